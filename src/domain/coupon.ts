@@ -1,0 +1,120 @@
+import { type FieldViolation, Refusal } from "./refusal.js";
+
+export interface Money {
+  readonly currencyCode: string;
+  /** Minor units of the currency, 0 to 10^15. */
+  readonly minorUnits: number;
+}
+
+export type DiscountKind =
+  | { readonly case: "percentage" /** 1 to 10,000 */; readonly basisPoints: number }
+  | { readonly case: "fixedAmount"; readonly amount: Money };
+
+export interface Discount {
+  readonly kind: DiscountKind;
+  readonly maximumAmount: Money | null;
+  readonly minimumOrderAmount: Money | null;
+}
+
+/** What a merchant decides about a coupon. */
+export interface CouponDefinition {
+  readonly name: string;
+  readonly description: string;
+  readonly category: string;
+  readonly discount: Discount;
+  readonly startsAt: Date;
+  readonly expiresAt: Date;
+  /** null: unlimited. */
+  readonly quantity: number | null;
+  /** null: valid until the coupon's own expire time. */
+  readonly validityAfterIssueMs: number | null;
+  readonly maxPerUser: number;
+  /** null: no cap. */
+  readonly usageCap: number | null;
+  readonly stackable: boolean;
+}
+
+export interface Coupon extends CouponDefinition {
+  readonly id: string;
+  readonly issuedCount: number;
+  readonly revision: number;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+  readonly pausedAt: Date | null;
+  readonly deletedAt: Date | null;
+  /** Set when it was deleted with `revoke_issued`: from then on what was issued and not used is REVOKED. */
+  readonly revokedAt: Date | null;
+}
+
+export type CouponState = "SCHEDULED" | "ACTIVE" | "PAUSED" | "SOLD_OUT" | "ENDED" | "DELETED";
+
+export function couponState(coupon: Coupon, now: Date): CouponState {
+  if (coupon.deletedAt) return "DELETED";
+  if (now >= coupon.expiresAt) return "ENDED";
+  if (coupon.pausedAt) return "PAUSED";
+  if (now < coupon.startsAt) return "SCHEDULED";
+  if (remainingCount(coupon) === 0) return "SOLD_OUT";
+  return "ACTIVE";
+}
+
+/** How many can still be issued; null when unlimited. */
+export function remainingCount(coupon: Pick<Coupon, "quantity" | "issuedCount">): number | null {
+  return coupon.quantity === null ? null : Math.max(0, coupon.quantity - coupon.issuedCount);
+}
+
+/** A definition on its way to becoming one: what a caller sent may lack the required fields. */
+export type CouponDraft = {
+  readonly [K in keyof CouponDefinition]: K extends "discount" | "startsAt" | "expiresAt"
+    ? CouponDefinition[K] | null
+    : CouponDefinition[K];
+};
+
+/** ISO 4217 codes. ICU also knows withdrawn currencies; nobody gives a discount in a currency that no longer exists. */
+const withdrawnCurrencies = new Set(["DEM", "FRF", "ITL", "ESP", "ATS", "BEF", "NLG", "PTE", "FIM", "IEP", "GRD"]);
+const currencies = new Set(Intl.supportedValuesOf("currency").filter((code) => !withdrawnCurrencies.has(code)));
+
+/**
+ * Checks the rules that involve more than one field, or that hold only for a whole coupon. The ranges of single fields
+ * are in the proto file and have been checked before. Field paths start with "coupon.".
+ */
+export function checkDefinition(draft: CouponDraft): CouponDefinition | Refusal {
+  const violations: FieldViolation[] = [];
+  const wrong = (field: string, description: string) => violations.push({ field: `coupon.${field}`, description });
+
+  if (draft.name.trim() === "") wrong("name", "is required");
+  for (const field of ["name", "description", "category"] as const) {
+    if (draft[field].includes("\0")) wrong(field, "must not contain a NUL character");
+  }
+  const { discount, startsAt, expiresAt } = draft;
+  if (discount === null) wrong("discount", "is required");
+  else checkDiscount(discount, wrong);
+  if (expiresAt === null) wrong("expire_time", "is required");
+  if (startsAt === null) wrong("start_time", "cannot be cleared");
+  if (startsAt && expiresAt && expiresAt <= startsAt) wrong("expire_time", "must be after start_time");
+
+  if (violations.length > 0 || !discount || !startsAt || !expiresAt) return new Refusal("INVALID_FIELD", violations);
+  return { ...draft, discount, startsAt, expiresAt };
+}
+
+function checkDiscount(discount: Discount, wrong: (field: string, description: string) => void): void {
+  const { kind, maximumAmount, minimumOrderAmount } = discount;
+  const amounts: [string, Money | null, number][] = [
+    ["discount.fixed_amount", kind.case === "fixedAmount" ? kind.amount : null, 1],
+    ["discount.maximum_amount", maximumAmount, 1],
+    ["discount.minimum_order_amount", minimumOrderAmount, 0],
+  ];
+  if (kind.case === "fixedAmount" && maximumAmount) {
+    wrong("discount.maximum_amount", "is for percentages only");
+  }
+  let currency: string | undefined;
+  for (const [field, money, leastMinorUnits] of amounts) {
+    if (!money) continue;
+    if (!currencies.has(money.currencyCode)) {
+      wrong(`${field}.currency_code`, "is not a known ISO 4217 currency code");
+    } else if (currency && money.currencyCode !== currency) {
+      wrong(`${field}.currency_code`, `must be ${currency} like the other amounts of this discount`);
+    }
+    currency ??= money.currencyCode;
+    if (money.minorUnits < leastMinorUnits) wrong(`${field}.minor_units`, `must be at least ${leastMinorUnits}`);
+  }
+}

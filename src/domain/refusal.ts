@@ -1,0 +1,62 @@
+/**
+ * Why a call is refused: the names of `coupon.v1.ErrorReason` without their prefix. The proto file says what each one
+ * means; `transport/error-table.ts` says which status code it is sent with.
+ */
+export const reasons = [
+  "INVALID_FIELD",
+  "REQUEST_ID_REUSED",
+  "MESSAGE_TOO_LARGE",
+  "COUPON_NOT_FOUND",
+  "USER_COUPON_NOT_FOUND",
+  "COUPON_PAUSED",
+  "COUPON_NOT_STARTED",
+  "COUPON_ENDED",
+  "ALREADY_ISSUED",
+  "SOLD_OUT",
+  "STALE_REVISION",
+  "QUANTITY_BELOW_ISSUED",
+  "OVERLOADED",
+  "STORE_UNAVAILABLE",
+  "DEADLINE_EXCEEDED",
+  "INTERNAL",
+] as const;
+
+export type Reason = (typeof reasons)[number];
+
+/** One thing that is wrong with the input. `field` is its path as the caller wrote it: "coupon.discount". */
+export interface FieldViolation {
+  readonly field: string;
+  readonly description: string;
+}
+
+/**
+ * A refusal is an ordinary value: functions return `T | Refusal`, and the interceptor chain turns it into a status. An
+ * exception, in contrast, always means a bug or a store that is away.
+ */
+export class Refusal {
+  constructor(
+    readonly reason: Reason,
+    readonly violations: readonly FieldViolation[] = [],
+    /** Overrides the error table's sentence for this reason. */
+    readonly message?: string,
+  ) {}
+}
+
+export function invalid(...violations: FieldViolation[]): Refusal {
+  return new Refusal("INVALID_FIELD", violations);
+}
+
+/** Thrown by adapters when their store cannot be reached or does not answer in time. */
+export class StoreUnavailable extends Error {
+  override readonly name = "StoreUnavailable";
+}
+
+/** Thrown when an answer would come too late to be of use. */
+export class DeadlinePassed extends Error {
+  override readonly name = "DeadlinePassed";
+}
+
+/** Thrown by a bounded queue that is full. Nothing was done. */
+export class Overloaded extends Error {
+  override readonly name = "Overloaded";
+}

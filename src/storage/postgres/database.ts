@@ -1,0 +1,57 @@
+import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
+import postgres, { type Sql } from "postgres";
+import { statementTimeoutMs } from "./errors.js";
+import * as schema from "./schema.js";
+
+const lockTimeoutMs = 2_000;
+const connectTimeoutS = 2;
+const idleTimeoutS = 300;
+
+export interface Database {
+  /** For hot paths and bulk reads: raw SQL. Columns come in camel case. */
+  readonly sql: Sql;
+  /** For group commits alone, so that a batch never waits for a connection. */
+  readonly commitSql: Sql;
+  /** For everything else. It has connections of its own, for Drizzle changes how a client parses times. */
+  readonly orm: PostgresJsDatabase<typeof schema>;
+  close(): Promise<void>;
+}
+
+export interface DatabaseOptions {
+  readonly url: string;
+  /** Connections at most, 4 to 200. */
+  readonly poolSize: number;
+  /** Shown in pg_stat_activity. */
+  readonly applicationName?: string;
+}
+
+export function openDatabase({ url, poolSize, applicationName = "coupon-service" }: DatabaseOptions): Database {
+  const client = (max: number, camelCase: boolean) =>
+    postgres(url, {
+      max,
+      connect_timeout: connectTimeoutS,
+      idle_timeout: idleTimeoutS,
+      backoff: false,
+      onnotice: () => {},
+      transform: camelCase ? { column: { from: postgres.toCamel } } : {},
+      // No count or amount comes near 2^53: the contract's ranges end at 10^15.
+      types: { count: { to: 20, from: [20], parse: Number, serialize: String } },
+      connection: {
+        application_name: applicationName,
+        statement_timeout: statementTimeoutMs,
+        lock_timeout: lockTimeoutMs,
+        idle_in_transaction_session_timeout: statementTimeoutMs,
+        TimeZone: "UTC",
+      },
+    });
+  const half = Math.floor((poolSize - 1) / 2);
+  const clients = { sql: client(half, true), commitSql: client(1, true), orm: client(poolSize - 1 - half, false) };
+  return {
+    sql: clients.sql,
+    commitSql: clients.commitSql,
+    orm: drizzle(clients.orm, { schema }),
+    close: async () => {
+      await Promise.all(Object.values(clients).map((one) => one.end({ timeout: 1 })));
+    },
+  };
+}

@@ -1,0 +1,59 @@
+import { DeadlinePassed, StoreUnavailable } from "../../domain/refusal.js";
+import type { DeadlineMs } from "../ports.js";
+
+/** Postgres itself gives up on a statement after this long, also when nobody waits for it any more. */
+export const statementTimeoutMs = 5_000;
+/** How long a caller waits for Postgres: a little longer, so that usually the server's own answer comes first. */
+export const queryTimeoutMs = statementTimeoutMs + 500;
+
+/** SQLSTATE classes and codes that say "not now" rather than "not like this". */
+const passing = [
+  "08", // connection exceptions
+  "53", // insufficient resources
+  "57", // operator intervention: shutdown, statement timeout
+  "40001", // serialization failure
+  "40P01", // deadlock
+  "55P03", // lock not available
+  "25006", // read only: a standby that was promoted away
+];
+
+interface DriverError extends Error {
+  code?: string;
+}
+
+/**
+ * Driver and network errors become StoreUnavailable, without the server's text; everything else is a bug and goes on as
+ * it is. Nothing is swallowed: an unknown constraint failure is rethrown.
+ */
+export function translateError(error: unknown): unknown {
+  // Drizzle wraps the driver's error.
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  const code = (cause as DriverError | null)?.code;
+  if (typeof code !== "string") return error;
+  const network = /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|EHOST|ENET|ENOENT|CONNECT|CONNECTION_)/.test(code);
+  if (network || (/^[0-9A-Z]{5}$/.test(code) && passing.some((prefix) => code.startsWith(prefix)))) {
+    return new StoreUnavailable(`postgres: ${code}`, { cause: error });
+  }
+  return error;
+}
+
+/**
+ * Runs a query unless the caller's deadline has passed, and waits for it until then or for as long as a query may take.
+ * Throws DeadlinePassed or StoreUnavailable; in both cases the query may still take effect.
+ */
+export async function guarded<T>(deadlineMs: DeadlineMs, query: () => Promise<T>): Promise<T> {
+  const leftMs = deadlineMs - Date.now();
+  if (leftMs <= 0) throw new DeadlinePassed();
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<never>((_, reject) => {
+    const error = leftMs < queryTimeoutMs ? new DeadlinePassed() : new StoreUnavailable("postgres: no answer in time");
+    timer = setTimeout(() => reject(error), Math.min(leftMs, queryTimeoutMs));
+  });
+  try {
+    return await Promise.race([query(), timeout]);
+  } catch (error) {
+    throw translateError(error);
+  } finally {
+    clearTimeout(timer);
+  }
+}

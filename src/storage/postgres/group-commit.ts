@@ -1,0 +1,139 @@
+import { DeadlinePassed, Overloaded, StoreUnavailable } from "../../domain/refusal.js";
+import type { DeadlineMs } from "../ports.js";
+
+/** Before a batch is sent once more after the store did not answer. */
+const retryPauseMs = 50;
+
+export interface GroupCommitOptions<I, O> {
+  /** Commits a batch with one outcome for each item, in order. Must give the same outcomes when called again. */
+  readonly commit: (items: readonly I[]) => Promise<O[]>;
+  /** Runs after a commit and before the callers are answered, who are answered whether it fails or not. */
+  readonly afterCommit: (items: readonly I[], outcomes: readonly O[]) => Promise<void>;
+  readonly onAfterCommitError: (error: unknown) => void;
+  /** Items that share a key never go into the same batch; the later one waits for the next. */
+  readonly keysOf: (item: I) => readonly string[];
+  readonly maxBatchSize: number;
+  /** Past this many waiting items a new one is turned away with Overloaded. */
+  readonly maxWaiting: number;
+  /** How many items a batch had, for the metrics. */
+  readonly onBatch?: (size: number) => void;
+}
+
+interface Waiting<I, O> {
+  readonly item: I;
+  readonly deadlineMs: DeadlineMs;
+  readonly resolve: (outcome: O) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * While one batch commits, the next one fills. The busier it is, the larger the batches, and the less a commit costs
+ * each of its items; when it is idle, an item is committed at once.
+ */
+export class GroupCommit<I, O> {
+  private waiting: Waiting<I, O>[] = [];
+  private committing = false;
+  private onIdle: (() => void)[] = [];
+
+  constructor(private readonly options: GroupCommitOptions<I, O>) {}
+
+  get waitingCount(): number {
+    return this.waiting.length;
+  }
+
+  /**
+   * Throws Overloaded or DeadlinePassed when nothing was done and will not be, StoreUnavailable when it is not known
+   * whether it was.
+   */
+  submit(item: I, deadlineMs: DeadlineMs): Promise<O> {
+    if (this.waiting.length >= this.options.maxWaiting) return Promise.reject(new Overloaded());
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ item, deadlineMs, resolve, reject });
+      if (!this.committing) {
+        this.committing = true;
+        setImmediate(() => void this.run());
+      }
+    });
+  }
+
+  /** Resolves when everything that was submitted so far has been answered. */
+  async drain(): Promise<void> {
+    if (!this.committing) return;
+    await new Promise<void>((resolve) => this.onIdle.push(resolve));
+  }
+
+  private async run(): Promise<void> {
+    const answering = new Set<Promise<void>>();
+    while (this.waiting.length > 0) {
+      const batch = this.takeBatch();
+      if (batch.length === 0) continue;
+      this.options.onBatch?.(batch.length);
+      const outcomes = await this.commit(batch);
+      const answered = this.answer(batch, outcomes).finally(() => answering.delete(answered));
+      answering.add(answered);
+    }
+    this.committing = false;
+    await Promise.all(answering);
+    if (this.committing) return;
+    for (const resolve of this.onIdle.splice(0)) resolve();
+  }
+
+  /** Takes items in the order of their arrival, leaving those that clash with an earlier one. */
+  private takeBatch(): Waiting<I, O>[] {
+    const batch: Waiting<I, O>[] = [];
+    const left: Waiting<I, O>[] = [];
+    const keys = new Set<string>();
+    const now = Date.now();
+    for (const [index, entry] of this.waiting.entries()) {
+      if (batch.length >= this.options.maxBatchSize) {
+        left.push(...this.waiting.slice(index));
+        break;
+      }
+      if (entry.deadlineMs <= now) {
+        entry.reject(new DeadlinePassed());
+        continue;
+      }
+      const entryKeys = this.options.keysOf(entry.item);
+      if (entryKeys.some((key) => keys.has(key))) {
+        left.push(entry);
+        continue;
+      }
+      for (const key of entryKeys) keys.add(key);
+      batch.push(entry);
+    }
+    this.waiting = left;
+    return batch;
+  }
+
+  /** An outcome or an error for each item. An item that the store chokes on is found by halving the batch. */
+  private async commit(batch: readonly Waiting<I, O>[], attempt = 1): Promise<(O | Error)[]> {
+    try {
+      return await this.options.commit(batch.map(({ item }) => item));
+    } catch (error) {
+      if (error instanceof StoreUnavailable) {
+        if (attempt > 1) return batch.map(() => error);
+        await new Promise((resolve) => setTimeout(resolve, retryPauseMs));
+        return await this.commit(batch, attempt + 1);
+      }
+      if (batch.length === 1) return [error instanceof Error ? error : new Error(String(error))];
+      const half = Math.ceil(batch.length / 2);
+      return [...(await this.commit(batch.slice(0, half))), ...(await this.commit(batch.slice(half)))];
+    }
+  }
+
+  private async answer(batch: readonly Waiting<I, O>[], results: readonly (O | Error)[]): Promise<void> {
+    const items: I[] = [];
+    const outcomes: O[] = [];
+    results.forEach((result, index) => {
+      if (result instanceof Error) return;
+      items.push((batch[index] as Waiting<I, O>).item);
+      outcomes.push(result);
+    });
+    if (items.length > 0) await this.options.afterCommit(items, outcomes).catch(this.options.onAfterCommitError);
+    results.forEach((result, index) => {
+      const entry = batch[index] as Waiting<I, O>;
+      if (result instanceof Error) entry.reject(result);
+      else entry.resolve(result);
+    });
+  }
+}

@@ -1,0 +1,130 @@
+import type { TransactionSql } from "postgres";
+import { expiryOf, type UserCoupon } from "../../domain/user-coupon.js";
+import type { Ask, GateFacts, Holder } from "../../reservation/port.js";
+import type { IssueOutcome, IssueStore } from "../ports.js";
+import type { Database } from "./database.js";
+import { guarded } from "./errors.js";
+
+/** Work that serves many callers has no deadline of its own but the one every query has. */
+const noDeadlineMs = Number.POSITIVE_INFINITY;
+
+/** Holders read at once while a coupon is loaded into the reservation layer. */
+const holderPageSize = 500;
+/** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
+const conflictAttempts = 3;
+
+interface IssuedRow {
+  outcome: "ISSUED" | "REPLAYED" | "CONFLICT" | (IssueOutcome & { kind: "REFUSED" })["reason"];
+  id: string;
+  issuedAt: Date;
+  validUntil: Date | null;
+  expiresAt: Date;
+}
+
+export class PostgresIssueStore implements IssueStore {
+  constructor(private readonly database: Database) {}
+
+  async issueBatch(asks: readonly Ask[]): Promise<IssueOutcome[]> {
+    let rows = await this.issueOnce(asks);
+    for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
+      rows = await this.issueOnce(asks);
+    }
+    return rows.map((row, index) => toOutcome(row, asks[index] as Ask));
+  }
+
+  async findIssued(userCouponIds: readonly string[]): Promise<Map<string, { validUntil: Date | null }>> {
+    const rows = await guarded(
+      noDeadlineMs,
+      () => this.database.sql<{ id: string; validUntil: Date | null }[]>`
+        SELECT id, valid_until FROM user_coupons WHERE id = ANY (${this.database.sql.array([...userCouponIds], 2950)})`,
+    );
+    return new Map(rows.map(({ id, ...rest }) => [id, rest]));
+  }
+
+  async readGate(couponId: string, onHolders: (holders: Holder[]) => Promise<boolean>): Promise<GateFacts | null> {
+    const { sql } = this.database;
+    // Waits for an edit under way; the snapshot below then sees what it did.
+    await guarded(noDeadlineMs, () => sql`SELECT FROM coupons WHERE id = ${couponId} FOR SHARE`);
+    try {
+      return await sql.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", (tx) =>
+        readSnapshot(tx, couponId, onHolders),
+      );
+    } catch (error) {
+      return await guarded(noDeadlineMs, () => Promise.reject(error));
+    }
+  }
+
+  async readStock(couponIds: readonly string[]): Promise<Map<string, { revision: number; remaining: number | null }>> {
+    const rows = await guarded(
+      noDeadlineMs,
+      () => this.database.sql<{ id: string; revision: number; remaining: number | null }[]>`
+        SELECT id, revision, quantity - issued_count AS remaining FROM coupons
+        WHERE id = ANY (${this.database.sql.array([...couponIds], 2950)})`,
+    );
+    return new Map(rows.map(({ id, ...stock }) => [id, stock]));
+  }
+
+  private issueOnce(asks: readonly Ask[]): Promise<IssuedRow[]> {
+    const { commitSql } = this.database;
+    return guarded(
+      noDeadlineMs,
+      () => commitSql<IssuedRow[]>`
+        SELECT * FROM issue_user_coupons(
+          ${asks.map((ask) => ask.userCouponId)}::uuid[],
+          ${asks.map((ask) => ask.couponId)}::uuid[],
+          ${asks.map((ask) => ask.userId)}::text[],
+          ${asks.map((ask) => ask.requestId || null)}::text[])`,
+    );
+  }
+}
+
+function toOutcome({ outcome, id, issuedAt, validUntil, expiresAt }: IssuedRow, ask: Ask): IssueOutcome {
+  if (outcome === "REPLAYED") return { kind: "REPLAYED", userCouponId: id };
+  if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
+  if (outcome !== "ISSUED") return { kind: "REFUSED", reason: outcome };
+  const userCoupon: UserCoupon = { id, couponId: ask.couponId, userId: ask.userId, issuedAt, validUntil };
+  return { kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt }) };
+}
+
+interface HolderRow {
+  userId: string;
+  id: string;
+  requestId: string | null;
+  validUntil: Date | null;
+}
+
+async function readSnapshot(
+  tx: TransactionSql,
+  couponId: string,
+  onHolders: (holders: Holder[]) => Promise<boolean>,
+): Promise<GateFacts | null> {
+  const [row] = await tx<(GateFacts & { issuable: boolean })[]>`
+    SELECT revision, starts_at, expires_at, paused_at IS NOT NULL AS paused, deleted_at IS NOT NULL AS deleted,
+      max_per_user, quantity - issued_count AS remaining,
+      deleted_at IS NULL AND coupon_clock() < expires_at AS issuable
+    FROM coupons WHERE id = ${couponId}`;
+  if (!row) return null;
+
+  // Of a coupon that nothing is issued of any more, nobody asks who holds it.
+  if (row.issuable) {
+    // The last user of a page may go on in the next one.
+    let held: Holder[] = [];
+    const pages = tx<HolderRow[]>`
+      SELECT user_id, id, request_id, valid_until FROM user_coupons
+      WHERE coupon_id = ${couponId} AND slot IS NOT NULL AND (valid_until IS NULL OR valid_until > coupon_clock())
+      ORDER BY user_id`.cursor(holderPageSize);
+    for await (const page of pages) {
+      const last = page.at(-1)?.userId;
+      const holders = [...held, ...page.map(toHolder)];
+      held = holders.filter((holder) => holder.userId === last);
+      if (!(await onHolders(holders.filter((holder) => holder.userId !== last)))) return null;
+    }
+    if (held.length > 0 && !(await onHolders(held))) return null;
+  }
+  const { issuable: _, ...facts } = row;
+  return facts;
+}
+
+function toHolder({ userId, id, requestId, validUntil }: HolderRow): Holder {
+  return { userId, userCouponId: id, requestId: requestId ?? "", validUntil };
+}

@@ -1,0 +1,44 @@
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { drizzle } from "drizzle-orm/postgres-js";
+import { migrate as runMigrations } from "drizzle-orm/postgres-js/migrator";
+import postgres, { type Sql } from "postgres";
+import { packageRoot } from "../../platform/package-root.js";
+
+/** Any number that is ours: replicas that start together migrate one after the other. */
+const advisoryLock = 7_106_118_001;
+const lockWaitMs = 60_000;
+
+/**
+ * Brings the database up to date: the tables by the migrations in `drizzle/`, then the functions in `sql/`, which are
+ * replaced whenever a file has changed. Safe to run from several replicas at once and again.
+ */
+export async function migrate(url: string): Promise<void> {
+  const client = postgres(url, { max: 1, connect_timeout: 10, onnotice: () => {} });
+  try {
+    await client.unsafe(`SET lock_timeout = ${lockWaitMs}`);
+    await client`SELECT pg_advisory_lock(${advisoryLock}::bigint)`;
+    await runMigrations(drizzle(client), { migrationsFolder: join(packageRoot(), "drizzle") });
+    await replaceFunctions(client);
+  } finally {
+    await client.end({ timeout: 5 });
+  }
+}
+
+async function replaceFunctions(client: Sql): Promise<void> {
+  const folder = new URL("./sql/", import.meta.url);
+  const files = readdirSync(folder).filter((name) => name.endsWith(".sql"));
+  await client.begin(async (tx) => {
+    await tx`CREATE TABLE IF NOT EXISTS sql_functions (file text PRIMARY KEY, hash text NOT NULL)`;
+    for (const file of files.sort()) {
+      const source = readFileSync(new URL(file, folder), "utf8");
+      const hash = createHash("sha256").update(source).digest("hex");
+      const [known] = await tx`SELECT 1 FROM sql_functions WHERE file = ${file} AND hash = ${hash}`;
+      if (known) continue;
+      await tx.unsafe(source);
+      await tx`
+        INSERT INTO sql_functions VALUES (${file}, ${hash}) ON CONFLICT (file) DO UPDATE SET hash = excluded.hash`;
+    }
+  });
+}

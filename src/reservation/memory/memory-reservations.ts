@@ -1,0 +1,187 @@
+import { decideIssue } from "../../domain/issue.js";
+import type { Admission, Ask, GateFacts, Holder, Loading, Reservations, Settlement, Survey } from "../port.js";
+import { defaultReservationMs, keepEndedMs, loadStepTimeoutMs } from "../port.js";
+
+/** A user coupon that a user holds, or will hold when its reservation is confirmed. */
+interface Entry extends Holder {
+  readonly pending: boolean;
+}
+
+interface Gate {
+  readonly facts: GateFacts;
+  /** null: unlimited. May fall below 0 while confirmations of rows that came past the gate are adopted. */
+  stock: number | null;
+  readonly holders: Map<string, Entry[]>;
+}
+
+interface Load {
+  readonly deadlineMs: number;
+  readonly staged: Holder[];
+  readonly late: Holder[];
+}
+
+export interface MemoryReservationsOptions {
+  readonly reservationMs?: number;
+  /** Milliseconds since 1970. */
+  readonly now?: () => number;
+}
+
+/**
+ * The reservation port in the memory of one process: for a single server without Redis, and the reference model that
+ * the Redis implementation is tested against.
+ */
+export class MemoryReservations implements Reservations {
+  private readonly gates = new Map<string, Gate>();
+  private readonly pending = new Map<string, Map<string, { ask: Ask; deadlineMs: number }>>();
+  private readonly loads = new Map<string, Load>();
+  private readonly reservationMs: number;
+  private readonly now: () => number;
+  private surveyOffset = 0;
+
+  constructor(options: MemoryReservationsOptions = {}) {
+    this.reservationMs = options.reservationMs ?? defaultReservationMs;
+    this.now = options.now ?? Date.now;
+  }
+
+  async admit(ask: Ask): Promise<Admission> {
+    const gate = this.gates.get(ask.couponId);
+    if (!gate) return { word: "NOT_LOADED" };
+    const nowMs = this.now();
+    const entries = gate.holders.get(ask.userId) ?? [];
+
+    const same = ask.requestId === "" ? undefined : entries.find((entry) => entry.requestId === ask.requestId);
+    if (same) return same.pending ? { word: "IN_FLIGHT" } : { word: "REPLAY", userCouponId: same.userCouponId };
+
+    const live = entries.filter((entry) => isLive(entry, nowMs));
+    const decided = live.filter((entry) => !entry.pending);
+    const { facts } = gate;
+    const decision = decideIssue({
+      coupon: {
+        startsAt: facts.startsAt,
+        expiresAt: facts.expiresAt,
+        pausedAt: facts.paused ? facts.startsAt : null,
+        deletedAt: facts.deleted ? facts.startsAt : null,
+        maxPerUser: facts.maxPerUser,
+        quantity: gate.stock,
+        issuedCount: 0,
+      },
+      liveHeldCount: live.length,
+      now: new Date(nowMs),
+    });
+    if (decision === "ALREADY_ISSUED" && decided.length < facts.maxPerUser) return { word: "IN_FLIGHT" };
+    if (decision !== "ISSUED") return { word: decision };
+
+    gate.holders.set(ask.userId, [...live, { ...ask, validUntil: null, pending: true }]);
+    if (gate.stock !== null) gate.stock -= 1;
+    const ofCoupon = this.pending.get(ask.couponId) ?? new Map();
+    ofCoupon.set(ask.userCouponId, { ask, deadlineMs: nowMs + this.reservationMs });
+    this.pending.set(ask.couponId, ofCoupon);
+    return { word: "RESERVED" };
+  }
+
+  async settle(settlements: readonly Settlement[]): Promise<void> {
+    for (const settlement of settlements) this.settleOne(settlement);
+  }
+
+  async beginLoad(couponId: string): Promise<Loading | null> {
+    const current = this.loads.get(couponId);
+    if (current && current.deadlineMs > this.now()) return null;
+    const load: Load = { deadlineMs: this.now() + loadStepTimeoutMs, staged: [], late: [] };
+    this.loads.set(couponId, load);
+    return {
+      addHolders: async (holders) => {
+        if (this.loads.get(couponId) !== load) return false;
+        load.staged.push(...holders);
+        return true;
+      },
+      install: async (facts) => {
+        if (this.loads.get(couponId) !== load) return false;
+        this.install(couponId, load, facts);
+        return true;
+      },
+    };
+  }
+
+  async invalidate(couponId: string): Promise<void> {
+    this.gates.delete(couponId);
+    this.loads.delete(couponId);
+  }
+
+  async survey(couponLimit: number, overdueLimit: number): Promise<Survey[]> {
+    const nowMs = this.now();
+    for (const [id, { facts }] of this.gates) {
+      if (facts.expiresAt.getTime() + keepEndedMs <= nowMs) this.gates.delete(id);
+    }
+    const all = [...new Set([...this.gates.keys(), ...this.pending.keys()])].sort();
+    if (this.surveyOffset >= all.length) this.surveyOffset = 0;
+    const ids = all.slice(this.surveyOffset, this.surveyOffset + couponLimit);
+    this.surveyOffset += couponLimit;
+    return ids.map((couponId) => {
+      const gate = this.gates.get(couponId);
+      const pending = [...(this.pending.get(couponId)?.values() ?? [])];
+      const overdue = pending.filter(({ deadlineMs }) => deadlineMs <= nowMs).map(({ ask }) => ask);
+      return {
+        couponId,
+        loaded: gate ? { revision: gate.facts.revision, stock: gate.stock } : null,
+        pendingCount: pending.length,
+        overdue: overdue.slice(0, overdueLimit),
+      };
+    });
+  }
+
+  async close(): Promise<void> {}
+
+  private settleOne(settlement: Settlement): void {
+    const { couponId, userId, userCouponId, requestId } = settlement;
+    const wasPending = this.forgetPending(couponId, userCouponId);
+    const gate = this.gates.get(couponId);
+    if (gate) {
+      const entries = gate.holders.get(userId) ?? [];
+      const others = entries.filter((entry) => entry.userCouponId !== userCouponId);
+      const known = others.length < entries.length;
+      if (settlement.verdict === "CONFIRM") {
+        const { validUntil } = settlement;
+        gate.holders.set(userId, [...others, { userId, userCouponId, requestId, validUntil, pending: false }]);
+        if (!known && gate.stock !== null) gate.stock -= 1;
+      } else if (wasPending && known) {
+        if (others.length > 0) gate.holders.set(userId, others);
+        else gate.holders.delete(userId);
+        if (gate.stock !== null) gate.stock += 1;
+      }
+    }
+    if (settlement.verdict === "CONFIRM") this.loads.get(couponId)?.late.push(settlement);
+  }
+
+  private install(couponId: string, load: Load, facts: GateFacts): void {
+    const gate: Gate = { facts, stock: facts.remaining, holders: new Map() };
+    const known = new Set<string>();
+    const add = (entry: Entry) => {
+      known.add(entry.userCouponId);
+      gate.holders.set(entry.userId, [...(gate.holders.get(entry.userId) ?? []), entry]);
+    };
+    for (const holder of load.staged) add({ ...holder, pending: false });
+    const adopt = (entry: Entry): boolean => {
+      if (known.has(entry.userCouponId)) return false;
+      add(entry);
+      if (gate.stock !== null) gate.stock -= 1;
+      return true;
+    };
+    for (const holder of load.late) adopt({ ...holder, pending: false });
+    for (const { ask } of [...(this.pending.get(couponId)?.values() ?? [])]) {
+      if (!adopt({ ...ask, validUntil: null, pending: true })) this.forgetPending(couponId, ask.userCouponId);
+    }
+    this.gates.set(couponId, gate);
+    this.loads.delete(couponId);
+  }
+
+  private forgetPending(couponId: string, userCouponId: string): boolean {
+    const ofCoupon = this.pending.get(couponId);
+    const was = ofCoupon?.delete(userCouponId) ?? false;
+    if (ofCoupon?.size === 0) this.pending.delete(couponId);
+    return was;
+  }
+}
+
+function isLive(entry: Entry, nowMs: number): boolean {
+  return entry.pending || entry.validUntil === null || entry.validUntil.getTime() > nowMs;
+}

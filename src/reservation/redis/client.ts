@@ -1,0 +1,91 @@
+import { Redis } from "ioredis";
+import { StoreUnavailable } from "../../domain/refusal.js";
+import { Keys } from "./keys.js";
+import { type Script, scripts, sourceOf } from "./scripts.js";
+
+/** A reply that takes longer is not waited for: Postgres can answer by then. */
+const commandTimeoutMs = 500;
+const connectTimeoutMs = 1_000;
+const longestReconnectPauseMs = 500;
+/** After a command timed out, Redis is not asked again for this long, so that not every call waits for the timeout. */
+const restAfterTimeoutMs = 500;
+
+type Command = (...args: (string | number)[]) => Promise<unknown>;
+
+export interface RedisLog {
+  warn(details: object, message: string): void;
+}
+
+/**
+ * A connection that fails at once instead of waiting. Commands are never queued while Redis is away and never sent a
+ * second time: a resent script would take stock twice.
+ */
+export class RedisClient {
+  readonly keys: Keys;
+  private readonly redis: Redis;
+  private readonly commands = new Map<string, Command>();
+  private restUntilMs = 0;
+
+  constructor(url: string, keyPrefix: string, log: RedisLog) {
+    this.keys = new Keys(keyPrefix);
+    this.redis = new Redis(url, {
+      autoResendUnfulfilledCommands: false,
+      maxRetriesPerRequest: 0,
+      enableOfflineQueue: false,
+      commandTimeout: commandTimeoutMs,
+      connectTimeout: connectTimeoutMs,
+      retryStrategy: (attempt) => Math.min(attempt * 50, longestReconnectPauseMs),
+    });
+    let away = false;
+    this.redis.on("error", (error: Error) => {
+      if (!away) log.warn({ err: { message: error.message } }, "redis is away; requests go straight to postgres");
+      away = true;
+    });
+    this.redis.on("ready", () => {
+      if (away) log.warn({}, "redis is back");
+      away = false;
+    });
+    for (const script of Object.values(scripts)) {
+      this.redis.defineCommand(script.name, { lua: sourceOf(script), numberOfKeys: script.keys.length });
+      const command = (this.redis as unknown as Record<string, Command>)[script.name];
+      if (command) this.commands.set(script.name, command.bind(this.redis));
+    }
+  }
+
+  /** Resolves when the first connection is up; false when it is not within the time that a connection may take. */
+  async ready(): Promise<boolean> {
+    if (this.redis.status === "ready") return true;
+    return await new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(false), connectTimeoutMs);
+      this.redis.once("ready", () => {
+        clearTimeout(timer);
+        resolve(true);
+      });
+    });
+  }
+
+  run(script: Script, couponId: string, args: readonly (string | number)[]): Promise<unknown> {
+    const command = this.commands.get(script.name) as Command;
+    return this.guard(() => command(...script.keys.map((name) => this.keys[name](couponId)), ...args));
+  }
+
+  /** Runs an ordinary command. */
+  call<T>(command: (redis: Redis) => Promise<T>): Promise<T> {
+    return this.guard(() => command(this.redis));
+  }
+
+  close(): void {
+    this.redis.disconnect();
+  }
+
+  private async guard<T>(command: () => Promise<T>): Promise<T> {
+    if (Date.now() < this.restUntilMs) throw new StoreUnavailable("redis did not answer a moment ago");
+    try {
+      return await command();
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      if (message.includes("timed out")) this.restUntilMs = Date.now() + restAfterTimeoutMs;
+      throw new StoreUnavailable(`redis: ${message}`, { cause: error });
+    }
+  }
+}

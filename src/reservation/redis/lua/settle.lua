@@ -1,0 +1,47 @@
+-- Confirms or releases user coupons of one coupon after Postgres has decided. O(number of settlements), at most 128.
+-- Repeating a settlement changes nothing.
+-- KEYS: coupon holders pending loading late
+-- ARGV: (verdict userCouponId userId requestId validUntilMs)...
+-- OUTCOMES: SETTLED
+local couponKey, holdersKey, pendingKey, loadingKey, lateKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local count = #ARGV / 5
+
+local facts = redis.call('HMGET', couponKey, 'stock', 'maxPerUser', 'keepUntilMs')
+local stock, loaded = tonumber(facts[1]), facts[2]
+local loadingLeftMs = redis.call('PTTL', loadingKey)
+local given, adopted = 0, 0
+
+for i = 1, count do
+  local at = (i - 1) * 5
+  local verdict, userCouponId, userId, requestId, validUntilMs = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
+  local wasPending = redis.call('ZREM', pendingKey, userCouponId .. '\31' .. userId .. '\31' .. requestId) == 1
+  if loaded then
+    local before = redis.call('HGET', holdersKey, userId) or ''
+    local kept, known = {}, false
+    for entry, id in string.gmatch(before, '(([^\31]*)\31[^\30]*\30)') do
+      if id == userCouponId then known = true else kept[#kept + 1] = entry end
+    end
+    if verdict == 'CONFIRM' then
+      kept[#kept + 1] = userCouponId .. '\31' .. requestId .. '\31C\31' .. validUntilMs .. '\30'
+      if not known then adopted = adopted + 1 end
+    elseif wasPending and known then
+      given = given + 1
+    else
+      kept = nil
+    end
+    if kept then
+      if #kept > 0 then redis.call('HSET', holdersKey, userId, table.concat(kept)) else redis.call('HDEL', holdersKey, userId) end
+    end
+  end
+  -- A load under way has read Postgres before or after this row was committed; install.lua finds out which.
+  if loadingLeftMs > 0 and verdict == 'CONFIRM' then
+    redis.call('RPUSH', lateKey, userId, userCouponId, requestId, validUntilMs)
+  end
+end
+
+if loaded then
+  if stock and given ~= adopted then redis.call('HINCRBY', couponKey, 'stock', given - adopted) end
+  redis.call('PEXPIREAT', holdersKey, facts[3])
+end
+if loadingLeftMs > 0 then redis.call('PEXPIRE', lateKey, loadingLeftMs) end
+return 'SETTLED'

@@ -1,0 +1,207 @@
+import { randomUUID } from "node:crypto";
+import { groupBy } from "../../platform/group-by.js";
+import type { Admission, Ask, GateFacts, Holder, Loading, Reservations, Settlement, Survey } from "../port.js";
+import { defaultReservationMs, keepEndedMs, loadStepTimeoutMs } from "../port.js";
+import { RedisClient, type RedisLog } from "./client.js";
+import { outcomeOf, scripts } from "./scripts.js";
+
+/** How many asks or settlements one script call takes; bounded by Lua's stack and by how long Redis may be busy. */
+const scriptBatchSize = 128;
+/** How long a coupon stays in the registry after it was last seen loaded. */
+const registryKeepMs = 3_600_000;
+
+export interface RedisReservationsOptions {
+  readonly url: string;
+  readonly keyPrefix: string;
+  readonly log: RedisLog;
+  readonly reservationMs?: number;
+  /** Added to Redis' clock. For tests that move time. */
+  readonly clockOffsetMs?: () => number;
+}
+
+interface WaitingAsk {
+  readonly ask: Ask;
+  readonly resolve: (admission: Admission) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** The reservation port on Redis. Asks that arrive in one turn of the event loop share a script call. */
+export class RedisReservations implements Reservations {
+  private readonly client: RedisClient;
+  private readonly reservationMs: number;
+  private readonly clockOffsetMs: () => number;
+  private waiting = new Map<string, WaitingAsk[]>();
+  private flushScheduled = false;
+  private registryOffset = 0;
+
+  constructor(options: RedisReservationsOptions) {
+    this.client = new RedisClient(options.url, options.keyPrefix, options.log);
+    this.reservationMs = options.reservationMs ?? defaultReservationMs;
+    this.clockOffsetMs = options.clockOffsetMs ?? (() => 0);
+  }
+
+  ready(): Promise<boolean> {
+    return this.client.ready();
+  }
+
+  admit(ask: Ask): Promise<Admission> {
+    return new Promise((resolve, reject) => {
+      const waiting = this.waiting.get(ask.couponId);
+      if (waiting) waiting.push({ ask, resolve, reject });
+      else this.waiting.set(ask.couponId, [{ ask, resolve, reject }]);
+      if (!this.flushScheduled) {
+        this.flushScheduled = true;
+        setImmediate(() => this.flush());
+      }
+    });
+  }
+
+  async settle(settlements: readonly Settlement[]): Promise<void> {
+    const calls: Promise<unknown>[] = [];
+    for (const [couponId, ofCoupon] of groupBy(settlements, (settlement) => settlement.couponId)) {
+      for (const batch of batches(ofCoupon)) {
+        const args = batch.flatMap((s) => [
+          s.verdict,
+          s.userCouponId,
+          s.userId,
+          s.requestId,
+          s.verdict === "CONFIRM" ? millis(s.validUntil) : 0,
+        ]);
+        calls.push(this.client.run(scripts.settle, couponId, args));
+      }
+    }
+    for (const answer of await Promise.all(calls)) outcomeOf(scripts.settle, answer);
+  }
+
+  async beginLoad(couponId: string): Promise<Loading | null> {
+    const token = randomUUID();
+    const { client } = this;
+    const begun = await client.run(scripts.loadBegin, couponId, [token, loadStepTimeoutMs]);
+    if (outcomeOf(scripts.loadBegin, begun) === "BUSY") return null;
+    return {
+      addHolders: async (holders) => {
+        const args = [token, loadStepTimeoutMs, ...holderFields(holders)];
+        if (args.length === 2) return true;
+        const answer = await client.run(scripts.loadHolders, couponId, args);
+        return outcomeOf(scripts.loadHolders, answer) === "LOADING";
+      },
+      install: async (facts) => {
+        const answer = await client.run(scripts.loadInstall, couponId, this.installArgs(token, facts));
+        if (outcomeOf(scripts.loadInstall, answer) === "LOST") return false;
+        await this.register([couponId]);
+        return true;
+      },
+    };
+  }
+
+  async invalidate(couponId: string): Promise<void> {
+    const { keys } = this.client;
+    await this.client.call((redis) =>
+      redis.unlink(keys.coupon(couponId), keys.loading(couponId), keys.holders(couponId)),
+    );
+  }
+
+  async survey(couponLimit: number, overdueLimit: number): Promise<Survey[]> {
+    const registry = this.client.keys.registry();
+    await this.client.call((redis) => redis.zremrangebyscore(registry, "-inf", String(Date.now() - registryKeepMs)));
+    // Ordered by member, not by score, for the score changes from look to look.
+    const all = (await this.client.call((redis) => redis.zrange(registry, "0", "-1"))).sort();
+    if (this.registryOffset >= all.length) this.registryOffset = 0;
+    const ids = all.slice(this.registryOffset, this.registryOffset + couponLimit);
+    this.registryOffset += couponLimit;
+    const surveys = await Promise.all(ids.map((couponId) => this.inspect(couponId, overdueLimit)));
+    const alive = surveys.filter((survey) => survey.loaded || survey.pendingCount > 0);
+    await this.register(alive.map((survey) => survey.couponId));
+    return alive;
+  }
+
+  async close(): Promise<void> {
+    this.client.close();
+  }
+
+  private flush(): void {
+    this.flushScheduled = false;
+    const groups = this.waiting;
+    this.waiting = new Map();
+    for (const [couponId, waiting] of groups) {
+      for (const batch of batches(waiting)) void this.admitBatch(couponId, batch);
+    }
+  }
+
+  private async admitBatch(couponId: string, batch: readonly WaitingAsk[]): Promise<void> {
+    try {
+      const args: (string | number)[] = [this.clockOffsetMs(), this.reservationMs];
+      for (const { ask } of batch) args.push(ask.userCouponId, ask.userId, ask.requestId);
+      const answers = (await this.client.run(scripts.admit, couponId, args)) as string[];
+      batch.forEach(({ resolve }, index) => {
+        resolve(admissionOf(answers[index]));
+      });
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+    }
+  }
+
+  private installArgs(token: string, facts: GateFacts): (string | number)[] {
+    return [
+      token,
+      this.clockOffsetMs(),
+      keepEndedMs,
+      facts.revision,
+      facts.startsAt.getTime(),
+      facts.expiresAt.getTime(),
+      facts.paused ? 1 : 0,
+      facts.deleted ? 1 : 0,
+      facts.maxPerUser,
+      facts.remaining ?? "",
+    ];
+  }
+
+  private async register(couponIds: readonly string[]): Promise<void> {
+    if (couponIds.length === 0) return;
+    const now = Date.now();
+    const members = couponIds.flatMap((id) => [String(now), id]);
+    await this.client.call((redis) => redis.call("zadd", this.client.keys.registry(), ...members));
+  }
+
+  private async inspect(couponId: string, overdueLimit: number): Promise<Survey> {
+    const args = [this.clockOffsetMs(), overdueLimit];
+    const answer = (await this.client.run(scripts.inspect, couponId, args)) as (string | number)[];
+    const [outcome, revision, stock, pendingCount, ...members] = answer;
+    const overdue: Ask[] = [];
+    for (const member of members) {
+      const [userCouponId, userId, requestId] = String(member).split("\x1f");
+      if (userCouponId && userId && requestId !== undefined)
+        overdue.push({ couponId, userCouponId, userId, requestId });
+    }
+    const loaded = outcomeOf(scripts.inspect, outcome) === "LOADED";
+    return {
+      couponId,
+      loaded: loaded ? { revision: Number(revision), stock: stock === "" ? null : Number(stock) } : null,
+      pendingCount: Number(pendingCount),
+      overdue,
+    };
+  }
+}
+
+function admissionOf(answer: string | undefined): Admission {
+  const [word, userCouponId] = (answer ?? "").split(" ");
+  const outcome = outcomeOf(scripts.admit, word);
+  return userCouponId === undefined ? { word: outcome } : { word: outcome, userCouponId };
+}
+
+function* batches<T>(items: readonly T[]): Generator<readonly T[]> {
+  for (let at = 0; at < items.length; at += scriptBatchSize) yield items.slice(at, at + scriptBatchSize);
+}
+
+function millis(time: Date | null): number {
+  return time ? time.getTime() : 0;
+}
+
+function holderFields(holders: readonly Holder[]): string[] {
+  const entries = new Map<string, string>();
+  for (const { userId, userCouponId, requestId, validUntil } of holders) {
+    const entry = `${userCouponId}\x1f${requestId}\x1fC\x1f${millis(validUntil)}\x1e`;
+    entries.set(userId, (entries.get(userId) ?? "") + entry);
+  }
+  return [...entries].flat();
+}

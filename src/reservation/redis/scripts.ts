@@ -1,0 +1,76 @@
+import { readFileSync } from "node:fs";
+import type { Keys } from "./keys.js";
+
+type KeyName = Exclude<keyof Keys, "registry">;
+
+export interface ScriptSpec {
+  readonly name: string;
+  readonly keys: readonly KeyName[];
+  /** Arguments as the script's header names them. */
+  readonly args: string;
+  readonly outcomes: readonly string[];
+}
+
+/** What each script takes and answers. A test holds every header in `lua/` against this table. */
+export const scripts = {
+  admit: {
+    name: "admit",
+    keys: ["coupon", "holders", "pending"],
+    args: "clockOffsetMs reservationMs (userCouponId userId requestId)...",
+    outcomes: [
+      "RESERVED",
+      "REPLAY",
+      "IN_FLIGHT",
+      "NOT_LOADED",
+      "COUPON_NOT_FOUND",
+      "COUPON_PAUSED",
+      "COUPON_NOT_STARTED",
+      "COUPON_ENDED",
+      "ALREADY_ISSUED",
+      "SOLD_OUT",
+    ],
+  },
+  settle: {
+    name: "settle",
+    keys: ["coupon", "holders", "pending", "loading", "late"],
+    args: "(verdict userCouponId userId requestId validUntilMs)...",
+    outcomes: ["SETTLED"],
+  },
+  loadBegin: {
+    name: "load_begin",
+    keys: ["loading", "stage", "late"],
+    args: "token stepTimeoutMs",
+    outcomes: ["LOADING", "BUSY"],
+  },
+  loadHolders: {
+    name: "load_holders",
+    keys: ["loading", "stage"],
+    args: "token stepTimeoutMs (userId entries)...",
+    outcomes: ["LOADING", "LOST"],
+  },
+  loadInstall: {
+    name: "load_install",
+    keys: ["loading", "stage", "late", "coupon", "holders", "pending"],
+    args: "token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted maxPerUser remaining",
+    outcomes: ["INSTALLED", "LOST"],
+  },
+  inspect: {
+    name: "inspect",
+    keys: ["coupon", "pending"],
+    args: "clockOffsetMs limit",
+    outcomes: ["LOADED", "NOT_LOADED"],
+  },
+} as const satisfies Record<string, ScriptSpec>;
+
+export type Script = (typeof scripts)[keyof typeof scripts];
+
+export function sourceOf(script: Script): string {
+  return readFileSync(new URL(`./lua/${script.name}.lua`, import.meta.url), "utf8");
+}
+
+/** The outcome that a script answered, or an error: an answer that the table does not know is a bug. */
+export function outcomeOf<S extends Script>(script: S, answer: unknown): S["outcomes"][number] {
+  const outcomes: readonly string[] = script.outcomes;
+  if (typeof answer === "string" && outcomes.includes(answer)) return answer as S["outcomes"][number];
+  throw new Error(`script ${script.name} answered ${JSON.stringify(answer)}`);
+}

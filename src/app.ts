@@ -1,0 +1,150 @@
+import type { DescMessage, DescMethodUnary } from "@bufbuild/protobuf";
+import { createValidator } from "@bufbuild/protovalidate";
+import { CatalogService } from "../gen/coupon/v1/catalog_service_pb.js";
+import { IssuanceService } from "../gen/coupon/v1/issuance_service_pb.js";
+import { UserCouponService } from "../gen/coupon/v1/user_coupon_service_pb.js";
+import type { Config } from "./config.js";
+import type { Logger } from "./platform/logger.js";
+import { Metrics } from "./platform/metrics.js";
+import { Watch } from "./platform/watch.js";
+import { MemoryReservations } from "./reservation/memory/memory-reservations.js";
+import type { Reservations } from "./reservation/port.js";
+import { RedisReservations } from "./reservation/redis/redis-reservations.js";
+import { createCoupon } from "./services/catalog/create-coupon.js";
+import { deleteCoupon } from "./services/catalog/delete-coupon.js";
+import { getCoupon } from "./services/catalog/get-coupon.js";
+import { listCoupons } from "./services/catalog/list-coupons.js";
+import { pauseCoupon } from "./services/catalog/pause-coupon.js";
+import { resumeCoupon } from "./services/catalog/resume-coupon.js";
+import { updateCoupon } from "./services/catalog/update-coupon.js";
+import { GateKeeper } from "./services/issuance/gate-keeper.js";
+import { issueCoupon } from "./services/issuance/issue-coupon.js";
+import { Issuer, type QueuedAsk, settleBatch } from "./services/issuance/issuer.js";
+import { getUserCoupon } from "./services/user-coupon/get-user-coupon.js";
+import { listUserCoupons } from "./services/user-coupon/list-user-coupons.js";
+import type { IssueOutcome } from "./storage/ports.js";
+import { PostgresCouponStore } from "./storage/postgres/coupon-store.js";
+import { openDatabase } from "./storage/postgres/database.js";
+import { GroupCommit } from "./storage/postgres/group-commit.js";
+import { PostgresIssueStore } from "./storage/postgres/issue-store.js";
+import { migrate } from "./storage/postgres/migrate.js";
+import { ping } from "./storage/postgres/ping.js";
+import { PostgresUserCouponStore } from "./storage/postgres/user-coupon-store.js";
+import { ConnectServer } from "./transport/connect-server.js";
+import { GrpcServer } from "./transport/grpc-server.js";
+import { pages } from "./transport/pages.js";
+import { type Handler, Pipeline } from "./transport/pipeline.js";
+import type { Route } from "./transport/routes.js";
+
+/** Rows in one commit at most, and rows waiting for one. */
+const maxBatchSize = 256;
+const maxWaiting = 10_000;
+
+export interface App {
+  readonly grpcPort: number;
+  readonly httpPort: number;
+  /** Lets calls under way end, commits what was accepted, and closes everything. */
+  close(): Promise<void>;
+}
+
+/** Wires everything; the only place that knows every part. */
+export async function startApp(config: Config & { DATABASE_URL: string }, log: Logger): Promise<App> {
+  await migrate(config.DATABASE_URL);
+  const database = openDatabase({ url: config.DATABASE_URL, poolSize: config.DATABASE_POOL_SIZE });
+  const metrics = new Metrics();
+  const reservations = await openReservations(config, log);
+
+  const couponStore = new PostgresCouponStore(database);
+  const userCouponStore = new PostgresUserCouponStore(database);
+  const issueStore = new PostgresIssueStore(database);
+  const keeper = new GateKeeper(reservations, issueStore, log);
+  const queue = new GroupCommit<QueuedAsk, IssueOutcome>({
+    commit: (asks) => issueStore.issueBatch(asks),
+    afterCommit: (asks, outcomes) => settleBatch(reservations, keeper, asks, outcomes),
+    onAfterCommitError: (error) => log.error({ err: error }, "settling failed"),
+    keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
+    maxBatchSize,
+    maxWaiting,
+    onBatch: (size) => metrics.batch(size),
+  });
+  const issuer = new Issuer(reservations, keeper, queue, userCouponStore);
+
+  const watch = new Watch(
+    () => ping(database),
+    (up) => {
+      grpcServer.setServing(up);
+      if (up) log.warn("postgres is back; serving");
+      else log.error("postgres is away; not serving");
+    },
+  );
+  const pipeline = new Pipeline({
+    log,
+    metrics,
+    validator: createValidator(),
+    maxInFlight: config.MAX_IN_FLIGHT,
+    defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
+    maxDeadlineMs: config.MAX_DEADLINE_MS,
+    isServing: () => watch.up,
+  });
+  const route = <I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    handler: Handler<I, O>,
+  ): Route => ({ method, invoke: pipeline.mount(method, handler) });
+
+  // The reservation layer's copy goes before the edit is committed; if Redis is away, a sweep finds the difference.
+  const renew = (couponId: string) => reservations.invalidate(couponId).catch(() => {});
+  const routes = [
+    route(CatalogService.method.createCoupon, createCoupon(couponStore)),
+    route(CatalogService.method.getCoupon, getCoupon(couponStore)),
+    route(CatalogService.method.listCoupons, listCoupons(couponStore)),
+    route(CatalogService.method.updateCoupon, updateCoupon(couponStore, renew)),
+    route(CatalogService.method.deleteCoupon, deleteCoupon(couponStore, renew)),
+    route(CatalogService.method.pauseCoupon, pauseCoupon(couponStore, renew)),
+    route(CatalogService.method.resumeCoupon, resumeCoupon(couponStore, renew)),
+    route(IssuanceService.method.issueCoupon, issueCoupon(issuer)),
+    route(UserCouponService.method.getUserCoupon, getUserCoupon(userCouponStore)),
+    route(UserCouponService.method.listUserCoupons, listUserCoupons(userCouponStore)),
+  ];
+  pipeline.warm(routes.map(({ method }) => method));
+
+  const grpcServer = new GrpcServer(routes);
+  const connectServer = new ConnectServer(
+    routes,
+    pages(metrics, () => watch.up),
+    (error) => log.warn({ err: error }, "answer could not be sent"),
+  );
+  const host = config.HOST ?? "0.0.0.0";
+  const grpcPort = await grpcServer.listen(host, config.GRPC_PORT);
+  const httpPort = await connectServer.listen(host, config.HTTP_PORT);
+  keeper.start();
+  watch.start();
+
+  return {
+    grpcPort,
+    httpPort,
+    close: async () => {
+      watch.close();
+      grpcServer.setServing(false);
+      await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
+      await queue.drain();
+      await keeper.close();
+      await reservations.close();
+      await database.close();
+    },
+  };
+}
+
+async function openReservations(config: Config, log: Logger): Promise<Reservations> {
+  if (!config.REDIS_URL) {
+    log.warn("no REDIS_URL: reservations are kept in this process, so run only one");
+    return new MemoryReservations({ reservationMs: config.RESERVATION_MS });
+  }
+  const reservations = new RedisReservations({
+    url: config.REDIS_URL,
+    keyPrefix: config.REDIS_KEY_PREFIX,
+    log,
+    reservationMs: config.RESERVATION_MS,
+  });
+  if (!(await reservations.ready())) log.warn("redis does not answer; requests go straight to postgres until it does");
+  return reservations;
+}

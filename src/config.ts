@@ -1,0 +1,49 @@
+import { z } from "zod";
+
+const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).default(fallback);
+const whole = (fallback: number, least: number, most: number) =>
+  z.coerce.number().int().min(least).max(most).default(fallback);
+
+/** Every setting is an environment variable. The README lists them; a test compares the two. */
+const schema = z.object({
+  DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
+  REDIS_URL: z.url({ protocol: /^rediss?$/ }).optional(),
+  REDIS_KEY_PREFIX: z
+    .string()
+    .regex(/^[\w:.-]{1,64}$/, "must be 1 to 64 letters, digits, _ : . -")
+    .default("coupon"),
+  HOST: z.string().min(1).optional(),
+  GRPC_PORT: port(50_051),
+  HTTP_PORT: port(8_080),
+  DATA_DIR: z.string().min(1).optional(),
+  DATABASE_POOL_SIZE: whole(10, 4, 200),
+  MAX_IN_FLIGHT: whole(4_000, 1, 100_000),
+  DEFAULT_DEADLINE_MS: whole(5_000, 100, 600_000),
+  MAX_DEADLINE_MS: whole(30_000, 100, 600_000),
+  RESERVATION_MS: whole(5_000, 1_000, 60_000),
+  DRAIN_MS: whole(10_000, 0, 600_000),
+  LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
+  EXIT_ON_STDIN_CLOSE: z.stringbool().default(false),
+});
+
+export type Config = z.infer<typeof schema>;
+
+export const settingNames = Object.keys(schema.shape);
+
+/** Throws an error that names every variable that is wrong. Empty variables count as absent. */
+export function readConfig(environment: NodeJS.ProcessEnv): Config {
+  const given = Object.fromEntries(
+    settingNames.flatMap((name) => (environment[name] ? [[name, environment[name]] as const] : [])),
+  );
+  const result = schema.safeParse(given);
+  if (!result.success) {
+    const lines = result.error.issues.map((issue) => `  ${issue.path.join(".")}: ${issue.message}`);
+    throw new Error(`these settings are wrong:\n${lines.join("\n")}`);
+  }
+  if (result.data.REDIS_URL && !result.data.DATABASE_URL) {
+    throw new Error(
+      "these settings are wrong:\n  REDIS_URL: needs DATABASE_URL; without it the service brings both servers",
+    );
+  }
+  return result.data;
+}

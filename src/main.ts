@@ -1,0 +1,61 @@
+import { startApp } from "./app.js";
+import { type Config, readConfig } from "./config.js";
+import { defaultDataDir, type EmbeddedServers, startEmbedded } from "./platform/embedded/embedded.js";
+import { createLogger } from "./platform/logger.js";
+
+const forcedExitMs = 30_000;
+
+async function main(): Promise<void> {
+  let config: Config;
+  try {
+    config = readConfig(process.env);
+  } catch (error) {
+    process.stderr.write(`coupon-service: ${(error as Error).message}\n`);
+    process.exitCode = 2;
+    return;
+  }
+  const { log, flush } = createLogger(config.LOG_LEVEL);
+  let embedded: EmbeddedServers | undefined;
+  try {
+    if (!config.DATABASE_URL) {
+      const dataDir = config.DATA_DIR ?? defaultDataDir();
+      process.stderr.write(
+        `coupon-service: no DATABASE_URL, so Postgres and Redis are started here; data in ${dataDir}\n`,
+      );
+      embedded = await startEmbedded({ dataDir });
+      config = {
+        ...config,
+        HOST: config.HOST ?? "127.0.0.1",
+        DATABASE_URL: embedded.databaseUrl,
+        ...(embedded.redisUrl && { REDIS_URL: embedded.redisUrl }),
+      };
+    }
+    const app = await startApp({ ...config, DATABASE_URL: config.DATABASE_URL as string }, log);
+    const { grpcPort, httpPort } = app;
+    process.stdout.write(`${JSON.stringify({ event: "serving", grpcPort, httpPort, pid: process.pid })}\n`);
+
+    await stopRequested(config.EXIT_ON_STDIN_CLOSE);
+    log.info("stopping");
+    setTimeout(() => process.exit(1), forcedExitMs).unref();
+    await app.close();
+  } catch (error) {
+    log.fatal({ err: error }, "cannot go on");
+    process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  } finally {
+    await embedded?.stop();
+    flush();
+    process.exit();
+  }
+}
+
+/** Resolves on SIGTERM or SIGINT, or when whoever started this process has gone. */
+function stopRequested(exitOnStdinClose: boolean): Promise<void> {
+  return new Promise((resolve) => {
+    process.once("SIGTERM", () => resolve());
+    process.once("SIGINT", () => resolve());
+    if (exitOnStdinClose) process.stdin.resume().once("close", resolve).once("end", resolve).once("error", resolve);
+  });
+}
+
+await main();

@@ -1,0 +1,29 @@
+import type { Logger } from "pino";
+import { type DestinationStream, destination, pino, stdTimeFunctions } from "pino";
+
+export type { Logger } from "pino";
+
+/** Lines are written together, so that a call does not wait for the disk; what is buffered is written at the latest now. */
+const flushPauseMs = 200;
+const bufferBytes = 8 * 1024;
+
+export interface ServiceLogger {
+  readonly log: Logger;
+  /** Writes what is buffered. Before the process ends. */
+  flush(): void;
+}
+
+/** JSON lines on standard output. */
+export function createLogger(level: string): ServiceLogger {
+  const stream = destination({ dest: 1, sync: false, minLength: bufferBytes });
+  const log = pino({ level, base: null, timestamp: stdTimeFunctions.isoTime }, stream as DestinationStream);
+  const timer = setInterval(() => stream.flush(), flushPauseMs);
+  timer.unref();
+  return {
+    log,
+    flush: () => {
+      clearInterval(timer);
+      stream.flushSync();
+    },
+  };
+}

@@ -1,0 +1,22 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  type CreateCouponRequest,
+  CreateCouponRequestSchema,
+  CreateCouponResponseSchema,
+} from "../../../gen/coupon/v1/catalog_service_pb.js";
+import type { Coupon as CouponMessage } from "../../../gen/coupon/v1/coupon_pb.js";
+import type { CallContext } from "../../domain/call-context.js";
+import { Refusal } from "../../domain/refusal.js";
+import type { CouponStore } from "../../storage/ports.js";
+import { couponMessage, requestKey } from "../message.js";
+import { newDefinition } from "./definition.js";
+
+export function createCoupon(store: CouponStore) {
+  return async (request: CreateCouponRequest, context: CallContext) => {
+    const key = requestKey("CreateCoupon", CreateCouponRequestSchema, request);
+    const message = request.coupon as CouponMessage;
+    const created = await store.create((now) => newDefinition(message, now), key, context.deadlineMs);
+    if (created instanceof Refusal) return created;
+    return create(CreateCouponResponseSchema, { coupon: couponMessage(created.value, created.now) });
+  };
+}

@@ -1,0 +1,46 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  type UpdateCouponRequest,
+  UpdateCouponRequestSchema,
+  UpdateCouponResponseSchema,
+} from "../../../gen/coupon/v1/catalog_service_pb.js";
+import type { Coupon as CouponMessage } from "../../../gen/coupon/v1/coupon_pb.js";
+import type { CallContext } from "../../domain/call-context.js";
+import { invalid, Refusal } from "../../domain/refusal.js";
+import type { CouponStore } from "../../storage/ports.js";
+import { couponMessage, requestKey } from "../message.js";
+import { changedDefinition, maskedFields } from "./definition.js";
+
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+export function updateCoupon(store: CouponStore, renew: (couponId: string) => Promise<void>) {
+  return async (request: UpdateCouponRequest, context: CallContext) => {
+    const message = request.coupon as CouponMessage;
+    if (!uuid.test(message.id)) return invalid({ field: "coupon.id", description: "must be a UUID" });
+    const masked = maskedFields(request.updateMask);
+    if (masked instanceof Refusal) return masked;
+
+    const id = message.id.toLowerCase();
+    const updated = await store.change(
+      {
+        id,
+        revision: Number(message.revision),
+        kind: "COUPON_UPDATED",
+        request: requestKey("UpdateCoupon", UpdateCouponRequestSchema, request),
+      },
+      (current) => {
+        const definition = changedDefinition(current, message, masked);
+        if (definition instanceof Refusal) return definition;
+        if (definition.quantity !== null && definition.quantity < current.issuedCount) {
+          const description = `${current.issuedCount} have been issued`;
+          return new Refusal("QUANTITY_BELOW_ISSUED", [{ field: "coupon.quantity", description }]);
+        }
+        return definition;
+      },
+      () => renew(id),
+      context.deadlineMs,
+    );
+    if (updated instanceof Refusal) return updated;
+    return create(UpdateCouponResponseSchema, { coupon: couponMessage(updated.value, updated.now) });
+  };
+}

@@ -1,0 +1,34 @@
+import { createHash } from "node:crypto";
+import { invalid, type Refusal } from "../domain/refusal.js";
+import type { Page } from "../storage/ports.js";
+
+const defaultPageSize = 50;
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/**
+ * Page tokens name the last row of a page and the parameters that the listing was begun with, so that a token cannot be
+ * used to go on in another listing. They are opaque, not secret: whoever makes one up gets rows it could list anyway.
+ */
+export function readPage(
+  request: { pageSize: number; pageToken: string },
+  parameters: readonly unknown[],
+): Page | Refusal {
+  const size = request.pageSize === 0 ? defaultPageSize : request.pageSize;
+  if (request.pageToken === "") return { size, before: null };
+  const [before, hash, ...rest] = Buffer.from(request.pageToken, "base64url").toString("latin1").split(" ");
+  if (!before || !uuid.test(before) || !hash || rest.length > 0) {
+    return invalid({ field: "page_token", description: "is not a next_page_token of this method" });
+  }
+  if (hash !== hashOf(parameters)) {
+    return invalid({ field: "page_token", description: "belongs to a listing with other parameters" });
+  }
+  return { size, before };
+}
+
+export function nextPageToken(hasMore: boolean, lastId: string | undefined, parameters: readonly unknown[]): string {
+  return hasMore && lastId ? Buffer.from(`${lastId} ${hashOf(parameters)}`, "latin1").toString("base64url") : "";
+}
+
+function hashOf(parameters: readonly unknown[]): string {
+  return createHash("sha256").update(JSON.stringify(parameters)).digest("base64url").slice(0, 16);
+}

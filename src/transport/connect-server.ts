@@ -1,0 +1,208 @@
+import * as http from "node:http";
+import * as http2 from "node:http2";
+import * as net from "node:net";
+import { promisify } from "node:util";
+import { gunzip } from "node:zlib";
+import { create, type DescMethodUnary } from "@bufbuild/protobuf";
+import {
+  Code as ConnectCode,
+  ConnectError,
+  createConnectRouter,
+  createContextKey,
+  createContextValues,
+  type HandlerContext,
+} from "@connectrpc/connect";
+import type { UniversalHandler, UniversalServerRequest } from "@connectrpc/connect/protocol";
+import {
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from "@connectrpc/connect-node";
+import { Refusal } from "../domain/refusal.js";
+import { readBinary, readJson } from "./decode.js";
+import { Failure } from "./error-table.js";
+import { maxMessageBytes, type Route } from "./routes.js";
+
+type NodeRequest = http.IncomingMessage | http2.Http2ServerRequest;
+type NodeResponse = http.ServerResponse | http2.Http2ServerResponse;
+
+/** Paths that are not RPCs: `/metrics`, `/healthz`, `/readyz`. Answers false when the path is not one of its own. */
+export type PlainPages = (path: string, response: NodeResponse) => boolean;
+
+const maxConcurrentStreams = 1_000;
+const headersTimeoutMs = 10_000;
+const requestTimeoutMs = 30_000;
+const envelopeBytes = 5;
+/** A longer body is not read to its end: the connection is cut. */
+const maxDiscardedBytes = 16 * 1024 * 1024;
+
+/**
+ * Reads the message that the pipeline will ask for. connect-node would decode it before any of our code runs, and
+ * answer broken bytes with INTERNAL; so it gets an empty message, and the pipeline decodes the real one.
+ */
+const decodeKey = createContextKey<((method: DescMethodUnary) => unknown | Refusal) | null>(null);
+
+/** The Connect, gRPC-Web and JSON protocols over HTTP/1.1 and HTTP/2 (also gRPC over HTTP/2), all on one port. */
+export class ConnectServer {
+  private readonly listener: net.Server;
+  private readonly http1: http.Server;
+  private readonly http2: http2.Http2Server;
+  private readonly sockets = new Set<net.Socket>();
+  private readonly sessions = new Set<http2.ServerHttp2Session>();
+  private readonly handlers = new Map<string, UniversalHandler>();
+
+  constructor(
+    routes: readonly Route[],
+    private readonly pages: PlainPages,
+    private readonly onError: (error: unknown) => void,
+  ) {
+    // Brotli is left out: it is decompressed before any limit of ours applies.
+    const router = createConnectRouter({ acceptCompression: [compressionGzip], readMaxBytes: maxMessageBytes });
+    for (const route of routes) router.rpc(route.method, (request, context) => serve(route, request, context) as never);
+    for (const handler of router.handlers) this.handlers.set(handler.requestPath, handler);
+
+    const handle = (request: NodeRequest, response: NodeResponse) => this.handle(request, response);
+    this.http1 = http.createServer({ headersTimeout: headersTimeoutMs, requestTimeout: requestTimeoutMs }, handle);
+    this.http2 = http2.createServer({ settings: { maxConcurrentStreams } }, handle);
+    this.http2.on("session", (session) => {
+      this.sessions.add(session);
+      session.on("close", () => this.sessions.delete(session));
+    });
+    this.listener = net.createServer({ noDelay: true }, (socket) => this.accept(socket));
+  }
+
+  listen(host: string, port: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.listener.once("error", reject);
+      this.listener.listen(port, host, () => resolve((this.listener.address() as net.AddressInfo).port));
+    });
+  }
+
+  /** Takes no new connections, ends idle ones with GOAWAY, and cuts off what is left after the given time. */
+  async close(drainMs: number): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.listener.close(() => resolve()));
+    for (const session of this.sessions) session.close();
+    this.http1.closeIdleConnections();
+    const timer = setTimeout(() => {
+      for (const socket of this.sockets) socket.destroy();
+    }, drainMs);
+    // Connections that are kept alive become idle one by one, as their calls end.
+    const idle = setInterval(() => this.http1.closeIdleConnections(), 50);
+    await closed;
+    clearTimeout(timer);
+    clearInterval(idle);
+  }
+
+  /** HTTP/2 with prior knowledge begins with a preface that is no HTTP/1.1 request. */
+  private accept(socket: net.Socket): void {
+    this.sockets.add(socket);
+    socket.on("close", () => this.sockets.delete(socket));
+    socket.on("error", () => socket.destroy());
+    socket.setTimeout(headersTimeoutMs, () => socket.destroy());
+    socket.once("data", (first) => {
+      socket.pause();
+      socket.setTimeout(0);
+      socket.unshift(first);
+      const isHttp2 = (first as Buffer).subarray(0, 3).toString("latin1") === "PRI";
+      (isHttp2 ? this.http2 : this.http1).emit("connection", socket);
+      if (!isHttp2) process.nextTick(() => socket.resume());
+    });
+  }
+
+  private handle(request: NodeRequest, response: NodeResponse): void {
+    const path = (request.url ?? "").split("?", 1)[0] ?? "";
+    const handler = this.handlers.get(path);
+    if (!handler) {
+      if (!this.pages(path, response)) response.writeHead(404).end();
+      return;
+    }
+    void (async () => {
+      try {
+        const universal = universalRequestFromNodeRequest(request, response, undefined, createContextValues());
+        const answer = await handler(await takeMessage(handler, universal));
+        await universalResponseToNodeResponse(answer, response);
+      } catch (error) {
+        if (ConnectError.from(error).code !== ConnectCode.Aborted) this.onError(error);
+      }
+    })();
+  }
+}
+
+async function serve({ method, invoke }: Route, request: unknown, context: HandlerContext): Promise<unknown> {
+  const leftMs = context.timeoutMs();
+  const decode = context.values.get(decodeKey);
+  const answer = await invoke({
+    frontEnd: "connect",
+    header: (name) => context.requestHeader.get(name) ?? undefined,
+    deadlineMs: leftMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + leftMs,
+    decode: () => (decode ? decode(method) : request),
+  });
+  if (!(answer instanceof Failure)) return answer;
+  throw new ConnectError(
+    answer.message,
+    answer.code as number as ConnectCode,
+    undefined,
+    answer.details.map(({ desc, value }) => ({ desc, value: create(desc, value as never) })),
+  );
+}
+
+/** Replaces the body by an empty message and keeps the real one for the pipeline. */
+async function takeMessage(
+  handler: UniversalHandler,
+  request: UniversalServerRequest,
+): Promise<UniversalServerRequest> {
+  const type = request.header.get("content-type") ?? "";
+  const encoding = request.header.get("content-encoding") ?? "identity";
+  if (request.method !== "POST" || !handler.supportedContentType(type)) return request;
+  const enveloped = type.startsWith("application/grpc");
+  const json = type.includes("json");
+
+  const body = await readBody(request.body as AsyncIterable<Uint8Array>, maxMessageBytes + envelopeBytes);
+  const message = body ? await unpack(body, enveloped, encoding) : null;
+  // Compressed envelopes, several of them, or an encoding that is not ours: connect-node knows what to answer.
+  if (message === "foreign") return { ...request, body: once(body as Uint8Array) };
+
+  const decode = (method: DescMethodUnary) => {
+    if (message === null) return new Refusal("MESSAGE_TOO_LARGE");
+    return json ? readJson(method.input, message) : readBinary(method.input, message);
+  };
+  const header = new Headers(request.header);
+  header.delete("content-encoding");
+  header.delete("content-length");
+  const empty = enveloped
+    ? new Uint8Array([0, 0, 0, 0, json ? 2 : 0, ...(json ? [0x7b, 0x7d] : [])])
+    : Buffer.from(json ? "{}" : "");
+  const contextValues = (request.contextValues ?? createContextValues()).set(decodeKey, decode);
+  return { ...request, header, body: once(empty), contextValues };
+}
+
+/** The message's bytes, null when they are too many, "foreign" when they are not ours to unpack. */
+async function unpack(body: Uint8Array, enveloped: boolean, encoding: string): Promise<Uint8Array | null | "foreign"> {
+  if (enveloped) {
+    const length = body.length >= envelopeBytes ? Buffer.from(body).readUInt32BE(1) : -1;
+    return body[0] === 0 && length === body.length - envelopeBytes ? body.subarray(envelopeBytes) : "foreign";
+  }
+  if (encoding === "identity") return body.length > maxMessageBytes ? null : body;
+  if (encoding !== "gzip") return "foreign";
+  try {
+    return await promisify(gunzip)(body, { maxOutputLength: maxMessageBytes });
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE" ? null : "foreign";
+  }
+}
+
+/** The whole body, or null when it is longer than the limit; the rest is read, up to a bound, and thrown away. */
+async function readBody(body: AsyncIterable<Uint8Array>, limitBytes: number): Promise<Uint8Array | null> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of body) {
+    bytes += chunk.byteLength;
+    if (bytes <= limitBytes) chunks.push(chunk);
+    if (bytes > maxDiscardedBytes) break;
+  }
+  return bytes <= limitBytes ? Buffer.concat(chunks) : null;
+}
+
+async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  if (bytes.length > 0) yield bytes;
+}

@@ -1,0 +1,123 @@
+import { create, type DescMessage, type Message, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { anyPack, durationFromMs } from "@bufbuild/protobuf/wkt";
+import {
+  type BadRequest,
+  BadRequest_FieldViolationSchema,
+  BadRequestSchema,
+  ErrorInfoSchema,
+  RequestInfoSchema,
+  RetryInfoSchema,
+} from "../../gen/google/rpc/error_details_pb.js";
+import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
+import type { Reason, Refusal } from "../domain/refusal.js";
+
+/** `ErrorInfo.domain` of every error. */
+export const errorDomain = "coupon.v1";
+
+/** The status codes of gRPC that are sent; Connect uses the same numbers. */
+export const Code = {
+  invalidArgument: 3,
+  deadlineExceeded: 4,
+  notFound: 5,
+  alreadyExists: 6,
+  resourceExhausted: 8,
+  failedPrecondition: 9,
+  aborted: 10,
+  internal: 13,
+  unavailable: 14,
+} as const;
+export type Code = (typeof Code)[keyof typeof Code];
+
+interface ErrorRow {
+  readonly code: Code;
+  readonly message: string;
+  /** Set where a later retry of the same request can succeed. */
+  readonly retryAfterMs?: number;
+}
+
+/** The one place that says how each reason is sent. The comments of `ErrorReason` in the proto file say the same. */
+export const errorTable: Readonly<Record<Reason, ErrorRow>> = {
+  INVALID_FIELD: { code: Code.invalidArgument, message: "a field is missing, malformed or out of its range" },
+  REQUEST_ID_REUSED: { code: Code.invalidArgument, message: "this request_id was used before with other input" },
+  MESSAGE_TOO_LARGE: { code: Code.resourceExhausted, message: "the message is larger than 64 KiB" },
+  COUPON_NOT_FOUND: { code: Code.notFound, message: "there is no such coupon" },
+  USER_COUPON_NOT_FOUND: { code: Code.notFound, message: "the user holds no such user coupon" },
+  COUPON_PAUSED: { code: Code.failedPrecondition, message: "issuing of this coupon is paused" },
+  COUPON_NOT_STARTED: { code: Code.failedPrecondition, message: "the coupon's start time has not come yet" },
+  COUPON_ENDED: { code: Code.failedPrecondition, message: "the coupon's expire time has passed" },
+  ALREADY_ISSUED: { code: Code.alreadyExists, message: "the user holds as many of this coupon as one user may" },
+  SOLD_OUT: { code: Code.failedPrecondition, message: "the whole quantity has been issued" },
+  STALE_REVISION: { code: Code.aborted, message: "the coupon has changed since this revision" },
+  QUANTITY_BELOW_ISSUED: {
+    code: Code.failedPrecondition,
+    message: "the quantity is below what has already been issued",
+  },
+  OVERLOADED: { code: Code.unavailable, message: "the server has too much to do; nothing was done", retryAfterMs: 500 },
+  STORE_UNAVAILABLE: { code: Code.unavailable, message: "a store did not answer", retryAfterMs: 1_000 },
+  DEADLINE_EXCEEDED: { code: Code.deadlineExceeded, message: "the deadline has passed" },
+  INTERNAL: { code: Code.internal, message: "a fault of the server" },
+};
+
+export interface OutgoingDetail {
+  readonly desc: DescMessage;
+  readonly value: Message;
+}
+
+/** How a call ended, if not well: what both front ends need to say so. */
+export class Failure {
+  constructor(
+    readonly reason: Reason,
+    readonly code: Code,
+    readonly message: string,
+    readonly details: readonly OutgoingDetail[],
+    /** The serialized google.rpc.Status. */
+    readonly status: Buffer,
+  ) {}
+}
+
+const plain = new Map<Reason, Failure>();
+
+/** Most refusals carry nothing of their own: those are built once. */
+export function failureOf(refusal: Refusal): Failure {
+  if (refusal.violations.length > 0 || refusal.message) return build(refusal);
+  let failure = plain.get(refusal.reason);
+  if (!failure) {
+    failure = build(refusal);
+    plain.set(refusal.reason, failure);
+  }
+  return failure;
+}
+
+/** A fault of the server, with the id under which it is in the log. */
+export function internalFailure(reason: Reason, requestId: string): Failure {
+  return build({ reason, violations: [] }, requestId);
+}
+
+function build(
+  { reason, violations, message }: Pick<Refusal, "reason" | "violations" | "message">,
+  requestId?: string,
+): Failure {
+  const row = errorTable[reason];
+  const details: OutgoingDetail[] = [];
+  const add = <D extends DescMessage>(desc: D, value: MessageShape<D>) => details.push({ desc, value });
+  add(ErrorInfoSchema, create(ErrorInfoSchema, { reason, domain: errorDomain }));
+  if (violations.length > 0) {
+    const fieldViolations = violations.map((one) => create(BadRequest_FieldViolationSchema, { ...one, reason: "" }));
+    const badRequest: BadRequest = create(BadRequestSchema, { fieldViolations });
+    add(BadRequestSchema, badRequest);
+  }
+  if (row.retryAfterMs !== undefined) {
+    add(RetryInfoSchema, create(RetryInfoSchema, { retryDelay: durationFromMs(row.retryAfterMs) }));
+  }
+  if (requestId) add(RequestInfoSchema, create(RequestInfoSchema, { requestId }));
+  const said = violations
+    .map(({ field, description }) => (field ? `${field}: ${description}` : description))
+    .join("; ");
+  const text = message ?? (said || row.message);
+  const status = create(StatusSchema, {
+    code: row.code,
+    message: text,
+    details: details.map(({ desc, value }) => anyPack(desc, value as never)),
+  });
+  return new Failure(reason, row.code, text, details, Buffer.from(toBinary(StatusSchema, status)));
+}

@@ -1,0 +1,32 @@
+import type { PlainPages } from "./connect-server.js";
+
+export interface MetricsPage {
+  readonly contentType: string;
+  text(): Promise<string>;
+}
+
+/** `/healthz`: the process lives. `/readyz`: it can answer calls. `/metrics`: for Prometheus. */
+export function pages(metrics: MetricsPage, isServing: () => boolean): PlainPages {
+  return (path, response) => {
+    const send = (status: number, type: string, body: string) => {
+      response.writeHead(status, { "content-type": type });
+      response.end(body);
+    };
+    switch (path) {
+      case "/healthz":
+        send(200, "text/plain", "ok\n");
+        return true;
+      case "/readyz":
+        send(isServing() ? 200 : 503, "text/plain", isServing() ? "ready\n" : "postgres is away\n");
+        return true;
+      case "/metrics":
+        metrics.text().then(
+          (text) => send(200, metrics.contentType, text),
+          () => send(500, "text/plain", "metrics failed\n"),
+        );
+        return true;
+      default:
+        return false;
+    }
+  };
+}

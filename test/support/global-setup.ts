@@ -1,0 +1,37 @@
+import postgres from "postgres";
+import type { TestProject } from "vitest/node";
+import { startEmbedded } from "../../src/platform/embedded/embedded.js";
+import { migrate } from "../../src/storage/postgres/migrate.js";
+
+declare module "vitest" {
+  export interface ProvidedContext {
+    /** Of a server that this run started; its database `coupon_template` is migrated and must not be written to. */
+    databaseUrl: string;
+    redisUrl: string;
+  }
+}
+
+/** One Postgres and one Redis for the whole run. Each file gets a database and a key prefix of its own in them. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const servers = await startEmbedded();
+  try {
+    if (!servers.databaseUrl) throw new Error("no Postgres could be started");
+    if (!servers.redisUrl) throw new Error(`the tests need a real Redis: ${servers.redisUnavailable}`);
+    const admin = postgres(servers.databaseUrl, { max: 1, onnotice: () => {} });
+    await admin`CREATE DATABASE coupon_template`;
+    await admin.end();
+    await migrate(withDatabase(servers.databaseUrl, "coupon_template"));
+    project.provide("databaseUrl", servers.databaseUrl);
+    project.provide("redisUrl", servers.redisUrl);
+  } catch (error) {
+    await servers.stop();
+    throw error;
+  }
+  return () => servers.stop();
+}
+
+export function withDatabase(url: string, name: string): string {
+  const changed = new URL(url);
+  changed.pathname = `/${name}`;
+  return changed.href;
+}

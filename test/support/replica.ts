@@ -1,0 +1,71 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { packageRoot } from "../../src/platform/package-root.js";
+import { GrpcClient } from "./clients.js";
+import type { TestStores } from "./stores.js";
+
+const startTimeoutMs = 20_000;
+
+/** The service as a process of its own, on free ports. */
+export interface Replica {
+  readonly grpcPort: number;
+  readonly httpPort: number;
+  readonly process: ChildProcess;
+  readonly client: GrpcClient;
+  /** SIGTERM, and waits for the end; answers the exit code. */
+  stop(): Promise<number | null>;
+  /** kill -9, and waits for the end. */
+  kill(): Promise<void>;
+}
+
+/** Starts the compiled service on the given stores. It ends with this process, however that ends. */
+export async function startReplica(
+  stores: Pick<TestStores, "databaseUrl" | "keyPrefix"> & { redisUrl?: string | undefined },
+  settings: Record<string, string> = {},
+): Promise<Replica> {
+  const main = join(packageRoot(), "dist/src/main.js");
+  if (!existsSync(main)) throw new Error("dist is missing: run `npm run build`");
+  const child = spawn(process.execPath, [main], {
+    env: {
+      PATH: process.env.PATH,
+      HOST: "127.0.0.1",
+      GRPC_PORT: "0",
+      HTTP_PORT: "0",
+      DATABASE_URL: stores.databaseUrl,
+      ...(stores.redisUrl && { REDIS_URL: stores.redisUrl }),
+      REDIS_KEY_PREFIX: stores.keyPrefix,
+      LOG_LEVEL: "warn",
+      EXIT_ON_STDIN_CLOSE: "true",
+      ...settings,
+    },
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const exited = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
+  const ports = await new Promise<{ grpcPort: number; httpPort: number }>((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error("the service did not start in time")), startTimeoutMs);
+    void exited.then((code) => reject(new Error(`the service ended with ${code} while it started`)));
+    createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", (line) => {
+      if (!line.includes('"event":"serving"')) return;
+      clearTimeout(timer);
+      resolve(JSON.parse(line));
+    });
+  });
+  const client = new GrpcClient(ports.grpcPort);
+  return {
+    ...ports,
+    process: child,
+    client,
+    stop: async () => {
+      client.close();
+      child.kill("SIGTERM");
+      return await exited;
+    },
+    kill: async () => {
+      client.close();
+      child.kill("SIGKILL");
+      await exited;
+    },
+  };
+}

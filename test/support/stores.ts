@@ -1,0 +1,35 @@
+import { randomUUID } from "node:crypto";
+import postgres from "postgres";
+import { inject } from "vitest";
+
+export interface TestStores {
+  readonly databaseUrl: string;
+  readonly redisUrl: string;
+  /** For RedisReservations, and REDIS_KEY_PREFIX of a server. */
+  readonly keyPrefix: string;
+  drop(): Promise<void>;
+}
+
+/** A fresh database, cloned from the migrated template, and a key prefix of its own. */
+export async function createStores(): Promise<TestStores> {
+  const adminUrl = inject("databaseUrl");
+  const name = `test_${randomUUID().replaceAll("-", "")}`;
+  await asAdmin(adminUrl, `CREATE DATABASE ${name} TEMPLATE coupon_template`);
+  const url = new URL(adminUrl);
+  url.pathname = `/${name}`;
+  return {
+    databaseUrl: url.href,
+    redisUrl: inject("redisUrl"),
+    keyPrefix: name,
+    drop: () => asAdmin(adminUrl, `DROP DATABASE ${name} WITH (FORCE)`),
+  };
+}
+
+async function asAdmin(url: string, statement: string): Promise<void> {
+  const admin = postgres(url, { max: 1, onnotice: () => {} });
+  try {
+    await admin.unsafe(statement);
+  } finally {
+    await admin.end();
+  }
+}

@@ -60,7 +60,6 @@ CREATE TABLE "user_coupons" (
 	"valid_until" timestamp (3) with time zone
 );
 --> statement-breakpoint
-ALTER TABLE "user_coupons" ADD CONSTRAINT "user_coupons_coupon_id_coupons_id_fk" FOREIGN KEY ("coupon_id") REFERENCES "public"."coupons"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "coupons_not_deleted" ON "coupons" USING btree ("id") WHERE "coupons"."deleted_at" IS NULL;--> statement-breakpoint
 CREATE INDEX "requests_by_age" ON "requests" USING btree ("created_at");--> statement-breakpoint
 CREATE UNIQUE INDEX "user_coupons_one_per_slot" ON "user_coupons" USING btree ("coupon_id","user_id","slot") WHERE "user_coupons"."slot" IS NOT NULL;--> statement-breakpoint

@@ -24,7 +24,7 @@ import { getUserCoupon } from "./services/user-coupon/get-user-coupon.js";
 import { listUserCoupons } from "./services/user-coupon/list-user-coupons.js";
 import type { IssueOutcome } from "./storage/ports.js";
 import { PostgresCouponStore } from "./storage/postgres/coupon-store.js";
-import { openDatabase } from "./storage/postgres/database.js";
+import { commitConnections, openDatabase } from "./storage/postgres/database.js";
 import { GroupCommit } from "./storage/postgres/group-commit.js";
 import { PostgresIssueStore } from "./storage/postgres/issue-store.js";
 import { migrate } from "./storage/postgres/migrate.js";
@@ -34,10 +34,12 @@ import { ConnectServer } from "./transport/connect-server.js";
 import { GrpcServer } from "./transport/grpc-server.js";
 import { pages } from "./transport/pages.js";
 import { type Handler, Pipeline } from "./transport/pipeline.js";
+import { regexMatch } from "./transport/regex-match.js";
 import type { Route } from "./transport/routes.js";
 
-/** Rows in one commit at most, and rows waiting for one. */
+/** Rows in one commit at most, rows that are worth a second commit beside it, and rows waiting for one. */
 const maxBatchSize = 256;
+const sideBatchSize = 32;
 const maxWaiting = 10_000;
 
 export interface App {
@@ -64,6 +66,8 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     onAfterCommitError: (error) => log.error({ err: error }, "settling failed"),
     keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
     maxBatchSize,
+    maxBatches: commitConnections,
+    sideBatchSize,
     maxWaiting,
     onBatch: (size) => metrics.batch(size),
   });
@@ -80,7 +84,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const pipeline = new Pipeline({
     log,
     metrics,
-    validator: createValidator(),
+    validator: createValidator({ regexMatch }),
     maxInFlight: config.MAX_IN_FLIGHT,
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,

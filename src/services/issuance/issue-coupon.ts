@@ -1,9 +1,9 @@
 import { create } from "@bufbuild/protobuf";
-import { v7 as uuidv7 } from "uuid";
 import { type IssueCouponRequest, IssueCouponResponseSchema } from "../../../gen/coupon/v1/issuance_service_pb.js";
 import { UserCouponStatus } from "../../../gen/coupon/v1/user_coupon_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
+import { newId } from "../../platform/new-id.js";
 import { issuedFields } from "../message.js";
 import type { Issuer } from "./issuer.js";
 
@@ -11,7 +11,7 @@ export function issueCoupon(issuer: Issuer) {
   return async (request: IssueCouponRequest, context: CallContext) => {
     const couponId = (request.target.value ?? "").toLowerCase();
     const { userId, requestId } = request;
-    const issued = await issuer.issue({ couponId, userId, requestId, userCouponId: uuidv7() }, context.deadlineMs);
+    const issued = await issuer.issue({ couponId, userId, requestId, userCouponId: newId() }, context.deadlineMs);
     if (issued instanceof Refusal) return issued;
     return create(IssueCouponResponseSchema, {
       userCoupon: {

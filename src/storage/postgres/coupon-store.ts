@@ -1,9 +1,9 @@
 import { and, desc, eq, isNull, lt, sql } from "drizzle-orm";
 import type { PgTransaction } from "drizzle-orm/pg-core";
 import type { PostgresJsQueryResultHKT } from "drizzle-orm/postgres-js";
-import { v7 as uuidv7 } from "uuid";
 import type { Coupon, CouponDefinition } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
+import { newId } from "../../platform/new-id.js";
 import type {
   CouponEdit,
   CouponEventKind,
@@ -38,7 +38,7 @@ export class PostgresCouponStore implements CouponStore {
       if (definition instanceof Refusal) return definition;
       const [row] = await tx
         .insert(coupons)
-        .values({ id: uuidv7(), ...fromDefinition(definition), createdAt: now, updatedAt: now })
+        .values({ id: newId(), ...fromDefinition(definition), createdAt: now, updatedAt: now })
         .returning();
       return await record(tx, row as CouponRow, "COUPON_CREATED", request, now);
     });

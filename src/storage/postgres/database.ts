@@ -7,6 +7,9 @@ const lockTimeoutMs = 2_000;
 const connectTimeoutS = 2;
 const idleTimeoutS = 300;
 
+/** Group commits at once. */
+export const commitConnections = 2;
+
 export interface Database {
   /** For hot paths and bulk reads: raw SQL. Columns come in camel case. */
   readonly sql: Sql;
@@ -44,8 +47,12 @@ export function openDatabase({ url, poolSize, applicationName = "coupon-service"
         TimeZone: "UTC",
       },
     });
-  const half = Math.floor((poolSize - 1) / 2);
-  const clients = { sql: client(half, true), commitSql: client(1, true), orm: client(poolSize - 1 - half, false) };
+  const half = Math.floor((poolSize - commitConnections) / 2);
+  const clients = {
+    sql: client(half, true),
+    commitSql: client(commitConnections, true),
+    orm: client(poolSize - commitConnections - half, false),
+  };
   return {
     sql: clients.sql,
     commitSql: clients.commitSql,

@@ -13,6 +13,13 @@ export interface GroupCommitOptions<I, O> {
   /** Items that share a key never go into the same batch; the later one waits for the next. */
   readonly keysOf: (item: I) => readonly string[];
   readonly maxBatchSize: number;
+  /**
+   * Batches under way at once. With two, the store finds the next batch at hand when one is done, however long this
+   * process takes to notice.
+   */
+  readonly maxBatches: number;
+  /** A further batch is begun beside one under way when it has at least this many items. */
+  readonly sideBatchSize: number;
   /** Past this many waiting items a new one is turned away with Overloaded. */
   readonly maxWaiting: number;
   /** How many items a batch had, for the metrics. */
@@ -27,19 +34,16 @@ interface Waiting<I, O> {
 }
 
 /**
- * While one batch commits, the next one fills. The busier it is, the larger the batches, and the less a commit costs
- * each of its items; when it is idle, an item is committed at once.
+ * While batches commit, the next one fills. The busier it is, the larger the batches, and the less a commit costs each
+ * of its items; when it is idle, an item is committed at once.
  */
 export class GroupCommit<I, O> {
   private waiting: Waiting<I, O>[] = [];
-  private committing = false;
-  private onIdle: (() => void)[] = [];
+  private batchCount = 0;
+  private starting = false;
+  private readonly underWay = new Set<Promise<void>>();
 
   constructor(private readonly options: GroupCommitOptions<I, O>) {}
-
-  get waitingCount(): number {
-    return this.waiting.length;
-  }
 
   /**
    * Throws Overloaded or DeadlinePassed when nothing was done and will not be, StoreUnavailable when it is not known
@@ -49,33 +53,42 @@ export class GroupCommit<I, O> {
     if (this.waiting.length >= this.options.maxWaiting) return Promise.reject(new Overloaded());
     return new Promise((resolve, reject) => {
       this.waiting.push({ item, deadlineMs, resolve, reject });
-      if (!this.committing) {
-        this.committing = true;
-        setImmediate(() => void this.run());
-      }
+      if (this.starting) return;
+      this.starting = true;
+      // What else arrives in this turn of the event loop comes along.
+      setImmediate(() => {
+        this.starting = false;
+        this.startBatches();
+      });
     });
   }
 
   /** Resolves when everything that was submitted so far has been answered. */
   async drain(): Promise<void> {
-    if (!this.committing) return;
-    await new Promise<void>((resolve) => this.onIdle.push(resolve));
+    this.startBatches();
+    while (this.underWay.size > 0) await Promise.all(this.underWay);
   }
 
-  private async run(): Promise<void> {
-    const answering = new Set<Promise<void>>();
-    while (this.waiting.length > 0) {
+  private startBatches(): void {
+    const { maxBatches, sideBatchSize } = this.options;
+    while (
+      this.waiting.length > 0 &&
+      (this.batchCount === 0 || (this.batchCount < maxBatches && this.waiting.length >= sideBatchSize))
+    ) {
       const batch = this.takeBatch();
       if (batch.length === 0) continue;
-      this.options.onBatch?.(batch.length);
-      const outcomes = await this.commit(batch);
-      const answered = this.answer(batch, outcomes).finally(() => answering.delete(answered));
-      answering.add(answered);
+      const done = this.runBatch(batch).finally(() => this.underWay.delete(done));
+      this.underWay.add(done);
     }
-    this.committing = false;
-    await Promise.all(answering);
-    if (this.committing) return;
-    for (const resolve of this.onIdle.splice(0)) resolve();
+  }
+
+  private async runBatch(batch: readonly Waiting<I, O>[]): Promise<void> {
+    this.options.onBatch?.(batch.length);
+    this.batchCount += 1;
+    const outcomes = await this.commit(batch);
+    this.batchCount -= 1;
+    this.startBatches();
+    await this.answer(batch, outcomes);
   }
 
   /** Takes items in the order of their arrival, leaving those that clash with an earlier one. */

@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
-import { create, type DescMessage, type MessageInitShape, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import {
   type Duration,
   durationFromMs,
   durationMs,
   type Timestamp,
+  TimestampSchema,
   timestampDate,
-  timestampFromDate,
 } from "@bufbuild/protobuf/wkt";
 import {
   type Coupon as CouponMessage,
@@ -24,7 +24,7 @@ import {
 } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { type Coupon, couponState, type Discount, type Money, remainingCount } from "../domain/coupon.js";
 import type { FieldViolation } from "../domain/refusal.js";
-import { expiryOf, type UserCoupon, userCouponStatus } from "../domain/user-coupon.js";
+import { expiryOf, type UserCouponStatus as Status, type UserCoupon, userCouponStatus } from "../domain/user-coupon.js";
 import type { RequestKey } from "../storage/ports.js";
 
 /** Between the messages of the contract and the values of the domain. Nothing is decided here. */
@@ -37,8 +37,8 @@ export function couponMessage(coupon: Coupon, now: Date): CouponMessage {
     description: coupon.description,
     category: coupon.category,
     discount: discountMessage(coupon.discount),
-    startTime: timestampFromDate(coupon.startsAt),
-    expireTime: timestampFromDate(coupon.expiresAt),
+    startTime: timestampMessage(coupon.startsAt),
+    expireTime: timestampMessage(coupon.expiresAt),
     ...(coupon.quantity !== null && { quantity: BigInt(coupon.quantity) }),
     ...(coupon.validityAfterIssueMs !== null && { validityAfterIssue: durationFromMs(coupon.validityAfterIssueMs) }),
     maxPerUser: coupon.maxPerUser,
@@ -48,9 +48,9 @@ export function couponMessage(coupon: Coupon, now: Date): CouponMessage {
     ...(remaining !== null && { remainingCount: BigInt(remaining) }),
     state: CouponState[couponState(coupon, now)],
     revision: BigInt(coupon.revision),
-    createTime: timestampFromDate(coupon.createdAt),
-    updateTime: timestampFromDate(coupon.updatedAt),
-    ...(coupon.deletedAt && { deleteTime: timestampFromDate(coupon.deletedAt) }),
+    createTime: timestampMessage(coupon.createdAt),
+    updateTime: timestampMessage(coupon.updatedAt),
+    ...(coupon.deletedAt && { deleteTime: timestampMessage(coupon.deletedAt) }),
   });
 }
 
@@ -108,22 +108,32 @@ export function millisOf(message: Duration | undefined, field: string, violation
 }
 
 export function userCouponMessage(userCoupon: UserCoupon, coupon: Coupon, now: Date): UserCouponMessage {
-  return create(UserCouponSchema, {
-    ...issuedFields(userCoupon, expiryOf(userCoupon, coupon)),
-    status: UserCouponStatus[userCouponStatus(userCoupon, coupon, now)],
-    coupon: couponMessage(coupon, now),
-  });
+  const message = issuedMessage(userCoupon, expiryOf(userCoupon, coupon), userCouponStatus(userCoupon, coupon, now));
+  message.coupon = couponMessage(coupon, now);
+  return message;
 }
 
-/** What every answer about a user coupon has: all but its status and its coupon. */
-export function issuedFields(userCoupon: UserCoupon, expiresAt: Date): MessageInitShape<typeof UserCouponSchema> {
-  return {
-    id: userCoupon.id,
-    couponId: userCoupon.couponId,
-    userId: userCoupon.userId,
-    issueTime: timestampFromDate(userCoupon.issuedAt),
-    expireTime: timestampFromDate(expiresAt),
-  };
+/**
+ * A user coupon without its coupon. Fields are assigned one by one: on the hot path that takes half the time of handing
+ * them to `create`.
+ */
+export function issuedMessage(userCoupon: UserCoupon, expiresAt: Date, status: Status): UserCouponMessage {
+  const message = create(UserCouponSchema);
+  message.id = userCoupon.id;
+  message.couponId = userCoupon.couponId;
+  message.userId = userCoupon.userId;
+  message.status = UserCouponStatus[status];
+  message.issueTime = timestampMessage(userCoupon.issuedAt);
+  message.expireTime = timestampMessage(expiresAt);
+  return message;
+}
+
+function timestampMessage(date: Date): Timestamp {
+  const ms = date.getTime();
+  const message = create(TimestampSchema);
+  message.seconds = BigInt(Math.floor(ms / 1000));
+  message.nanos = (((ms % 1000) + 1000) % 1000) * 1_000_000;
+  return message;
 }
 
 /** What names a repeated call: null when the caller gave no request id. */

@@ -1,5 +1,6 @@
 import type { DescMethodUnary } from "@bufbuild/protobuf";
 import type { Invoke } from "./pipeline.js";
+import "./text-encoding.js";
 
 /** The largest message of an ordinary call. */
 export const maxMessageBytes = 64 * 1024;

@@ -25,13 +25,18 @@ interface WaitingAsk {
   readonly reject: (error: unknown) => void;
 }
 
-/** The reservation port on Redis. Asks that arrive in one turn of the event loop share a script call. */
+/** Asks for one coupon. While one script call is under way, the asks for the next one gather. */
+interface Line {
+  waiting: WaitingAsk[];
+  asking: boolean;
+}
+
+/** The reservation port on Redis. Asks for the same coupon share script calls. */
 export class RedisReservations implements Reservations {
   private readonly client: RedisClient;
   private readonly reservationMs: number;
   private readonly clockOffsetMs: () => number;
-  private waiting = new Map<string, WaitingAsk[]>();
-  private flushScheduled = false;
+  private readonly lines = new Map<string, Line>();
   private registryOffset = 0;
 
   constructor(options: RedisReservationsOptions) {
@@ -46,13 +51,16 @@ export class RedisReservations implements Reservations {
 
   admit(ask: Ask): Promise<Admission> {
     return new Promise((resolve, reject) => {
-      const waiting = this.waiting.get(ask.couponId);
-      if (waiting) waiting.push({ ask, resolve, reject });
-      else this.waiting.set(ask.couponId, [{ ask, resolve, reject }]);
-      if (!this.flushScheduled) {
-        this.flushScheduled = true;
-        setImmediate(() => this.flush());
+      let line = this.lines.get(ask.couponId);
+      if (!line) {
+        line = { waiting: [], asking: false };
+        this.lines.set(ask.couponId, line);
       }
+      line.waiting.push({ ask, resolve, reject });
+      if (line.asking) return;
+      line.asking = true;
+      // What else arrives in this turn of the event loop comes along.
+      setImmediate((one: Line) => void this.serve(ask.couponId, one), line);
     });
   }
 
@@ -119,13 +127,13 @@ export class RedisReservations implements Reservations {
     this.client.close();
   }
 
-  private flush(): void {
-    this.flushScheduled = false;
-    const groups = this.waiting;
-    this.waiting = new Map();
-    for (const [couponId, waiting] of groups) {
-      for (const batch of batches(waiting)) void this.admitBatch(couponId, batch);
+  private async serve(couponId: string, line: Line): Promise<void> {
+    while (line.waiting.length > 0) {
+      const batch = line.waiting.splice(0, scriptBatchSize);
+      await this.admitBatch(couponId, batch);
     }
+    line.asking = false;
+    this.lines.delete(couponId);
   }
 
   private async admitBatch(couponId: string, batch: readonly WaitingAsk[]): Promise<void> {

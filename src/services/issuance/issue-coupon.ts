@@ -1,10 +1,9 @@
 import { create } from "@bufbuild/protobuf";
 import { type IssueCouponRequest, IssueCouponResponseSchema } from "../../../gen/coupon/v1/issuance_service_pb.js";
-import { UserCouponStatus } from "../../../gen/coupon/v1/user_coupon_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
 import { newId } from "../../platform/new-id.js";
-import { issuedFields } from "../message.js";
+import { issuedMessage } from "../message.js";
 import type { Issuer } from "./issuer.js";
 
 export function issueCoupon(issuer: Issuer) {
@@ -13,12 +12,9 @@ export function issueCoupon(issuer: Issuer) {
     const { userId, requestId } = request;
     const issued = await issuer.issue({ couponId, userId, requestId, userCouponId: newId() }, context.deadlineMs);
     if (issued instanceof Refusal) return issued;
-    return create(IssueCouponResponseSchema, {
-      userCoupon: {
-        ...issuedFields(issued.userCoupon, issued.expiresAt),
-        status: UserCouponStatus[issued.status],
-      },
-      replayed: issued.replayed,
-    });
+    const response = create(IssueCouponResponseSchema);
+    response.userCoupon = issuedMessage(issued.userCoupon, issued.expiresAt, issued.status);
+    response.replayed = issued.replayed;
+    return response;
   };
 }

@@ -16,9 +16,9 @@ const conflictAttempts = 3;
 interface IssuedRow {
   outcome: "ISSUED" | "REPLAYED" | "CONFLICT" | (IssueOutcome & { kind: "REFUSED" })["reason"];
   id: string;
-  issuedAt: Date;
-  validUntil: Date | null;
-  expiresAt: Date;
+  issuedAtMs: number;
+  validUntilMs: number | null;
+  expiresAtMs: number;
 }
 
 export class PostgresIssueStore implements IssueStore {
@@ -78,12 +78,15 @@ export class PostgresIssueStore implements IssueStore {
   }
 }
 
-function toOutcome({ outcome, id, issuedAt, validUntil, expiresAt }: IssuedRow, ask: Ask): IssueOutcome {
+function toOutcome(row: IssuedRow, ask: Ask): IssueOutcome {
+  const { outcome, id } = row;
   if (outcome === "REPLAYED") return { kind: "REPLAYED", userCouponId: id };
   if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
   if (outcome !== "ISSUED") return { kind: "REFUSED", reason: outcome };
+  const issuedAt = new Date(row.issuedAtMs);
+  const validUntil = row.validUntilMs === null ? null : new Date(row.validUntilMs);
   const userCoupon: UserCoupon = { id, couponId: ask.couponId, userId: ask.userId, issuedAt, validUntil };
-  return { kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt }) };
+  return { kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt: new Date(row.expiresAtMs) }) };
 }
 
 interface HolderRow {

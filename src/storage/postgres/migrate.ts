@@ -9,6 +9,8 @@ import { packageRoot } from "../../platform/package-root.js";
 /** Any number that is ours: replicas that start together migrate one after the other. */
 const advisoryLock = 7_106_118_001;
 const lockWaitMs = 60_000;
+/** SQLSTATE: the function is there with another result type or other names, so it must be dropped first. */
+const cannotReplace = "42P13";
 
 /**
  * Brings the database up to date: the tables by the migrations in `drizzle/`, then the functions in `sql/`, which are
@@ -36,7 +38,12 @@ async function replaceFunctions(client: Sql): Promise<void> {
       const hash = createHash("sha256").update(source).digest("hex");
       const [known] = await tx`SELECT 1 FROM sql_functions WHERE file = ${file} AND hash = ${hash}`;
       if (known) continue;
-      await tx.unsafe(source);
+      await tx
+        .savepoint((sp) => sp.unsafe(source))
+        .catch(async (error: { code?: string }) => {
+          if (error.code !== cannotReplace) throw error;
+          await tx.unsafe(`DROP FUNCTION ${file.replace(".sql", "")}; ${source}`);
+        });
       await tx`
         INSERT INTO sql_functions VALUES (${file}, ${hash}) ON CONFLICT (file) DO UPDATE SET hash = excluded.hash`;
     }

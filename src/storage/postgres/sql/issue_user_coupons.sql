@@ -12,7 +12,7 @@
 -- lock is read by a later statement, which sees all that was committed before the lock was granted.
 CREATE OR REPLACE FUNCTION issue_user_coupons(
   ask_ids uuid[], ask_coupon_ids uuid[], ask_user_ids text[], ask_request_ids text[]
-) RETURNS TABLE (outcome text, id uuid, issued_at timestamptz, valid_until timestamptz, expires_at timestamptz)
+) RETURNS TABLE (outcome text, id uuid, issued_at_ms bigint, valid_until_ms bigint, expires_at_ms bigint)
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
 SET enable_seqscan = off
@@ -102,9 +102,9 @@ BEGIN
       ELSE 'CONFLICT'
     END,
     coalesce(n.earlier_id, n.id),
-    coalesce(n.earlier_issued_at, at),
-    CASE WHEN n.earlier_id IS NULL THEN n.valid_until ELSE n.earlier_valid_until END,
-    n.expires_at
+    millis(coalesce(n.earlier_issued_at, at)),
+    millis(CASE WHEN n.earlier_id IS NULL THEN n.valid_until ELSE n.earlier_valid_until END),
+    millis(n.expires_at)
   FROM chosen n
   ORDER BY n.ord;
 END

@@ -32,6 +32,7 @@ export type PlainPages = (path: string, response: NodeResponse) => boolean;
 const maxConcurrentStreams = 1_000;
 const headersTimeoutMs = 10_000;
 const requestTimeoutMs = 30_000;
+const timeoutCheckMs = 1_000;
 const envelopeBytes = 5;
 /** A longer body is not read to its end: the connection is cut. */
 const maxDiscardedBytes = 16 * 1024 * 1024;
@@ -62,7 +63,16 @@ export class ConnectServer {
     for (const handler of router.handlers) this.handlers.set(handler.requestPath, handler);
 
     const handle = (request: NodeRequest, response: NodeResponse) => this.handle(request, response);
-    this.http1 = http.createServer({ headersTimeout: headersTimeoutMs, requestTimeout: requestTimeoutMs }, handle);
+    this.http1 = http.createServer(
+      {
+        headersTimeout: headersTimeoutMs,
+        requestTimeout: requestTimeoutMs,
+        connectionsCheckingInterval: timeoutCheckMs,
+      },
+      handle,
+    );
+    // It is handed its connections and never listens itself, but only then does it begin to look at its time limits.
+    this.http1.emit("listening");
     this.http2 = http2.createServer({ settings: { maxConcurrentStreams } }, handle);
     this.http2.on("session", (session) => {
       this.sessions.add(session);
@@ -91,6 +101,7 @@ export class ConnectServer {
     await closed;
     clearTimeout(timer);
     clearInterval(idle);
+    this.http1.close();
   }
 
   /** HTTP/2 with prior knowledge begins with a preface that is no HTTP/1.1 request. */

@@ -7,6 +7,8 @@ const sweepPauseMs = 1_000;
 /** Coupons looked at in one sweep, and overdue reservations of each. */
 const surveyCouponLimit = 500;
 const surveyOverdueLimit = 1_000;
+/** Overdue reservations settled in one sweep. */
+const settleLimit = 5_000;
 /** Coupons loaded at once by one replica; the others wait for the next request for them. */
 const maxLoads = 8;
 /** A coupon that could not be loaded, or was found to differ from Postgres, is not loaded again for this long. */
@@ -83,7 +85,7 @@ export class GateKeeper {
   /** One round: settles what is overdue, compares what is loaded. Called by the timer, and by tests. */
   async sweep(): Promise<void> {
     const surveys = await this.reservations.survey(surveyCouponLimit, surveyOverdueLimit);
-    await this.settleOverdue(surveys.flatMap((survey) => survey.overdue));
+    await this.settleOverdue(surveys.flatMap((survey) => survey.overdue).slice(0, settleLimit));
     await this.compare(surveys.filter((survey) => survey.loaded));
   }
 

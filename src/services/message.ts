@@ -1,13 +1,6 @@
 import { createHash } from "node:crypto";
 import { create, type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
-import {
-  type Duration,
-  durationFromMs,
-  durationMs,
-  type Timestamp,
-  TimestampSchema,
-  timestampDate,
-} from "@bufbuild/protobuf/wkt";
+import { type Duration, durationFromMs, durationMs, type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import {
   type Coupon as CouponMessage,
   CouponSchema,
@@ -92,18 +85,22 @@ const latestMs = Date.parse("9999-12-31T23:59:59.999Z");
 /** To the millisecond. A time that the store cannot hold is a violation. */
 export function dateOf(message: Timestamp | undefined, field: string, violations: FieldViolation[]): Date | null {
   if (!message) return null;
-  const date = timestampDate(message);
-  const ms = date.getTime();
+  const ms = Number(message.seconds) * 1000 + Math.floor(message.nanos / 1_000_000);
   if (!(ms >= earliestMs && ms <= latestMs) || message.nanos < 0 || message.nanos > 999_999_999) {
     violations.push({ field, description: "must be from 1970-01-01T00:00:00Z to 9999-12-31T23:59:59.999Z" });
     return null;
   }
-  return date;
+  return new Date(ms);
 }
 
 export function millisOf(message: Duration | undefined, field: string, violations: FieldViolation[]): number | null {
   if (!message) return null;
-  if (message.nanos % 1_000_000 !== 0) violations.push({ field, description: "must be in whole milliseconds" });
+  const { nanos, seconds } = message;
+  if (Math.abs(nanos) > 999_999_999 || (nanos < 0 && seconds > 0n) || (nanos > 0 && seconds < 0n)) {
+    violations.push({ field, description: "has nanos out of range, or of another sign than its seconds" });
+  } else if (nanos % 1_000_000 !== 0) {
+    violations.push({ field, description: "must be in whole milliseconds" });
+  }
   return Math.trunc(durationMs(message));
 }
 

@@ -112,7 +112,8 @@ export interface IssueStore {
 
   /**
    * Reads what the reservation layer must know of a coupon, after waiting for an edit under way. Holders are handed over
-   * in pages, all of one user in the same page; false from `onHolders` ends the reading. Null: no such coupon, or ended.
+   * in pages, all of one user in the same page; false from `onHolders` ends the reading. Null: no such coupon, or
+   * the reading was ended.
    */
   readGate(couponId: string, onHolders: (holders: Holder[]) => Promise<boolean>): Promise<GateFacts | null>;
 

@@ -157,46 +157,64 @@ async function serve({ method, invoke }: Route, request: unknown, context: Handl
   );
 }
 
-/** Replaces the body by an empty message and keeps the real one for the pipeline. */
+/** Replaces the message by an empty one and keeps the real one for the pipeline. */
 async function takeMessage(
   handler: UniversalHandler,
   request: UniversalServerRequest,
 ): Promise<UniversalServerRequest> {
-  const type = request.header.get("content-type") ?? "";
-  const encoding = request.header.get("content-encoding") ?? "identity";
-  if (request.method !== "POST" || !handler.supportedContentType(type)) return request;
+  const isGet = request.method === "GET";
+  const query = new URL(request.url).searchParams;
+  const type = isGet ? `application/${query.get("encoding")}` : (request.header.get("content-type") ?? "");
+  const known = isGet
+    ? type === "application/json" || type === "application/proto"
+    : handler.supportedContentType(type);
+  if (!known || !handler.allowedMethods.includes(request.method)) return request;
   const enveloped = type.startsWith("application/grpc");
   const json = type.includes("json");
 
-  const body = await readBody(request.body as AsyncIterable<Uint8Array>, maxMessageBytes + envelopeBytes);
+  const body = isGet
+    ? Buffer.from(query.get("message") ?? "", query.get("base64") === "1" ? "base64url" : "utf8")
+    : await readBody(request.body as AsyncIterable<Uint8Array>, maxMessageBytes + envelopeBytes);
+  const encoding =
+    (isGet ? query.get("compression") : request.header.get(enveloped ? "grpc-encoding" : "content-encoding")) ||
+    "identity";
   const message = body ? await unpack(body, enveloped, encoding) : null;
-  // Compressed envelopes, several of them, or an encoding that is not ours: connect-node knows what to answer.
-  if (message === "foreign") return { ...request, body: once(body as Uint8Array) };
+  // An encoding that is not ours, or a broken envelope: connect-node knows what to answer.
+  if (message === "foreign") return isGet ? request : { ...request, body: once(body as Uint8Array) };
 
   const decode = (method: DescMethodUnary) => {
     if (message === null) return new Refusal("MESSAGE_TOO_LARGE");
     return json ? readJson(method.input, message) : readBinary(method.input, message);
   };
+  const contextValues = (request.contextValues ?? createContextValues()).set(decodeKey, decode);
+  const empty = json ? "{}" : "";
+  if (isGet) {
+    const url = new URL(request.url);
+    url.searchParams.set("message", empty);
+    for (const name of ["base64", "compression"]) url.searchParams.delete(name);
+    return { ...request, url: url.href, contextValues };
+  }
   const header = new Headers(request.header);
   header.delete("content-encoding");
   header.delete("content-length");
-  const empty = enveloped
-    ? new Uint8Array([0, 0, 0, 0, json ? 2 : 0, ...(json ? [0x7b, 0x7d] : [])])
-    : Buffer.from(json ? "{}" : "");
-  const contextValues = (request.contextValues ?? createContextValues()).set(decodeKey, decode);
-  return { ...request, header, body: once(empty), contextValues };
+  const envelope = enveloped ? Buffer.from([0, 0, 0, 0, empty.length]) : Buffer.alloc(0);
+  return { ...request, header, body: once(Buffer.concat([envelope, Buffer.from(empty)])), contextValues };
 }
 
 /** The message's bytes, null when they are too many, "foreign" when they are not ours to unpack. */
 async function unpack(body: Uint8Array, enveloped: boolean, encoding: string): Promise<Uint8Array | null | "foreign"> {
+  let message = body;
+  let compressed = encoding !== "identity";
   if (enveloped) {
     const length = body.length >= envelopeBytes ? Buffer.from(body).readUInt32BE(1) : -1;
-    return body[0] === 0 && length === body.length - envelopeBytes ? body.subarray(envelopeBytes) : "foreign";
+    if (length !== body.length - envelopeBytes || (body[0] !== 0 && body[0] !== 1)) return "foreign";
+    compressed = body[0] === 1;
+    message = body.subarray(envelopeBytes);
   }
-  if (encoding === "identity") return body.length > maxMessageBytes ? null : body;
+  if (!compressed) return message.length > maxMessageBytes ? null : message;
   if (encoding !== "gzip") return "foreign";
   try {
-    return await promisify(gunzip)(body, { maxOutputLength: maxMessageBytes });
+    return await promisify(gunzip)(message, { maxOutputLength: maxMessageBytes });
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE" ? null : "foreign";
   }

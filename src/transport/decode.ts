@@ -1,4 +1,4 @@
-import { type DescMessage, fromBinary, fromJsonString, type MessageShape } from "@bufbuild/protobuf";
+import { type DescMessage, fromBinary, fromJson, type JsonValue, type MessageShape } from "@bufbuild/protobuf";
 import { invalid, type Refusal } from "../domain/refusal.js";
 
 /** Messages out of bytes, the same for both front ends. What is wrong with the bytes is a refusal, not a fault. */
@@ -12,15 +12,35 @@ export function readBinary<D extends DescMessage>(schema: D, bytes: Uint8Array):
 }
 
 export function readJson<D extends DescMessage>(schema: D, bytes: Uint8Array): MessageShape<D> | Refusal {
+  let json: JsonValue;
   try {
-    return fromJsonString(schema, new TextDecoder("utf-8", { fatal: true }).decode(bytes), {
-      ignoreUnknownFields: false,
-    });
-  } catch (error) {
-    const text = error instanceof Error ? error.message : String(error);
-    // protobuf-es says where it stopped: `key "colour" is unknown`, `cannot decode field coupon.v1.Money.minor_units …`.
-    const field =
-      /key "(.{1,100})" is unknown/.exec(text)?.[1] ?? /cannot decode field [\w.]+\.(\w+) from JSON/.exec(text)?.[1];
-    return invalid({ field: field ?? "", description: text.slice(0, 300) });
+    json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    return invalid({ field: "", description: "the body is not JSON in UTF-8" });
   }
+  try {
+    return fromJson(schema, json, strict);
+  } catch (error) {
+    const description = (error instanceof Error ? error.message : String(error)).slice(0, maxDescriptionLength);
+    return invalid({ field: wrongField(schema, json), description });
+  }
+}
+
+const strict = { ignoreUnknownFields: false };
+const maxDescriptionLength = 300;
+
+/** The path of the field that makes a message unreadable, by the names of the proto file; "" when it is no single one. */
+function wrongField(schema: DescMessage, json: JsonValue): string {
+  if (json === null || typeof json !== "object" || Array.isArray(json)) return "";
+  for (const [key, value] of Object.entries(json)) {
+    try {
+      fromJson(schema, { [key]: value }, strict);
+    } catch {
+      const field = schema.fields.find((one) => one.name === key || one.jsonName === key);
+      const inner = field?.fieldKind === "message" ? wrongField(field.message, value) : "";
+      const name = field?.name ?? key.slice(0, maxDescriptionLength);
+      return inner && !field?.message?.typeName.startsWith("google.protobuf.") ? `${name}.${inner}` : name;
+    }
+  }
+  return "";
 }

@@ -5,6 +5,7 @@ import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation, protoPath as healthProtoPath } from "grpc-health-check";
+import { file_coupon_v1_error_reason } from "../../gen/coupon/v1/error_reason_pb.js";
 import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.js";
 import { readBinary } from "./decode.js";
 import { Failure } from "./error-table.js";
@@ -128,7 +129,8 @@ function packageDefinition(definitions: Record<string, grpc.ServiceDefinition>, 
     file.dependencies.forEach(add);
   };
   for (const service of services) add(service.file);
-  // Not referred to by our files, but clients want to read the details of an error.
+  // No service file refers to these two, but clients want to read the details of an error.
+  add(file_coupon_v1_error_reason);
   add(file_google_rpc_error_details);
   const fileDescriptorProtos = [...files.values()];
   return {

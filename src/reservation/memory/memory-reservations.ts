@@ -15,7 +15,7 @@ interface Gate {
 }
 
 interface Load {
-  readonly deadlineMs: number;
+  deadlineMs: number;
   readonly staged: Holder[];
   readonly late: Holder[];
 }
@@ -91,6 +91,7 @@ export class MemoryReservations implements Reservations {
     return {
       addHolders: async (holders) => {
         if (this.loads.get(couponId) !== load) return false;
+        load.deadlineMs = this.now() + loadStepTimeoutMs;
         load.staged.push(...holders);
         return true;
       },

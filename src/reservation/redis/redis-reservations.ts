@@ -89,15 +89,14 @@ export class RedisReservations implements Reservations {
     return {
       addHolders: async (holders) => {
         const args = [token, loadStepTimeoutMs, ...holderFields(holders)];
-        if (args.length === 2) return true;
         const answer = await client.run(scripts.loadHolders, couponId, args);
         return outcomeOf(scripts.loadHolders, answer) === "LOADING";
       },
       install: async (facts) => {
-        const answer = await client.run(scripts.loadInstall, couponId, this.installArgs(token, facts));
-        if (outcomeOf(scripts.loadInstall, answer) === "LOST") return false;
+        // Registered first: a coupon that is loaded and not in the registry would never be swept.
         await this.register([couponId]);
-        return true;
+        const answer = await client.run(scripts.loadInstall, couponId, this.installArgs(token, facts));
+        return outcomeOf(scripts.loadInstall, answer) === "INSTALLED";
       },
     };
   }

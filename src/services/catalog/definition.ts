@@ -62,7 +62,7 @@ export function maskedFields(mask: FieldMask | undefined): (keyof CouponDefiniti
   return paths.map((path) => fields[path as keyof typeof fields]);
 }
 
-/** The definition after an update. Fields outside the mask are not even looked at. */
+/** The definition after an update. Fields outside the mask do not matter here. */
 export function changedDefinition(
   current: CouponDefinition,
   message: CouponMessage,

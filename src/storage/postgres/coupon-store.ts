@@ -32,7 +32,7 @@ export class PostgresCouponStore implements CouponStore {
   create(build: (now: Date) => CouponDefinition | Refusal, request: RequestKey | null, deadlineMs: DeadlineMs) {
     return this.once(request, deadlineMs, async (tx) => {
       const now = await readClock(tx);
-      const earlier = await findEarlier(tx, request, now);
+      const earlier = await findEarlier(tx, request);
       if (earlier) return earlier;
       const definition = build(now);
       if (definition instanceof Refusal) return definition;
@@ -53,14 +53,17 @@ export class PostgresCouponStore implements CouponStore {
     return this.once(change.request, deadlineMs, async (tx) => {
       const [row] = await tx.select().from(coupons).where(eq(coupons.id, change.id)).for("no key update");
       const now = await readClock(tx);
-      const earlier = await findEarlier(tx, change.request, now);
+      const earlier = await findEarlier(tx, change.request);
       if (earlier) return earlier;
       if (!row || row.deletedAt) return new Refusal("COUPON_NOT_FOUND");
       if (change.revision !== 0 && change.revision !== row.revision) return new Refusal("STALE_REVISION");
 
       const edited = edit(toCoupon(row), now);
       if (edited instanceof Refusal) return edited;
-      if (edited === null) return { value: toCoupon(row), now };
+      if (edited === null) {
+        await recordRequest(tx, row, change.request, now);
+        return { value: toCoupon(row), now };
+      }
       const [changed] = await tx
         .update(coupons)
         .set({ ...fromEdit(edited), revision: row.revision + 1, updatedAt: now })
@@ -122,7 +125,7 @@ async function readClock(tx: Tx): Promise<Date> {
 }
 
 /** The answer of an earlier call with this request id, or the refusal when its input was another. */
-async function findEarlier(tx: Tx, request: RequestKey | null, now: Date): Promise<Dated<Coupon> | Refusal | null> {
+async function findEarlier(tx: Tx, request: RequestKey | null): Promise<Dated<Coupon> | Refusal | null> {
   if (!request) return null;
   const [earlier] = await tx
     .select()
@@ -133,7 +136,8 @@ async function findEarlier(tx: Tx, request: RequestKey | null, now: Date): Promi
     const description = "was used before with other input";
     return new Refusal("REQUEST_ID_REUSED", [{ field: "request_id", description }]);
   }
-  return { value: toCoupon(rowFromJson(earlier.answer)), now };
+  // As it was then, also where the time of day shows: a state is derived for the moment of the first answer.
+  return { value: toCoupon(rowFromJson(earlier.answer)), now: earlier.createdAt };
 }
 
 async function record(
@@ -144,13 +148,16 @@ async function record(
   now: Date,
 ): Promise<Dated<Coupon>> {
   await tx.insert(events).values({ kind, happenedAt: now, couponId: row.id, detail: row });
-  if (request) {
-    const stored = await tx
-      .insert(requests)
-      .values({ ...request, answer: row, createdAt: now })
-      .onConflictDoNothing()
-      .returning({ method: requests.method });
-    if (stored.length === 0) throw new LostToSameRequest();
-  }
+  await recordRequest(tx, row, request, now);
   return { value: toCoupon(row), now };
+}
+
+async function recordRequest(tx: Tx, answer: CouponRow, request: RequestKey | null, now: Date): Promise<void> {
+  if (!request) return;
+  const stored = await tx
+    .insert(requests)
+    .values({ ...request, answer, createdAt: now })
+    .onConflictDoNothing()
+    .returning({ method: requests.method });
+  if (stored.length === 0) throw new LostToSameRequest();
 }

@@ -121,7 +121,9 @@ export class GroupCommit<I, O> {
   /** An outcome or an error for each item. An item that the store chokes on is found by halving the batch. */
   private async commit(batch: readonly Waiting<I, O>[], attempt = 1): Promise<(O | Error)[]> {
     try {
-      return await this.options.commit(batch.map(({ item }) => item));
+      const outcomes = await this.options.commit(batch.map(({ item }) => item));
+      if (outcomes.length !== batch.length) throw new Error(`${outcomes.length} outcomes for ${batch.length} items`);
+      return outcomes;
     } catch (error) {
       if (error instanceof StoreUnavailable) {
         if (attempt > 1) return batch.map(() => error);

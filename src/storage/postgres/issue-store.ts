@@ -36,7 +36,7 @@ export class PostgresIssueStore implements IssueStore {
     const rows = await guarded(
       noDeadlineMs,
       () => this.database.sql<{ id: string; validUntil: Date | null }[]>`
-        SELECT id, valid_until FROM user_coupons WHERE id = ANY (${this.database.sql.array([...userCouponIds], 2950)})`,
+        SELECT id, valid_until FROM user_coupons WHERE id = ANY (${[...userCouponIds]}::uuid[])`,
     );
     return new Map(rows.map(({ id, ...rest }) => [id, rest]));
   }
@@ -59,7 +59,7 @@ export class PostgresIssueStore implements IssueStore {
       noDeadlineMs,
       () => this.database.sql<{ id: string; revision: number; remaining: number | null }[]>`
         SELECT id, revision, quantity - issued_count AS remaining FROM coupons
-        WHERE id = ANY (${this.database.sql.array([...couponIds], 2950)})`,
+        WHERE id = ANY (${[...couponIds]}::uuid[])`,
     );
     return new Map(rows.map(({ id, ...stock }) => [id, stock]));
   }
@@ -101,30 +101,26 @@ async function readSnapshot(
   couponId: string,
   onHolders: (holders: Holder[]) => Promise<boolean>,
 ): Promise<GateFacts | null> {
-  const [row] = await tx<(GateFacts & { issuable: boolean })[]>`
+  const [facts] = await tx<GateFacts[]>`
     SELECT revision, starts_at, expires_at, paused_at IS NOT NULL AS paused, deleted_at IS NOT NULL AS deleted,
-      max_per_user, quantity - issued_count AS remaining,
-      deleted_at IS NULL AND coupon_clock() < expires_at AS issuable
+      max_per_user, quantity - issued_count AS remaining
     FROM coupons WHERE id = ${couponId}`;
-  if (!row) return null;
+  if (!facts) return null;
 
-  // Of a coupon that nothing is issued of any more, nobody asks who holds it.
-  if (row.issuable) {
-    // The last user of a page may go on in the next one.
-    let held: Holder[] = [];
-    const pages = tx<HolderRow[]>`
-      SELECT user_id, id, request_id, valid_until FROM user_coupons
-      WHERE coupon_id = ${couponId} AND slot IS NOT NULL AND (valid_until IS NULL OR valid_until > coupon_clock())
-      ORDER BY user_id`.cursor(holderPageSize);
-    for await (const page of pages) {
-      const last = page.at(-1)?.userId;
-      const holders = [...held, ...page.map(toHolder)];
-      held = holders.filter((holder) => holder.userId === last);
-      if (!(await onHolders(holders.filter((holder) => holder.userId !== last)))) return null;
-    }
-    if (held.length > 0 && !(await onHolders(held))) return null;
+  // The last user of a page may go on in the next one. Expired holders are among them: they are counted as issued, and
+  // a repeated request of theirs is still a repeated one.
+  let held: Holder[] = [];
+  const pages = tx<HolderRow[]>`
+    SELECT user_id, id, request_id, valid_until FROM user_coupons
+    WHERE coupon_id = ${couponId} AND slot IS NOT NULL
+    ORDER BY user_id`.cursor(holderPageSize);
+  for await (const page of pages) {
+    const last = page.at(-1)?.userId;
+    const holders = [...held, ...page.map(toHolder)];
+    held = holders.filter((holder) => holder.userId === last);
+    if (!(await onHolders(holders.filter((holder) => holder.userId !== last)))) return null;
   }
-  const { issuable: _, ...facts } = row;
+  if (held.length > 0 && !(await onHolders(held))) return null;
   return facts;
 }
 

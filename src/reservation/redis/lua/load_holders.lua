@@ -7,6 +7,8 @@ local token, stepTimeoutMs = ARGV[1], ARGV[2]
 
 if redis.call('GET', loadingKey) ~= token then return 'LOST' end
 redis.call('PEXPIRE', loadingKey, stepTimeoutMs)
-redis.call('HSET', stageKey, unpack(ARGV, 3))
-redis.call('PEXPIRE', stageKey, stepTimeoutMs * 2)
+if #ARGV > 2 then
+  redis.call('HSET', stageKey, unpack(ARGV, 3))
+  redis.call('PEXPIRE', stageKey, stepTimeoutMs * 2)
+end
 return 'LOADING'

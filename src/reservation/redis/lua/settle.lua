@@ -5,6 +5,8 @@
 -- OUTCOMES: SETTLED
 local couponKey, holdersKey, pendingKey, loadingKey, lateKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local count = #ARGV / 5
+-- Longer than any load; the next load begins with an empty list.
+local lateKeepMs = 600000
 
 local facts = redis.call('HMGET', couponKey, 'stock', 'maxPerUser', 'keepUntilMs')
 local stock, loaded = tonumber(facts[1]), facts[2]
@@ -43,5 +45,5 @@ if loaded then
   if stock and given ~= adopted then redis.call('HINCRBY', couponKey, 'stock', given - adopted) end
   redis.call('PEXPIREAT', holdersKey, facts[3])
 end
-if loadingLeftMs > 0 then redis.call('PEXPIRE', lateKey, loadingLeftMs) end
+if loadingLeftMs > 0 then redis.call('PEXPIRE', lateKey, lateKeepMs) end
 return 'SETTLED'

@@ -1,0 +1,138 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import postgres from "postgres";
+import { startEmbedded } from "../src/platform/embedded/embedded.js";
+import type { Generator } from "./generator.js";
+import { ghz, ghzIsOnPath } from "./ghz.js";
+import { writeMessages } from "./load/messages-file.js";
+import { type BenchOptions, parseOptions, usage } from "./options.js";
+import { own } from "./own.js";
+import { drawTable, type RoundEntry, resultsOf } from "./report.js";
+import type { Row, RowContext } from "./row.js";
+import { rows as allRows } from "./rows/index.js";
+import { Api } from "./support/api.js";
+import { busyShare, describeMachine } from "./support/machine.js";
+import { grouped, UsageError } from "./support/numbers.js";
+import { startReplica } from "./support/replica.js";
+
+const warmUpSeconds = 3;
+/** Between two runs, so that the first one's last writes do not count against the second. */
+const pauseMs = 500;
+/** No message is sent twice, so enough must be made: at first this many, then by what the warm-up needed. */
+const warmUpCallsPerSecond = 40_000;
+const callsHeadroom = 3;
+/** Room for what a generator sends around the measured time. */
+const spareSeconds = 2;
+
+/** A machine that is busier than this before the start gets a warning. */
+const maxBusyShare = 0.15;
+
+const exitFailed = 1;
+const exitUsage = 2;
+const exitInterrupted = 130;
+
+type Say = (text: string) => void;
+
+async function main(): Promise<number> {
+  const options = parseOptions(
+    process.argv.slice(2),
+    allRows.map(({ name }) => name),
+  );
+  if (!options) {
+    console.log(usage);
+    return 0;
+  }
+  const interrupted = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(signal, () => interrupted.abort(new Error("Interrupted.")));
+  }
+  const cleanups: (() => Promise<unknown>)[] = [];
+  try {
+    await runBench(options, interrupted.signal, cleanups);
+    return 0;
+  } catch (error) {
+    if (!interrupted.signal.aborted) throw error;
+    console.error("Interrupted: cleaning up.");
+    return exitInterrupted;
+  } finally {
+    for (const cleanup of cleanups.reverse()) await cleanup();
+  }
+}
+
+/** What must be undone later goes to `cleanups`, in the order of doing. */
+async function runBench(options: BenchOptions, signal: AbortSignal, cleanups: (() => Promise<unknown>)[]) {
+  const say: Say = options.json ? console.error : console.log;
+  const generator = await chooseGenerator(options.generator);
+  const rows = allRows.filter(({ name }) => options.rows?.includes(name) ?? true);
+  say(`${describeMachine()}; load by ${generator.name}.`);
+  say("Client, service, Postgres and Redis share this machine: only ratios within one run compare well.");
+  if (generator === own)
+    say("This generator tires before the service's no-op does, which flatters the ratios: ghz does not.");
+  const busy = await busyShare();
+  if (busy > maxBusyShare) say(`Other programs use ${grouped(busy * 100)}% of it now: the numbers will be poor.`);
+  say("");
+
+  const stores = await startEmbedded({ onEvent: (event) => say("text" in event ? event.text : JSON.stringify(event)) });
+  cleanups.push(() => stores.stop());
+  const databaseUrl = stores.databaseUrl!;
+  const replica = await startReplica({ databaseUrl, redisUrl: stores.redisUrl });
+  cleanups.push(() => replica.stop());
+  const folder = await mkdtemp(join(tmpdir(), "coupon-bench-"));
+  cleanups.push(() => rm(folder, { recursive: true, force: true }));
+  const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
+  cleanups.push(() => sql.end());
+  const api = new Api([replica.target]);
+  cleanups.push(async () => api.close());
+
+  const measure = async (row: Row, seconds: number, maxCallsPerSecond: number) => {
+    signal.throwIfAborted();
+    const context: RowContext = { api, sql, maxCalls: Math.ceil(maxCallsPerSecond * (seconds + spareSeconds)) };
+    const run = await row.prepare(context);
+    const messagesFile = join(folder, "messages");
+    const messages = await writeMessages(messagesFile, run.messages);
+    const { method, protoFile } = run;
+    const { requestsPerSecond } = row;
+    const load = { target: replica.target, method, protoFile, messagesFile, seconds, requestsPerSecond };
+    const measured = await generator.run(load, signal);
+    if (messages > 1 && measured.sent > messages) throw new Error(`The ${row.name} row ran out of different messages.`);
+    await run.verify(measured);
+    await sleep(pauseMs);
+    return measured;
+  };
+  try {
+    say(`warm-up: ${rows.map(({ name }) => name).join(", ")}`);
+    const maxCallsPerSecond = new Map<Row, number>();
+    for (const row of rows) {
+      const warmUp = await measure(row, warmUpSeconds, row.requestsPerSecond ?? warmUpCallsPerSecond);
+      maxCallsPerSecond.set(row, row.requestsPerSecond ?? warmUp.callsPerSecond * callsHeadroom);
+    }
+    const entries: RoundEntry[] = [];
+    for (let round = 1; round <= options.rounds; round += 1) {
+      for (const row of rows) {
+        const measured = await measure(row, options.seconds, maxCallsPerSecond.get(row)!);
+        entries.push({ round, row: row.name, ...measured });
+        say(`round ${round}: ${row.name.padEnd(10)} ${grouped(measured.callsPerSecond).padStart(7)}/s`);
+      }
+    }
+    say(`\nMedians of ${options.rounds} rounds of ${options.seconds} s:\n`);
+    say(`${drawTable(rows, entries)}\n`);
+    if (options.json) console.log(JSON.stringify(resultsOf(rows, entries, generator.name)));
+  } catch (error) {
+    if (!signal.aborted && replica.tail().length > 0) console.error(`The service wrote:\n${replica.tail().join("\n")}`);
+    throw error;
+  }
+}
+
+async function chooseGenerator(wanted: "own" | "ghz" | undefined): Promise<Generator> {
+  if (wanted === "own") return own;
+  if (await ghzIsOnPath()) return ghz;
+  if (wanted === "ghz") throw new UsageError("--generator ghz needs ghz on PATH (https://ghz.sh).");
+  return own;
+}
+
+process.exitCode = await main().catch((error: unknown) => {
+  console.error(error instanceof UsageError ? error.message : error);
+  return error instanceof UsageError ? exitUsage : exitFailed;
+});

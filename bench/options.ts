@@ -1,0 +1,55 @@
+import { parseArgs } from "node:util";
+import { UsageError, wholeNumber } from "./support/numbers.js";
+
+export const usage = `Usage: npm run bench -- [options]
+
+  --rounds N             rounds; each runs every row once, the medians count (5)
+  --seconds N            how long each row runs in a round (3)
+  --rows a,b             only these rows
+  --generator own|ghz    what makes the load (ghz when it is on PATH, else own)
+  --json                 ends with one JSON object on stdout; everything else goes to stderr`;
+
+export interface BenchOptions {
+  readonly rounds: number;
+  readonly seconds: number;
+  /** Undefined: all. */
+  readonly rows: readonly string[] | undefined;
+  /** Undefined: the best one there is. */
+  readonly generator: "own" | "ghz" | undefined;
+  readonly json: boolean;
+}
+
+const maxRounds = 100;
+const maxSeconds = 30;
+
+/** Undefined: help was asked for. */
+export function parseOptions(args: readonly string[], rowNames: readonly string[]): BenchOptions | undefined {
+  const given = parse(args);
+  if (given.help) return undefined;
+  const rows = given.rows?.split(",");
+  for (const row of rows ?? []) {
+    if (!rowNames.includes(row)) throw new UsageError(`--rows has "${row}"; there are: ${rowNames.join(", ")}.`);
+  }
+  const { generator } = given;
+  if (generator !== undefined && generator !== "own" && generator !== "ghz") {
+    throw new UsageError(`--generator must be own or ghz; it is "${generator}".`);
+  }
+  return {
+    rounds: wholeNumber("rounds", given.rounds ?? "5", 1, maxRounds),
+    seconds: wholeNumber("seconds", given.seconds ?? "3", 1, maxSeconds),
+    rows,
+    generator,
+    json: given.json === true,
+  };
+}
+
+function parse(args: readonly string[]) {
+  const text = { type: "string" } as const;
+  const flag = { type: "boolean" } as const;
+  const options = { rounds: text, seconds: text, rows: text, generator: text, json: flag, help: flag };
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message}\n\n${usage}`);
+  }
+}

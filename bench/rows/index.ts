@@ -1,0 +1,8 @@
+import type { Row } from "../row.js";
+import { issue } from "./issue.js";
+import { noop } from "./noop.js";
+import { openLoop } from "./open-loop.js";
+import { soldOut } from "./sold-out.js";
+
+/** In the order in which each round runs them. The first is what the ratios of the others refer to. */
+export const rows: readonly Row[] = [noop, issue, soldOut, openLoop];

@@ -1,0 +1,4 @@
+import { serveOneJob } from "../bench/load/worker-side.js";
+import { type CrowdJob, type CrowdReport, runCrowd } from "./crowd.js";
+
+serveOneJob<CrowdJob, CrowdReport, CrowdReport>(runCrowd);

@@ -1,0 +1,153 @@
+import { Api } from "../bench/support/api.js";
+import { grouped, rounded, UsageError } from "../bench/support/numbers.js";
+import { type Replica, startReplica } from "../bench/support/replica.js";
+import { type EmbeddedEvent, type EmbeddedServers, startEmbedded } from "../src/platform/embedded/embedded.js";
+import { type Audit, runAudit } from "./audit.js";
+import { type DemoOptions, parseOptions, usage } from "./options.js";
+import { makePlan } from "./plan.js";
+import { createEvent, runSale, type Sale } from "./sale.js";
+import { Screen } from "./screen.js";
+import { checksOf, drawVerdict } from "./verdict.js";
+
+/** Sells out in the middle of the rehearsal. */
+const rehearsalQuantity = 1_000;
+
+const exitFailed = 1;
+const exitUsage = 2;
+const exitInterrupted = 130;
+
+async function main(): Promise<number> {
+  const options = parseOptions(process.argv.slice(2));
+  if (!options) {
+    console.log(usage);
+    return 0;
+  }
+  const interrupted = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(signal, () => interrupted.abort(new Error("Interrupted.")));
+  }
+  const cleanups: (() => Promise<void>)[] = [];
+  try {
+    return await runDemo(options, interrupted.signal, cleanups);
+  } catch (error) {
+    if (!interrupted.signal.aborted) throw error;
+    console.error("Interrupted: cleaning up.");
+    return exitInterrupted;
+  } finally {
+    for (const cleanup of cleanups.reverse()) await cleanup();
+  }
+}
+
+/** What must be undone later goes to `cleanups`, in the order of doing. */
+async function runDemo(options: DemoOptions, signal: AbortSignal, cleanups: (() => Promise<void>)[]): Promise<number> {
+  const screen = new Screen(options);
+  const name = `${grouped(options.quantity)} free rides`;
+  screen.say(`\n${screen.paint.bold(name)}: first come, first served.\n`);
+
+  const stores = await startEmbedded({ onEvent: (event) => screen.say(`  ${describe(event)}`) });
+  cleanups.push(() => stores.stop());
+  signal.throwIfAborted();
+  const databaseUrl = stores.databaseUrl;
+  if (databaseUrl === undefined) throw new Error("There is no Postgres to run on.");
+  // Without Redis the reservations live in the memory of the one process that may then serve.
+  const count = stores.redisUrl === undefined ? 1 : options.replicas;
+  const starting = Array.from({ length: count }, () => startReplica({ databaseUrl, redisUrl: stores.redisUrl }));
+  cleanups.push(async () => {
+    await Promise.allSettled(starting.map(async (replica) => (await replica).stop()));
+  });
+  const replicas = await Promise.all(starting);
+  signal.throwIfAborted();
+  introduce(screen, stores, replicas);
+
+  const targets = replicas.map(({ target }) => target);
+  const api = new Api(targets);
+  const couponId = await createEvent(api, name, options.quantity);
+  const rehearsalCouponId = await createEvent(api, "Rehearsal", rehearsalQuantity);
+  api.close();
+  screen.say("A short rehearsal with another coupon, since everything has just been started. Then");
+  screen.say(
+    `${grouped(options.requests)} requests arrive at ${grouped(options.requestsPerSecond)}/s, whatever the answers take (seed ${options.seed}):\n`,
+  );
+  const sale = await runSale(targets, { couponId, rehearsalCouponId }, options, screen, signal);
+  screen.say();
+
+  const audit = await auditSale(sale, options, databaseUrl, replicas);
+  const checks = checksOf(options.quantity, sale.crowd, audit);
+  const passed = checks.every((check) => check.passed);
+  screen.say(drawVerdict(options.quantity, sale.crowd, checks, screen.paint));
+  for (const [index, replica] of replicas.entries()) {
+    const ended = replica.ended();
+    if (ended !== undefined) screen.say(`Replica ${index + 1} had ended (${ended}); the rest had to take over.`);
+    if (!passed && replica.tail().length > 0) screen.say(`Replica ${index + 1} wrote:\n${replica.tail().join("\n")}`);
+  }
+  if (options.json) console.log(JSON.stringify(summary({ ...options, replicas: count }, sale, audit, passed)));
+  return passed ? 0 : exitFailed;
+}
+
+function describe(event: EmbeddedEvent): string {
+  switch (event.type) {
+    case "progress":
+      return event.text;
+    case "restarted":
+      return `${event.server} ended (${event.reason}) and is back with pid ${event.pid}.`;
+    case "restart-failed":
+      return `${event.server} ended and did not come back yet: ${event.reason}`;
+    case "lost":
+      return event.reason;
+  }
+}
+
+function introduce(screen: Screen, stores: EmbeddedServers, replicas: readonly Replica[]): void {
+  const { dim } = screen.paint;
+  const withPid = (text: string, pid: number | undefined) =>
+    pid === undefined ? text : `${text}  ${dim(`pid ${pid}`)}`;
+  screen.say(`  Postgres   ${withPid(withoutPassword(stores.databaseUrl!), stores.postgresPid)}`);
+  if (stores.redisUrl === undefined) {
+    screen.say("  Redis      none: one replica keeps the reservations in its memory");
+    screen.say(`             ${dim(stores.redisUnavailable ?? "")}`);
+  } else {
+    screen.say(`  Redis      ${withPid(withoutPassword(stores.redisUrl), stores.redisPid)}`);
+  }
+  for (const [index, { target, httpPort, pid }] of replicas.entries()) {
+    screen.say(`  replica ${index + 1}  ${withPid(`gRPC ${target}  HTTP 127.0.0.1:${httpPort}`, pid)}`);
+  }
+  const blows: string[] = [];
+  if (stores.redisUrl !== undefined && stores.redisPid !== undefined) {
+    // With the password, which this Redis alone has and which ends with it.
+    blows.push(`redis-cli -u ${stores.redisUrl} flushall`, `kill -9 ${stores.redisPid}`);
+  }
+  if (replicas.length > 1) blows.push(`kill -9 ${replicas[0]!.pid}`);
+  if (blows.length > 0) {
+    screen.say(`\n  ${dim("Try to break it while it runs, from another terminal; the outcome must stay the same:")}`);
+    for (const blow of blows) screen.say(`    ${blow}`);
+  }
+  screen.say();
+}
+
+async function auditSale(sale: Sale, options: DemoOptions, databaseUrl: string, replicas: readonly Replica[]) {
+  const plan = makePlan(options);
+  const winners = new Set(sale.acknowledgements.map(({ user }) => user));
+  const losers: number[] = [];
+  for (let user = 0; user < plan.count; user += 1) {
+    if (plan.userOf[user] === user && !winners.has(user)) losers.push(user);
+  }
+  const targets = replicas.filter((replica) => replica.ended() === undefined).map(({ target }) => target);
+  const { couponId, acknowledgements } = sale;
+  return runAudit({ databaseUrl, targets, couponId, seed: options.seed, acknowledgements, losers });
+}
+
+function summary(options: DemoOptions, { couponId, crowd }: Sale, audit: Audit, passed: boolean) {
+  const { acknowledgements: _, durationS, ...counts } = crowd;
+  return { passed, ...counts, durationS: rounded(durationS, 3), ...audit, ...options, couponId };
+}
+
+function withoutPassword(url: string): string {
+  const parsed = new URL(url);
+  parsed.password = "";
+  return parsed.href;
+}
+
+process.exitCode = await main().catch((error: unknown) => {
+  console.error(error instanceof UsageError ? error.message : error);
+  return error instanceof UsageError ? exitUsage : exitFailed;
+});

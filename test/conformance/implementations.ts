@@ -1,0 +1,116 @@
+import { randomUUID } from "node:crypto";
+import { Redis } from "ioredis";
+import { inject } from "vitest";
+import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
+import type { Ask, GateFacts, Holder, Reservations } from "../../src/reservation/port.js";
+import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+
+/** One implementation of the port, with a clock that a test can move. */
+export interface Subject {
+  readonly reservations: Reservations;
+  /** Milliseconds since 1970, as the implementation sees them. */
+  now(): number;
+  advance(ms: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface RedisSubject extends Subject {
+  readonly redis: Redis;
+  readonly keyPrefix: string;
+}
+
+export interface Implementation {
+  readonly name: string;
+  start(reservationMs?: number): Promise<Subject>;
+}
+
+export async function startRedisSubject(reservationMs?: number): Promise<RedisSubject> {
+  const keyPrefix = `conformance-${randomUUID()}`;
+  const url = inject("redisUrl");
+  const redis = new Redis(url);
+  let offsetMs = 0;
+  const reservations = new RedisReservations({
+    url,
+    keyPrefix,
+    log: { warn: () => {} },
+    clockOffsetMs: () => offsetMs,
+    ...(reservationMs !== undefined && { reservationMs }),
+  });
+  if (!(await reservations.ready())) throw new Error("redis does not answer");
+  return {
+    reservations,
+    redis,
+    keyPrefix,
+    now: () => Date.now() + offsetMs,
+    advance: async (ms) => {
+      offsetMs += ms;
+      // What Redis itself lets expire grows older as well.
+      for (const key of await redis.keys(`${keyPrefix}:*`)) {
+        if (!/:(loading|stage|late)$/.test(key)) continue;
+        const leftMs = await redis.pttl(key);
+        if (leftMs < 0) continue;
+        if (leftMs <= ms) await redis.unlink(key);
+        else await redis.pexpire(key, leftMs - ms);
+      }
+    },
+    close: async () => {
+      const keys = await redis.keys(`${keyPrefix}:*`);
+      if (keys.length > 0) await redis.unlink(...keys);
+      await reservations.close();
+      redis.disconnect();
+    },
+  };
+}
+
+async function startMemorySubject(reservationMs?: number): Promise<Subject> {
+  let offsetMs = 0;
+  const now = () => Date.now() + offsetMs;
+  const reservations = new MemoryReservations({ now, ...(reservationMs !== undefined && { reservationMs }) });
+  return {
+    reservations,
+    now,
+    advance: async (ms) => {
+      offsetMs += ms;
+    },
+    close: () => reservations.close(),
+  };
+}
+
+export const implementations: readonly Implementation[] = [
+  { name: "RedisReservations", start: startRedisSubject },
+  { name: "MemoryReservations", start: startMemorySubject },
+];
+
+/** What the gate knows of a coupon that is open for an hour on both sides, ten of it left, one for each user. */
+export function openFacts(nowMs: number, changed: Partial<GateFacts> = {}): GateFacts {
+  return {
+    revision: 1,
+    startsAt: new Date(nowMs - 3_600_000),
+    expiresAt: new Date(nowMs + 3_600_000),
+    paused: false,
+    deleted: false,
+    maxPerUser: 1,
+    remaining: 10,
+    ...changed,
+  };
+}
+
+export async function load(
+  { reservations }: Subject,
+  couponId: string,
+  facts: GateFacts,
+  holders: readonly Holder[] = [],
+): Promise<void> {
+  const loading = await reservations.beginLoad(couponId);
+  if (!loading) throw new Error("another load is under way");
+  if (holders.length > 0 && !(await loading.addHolders(holders))) throw new Error("the load was lost");
+  if (!(await loading.install(facts))) throw new Error("the load was lost");
+}
+
+export function askOf(couponId: string, userId: string, requestId = ""): Ask {
+  return { couponId, userId, requestId, userCouponId: randomUUID() };
+}
+
+export function holderOf({ userId, userCouponId, requestId }: Ask, validUntil: Date | null = null): Holder {
+  return { userId, userCouponId, requestId, validUntil };
+}

@@ -1,0 +1,809 @@
+import { randomUUID } from "node:crypto";
+import { afterEach, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
+import {
+  type AdmissionWord,
+  type Ask,
+  admissionWords,
+  defaultReservationMs,
+  type GateFacts,
+  type Holder,
+  keepEndedMs,
+  loadStepTimeoutMs,
+} from "../../src/reservation/port.js";
+import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { until } from "../support/until.js";
+import {
+  askOf,
+  holderOf,
+  implementations,
+  load,
+  openFacts,
+  type RedisSubject,
+  type Subject,
+  startRedisSubject,
+} from "./implementations.js";
+
+const hourMs = 3_600_000;
+
+describe.each(implementations)("$name", ({ start }) => {
+  let subject: Subject;
+  let couponId: string;
+
+  beforeEach(async () => {
+    subject = await start();
+    couponId = randomUUID();
+  });
+  afterEach(() => subject.close());
+
+  const facts = (changed: Partial<GateFacts> = {}) => openFacts(subject.now(), changed);
+  const ask = (userId: string, requestId = "") => askOf(couponId, userId, requestId);
+  const admit = async (one: Ask): Promise<AdmissionWord> => (await subject.reservations.admit(one)).word;
+  const reserved = async (userId: string, requestId = ""): Promise<Ask> => {
+    const one = ask(userId, requestId);
+    expect(await admit(one)).toBe("RESERVED");
+    return one;
+  };
+  const confirm = (one: Ask, validUntil: Date | null = null) =>
+    subject.reservations.settle([{ ...one, verdict: "CONFIRM", validUntil }]);
+  const release = (one: Ask) => subject.reservations.settle([{ ...one, verdict: "RELEASE" }]);
+  const surveyed = async () =>
+    (await subject.reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
+  const stock = async () => {
+    const found = await surveyed();
+    if (!found?.loaded) throw new Error("the coupon is not loaded");
+    return found.loaded.stock;
+  };
+  const pendingCount = async () => (await surveyed())?.pendingCount ?? 0;
+
+  describe("admit", () => {
+    /** Everything that can speak against an ask, in the order in which it is checked. */
+    const obstacles: { word: AdmissionWord; facts?: (nowMs: number) => Partial<GateFacts>; held?: true }[] = [
+      { word: "COUPON_NOT_FOUND", facts: () => ({ deleted: true }) },
+      { word: "COUPON_PAUSED", facts: () => ({ paused: true }) },
+      { word: "COUPON_NOT_STARTED", facts: (nowMs) => ({ startsAt: new Date(nowMs + hourMs) }) },
+      { word: "COUPON_ENDED", facts: (nowMs) => ({ expiresAt: new Date(nowMs - 1_000) }) },
+      { word: "ALREADY_ISSUED", held: true },
+      { word: "SOLD_OUT", facts: () => ({ remaining: 0 }) },
+    ];
+    const pairs = obstacles.flatMap((first, index) =>
+      obstacles
+        .slice(index)
+        .map((second) => ({ first, second, name: first === second ? first.word : `${first.word} and ${second.word}` })),
+    );
+
+    test.each(pairs)("$name: the first in order is the answer", async ({ first, second }) => {
+      const nowMs = subject.now();
+      const holders = first.held || second.held ? [holderOf(ask("u"))] : [];
+      await load(subject, couponId, facts({ ...second.facts?.(nowMs), ...first.facts?.(nowMs) }), holders);
+      expect(await admit(ask("u"))).toBe(first.word);
+    });
+
+    test.each(obstacles)("a repeated request is answered before $word", async (obstacle) => {
+      const first = ask("u", "r");
+      await load(subject, couponId, facts(obstacle.facts?.(subject.now())), [holderOf(first)]);
+      expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
+        word: "REPLAY",
+        userCouponId: first.userCouponId,
+      });
+    });
+
+    test.each(obstacles)("a request that is being decided is IN_FLIGHT before $word", async (obstacle) => {
+      await load(subject, couponId, facts());
+      await reserved("u", "r");
+      await load(subject, couponId, facts(obstacle.facts?.(subject.now())));
+      expect(await admit(ask("u", "r"))).toBe("IN_FLIGHT");
+    });
+
+    test("NOT_LOADED for an unknown coupon, and nothing is kept of the ask", async () => {
+      expect(await admit(ask("u"))).toBe("NOT_LOADED");
+      expect(await surveyed()).toBeUndefined();
+    });
+
+    test("every word of the port is answered somewhere in this suite", () => {
+      const seen = new Set(["RESERVED", "REPLAY", "IN_FLIGHT", "NOT_LOADED", ...obstacles.map(({ word }) => word)]);
+      expect([...seen].sort()).toEqual([...admissionWords].sort());
+    });
+
+    test("the window opens and closes by the clock", async () => {
+      const nowMs = subject.now();
+      const window = { startsAt: new Date(nowMs + 60_000), expiresAt: new Date(nowMs + 120_000) };
+      await load(subject, couponId, facts(window));
+      expect(await admit(ask("u"))).toBe("COUPON_NOT_STARTED");
+      await subject.advance(90_000);
+      expect(await admit(ask("u"))).toBe("RESERVED");
+      await subject.advance(60_000);
+      expect(await admit(ask("v"))).toBe("COUPON_ENDED");
+    });
+
+    test("each reservation takes one; the last unit goes to the first who asks", async () => {
+      await load(subject, couponId, facts({ remaining: 2 }));
+      await reserved("a");
+      expect(await stock()).toBe(1);
+      await reserved("b");
+      expect(await stock()).toBe(0);
+      expect(await admit(ask("c"))).toBe("SOLD_OUT");
+      expect(await stock()).toBe(0);
+      expect(await pendingCount()).toBe(2);
+    });
+
+    test("refused asks change nothing", async () => {
+      const held = ask("u", "r");
+      await load(subject, couponId, facts({ paused: true }), [holderOf(held)]);
+      for (const one of [ask("u", "r"), ask("u"), ask("v")]) await admit(one);
+      expect(await stock()).toBe(10);
+      expect(await pendingCount()).toBe(0);
+    });
+
+    test("unlimited stock never ends", async () => {
+      await load(subject, couponId, facts({ remaining: null }));
+      const one = await reserved("a");
+      for (let n = 0; n < 20; n++) await reserved(`user-${n}`);
+      expect(await stock()).toBeNull();
+      await release(one);
+      await confirm(ask("somebody"));
+      expect(await stock()).toBeNull();
+      expect(await pendingCount()).toBe(20);
+    });
+
+    test("a user with a reservation that is undecided is IN_FLIGHT, not refused", async () => {
+      await load(subject, couponId, facts());
+      const one = await reserved("u", "r1");
+      expect(await admit(ask("u", "r2"))).toBe("IN_FLIGHT");
+      expect(await admit(ask("u"))).toBe("IN_FLIGHT");
+      await confirm(one);
+      expect(await admit(ask("u", "r2"))).toBe("ALREADY_ISSUED");
+    });
+
+    test("max_per_user counts decided and undecided ones; only decided ones refuse", async () => {
+      await load(subject, couponId, facts({ maxPerUser: 3 }), [holderOf(ask("u")), holderOf(ask("u"))]);
+      const third = await reserved("u");
+      expect(await admit(ask("u"))).toBe("IN_FLIGHT");
+      await confirm(third);
+      expect(await admit(ask("u"))).toBe("ALREADY_ISSUED");
+      expect(await stock()).toBe(9);
+    });
+
+    test("a user who holds more than a lowered max_per_user is refused", async () => {
+      await load(subject, couponId, facts({ maxPerUser: 1 }), [holderOf(ask("u")), holderOf(ask("u"))]);
+      expect(await admit(ask("u"))).toBe("ALREADY_ISSUED");
+    });
+
+    test("an expired holder gives way, whether loaded or confirmed here", async () => {
+      const validUntil = new Date(subject.now() + 60_000);
+      await load(subject, couponId, facts(), [holderOf(ask("loaded"), validUntil)]);
+      await confirm(await reserved("confirmed"), validUntil);
+      expect([await admit(ask("loaded")), await admit(ask("confirmed"))]).toEqual(["ALREADY_ISSUED", "ALREADY_ISSUED"]);
+      await subject.advance(90_000);
+      expect([await admit(ask("loaded")), await admit(ask("confirmed"))]).toEqual(["RESERVED", "RESERVED"]);
+      expect(await stock()).toBe(7);
+    });
+
+    test("the request of an expired holder is replayed still", async () => {
+      const first = ask("u", "r");
+      await load(subject, couponId, facts(), [holderOf(first, new Date(subject.now() - 1_000))]);
+      expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
+        word: "REPLAY",
+        userCouponId: first.userCouponId,
+      });
+    });
+
+    test("a reservation goes from IN_FLIGHT to REPLAY when it is confirmed, and is free again when released", async () => {
+      await load(subject, couponId, facts());
+      const [kept, given] = [await reserved("a", "ra"), await reserved("b", "rb")];
+      expect([await admit(ask("a", "ra")), await admit(ask("b", "rb"))]).toEqual(["IN_FLIGHT", "IN_FLIGHT"]);
+      await confirm(kept);
+      await release(given);
+      expect(await subject.reservations.admit(ask("a", "ra"))).toEqual({
+        word: "REPLAY",
+        userCouponId: kept.userCouponId,
+      });
+      expect(await admit(ask("b", "rb"))).toBe("RESERVED");
+    });
+
+    test("a request id belongs to one user and one coupon; no request id is never a repetition", async () => {
+      const other = randomUUID();
+      await load(subject, couponId, facts({ maxPerUser: 2 }), [holderOf(ask("u", "r")), holderOf(ask("v"))]);
+      await load(subject, other, facts());
+      expect(await admit(ask("w", "r"))).toBe("RESERVED");
+      expect(await admit(askOf(other, "u", "r"))).toBe("RESERVED");
+      expect(await admit(ask("v"))).toBe("RESERVED");
+    });
+
+    test("user ids and request ids are taken literally", async () => {
+      // Quotes, pattern characters of Lua, separators of the program's own keys, other scripts, one that looks like a field.
+      const strange = ["%a+", "a:b", "{x}", "' OR 1=1", "ü—漢🎟", "stock", "0", " ", "C", "P"];
+      await load(subject, couponId, facts({ remaining: 100 }));
+      for (const text of strange) {
+        const requestId = /^[!-~]+$/.test(text) ? text : "";
+        const one = await reserved(text, requestId);
+        await confirm(one);
+        expect(await admit(ask(text))).toBe("ALREADY_ISSUED");
+        if (requestId)
+          expect((await subject.reservations.admit(ask(text, requestId))).userCouponId).toBe(one.userCouponId);
+      }
+      expect(await stock()).toBe(100 - strange.length);
+    });
+
+    test("asks of one user in the same tick see each other", async () => {
+      await load(subject, couponId, facts({ maxPerUser: 2 }));
+      const asks = [ask("u", "r1"), ask("u", "r1"), ask("u", "r2"), ask("u", "r3"), ask("v", "r4")];
+      const words = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(({ word }) => word);
+      expect(words).toEqual(["RESERVED", "IN_FLIGHT", "RESERVED", "IN_FLIGHT", "RESERVED"]);
+      expect(await stock()).toBe(7);
+      expect(await pendingCount()).toBe(3);
+    });
+
+    test("asks of a user in one tick after an expired holder take one each, and no more", async () => {
+      const expired = holderOf(ask("u", "old"), new Date(subject.now() - 1_000));
+      await load(subject, couponId, facts({ maxPerUser: 2 }), [expired]);
+      const asks = [ask("u"), ask("u"), ask("u")];
+      const words = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(({ word }) => word);
+      expect(words).toEqual(["RESERVED", "RESERVED", "IN_FLIGHT"]);
+      expect(await stock()).toBe(8);
+    });
+
+    test("300 asks in one tick are served in order, past the size of one script call", async () => {
+      await load(subject, couponId, facts({ remaining: 200 }));
+      const asks = Array.from({ length: 300 }, (_, n) => ask(`user-${n}`, `request-${n}`));
+      const words = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(({ word }) => word);
+      expect(words).toEqual(asks.map((_, n) => (n < 200 ? "RESERVED" : "SOLD_OUT")));
+      expect(await stock()).toBe(0);
+      expect(await pendingCount()).toBe(200);
+
+      await subject.reservations.settle(
+        asks.map((one, n) =>
+          n % 2 === 0 ? { ...one, verdict: "CONFIRM", validUntil: null } : { ...one, verdict: "RELEASE" },
+        ),
+      );
+      // Of 200 reserved, 100 were given back; of the 100 refused, 50 turned out to be issued past the gate.
+      expect(await stock()).toBe(100 - 50);
+      expect(await pendingCount()).toBe(0);
+    });
+
+    test("coupons asked for in the same tick do not touch each other", async () => {
+      const other = randomUUID();
+      await load(subject, couponId, facts({ remaining: 1 }));
+      await load(subject, other, facts({ remaining: 0 }));
+      const asks = [ask("u"), askOf(other, "u"), askOf(randomUUID(), "u"), ask("v")];
+      const words = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(({ word }) => word);
+      expect(words).toEqual(["RESERVED", "SOLD_OUT", "NOT_LOADED", "SOLD_OUT"]);
+    });
+  });
+
+  describe("settle", () => {
+    test("a confirmation keeps the unit and counts once however often it comes", async () => {
+      await load(subject, couponId, facts());
+      const one = await reserved("u");
+      for (let n = 0; n < 3; n++) await confirm(one);
+      expect(await stock()).toBe(9);
+      expect(await pendingCount()).toBe(0);
+    });
+
+    test("a release gives the unit back once however often it comes", async () => {
+      await load(subject, couponId, facts());
+      const one = await reserved("u");
+      for (let n = 0; n < 3; n++) await release(one);
+      expect(await stock()).toBe(10);
+      expect(await pendingCount()).toBe(0);
+      expect(await admit(ask("u"))).toBe("RESERVED");
+    });
+
+    test("a release of what was never reserved is void", async () => {
+      await load(subject, couponId, facts(), [holderOf(ask("u"))]);
+      await release(ask("u"));
+      await release(ask("v"));
+      expect(await stock()).toBe(10);
+      expect(await admit(ask("u"))).toBe("ALREADY_ISSUED");
+    });
+
+    test("a release after the confirmation is void", async () => {
+      await load(subject, couponId, facts());
+      const one = await reserved("u");
+      await confirm(one);
+      await release(one);
+      expect(await stock()).toBe(9);
+      expect(await admit(ask("u"))).toBe("ALREADY_ISSUED");
+    });
+
+    test("a confirmation after the release is adopted: the row came later than the sweep looked", async () => {
+      await load(subject, couponId, facts());
+      const one = await reserved("u");
+      await release(one);
+      for (let n = 0; n < 2; n++) await confirm(one);
+      expect(await stock()).toBe(9);
+      expect(await admit(ask("u"))).toBe("ALREADY_ISSUED");
+    });
+
+    test("a confirmation of what came past the gate is adopted, once", async () => {
+      await load(subject, couponId, facts());
+      const one = ask("u", "r");
+      for (let n = 0; n < 2; n++) await confirm(one);
+      expect(await stock()).toBe(9);
+      expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
+        word: "REPLAY",
+        userCouponId: one.userCouponId,
+      });
+    });
+
+    test("confirmations past the gate take stock that is not there: nobody is let through until it is even", async () => {
+      await load(subject, couponId, facts({ remaining: 1 }));
+      const one = await reserved("a");
+      await confirm(ask("b"));
+      expect(await stock()).toBe(-1);
+      await release(one);
+      expect(await stock()).toBe(0);
+      expect(await admit(ask("c"))).toBe("SOLD_OUT");
+    });
+
+    test("one of several reservations of a user is settled without harm to the others", async () => {
+      await load(subject, couponId, facts({ maxPerUser: 3 }));
+      const [a, b] = [await reserved("u", "ra"), await reserved("u", "rb"), await reserved("u", "rc")];
+      await release(a);
+      await confirm(b);
+      expect(await subject.reservations.admit(ask("u", "rb"))).toEqual({
+        word: "REPLAY",
+        userCouponId: b.userCouponId,
+      });
+      expect(await admit(ask("u", "rc"))).toBe("IN_FLIGHT");
+      expect(await admit(ask("u", "ra"))).toBe("RESERVED");
+      expect(await stock()).toBe(7);
+    });
+
+    test("of a coupon that is not known it only ends the reservation", async () => {
+      await load(subject, couponId, facts());
+      const [kept, given] = [await reserved("a"), await reserved("b")];
+      await subject.reservations.invalidate(couponId);
+      await confirm(kept);
+      await release(given);
+      expect(await admit(ask("a"))).toBe("NOT_LOADED");
+      expect(await surveyed()).toBeUndefined();
+      await load(subject, couponId, facts({ remaining: 9 }), [holderOf(kept)]);
+      expect(await stock()).toBe(9);
+      expect([await admit(ask("a")), await admit(ask("b"))]).toEqual(["ALREADY_ISSUED", "RESERVED"]);
+    });
+
+    test("settlements of several coupons come in one call", async () => {
+      const other = randomUUID();
+      await load(subject, couponId, facts());
+      await load(subject, other, facts());
+      const here = await reserved("u");
+      const there = askOf(other, "u");
+      await subject.reservations.admit(there);
+      await subject.reservations.settle([
+        { ...here, verdict: "RELEASE" },
+        { ...there, verdict: "CONFIRM", validUntil: null },
+      ]);
+      expect([await admit(ask("u")), await admit(askOf(other, "u"))]).toEqual(["RESERVED", "ALREADY_ISSUED"]);
+    });
+
+    test("none at all is fine", async () => {
+      await expect(subject.reservations.settle([])).resolves.toBeUndefined();
+    });
+  });
+
+  describe("load", () => {
+    test("makes the coupon known as it was read", async () => {
+      await load(subject, couponId, facts({ revision: 7, remaining: 3 }));
+      expect(await surveyed()).toEqual({ couponId, loaded: { revision: 7, stock: 3 }, pendingCount: 0, overdue: [] });
+    });
+
+    test("takes holders in several steps", async () => {
+      const loading = await subject.reservations.beginLoad(couponId);
+      for (const userId of ["a", "b", "c"]) expect(await loading?.addHolders([holderOf(ask(userId))])).toBe(true);
+      expect(await loading?.install(facts())).toBe(true);
+      for (const userId of ["a", "b", "c"]) expect(await admit(ask(userId))).toBe("ALREADY_ISSUED");
+      expect(await stock()).toBe(10);
+    });
+
+    test("does not make the coupon known before it is complete", async () => {
+      const loading = await subject.reservations.beginLoad(couponId);
+      await loading?.addHolders([holderOf(ask("a"))]);
+      expect(await admit(ask("b"))).toBe("NOT_LOADED");
+    });
+
+    test("a second loader finds the place taken until the first is done", async () => {
+      const first = await subject.reservations.beginLoad(couponId);
+      expect(await subject.reservations.beginLoad(couponId)).toBeNull();
+      expect(await first?.install(facts())).toBe(true);
+      expect(await subject.reservations.beginLoad(couponId)).not.toBeNull();
+    });
+
+    test("loads of different coupons run side by side", async () => {
+      await subject.reservations.beginLoad(couponId);
+      expect(await subject.reservations.beginLoad(randomUUID())).not.toBeNull();
+    });
+
+    test("invalidate forgets the coupon and its holders", async () => {
+      await load(subject, couponId, facts(), [holderOf(ask("a"))]);
+      await subject.reservations.invalidate(couponId);
+      expect(await admit(ask("a"))).toBe("NOT_LOADED");
+      await load(subject, couponId, facts());
+      expect(await admit(ask("a"))).toBe("RESERVED");
+    });
+
+    test("invalidate cancels a load under way: what it read may be out of date", async () => {
+      const loading = await subject.reservations.beginLoad(couponId);
+      await loading?.addHolders([holderOf(ask("a"))]);
+      await subject.reservations.invalidate(couponId);
+      expect(await loading?.addHolders([holderOf(ask("b"))])).toBe(false);
+      expect(await loading?.install(facts())).toBe(false);
+      expect(await admit(ask("c"))).toBe("NOT_LOADED");
+    });
+
+    test("a cancelled load says so for an empty page of holders, too", async () => {
+      const loading = await subject.reservations.beginLoad(couponId);
+      await subject.reservations.invalidate(couponId);
+      expect(await loading?.addHolders([])).toBe(false);
+    });
+
+    test("after invalidate the next loader need not wait, and nothing of the cancelled load is left", async () => {
+      const cancelled = await subject.reservations.beginLoad(couponId);
+      await cancelled?.addHolders([holderOf(ask("a"))]);
+      await subject.reservations.invalidate(couponId);
+      await load(subject, couponId, facts());
+      expect(await cancelled?.install(facts({ revision: 99 }))).toBe(false);
+      expect(await admit(ask("a"))).toBe("RESERVED");
+      expect((await surveyed())?.loaded?.revision).toBe(1);
+    });
+
+    test("a loader that hangs is replaced after the step timeout, and can do no harm when it wakes", async () => {
+      const hung = await subject.reservations.beginLoad(couponId);
+      await hung?.addHolders([holderOf(ask("a"))]);
+      await subject.advance(loadStepTimeoutMs + 1_000);
+      const next = await subject.reservations.beginLoad(couponId);
+      expect(next).not.toBeNull();
+      expect(await hung?.addHolders([holderOf(ask("b"))])).toBe(false);
+      expect(await hung?.install(facts({ revision: 99 }))).toBe(false);
+      expect(await next?.install(facts({ revision: 2 }))).toBe(true);
+      expect((await surveyed())?.loaded?.revision).toBe(2);
+      expect([await admit(ask("a")), await admit(ask("b"))]).toEqual(["RESERVED", "RESERVED"]);
+    });
+
+    test("the timeout is for a step: a load that goes on is not replaced, however long it takes", async () => {
+      const loading = await subject.reservations.beginLoad(couponId);
+      for (let n = 0; n < 3; n++) {
+        await subject.advance(loadStepTimeoutMs - 1_000);
+        expect(await loading?.addHolders([holderOf(ask(`user-${n}`))])).toBe(true);
+      }
+      await subject.advance(loadStepTimeoutMs - 1_000);
+      expect(await subject.reservations.beginLoad(couponId)).toBeNull();
+      expect(await loading?.install(facts())).toBe(true);
+    });
+
+    describe.each([
+      { loaded: false, what: "a coupon that was not known" },
+      { loaded: true, what: "a coupon that is known already" },
+    ])("of $what", ({ loaded }) => {
+      beforeEach(async () => {
+        if (loaded) await load(subject, couponId, facts());
+      });
+
+      test.each([
+        { seen: true, when: "before Postgres was read" },
+        { seen: false, when: "after Postgres was read" },
+      ])("counts a confirmation during the load once, when its row was committed $when", async ({ seen }) => {
+        const loading = await subject.reservations.beginLoad(couponId);
+        const one = ask("u", "r");
+        if (seen) await confirm(one);
+        // The store's answer: with the row, or without it.
+        const holders: Holder[] = seen ? [holderOf(one)] : [];
+        await loading?.addHolders([holderOf(ask("x")), ...holders]);
+        if (!seen) for (let n = 0; n < 2; n++) await confirm(one);
+        await loading?.install(facts({ remaining: seen ? 4 : 5 }));
+        expect(await stock()).toBe(4);
+        expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
+          word: "REPLAY",
+          userCouponId: one.userCouponId,
+        });
+        await confirm(one);
+        expect(await stock()).toBe(4);
+      });
+
+      test("a confirmation during the load of a user who holds another one is added to it", async () => {
+        const loading = await subject.reservations.beginLoad(couponId);
+        await loading?.addHolders([holderOf(ask("u", "r1"))]);
+        await confirm(ask("u", "r2"));
+        await loading?.install(facts({ remaining: 5, maxPerUser: 2 }));
+        expect(await stock()).toBe(4);
+        expect([await admit(ask("u", "r1")), await admit(ask("u", "r2")), await admit(ask("u"))]).toEqual([
+          "REPLAY",
+          "REPLAY",
+          "ALREADY_ISSUED",
+        ]);
+      });
+    });
+
+    test("reservations that are pending are carried over and count once", async () => {
+      await load(subject, couponId, facts());
+      const [a, b] = [await reserved("a", "ra"), await reserved("b", "rb")];
+      await subject.reservations.invalidate(couponId);
+      await load(subject, couponId, facts());
+      expect(await stock()).toBe(8);
+      expect(await pendingCount()).toBe(2);
+      expect(await admit(ask("a", "ra"))).toBe("IN_FLIGHT");
+      await confirm(a);
+      await release(b);
+      expect(await stock()).toBe(9);
+      expect(await admit(ask("b"))).toBe("RESERVED");
+    });
+
+    test("a reservation taken while a known coupon is loaded again is carried over", async () => {
+      await load(subject, couponId, facts());
+      const loading = await subject.reservations.beginLoad(couponId);
+      const one = await reserved("a");
+      await loading?.install(facts());
+      expect(await stock()).toBe(9);
+      await release(one);
+      expect(await stock()).toBe(10);
+    });
+
+    test.each(["CONFIRM", "RELEASE"] as const)(
+      "a reservation settled during a load (%s) counts once",
+      async (verdict) => {
+        await load(subject, couponId, facts());
+        const one = await reserved("a");
+        await subject.reservations.invalidate(couponId);
+        const loading = await subject.reservations.beginLoad(couponId);
+        await subject.reservations.settle([{ ...one, verdict, validUntil: null } as never]);
+        await loading?.install(facts());
+        expect(await stock()).toBe(verdict === "CONFIRM" ? 9 : 10);
+        expect(await pendingCount()).toBe(0);
+      },
+    );
+
+    test("a reservation whose row is among the holders is dropped, and settling it later is void", async () => {
+      await load(subject, couponId, facts());
+      const [a, b] = [await reserved("a"), await reserved("b")];
+      await load(subject, couponId, facts({ remaining: 8 }), [holderOf(a), holderOf(b)]);
+      expect(await pendingCount()).toBe(0);
+      await release(a);
+      await confirm(b);
+      expect(await stock()).toBe(8);
+      expect([await admit(ask("a")), await admit(ask("b"))]).toEqual(["ALREADY_ISSUED", "ALREADY_ISSUED"]);
+    });
+
+    test("replaces the facts and the holders as a whole", async () => {
+      await load(subject, couponId, facts(), [holderOf(ask("a"))]);
+      await load(subject, couponId, facts({ revision: 2, remaining: null, maxPerUser: 2 }), [holderOf(ask("b"))]);
+      expect((await surveyed())?.loaded).toEqual({ revision: 2, stock: null });
+      expect([await admit(ask("a")), await admit(ask("b")), await admit(ask("b"))]).toEqual([
+        "RESERVED",
+        "RESERVED",
+        "IN_FLIGHT",
+      ]);
+      await load(subject, couponId, facts({ revision: 3, remaining: 5 }));
+      expect((await surveyed())?.loaded).toEqual({ revision: 3, stock: 3 });
+    });
+
+    test("carries 1,200 holders", async () => {
+      const holders = Array.from({ length: 1_200 }, (_, n) => ask(`user-${n}`, `request-${n}`));
+      const loading = await subject.reservations.beginLoad(couponId);
+      for (let at = 0; at < holders.length; at += 400) {
+        await loading?.addHolders(holders.slice(at, at + 400).map((one) => holderOf(one)));
+      }
+      await loading?.install(facts({ remaining: 1 }));
+      const words = await Promise.all(holders.map(({ userId }) => admit(ask(userId))));
+      expect(new Set(words)).toEqual(new Set(["ALREADY_ISSUED"]));
+      expect(await stock()).toBe(1);
+    });
+  });
+
+  describe("survey", () => {
+    test("shows a reservation as overdue from its deadline until it is settled", async () => {
+      await load(subject, couponId, facts());
+      const [a, b] = [await reserved("a", "ra"), await reserved("b")];
+      await subject.advance(defaultReservationMs - 2_000);
+      expect((await surveyed())?.overdue).toEqual([]);
+      await subject.advance(4_000);
+      for (let n = 0; n < 2; n++) {
+        const overdue = (await surveyed())?.overdue ?? [];
+        expect(new Map(overdue.map((one) => [one.userId, one]))).toEqual(
+          new Map([
+            ["a", a],
+            ["b", b],
+          ]),
+        );
+      }
+      await confirm(a);
+      await release(b);
+      expect(await surveyed()).toEqual({ couponId, loaded: { revision: 1, stock: 9 }, pendingCount: 0, overdue: [] });
+    });
+
+    test("an overdue reservation holds its unit until somebody has asked Postgres", async () => {
+      await load(subject, couponId, facts({ remaining: 1 }));
+      await reserved("a");
+      await subject.advance(defaultReservationMs + 1_000);
+      expect(await admit(ask("b"))).toBe("SOLD_OUT");
+    });
+
+    test("a reload does not make a reservation younger", async () => {
+      await load(subject, couponId, facts());
+      const one = await reserved("a");
+      await subject.advance(defaultReservationMs - 1_000);
+      await load(subject, couponId, facts());
+      await subject.advance(2_000);
+      expect((await surveyed())?.overdue).toEqual([one]);
+    });
+
+    test("finds reservations of a coupon that is not loaded any more", async () => {
+      await load(subject, couponId, facts());
+      const one = await reserved("a");
+      await subject.reservations.invalidate(couponId);
+      await subject.advance(defaultReservationMs + 1_000);
+      expect(await surveyed()).toEqual({ couponId, loaded: null, pendingCount: 1, overdue: [one] });
+      await release(one);
+      expect(await surveyed()).toBeUndefined();
+    });
+
+    test("lists no more overdue ones than asked for, and the rest when those are settled", async () => {
+      await load(subject, couponId, facts());
+      const asks = [await reserved("a"), await reserved("b"), await reserved("c")];
+      await subject.advance(defaultReservationMs + 1_000);
+      const [first] = await subject.reservations.survey(10, 2);
+      expect(first?.overdue.length).toBe(2);
+      expect(first?.pendingCount).toBe(3);
+      for (const one of first?.overdue ?? []) await release(one);
+      const [second] = await subject.reservations.survey(10, 2);
+      expect([...(first?.overdue ?? []), ...(second?.overdue ?? [])].map((one) => one.userId).sort()).toEqual(
+        asks.map((one) => one.userId),
+      );
+    });
+
+    test("goes round through more coupons than one call may look at", async () => {
+      const ids = Array.from({ length: 520 }, () => randomUUID());
+      for (let at = 0; at < ids.length; at += 40) {
+        await Promise.all(ids.slice(at, at + 40).map((id) => load(subject, id, facts())));
+      }
+      for (let round = 0; round < 2; round++) {
+        const seen: string[] = [];
+        for (let call = 0; call < 2; call++) {
+          const surveys = await subject.reservations.survey(500, 10);
+          expect(surveys.length).toBeLessThanOrEqual(500);
+          seen.push(...surveys.map((one) => one.couponId));
+        }
+        expect(seen.sort()).toEqual([...ids].sort());
+      }
+    });
+
+    test("a coupon that ended a while ago still refuses by itself", async () => {
+      await load(subject, couponId, facts({ expiresAt: new Date(subject.now() + 1_000) }));
+      await subject.advance(keepEndedMs - 60_000);
+      await surveyed();
+      expect(await admit(ask("u"))).toBe("COUPON_ENDED");
+    });
+  });
+});
+
+describe("RedisReservations, keys", () => {
+  let subject: RedisSubject;
+  let couponId: string;
+
+  beforeEach(async () => {
+    subject = await startRedisSubject();
+    couponId = randomUUID();
+  });
+  afterEach(() => subject.close());
+
+  const key = (name: string) => `${subject.keyPrefix}:{${couponId}}:${name}`;
+
+  /** PTTL of every key of the prefix, by the last part of its name. */
+  async function timesToLive(): Promise<Map<string, number>> {
+    const keys = await subject.redis.keys(`${subject.keyPrefix}:*`);
+    const found = new Map<string, number>();
+    for (const one of keys) found.set(one.split(":").at(-1) as string, await subject.redis.pttl(one));
+    return found;
+  }
+
+  test("nothing but the registry and what is pending is kept without an end", async () => {
+    const { reservations } = subject;
+    const facts = openFacts(subject.now());
+    await load(subject, couponId, facts, [holderOf(askOf(couponId, "a"))]);
+    const one = askOf(couponId, "b");
+    await reservations.admit(one);
+    await reservations.admit(askOf(couponId, "c"));
+    const loading = await reservations.beginLoad(couponId);
+    await loading?.addHolders([holderOf(askOf(couponId, "a"))]);
+    await reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+    await reservations.survey(10, 10);
+
+    const found = await timesToLive();
+    expect([...found.keys()].sort()).toEqual(["coupon", "coupons", "holders", "late", "loading", "pending", "stage"]);
+    for (const [name, leftMs] of found) {
+      if (name === "coupons" || name === "pending") expect(leftMs, name).toBe(-1);
+      else expect(leftMs, name).toBeGreaterThan(0);
+    }
+    for (const name of ["coupon", "holders"]) {
+      const leftMs = found.get(name) as number;
+      expect(leftMs, name).toBeGreaterThan(hourMs + keepEndedMs - 60_000);
+      expect(leftMs, name).toBeLessThanOrEqual(hourMs + keepEndedMs);
+    }
+  });
+
+  test("of a coupon that has ended everything ends, also what is written after the end", async () => {
+    const { reservations } = subject;
+    const facts = openFacts(subject.now(), { expiresAt: new Date(subject.now() + 60_000) });
+    await load(subject, couponId, facts);
+    const [a, b] = [askOf(couponId, "a"), askOf(couponId, "b")];
+    await reservations.admit(a);
+    await reservations.admit(b);
+    await subject.advance(120_000);
+    await reservations.settle([
+      { ...a, verdict: "CONFIRM", validUntil: null },
+      { ...b, verdict: "RELEASE" },
+    ]);
+    const found = await timesToLive();
+    expect([...found.keys()].sort()).toEqual(["coupon", "coupons", "holders"]);
+    for (const name of ["coupon", "holders"]) {
+      expect(found.get(name), name).toBeGreaterThan(0);
+      expect(found.get(name), name).toBeLessThanOrEqual(keepEndedMs + 60_000);
+    }
+  });
+
+  test("a coupon loaded after its end is kept for a while, not for ever", async () => {
+    const ended = { startsAt: new Date(1_000), expiresAt: new Date(2_000) };
+    await load(subject, couponId, openFacts(subject.now(), ended), [holderOf(askOf(couponId, "a"))]);
+    const found = await timesToLive();
+    for (const name of ["coupon", "holders"]) {
+      expect(found.get(name), name).toBeGreaterThan(0);
+      expect(found.get(name), name).toBeLessThanOrEqual(keepEndedMs);
+    }
+  });
+
+  test("keys of one coupon share a hash tag, so that scripts run on Redis Cluster", async () => {
+    await load(subject, couponId, openFacts(subject.now()));
+    const keys = await subject.redis.keys(`${subject.keyPrefix}:*`);
+    for (const one of keys.filter((name) => !name.endsWith(":coupons"))) expect(one).toContain(`{${couponId}}`);
+  });
+
+  test("holders without their coupon are no copy: nobody is refused by them", async () => {
+    await load(subject, couponId, openFacts(subject.now(), { remaining: 5 }), [holderOf(askOf(couponId, "a"))]);
+    await subject.redis.del(key("coupon"));
+    expect((await subject.reservations.admit(askOf(couponId, "a"))).word).toBe("NOT_LOADED");
+  });
+
+  test("a confirmation that arrives during a long load is not forgotten before the load ends", async () => {
+    const loading = await subject.reservations.beginLoad(couponId);
+    // Most of the first step has passed when a row is confirmed; then the load goes on in time.
+    await subject.redis.pexpire(key("loading"), 700);
+    const one = askOf(couponId, "u", "r");
+    await subject.reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+    expect(await loading?.addHolders([holderOf(askOf(couponId, "x"))])).toBe(true);
+    const firstStepEndsAtMs = Date.now() + 1_000;
+    await until("the first step's time is over", () => Date.now() > firstStepEndsAtMs);
+    expect(await loading?.install(openFacts(subject.now(), { remaining: 5 }))).toBe(true);
+    const [survey] = await subject.reservations.survey(10, 10);
+    expect(survey?.loaded?.stock).toBe(4);
+    expect((await subject.reservations.admit(askOf(couponId, "u", "r"))).word).toBe("REPLAY");
+  });
+
+  test("a coupon that is loaded is swept, also when its loader died before it could note so", async () => {
+    const registry = `${subject.keyPrefix}:coupons`;
+    // Any failure of the command that notes it will do: a wrong type is one that a test can bring about.
+    await subject.redis.set(registry, "in the way");
+    await load(subject, couponId, openFacts(subject.now())).catch(() => {});
+    await subject.redis.del(registry);
+    const { word } = await subject.reservations.admit(askOf(couponId, "u"));
+    // Either it did not become known, or its reservations are found by the sweep.
+    const surveys = await subject.reservations.survey(10, 10);
+    expect({ word, surveyed: surveys.length }).toEqual(
+      word === "NOT_LOADED" ? { word, surveyed: 0 } : { word: "RESERVED", surveyed: 1 },
+    );
+  });
+
+  test("two processes share what they know", async () => {
+    const other = new RedisReservations({
+      url: inject("redisUrl"),
+      keyPrefix: subject.keyPrefix,
+      log: { warn: () => {} },
+    });
+    onTestFinished(() => other.close());
+    expect(await other.ready()).toBe(true);
+    await load(subject, couponId, openFacts(subject.now(), { remaining: 3 }));
+    const asks = Array.from({ length: 10 }, (_, n) => askOf(couponId, `user-${n}`));
+    const words = await Promise.all(asks.map((one, n) => (n % 2 ? other : subject.reservations).admit(one)));
+    expect(words.filter(({ word }) => word === "RESERVED").length).toBe(3);
+    expect(words.filter(({ word }) => word === "SOLD_OUT").length).toBe(7);
+    const [survey] = await other.survey(10, 10);
+    expect(survey).toMatchObject({ couponId, pendingCount: 3, loaded: { stock: 0 } });
+  });
+});

@@ -1,0 +1,281 @@
+import { createHash } from "node:crypto";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Ask, Holder, Loading, Settlement, Survey } from "../../src/reservation/port.js";
+import { implementations, openFacts, type Subject } from "./implementations.js";
+
+/**
+ * Both implementations get the same random life, command by command, and must give the same answers and the same survey
+ * after each. The clocks run on by themselves, so time is moved in steps of ten seconds while everything that depends on
+ * it lies five seconds past a step.
+ */
+const stepMs = 10_000;
+const reservationMs = 15_000;
+const longestLifeMs = 500_000;
+const runs = Number(process.env.MODEL_RUNS ?? 150);
+const seed = process.env.MODEL_SEED === undefined ? {} : { seed: Number(process.env.MODEL_SEED) };
+
+const couponIds = ["11111111-1111-7111-8111-111111111111", "22222222-2222-7222-8222-222222222222"] as const;
+
+interface Who {
+  readonly coupon: number;
+  readonly user: number;
+  readonly request: number;
+}
+
+type Command =
+  | { readonly kind: "admit"; readonly asks: readonly Who[] }
+  | { readonly kind: "settle"; readonly which: readonly { ask: number; confirm: boolean; validSteps: number }[] }
+  | { readonly kind: "adopt"; readonly who: Who; readonly validSteps: number }
+  | { readonly kind: "begin"; readonly coupon: number }
+  | {
+      readonly kind: "holders";
+      readonly coupon: number;
+      readonly mask: readonly boolean[];
+      readonly validSteps: number;
+    }
+  | {
+      readonly kind: "install";
+      readonly coupon: number;
+      readonly revision: number;
+      readonly startSteps: number;
+      readonly endSteps: number;
+      readonly paused: boolean;
+      readonly deleted: boolean;
+      readonly maxPerUser: number;
+      readonly remaining: number | null;
+    }
+  | { readonly kind: "invalidate"; readonly coupon: number }
+  | { readonly kind: "advance"; readonly steps: number };
+
+const coupon = fc.nat(couponIds.length - 1);
+const who: fc.Arbitrary<Who> = fc.record({ coupon, user: fc.nat(2), request: fc.nat(3) });
+/** 0: without an end of its own. */
+const validSteps = fc.constantFrom(0, 0, 1, 2);
+const rarely = fc.integer({ min: 0, max: 9 }).map((n) => n === 9);
+const install = fc.record({
+  kind: fc.constant("install" as const),
+  coupon,
+  revision: fc.integer({ min: 1, max: 3 }),
+  startSteps: fc.constantFrom(-10, -10, -10, 1),
+  endSteps: fc.constantFrom(30, 30, 2, 0),
+  paused: rarely,
+  deleted: rarely,
+  maxPerUser: fc.integer({ min: 1, max: 2 }),
+  remaining: fc.constantFrom(null, 0, 1, 2, 3, 5),
+});
+
+const command: fc.Arbitrary<Command> = fc.oneof(
+  {
+    weight: 8,
+    arbitrary: fc.record({ kind: fc.constant("admit"), asks: fc.array(who, { minLength: 1, maxLength: 4 }) }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant("settle"),
+      which: fc.array(fc.record({ ask: fc.nat(30), confirm: fc.boolean(), validSteps }), {
+        minLength: 1,
+        maxLength: 3,
+      }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("adopt"), who, validSteps }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant("begin"), coupon }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant("holders"),
+      coupon,
+      mask: fc.array(fc.boolean(), { minLength: 4, maxLength: 12 }),
+      validSteps,
+    }),
+  },
+  { weight: 4, arbitrary: install },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("invalidate"), coupon }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("advance"), steps: fc.integer({ min: 1, max: 2 }) }) },
+);
+
+/** A coupon is usually loaded first, or most commands would meet an unknown one. */
+const life = fc
+  .tuple(fc.array(install, { maxLength: 2 }), fc.array(command, { maxLength: 40, size: "max" }))
+  .map(([first, rest]): Command[] => [
+    ...first.flatMap((one): Command[] => [{ kind: "begin", coupon: one.coupon }, one]),
+    ...rest,
+  ]);
+
+/** What both lives have in common: who asked, and which user coupon a request id may be known for. */
+class Script {
+  readonly asks: Ask[] = [];
+  private readonly owners = new Map<string, Ask>();
+  private readonly stored = new Set<Ask>();
+
+  newAsk({ coupon, user, request }: Who): Ask {
+    const hash = createHash("md5").update(`ask ${this.asks.length}`).digest("hex");
+    const userCouponId = hash.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+    const ask = {
+      couponId: couponIds[coupon] as string,
+      userId: `user-${user}`,
+      requestId: request === 0 ? "" : `request-${request}`,
+      userCouponId,
+    };
+    this.asks.push(ask);
+    return ask;
+  }
+
+  /** The latest ask with a request id that was let through or confirmed has it: Postgres stores a request id once. */
+  own(ask: Ask): void {
+    this.owners.set(ownerKey(ask), ask);
+  }
+  store(ask: Ask): void {
+    this.own(ask);
+    this.stored.add(ask);
+  }
+  disown(ask: Ask): void {
+    if (!this.stored.has(ask) && this.owners.get(ownerKey(ask)) === ask) this.owners.delete(ownerKey(ask));
+  }
+  mayBeStored(ask: Ask): boolean {
+    const owner = this.owners.get(ownerKey(ask));
+    return ask.requestId === "" || owner === undefined || owner === ask;
+  }
+}
+
+function ownerKey({ couponId, userId, requestId }: Ask): string {
+  return `${couponId} ${userId} ${requestId}`;
+}
+
+async function twice<T>(
+  subjects: readonly Subject[],
+  act: (subject: Subject, index: number) => Promise<T>,
+): Promise<T> {
+  const answers: T[] = [];
+  for (const [index, subject] of subjects.entries()) answers.push(await act(subject, index));
+  expect(answers[1]).toEqual(answers[0]);
+  return answers[0] as T;
+}
+
+function comparable(surveys: readonly Survey[]) {
+  return surveys
+    .map((survey) => ({
+      ...survey,
+      overdue: [...survey.overdue].sort((a, b) => a.userCouponId.localeCompare(b.userCouponId)),
+    }))
+    .sort((a, b) => a.couponId.localeCompare(b.couponId));
+}
+
+async function live(subjects: readonly Subject[], commands: readonly Command[]): Promise<void> {
+  const startedAt = (subjects[0] as Subject).now();
+  /** Five seconds past a step, counted from the beginning of this life. */
+  const moment = (steps: number) => new Date(startedAt + steps * stepMs + stepMs / 2);
+  let stepsGone = 0;
+  const validUntil = (steps: number) => (steps === 0 ? null : moment(stepsGone + steps - 1));
+  const script = new Script();
+  const loads = new Map<number, { pair: (Loading | null)[]; staged: boolean }>();
+
+  for (const one of commands) {
+    switch (one.kind) {
+      case "admit": {
+        const asks = one.asks.map((each) => script.newAsk(each));
+        const answers = await twice(subjects, ({ reservations }) =>
+          Promise.all(asks.map((ask) => reservations.admit(ask))),
+        );
+        for (const [index, { word }] of answers.entries()) if (word === "RESERVED") script.own(asks[index] as Ask);
+        break;
+      }
+      case "settle": {
+        if (script.asks.length === 0) break;
+        const settlements: Settlement[] = [];
+        for (const { ask: index, confirm, validSteps } of one.which) {
+          const ask = script.asks[index % script.asks.length] as Ask;
+          if (!confirm) {
+            script.disown(ask);
+            settlements.push({ ...ask, verdict: "RELEASE" });
+          } else if (script.mayBeStored(ask)) {
+            script.store(ask);
+            settlements.push({ ...ask, verdict: "CONFIRM", validUntil: validUntil(validSteps) });
+          }
+        }
+        await twice(subjects, ({ reservations }) => reservations.settle(settlements));
+        break;
+      }
+      case "adopt": {
+        const ask = script.newAsk(one.who);
+        if (!script.mayBeStored(ask)) break;
+        script.store(ask);
+        const settlement: Settlement = { ...ask, verdict: "CONFIRM", validUntil: validUntil(one.validSteps) };
+        await twice(subjects, ({ reservations }) => reservations.settle([settlement]));
+        break;
+      }
+      case "begin": {
+        const pair: (Loading | null)[] = [];
+        await twice(subjects, async ({ reservations }, index) => {
+          pair[index] = await reservations.beginLoad(couponIds[one.coupon] as string);
+          return pair[index] !== null;
+        });
+        if (pair[0]) loads.set(one.coupon, { pair, staged: false });
+        break;
+      }
+      case "holders": {
+        const load = loads.get(one.coupon);
+        // All holders of one user come in one call, so a load gets one call here.
+        if (!load || load.staged) break;
+        load.staged = true;
+        const asks = script.asks.filter(
+          (ask, index) =>
+            ask.couponId === couponIds[one.coupon] && one.mask[index % one.mask.length] && script.mayBeStored(ask),
+        );
+        const holders: Holder[] = [];
+        for (const ask of asks) {
+          if (!script.mayBeStored(ask)) continue;
+          script.store(ask);
+          const { userId, userCouponId, requestId } = ask;
+          holders.push({ userId, userCouponId, requestId, validUntil: validUntil(one.validSteps) });
+        }
+        if (holders.length > 0) await twice(subjects, async (_, index) => load.pair[index]?.addHolders(holders));
+        break;
+      }
+      case "install": {
+        const load = loads.get(one.coupon);
+        if (!load) break;
+        loads.delete(one.coupon);
+        const { revision, paused, deleted, maxPerUser, remaining } = one;
+        const facts = openFacts(startedAt, {
+          revision,
+          paused,
+          deleted,
+          maxPerUser,
+          remaining,
+          startsAt: moment(one.startSteps),
+          expiresAt: moment(one.endSteps),
+        });
+        await twice(subjects, async (_, index) => load.pair[index]?.install(facts));
+        break;
+      }
+      case "invalidate":
+        await twice(subjects, ({ reservations }) => reservations.invalidate(couponIds[one.coupon] as string));
+        break;
+      case "advance":
+        if ((stepsGone + one.steps) * stepMs > longestLifeMs) break;
+        stepsGone += one.steps;
+        for (const subject of subjects) await subject.advance(one.steps * stepMs);
+        // Longer than a load may take for one step: what becomes of one that goes on is not the port's promise.
+        loads.clear();
+        break;
+    }
+    await twice(subjects, async ({ reservations }) => comparable(await reservations.survey(100, 100)));
+  }
+}
+
+test("Redis and memory answer the same in any life", { timeout: 300_000 }, async () => {
+  await fc.assert(
+    fc.asyncProperty(life, async (commands) => {
+      const subjects = await Promise.all(implementations.map(({ start }) => start(reservationMs)));
+      try {
+        await live(subjects, commands);
+      } finally {
+        await Promise.all(subjects.map((subject) => subject.close()));
+      }
+    }),
+    { numRuns: runs, ...seed },
+  );
+});

@@ -1,0 +1,724 @@
+import { request as httpRequest } from "node:http";
+import { brotliCompressSync, gzipSync } from "node:zlib";
+import { create, type DescMethodUnary, fromJson, type JsonValue, toBinary } from "@bufbuild/protobuf";
+import * as grpc from "@grpc/grpc-js";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { CatalogService, CreateCouponRequestSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
+import { IssuanceService, IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { ListUserCouponsRequestSchema, UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
+import { type Replica, startReplica } from "../support/replica.js";
+import { createStores, type TestStores } from "../support/stores.js";
+import { until } from "../support/until.js";
+import { type Answer, callConnect, callGrpcWeb, callNative, envelope, pathOf, readConnect } from "./front-ends.js";
+import { type CouponInit, createSample, issue, sampleCoupon } from "./samples.js";
+
+const { createCoupon, getCoupon, listCoupons, updateCoupon, deleteCoupon, pauseCoupon, resumeCoupon } =
+  CatalogService.method;
+const { issueCoupon } = IssuanceService.method;
+const { getUserCoupon, listUserCoupons } = UserCouponService.method;
+
+const someId = "0192f0c1-7e6a-7bcd-8123-456789abcdef";
+const tomorrow = new Date(Date.now() + 86_400_000).toISOString();
+const yesterday = new Date(Date.now() - 86_400_000).toISOString();
+const good = { name: "Ten percent", discount: { percentageBasisPoints: 1_000 }, expireTime: tomorrow };
+const usd = (minorUnits: number | string, currencyCode = "USD") => ({ currencyCode, minorUnits });
+
+let stores: TestStores;
+let replica: Replica;
+let logged = "";
+
+beforeAll(async () => {
+  stores = await createStores();
+  replica = await startReplica(stores);
+  replica.process.stdout?.on("data", (chunk) => {
+    logged += String(chunk);
+  });
+});
+
+afterAll(async () => {
+  await replica?.stop();
+  await stores?.drop();
+});
+
+interface Row {
+  readonly what: string;
+  readonly method: DescMethodUnary;
+  /** Sent as it is over HTTP, and as a message over native gRPC. */
+  readonly json: JsonValue;
+  /** The paths that BadRequest must name, in any order. */
+  readonly fields: readonly string[];
+}
+
+const coupon = (what: string, fields: Record<string, JsonValue>, ...wrong: string[]): Row => ({
+  what,
+  method: createCoupon,
+  json: { coupon: { ...good, ...fields } },
+  fields: wrong,
+});
+
+/** Fields of a coupon that are out of their range, one by one and together. */
+const couponRows: Row[] = [
+  coupon("an empty name", { name: "" }, "coupon.name"),
+  coupon("a name of blanks", { name: "   " }, "coupon.name"),
+  coupon("a name of 201 characters", { name: "x".repeat(201) }, "coupon.name"),
+  coupon("a description of 4,001 characters", { description: "x".repeat(4_001) }, "coupon.description"),
+  coupon("a category of 101 characters", { category: "x".repeat(101) }, "coupon.category"),
+  coupon("a NUL in the name", { name: "a\0b" }, "coupon.name"),
+  coupon("a NUL in the description", { description: "\0" }, "coupon.description"),
+  coupon("a NUL in the category", { category: "\0" }, "coupon.category"),
+  coupon("no discount", { discount: null }, "coupon.discount"),
+  coupon("a discount of no kind", { discount: {} }, "coupon.discount.kind"),
+  coupon("0 basis points", { discount: { percentageBasisPoints: 0 } }, "coupon.discount.percentage_basis_points"),
+  coupon("-1 basis points", { discount: { percentageBasisPoints: -1 } }, "coupon.discount.percentage_basis_points"),
+  coupon(
+    "20,000 basis points",
+    { discount: { percentageBasisPoints: 20_000 } },
+    "coupon.discount.percentage_basis_points",
+  ),
+  coupon(
+    "an unknown currency",
+    { discount: { fixedAmount: usd(500, "XXQ") } },
+    "coupon.discount.fixed_amount.currency_code",
+  ),
+  coupon(
+    "a currency in small letters",
+    { discount: { fixedAmount: usd(500, "usd") } },
+    "coupon.discount.fixed_amount.currency_code",
+  ),
+  coupon(
+    "no currency",
+    { discount: { fixedAmount: { minorUnits: "5" } } },
+    "coupon.discount.fixed_amount.currency_code",
+  ),
+  coupon(
+    "a fixed amount of nothing",
+    { discount: { fixedAmount: usd(0) } },
+    "coupon.discount.fixed_amount.minor_units",
+  ),
+  coupon("a negative fixed amount", { discount: { fixedAmount: usd(-1) } }, "coupon.discount.fixed_amount.minor_units"),
+  coupon(
+    "a fixed amount past 10^15",
+    { discount: { fixedAmount: usd("1000000000000001") } },
+    "coupon.discount.fixed_amount.minor_units",
+  ),
+  coupon(
+    "the largest int64 as an amount",
+    { discount: { fixedAmount: usd("9223372036854775807") } },
+    "coupon.discount.fixed_amount.minor_units",
+  ),
+  coupon(
+    "two currencies",
+    { discount: { fixedAmount: usd(500), minimumOrderAmount: usd(1_000, "EUR") } },
+    "coupon.discount.minimum_order_amount.currency_code",
+  ),
+  coupon(
+    "a ceiling on a fixed amount",
+    { discount: { fixedAmount: usd(500), maximumAmount: usd(100) } },
+    "coupon.discount.maximum_amount",
+  ),
+  coupon(
+    "a ceiling of nothing",
+    { discount: { percentageBasisPoints: 10, maximumAmount: usd(0) } },
+    "coupon.discount.maximum_amount.minor_units",
+  ),
+  coupon(
+    "a negative minimum order",
+    { discount: { percentageBasisPoints: 10, minimumOrderAmount: usd(-1) } },
+    "coupon.discount.minimum_order_amount.minor_units",
+  ),
+  coupon("no expire time", { expireTime: null }, "coupon.expire_time"),
+  coupon("an end before the start", { startTime: tomorrow, expireTime: yesterday }, "coupon.expire_time"),
+  coupon("an end at the start", { startTime: tomorrow, expireTime: tomorrow }, "coupon.expire_time"),
+  coupon("an end in the past, with no start", { expireTime: yesterday }, "coupon.expire_time"),
+  coupon("a start before 1970", { startTime: "1969-12-31T23:59:59Z" }, "coupon.start_time"),
+  coupon("an expire time in the year 1", { expireTime: "0001-01-01T00:00:00Z" }, "coupon.expire_time"),
+  coupon("a quantity of 0", { quantity: "0" }, "coupon.quantity"),
+  coupon("a negative quantity", { quantity: "-1" }, "coupon.quantity"),
+  coupon("a quantity of 10^13", { quantity: "10000000000000" }, "coupon.quantity"),
+  coupon("a usage cap of 0", { usageCap: "0" }, "coupon.usage_cap"),
+  coupon("a usage cap of 10^13", { usageCap: "10000000000000" }, "coupon.usage_cap"),
+  coupon("0 for each user", { maxPerUser: 0 }, "coupon.max_per_user"),
+  coupon("101 for each user", { maxPerUser: 101 }, "coupon.max_per_user"),
+  coupon("a validity of 0", { validityAfterIssue: "0s" }, "coupon.validity_after_issue"),
+  coupon("a negative validity", { validityAfterIssue: "-60s" }, "coupon.validity_after_issue"),
+  coupon("a validity of 999 ms", { validityAfterIssue: "0.999s" }, "coupon.validity_after_issue"),
+  coupon("a validity of 3,651 days", { validityAfterIssue: "315446400s" }, "coupon.validity_after_issue"),
+  coupon("a validity with microseconds", { validityAfterIssue: "1.000001s" }, "coupon.validity_after_issue"),
+  coupon("a negative revision", { revision: "-1" }, "coupon.revision"),
+  coupon(
+    "everything wrong at once, by range",
+    { name: "x".repeat(201), discount: { percentageBasisPoints: 0 }, quantity: "0", maxPerUser: 0 },
+    "coupon.name",
+    "coupon.discount.percentage_basis_points",
+    "coupon.quantity",
+    "coupon.max_per_user",
+  ),
+  coupon(
+    "everything wrong at once, by rule",
+    { name: "", discount: { fixedAmount: usd(0, "XXQ") }, expireTime: yesterday },
+    "coupon.name",
+    "coupon.discount.fixed_amount.currency_code",
+    "coupon.discount.fixed_amount.minor_units",
+    "coupon.expire_time",
+  ),
+];
+
+const badUuids: [string, string][] = [
+  ["an empty id", ""],
+  ["an id that is no UUID", "not-a-uuid"],
+  ["a UUID that is too short", someId.slice(1)],
+  ["a UUID that is too long", `${someId}0`],
+  ["a UUID without hyphens", someId.replaceAll("-", "")],
+  ["a UUID with a line end", `${someId}\n`],
+  ["a UUID with a letter past f", someId.replace("c", "g")],
+  ["an id with a NUL", `${someId.slice(1)}\0`],
+  ["an id of 10,000 characters", "a".repeat(10_000)],
+  ["an id that is SQL", "' OR 1=1 --"],
+];
+
+const uuidFields: [DescMethodUnary, (id: string) => JsonValue, string][] = [
+  [getCoupon, (couponId) => ({ couponId }), "coupon_id"],
+  [updateCoupon, (id) => ({ coupon: { ...good, id }, updateMask: "name" }), "coupon.id"],
+  [deleteCoupon, (couponId) => ({ couponId }), "coupon_id"],
+  [pauseCoupon, (couponId) => ({ couponId }), "coupon_id"],
+  [resumeCoupon, (couponId) => ({ couponId }), "coupon_id"],
+  [issueCoupon, (couponId) => ({ couponId, userId: "u" }), "coupon_id"],
+  [getUserCoupon, (userCouponId) => ({ userCouponId, userId: "u" }), "user_coupon_id"],
+];
+
+const badUserIds: [string, string][] = [
+  ["an empty user id", ""],
+  ["a user id of 129 characters", "u".repeat(129)],
+  ["a user id with a NUL", "a\0b"],
+  ["a user id with a line end", "user\n"],
+  ["a user id with a separator of the reservation layer", "a\u001fb"],
+  ["a user id with the other separator", "a\u001eb"],
+  ["a user id with a DEL", "a\u007f"],
+];
+
+const userFields: [DescMethodUnary, (userId: string) => JsonValue][] = [
+  [issueCoupon, (userId) => ({ couponId: someId, userId })],
+  [getUserCoupon, (userId) => ({ userCouponId: someId, userId })],
+  [listUserCoupons, (userId) => ({ userId })],
+];
+
+const badRequestIds: [string, string][] = [
+  ["a request id of 65 characters", "r".repeat(65)],
+  ["a request id with a blank", "a b"],
+  ["a request id with a line end", "a\n"],
+  ["a request id past ASCII", "é"],
+  ["a request id with a NUL", "\0"],
+];
+
+const requestIdFields: [DescMethodUnary, (requestId: string) => JsonValue][] = [
+  [createCoupon, (requestId) => ({ coupon: good, requestId })],
+  [updateCoupon, (requestId) => ({ coupon: { ...good, id: someId }, updateMask: "name", requestId })],
+  [deleteCoupon, (requestId) => ({ couponId: someId, requestId })],
+  [pauseCoupon, (requestId) => ({ couponId: someId, requestId })],
+  [resumeCoupon, (requestId) => ({ couponId: someId, requestId })],
+  [issueCoupon, (requestId) => ({ couponId: someId, userId: "u", requestId })],
+];
+
+const lists: [DescMethodUnary, Record<string, JsonValue>][] = [
+  [listCoupons, {}],
+  [listUserCoupons, { userId: "u" }],
+];
+
+const idRows: Row[] = [
+  ...uuidFields.flatMap(([method, json, field]) =>
+    badUuids.map(([what, id]) => ({ what, method, json: json(id), fields: [field] })),
+  ),
+  ...userFields.flatMap(([method, json]) =>
+    badUserIds.map(([what, id]) => ({ what, method, json: json(id), fields: ["user_id"] })),
+  ),
+  ...requestIdFields.flatMap(([method, json]) =>
+    badRequestIds.map(([what, id]) => ({ what, method, json: json(id), fields: ["request_id"] })),
+  ),
+];
+
+const otherRows: Row[] = [
+  ...lists.flatMap(([method, json]) => [
+    { what: "a page size of -1", method, json: { ...json, pageSize: -1 }, fields: ["page_size"] },
+    { what: "a page size of 1,001", method, json: { ...json, pageSize: 1_001 }, fields: ["page_size"] },
+    { what: "a malformed page token", method, json: { ...json, pageToken: "garbage" }, fields: ["page_token"] },
+    { what: "a page token of blanks", method, json: { ...json, pageToken: " " }, fields: ["page_token"] },
+    { what: "a page token with a NUL", method, json: { ...json, pageToken: "\0" }, fields: ["page_token"] },
+    {
+      what: "a page token that is too long",
+      method,
+      json: { ...json, pageToken: "x".repeat(513) },
+      fields: ["page_token"],
+    },
+    {
+      what: "both page fields wrong",
+      method,
+      json: { ...json, pageToken: "x".repeat(513), pageSize: -1 },
+      fields: ["page_size", "page_token"],
+    },
+  ]),
+  { what: "no coupon", method: createCoupon, json: {}, fields: ["coupon"] },
+  { what: "no coupon", method: updateCoupon, json: { updateMask: "name" }, fields: ["coupon"] },
+  { what: "no update mask", method: updateCoupon, json: { coupon: { ...good, id: someId } }, fields: ["update_mask"] },
+  {
+    what: "an empty update mask",
+    method: updateCoupon,
+    json: { coupon: { ...good, id: someId }, updateMask: "" },
+    fields: ["update_mask"],
+  },
+  ...["id", "issuedCount", "state", "revision", "colour", "discount.fixedAmount", "toString"].map((path) => ({
+    what: `the update mask ${path}`,
+    method: updateCoupon,
+    json: { coupon: { ...good, id: someId }, updateMask: path },
+    fields: ["update_mask"],
+  })),
+  {
+    what: "one known and two unknown paths",
+    method: updateCoupon,
+    json: { coupon: { ...good, id: someId }, updateMask: "name,colour,size" },
+    fields: ["update_mask", "update_mask"],
+  },
+  {
+    what: "a negative revision",
+    method: deleteCoupon,
+    json: { couponId: someId, revision: "-1" },
+    fields: ["revision"],
+  },
+  { what: "no target", method: issueCoupon, json: { userId: "u" }, fields: ["target"] },
+  {
+    what: "no target and no user",
+    method: issueCoupon,
+    json: {},
+    fields: ["target", "user_id"],
+  },
+];
+
+function expectInvalid(answer: Answer, fields: readonly string[]): void {
+  expect({ ...answer, fields: [...answer.fields].sort(), message: "" }).toEqual({
+    code: "INVALID_ARGUMENT",
+    reason: "INVALID_FIELD",
+    fields: [...fields].sort(),
+    retryDelayMs: undefined,
+    message: "",
+  });
+}
+
+const rows = [...couponRows, ...idRows, ...otherRows].map((row) => ({ ...row, rpc: row.method.name }));
+
+describe("a field that is out of its range is named, and nothing else is", () => {
+  test.for(rows)("native gRPC: $rpc with $what", async ({ method, json, fields }) => {
+    const bytes = toBinary(method.input, fromJson(method.input, json));
+    expectInvalid(await callNative(replica.client, method, bytes), fields);
+  });
+  test.for(rows)("JSON: $rpc with $what", async ({ method, json, fields }) => {
+    expectInvalid(await callConnect(replica.httpPort, pathOf(method), JSON.stringify(json)), fields);
+  });
+});
+
+describe("a page token of a listing with other parameters", () => {
+  const tokenOf = async (method: DescMethodUnary, json: Record<string, JsonValue>) => {
+    const response = await fetch(`http://127.0.0.1:${replica.httpPort}${pathOf(method)}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ ...json, pageSize: 1 }),
+    });
+    const { nextPageToken } = (await response.json()) as { nextPageToken: string };
+    expect(nextPageToken).not.toBe("");
+    return nextPageToken;
+  };
+
+  test("is refused by either listing, on both front ends", async () => {
+    const first = await createSample(replica.client);
+    const second = await createSample(replica.client);
+    await issue(replica.client, first.id, "pager");
+    await issue(replica.client, second.id, "pager");
+    const ofCoupons = await tokenOf(listCoupons, {});
+    const ofUser = await tokenOf(listUserCoupons, { userId: "pager" });
+    const cases: [DescMethodUnary, JsonValue][] = [
+      [listCoupons, { pageToken: ofCoupons, showDeleted: true }],
+      [listCoupons, { pageToken: ofUser }],
+      [listUserCoupons, { pageToken: ofUser, userId: "somebody else" }],
+      [listUserCoupons, { pageToken: ofUser, userId: "pager", showExpired: true }],
+      [listUserCoupons, { pageToken: ofCoupons, userId: "pager" }],
+    ];
+    for (const [method, json] of cases) {
+      const bytes = toBinary(method.input, fromJson(method.input, json));
+      expectInvalid(await callNative(replica.client, method, bytes), ["page_token"]);
+      expectInvalid(await callConnect(replica.httpPort, pathOf(method), JSON.stringify(json)), ["page_token"]);
+    }
+  });
+});
+
+/** Messages that JSON cannot say, so that only binary front ends meet them. */
+const binaryRows: { what: string; fields: CouponInit; wrong: string }[] = [
+  {
+    what: "an expire time past the year 9999",
+    fields: { expireTime: { seconds: 253_402_300_800n } },
+    wrong: "expire_time",
+  },
+  { what: "the last second of int64", fields: { expireTime: { seconds: 2n ** 63n - 1n } }, wrong: "expire_time" },
+  { what: "the first second of int64", fields: { startTime: { seconds: -(2n ** 63n) } }, wrong: "start_time" },
+  {
+    what: "10^9 nanos",
+    fields: { expireTime: { seconds: 4_000_000_000n, nanos: 1_000_000_000 } },
+    wrong: "expire_time",
+  },
+  { what: "negative nanos", fields: { expireTime: { seconds: 4_000_000_000n, nanos: -1 } }, wrong: "expire_time" },
+  {
+    what: "10^9 nanos of validity",
+    fields: { validityAfterIssue: { seconds: 5n, nanos: 1_000_000_000 } },
+    wrong: "validity_after_issue",
+  },
+  {
+    what: "a validity of two signs",
+    fields: { validityAfterIssue: { seconds: 5n, nanos: -1_000_000 } },
+    wrong: "validity_after_issue",
+  },
+  {
+    what: "the longest validity of int64",
+    fields: { validityAfterIssue: { seconds: 2n ** 63n - 1n } },
+    wrong: "validity_after_issue",
+  },
+];
+
+const invalidBytes: [string, Uint8Array][] = [
+  ["a tag that never ends", Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)],
+  ["a field that is cut off", Uint8Array.of(0x12, 0x20, 0x61)],
+  ["a group that never ends", Uint8Array.of(0x0b)],
+  ["wire type 7", Uint8Array.of(0x0f, 0x01)],
+  ["field number 0", Uint8Array.of(0x02, 0x01, 0x61)],
+  ["text", Buffer.from("this is no protobuf")],
+  [
+    "a string that is no UTF-8",
+    Buffer.concat([
+      toBinary(
+        IssueCouponRequestSchema,
+        create(IssueCouponRequestSchema, { target: { case: "couponId", value: someId } }),
+      ),
+      Uint8Array.of(0x12, 0x02, 0xc3, 0x28),
+    ]),
+  ],
+  ["groups in groups, 10,000 deep", new Uint8Array(10_000).fill(0x7b)],
+];
+
+/** Each way in which binary messages can come. */
+const binaryWays: [string, (method: DescMethodUnary, bytes: Uint8Array) => Promise<Answer>][] = [
+  ["native gRPC", (method, bytes) => callNative(replica.client, method, bytes)],
+  [
+    "application/proto",
+    (method, bytes) =>
+      callConnect(replica.httpPort, pathOf(method), new Uint8Array(bytes), { "content-type": "application/proto" }),
+  ],
+  ["gRPC-Web", (method, bytes) => callGrpcWeb(replica.httpPort, pathOf(method), envelope(bytes))],
+  [
+    "application/proto with gzip",
+    (method, bytes) =>
+      callConnect(replica.httpPort, pathOf(method), new Uint8Array(gzipSync(bytes)), {
+        "content-type": "application/proto",
+        "content-encoding": "gzip",
+      }),
+  ],
+  [
+    "gRPC-Web with gzip",
+    (method, bytes) =>
+      callGrpcWeb(replica.httpPort, pathOf(method), envelope(gzipSync(bytes), 1), { "grpc-encoding": "gzip" }),
+  ],
+];
+
+describe.for(binaryWays)("binary messages over %s", ([, send]) => {
+  test.for(binaryRows)("$what", async ({ fields, wrong }) => {
+    const request = create(CreateCouponRequestSchema, { coupon: sampleCoupon(fields) });
+    expectInvalid(await send(createCoupon, toBinary(CreateCouponRequestSchema, request)), [`coupon.${wrong}`]);
+  });
+
+  test.for(invalidBytes)("%s", async ([, bytes]) => {
+    const answer = await send(issueCoupon, bytes);
+    expect([answer.code, answer.reason]).toEqual(["INVALID_ARGUMENT", "INVALID_FIELD"]);
+  });
+
+  test("an empty message where fields are required", async () => {
+    expectInvalid(await send(createCoupon, new Uint8Array()), ["coupon"]);
+  });
+});
+
+describe("JSON that cannot be read", () => {
+  /** The path that must be named; "" where no single field is to blame. */
+  const unreadable: [string, string, string][] = [
+    ["nothing", "", ""],
+    ["a text that is no JSON", "{", ""],
+    ["a number", "1", ""],
+    ["an array", "[]", ""],
+    ["null", "null", ""],
+    ["two values", "{}{}", ""],
+    ["an unknown field", '{"coupon":{},"colour":"red"}', "colour"],
+    ["an unknown field further in", '{"coupon":{"colour":"red"}}', "coupon.colour"],
+    ["a prototype", '{"__proto__":{"x":1}}', "__proto__"],
+    ["a number for a text", '{"coupon":{"name":1}}', "coupon.name"],
+    ["a text for a message", '{"coupon":"x"}', "coupon"],
+    ["an array for a message", '{"coupon":[]}', "coupon"],
+    ["a text for a flag", '{"coupon":{"stackable":"yes"}}', "coupon.stackable"],
+    ["a fraction for a whole number", '{"coupon":{"quantity":"1.5"}}', "coupon.quantity"],
+    ["a number past int64", '{"coupon":{"quantity":"9223372036854775808"}}', "coupon.quantity"],
+    ["a number past int32", '{"coupon":{"maxPerUser":2147483648}}', "coupon.max_per_user"],
+    ["a number for a message", '{"coupon":{"discount":{"fixedAmount":5}}}', "coupon.discount.fixed_amount"],
+    [
+      "two kinds of discount",
+      '{"coupon":{"discount":{"percentageBasisPoints":1,"fixedAmount":{}}}}',
+      "coupon.discount",
+    ],
+    ["a time that is none", '{"coupon":{"expireTime":"tomorrow"}}', "coupon.expire_time"],
+    ["a time in the 13th month", '{"coupon":{"expireTime":"2030-13-01T00:00:00Z"}}', "coupon.expire_time"],
+    ["a time past the year 9999", '{"coupon":{"expireTime":"10000-01-01T00:00:00Z"}}', "coupon.expire_time"],
+    ["a time that is a number", '{"coupon":{"expireTime":1700000000}}', "coupon.expire_time"],
+    ["a duration without its unit", '{"coupon":{"validityAfterIssue":"60"}}', "coupon.validity_after_issue"],
+    [
+      "a duration past 10,000 years",
+      '{"coupon":{"validityAfterIssue":"315576000001s"}}',
+      "coupon.validity_after_issue",
+    ],
+    ["a lone surrogate", '{"coupon":{"name":"\\ud800"}}', "coupon.name"],
+    ["a lone surrogate in a request id", '{"requestId":"\\udc00"}', "request_id"],
+    ["the same field twice", '{"requestId":"a","request_id":"b"}', ""],
+    ["objects in objects, 5,000 deep", `${'{"coupon":'.repeat(5_000)}1${"}".repeat(5_000)}`, ""],
+  ];
+  test.for(unreadable)("%s", async ([, text, field]) => {
+    const answer = await callConnect(replica.httpPort, pathOf(createCoupon), text);
+    expect([answer.code, answer.reason]).toEqual(["INVALID_ARGUMENT", "INVALID_FIELD"]);
+    expect(answer.fields).toHaveLength(1);
+    if (field !== "") expect(answer.fields).toEqual([field]);
+  });
+
+  test("an update mask in snake case, which JSON forbids", async () => {
+    const text = JSON.stringify({ coupon: { ...good, id: someId }, updateMask: "start_time" });
+    const answer = await callConnect(replica.httpPort, pathOf(updateCoupon), text);
+    expect([answer.code, answer.reason, answer.fields]).toEqual(["INVALID_ARGUMENT", "INVALID_FIELD", ["update_mask"]]);
+  });
+
+  test("bytes that are no UTF-8", async () => {
+    const answer = await callConnect(replica.httpPort, pathOf(createCoupon), Uint8Array.of(0x22, 0xff, 0x22));
+    expect([answer.code, answer.reason]).toEqual(["INVALID_ARGUMENT", "INVALID_FIELD"]);
+  });
+
+  test("a lone surrogate in a user id", async () => {
+    const text = `{"couponId":"${someId}","userId":"\\ud800"}`;
+    const answer = await callConnect(replica.httpPort, pathOf(issueCoupon), text);
+    expect([answer.code, answer.reason, answer.fields]).toEqual(["INVALID_ARGUMENT", "INVALID_FIELD", ["user_id"]]);
+  });
+});
+
+describe("messages past 64 KiB", () => {
+  const large = toBinary(
+    CreateCouponRequestSchema,
+    create(CreateCouponRequestSchema, { coupon: { name: "x", description: "x".repeat(5_000_000) } }),
+  );
+  const largeJson = JSON.stringify({ coupon: { ...good, description: "x".repeat(5_000_000) } });
+  const justOver = JSON.stringify({ coupon: { ...good, description: "x".repeat(65_536) } });
+  const path = pathOf(createCoupon);
+
+  test("native gRPC: 5 MB", async () => {
+    const answer = await callNative(replica.client, createCoupon, large);
+    expect(answer.code).toBe("RESOURCE_EXHAUSTED");
+  });
+
+  const ways: [string, () => Promise<Answer>][] = [
+    ["JSON of 5 MB", () => callConnect(replica.httpPort, path, largeJson)],
+    ["JSON just over the limit", () => callConnect(replica.httpPort, path, justOver)],
+    [
+      "application/proto of 5 MB",
+      () => callConnect(replica.httpPort, path, new Uint8Array(large), { "content-type": "application/proto" }),
+    ],
+    ["gRPC-Web of 5 MB", () => callGrpcWeb(replica.httpPort, path, envelope(large))],
+    [
+      "a gzip bomb as JSON",
+      () => callConnect(replica.httpPort, path, new Uint8Array(gzipSync(largeJson)), { "content-encoding": "gzip" }),
+    ],
+    [
+      "a gzip bomb as application/proto",
+      () =>
+        callConnect(replica.httpPort, path, new Uint8Array(gzipSync(large)), {
+          "content-type": "application/proto",
+          "content-encoding": "gzip",
+        }),
+    ],
+    [
+      "a gzip bomb as gRPC-Web",
+      () => callGrpcWeb(replica.httpPort, path, envelope(gzipSync(large), 1), { "grpc-encoding": "gzip" }),
+    ],
+  ];
+  test.for(ways)("%s", async ([, send]) => {
+    const answer = await send();
+    expect([answer.code, answer.reason]).toEqual(["RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE"]);
+  });
+
+  test("a description of 4,000 characters of four bytes is none", async () => {
+    const text = JSON.stringify({ coupon: { ...good, description: "\u{1f39f}".repeat(4_000) } });
+    expect((await callConnect(replica.httpPort, path, text)).code).toBe("OK");
+  });
+});
+
+describe("the envelope around the message", () => {
+  const path = pathOf(issueCoupon);
+  const body = JSON.stringify({ couponId: someId, userId: "u" });
+  const message = toBinary(ListUserCouponsRequestSchema, create(ListUserCouponsRequestSchema, { userId: "u" }));
+
+  test.for([["text/plain"], ["application/xml"], ["application/x-www-form-urlencoded"], ["application/grpc-web-text"]])(
+    "the content type %s gets HTTP 415",
+    async ([type]) => {
+      const answer = await callConnect(replica.httpPort, path, body, { "content-type": type as string });
+      expect(answer.code).toBe("HTTP 415");
+    },
+  );
+
+  test("a Brotli body is refused without being unpacked", async () => {
+    const compressed = new Uint8Array(brotliCompressSync(body));
+    const answer = await callConnect(replica.httpPort, path, compressed, { "content-encoding": "br" });
+    expect(answer.code).toBe("UNIMPLEMENTED");
+  });
+
+  test("a Brotli envelope is refused without being unpacked", async () => {
+    const bytes = envelope(brotliCompressSync(message), 1);
+    const answer = await callGrpcWeb(replica.httpPort, pathOf(listUserCoupons), bytes, { "grpc-encoding": "br" });
+    expect(answer.code).toBe("UNIMPLEMENTED");
+  });
+
+  test("a body that is not the gzip it claims to be", async () => {
+    const answer = await callConnect(replica.httpPort, path, body, { "content-encoding": "gzip" });
+    expect(answer.code).toBe("INVALID_ARGUMENT");
+  });
+
+  const badEnvelopes: [string, Uint8Array<ArrayBuffer>, Record<string, string>][] = [
+    ["nothing", new Uint8Array(), {}],
+    ["a part of its head", Uint8Array.of(0, 0, 0), {}],
+    ["less than it announces", envelope(message).slice(0, -1), {}],
+    ["two messages", new Uint8Array([...envelope(message), ...envelope(message)]), {}],
+    ["what is not the gzip it claims to be", envelope(message, 1), { "grpc-encoding": "gzip" }],
+  ];
+  test.for(badEnvelopes)("gRPC-Web: an envelope with %s", async ([, bytes, headers]) => {
+    const answer = await callGrpcWeb(replica.httpPort, pathOf(listUserCoupons), bytes, headers);
+    expect(answer.code).not.toMatch(/^(OK|INTERNAL|UNKNOWN|HTTP 5)/);
+  });
+
+  test("a compressed envelope that is right is served", async () => {
+    const bytes = envelope(gzipSync(message), 1);
+    const answer = await callGrpcWeb(replica.httpPort, pathOf(listUserCoupons), bytes, { "grpc-encoding": "gzip" });
+    expect(answer.code).toBe("OK");
+  });
+
+  test.for([["/coupon.v1.CatalogService/NoSuchMethod"], ["/coupon.v1.NoSuchService/GetCoupon"], ["/"]])(
+    "the unknown path %s gets HTTP 404",
+    async ([unknown]) => {
+      expect((await callConnect(replica.httpPort, unknown as string, "{}")).code).toBe("HTTP 404");
+    },
+  );
+
+  test("native gRPC: an unknown method is UNIMPLEMENTED", async () => {
+    const method = { ...getCoupon, name: "NoSuchMethod" } as DescMethodUnary;
+    expect((await callNative(replica.client, method, new Uint8Array())).code).toBe("UNIMPLEMENTED");
+  });
+});
+
+describe("GET", () => {
+  const get = async (path: string) => await readConnect(await fetch(`http://127.0.0.1:${replica.httpPort}${path}`));
+  const query = (message: string, encoding = "json") =>
+    `?connect=v1&encoding=${encoding}&message=${encodeURIComponent(message)}`;
+
+  test("of a method that changes something gets HTTP 405", async () => {
+    const body = query(JSON.stringify({ couponId: someId, userId: "u" }));
+    expect((await get(`${pathOf(issueCoupon)}${body}`)).code).toBe("HTTP 405");
+  });
+
+  test("without a message is refused", async () => {
+    const answer = await get(pathOf(getCoupon));
+    expect(answer.code).toMatch(/^(INVALID_ARGUMENT|HTTP 4\d\d)$/);
+  });
+
+  test.for([
+    ["a malformed UUID", query('{"couponId":"x"}'), ["coupon_id"]],
+    ["an unknown field", query(`{"couponId":"${someId}","colour":"red"}`), ["colour"]],
+    ["JSON that is none", query("{"), [""]],
+    [
+      "bytes that are no message",
+      `${query(Buffer.of(0x0a, 0x20, 0x61).toString("base64url"), "proto")}&base64=1`,
+      [""],
+    ],
+  ] as const)("with %s is refused like POST", async ([, text, fields]) => {
+    expectInvalid(await get(`${pathOf(getCoupon)}${text}`), fields);
+  });
+
+  test("of a method that reads, with a good message, is served", async () => {
+    const { id } = await createSample(replica.client);
+    expect((await get(`${pathOf(getCoupon)}${query(JSON.stringify({ couponId: id }))}`)).code).toBe("OK");
+  });
+});
+
+describe("a deadline that cannot be kept", () => {
+  test("native gRPC: one in the past", async () => {
+    const client = new grpc.Client(`127.0.0.1:${replica.grpcPort}`, grpc.credentials.createInsecure());
+    const code = await new Promise((resolve) => {
+      const same = (bytes: Buffer) => bytes;
+      const message = Buffer.from(
+        toBinary(ListUserCouponsRequestSchema, create(ListUserCouponsRequestSchema, { userId: "u" })),
+      );
+      client.makeUnaryRequest(pathOf(listUserCoupons), same, same, message, { deadline: Date.now() - 1_000 }, (error) =>
+        resolve(error?.code),
+      );
+    });
+    client.close();
+    expect(code).toBe(grpc.status.DEADLINE_EXCEEDED);
+  });
+
+  test("JSON: 1 ms, which passes while the body is still on its way", async () => {
+    // The head comes first and the body when the time is over, so that the outcome does not hang on speed.
+    const status = await new Promise<{ status: number; body: string }>((resolve, reject) => {
+      const text = JSON.stringify({ userId: "u" });
+      const call = httpRequest(
+        {
+          port: replica.httpPort,
+          host: "127.0.0.1",
+          path: pathOf(listUserCoupons),
+          method: "POST",
+          headers: {
+            "content-type": "application/json",
+            "content-length": text.length,
+            "connect-timeout-ms": "1",
+          },
+        },
+        (response) => {
+          let body = "";
+          response.on("data", (chunk) => {
+            body += String(chunk);
+          });
+          response.on("end", () => resolve({ status: response.statusCode ?? 0, body }));
+        },
+      );
+      call.on("error", reject);
+      call.flushHeaders();
+      const sentMs = Date.now();
+      until("the deadline has passed", () => Date.now() > sentMs + 20).then(() => call.end(text), reject);
+    });
+    expect(status.status).toBe(504);
+    expect(JSON.parse(status.body).code).toBe("deadline_exceeded");
+  });
+
+  test.for([["-1"], ["abc"], ["1e3"], ["12345678901"]])("JSON: the timeout %s is refused", async ([timeout]) => {
+    const answer = await callConnect(replica.httpPort, pathOf(listUserCoupons), '{"userId":"u"}', {
+      "connect-timeout-ms": timeout as string,
+    });
+    expect(answer.code).toBe("INVALID_ARGUMENT");
+  });
+
+  test("JSON: a timeout of ten digits is cut to the server's own", async () => {
+    const answer = await callConnect(replica.httpPort, pathOf(listUserCoupons), '{"userId":"u"}', {
+      "connect-timeout-ms": "9999999999",
+    });
+    expect(answer.code).toBe("OK");
+  });
+});
+
+test("after all of it, the server still serves, and has had no fault of its own", async () => {
+  const { id } = await createSample(replica.client, { quantity: 1n });
+  const body = JSON.stringify({ couponId: id, userId: "the last one" });
+  expect((await callConnect(replica.httpPort, pathOf(issueCoupon), body)).code).toBe("OK");
+  await expect(issue(replica.client, id, "one too late")).rejects.toMatchObject({ reason: "SOLD_OUT" });
+  expect(replica.process.exitCode).toBeNull();
+  expect(logged.split("\n").filter((line) => line.includes("call failed"))).toEqual([]);
+});

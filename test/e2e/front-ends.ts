@@ -1,0 +1,154 @@
+import { type DescMethodUnary, fromBinary } from "@bufbuild/protobuf";
+import { anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
+import { type Status, StatusSchema } from "../../gen/google/rpc/status_pb.js";
+import { CallError, type GrpcClient } from "../support/clients.js";
+
+/** What a client sees of a call, whichever way it came. */
+export interface Answer {
+  /** The gRPC status code in words; "OK" when the call succeeded. */
+  readonly code: string;
+  readonly reason?: string | undefined;
+  /** Field paths of BadRequest. */
+  readonly fields: readonly string[];
+  readonly retryDelayMs?: number | undefined;
+  readonly message: string;
+}
+
+const codeNames = [
+  "OK",
+  "CANCELLED",
+  "UNKNOWN",
+  "INVALID_ARGUMENT",
+  "DEADLINE_EXCEEDED",
+  "NOT_FOUND",
+  "ALREADY_EXISTS",
+  "PERMISSION_DENIED",
+  "RESOURCE_EXHAUSTED",
+  "FAILED_PRECONDITION",
+  "ABORTED",
+  "OUT_OF_RANGE",
+  "UNIMPLEMENTED",
+  "INTERNAL",
+  "UNAVAILABLE",
+  "DATA_LOSS",
+  "UNAUTHENTICATED",
+];
+
+const ok: Answer = { code: "OK", fields: [], message: "" };
+
+export function pathOf(method: DescMethodUnary): string {
+  return `/${method.parent.typeName}/${method.name}`;
+}
+
+/** Native gRPC, with any bytes as the message. */
+export async function callNative(client: GrpcClient, method: DescMethodUnary, bytes: Uint8Array): Promise<Answer> {
+  return await answerOf(client.callBytes(method, Buffer.from(bytes)));
+}
+
+/** What became of a call of GrpcClient. */
+export async function answerOf(call: Promise<unknown>): Promise<Answer> {
+  try {
+    await call;
+    return ok;
+  } catch (error) {
+    if (!(error instanceof CallError)) throw error;
+    const { code, reason, fields, retryDelayMs, message } = error;
+    return { code: codeNames[code] ?? `code ${code}`, reason, fields, retryDelayMs, message };
+  }
+}
+
+/** The Connect protocol: `application/json` or `application/proto`. */
+export async function callConnect(
+  httpPort: number,
+  path: string,
+  body: string | Uint8Array<ArrayBuffer>,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const response = await fetch(`http://127.0.0.1:${httpPort}${path}`, {
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers },
+    body,
+  });
+  return await readConnect(response);
+}
+
+interface ConnectErrorJson {
+  code?: string;
+  message?: string;
+  details?: { type: string; value: string }[];
+}
+
+export async function readConnect(response: Response): Promise<Answer> {
+  const text = await response.text();
+  if (response.ok) return ok;
+  if (!(response.headers.get("content-type") ?? "").includes("json")) {
+    return { code: `HTTP ${response.status}`, fields: [], message: text };
+  }
+  const error = JSON.parse(text) as ConnectErrorJson;
+  const details = (error.details ?? []).map(({ type, value }) => ({
+    typeUrl: `type.googleapis.com/${type}`,
+    value: new Uint8Array(Buffer.from(value, "base64")),
+  }));
+  const code = error.code === "canceled" ? "CANCELLED" : (error.code ?? "none").toUpperCase();
+  return { code, message: error.message ?? "", ...readDetails(details) };
+}
+
+/** gRPC-Web with a body as it is, so that its envelope can be wrong as well. */
+export async function callGrpcWeb(
+  httpPort: number,
+  path: string,
+  body: Uint8Array<ArrayBuffer>,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const response = await fetch(`http://127.0.0.1:${httpPort}${path}`, {
+    method: "POST",
+    headers: { "content-type": "application/grpc-web+proto", ...headers },
+    body,
+  });
+  const trailers = new Headers(response.headers);
+  const bytes = Buffer.from(await response.arrayBuffer());
+  if (response.status !== 200) return { code: `HTTP ${response.status}`, fields: [], message: bytes.toString() };
+  for (let at = 0; at < bytes.length; ) {
+    const length = bytes.readUInt32BE(at + 1);
+    if (((bytes[at] ?? 0) & 0x80) !== 0) {
+      for (const line of bytes.toString("utf8", at + 5, at + 5 + length).split("\r\n")) {
+        const [name, ...value] = line.split(":");
+        if (name) trailers.set(name, value.join(":").trim());
+      }
+    }
+    at += 5 + length;
+  }
+  const code = Number(trailers.get("grpc-status") ?? Number.NaN);
+  if (code === 0) return ok;
+  const status = trailers.get("grpc-status-details-bin");
+  const details = status ? fromBinary(StatusSchema, new Uint8Array(Buffer.from(status, "base64"))).details : [];
+  return {
+    code: codeNames[code] ?? `code ${code}`,
+    message: decodeURIComponent(trailers.get("grpc-message") ?? ""),
+    ...readDetails(details),
+  };
+}
+
+/** One gRPC or gRPC-Web envelope. */
+export function envelope(bytes: Uint8Array, flags = 0): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(bytes.length + 5);
+  whole[0] = flags;
+  new DataView(whole.buffer).setUint32(1, bytes.length);
+  whole.set(bytes, 5);
+  return whole;
+}
+
+function readDetails(details: readonly Pick<Status["details"][number], "typeUrl" | "value">[]) {
+  let reason: string | undefined;
+  let fields: string[] = [];
+  let retryDelayMs: number | undefined;
+  for (const { typeUrl, value } of details) {
+    const any = { $typeName: "google.protobuf.Any" as const, typeUrl, value };
+    reason = anyUnpack(any, ErrorInfoSchema)?.reason ?? reason;
+    fields = anyUnpack(any, BadRequestSchema)?.fieldViolations.map(({ field }) => field) ?? fields;
+    const delay = anyUnpack(any, RetryInfoSchema)?.retryDelay;
+    if (delay) retryDelayMs = durationMs(delay);
+  }
+  return { reason, fields, retryDelayMs };
+}

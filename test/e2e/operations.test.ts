@@ -1,0 +1,340 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { createRequire } from "node:module";
+import { connect } from "node:net";
+import { dirname, join } from "node:path";
+import type { DescMethodUnary } from "@bufbuild/protobuf";
+import * as grpc from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import { protoPath as healthProtoPath } from "grpc-health-check";
+import postgres, { type Sql } from "postgres";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
+import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
+import { packageRoot } from "../../src/platform/package-root.js";
+import { type Replica, startReplica } from "../support/replica.js";
+import { createStores, type TestStores } from "../support/stores.js";
+import { until } from "../support/until.js";
+import { answerOf, callConnect, callNative, pathOf } from "./front-ends.js";
+import { createSample, issue, readCoupon } from "./samples.js";
+
+const services = [CatalogService, IssuanceService, UserCouponService];
+const serviceNames = services.map(({ typeName }) => typeName);
+const methods = services.flatMap((service) => service.methods as readonly DescMethodUnary[]);
+
+let stores: TestStores;
+let replica: Replica;
+let sql: Sql;
+
+beforeAll(async () => {
+  stores = await createStores();
+  sql = postgres(stores.databaseUrl, { max: 3, onnotice: () => {} });
+  replica = await startReplica(stores);
+});
+
+afterAll(async () => {
+  await replica?.stop();
+  await sql?.end();
+  await stores?.drop();
+});
+
+/** A client of a service that is described by a .proto file of a package. */
+function clientOf(protoFile: string, service: string, port: number): grpc.Client & Record<string, unknown> {
+  const definition = loadSync(protoFile, { enums: String, defaults: true, oneofs: true })[service];
+  const Client = grpc.makeGenericClientConstructor(definition as grpc.ServiceDefinition, service);
+  const client = new Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure());
+  onTestFinished(() => client.close());
+  return client as never;
+}
+
+/** Every message of a stream of answers, and how it ended. */
+interface Stream extends grpc.ClientDuplexStream<object, Record<string, unknown>> {}
+function follow(stream: Stream) {
+  const seen: Record<string, unknown>[] = [];
+  const ended = new Promise<void>((resolve) => {
+    stream.on("data", (message) => seen.push(message));
+    stream.on("error", () => resolve());
+    stream.on("end", () => resolve());
+  });
+  return { seen, ended };
+}
+
+describe("health", () => {
+  type Unary = (
+    request: object,
+    answer: (error: grpc.ServiceError | null, message?: { status: string }) => void,
+  ) => void;
+  const healthOf = (port: number) => clientOf(healthProtoPath, "grpc.health.v1.Health", port);
+  const check = (client: ReturnType<typeof healthOf>, service: string) =>
+    new Promise<string | number>((resolve) => {
+      const call = (client.check as Unary).bind(client);
+      call({ service }, (error, message) => resolve(error?.code ?? (message?.status as string)));
+    });
+
+  test.for([["the server", ""], ...serviceNames.map((name) => [name, name])])("Check of %s", async ([, service]) => {
+    expect(await check(healthOf(replica.grpcPort), service as string)).toBe("SERVING");
+  });
+
+  test("Check of a service that is not there", async () => {
+    expect(await check(healthOf(replica.grpcPort), "coupon.v1.NoSuchService")).toBe(grpc.status.NOT_FOUND);
+  });
+
+  test("Watch tells at once how it stands, and that the server goes away", async () => {
+    const other = await startReplica(stores, { DRAIN_MS: "500" });
+    const client = healthOf(other.grpcPort);
+    const stream = (client.watch as (request: object) => Stream)({ service: "" });
+    const { seen, ended } = follow(stream);
+    await until("the first message", () => seen.length > 0);
+    expect(seen).toEqual([{ status: "SERVING" }]);
+    const code = await other.stop();
+    await ended;
+    expect(seen).toEqual([{ status: "SERVING" }, { status: "NOT_SERVING" }]);
+    expect(code).toBe(0);
+  });
+});
+
+describe.for([["v1"], ["v1alpha"]])("reflection %s", ([version]) => {
+  const protoFile = join(
+    dirname(createRequire(import.meta.url).resolve("@grpc/reflection")),
+    `../proto/grpc/reflection/${version}/reflection.proto`,
+  );
+  const ask = async (request: object): Promise<Record<string, unknown>> => {
+    const client = clientOf(protoFile, `grpc.reflection.${version}.ServerReflection`, replica.grpcPort);
+    const stream = (client.serverReflectionInfo as () => Stream).call(client);
+    const { seen } = follow(stream);
+    stream.write(request);
+    await until("an answer", () => seen.length > 0);
+    stream.end();
+    return seen[0] as Record<string, unknown>;
+  };
+
+  test("lists the services", async () => {
+    const { listServicesResponse } = await ask({ listServices: "" });
+    const names = (listServicesResponse as { service: { name: string }[] }).service.map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining([...serviceNames, "grpc.health.v1.Health"]));
+  });
+
+  test.for([...serviceNames, "coupon.v1.Coupon", "coupon.v1.ErrorReason", "google.rpc.ErrorInfo"])(
+    "knows the file of %s",
+    async (symbol) => {
+      const { fileDescriptorResponse } = await ask({ fileContainingSymbol: symbol });
+      const files = (fileDescriptorResponse as { fileDescriptorProto: Buffer[] } | null)?.fileDescriptorProto ?? [];
+      expect(files.some((file) => file.includes(symbol.split(".").at(-1) as string))).toBe(true);
+    },
+  );
+});
+
+describe("every RPC is served", () => {
+  const rows = methods.map((method) => ({ name: method.name, method }));
+  test.for(rows)("$name, by both front ends", async ({ method }) => {
+    // An empty message is refused by each of them but one, which has no required field.
+    const expected = method.name === "ListCoupons" ? "OK" : "INVALID_ARGUMENT";
+    expect((await callNative(replica.client, method, new Uint8Array())).code).toBe(expected);
+    expect((await callConnect(replica.httpPort, pathOf(method), "{}")).code).toBe(expected);
+  });
+});
+
+describe("pages", () => {
+  const get = async (path: string) => {
+    const response = await fetch(`http://127.0.0.1:${replica.httpPort}${path}`);
+    return { status: response.status, text: await response.text() };
+  };
+
+  test.for([["/healthz"], ["/readyz"], ["/readyz?verbose=1"]])("%s", async ([path]) => {
+    expect((await get(path as string)).status).toBe(200);
+  });
+
+  test.for([["/"], ["/nothing"], ["/metrics/x"], ["/%"], ["/../healthz/.."]])("%s is not there", async ([path]) => {
+    expect((await get(path as string)).status).toBe(404);
+  });
+
+  test("/metrics counts calls by method and outcome, from both front ends", async () => {
+    const { id } = await createSample(replica.client, { quantity: 1n });
+    const countOf = async (outcome: string) => {
+      const { text } = await get("/metrics");
+      const line = text
+        .split("\n")
+        .find((one) => one.includes('rpc="IssueCoupon"') && one.includes(`outcome="${outcome}"`));
+      return Number(line?.split(" ").at(-1) ?? 0);
+    };
+    const [ok, soldOut] = [await countOf("OK"), await countOf("SOLD_OUT")];
+    await issue(replica.client, id, "anna");
+    await answerOf(issue(replica.client, id, "bert"));
+    const body = JSON.stringify({ couponId: id, userId: "carl" });
+    await callConnect(replica.httpPort, "/coupon.v1.IssuanceService/IssueCoupon", body);
+    expect([await countOf("OK"), await countOf("SOLD_OUT")]).toEqual([ok + 1, soldOut + 2]);
+    expect((await get("/metrics")).text).toMatch(/^coupon_calls_in_flight 0$/m);
+  });
+});
+
+const refusesConnections = (port: number) =>
+  new Promise<boolean>((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once("error", () => resolve(true));
+  });
+
+const exitOf = (child: ChildProcess) => new Promise<number | null>((resolve) => child.once("exit", resolve));
+
+describe("SIGTERM", () => {
+  test("lets calls under way finish on both front ends, and what they were told is stored", async () => {
+    const other = await startReplica(stores);
+    const exited = exitOf(other.process);
+    const { id } = await createSample(other.client, { quantity: 10n });
+    const holder = await sql.reserve();
+    await holder`BEGIN`;
+    await holder`SELECT FROM coupons WHERE id = ${id} FOR UPDATE`;
+    const native = issue(other.client, id, "native");
+    const json = callConnect(
+      other.httpPort,
+      "/coupon.v1.IssuanceService/IssueCoupon",
+      JSON.stringify({ couponId: id, userId: "json" }),
+    );
+    await until("an issue waits for the lock", async () => {
+      const waiting = await sql`
+        SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+      return waiting.length > 0;
+    });
+    await until("both calls have come in", async () => {
+      const text = await (await fetch(`http://127.0.0.1:${other.httpPort}/metrics`)).text();
+      return /^coupon_calls_in_flight 2$/m.test(text);
+    });
+    other.process.kill("SIGTERM");
+    await until("nobody is let in any more", async () => {
+      return (await refusesConnections(other.grpcPort)) && (await refusesConnections(other.httpPort));
+    });
+    await holder`ROLLBACK`;
+    holder.release();
+
+    const { userCoupon } = await native;
+    expect((await json).code).toBe("OK");
+    expect(await exited).toBe(0);
+    other.client.close();
+    const rows = await sql<{ id: string; user_id: string }[]>`
+      SELECT id, user_id FROM user_coupons WHERE coupon_id = ${id} ORDER BY user_id DESC`;
+    expect(rows.map(({ user_id }) => user_id)).toEqual(["native", "json"]);
+    expect(rows[0]?.id).toBe(userCoupon?.id);
+  });
+
+  test("in the middle of 500 calls: what was acknowledged is stored, and the rest is UNAVAILABLE or stored as well", async () => {
+    const other = await startReplica(stores);
+    const exited = exitOf(other.process);
+    const { id } = await createSample(replica.client, { quantity: 1_000n });
+    let answered = 0;
+    const calls = Array.from({ length: 500 }, (_, index) =>
+      answerOf(issue(other.client, id, `user ${index}`)).then((answer) => {
+        answered += 1;
+        return { userId: `user ${index}`, ...answer };
+      }),
+    );
+    await until("the first are answered", () => answered > 0);
+    other.process.kill("SIGTERM");
+    const answers = await Promise.all(calls);
+    expect(await exited).toBe(0);
+    other.client.close();
+    expect(new Set(answers.map(({ code }) => code).filter((code) => code !== "OK" && code !== "UNAVAILABLE"))).toEqual(
+      new Set(),
+    );
+    const rows = await sql<{ user_id: string }[]>`SELECT user_id FROM user_coupons WHERE coupon_id = ${id}`;
+    const stored = new Set(rows.map(({ user_id }) => user_id));
+    const missing = answers.filter(({ code, userId }) => code === "OK" && !stored.has(userId));
+    expect(missing).toEqual([]);
+    expect((await readCoupon(replica.client, id)).issuedCount).toBe(BigInt(rows.length));
+  });
+
+  test("does not wait for clients that keep an idle connection, on either front end", async () => {
+    const other = await startReplica(stores, { DRAIN_MS: "50000" });
+    await createSample(other.client);
+    // As a browser or a proxy does; it closes nothing by itself.
+    const socket = connect(other.httpPort, "127.0.0.1");
+    onTestFinished(() => {
+      socket.destroy();
+      other.process.kill("SIGKILL");
+    });
+    let heard = "";
+    socket.on("data", (chunk) => {
+      heard += String(chunk);
+    });
+    socket.write("GET /healthz HTTP/1.1\r\nHost: coupons\r\n\r\n");
+    await until("the answer", () => heard.includes("ok\n"));
+    const exited = exitOf(other.process);
+    let code: number | null | undefined;
+    void exited.then((one) => {
+      code = one;
+    });
+    other.process.kill("SIGTERM");
+    // Node itself closes a connection that was idle for five seconds; the server must not leave it to that.
+    await until("the process has ended", () => code !== undefined, 4_000);
+    expect(code).toBe(0);
+    other.client.close();
+  });
+
+  test("is not the only way: SIGINT, and the end of whoever started it", async () => {
+    const [first, second] = await Promise.all([startReplica(stores), startReplica(stores)]);
+    const exits = Promise.all([exitOf(first.process), exitOf(second.process)]);
+    first.process.kill("SIGINT");
+    second.process.stdin?.end();
+    expect(await exits).toEqual([0, 0]);
+    first.client.close();
+    second.client.close();
+  });
+});
+
+describe("a start that cannot succeed", () => {
+  async function run(settings: Record<string, string>): Promise<{ code: number | null; stderr: string }> {
+    const child = spawn(process.execPath, [join(packageRoot(), "dist/src/main.js")], {
+      env: {
+        PATH: process.env.PATH,
+        HOST: "127.0.0.1",
+        GRPC_PORT: "0",
+        HTTP_PORT: "0",
+        DATABASE_URL: stores.databaseUrl,
+        REDIS_URL: stores.redisUrl,
+        REDIS_KEY_PREFIX: stores.keyPrefix,
+        LOG_LEVEL: "silent",
+        ...settings,
+      },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    onTestFinished(() => {
+      child.kill("SIGKILL");
+    });
+    let stderr = "";
+    child.stderr.on("data", (chunk) => {
+      stderr += String(chunk);
+    });
+    const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
+    return { code, stderr };
+  }
+
+  test("because of settings: exit 2, and each of them is named", async () => {
+    const { code, stderr } = await run({ GRPC_PORT: "x", LOG_LEVEL: "loud", MAX_IN_FLIGHT: "0" });
+    expect(code).toBe(2);
+    for (const name of ["GRPC_PORT", "LOG_LEVEL", "MAX_IN_FLIGHT"]) expect(stderr).toContain(`  ${name}: `);
+    expect(stderr).not.toMatch(/HTTP_PORT|DATABASE_URL|^ +at /m);
+  });
+
+  test("because of REDIS_URL without DATABASE_URL: exit 2", async () => {
+    const { code, stderr } = await run({ DATABASE_URL: "" });
+    expect([code, stderr.includes("REDIS_URL")]).toEqual([2, true]);
+  });
+
+  test("because the port is taken: exit 1, and it says which", async () => {
+    const { code, stderr } = await run({ GRPC_PORT: String(replica.grpcPort) });
+    expect([code, stderr.includes(String(replica.grpcPort))]).toEqual([1, true]);
+  });
+
+  test("because the database is not there: exit 1, without the password", async () => {
+    const url = new URL(stores.databaseUrl);
+    url.pathname = `/missing_${randomUUID().replaceAll("-", "")}`;
+    if (url.password === "") url.password = "sesame";
+    const { code, stderr } = await run({ DATABASE_URL: url.href });
+    expect(code).toBe(1);
+    expect(stderr).not.toBe("");
+    expect(stderr).not.toContain(url.password);
+  });
+});

@@ -1,0 +1,228 @@
+import { randomUUID } from "node:crypto";
+import {
+  create,
+  type DescMethodUnary,
+  fromJson,
+  type JsonValue,
+  type MessageInitShape,
+  type MessageShape,
+  toJson,
+} from "@bufbuild/protobuf";
+import { ConnectError, type Transport } from "@connectrpc/connect";
+import {
+  compressionGzip,
+  createConnectTransport,
+  createGrpcTransport,
+  createGrpcWebTransport,
+} from "@connectrpc/connect-node";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
+import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
+import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
+import { BadRequestSchema, ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
+import { CallError } from "../support/clients.js";
+import { type Replica, startReplica } from "../support/replica.js";
+import { createStores, type TestStores } from "../support/stores.js";
+import { pathOf, readConnect } from "./front-ends.js";
+import { createSample, issued, sampleCoupon } from "./samples.js";
+
+type Call = <M extends DescMethodUnary>(
+  method: M,
+  request: MessageInitShape<M["input"]>,
+) => Promise<MessageShape<M["output"]>>;
+
+let stores: TestStores;
+let replica: Replica;
+
+beforeAll(async () => {
+  stores = await createStores();
+  replica = await startReplica(stores);
+});
+
+afterAll(async () => {
+  await replica?.stop();
+  await stores?.drop();
+});
+
+const over =
+  (transport: () => Transport): Call =>
+  async (method, request) =>
+    (await transport().unary(method, undefined, 10_000, undefined, request as never)).message as never;
+
+const callFetch: Call = async (method, request) => {
+  const response = await fetch(`http://127.0.0.1:${replica.httpPort}${pathOf(method)}`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(toJson(method.input, create(method.input, request) as never)),
+  });
+  if (!response.ok) throw await readConnect(response);
+  return fromJson(method.output, (await response.json()) as JsonValue) as never;
+};
+
+const http = () => `http://127.0.0.1:${replica.httpPort}`;
+const gzip = { sendCompression: compressionGzip, acceptCompression: [compressionGzip], compressMinBytes: 0 };
+
+/** Each way to the service; made when it is used, for the ports are known only then. */
+const ways: [string, Call][] = [
+  ["native gRPC, grpc-js", (method, request) => replica.client.call(method, request)],
+  ["native gRPC, connect-node", over(() => createGrpcTransport({ baseUrl: `http://127.0.0.1:${replica.grpcPort}` }))],
+  ["gRPC on the HTTP port", over(() => createGrpcTransport({ baseUrl: http() }))],
+  ["gRPC on the HTTP port with gzip", over(() => createGrpcTransport({ baseUrl: http(), ...gzip }))],
+  ["JSON with fetch", callFetch],
+  ["Connect binary, HTTP/1.1", over(() => createConnectTransport({ baseUrl: http(), httpVersion: "1.1" }))],
+  ["Connect binary, HTTP/2", over(() => createConnectTransport({ baseUrl: http(), httpVersion: "2" }))],
+  [
+    "Connect JSON, HTTP/2",
+    over(() => createConnectTransport({ baseUrl: http(), httpVersion: "2", useBinaryFormat: false })),
+  ],
+  ["Connect binary with gzip", over(() => createConnectTransport({ baseUrl: http(), httpVersion: "1.1", ...gzip }))],
+  [
+    "Connect, reading with GET",
+    over(() => createConnectTransport({ baseUrl: http(), httpVersion: "1.1", useHttpGet: true })),
+  ],
+  ["gRPC-Web, HTTP/1.1", over(() => createGrpcWebTransport({ baseUrl: http(), httpVersion: "1.1" }))],
+  ["gRPC-Web, HTTP/2", over(() => createGrpcWebTransport({ baseUrl: http(), httpVersion: "2" }))],
+  [
+    "gRPC-Web JSON",
+    over(() => createGrpcWebTransport({ baseUrl: http(), httpVersion: "1.1", useBinaryFormat: false })),
+  ],
+  ["gRPC-Web with gzip", over(() => createGrpcWebTransport({ baseUrl: http(), httpVersion: "1.1", ...gzip }))],
+];
+
+/** What a client is told, in the words of any of the clients. */
+async function told(call: Promise<unknown>) {
+  try {
+    await call;
+    return { code: 0 };
+  } catch (error) {
+    if (error instanceof CallError) return { code: error.code, reason: error.reason, fields: error.fields };
+    if (error instanceof ConnectError) {
+      const [info] = error.findDetails(ErrorInfoSchema);
+      const [badRequest] = error.findDetails(BadRequestSchema);
+      return {
+        code: error.code as number,
+        reason: info?.reason,
+        fields: badRequest?.fieldViolations.map(({ field }) => field) ?? [],
+      };
+    }
+    const { code, reason, fields } = error as { code: string; reason: string; fields: string[] };
+    return {
+      code: { INVALID_ARGUMENT: 3, NOT_FOUND: 5, ALREADY_EXISTS: 6, FAILED_PRECONDITION: 9 }[code],
+      reason,
+      fields,
+    };
+  }
+}
+
+describe.for(ways)("%s", ([, call]) => {
+  test("a session: create, issue, list, get", async () => {
+    const userId = `user ${randomUUID()}`;
+    const { coupon } = await call(CatalogService.method.createCoupon, {
+      coupon: sampleCoupon({ quantity: 2n, category: "ünï" }),
+    });
+    const couponId = coupon?.id as string;
+    const request = { target: { case: "couponId", value: couponId }, userId, requestId: randomUUID() } as const;
+    const first = await call(IssuanceService.method.issueCoupon, request);
+    expect(first.replayed).toBe(false);
+    expect(await call(IssuanceService.method.issueCoupon, request)).toEqual({ ...first, replayed: true });
+
+    const after = { ...coupon, issuedCount: 1n, remainingCount: 1n };
+    expect((await call(CatalogService.method.getCoupon, { couponId })).coupon).toEqual(after);
+    const page = await call(CatalogService.method.listCoupons, { pageSize: 1 });
+    expect(page.coupons).toEqual([after]);
+    const held = { ...first.userCoupon, coupon: after };
+    const { userCoupons } = await call(UserCouponService.method.listUserCoupons, { userId });
+    expect(userCoupons).toEqual([held]);
+    const { userCoupon } = await call(UserCouponService.method.getUserCoupon, {
+      userId,
+      userCouponId: first.userCoupon?.id as string,
+    });
+    expect(userCoupon).toEqual(held);
+    expect(userCoupon?.status).toBe(UserCouponStatus.READY);
+
+    expect(await told(call(IssuanceService.method.issueCoupon, { ...request, requestId: "" }))).toEqual({
+      code: 6,
+      reason: "ALREADY_ISSUED",
+      fields: [],
+    });
+    await call(CatalogService.method.pauseCoupon, { couponId });
+    expect(
+      await told(call(IssuanceService.method.issueCoupon, { ...request, requestId: "", userId: "other" })),
+    ).toEqual({
+      code: 9,
+      reason: "COUPON_PAUSED",
+      fields: [],
+    });
+    const { coupon: deleted } = await call(CatalogService.method.deleteCoupon, { couponId, revokeIssued: true });
+    expect(deleted?.revision).toBe(3n);
+    expect(await told(call(CatalogService.method.getCoupon, { couponId: randomUUID() }))).toEqual({
+      code: 5,
+      reason: "COUPON_NOT_FOUND",
+      fields: [],
+    });
+    expect(await told(call(CatalogService.method.getCoupon, { couponId: "x" }))).toEqual({
+      code: 3,
+      reason: "INVALID_FIELD",
+      fields: ["coupon_id"],
+    });
+  });
+});
+
+test("every way reads the same", async () => {
+  const { id: couponId } = await createSample(replica.client, { quantity: 10n, description: "d" });
+  const { id: userCouponId } = await issued(replica.client, couponId, "reader");
+  const seen = await Promise.all(
+    ways.map(async ([, call]) => [
+      await call(CatalogService.method.getCoupon, { couponId }),
+      await call(UserCouponService.method.getUserCoupon, { userId: "reader", userCouponId }),
+      await call(UserCouponService.method.listUserCoupons, { userId: "reader" }),
+    ]),
+  );
+  for (const one of seen) expect(one).toEqual(seen[0]);
+});
+
+test("JSON as a person reads it", async () => {
+  const post = async (path: string, body: object) => {
+    const response = await fetch(`${http()}/coupon.v1.${path}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    return { status: response.status, body: (await response.json()) as Record<string, unknown> };
+  };
+  const expireTime = new Date(Date.now() + 3_600_000).toISOString();
+  const created = await post("CatalogService/CreateCoupon", {
+    coupon: {
+      name: "Ten",
+      discount: { percentageBasisPoints: 1000 },
+      expireTime,
+      quantity: "1",
+      validityAfterIssue: "90s",
+    },
+  });
+  expect(created.status).toBe(200);
+  const coupon = created.body.coupon as Record<string, unknown>;
+  expect(coupon).toMatchObject({
+    name: "Ten",
+    discount: { percentageBasisPoints: 1000 },
+    quantity: "1",
+    remainingCount: "1",
+    validityAfterIssue: "90s",
+    maxPerUser: 1,
+    state: "COUPON_STATE_ACTIVE",
+    revision: "1",
+  });
+  expect(new Date(coupon.expireTime as string).toISOString()).toBe(expireTime);
+  const ask = { couponId: coupon.id, userId: "anna" };
+  const { body } = await post("IssuanceService/IssueCoupon", ask);
+  expect(body.userCoupon).toMatchObject({ couponId: coupon.id, userId: "anna", status: "USER_COUPON_STATUS_READY" });
+  const soldOut = await post("IssuanceService/IssueCoupon", { ...ask, userId: "bert" });
+  expect(soldOut).toMatchObject({
+    status: 400,
+    body: {
+      code: "failed_precondition",
+      details: [{ type: "google.rpc.ErrorInfo", debug: { reason: "SOLD_OUT", domain: "coupon.v1" } }],
+    },
+  });
+});

@@ -1,0 +1,111 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { type Replica, startReplica } from "../support/replica.js";
+import { createStores, type TestStores } from "../support/stores.js";
+import { until } from "../support/until.js";
+import {
+  Audit,
+  createCoupon,
+  issue,
+  issueToAll,
+  missing,
+  refusedButStored,
+  sellTheRest,
+  untilGateIsEven,
+  wants,
+} from "./crowd.js";
+
+let stores: TestStores;
+let audit: Audit;
+let survivor: Replica;
+let victim: Replica;
+
+beforeEach(async () => {
+  stores = await createStores();
+  audit = new Audit(stores.databaseUrl);
+  [survivor, victim] = (await Promise.all([startReplica(stores), startReplica(stores)])) as [Replica, Replica];
+});
+afterEach(async () => {
+  await Promise.all([survivor.stop(), victim.kill()]);
+  await audit.close();
+  await stores.drop();
+});
+
+const exactly = (n: number) => ({ issuedCount: n, rows: n, users: n, events: n });
+
+test("one of two is killed under load: nothing acknowledged is missing, nothing is sold twice", async () => {
+  const quantity = 2_000;
+  const couponId = await createCoupon(survivor.client, quantity);
+  let killing: Promise<void> | undefined;
+  const tally = await issueToAll(wants(couponId, "user", quantity + 500), {
+    clients: [survivor.client, victim.client],
+    inFlight: 400,
+    onAcknowledged: (count) => {
+      if (count >= 600) killing ??= victim.process.kill("SIGKILL") ? Promise.resolve() : undefined;
+    },
+  });
+  expect(killing).toBeDefined();
+  expect([...tally.passing.values()].reduce((sum, count) => sum + count, 0)).toBeGreaterThan(0);
+  const rest = await sellTheRest(audit, [survivor.client], couponId, quantity);
+  expect(await audit.stored(couponId)).toEqual(exactly(quantity));
+  expect(await missing(audit, tally, rest)).toEqual([]);
+  expect(await refusedButStored(audit, tally)).toEqual([]);
+  expect([...tally.refused.keys()].filter((reason) => reason !== "SOLD_OUT")).toEqual([]);
+  await untilGateIsEven(audit, stores, new Map([[couponId, quantity]]));
+});
+
+test("stock that a killed replica held is sellable again within 15 seconds", async () => {
+  const quantity = 100;
+  const held = 60;
+  const couponId = await createCoupon(survivor.client, quantity);
+  const gate = new RedisReservations({ url: stores.redisUrl, keyPrefix: stores.keyPrefix, log: { warn: () => {} } });
+  await gate.ready();
+  const survey = async () => (await gate.survey(100, 100)).find((one) => one.couponId === couponId);
+  try {
+    await until("the coupon is loaded", async () => {
+      if ((await survey())?.loaded) return true;
+      await issue(victim.client, { couponId, userId: "first", requestId: "first" });
+      return false;
+    });
+    expect((await survey())?.loaded?.stock).toBe(quantity - 1);
+
+    // An open transaction holds the coupon's row, so what the victim reserves cannot be decided.
+    const doomed: Promise<unknown>[] = [];
+    await audit.connection().begin(async (tx) => {
+      await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
+      for (const want of wants(couponId, "doomed", held)) doomed.push(issue(victim.client, want).catch(() => {}));
+      await until("the victim holds reservations", async () => (await survey())?.pendingCount === held);
+      victim.process.kill("SIGKILL");
+    });
+    await Promise.all(doomed);
+
+    const sold = await sellTheRest(audit, [survivor.client], couponId, quantity, 15_000);
+    // A batch that Postgres already had may have been committed; of the rest nothing may be left behind.
+    const stored = await audit.stored(couponId);
+    expect(stored).toEqual(exactly(quantity));
+    expect(await missing(audit, sold)).toEqual([]);
+    await untilGateIsEven(audit, stores, new Map([[couponId, quantity]]));
+  } finally {
+    await gate.close();
+  }
+});
+
+test("SIGTERM under load: what is under way is answered, and the others find a replica that serves", async () => {
+  const quantity = 1_500;
+  const couponId = await createCoupon(survivor.client, quantity);
+  let stopping: Promise<number | null> | undefined;
+  const tally = await issueToAll(wants(couponId, "user", quantity), {
+    clients: [survivor.client, victim.client],
+    inFlight: 200,
+    onAcknowledged: (count) => {
+      if (count < 500 || stopping) return;
+      victim.process.kill("SIGTERM");
+      stopping = new Promise((resolve) => victim.process.once("exit", resolve));
+    },
+  });
+  expect(await stopping).toBe(0);
+  expect(tally.acknowledged.size).toBe(quantity);
+  expect(await missing(audit, tally)).toEqual([]);
+  expect(await audit.stored(couponId)).toEqual(exactly(quantity));
+  await untilGateIsEven(audit, stores, new Map([[couponId, quantity]]));
+});

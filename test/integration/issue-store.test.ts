@@ -1,0 +1,670 @@
+import { randomUUID } from "node:crypto";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { decideIssue } from "../../src/domain/issue.js";
+import { StoreUnavailable } from "../../src/domain/refusal.js";
+import { expiryOf, userCouponStatus } from "../../src/domain/user-coupon.js";
+import type { Ask, Holder } from "../../src/reservation/port.js";
+import type { IssueOutcome } from "../../src/storage/ports.js";
+import { openDatabase } from "../../src/storage/postgres/database.js";
+import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
+import { until } from "../support/until.js";
+import {
+  type ClockedDatabase,
+  type CouponFacts,
+  insertCoupon,
+  insertHolders,
+  openClockedDatabase,
+  openCoupon,
+} from "./clocked-database.js";
+
+const noon = new Date("2030-06-01T12:00:00.000Z");
+const seed = process.env.MODEL_SEED === undefined ? {} : { seed: Number(process.env.MODEL_SEED) };
+const runs = Number(process.env.MODEL_RUNS ?? 60);
+
+let clocked: ClockedDatabase;
+let store: PostgresIssueStore;
+
+beforeAll(async () => {
+  clocked = await openClockedDatabase(noon);
+  store = new PostgresIssueStore(clocked.database);
+});
+afterAll(() => clocked?.close());
+
+function askOf(couponId: string, userId: string, requestId = ""): Ask {
+  return { couponId, userId, requestId, userCouponId: randomUUID() };
+}
+
+interface StoredRow {
+  readonly id: string;
+  readonly userId: string;
+  readonly requestId: string | null;
+  readonly validUntil: Date | null;
+}
+
+/** What three tables say of one coupon. */
+async function stored(couponId: string) {
+  const { sql } = clocked;
+  const [coupon] = await sql`SELECT issued_count::int AS count FROM coupons WHERE id = ${couponId}`;
+  const rows = await sql<StoredRow[]>`
+    SELECT id, user_id AS "userId", request_id AS "requestId", valid_until AS "validUntil"
+    FROM user_coupons WHERE coupon_id = ${couponId} ORDER BY id`;
+  const events = await sql`
+    SELECT user_coupon_id AS id, user_id FROM events
+    WHERE coupon_id = ${couponId} AND kind = 'USER_COUPON_ISSUED' ORDER BY user_coupon_id`;
+  return { issuedCount: coupon?.count as number, rows: [...rows], events: events.map((event) => event.id as string) };
+}
+
+describe("issue_user_coupons decides as the domain does", () => {
+  /** Moments around now, so that equal ones are frequent. */
+  const nearMs = fc.constantFrom(-2_000, -1, 0, 1, 2_000);
+  const facts = fc
+    .record({
+      startMs: fc.constantFrom(-9_000, -9_000, -1, 0, 1),
+      endMs: fc.constantFrom(9_000, 9_000, 9_000, 1, 0, -1),
+      quantity: fc.option(fc.integer({ min: 1, max: 4 })),
+      issued: fc.nat(4),
+      maxPerUser: fc.integer({ min: 1, max: 3 }),
+      validityMs: fc.constantFrom(null, null, 1_000, 3_000),
+      paused: fc.integer({ min: 0, max: 5 }).map((n) => n === 5),
+      deleted: fc.integer({ min: 0, max: 5 }).map((n) => n === 5),
+    })
+    .filter(({ startMs, endMs }) => startMs < endMs);
+  type Generated = typeof facts extends fc.Arbitrary<infer T> ? T : never;
+  const fromNoon = (ms: number) => new Date(noon.getTime() + ms);
+  const couponFacts = (one: Generated): CouponFacts => ({
+    startsAt: fromNoon(one.startMs),
+    expiresAt: fromNoon(one.endMs),
+    quantity: one.quantity,
+    issuedCount: one.quantity === null ? one.issued : Math.min(one.issued, one.quantity),
+    maxPerUser: one.maxPerUser,
+    validityAfterIssueMs: one.validityMs,
+    pausedAt: one.paused ? fromNoon(-5_000) : null,
+    deletedAt: one.deleted ? fromNoon(-5_000) : null,
+  });
+
+  test("for one row", async () => {
+    await clocked.setClock(noon);
+    const holder = fc.record({ validMs: fc.option(nearMs), gaveUpSlot: fc.boolean() });
+    await fc.assert(
+      fc.asyncProperty(fc.option(facts, { freq: 20 }), fc.array(holder, { maxLength: 4 }), async (one, held) => {
+        const coupon = one && couponFacts(one);
+        const couponId = coupon ? await insertCoupon(clocked.sql, coupon) : randomUUID();
+        const holders = held.map(({ validMs, gaveUpSlot }, index) => {
+          const validUntil = validMs === null ? null : fromNoon(validMs);
+          const expired = validUntil !== null && validUntil <= noon;
+          // Only an expired holder may have given up its slot; it may also still have it.
+          const slot = expired && gaveUpSlot ? null : index + 1;
+          return { couponId, userId: "u", slot, requestId: null, validUntil };
+        });
+        if (coupon) await insertHolders(clocked.sql, holders, fromNoon(-8_000));
+        const live = coupon ? holders.filter(({ validUntil }) => !validUntil || validUntil > noon) : [];
+        const expected = decideIssue({ coupon, liveHeldCount: live.length, now: noon });
+
+        const before = coupon && (await stored(couponId));
+        const ask = askOf(couponId, "u");
+        const [outcome] = await store.issueBatch([ask]);
+        if (expected !== "ISSUED" || !coupon) {
+          expect(outcome).toEqual({ kind: "REFUSED", reason: expected });
+          if (before) expect(await stored(couponId)).toEqual(before);
+          return;
+        }
+        const validUntil = coupon.validityAfterIssueMs === null ? null : fromNoon(coupon.validityAfterIssueMs);
+        expect(outcome).toEqual({
+          kind: "ISSUED",
+          userCoupon: { id: ask.userCouponId, couponId, userId: "u", issuedAt: noon, validUntil },
+          expiresAt: expiryOf({ validUntil }, coupon),
+        });
+        const now = await stored(couponId);
+        expect(now.issuedCount).toBe(coupon.issuedCount + 1);
+        expect(now.rows.length).toBe(holders.length + 1);
+        expect(now.events).toEqual([ask.userCouponId]);
+      }),
+      { numRuns: runs * 4, ...seed },
+    );
+  });
+
+  /** One row after the other, in memory. */
+  class Sequence {
+    readonly rows: (Ask & { validUntil: Date | null; issuedAt: Date })[] = [];
+    readonly issuedCounts = new Map<string, number>();
+
+    constructor(private readonly coupons: ReadonlyMap<string, CouponFacts>) {
+      for (const [id, coupon] of coupons) this.issuedCounts.set(id, coupon.issuedCount);
+    }
+
+    issue(ask: Ask, now: Date): IssueOutcome {
+      const coupon = this.coupons.get(ask.couponId) ?? null;
+      const expired = { expiresAt: coupon?.expiresAt ?? now };
+      const same = this.rows.find((row) => row.userCouponId === ask.userCouponId);
+      const earlier = same ?? (ask.requestId ? this.rows.find((row) => row.requestId === ask.requestId) : undefined);
+      if (earlier && earlier !== same) {
+        return earlier.couponId === ask.couponId && earlier.userId === ask.userId
+          ? { kind: "REPLAYED", userCouponId: earlier.userCouponId }
+          : { kind: "REFUSED", reason: "REQUEST_ID_REUSED" };
+      }
+      if (!same) {
+        const issuedCount = this.issuedCounts.get(ask.couponId) ?? 0;
+        const live = this.rows.filter(
+          (row) =>
+            row.couponId === ask.couponId &&
+            row.userId === ask.userId &&
+            (row.validUntil === null || row.validUntil > now),
+        );
+        const decision = decideIssue({ coupon: coupon && { ...coupon, issuedCount }, liveHeldCount: live.length, now });
+        if (decision !== "ISSUED" || !coupon) return { kind: "REFUSED", reason: decision as "COUPON_NOT_FOUND" };
+        const { validityAfterIssueMs } = coupon;
+        const validUntil = validityAfterIssueMs === null ? null : new Date(now.getTime() + validityAfterIssueMs);
+        this.rows.push({ ...ask, validUntil, issuedAt: now });
+        this.issuedCounts.set(ask.couponId, issuedCount + 1);
+      }
+      const row = same ?? (this.rows.at(-1) as (typeof this.rows)[0]);
+      const { userCouponId: id, couponId, userId, issuedAt, validUntil } = row;
+      return {
+        kind: "ISSUED",
+        userCoupon: { id, couponId, userId, issuedAt, validUntil },
+        expiresAt: expiryOf({ validUntil }, expired),
+      };
+    }
+  }
+
+  let life = 0;
+  const askFacts = fc.record({ coupon: fc.nat(3), user: fc.nat(4), request: fc.nat(6) });
+  const batch = fc.record({ asks: fc.array(askFacts, { minLength: 1, maxLength: 14 }), laterMs: fc.nat(2_500) });
+
+  test("for batches, as if the rows came one after the other; a repeated batch changes nothing", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(facts, { minLength: 3, maxLength: 3 }),
+        fc.array(batch, { minLength: 1, maxLength: 4 }),
+        async (generated, batches) => {
+          life += 1;
+          let nowMs = noon.getTime();
+          const coupons = new Map<string, CouponFacts>();
+          for (const one of generated) {
+            const coupon = couponFacts(one);
+            coupons.set(await insertCoupon(clocked.sql, coupon), coupon);
+          }
+          // The fourth is unknown.
+          const ids = [...coupons.keys(), randomUUID()];
+          const sequence = new Sequence(coupons);
+          for (const { asks: generatedAsks, laterMs } of batches) {
+            nowMs += laterMs;
+            const now = new Date(nowMs);
+            await clocked.setClock(now);
+            const keys = new Set<string>();
+            const asks: Ask[] = [];
+            for (const { coupon, user, request } of generatedAsks) {
+              const ask = askOf(ids[coupon] as string, `user-${user}`, request === 0 ? "" : `life-${life}-${request}`);
+              const own = [`u ${coupon} ${user}`, ...(request === 0 ? [] : [`r ${request}`])];
+              // The port's own condition: no (coupon, user) and no request id twice in a batch.
+              if (own.some((key) => keys.has(key))) continue;
+              for (const key of own) keys.add(key);
+              asks.push(ask);
+            }
+            const expected = asks.map((ask) => sequence.issue(ask, now));
+            expect(await store.issueBatch(asks)).toEqual(expected);
+            // Again, and later: the outcomes that the callers of the first time were given.
+            if (laterMs % 2 === 0) expect(await store.issueBatch(asks)).toEqual(expected);
+          }
+          for (const [couponId, coupon] of coupons) {
+            const rows = sequence.rows.filter((row) => row.couponId === couponId);
+            const now = await stored(couponId);
+            expect(now.issuedCount).toBe(coupon.issuedCount + rows.length);
+            expect(now.rows).toEqual(
+              rows
+                .map(({ userCouponId, userId, requestId, validUntil }) => ({
+                  id: userCouponId,
+                  userId,
+                  requestId: requestId || null,
+                  validUntil,
+                }))
+                .sort((a, b) => (a.id < b.id ? -1 : 1)),
+            );
+            expect(now.events).toEqual(now.rows.map((row) => row.id));
+          }
+        },
+      ),
+      { numRuns: runs, ...seed },
+    );
+  });
+
+  test("a batch that is repeated after its user coupons expired is answered as at first", async () => {
+    await clocked.setClock(noon);
+    const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 1, validityAfterIssueMs: 1_000 }));
+    const asks = [askOf(couponId, "u", randomUUID()), askOf(couponId, "v", randomUUID())];
+    const first = await store.issueBatch(asks);
+    expect(first.map(({ kind }) => kind)).toEqual(["ISSUED", "REFUSED"]);
+    await clocked.setClock(new Date(noon.getTime() + 2_000));
+    expect(await store.issueBatch(asks)).toEqual(first);
+  });
+
+  test("an empty batch is fine", async () => {
+    expect(await store.issueBatch([])).toEqual([]);
+  });
+});
+
+describe("request ids", () => {
+  test("the same request gets the same user coupon; another user or coupon is refused", async () => {
+    await clocked.setClock(noon);
+    const [couponId, other] = [
+      await insertCoupon(clocked.sql, openCoupon(noon)),
+      await insertCoupon(clocked.sql, openCoupon(noon)),
+    ];
+    const requestId = randomUUID();
+    const first = askOf(couponId, "u", requestId);
+    await store.issueBatch([first]);
+    expect(await store.issueBatch([askOf(couponId, "u", requestId)])).toEqual([
+      { kind: "REPLAYED", userCouponId: first.userCouponId },
+    ]);
+    const reused = { kind: "REFUSED", reason: "REQUEST_ID_REUSED" };
+    expect(await store.issueBatch([askOf(couponId, "v", requestId)])).toEqual([reused]);
+    expect(await store.issueBatch([askOf(other, "u", requestId)])).toEqual([reused]);
+  });
+
+  test.each(["paused_at", "deleted_at"] as const)(
+    "a repetition is answered first, also when %s is set",
+    async (column) => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
+      const first = askOf(couponId, "u", randomUUID());
+      await store.issueBatch([first]);
+      await clocked.sql`UPDATE coupons SET ${clocked.sql(column)} = ${noon} WHERE id = ${couponId}`;
+      expect(await store.issueBatch([{ ...first, userCouponId: randomUUID() }])).toEqual([
+        { kind: "REPLAYED", userCouponId: first.userCouponId },
+      ]);
+    },
+  );
+
+  /** Runs all at once: each waits for a row that is locked here until all of them do. */
+  async function atOnce<T>(couponIds: readonly string[], works: readonly (() => Promise<T>)[]): Promise<T[]> {
+    let running: Promise<T>[] = [];
+    await clocked.sql.begin(async (tx) => {
+      await tx`SELECT FROM coupons WHERE id = ANY (${[...couponIds]}::uuid[]) ORDER BY id FOR UPDATE`;
+      running = works.map((work) => work());
+      for (const one of running) one.catch(() => {});
+      await until("all of them wait", async () => {
+        const [row] = await clocked.sql`
+          SELECT count(*)::int AS n FROM pg_stat_activity
+          WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%issue_user_coupons%'`;
+        return row?.n === works.length;
+      });
+    });
+    return await Promise.all(running);
+  }
+
+  test("two transactions use one request id for different coupons at once: one is issued, the other refused", async () => {
+    await clocked.setClock(noon);
+    for (let round = 0; round < 5; round++) {
+      const ids = [
+        await insertCoupon(clocked.sql, openCoupon(noon)),
+        await insertCoupon(clocked.sql, openCoupon(noon)),
+      ] as const;
+      const requestId = randomUUID();
+      const outcomes = await atOnce(
+        ids,
+        ids.map((id) => () => store.issueBatch([askOf(id, "u", requestId), askOf(id, "bystander")])),
+      );
+      expect(outcomes.map(([first]) => (first?.kind === "REFUSED" ? first.reason : first?.kind)).sort()).toEqual([
+        "ISSUED",
+        "REQUEST_ID_REUSED",
+      ]);
+      expect(outcomes.map(([, second]) => second?.kind)).toEqual(["ISSUED", "ISSUED"]);
+      const counts = await Promise.all(ids.map(stored));
+      expect(counts.map(({ issuedCount, rows }) => issuedCount - rows.length)).toEqual([0, 0]);
+      expect(counts.map(({ issuedCount }) => issuedCount).sort()).toEqual([1, 2]);
+    }
+  });
+
+  test("two transactions repeat one request at once: one row, and both are told of it", async () => {
+    const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
+    const asks = [1, 2].map(() => askOf(couponId, "u", "")).map((ask) => ({ ...ask, requestId: `twice-${couponId}` }));
+    const outcomes = await atOnce(
+      [couponId],
+      asks.map((ask) => () => store.issueBatch([ask])),
+    );
+    const { rows } = await stored(couponId);
+    expect(rows.length).toBe(1);
+    const told = outcomes.map(([one]) =>
+      one?.kind === "ISSUED" ? one.userCoupon.id : one?.kind === "REPLAYED" && one.userCouponId,
+    );
+    expect(told).toEqual([rows[0]?.id, rows[0]?.id]);
+    expect(outcomes.map(([one]) => one?.kind).sort()).toEqual(["ISSUED", "REPLAYED"]);
+  });
+
+  test("request ids crossed over two batches end as refusals, at the latest when the batch is sent again", async () => {
+    const ids = [
+      await insertCoupon(clocked.sql, openCoupon(noon)),
+      await insertCoupon(clocked.sql, openCoupon(noon)),
+    ] as const;
+    const [r1, r2] = [randomUUID(), randomUUID()];
+    const batches = [
+      [askOf(ids[0], "a", r1), askOf(ids[0], "b", r2)],
+      [askOf(ids[1], "a", r2), askOf(ids[1], "b", r1)],
+    ];
+    // The two may deadlock over the request ids; what the group commit then does is to send the batch once more.
+    const outcomes = await atOnce(
+      ids,
+      batches.map((asks) => async () => {
+        try {
+          return await store.issueBatch(asks);
+        } catch (error) {
+          expect(error).toBeInstanceOf(StoreUnavailable);
+          return await store.issueBatch(asks);
+        }
+      }),
+    );
+    const kinds = outcomes.flat().map((one) => (one.kind === "REFUSED" ? one.reason : one.kind));
+    expect(kinds.sort()).toEqual(["ISSUED", "ISSUED", "REQUEST_ID_REUSED", "REQUEST_ID_REUSED"]);
+    const all = await Promise.all(ids.map(stored));
+    expect(
+      all
+        .flatMap(({ rows }) => rows)
+        .map((row) => row.requestId)
+        .sort(),
+    ).toEqual([r1, r2].sort());
+    for (const { issuedCount, rows, events } of all) {
+      expect(issuedCount).toBe(rows.length);
+      expect(events.length).toBe(rows.length);
+    }
+  });
+});
+
+describe("the tables' own guards, past the function", () => {
+  const refusedWith = (code: string) => expect.objectContaining({ code });
+
+  test("issued_count never exceeds quantity, nor falls below zero", async () => {
+    const { sql } = clocked;
+    const id = await insertCoupon(sql, openCoupon(noon, { quantity: 2, issuedCount: 2 }));
+    await expect(sql`UPDATE coupons SET issued_count = 3 WHERE id = ${id}`).rejects.toEqual(refusedWith("23514"));
+    await expect(sql`UPDATE coupons SET quantity = 1 WHERE id = ${id}`).rejects.toEqual(refusedWith("23514"));
+    await expect(sql`UPDATE coupons SET issued_count = -1 WHERE id = ${id}`).rejects.toEqual(refusedWith("23514"));
+    const unlimited = await insertCoupon(sql, openCoupon(noon, { quantity: null, issuedCount: 5 }));
+    await sql`UPDATE coupons SET issued_count = issued_count + 1 WHERE id = ${unlimited}`;
+    await expect(sql`UPDATE coupons SET issued_count = -1 WHERE id = ${unlimited}`).rejects.toEqual(
+      refusedWith("23514"),
+    );
+  });
+
+  test("a user has each slot of a coupon once, and a request id is stored once", async () => {
+    const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
+    const holder = { couponId, userId: "u", slot: 1, requestId: `guard-${couponId}`, validUntil: null };
+    await insertHolders(clocked.sql, [holder], noon);
+    const second = insertHolders(clocked.sql, [{ ...holder, requestId: null }], noon);
+    await expect(second).rejects.toEqual(refusedWith("23505"));
+    const sameRequest = insertHolders(clocked.sql, [{ ...holder, userId: "v" }], noon);
+    await expect(sameRequest).rejects.toEqual(refusedWith("23505"));
+    await insertHolders(clocked.sql, [{ ...holder, requestId: null, slot: 2 }], noon);
+    await insertHolders(clocked.sql, [{ ...holder, requestId: null, slot: null }], noon);
+  });
+
+  test("a window must not be empty, and a coupon has one discount", async () => {
+    const { sql } = clocked;
+    await expect(insertCoupon(sql, openCoupon(noon, { startsAt: noon, expiresAt: noon }))).rejects.toEqual(
+      refusedWith("23514"),
+    );
+    const id = await insertCoupon(sql, openCoupon(noon));
+    await expect(sql`UPDATE coupons SET fixed_amount = 5 WHERE id = ${id}`).rejects.toEqual(refusedWith("23514"));
+    await expect(sql`UPDATE coupons SET percentage_basis_points = 10001 WHERE id = ${id}`).rejects.toEqual(
+      refusedWith("23514"),
+    );
+  });
+});
+
+test("eight writers over five coupons in any order: no deadlock, never over the quantity", async () => {
+  await clocked.setClock(noon);
+  const quantity = 60;
+  const ids: string[] = [];
+  for (let n = 0; n < 5; n++) ids.push(await insertCoupon(clocked.sql, openCoupon(noon, { quantity })));
+  // Two connections for commits each.
+  const databases = Array.from({ length: 4 }, () => openDatabase({ url: clocked.stores.databaseUrl, poolSize: 4 }));
+  onTestFinished(async () => void (await Promise.all(databases.map((database) => database.close()))));
+  const writers = databases.flatMap((database) => [new PostgresIssueStore(database), new PostgresIssueStore(database)]);
+
+  const told = new Map<string, IssueOutcome>();
+  let state = 42;
+  // A small generator with a fixed seed: the same orders in each run.
+  const random = (below: number) => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+    return (state >>> 8) % below;
+  };
+  const work = writers.map((writer, w) => ({
+    writer,
+    batches: Array.from({ length: 8 }, (_, b) => {
+      const asks = new Map<string, Ask>();
+      for (let n = 0; n < 40; n++) {
+        const ask = askOf(ids[random(ids.length)] as string, `user-${random(90)}`, `${ids[0]} ${w} ${b} ${n}`);
+        asks.set(`${ask.couponId} ${ask.userId}`, ask);
+      }
+      return [...asks.values()];
+    }),
+  }));
+  await Promise.all(
+    work.map(async ({ writer, batches }) => {
+      for (const asks of batches) {
+        const outcomes = await writer.issueBatch(asks);
+        asks.forEach((ask, index) => {
+          told.set(ask.userCouponId, outcomes[index] as IssueOutcome);
+        });
+      }
+    }),
+  );
+
+  for (const id of ids) {
+    const { issuedCount, rows, events } = await stored(id);
+    expect(issuedCount).toBe(quantity);
+    expect(rows.length).toBe(quantity);
+    expect(new Set(rows.map((row) => row.userId)).size).toBe(quantity);
+    expect(events).toEqual(rows.map((row) => row.id));
+    for (const row of rows) expect(told.get(row.id)?.kind).toBe("ISSUED");
+  }
+  const outcomes = [...told.values()];
+  expect(outcomes.filter(({ kind }) => kind === "ISSUED").length).toBe(quantity * ids.length);
+  const reasons = new Set(outcomes.flatMap((one) => (one.kind === "REFUSED" ? [one.reason] : [])));
+  expect([...reasons].sort()).toEqual(["ALREADY_ISSUED", "SOLD_OUT"]);
+});
+
+test("user_coupon_status says what userCouponStatus says, equal instants included", async () => {
+  const moment = fc.integer({ min: -2, max: 2 }).map((ms) => new Date(noon.getTime() + ms));
+  const facts = fc.record({ validUntil: fc.option(moment), expiresAt: moment, revokedAt: fc.option(moment) });
+  await fc.assert(
+    fc.asyncProperty(fc.array(facts, { minLength: 1, maxLength: 50 }), async (all) => {
+      const rows = await clocked.sql`
+        SELECT user_coupon_status(f.valid_until, f.expires_at, f.revoked_at, ${noon}) AS status
+        FROM jsonb_to_recordset(${clocked.sql.json(
+          all.map(({ validUntil, expiresAt, revokedAt }) => ({
+            valid_until: validUntil?.toISOString() ?? null,
+            expires_at: expiresAt.toISOString(),
+            revoked_at: revokedAt?.toISOString() ?? null,
+          })),
+        )}) AS f (valid_until timestamptz, expires_at timestamptz, revoked_at timestamptz)`;
+      expect(rows.map((row) => row.status)).toEqual(all.map((one) => userCouponStatus(one, one, noon)));
+    }),
+    { numRuns: 50, ...seed },
+  );
+});
+
+describe("findIssued and readStock", () => {
+  test("answer for those that are stored", async () => {
+    await clocked.database.sql`SELECT 1`;
+    const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 5, issuedCount: 2 }));
+    const unlimited = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: null, issuedCount: 2 }));
+    const validUntil = new Date(noon.getTime() + 5_000);
+    const [a, b] = [randomUUID(), randomUUID()];
+    const holder = { couponId, requestId: null };
+    await insertHolders(
+      clocked.sql,
+      [
+        { ...holder, id: a, userId: "a", slot: 1, validUntil },
+        { ...holder, id: b, userId: "b", slot: null, validUntil: null },
+      ],
+      noon,
+    );
+    expect(await store.findIssued([a, b, randomUUID()])).toEqual(
+      new Map([
+        [a, { validUntil }],
+        [b, { validUntil: null }],
+      ]),
+    );
+    expect(await store.readStock([couponId, unlimited, randomUUID()])).toEqual(
+      new Map([
+        [couponId, { revision: 1, remaining: 3 }],
+        [unlimited, { revision: 1, remaining: null }],
+      ]),
+    );
+    expect(await store.findIssued([])).toEqual(new Map());
+    expect(await store.readStock([])).toEqual(new Map());
+  });
+
+  test.each(["findIssued", "readStock"] as const)("%s may be the first query of a process", async (method) => {
+    // The driver learns the array types of the server with its first query; one that needs them came too early.
+    const database = openDatabase({ url: clocked.stores.databaseUrl, poolSize: 4 });
+    onTestFinished(() => database.close());
+    expect(await new PostgresIssueStore(database)[method]([randomUUID()])).toEqual(new Map());
+  });
+});
+
+describe("readGate", () => {
+  const pagesOf = async (couponId: string) => {
+    const pages: Holder[][] = [];
+    const facts = await store.readGate(couponId, async (holders) => {
+      pages.push(holders);
+      return true;
+    });
+    return { facts, pages };
+  };
+
+  test.each([
+    {
+      what: "1,300 users with one each",
+      users: Array.from({ length: 1_300 }, (_, n) => ({ userId: `u${n}`, count: 1 })),
+    },
+    {
+      what: "a user across the first page's end",
+      users: [
+        { userId: "a", count: 499 },
+        { userId: "b", count: 3 },
+        { userId: "c", count: 1 },
+      ],
+    },
+    {
+      what: "a user with more than two pages",
+      users: [
+        { userId: "a", count: 1 },
+        { userId: "b", count: 1_250 },
+        { userId: "c", count: 2 },
+      ],
+    },
+    { what: "exactly one page", users: [{ userId: "a", count: 500 }] },
+    { what: "nobody", users: [] },
+  ])("hands over every holder once, all of a user in one page: $what", async ({ users }) => {
+    await clocked.setClock(noon);
+    const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 5_000, issuedCount: 1_000 }));
+    const live = users.flatMap(({ userId, count }) =>
+      Array.from({ length: count }, (_, n) => ({
+        id: randomUUID(),
+        couponId,
+        userId,
+        slot: n + 1,
+        requestId: n % 2 ? `${couponId} ${userId} ${n}` : null,
+        validUntil: n % 3 ? null : new Date(noon.getTime() + 1),
+      })),
+    );
+    const gone = { couponId, userId: "gone", requestId: null };
+    await insertHolders(
+      clocked.sql,
+      [
+        ...live,
+        // Its slot is not given up before somebody asks for it, so it is still counted.
+        { ...gone, slot: null, validUntil: new Date(noon.getTime() + 1) },
+      ],
+      noon,
+    );
+    const { facts, pages } = await pagesOf(couponId);
+    expect(facts).toMatchObject({ remaining: 4_000, revision: 1, paused: false, deleted: false, maxPerUser: 1 });
+    const byId = (a: Holder, b: Holder) => (a.userCouponId < b.userCouponId ? -1 : 1);
+    expect(pages.flat().sort(byId)).toEqual(
+      live
+        .map(({ id, userId, requestId, validUntil }) => ({
+          userId,
+          userCouponId: id,
+          requestId: requestId ?? "",
+          validUntil,
+        }))
+        .sort(byId),
+    );
+    const seen = pages.flatMap((page) => [...new Set(page.map((holder) => holder.userId))]);
+    expect(new Set(seen).size).toBe(seen.length);
+  });
+
+  test("says what the gate must know", async () => {
+    const coupon = openCoupon(noon, { quantity: null, issuedCount: 3, maxPerUser: 4, pausedAt: noon });
+    const couponId = await insertCoupon(clocked.sql, coupon);
+    expect((await pagesOf(couponId)).facts).toEqual({
+      revision: 1,
+      startsAt: coupon.startsAt,
+      expiresAt: coupon.expiresAt,
+      paused: true,
+      deleted: false,
+      maxPerUser: 4,
+      remaining: null,
+    });
+    expect((await pagesOf(randomUUID())).facts).toBeNull();
+  });
+
+  test("ends when the receiver says so", async () => {
+    const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
+    const holders = Array.from({ length: 1_200 }, (_, n) => ({
+      couponId,
+      userId: `u${n}`,
+      slot: 1,
+      requestId: null,
+      validUntil: null,
+    }));
+    await insertHolders(clocked.sql, holders, noon);
+    let calls = 0;
+    const facts = await store.readGate(couponId, async () => {
+      calls += 1;
+      return false;
+    });
+    expect(facts).toBeNull();
+    expect(calls).toBe(1);
+  });
+
+  test("stock and holders are of the same moment, though issuing goes on while they are read", async () => {
+    const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 2_000, issuedCount: 1_200 }));
+    const holders = Array.from({ length: 1_200 }, (_, n) => ({
+      couponId,
+      userId: `u${n}`,
+      slot: 1,
+      requestId: null,
+      validUntil: null,
+    }));
+    await insertHolders(clocked.sql, holders, noon);
+    let seen = 0;
+    const facts = await store.readGate(couponId, async (page) => {
+      seen += page.length;
+      const [outcome] = await store.issueBatch([askOf(couponId, `zz-${seen}`)]);
+      expect(outcome?.kind).toBe("ISSUED");
+      return true;
+    });
+    expect(seen).toBe(1_200);
+    expect(facts?.remaining).toBe(800);
+  });
+
+  test("waits for an edit under way and sees what it did", async () => {
+    const { sql } = clocked;
+    const couponId = await insertCoupon(sql, openCoupon(noon));
+    let reading: ReturnType<typeof pagesOf> | undefined;
+    await sql.begin(async (tx) => {
+      await tx`UPDATE coupons SET revision = 2, quantity = 7 WHERE id = ${couponId}`;
+      reading = pagesOf(couponId);
+      await until("the reader waits", async () => {
+        const [row] = await sql`
+          SELECT count(*)::int AS n FROM pg_stat_activity
+          WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FOR SHARE%'`;
+        return row?.n === 1;
+      });
+    });
+    expect((await reading)?.facts).toMatchObject({ revision: 2, remaining: 7 });
+  });
+});

@@ -1,0 +1,110 @@
+import { describe, expect, test } from "vitest";
+import { readConfig, settingNames } from "../../src/config.js";
+
+const databaseUrl = "postgres://anna:secret@db:5432/coupons";
+
+/** The variables that the error names, in order. */
+const namedBy = (environment: Record<string, string>): string[] => {
+  try {
+    readConfig(environment);
+    return [];
+  } catch (error) {
+    const [head, ...lines] = (error as Error).message.split("\n");
+    expect(head).toBe("these settings are wrong:");
+    for (const line of lines) expect(line).toMatch(/^ {2}[A-Z_]+: \S/);
+    return lines.map((line) => line.trim().split(":")[0] as string);
+  }
+};
+
+test("nothing has to be set", () => {
+  expect(readConfig({})).toEqual({
+    REDIS_KEY_PREFIX: "coupon",
+    GRPC_PORT: 50_051,
+    HTTP_PORT: 8_080,
+    DATABASE_POOL_SIZE: 10,
+    MAX_IN_FLIGHT: 4_000,
+    DEFAULT_DEADLINE_MS: 5_000,
+    MAX_DEADLINE_MS: 30_000,
+    RESERVATION_MS: 5_000,
+    DRAIN_MS: 10_000,
+    LOG_LEVEL: "info",
+    EXIT_ON_STDIN_CLOSE: false,
+  });
+});
+
+test("an empty variable counts as absent, and others are not looked at", () => {
+  const environment = Object.fromEntries(settingNames.map((name) => [name, ""]));
+  expect(readConfig({ ...environment, PATH: "/bin", NODE_ENV: "x" })).toEqual(readConfig({}));
+});
+
+test("everything can be set", () => {
+  const environment = {
+    DATABASE_URL: databaseUrl,
+    REDIS_URL: "rediss://cache:6380/2",
+    REDIS_KEY_PREFIX: "shop-1:coupon",
+    HOST: "::1",
+    GRPC_PORT: "0",
+    HTTP_PORT: "65535",
+    DATA_DIR: "data",
+    DATABASE_POOL_SIZE: "4",
+    MAX_IN_FLIGHT: "1",
+    DEFAULT_DEADLINE_MS: "100",
+    MAX_DEADLINE_MS: "600000",
+    RESERVATION_MS: "60000",
+    DRAIN_MS: "0",
+    LOG_LEVEL: "silent",
+    EXIT_ON_STDIN_CLOSE: "true",
+  };
+  expect(Object.keys(environment).sort()).toEqual([...settingNames].sort());
+  const config = readConfig(environment);
+  expect(Object.fromEntries(Object.entries(config).map(([name, value]) => [name, String(value)]))).toEqual(environment);
+});
+
+describe("a wrong variable is named", () => {
+  test.for([
+    ["DATABASE_URL", "mysql://db/coupons"],
+    ["DATABASE_URL", "db"],
+    ["REDIS_KEY_PREFIX", "{coupon}"],
+    ["REDIS_KEY_PREFIX", "a b"],
+    ["REDIS_KEY_PREFIX", "x".repeat(65)],
+    ["GRPC_PORT", "65536"],
+    ["GRPC_PORT", "-1"],
+    ["GRPC_PORT", "http"],
+    ["HTTP_PORT", "80.5"],
+    ["DATABASE_POOL_SIZE", "3"],
+    ["DATABASE_POOL_SIZE", "201"],
+    ["MAX_IN_FLIGHT", "0"],
+    ["MAX_IN_FLIGHT", "Infinity"],
+    ["DEFAULT_DEADLINE_MS", "99"],
+    ["MAX_DEADLINE_MS", "600001"],
+    ["RESERVATION_MS", "999"],
+    ["RESERVATION_MS", "5s"],
+    ["DRAIN_MS", "-1"],
+    ["DRAIN_MS", "NaN"],
+    ["LOG_LEVEL", "loud"],
+    ["EXIT_ON_STDIN_CLOSE", "perhaps"],
+  ])("%s=%s", ([name, value]) => {
+    expect(namedBy({ [name as string]: value as string })).toEqual([name]);
+  });
+
+  test("REDIS_URL with another protocol", () => {
+    expect(namedBy({ DATABASE_URL: databaseUrl, REDIS_URL: "http://cache" })).toEqual(["REDIS_URL"]);
+  });
+
+  test("REDIS_URL without DATABASE_URL", () => {
+    expect(namedBy({ REDIS_URL: "redis://cache" })).toEqual(["REDIS_URL"]);
+    expect(namedBy({ REDIS_URL: "redis://cache", DATABASE_URL: "" })).toEqual(["REDIS_URL"]);
+    expect(namedBy({ REDIS_URL: "redis://cache", DATABASE_URL: databaseUrl })).toEqual([]);
+  });
+
+  test("with every other one that is wrong", () => {
+    const wrong = { GRPC_PORT: "x", HTTP_PORT: "x", LOG_LEVEL: "x", DRAIN_MS: "x", DATABASE_URL: "x" };
+    expect(namedBy({ ...wrong, MAX_IN_FLIGHT: "5" }).sort()).toEqual(Object.keys(wrong).sort());
+  });
+
+  test("and its value, which may be a password, is not told", () => {
+    const read = () => readConfig({ DATABASE_URL: "postgress://anna:secret@db/x", GRPC_PORT: "secret" });
+    expect(read).toThrow(/DATABASE_URL/);
+    expect(read).not.toThrow(/secret/);
+  });
+});

@@ -1,0 +1,179 @@
+import { describe, expect, test } from "vitest";
+import {
+  type Coupon,
+  type CouponDraft,
+  type CouponState,
+  checkDefinition,
+  couponState,
+  type Discount,
+  type Money,
+  remainingCount,
+} from "../../src/domain/coupon.js";
+import { Refusal } from "../../src/domain/refusal.js";
+
+const now = new Date("2030-06-01T12:00:00.000Z");
+const at = (offsetMs: number) => new Date(now.getTime() + offsetMs);
+const usd = (minorUnits: number): Money => ({ currencyCode: "USD", minorUnits });
+const eur = (minorUnits: number): Money => ({ currencyCode: "EUR", minorUnits });
+const percentage: Discount = {
+  kind: { case: "percentage", basisPoints: 1_000 },
+  maximumAmount: null,
+  minimumOrderAmount: null,
+};
+const fixed = (amount: Money): Discount => ({ ...percentage, kind: { case: "fixedAmount", amount } });
+
+const draft: CouponDraft = {
+  name: "Ten percent",
+  description: "",
+  category: "",
+  discount: percentage,
+  startsAt: at(0),
+  expiresAt: at(1),
+  quantity: null,
+  validityAfterIssueMs: null,
+  maxPerUser: 1,
+  usageCap: null,
+  stackable: false,
+};
+
+const violated = (change: Partial<CouponDraft>): string[] => {
+  const result = checkDefinition({ ...draft, ...change });
+  if (!(result instanceof Refusal)) return [];
+  expect(result.reason).toBe("INVALID_FIELD");
+  for (const { description } of result.violations) expect(description).not.toBe("");
+  return result.violations.map(({ field }) => field);
+};
+
+describe("checkDefinition names", () => {
+  const currency = (name: string) => `coupon.discount.${name}.currency_code`;
+  const units = (name: string) => `coupon.discount.${name}.minor_units`;
+  test.for([
+    ["an empty name", { name: "" }, ["coupon.name"]],
+    ["a name of blanks", { name: " \t\n\u00a0" }, ["coupon.name"]],
+    ["a NUL in the name", { name: "a\0" }, ["coupon.name"]],
+    ["a NUL in the description", { description: "\0" }, ["coupon.description"]],
+    ["a NUL in the category", { category: "a\0b" }, ["coupon.category"]],
+    ["no discount", { discount: null }, ["coupon.discount"]],
+    ["no start", { startsAt: null }, ["coupon.start_time"]],
+    ["no end", { expiresAt: null }, ["coupon.expire_time"]],
+    ["an end at the start", { startsAt: at(5), expiresAt: at(5) }, ["coupon.expire_time"]],
+    ["an end before the start", { startsAt: at(5), expiresAt: at(4) }, ["coupon.expire_time"]],
+    ["an unknown currency", { discount: fixed({ currencyCode: "XXQ", minorUnits: 1 }) }, [currency("fixed_amount")]],
+    ["no currency", { discount: fixed({ currencyCode: "", minorUnits: 1 }) }, [currency("fixed_amount")]],
+    ["a withdrawn currency", { discount: fixed({ currencyCode: "DEM", minorUnits: 1 }) }, [currency("fixed_amount")]],
+    ["nothing off", { discount: fixed(usd(0)) }, [units("fixed_amount")]],
+    ["a ceiling of nothing", { discount: { ...percentage, maximumAmount: usd(0) } }, [units("maximum_amount")]],
+    [
+      "a ceiling on a fixed amount",
+      { discount: { ...fixed(usd(5)), maximumAmount: usd(5) } },
+      ["coupon.discount.maximum_amount"],
+    ],
+    [
+      "a negative minimum",
+      { discount: { ...percentage, minimumOrderAmount: usd(-1) } },
+      [units("minimum_order_amount")],
+    ],
+    [
+      "two currencies beside a fixed amount",
+      { discount: { ...fixed(usd(5)), minimumOrderAmount: eur(5) } },
+      [currency("minimum_order_amount")],
+    ],
+    [
+      "two currencies beside a percentage",
+      { discount: { ...percentage, maximumAmount: usd(5), minimumOrderAmount: eur(5) } },
+      [currency("minimum_order_amount")],
+    ],
+    [
+      "an unknown currency and nothing off",
+      { discount: fixed({ currencyCode: "XXQ", minorUnits: 0 }) },
+      [currency("fixed_amount"), units("fixed_amount")],
+    ],
+    [
+      "every field at once",
+      { name: "", description: "\0", category: "\0", discount: null, startsAt: null, expiresAt: null },
+      [
+        "coupon.name",
+        "coupon.description",
+        "coupon.category",
+        "coupon.discount",
+        "coupon.expire_time",
+        "coupon.start_time",
+      ],
+    ],
+  ] as [string, Partial<CouponDraft>, string[]][])("%s", ([, change, fields]) => {
+    expect(violated(change).sort()).toEqual([...fields].sort());
+  });
+});
+
+describe("checkDefinition accepts", () => {
+  test.for([
+    ["the least", {}],
+    ["one millisecond", { startsAt: at(0), expiresAt: at(1) }],
+    ["one minor unit", { discount: fixed(usd(1)) }],
+    ["a minimum of nothing", { discount: { ...percentage, minimumOrderAmount: usd(0) } }],
+    ["a ceiling and a minimum", { discount: { ...percentage, maximumAmount: usd(1), minimumOrderAmount: usd(9) } }],
+    ["a fixed amount and a minimum", { discount: { ...fixed(eur(5)), minimumOrderAmount: eur(9) } }],
+    ["a currency without minor units", { discount: fixed({ currencyCode: "JPY", minorUnits: 1 }) }],
+    ["a currency of this decade", { discount: fixed({ currencyCode: "VES", minorUnits: 1 }) }],
+    ["a name of one character", { name: "x" }],
+  ] as [string, Partial<CouponDraft>][])("%s", ([, change]) => {
+    expect(checkDefinition({ ...draft, ...change })).toEqual({ ...draft, ...change });
+  });
+});
+
+const coupon: Coupon = {
+  ...(draft as Coupon),
+  id: "id",
+  startsAt: at(-10),
+  expiresAt: at(10),
+  quantity: 5,
+  issuedCount: 2,
+  revision: 1,
+  createdAt: at(-20),
+  updatedAt: at(-20),
+  pausedAt: null,
+  deletedAt: null,
+  revokedAt: null,
+};
+
+/** In the order in which they win. */
+const states: [CouponState, Partial<Coupon>][] = [
+  ["DELETED", { deletedAt: at(-1) }],
+  ["ENDED", { expiresAt: now }],
+  ["PAUSED", { pausedAt: at(-1) }],
+  ["SCHEDULED", { startsAt: at(1) }],
+  ["SOLD_OUT", { issuedCount: 5 }],
+  ["ACTIVE", {}],
+];
+
+describe("couponState", () => {
+  test.for(states)("%s", ([state, change]) => {
+    expect(couponState({ ...coupon, ...change }, now)).toBe(state);
+  });
+
+  const pairs = states.flatMap(([first, one], index) =>
+    states.slice(index + 1).map(([second, other]) => [first, second, { ...other, ...one }] as const),
+  );
+  test.for(pairs)("%s before %s", ([first, , change]) => {
+    expect(couponState({ ...coupon, ...change }, now)).toBe(first);
+  });
+
+  test.for([
+    ["at its start time", { startsAt: now }, "ACTIVE"],
+    ["a millisecond before it", { startsAt: at(1) }, "SCHEDULED"],
+    ["a millisecond before its end", { expiresAt: at(1) }, "ACTIVE"],
+    ["at its end", { expiresAt: at(0) }, "ENDED"],
+    ["unlimited", { quantity: null, issuedCount: 10 ** 12 }, "ACTIVE"],
+  ] as [string, Partial<Coupon>, CouponState][])("%s", ([, change, state]) => {
+    expect(couponState({ ...coupon, ...change }, now)).toBe(state);
+  });
+});
+
+test.for([
+  [null, 7, null],
+  [5, 0, 5],
+  [5, 5, 0],
+  [5, 6, 0],
+] as const)("remainingCount of %s with %s issued is %s", ([quantity, issuedCount, remaining]) => {
+  expect(remainingCount({ quantity, issuedCount })).toBe(remaining);
+});

@@ -1,0 +1,223 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { durationFromMs, FieldMaskSchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { describe, expect, test } from "vitest";
+import { CouponSchema } from "../../gen/coupon/v1/coupon_pb.js";
+import type { CouponDefinition } from "../../src/domain/coupon.js";
+import { Refusal } from "../../src/domain/refusal.js";
+import { changedDefinition, maskedFields, newDefinition } from "../../src/services/catalog/definition.js";
+
+type Init = MessageInitShape<typeof CouponSchema>;
+
+const now = new Date("2030-06-01T12:00:00.000Z");
+const lateMs = now.getTime() + 86_400_000;
+const message = (fields: Init = {}) => create(CouponSchema, fields);
+const least: Init = {
+  name: "Ten percent",
+  discount: { kind: { case: "percentageBasisPoints", value: 1_000 } },
+  expireTime: timestampFromMs(lateMs),
+};
+const percentage = {
+  kind: { case: "percentage", basisPoints: 1_000 },
+  maximumAmount: null,
+  minimumOrderAmount: null,
+} as const;
+
+const fieldsOf = (result: unknown): string[] => {
+  expect(result).toBeInstanceOf(Refusal);
+  const { reason, violations } = result as Refusal;
+  expect(reason).toBe("INVALID_FIELD");
+  return violations.map(({ field }) => field);
+};
+
+describe("a new coupon", () => {
+  test("gets the defaults where nothing is said", () => {
+    expect(newDefinition(message(least), now)).toEqual({
+      name: "Ten percent",
+      description: "",
+      category: "",
+      discount: percentage,
+      startsAt: now,
+      expiresAt: new Date(lateMs),
+      quantity: null,
+      validityAfterIssueMs: null,
+      maxPerUser: 1,
+      usageCap: null,
+      stackable: false,
+    });
+  });
+
+  test("takes everything that is said, to the millisecond", () => {
+    const money = (minorUnits: bigint) => ({ currencyCode: "USD", minorUnits });
+    const fields: Init = {
+      ...least,
+      description: "d",
+      category: "c",
+      discount: {
+        kind: { case: "fixedAmount", value: money(10n ** 15n) },
+        minimumOrderAmount: money(0n),
+      },
+      startTime: { seconds: 1_000n, nanos: 1_000_000 },
+      quantity: 10n ** 12n,
+      validityAfterIssue: durationFromMs(1_001),
+      maxPerUser: 100,
+      usageCap: 1n,
+      stackable: true,
+    };
+    expect(newDefinition(message(fields), now)).toEqual({
+      name: "Ten percent",
+      description: "d",
+      category: "c",
+      discount: {
+        kind: { case: "fixedAmount", amount: { currencyCode: "USD", minorUnits: 10 ** 15 } },
+        maximumAmount: null,
+        minimumOrderAmount: { currencyCode: "USD", minorUnits: 0 },
+      },
+      startsAt: new Date(1_000_001),
+      expiresAt: new Date(lateMs),
+      quantity: 10 ** 12,
+      validityAfterIssueMs: 1_001,
+      maxPerUser: 100,
+      usageCap: 1,
+      stackable: true,
+    });
+  });
+
+  test.for([
+    ["nothing at all", {}, ["coupon.name", "coupon.discount", "coupon.expire_time"]],
+    ["a discount of no kind", { ...least, discount: {} }, ["coupon.discount"]],
+    ["an end that has passed", { ...least, expireTime: timestampFromMs(now.getTime()) }, ["coupon.expire_time"]],
+    ["a start before 1970", { ...least, startTime: { seconds: -1n } }, ["coupon.start_time"]],
+    ["an end past 9999", { ...least, expireTime: { seconds: 253_402_300_800n } }, ["coupon.expire_time"]],
+    ["nanos out of range", { ...least, expireTime: { seconds: 1n, nanos: 1_000_000_000 } }, ["coupon.expire_time"]],
+    ["negative nanos", { ...least, expireTime: { seconds: 1n, nanos: -1 } }, ["coupon.expire_time"]],
+    [
+      "a validity of a fraction of a millisecond",
+      { ...least, validityAfterIssue: { seconds: 1n, nanos: 1 } },
+      ["coupon.validity_after_issue"],
+    ],
+    [
+      "two times that cannot be stored",
+      { ...least, startTime: { seconds: -1n }, expireTime: { seconds: 2n ** 62n } },
+      ["coupon.start_time", "coupon.expire_time"],
+    ],
+  ] as [string, Init, string[]][])("is refused with %s", ([, fields, wrong]) => {
+    expect(fieldsOf(newDefinition(message(fields), now)).sort()).toEqual([...wrong].sort());
+  });
+});
+
+describe("an update mask", () => {
+  const mask = (...paths: string[]) => maskedFields(create(FieldMaskSchema, { paths }));
+
+  test.for([
+    ["name", "name"],
+    ["description", "description"],
+    ["category", "category"],
+    ["discount", "discount"],
+    ["start_time", "startsAt"],
+    ["expire_time", "expiresAt"],
+    ["quantity", "quantity"],
+    ["validity_after_issue", "validityAfterIssueMs"],
+    ["max_per_user", "maxPerUser"],
+    ["usage_cap", "usageCap"],
+    ["stackable", "stackable"],
+  ] as [string, keyof CouponDefinition][])("may name %s", ([path, field]) => {
+    expect(mask(path)).toEqual([field]);
+  });
+
+  test("that is absent or empty is refused", () => {
+    expect(fieldsOf(maskedFields(undefined))).toEqual(["update_mask"]);
+    expect(fieldsOf(mask())).toEqual(["update_mask"]);
+  });
+
+  test.for([
+    "id",
+    "issued_count",
+    "state",
+    "revision",
+    "create_time",
+    "paused",
+    "colour",
+    "startTime",
+    "Name",
+    "discount.fixed_amount",
+    "*",
+    "",
+    " name",
+    "toString",
+    "__proto__",
+  ])("may not name %s", (path) => {
+    expect(fieldsOf(mask("name", path))).toEqual(["update_mask"]);
+  });
+
+  test("that names two unknown fields hears of both", () => {
+    const result = mask("colour", "name", "size");
+    expect(fieldsOf(result)).toEqual(["update_mask", "update_mask"]);
+    expect((result as Refusal).violations.map(({ description }) => description)).toEqual([
+      expect.stringContaining('"colour"'),
+      expect.stringContaining('"size"'),
+    ]);
+  });
+});
+
+describe("a changed definition", () => {
+  const current: CouponDefinition = {
+    name: "Old",
+    description: "old",
+    category: "old",
+    discount: percentage,
+    startsAt: now,
+    expiresAt: new Date(lateMs),
+    quantity: 5,
+    validityAfterIssueMs: 9_000,
+    maxPerUser: 3,
+    usageCap: 4,
+    stackable: true,
+  };
+
+  test("takes what is named and keeps the rest", () => {
+    const sent = message({ name: "New", description: "not named", quantity: 6n });
+    expect(changedDefinition(current, sent, ["name", "quantity"])).toEqual({ ...current, name: "New", quantity: 6 });
+  });
+
+  test.for([
+    ["description", ""],
+    ["category", ""],
+    ["quantity", null],
+    ["validityAfterIssueMs", null],
+    ["maxPerUser", 1],
+    ["usageCap", null],
+    ["stackable", false],
+  ] as [keyof CouponDefinition, unknown][])("clears %s when it is named and absent", ([field, cleared]) => {
+    expect(changedDefinition(current, message(), [field])).toEqual({ ...current, [field]: cleared });
+  });
+
+  test.for([
+    ["name", "coupon.name"],
+    ["discount", "coupon.discount"],
+    ["startsAt", "coupon.start_time"],
+    ["expiresAt", "coupon.expire_time"],
+  ] as [keyof CouponDefinition, string][])("cannot go without %s", ([field, path]) => {
+    expect(fieldsOf(changedDefinition(current, message(), [field]))).toEqual([path]);
+  });
+
+  test("is checked against what is kept", () => {
+    const early = message({ expireTime: timestampFromMs(now.getTime()) });
+    expect(fieldsOf(changedDefinition(current, early, ["expiresAt"]))).toEqual(["coupon.expire_time"]);
+    const late = message({ startTime: timestampFromMs(lateMs) });
+    expect(fieldsOf(changedDefinition(current, late, ["startsAt"]))).toEqual(["coupon.expire_time"]);
+  });
+
+  test("is not spoilt by what is not named", () => {
+    const junk = message({
+      name: "New",
+      startTime: { seconds: -1n },
+      expireTime: { seconds: 2n ** 62n },
+      validityAfterIssue: { seconds: 1n, nanos: 1 },
+    });
+    expect(changedDefinition(current, junk, ["name"])).toEqual({ ...current, name: "New" });
+    expect(fieldsOf(changedDefinition(current, junk, ["name", "expiresAt"]))).toEqual(["coupon.expire_time"]);
+    expect(fieldsOf(changedDefinition(current, junk, ["validityAfterIssueMs"]))).toEqual([
+      "coupon.validity_after_issue",
+    ]);
+  });
+});

@@ -1,0 +1,98 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fromBinary } from "@bufbuild/protobuf";
+import { anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
+import { status } from "@grpc/grpc-js";
+import { describe, expect, test } from "vitest";
+import { ErrorReason } from "../../gen/coupon/v1/error_reason_pb.js";
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  RequestInfoSchema,
+  RetryInfoSchema,
+} from "../../gen/google/rpc/error_details_pb.js";
+import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
+import { invalid, Refusal, reasons } from "../../src/domain/refusal.js";
+import { packageRoot } from "../../src/platform/package-root.js";
+import { errorTable, type Failure, failureOf, internalFailure } from "../../src/transport/error-table.js";
+
+/** Each value of the enum with the comment above it, as the proto file has them. */
+function documented(): { reason: string; comment: string }[] {
+  const text = readFileSync(join(packageRoot(), "proto/coupon/v1/error_reason.proto"), "utf8");
+  const body = text.slice(text.indexOf("enum ErrorReason {"));
+  return [...body.matchAll(/((?:^ *\/\/.*\n)+) *ERROR_REASON_(\w+) = \d+;/gm)]
+    .map(([, comment, reason]) => ({
+      reason: reason as string,
+      comment: (comment as string).replace(/^ *\/\/ ?/gm, "").replaceAll("\n", " "),
+    }))
+    .filter(({ reason }) => reason !== "UNSPECIFIED");
+}
+
+const detailsOf = (failure: Failure) => {
+  const message = fromBinary(StatusSchema, failure.status);
+  const one = <T>(read: (any: (typeof message.details)[number]) => T | undefined) =>
+    message.details.map(read).find((found) => found !== undefined);
+  return {
+    message,
+    info: one((any) => anyUnpack(any, ErrorInfoSchema)),
+    badRequest: one((any) => anyUnpack(any, BadRequestSchema)),
+    retry: one((any) => anyUnpack(any, RetryInfoSchema)),
+    request: one((any) => anyUnpack(any, RequestInfoSchema)),
+  };
+};
+
+describe("the table and the contract say the same", () => {
+  test("every value of the enum is documented, and is a reason", () => {
+    const values = Object.keys(ErrorReason).filter((name) => !/^\d+$/.test(name) && name !== "UNSPECIFIED");
+    expect(documented().map(({ reason }) => reason)).toEqual(values);
+    expect([...reasons]).toEqual(values);
+    expect(Object.keys(errorTable).sort()).toEqual([...values].sort());
+  });
+
+  test.for(documented())("$reason", ({ reason, comment }) => {
+    const [, code, withRetry] = /^([A-Z_]+)(, with RetryInfo)?\. /.exec(comment) ?? [];
+    const row = errorTable[reason as keyof typeof errorTable];
+    expect(code, `the comment of ${reason} must begin with its status code and a full stop`).toBeDefined();
+    expect(status[row.code]).toBe(code);
+    expect(row.retryAfterMs !== undefined).toBe(withRetry !== undefined);
+    if (row.retryAfterMs !== undefined) expect(row.retryAfterMs).toBeGreaterThan(0);
+    expect(row.message).toMatch(/^[a-z]/);
+  });
+});
+
+describe("the answer", () => {
+  test.for(reasons.map((reason) => ({ reason })))("of $reason carries ErrorInfo", ({ reason }) => {
+    const failure = failureOf(new Refusal(reason));
+    const { message, info, badRequest, retry, request } = detailsOf(failure);
+    expect([message.code, message.message]).toEqual([failure.code, failure.message]);
+    expect([info?.reason, info?.domain]).toEqual([reason, "coupon.v1"]);
+    expect([badRequest, request]).toEqual([undefined, undefined]);
+    expect(retry && durationMs(retry.retryDelay!)).toBe(errorTable[reason].retryAfterMs);
+  });
+
+  test("names each field in BadRequest and in its message", () => {
+    const failure = failureOf(
+      invalid({ field: "coupon.name", description: "is required" }, { field: "", description: "is not JSON" }),
+    );
+    expect(detailsOf(failure).badRequest?.fieldViolations).toMatchObject([
+      { field: "coupon.name", description: "is required" },
+      { field: "", description: "is not JSON" },
+    ]);
+    expect(failure.message).toBe("coupon.name: is required; is not JSON");
+  });
+
+  test("of one call does not show in another's", () => {
+    failureOf(invalid({ field: "coupon.name", description: "is required" }));
+    failureOf(new Refusal("SOLD_OUT", [], "with a sentence of its own"));
+    expect(detailsOf(failureOf(new Refusal("INVALID_FIELD"))).badRequest).toBeUndefined();
+    expect(failureOf(new Refusal("SOLD_OUT")).message).toBe(errorTable.SOLD_OUT.message);
+    expect(failureOf(new Refusal("SOLD_OUT", [], "of its own")).message).toBe("of its own");
+  });
+
+  test("to a fault says the request's id and nothing else", () => {
+    const failure = internalFailure("INTERNAL", "request-7");
+    const { message, info, request } = detailsOf(failure);
+    expect([message.code, message.message]).toEqual([status.INTERNAL, errorTable.INTERNAL.message]);
+    expect([info?.reason, request?.requestId]).toEqual(["INTERNAL", "request-7"]);
+  });
+});

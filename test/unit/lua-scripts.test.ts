@@ -1,0 +1,110 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { packageRoot } from "../../src/platform/package-root.js";
+import { admissionWords } from "../../src/reservation/port.js";
+import { outcomeOf, type Script, scripts, sourceOf } from "../../src/reservation/redis/scripts.js";
+
+const all = Object.values(scripts).map((script: Script) => ({ name: script.name, script, lua: sourceOf(script) }));
+
+/** The code, with its comments blanked. Strings of these scripts contain no hyphens in pairs. */
+const codeOf = (lua: string) => lua.replace(/--[^\n]*/g, "");
+
+/** The text between the parentheses of every `redis.call(...)`, and the code without them. */
+function callsOf(code: string): { calls: string[]; rest: string } {
+  const calls: string[] = [];
+  let rest = "";
+  let at = 0;
+  for (;;) {
+    const begin = code.indexOf("redis.call(", at);
+    if (begin === -1) return { calls, rest: rest + code.slice(at) };
+    rest += code.slice(at, begin);
+    let depth = 1;
+    let end = begin + "redis.call(".length;
+    for (; depth > 0; end++) {
+      if (code[end] === "(") depth += 1;
+      if (code[end] === ")") depth -= 1;
+    }
+    calls.push(code.slice(begin + "redis.call(".length, end - 1));
+    at = end;
+  }
+}
+
+/** Splits arguments at the commas that are not inside parentheses or strings. */
+function argumentsOf(call: string): string[] {
+  const found = call.match(/(?:'[^']*'|\((?:[^()]|\([^()]*\))*\)|[^,'(])+/g) ?? [];
+  return found.map((one) => one.trim());
+}
+
+/** How many of a command's arguments, from the first on, are keys. */
+const keyCounts: Record<string, number> = { TIME: 0, RENAME: 2, UNLINK: Number.POSITIVE_INFINITY };
+
+test("every file in lua/ has a row in the table, and the other way round", () => {
+  const files = readdirSync(join(packageRoot(), "src/reservation/redis/lua"));
+  expect(files.sort()).toEqual(all.map(({ name }) => `${name}.lua`).sort());
+});
+
+test("admit answers the words of the port, in their order", () => {
+  expect(scripts.admit.outcomes).toEqual(admissionWords);
+});
+
+describe.for(all)("$name", ({ script, lua }) => {
+  const code = codeOf(lua);
+  const { calls, rest } = callsOf(code);
+  const keyNames = script.keys.map((key) => `${key}Key`);
+
+  test("opens with a sentence, then its keys, arguments and outcomes as the table has them", () => {
+    const lines = lua.split("\n");
+    expect(lines[0]).toMatch(/^-- [A-Z].{20,}/);
+    const header = (word: string) => lines.filter((line) => line.startsWith(`-- ${word}: `));
+    expect(header("KEYS")).toEqual([`-- KEYS: ${script.keys.join(" ")}`]);
+    expect(header("ARGV")).toEqual([`-- ARGV: ${script.args}`]);
+    expect(header("OUTCOMES")).toEqual([`-- OUTCOMES: ${script.outcomes.join(" ")}`]);
+  });
+
+  test("takes its keys from KEYS, once, under the names of the table", () => {
+    const numbers = keyNames.map((_, index) => `KEYS[${index + 1}]`);
+    expect(code).toContain(`local ${keyNames.join(", ")} = ${numbers.join(", ")}\n`);
+    expect(code.match(/\bKEYS\b/g)).toHaveLength(keyNames.length);
+    for (const name of keyNames) {
+      const assignments = code.match(new RegExp(`\\b${name}\\b(?:\\s*,\\s*\\w+)*\\s*=(?!=)`, "g")) ?? [];
+      expect(assignments, `${name} is assigned once`).toHaveLength(1);
+    }
+  });
+
+  test("builds no key: commands touch only what came in KEYS", () => {
+    expect(calls.length).toBeGreaterThan(0);
+    for (const call of calls) {
+      const [command, ...rest] = argumentsOf(call);
+      const name = /^'([A-Z]+)'$/.exec(command as string)?.[1];
+      expect(name, `redis.call(${call}): the command is written out`).toBeDefined();
+      const keys = rest.slice(0, keyCounts[name as string] ?? 1);
+      expect(
+        keys.filter((key) => !keyNames.includes(key)),
+        `redis.call(${call})`,
+      ).toEqual([]);
+    }
+    expect(code).not.toMatch(/redis\.pcall|redis\s*\[|=\s*redis\b(?!\.call\()/);
+  });
+
+  test("answers the outcomes of the table and no others", () => {
+    // Words that are compared are what came in, not what goes out.
+    const words = [...rest.matchAll(/([=~]= *)?'([A-Z][A-Z_]+) ?'/g)].filter(([, compared]) => !compared);
+    expect(new Set(words.map(([, , word]) => word))).toEqual(new Set(script.outcomes));
+  });
+
+  test("uses no clock, chance or global of its own", () => {
+    expect(code).not.toMatch(/\bos\.|\bmath\.random|\bloadstring\b|\b_G\b/);
+  });
+});
+
+test.for([[undefined], [null], [1], [""], ["RESERVE"], ["reserved"], [["RESERVED"]]])(
+  "an answer that the table does not know is an error: %s",
+  ([answer]) => {
+    expect(() => outcomeOf(scripts.admit, answer)).toThrow("script admit answered");
+  },
+);
+
+test("an answer of the table is passed on", () => {
+  for (const { script } of all) for (const word of script.outcomes) expect(outcomeOf(script, word)).toBe(word);
+});

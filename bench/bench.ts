@@ -15,7 +15,7 @@ import { rows as allRows } from "./rows/index.js";
 import { Api } from "./support/api.js";
 import { busyShare, describeMachine } from "./support/machine.js";
 import { grouped, UsageError } from "./support/numbers.js";
-import { startReplica } from "./support/replica.js";
+import { startFrontEnd, startReplica } from "./support/replica.js";
 
 const warmUpSeconds = 3;
 /** Between two runs, so that the first one's last writes do not count against the second. */
@@ -79,6 +79,8 @@ async function runBench(options: BenchOptions, signal: AbortSignal, cleanups: ((
   const databaseUrl = stores.databaseUrl!;
   const replica = await startReplica({ databaseUrl, redisUrl: stores.redisUrl });
   cleanups.push(() => replica.stop());
+  const frontEnd = await startFrontEnd();
+  cleanups.push(() => frontEnd.stop());
   const folder = await mkdtemp(join(tmpdir(), "coupon-bench-"));
   cleanups.push(() => rm(folder, { recursive: true, force: true }));
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
@@ -88,13 +90,18 @@ async function runBench(options: BenchOptions, signal: AbortSignal, cleanups: ((
 
   const measure = async (row: Row, seconds: number, maxCallsPerSecond: number) => {
     signal.throwIfAborted();
-    const context: RowContext = { api, sql, maxCalls: Math.ceil(maxCallsPerSecond * (seconds + spareSeconds)) };
+    const context: RowContext = {
+      api,
+      frontEndTarget: frontEnd.target,
+      sql,
+      maxCalls: Math.ceil(maxCallsPerSecond * (seconds + spareSeconds)),
+    };
     const run = await row.prepare(context);
     const messagesFile = join(folder, "messages");
     const messages = await writeMessages(messagesFile, run.messages);
     const { method, protoFile } = run;
     const { requestsPerSecond } = row;
-    const load = { target: replica.target, method, protoFile, messagesFile, seconds, requestsPerSecond };
+    const load = { target: run.target ?? replica.target, method, protoFile, messagesFile, seconds, requestsPerSecond };
     const measured = await generator.run(load, signal);
     if (messages > 1 && measured.sent > messages) throw new Error(`The ${row.name} row ran out of different messages.`);
     await run.verify(measured);

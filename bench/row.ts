@@ -17,12 +17,16 @@ export interface Row {
 
 export interface RowContext {
   readonly api: Api;
+  /** Address of the front end with nothing behind it. */
+  readonly frontEndTarget: string;
   readonly sql: postgres.Sql;
   /** How many calls the run may make at most: no message is to be sent twice. */
   readonly maxCalls: number;
 }
 
 export interface RowRun {
+  /** Address of the server to call. Absent: the service. */
+  readonly target?: string;
   /** "/coupon.v1.IssuanceService/IssueCoupon" */
   readonly method: string;
   /** Where the method is defined, if the server's reflection does not tell. */

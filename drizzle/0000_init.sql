@@ -62,6 +62,6 @@ CREATE TABLE "user_coupons" (
 --> statement-breakpoint
 CREATE INDEX "coupons_not_deleted" ON "coupons" USING btree ("id") WHERE "coupons"."deleted_at" IS NULL;--> statement-breakpoint
 CREATE INDEX "requests_by_age" ON "requests" USING btree ("created_at");--> statement-breakpoint
-CREATE UNIQUE INDEX "user_coupons_one_per_slot" ON "user_coupons" USING btree ("coupon_id","user_id","slot") WHERE "user_coupons"."slot" IS NOT NULL;--> statement-breakpoint
+CREATE UNIQUE INDEX "user_coupons_one_per_slot" ON "user_coupons" USING btree ("user_id","coupon_id","slot");--> statement-breakpoint
 CREATE UNIQUE INDEX "user_coupons_one_per_request" ON "user_coupons" USING btree ("request_id") WHERE "user_coupons"."request_id" IS NOT NULL;--> statement-breakpoint
-CREATE INDEX "user_coupons_by_user" ON "user_coupons" USING btree ("user_id","id");
+CREATE INDEX "user_coupons_by_coupon" ON "user_coupons" USING btree ("coupon_id","id");

@@ -1,5 +1,5 @@
 /**
- * node scripts/run.mjs <file, relative to the root> [arguments]
+ * node scripts/run.mjs [options for node] <file, relative to the root> [arguments]
  *
  * Installs what is missing, builds what is old, then runs the file: so that every npm command works on a fresh clone.
  * Whatever this script itself has to say goes to standard error.
@@ -90,9 +90,9 @@ function endOf(child) {
  * In a process group of its own: a terminal sends Ctrl-C to its whole foreground group, and the program would get it
  * twice, from the terminal and from here, where the second one commonly means "at once, without cleaning up".
  */
-async function run(file, args) {
+async function run(nodeOptions, file, args) {
   const loader = `--import=data:text/javascript,${encodeURIComponent(endWithParent)}`;
-  const child = spawn(process.execPath, [loader, file, ...args], { stdio: "inherit", detached: true });
+  const child = spawn(process.execPath, [...nodeOptions, loader, file, ...args], { stdio: "inherit", detached: true });
   const last = new Map();
   for (const signal of forwarded) {
     process.on(signal, () => {
@@ -116,14 +116,22 @@ async function run(file, args) {
   }
 }
 
-const [file, ...args] = process.argv.slice(2);
+const given = process.argv.slice(2);
+const nodeOptions = given.slice(
+  0,
+  Math.max(
+    0,
+    given.findIndex((one) => !one.startsWith("--")),
+  ),
+);
+const [file, ...args] = given.slice(nodeOptions.length);
 try {
   if (file === undefined) {
-    throw new Error("Usage: node scripts/run.mjs <file, relative to the root> [arguments]");
+    throw new Error("Usage: node scripts/run.mjs [options for node] <file, relative to the root> [arguments]");
   }
   await install();
   await build();
-  await run(join(root, file), args);
+  await run(nodeOptions, join(root, file), args);
 } catch (error) {
   process.stderr.write(`${error.message}\n`);
   process.exitCode = 1;

@@ -61,7 +61,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const issueStore = new PostgresIssueStore(database);
   const keeper = new GateKeeper(reservations, issueStore, log);
   const queue = new GroupCommit<QueuedAsk, IssueOutcome>({
-    commit: (asks) => issueStore.issueBatch(asks),
+    commit: (asks, again) => issueStore.issueBatch(asks, again),
     afterCommit: (asks, outcomes) => settleBatch(reservations, keeper, asks, outcomes),
     onAfterCommitError: (error) => log.error({ err: error }, "settling failed"),
     keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],

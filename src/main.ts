@@ -15,6 +15,7 @@ async function main(): Promise<void> {
     return;
   }
   const { log, flush } = createLogger(config.LOG_LEVEL);
+  const stop = stopRequested(config.EXIT_ON_STDIN_CLOSE);
   let embedded: EmbeddedServers | undefined;
   try {
     if (!config.DATABASE_URL) {
@@ -34,7 +35,7 @@ async function main(): Promise<void> {
     const { grpcPort, httpPort } = app;
     process.stdout.write(`${JSON.stringify({ event: "serving", grpcPort, httpPort, pid: process.pid })}\n`);
 
-    await stopRequested(config.EXIT_ON_STDIN_CLOSE);
+    await stop;
     log.info("stopping");
     setTimeout(() => process.exit(1), forcedExitMs).unref();
     await app.close();

@@ -1,8 +1,9 @@
 import type { Row } from "../row.js";
+import { bare } from "./bare.js";
 import { issue } from "./issue.js";
 import { noop } from "./noop.js";
 import { openLoop } from "./open-loop.js";
 import { soldOut } from "./sold-out.js";
 
 /** In the order in which each round runs them. The first is what the ratios of the others refer to. */
-export const rows: readonly Row[] = [noop, issue, soldOut, openLoop];
+export const rows: readonly Row[] = [noop, bare, issue, soldOut, openLoop];

@@ -1,17 +1,14 @@
-import { protoPath } from "grpc-health-check";
 import { expectOnly, type Row } from "../row.js";
-
-/** A HealthCheckRequest without a service name, which asks for the whole server, is an empty message. */
-const emptyMessage = new Uint8Array();
+import { issueMethod, issueRequests } from "./coupons.js";
 
 export const noop: Row = {
   name: "noop",
-  title: "no-op RPC (health check): the ceiling of the front end",
-  async prepare() {
+  title: "no-op RPC through the whole front end: the ceiling",
+  async prepare({ frontEndTarget, maxCalls }) {
     return {
-      method: "/grpc.health.v1.Health/Check",
-      protoFile: protoPath,
-      messages: [emptyMessage],
+      target: frontEndTarget,
+      method: issueMethod,
+      messages: issueRequests(crypto.randomUUID(), maxCalls),
       verify: async (measured) => expectOnly(measured, "OK"),
     };
   },

@@ -5,6 +5,7 @@ import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
+const frontEndMain = fileURLToPath(new URL("./front-end.js", import.meta.url));
 const serviceMain = fileURLToPath(new URL("../../src/main.js", import.meta.url));
 /** From the start of the process to its "serving" line, migrations included. */
 const startTimeoutMs = 30_000;
@@ -41,9 +42,21 @@ interface Serving {
  * Starts one replica of the service as a process of its own, on free ports. Its stdin is a pipe to this process: when
  * that closes, for whatever reason this process ended, the replica drains and ends, too.
  */
-export async function startReplica(stores: ReplicaStores): Promise<Replica> {
+export function startReplica(stores: ReplicaStores): Promise<Replica> {
+  return startServer(serviceMain, {
+    DATABASE_URL: stores.databaseUrl,
+    ...(stores.redisUrl === undefined ? {} : { REDIS_URL: stores.redisUrl }),
+  });
+}
+
+/** Starts the gRPC front end with nothing behind it. */
+export function startFrontEnd(): Promise<Replica> {
+  return startServer(frontEndMain, {});
+}
+
+async function startServer(main: string, stores: Record<string, string>): Promise<Replica> {
   const { REDIS_URL: _, ...inherited } = process.env;
-  const child = spawn(process.execPath, [serviceMain], {
+  const child = spawn(process.execPath, ["--max-semi-space-size=64", main], {
     stdio: ["pipe", "pipe", "pipe"],
     env: {
       ...inherited,
@@ -52,8 +65,7 @@ export async function startReplica(stores: ReplicaStores): Promise<Replica> {
       HTTP_PORT: "0",
       LOG_LEVEL: "warn",
       EXIT_ON_STDIN_CLOSE: "1",
-      DATABASE_URL: stores.databaseUrl,
-      ...(stores.redisUrl === undefined ? {} : { REDIS_URL: stores.redisUrl }),
+      ...stores,
     },
   });
   // Writing to the stdin of a replica that was killed is no failure of ours.

@@ -19,11 +19,7 @@ export class Metrics {
     labelNames: ["rpc", "outcome"] as const,
     registers: [this.registry],
   });
-  private readonly open = new Gauge({
-    name: "coupon_calls_in_flight",
-    help: "Calls being served.",
-    registers: [this.registry],
-  });
+  private inFlightNow = 0;
   private readonly batches = new Histogram({
     name: "coupon_issue_batch_size",
     help: "Rows in one group commit.",
@@ -36,6 +32,12 @@ export class Metrics {
 
   constructor() {
     collectDefaultMetrics({ register: this.registry });
+    const open: Gauge = new Gauge({
+      name: "coupon_calls_in_flight",
+      help: "Calls being served.",
+      registers: [this.registry],
+      collect: () => open.set(this.inFlightNow),
+    });
   }
 
   observe(rpc: string, outcome: string, seconds: number): void {
@@ -55,7 +57,7 @@ export class Metrics {
   }
 
   inFlight(count: number): void {
-    this.open.set(count);
+    this.inFlightNow = count;
   }
 
   batch(size: number): void {

@@ -102,10 +102,10 @@ export type IssueOutcome =
 export interface IssueStore {
   /**
    * Issues a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may be of the
-   * same user and coupon, nor carry the same request id. Calling again with the same asks gives the same outcomes: user
-   * coupon ids are chosen by the caller. Throws StoreUnavailable when it is not known whether anything was committed.
+   * same user and coupon, nor carry the same request id. With `again`, asks that an earlier call has committed get the same
+   * outcome: user coupon ids are chosen by the caller. Throws StoreUnavailable when it is not known whether anything was committed.
    */
-  issueBatch(asks: readonly Ask[]): Promise<IssueOutcome[]>;
+  issueBatch(asks: readonly Ask[], again?: boolean): Promise<IssueOutcome[]>;
 
   /** Of the given ids, those that are stored. */
   findIssued(userCouponIds: readonly string[]): Promise<Map<string, { validUntil: Date | null }>>;

@@ -28,6 +28,8 @@ export class GrpcServer {
     this.server = new grpc.Server({
       "grpc.max_receive_message_length": maxMessageBytes,
       "grpc.max_concurrent_streams": maxConcurrentStreams,
+      // Bookkeeping of every call that nothing here reads.
+      "grpc.enable_channelz": 0,
       "grpc.keepalive_time_ms": keepaliveMs,
       "grpc.keepalive_timeout_ms": keepaliveTimeoutMs,
     });
@@ -81,7 +83,8 @@ function unaryHandler(method: DescMethodUnary, invoke: Invoke): grpc.handleUnary
   return (call, callback) => {
     void invoke(incomingCall(method, call)).then((answer) => {
       if (!(answer instanceof Failure)) {
-        callback(null, Buffer.from(toBinary(method.output, answer as never)));
+        const bytes = toBinary(method.output, answer as never);
+        callback(null, Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
         return;
       }
       const metadata = new grpc.Metadata();

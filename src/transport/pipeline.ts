@@ -128,7 +128,7 @@ export class Pipeline {
     if (Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
     if (!this.options.isServing()) return new Refusal("STORE_UNAVAILABLE");
     const request = this.read(method, call);
-    return request instanceof Refusal ? request : await beforeDeadline(handler(request as never, context), context);
+    return request instanceof Refusal ? request : beforeDeadline(handler(request as never, context), context);
   }
 
   private read(method: DescMethodUnary, call: IncomingCall): unknown | Refusal {
@@ -147,14 +147,18 @@ export class Pipeline {
 }
 
 /** Every wait inside a handler is bounded; this bounds their sum. The handler goes on, and its answer is dropped. */
-async function beforeDeadline<T>(answer: Promise<T>, { deadlineMs }: CallContext): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const passed = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new DeadlinePassed()), deadlineMs - Date.now());
+function beforeDeadline<T>(answer: Promise<T>, { deadlineMs }: CallContext): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new DeadlinePassed()), deadlineMs - Date.now());
+    answer.then(
+      (value) => {
+        clearTimeout(timer);
+        resolve(value);
+      },
+      (error) => {
+        clearTimeout(timer);
+        reject(error);
+      },
+    );
   });
-  try {
-    return await Promise.race([answer, passed]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -5,8 +5,11 @@ import type { DeadlineMs } from "../ports.js";
 const retryPauseMs = 50;
 
 export interface GroupCommitOptions<I, O> {
-  /** Commits a batch with one outcome for each item, in order. Must give the same outcomes when called again. */
-  readonly commit: (items: readonly I[]) => Promise<O[]>;
+  /**
+   * Commits a batch with one outcome for each item, in order. `again` says that an earlier call may have committed some
+   * of the items: those must get the same outcomes.
+   */
+  readonly commit: (items: readonly I[], again: boolean) => Promise<O[]>;
   /** Runs after a commit and before the callers are answered, who are answered whether it fails or not. */
   readonly afterCommit: (items: readonly I[], outcomes: readonly O[]) => Promise<void>;
   readonly onAfterCommitError: (error: unknown) => void;
@@ -119,20 +122,23 @@ export class GroupCommit<I, O> {
   }
 
   /** An outcome or an error for each item. An item that the store chokes on is found by halving the batch. */
-  private async commit(batch: readonly Waiting<I, O>[], attempt = 1): Promise<(O | Error)[]> {
+  private async commit(batch: readonly Waiting<I, O>[], again = false): Promise<(O | Error)[]> {
     try {
-      const outcomes = await this.options.commit(batch.map(({ item }) => item));
+      const outcomes = await this.options.commit(
+        batch.map(({ item }) => item),
+        again,
+      );
       if (outcomes.length !== batch.length) throw new Error(`${outcomes.length} outcomes for ${batch.length} items`);
       return outcomes;
     } catch (error) {
       if (error instanceof StoreUnavailable) {
-        if (attempt > 1) return batch.map(() => error);
+        if (again) return batch.map(() => error);
         await new Promise((resolve) => setTimeout(resolve, retryPauseMs));
-        return await this.commit(batch, attempt + 1);
+        return await this.commit(batch, true);
       }
       if (batch.length === 1) return [error instanceof Error ? error : new Error(String(error))];
       const half = Math.ceil(batch.length / 2);
-      return [...(await this.commit(batch.slice(0, half))), ...(await this.commit(batch.slice(half)))];
+      return [...(await this.commit(batch.slice(0, half), again)), ...(await this.commit(batch.slice(half), again))];
     }
   }
 

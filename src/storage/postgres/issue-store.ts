@@ -24,10 +24,10 @@ interface IssuedRow {
 export class PostgresIssueStore implements IssueStore {
   constructor(private readonly database: Database) {}
 
-  async issueBatch(asks: readonly Ask[]): Promise<IssueOutcome[]> {
-    let rows = await this.issueOnce(asks);
+  async issueBatch(asks: readonly Ask[], again = false): Promise<IssueOutcome[]> {
+    let rows = await this.issueOnce(asks, again);
     for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
-      rows = await this.issueOnce(asks);
+      rows = await this.issueOnce(asks, true);
     }
     return rows.map((row, index) => toOutcome(row, asks[index] as Ask));
   }
@@ -64,7 +64,7 @@ export class PostgresIssueStore implements IssueStore {
     return new Map(rows.map(({ id, ...stock }) => [id, stock]));
   }
 
-  private issueOnce(asks: readonly Ask[]): Promise<IssuedRow[]> {
+  private issueOnce(asks: readonly Ask[], again: boolean): Promise<IssuedRow[]> {
     const { commitSql } = this.database;
     return guarded(
       noDeadlineMs,
@@ -73,7 +73,8 @@ export class PostgresIssueStore implements IssueStore {
           ${asks.map((ask) => ask.userCouponId)}::uuid[],
           ${asks.map((ask) => ask.couponId)}::uuid[],
           ${asks.map((ask) => ask.userId)}::text[],
-          ${asks.map((ask) => ask.requestId || null)}::text[])`,
+          ${asks.map((ask) => ask.requestId || null)}::text[],
+          ${again})`,
     );
   }
 }

@@ -86,9 +86,12 @@ export const userCoupons = pgTable(
     validUntil: moment("valid_until"),
   },
   (t) => [
-    uniqueIndex("user_coupons_one_per_slot").on(t.couponId, t.userId, t.slot).where(sql`${t.slot} IS NOT NULL`),
+    // Each slot once; rows without one do not clash, and are here because this index also lists what a user has. An
+    // index is most of what a row costs to insert, so this one serves both.
+    uniqueIndex("user_coupons_one_per_slot").on(t.userId, t.couponId, t.slot),
     uniqueIndex("user_coupons_one_per_request").on(t.requestId).where(sql`${t.requestId} IS NOT NULL`),
-    index("user_coupons_by_user").on(t.userId, t.id),
+    // Grows at its end only, for ids are in the order of time.
+    index("user_coupons_by_coupon").on(t.couponId, t.id),
   ],
 );
 

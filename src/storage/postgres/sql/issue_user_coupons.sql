@@ -1,7 +1,8 @@
 -- Issues a batch of user coupons: one call is one transaction and one round trip.
 --
 -- No two rows of a batch may have the same (coupon, user) or the same request id; the caller sees to that. Each row gets
--- one outcome, and no row's outcome harms another row:
+-- one outcome, and no row's outcome harms another row. `again` says that some of the rows may have been committed by an
+-- earlier call whose answer was lost:
 --   ISSUED             it is inserted, or was by an earlier call with the same id
 --   REPLAYED           the same request had issued it before; `id` is that user coupon
 --   CONFLICT           a transaction at the same moment used this request id: ask again
@@ -11,7 +12,7 @@
 -- The coupons are locked in the order of their ids, so that two batches cannot deadlock on them. What is read after the
 -- lock is read by a later statement, which sees all that was committed before the lock was granted.
 CREATE OR REPLACE FUNCTION issue_user_coupons(
-  ask_ids uuid[], ask_coupon_ids uuid[], ask_user_ids text[], ask_request_ids text[]
+  ask_ids uuid[], ask_coupon_ids uuid[], ask_user_ids text[], ask_request_ids text[], again boolean
 ) RETURNS TABLE (outcome text, id uuid, issued_at_ms bigint, valid_until_ms bigint, expires_at_ms bigint)
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
@@ -52,7 +53,8 @@ BEGIN
       WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, ord)
     LEFT JOIN coupons c ON c.id = a.coupon_id
     LEFT JOIN LATERAL (
-      SELECT u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until FROM user_coupons u WHERE u.id = a.id
+      SELECT u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until FROM user_coupons u
+      WHERE again AND u.id = a.id
       UNION ALL
       SELECT u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until FROM user_coupons u
       WHERE u.request_id = a.request_id AND u.request_id IS NOT NULL

@@ -1,0 +1,18 @@
+import { protoPath } from "grpc-health-check";
+import { expectOnly, type Row } from "../row.js";
+
+/** A HealthCheckRequest without a service name, which asks for the whole server, is an empty message. */
+const emptyMessage = new Uint8Array();
+
+export const bare: Row = {
+  name: "bare",
+  title: "health check: grpc-js alone, empty messages",
+  async prepare() {
+    return {
+      method: "/grpc.health.v1.Health/Check",
+      protoFile: protoPath,
+      messages: [emptyMessage],
+      verify: async (measured) => expectOnly(measured, "OK"),
+    };
+  },
+};

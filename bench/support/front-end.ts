@@ -1,0 +1,38 @@
+import { create } from "@bufbuild/protobuf";
+import { createValidator } from "@bufbuild/protovalidate";
+import { IssuanceService, IssueCouponResponseSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { createLogger } from "../../src/platform/logger.js";
+import { Metrics } from "../../src/platform/metrics.js";
+import { newId } from "../../src/platform/new-id.js";
+import { issuedMessage } from "../../src/services/message.js";
+import { GrpcServer } from "../../src/transport/grpc-server.js";
+import { Pipeline } from "../../src/transport/pipeline.js";
+import { regexMatch } from "../../src/transport/regex-match.js";
+
+/**
+ * The service's gRPC front end with nothing behind it: IssueCoupon as it is served, through the same server, pipeline
+ * and messages, by a handler that does nothing. What it can serve at most is what issuing is compared with.
+ */
+const { log } = createLogger(process.env.LOG_LEVEL ?? "warn");
+const pipeline = new Pipeline({
+  log,
+  metrics: new Metrics(),
+  validator: createValidator({ regexMatch }),
+  maxInFlight: 4_000,
+  defaultDeadlineMs: 5_000,
+  maxDeadlineMs: 30_000,
+  isServing: () => true,
+});
+const method = IssuanceService.method.issueCoupon;
+const invoke = pipeline.mount(method, async ({ target, userId }) => {
+  const issuedAt = new Date();
+  const response = create(IssueCouponResponseSchema);
+  const userCoupon = { id: newId(), couponId: target.value ?? "", userId, issuedAt, validUntil: null };
+  response.userCoupon = issuedMessage(userCoupon, issuedAt, "READY");
+  return response;
+});
+const server = new GrpcServer([{ method, invoke }]);
+const grpcPort = await server.listen("127.0.0.1", 0);
+process.stdout.write(`${JSON.stringify({ event: "serving", grpcPort, httpPort: 0, pid: process.pid })}\n`);
+process.stdin.resume().once("close", () => process.exit());
+process.once("SIGTERM", () => process.exit());

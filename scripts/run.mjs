@@ -103,7 +103,15 @@ async function run(nodeOptions, file, args) {
       last.set(signal, now);
     });
   }
+  // A kill ends npm and its shell, and neither passes it on.
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    child.kill("SIGTERM");
+  }, parentPollMs);
   const { code, signal } = await endOf(child);
+  clearInterval(watch);
   if (signal !== null) {
     // Ends as the program did, so that a shell sees the same. A signal that leaves us alive becomes its usual code.
     for (const name of forwarded) {

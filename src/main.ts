@@ -45,7 +45,7 @@ async function main(): Promise<void> {
     process.exitCode = 1;
   } finally {
     await embedded?.stop();
-    flush();
+    await flush();
     process.exit();
   }
 }

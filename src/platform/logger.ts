@@ -5,12 +5,13 @@ export type { Logger } from "pino";
 
 /** Lines are written together, so that a call does not wait for the disk; what is buffered is written at the latest now. */
 const flushPauseMs = 200;
+const flushLimitMs = 1_000;
 const bufferBytes = 8 * 1024;
 
 export interface ServiceLogger {
   readonly log: Logger;
-  /** Writes what is buffered. Before the process ends. */
-  flush(): void;
+  /** Writes what is buffered, before the process ends. Never throws, and gives up after a while. */
+  flush(): Promise<void>;
 }
 
 /** JSON lines on standard output. */
@@ -21,9 +22,18 @@ export function createLogger(level: string): ServiceLogger {
   timer.unref();
   return {
     log,
+    // Not flushSync: when whoever read the log is gone, that tries again for ever.
     flush: () => {
       clearInterval(timer);
-      stream.flushSync();
+      return new Promise((resolve) => {
+        setTimeout(resolve, flushLimitMs).unref();
+        stream.once("error", () => resolve());
+        try {
+          stream.flush(() => resolve());
+        } catch {
+          resolve();
+        }
+      });
     },
   };
 }

@@ -28,8 +28,6 @@ export class GrpcServer {
     this.server = new grpc.Server({
       "grpc.max_receive_message_length": maxMessageBytes,
       "grpc.max_concurrent_streams": maxConcurrentStreams,
-      // Bookkeeping of every call that nothing here reads.
-      "grpc.enable_channelz": 0,
       "grpc.keepalive_time_ms": keepaliveMs,
       "grpc.keepalive_timeout_ms": keepaliveTimeoutMs,
     });

@@ -1,0 +1,40 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { packageRoot } from "../../src/platform/package-root.js";
+
+const logger = join(packageRoot(), "dist/src/platform/logger.js");
+const program = `
+  const { createLogger } = await import(${JSON.stringify(logger)});
+  const { log, flush } = createLogger("info");
+  process.stdin.resume().once("end", async () => {
+    log.info("the last line");
+    await flush();
+    process.exit(3);
+  });`;
+
+// The library's own synchronous flush tries again for ever when the pipe is broken, and the process never ends.
+test("a process whose log nobody reads any more ends all the same", async () => {
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  child.stdout.destroy();
+  child.stdin.end();
+  expect(await once(child, "exit")).toEqual([3, null]);
+});
+
+test("the last lines are written before the process ends", async () => {
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  let text = "";
+  child.stdout.on("data", (bytes) => {
+    text += bytes;
+  });
+  child.stdin.end();
+  await once(child, "close");
+  expect(text).toContain("the last line");
+});

@@ -46,11 +46,8 @@ async function isInstalled() {
     installed !== undefined &&
     Object.entries(wanted).every(([path, entry]) => {
       const found = installed[path];
-      // Packages for other systems are in the lock file and not on the disk; npm marks some of them as extraneous.
-      return (
-        path === "" ||
-        (found === undefined ? entry.optional === true || entry.extraneous === true : found.version === entry.version)
-      );
+      // Packages for other systems are in the lock file and not on the disk.
+      return path === "" || (found === undefined ? entry.optional === true : found.version === entry.version);
     })
   );
 }

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { admissionWords } from "../port.js";
 import type { Keys } from "./keys.js";
 
 type KeyName = Exclude<keyof Keys, "registry">;
@@ -17,18 +18,7 @@ export const scripts = {
     name: "admit",
     keys: ["coupon", "holders", "pending"],
     args: "clockOffsetMs reservationMs (userCouponId userId requestId)...",
-    outcomes: [
-      "RESERVED",
-      "REPLAY",
-      "IN_FLIGHT",
-      "NOT_LOADED",
-      "COUPON_NOT_FOUND",
-      "COUPON_PAUSED",
-      "COUPON_NOT_STARTED",
-      "COUPON_ENDED",
-      "ALREADY_ISSUED",
-      "SOLD_OUT",
-    ],
+    outcomes: admissionWords,
   },
   settle: {
     name: "settle",

@@ -43,6 +43,9 @@ const maxDiscardedBytes = 16 * 1024 * 1024;
  */
 const decodeKey = createContextKey<((method: DescMethodUnary) => unknown | Refusal) | null>(null);
 
+/** How long it took to read the message. */
+const readMsKey = createContextKey(0);
+
 /** The Connect, gRPC-Web and JSON protocols over HTTP/1.1 and HTTP/2 (also gRPC over HTTP/2), all on one port. */
 export class ConnectServer {
   private readonly listener: net.Server;
@@ -130,7 +133,11 @@ export class ConnectServer {
     void (async () => {
       try {
         const universal = universalRequestFromNodeRequest(request, response, undefined, createContextValues());
-        const answer = await handler(await takeMessage(handler, universal));
+        const arrivedMs = Date.now();
+        const taken = await takeMessage(handler, universal);
+        // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
+        taken.contextValues?.set(readMsKey, Date.now() - arrivedMs);
+        const answer = await handler(taken);
         await universalResponseToNodeResponse(answer, response);
       } catch (error) {
         if (ConnectError.from(error).code !== ConnectCode.Aborted) this.onError(error);
@@ -145,7 +152,7 @@ async function serve({ method, invoke }: Route, request: unknown, context: Handl
   const answer = await invoke({
     frontEnd: "connect",
     header: (name) => context.requestHeader.get(name) ?? undefined,
-    deadlineMs: leftMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + leftMs,
+    deadlineMs: leftMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + leftMs - context.values.get(readMsKey),
     decode: () => (decode ? decode(method) : request),
   });
   if (!(answer instanceof Failure)) return answer;

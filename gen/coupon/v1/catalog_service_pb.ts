@@ -186,8 +186,8 @@ export type UpdateCouponRequest = Message<"coupon.v1.UpdateCouponRequest"> & {
 
   /**
    * Required: name, description, category, discount, start_time, expire_time, quantity, validity_after_issue,
-   * max_per_user, usage_cap, stackable. A field that is named but absent in `coupon` is cleared; a required one
-   * cannot be. A lower max_per_user takes nothing away from users who hold more.
+   * max_per_user, usage_cap, stackable, max_uses, lock_duration, claim_window. A field that is named but absent in
+   * `coupon` is cleared; a required one cannot be. A lower max_per_user takes nothing away from users who hold more.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -250,7 +250,7 @@ export type DeleteCouponRequest = Message<"coupon.v1.DeleteCouponRequest"> & {
   revision: bigint;
 
   /**
-   * Every user coupon of it that is not used becomes REVOKED.
+   * Every user coupon of it that is not USED becomes REVOKED.
    *
    * @generated from field: bool revoke_issued = 3;
    */
@@ -435,7 +435,8 @@ export const CatalogService: GenService<{
   },
   /**
    * Changes the fields that the mask names. It is safe while the coupon is being issued.
-   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, COUPON_NOT_FOUND, STALE_REVISION, QUANTITY_BELOW_ISSUED.
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, COUPON_NOT_FOUND, STALE_REVISION, QUANTITY_BELOW_ISSUED,
+   * USAGE_CAP_BELOW_USED.
    *
    * @generated from rpc coupon.v1.CatalogService.UpdateCoupon
    */

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/coupon.proto.
  */
 export const file_coupon_v1_coupon: GenFile = /*@__PURE__*/
-  fileDesc("ChZjb3Vwb24vdjEvY291cG9uLnByb3RvEgljb3Vwb24udjEiWAoFTW9uZXkSKAoNY3VycmVuY3lfY29kZRgBIAEoCUIRukgOcgwyCl5bQS1aXXszfSQSJQoLbWlub3JfdW5pdHMYAiABKANCELpIDSILGICAmqbqr+MBKAAizAEKCERpc2NvdW50Ei0KF3BlcmNlbnRhZ2VfYmFzaXNfcG9pbnRzGAEgASgFQgq6SAcaBRiQTigBSAASKAoMZml4ZWRfYW1vdW50GAIgASgLMhAuY291cG9uLnYxLk1vbmV5SAASKAoObWF4aW11bV9hbW91bnQYAyABKAsyEC5jb3Vwb24udjEuTW9uZXkSLgoUbWluaW11bV9vcmRlcl9hbW91bnQYBCABKAsyEC5jb3Vwb24udjEuTW9uZXlCDQoEa2luZBIFukgCCAEijAYKBkNvdXBvbhIKCgJpZBgBIAEoCRIWCgRuYW1lGAIgASgJQgi6SAVyAxjIARIdCgtkZXNjcmlwdGlvbhgDIAEoCUIIukgFcgMYoB8SGQoIY2F0ZWdvcnkYBCABKAlCB7pIBHICGGQSJQoIZGlzY291bnQYBSABKAsyEy5jb3Vwb24udjEuRGlzY291bnQSLgoKc3RhcnRfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKCHF1YW50aXR5GAggASgDQg66SAsiCRiAoJSljR0oAUgAiAEBEksKFHZhbGlkaXR5X2FmdGVyX2lzc3VlGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhK6SA+qAQwiBgiAhrCWATICCAESJAoMbWF4X3Blcl91c2VyGAogASgFQgm6SAYaBBhkKAFIAYgBARImCgl1c2FnZV9jYXAYCyABKANCDrpICyIJGICglKWNHSgBSAKIAQESEQoJc3RhY2thYmxlGAwgASgIEhQKDGlzc3VlZF9jb3VudBgNIAEoAxIcCg9yZW1haW5pbmdfY291bnQYDiABKANIA4gBARIlCgVzdGF0ZRgPIAEoDjIWLmNvdXBvbi52MS5Db3Vwb25TdGF0ZRIZCghyZXZpc2lvbhgQIAEoA0IHukgEIgIoABIvCgtjcmVhdGVfdGltZRgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYEiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2RlbGV0ZV90aW1lGBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEILCglfcXVhbnRpdHlCDwoNX21heF9wZXJfdXNlckIMCgpfdXNhZ2VfY2FwQhIKEF9yZW1haW5pbmdfY291bnQqxgEKC0NvdXBvblN0YXRlEhwKGENPVVBPTl9TVEFURV9VTlNQRUNJRklFRBAAEhoKFkNPVVBPTl9TVEFURV9TQ0hFRFVMRUQQARIXChNDT1VQT05fU1RBVEVfQUNUSVZFEAISFwoTQ09VUE9OX1NUQVRFX1BBVVNFRBADEhkKFUNPVVBPTl9TVEFURV9TT0xEX09VVBAEEhYKEkNPVVBPTl9TVEFURV9FTkRFRBAFEhgKFENPVVBPTl9TVEFURV9ERUxFVEVEEAZiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChZjb3Vwb24vdjEvY291cG9uLnByb3RvEgljb3Vwb24udjEiWAoFTW9uZXkSKAoNY3VycmVuY3lfY29kZRgBIAEoCUIRukgOcgwyCl5bQS1aXXszfSQSJQoLbWlub3JfdW5pdHMYAiABKANCELpIDSILGICAmqbqr+MBKAAizAEKCERpc2NvdW50Ei0KF3BlcmNlbnRhZ2VfYmFzaXNfcG9pbnRzGAEgASgFQgq6SAcaBRiQTigBSAASKAoMZml4ZWRfYW1vdW50GAIgASgLMhAuY291cG9uLnYxLk1vbmV5SAASKAoObWF4aW11bV9hbW91bnQYAyABKAsyEC5jb3Vwb24udjEuTW9uZXkSLgoUbWluaW11bV9vcmRlcl9hbW91bnQYBCABKAsyEC5jb3Vwb24udjEuTW9uZXlCDQoEa2luZBIFukgCCAEixAgKBkNvdXBvbhIKCgJpZBgBIAEoCRIWCgRuYW1lGAIgASgJQgi6SAVyAxjIARIdCgtkZXNjcmlwdGlvbhgDIAEoCUIIukgFcgMYoB8SGQoIY2F0ZWdvcnkYBCABKAlCB7pIBHICGGQSJQoIZGlzY291bnQYBSABKAsyEy5jb3Vwb24udjEuRGlzY291bnQSLgoKc3RhcnRfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKCHF1YW50aXR5GAggASgDQg66SAsiCRiAoJSljR0oAUgAiAEBEksKFHZhbGlkaXR5X2FmdGVyX2lzc3VlGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhK6SA+qAQwiBgiAhrCWATICCAESJAoMbWF4X3Blcl91c2VyGAogASgFQgm6SAYaBBhkKAFIAYgBARImCgl1c2FnZV9jYXAYCyABKANCDrpICyIJGICglKWNHSgBSAKIAQESEQoJc3RhY2thYmxlGAwgASgIEhQKDGlzc3VlZF9jb3VudBgNIAEoAxIcCg9yZW1haW5pbmdfY291bnQYDiABKANIA4gBARIlCgVzdGF0ZRgPIAEoDjIWLmNvdXBvbi52MS5Db3Vwb25TdGF0ZRIZCghyZXZpc2lvbhgQIAEoA0IHukgEIgIoABIvCgtjcmVhdGVfdGltZRgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYEiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2RlbGV0ZV90aW1lGBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIhCghtYXhfdXNlcxgUIAEoBUIKukgHGgUY6AcoAUgEiAEBEkIKDWxvY2tfZHVyYXRpb24YFSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIECICjBTICCAESQgoMY2xhaW1fd2luZG93GBYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA6qAQsiBQiA54QPMgIIARISCgp1c2VkX2NvdW50GBcgASgDEiAKE3JlbWFpbmluZ191c2VfY291bnQYGCABKANIBYgBARIwCgxleGhhdXN0X3RpbWUYGSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgsKCV9xdWFudGl0eUIPCg1fbWF4X3Blcl91c2VyQgwKCl91c2FnZV9jYXBCEgoQX3JlbWFpbmluZ19jb3VudEILCglfbWF4X3VzZXNCFgoUX3JlbWFpbmluZ191c2VfY291bnQq4gEKC0NvdXBvblN0YXRlEhwKGENPVVBPTl9TVEFURV9VTlNQRUNJRklFRBAAEhoKFkNPVVBPTl9TVEFURV9TQ0hFRFVMRUQQARIXChNDT1VQT05fU1RBVEVfQUNUSVZFEAISFwoTQ09VUE9OX1NUQVRFX1BBVVNFRBADEhkKFUNPVVBPTl9TVEFURV9TT0xEX09VVBAEEhYKEkNPVVBPTl9TVEFURV9FTkRFRBAFEhgKFENPVVBPTl9TVEFURV9ERUxFVEVEEAYSGgoWQ09VUE9OX1NUQVRFX0VYSEFVU1RFRBAHYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * An amount of money in the smallest unit of its currency: 1250 with "USD" is $12.50, 1250 with "JPY" is 1250 yen.
@@ -167,14 +167,17 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
 
   /**
    * How many live user coupons of it one user may hold, from 1 to 100. Absent on creation: 1. A user coupon is live
-   * until it expires or is deleted, whether used or not.
+   * until it expires, is deleted or is released, whether used or not.
    *
    * @generated from field: optional int32 max_per_user = 10;
    */
   maxPerUser?: number | undefined;
 
   /**
-   * How many uses it allows over all users, from 1 to 10^12. Absent: no cap.
+   * How many uses it allows over all users, from 1 to 10^12. Absent: no cap. When that many places are taken, nothing
+   * more is issued and every user coupon that was never used is REVOKED. A cancelled use keeps its place for its own
+   * holder: 1,000 uses of 1,000, one of them cancelled, leave that one holder able to use it again, and nobody else.
+   * Cannot be set below the places taken; a higher cap makes what it had revoked usable again.
    *
    * @generated from field: optional int64 usage_cap = 11;
    */
@@ -236,6 +239,52 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
    * @generated from field: google.protobuf.Timestamp delete_time = 19;
    */
   deleteTime?: Timestamp | undefined;
+
+  /**
+   * How many times one user coupon of it may be used, from 1 to 1,000. Absent on creation: 1. A change does not touch
+   * what was issued before.
+   *
+   * @generated from field: optional int32 max_uses = 20;
+   */
+  maxUses?: number | undefined;
+
+  /**
+   * How long a lock holds a user coupon for one checkout, from 1 second to 1 day in whole milliseconds. Absent on
+   * creation: 5 minutes.
+   *
+   * @generated from field: google.protobuf.Duration lock_duration = 21;
+   */
+  lockDuration?: Duration | undefined;
+
+  /**
+   * How long a user coupon may stay unused before it is RELEASED: taken from the user and put back into stock for
+   * another one. From 1 second to 365 days in whole milliseconds. Absent: never. One that was used within the window
+   * stays the user's, also after the use was cancelled. A change does not touch what was issued before.
+   *
+   * @generated from field: google.protobuf.Duration claim_window = 22;
+   */
+  claimWindow?: Duration | undefined;
+
+  /**
+   * How many uses stand: made and not cancelled. Output only.
+   *
+   * @generated from field: int64 used_count = 23;
+   */
+  usedCount: bigint;
+
+  /**
+   * How many more places its usage cap has for user coupons that have none. Absent without a cap. Output only.
+   *
+   * @generated from field: optional int64 remaining_use_count = 24;
+   */
+  remainingUseCount?: bigint | undefined;
+
+  /**
+   * When its usage cap was reached. Absent: it was not. Output only.
+   *
+   * @generated from field: google.protobuf.Timestamp exhaust_time = 25;
+   */
+  exhaustTime?: Timestamp | undefined;
 };
 
 /**
@@ -299,6 +348,13 @@ export enum CouponState {
    * @generated from enum value: COUPON_STATE_DELETED = 6;
    */
   DELETED = 6,
+
+  /**
+   * Its usage cap has been reached: nothing more is issued, and what was issued and never used is REVOKED.
+   *
+   * @generated from enum value: COUPON_STATE_EXHAUSTED = 7;
+   */
+  EXHAUSTED = 7,
 }
 
 /**

@@ -9,7 +9,7 @@ import { enumDesc, fileDesc } from "@bufbuild/protobuf/codegenv2";
  * Describes the file coupon/v1/error_reason.proto.
  */
 export const file_coupon_v1_error_reason: GenFile = /*@__PURE__*/
-  fileDesc("Chxjb3Vwb24vdjEvZXJyb3JfcmVhc29uLnByb3RvEgljb3Vwb24udjEqxwQKC0Vycm9yUmVhc29uEhwKGEVSUk9SX1JFQVNPTl9VTlNQRUNJRklFRBAAEh4KGkVSUk9SX1JFQVNPTl9JTlZBTElEX0ZJRUxEEAESIgoeRVJST1JfUkVBU09OX1JFUVVFU1RfSURfUkVVU0VEEAISIgoeRVJST1JfUkVBU09OX01FU1NBR0VfVE9PX0xBUkdFEAMSIQodRVJST1JfUkVBU09OX0NPVVBPTl9OT1RfRk9VTkQQChImCiJFUlJPUl9SRUFTT05fVVNFUl9DT1VQT05fTk9UX0ZPVU5EEAsSHgoaRVJST1JfUkVBU09OX0NPVVBPTl9QQVVTRUQQFBIjCh9FUlJPUl9SRUFTT05fQ09VUE9OX05PVF9TVEFSVEVEEBUSHQoZRVJST1JfUkVBU09OX0NPVVBPTl9FTkRFRBAWEh8KG0VSUk9SX1JFQVNPTl9BTFJFQURZX0lTU1VFRBAXEhkKFUVSUk9SX1JFQVNPTl9TT0xEX09VVBAYEh8KG0VSUk9SX1JFQVNPTl9TVEFMRV9SRVZJU0lPThAeEiYKIkVSUk9SX1JFQVNPTl9RVUFOVElUWV9CRUxPV19JU1NVRUQQHxIbChdFUlJPUl9SRUFTT05fT1ZFUkxPQURFRBAoEiIKHkVSUk9SX1JFQVNPTl9TVE9SRV9VTkFWQUlMQUJMRRApEiIKHkVSUk9SX1JFQVNPTl9ERUFETElORV9FWENFRURFRBAqEhkKFUVSUk9SX1JFQVNPTl9JTlRFUk5BTBArYgZwcm90bzM");
+  fileDesc("Chxjb3Vwb24vdjEvZXJyb3JfcmVhc29uLnByb3RvEgljb3Vwb24udjEqlQgKC0Vycm9yUmVhc29uEhwKGEVSUk9SX1JFQVNPTl9VTlNQRUNJRklFRBAAEh4KGkVSUk9SX1JFQVNPTl9JTlZBTElEX0ZJRUxEEAESIgoeRVJST1JfUkVBU09OX1JFUVVFU1RfSURfUkVVU0VEEAISIgoeRVJST1JfUkVBU09OX01FU1NBR0VfVE9PX0xBUkdFEAMSIQodRVJST1JfUkVBU09OX0NPVVBPTl9OT1RfRk9VTkQQChImCiJFUlJPUl9SRUFTT05fVVNFUl9DT1VQT05fTk9UX0ZPVU5EEAsSIAocRVJST1JfUkVBU09OX1VTQUdFX05PVF9GT1VORBAMEh4KGkVSUk9SX1JFQVNPTl9DT1VQT05fUEFVU0VEEBQSIwofRVJST1JfUkVBU09OX0NPVVBPTl9OT1RfU1RBUlRFRBAVEh0KGUVSUk9SX1JFQVNPTl9DT1VQT05fRU5ERUQQFhIfChtFUlJPUl9SRUFTT05fQUxSRUFEWV9JU1NVRUQQFxIZChVFUlJPUl9SRUFTT05fU09MRF9PVVQQGBIfChtFUlJPUl9SRUFTT05fU1RBTEVfUkVWSVNJT04QHhImCiJFUlJPUl9SRUFTT05fUVVBTlRJVFlfQkVMT1dfSVNTVUVEEB8SJQohRVJST1JfUkVBU09OX1VTQUdFX0NBUF9CRUxPV19VU0VEECASHQoZRVJST1JfUkVBU09OX0FMUkVBRFlfVVNFRBAyEiQKIEVSUk9SX1JFQVNPTl9VU0VSX0NPVVBPTl9SRVZPS0VEEDMSIgoeRVJST1JfUkVBU09OX1VTQUdFX0NBUF9SRUFDSEVEEDQSJAogRVJST1JfUkVBU09OX1VTRVJfQ09VUE9OX0VYUElSRUQQNRIlCiFFUlJPUl9SRUFTT05fVVNFUl9DT1VQT05fUkVMRUFTRUQQNhIXChNFUlJPUl9SRUFTT05fTE9DS0VEEDcSGgoWRVJST1JfUkVBU09OX0xPQ0tfTE9TVBA4Eh4KGkVSUk9SX1JFQVNPTl9OT1RfU1RBQ0tBQkxFEDkSIgoeRVJST1JfUkVBU09OX0NVUlJFTkNZX01JU01BVENIEDoSKgomRVJST1JfUkVBU09OX01JTklNVU1fT1JERVJfTk9UX1JFQUNIRUQQOxIoCiRFUlJPUl9SRUFTT05fVVNBR0VfQUxSRUFEWV9DQU5DRUxMRUQQPBIbChdFUlJPUl9SRUFTT05fT1ZFUkxPQURFRBAoEiIKHkVSUk9SX1JFQVNPTl9TVE9SRV9VTkFWQUlMQUJMRRApEiIKHkVSUk9SX1JFQVNPTl9ERUFETElORV9FWENFRURFRBAqEhkKFUVSUk9SX1JFQVNPTl9JTlRFUk5BTBArYgZwcm90bzM");
 
 /**
  * Why a call was refused.
@@ -17,7 +17,9 @@ export const file_coupon_v1_error_reason: GenFile = /*@__PURE__*/
  * Every error of a method carries a google.rpc.ErrorInfo whose `domain` is "coupon.v1" and whose `reason` is the name of one of
  * these values without its prefix ("SOLD_OUT"). Programs switch on it; messages are for people and may change. The
  * status code that each value comes with stands in its comment. Where a later retry can succeed without a change to
- * the request, the error also carries a google.rpc.RetryInfo that says how long to wait.
+ * the request, the error also carries a google.rpc.RetryInfo that says how long to wait. Calls about several coupons
+ * also carry a google.rpc.PreconditionFailure with every reason against each of them: `type` is the reason, `subject`
+ * the field path ("coupons[1]"). ErrorInfo has the first of them.
  *
  * @generated from enum coupon.v1.ErrorReason
  */
@@ -67,6 +69,13 @@ export enum ErrorReason {
   USER_COUPON_NOT_FOUND = 11,
 
   /**
+   * NOT_FOUND. There is no such usage, or it is another user's; the answer is the same for both.
+   *
+   * @generated from enum value: ERROR_REASON_USAGE_NOT_FOUND = 12;
+   */
+  USAGE_NOT_FOUND = 12,
+
+  /**
    * FAILED_PRECONDITION. Issuing of this coupon is paused.
    *
    * @generated from enum value: ERROR_REASON_COUPON_PAUSED = 20;
@@ -114,6 +123,92 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_QUANTITY_BELOW_ISSUED = 31;
    */
   QUANTITY_BELOW_ISSUED = 31,
+
+  /**
+   * FAILED_PRECONDITION. The new usage cap is below the places that uses have already taken.
+   *
+   * @generated from enum value: ERROR_REASON_USAGE_CAP_BELOW_USED = 32;
+   */
+  USAGE_CAP_BELOW_USED = 32,
+
+  /**
+   * FAILED_PRECONDITION. The user coupon has been used as often as it may be, or, when deleting, it has been used.
+   *
+   * @generated from enum value: ERROR_REASON_ALREADY_USED = 50;
+   */
+  ALREADY_USED = 50,
+
+  /**
+   * FAILED_PRECONDITION. The coupon was deleted and what was issued of it revoked.
+   *
+   * @generated from enum value: ERROR_REASON_USER_COUPON_REVOKED = 51;
+   */
+  USER_COUPON_REVOKED = 51,
+
+  /**
+   * FAILED_PRECONDITION. The coupon's usage cap has been reached. When issuing: nothing more is issued of it. When
+   * using: this user coupon has no place of its own under the cap.
+   *
+   * @generated from enum value: ERROR_REASON_USAGE_CAP_REACHED = 52;
+   */
+  USAGE_CAP_REACHED = 52,
+
+  /**
+   * FAILED_PRECONDITION. The user coupon's expire time has passed.
+   *
+   * @generated from enum value: ERROR_REASON_USER_COUPON_EXPIRED = 53;
+   */
+  USER_COUPON_EXPIRED = 53,
+
+  /**
+   * FAILED_PRECONDITION. The user coupon was not used within its claim window and went back into stock.
+   *
+   * @generated from enum value: ERROR_REASON_USER_COUPON_RELEASED = 54;
+   */
+  USER_COUPON_RELEASED = 54,
+
+  /**
+   * FAILED_PRECONDITION, with RetryInfo: when the lock falls away by itself. Another checkout holds the user coupon.
+   *
+   * @generated from enum value: ERROR_REASON_LOCKED = 55;
+   */
+  LOCKED = 55,
+
+  /**
+   * FAILED_PRECONDITION. The lock that `lock_version` names does not stand any more: it ran out, was given up, or was
+   * spent by a use.
+   *
+   * @generated from enum value: ERROR_REASON_LOCK_LOST = 56;
+   */
+  LOCK_LOST = 56,
+
+  /**
+   * FAILED_PRECONDITION. The coupon cannot be combined with others in one order.
+   *
+   * @generated from enum value: ERROR_REASON_NOT_STACKABLE = 57;
+   */
+  NOT_STACKABLE = 57,
+
+  /**
+   * FAILED_PRECONDITION. The amounts of the coupon's discount are in another currency than the order.
+   *
+   * @generated from enum value: ERROR_REASON_CURRENCY_MISMATCH = 58;
+   */
+  CURRENCY_MISMATCH = 58,
+
+  /**
+   * FAILED_PRECONDITION. The order amount is below the coupon's minimum.
+   *
+   * @generated from enum value: ERROR_REASON_MINIMUM_ORDER_NOT_REACHED = 59;
+   */
+  MINIMUM_ORDER_NOT_REACHED = 59,
+
+  /**
+   * FAILED_PRECONDITION. The usage has been cancelled before.
+   *
+   * @generated from enum value: ERROR_REASON_USAGE_ALREADY_CANCELLED = 60;
+   */
+  USAGE_ALREADY_CANCELLED = 60,
 
   /**
    * UNAVAILABLE, with RetryInfo. The server has as much work as it can finish in time. Nothing was done.

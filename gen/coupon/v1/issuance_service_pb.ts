@@ -98,10 +98,11 @@ export const IssuanceService: GenService<{
    * Issues one coupon to one user. The answer is sent after the user coupon is stored durably.
    *
    * A repeated request gets the same user coupon again, also when the coupon has been paused, deleted, has ended or is
-   * sold out meanwhile. When that user coupon has expired it may be refused instead; it never issues a second one.
+   * sold out meanwhile. When that user coupon has expired it may be refused instead, and when it was deleted the answer
+   * is USER_COUPON_NOT_FOUND; it never issues a second one.
    * Of the refusals, the first that applies is the answer: COUPON_NOT_FOUND, COUPON_PAUSED, COUPON_NOT_STARTED,
-   * COUPON_ENDED, ALREADY_ISSUED, SOLD_OUT. A request id that was used for something else gets REQUEST_ID_REUSED,
-   * unless one of these applies. Other errors: INVALID_FIELD, OVERLOADED, STORE_UNAVAILABLE, DEADLINE_EXCEEDED.
+   * COUPON_ENDED, USAGE_CAP_REACHED, ALREADY_ISSUED, SOLD_OUT. A request id that was used for something else gets
+   * REQUEST_ID_REUSED, unless one of these applies. Other errors: INVALID_FIELD, OVERLOADED, STORE_UNAVAILABLE, DEADLINE_EXCEEDED.
    *
    * @generated from rpc coupon.v1.IssuanceService.IssueCoupon
    */

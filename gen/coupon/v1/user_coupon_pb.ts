@@ -6,6 +6,8 @@ import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2"
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Coupon } from "./coupon_pb.js";
 import { file_coupon_v1_coupon } from "./coupon_pb.js";
+import type { Usage } from "./usage_pb.js";
+import { file_coupon_v1_usage } from "./usage_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/user_coupon.proto.
  */
 export const file_coupon_v1_user_coupon: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb3Vwb24vdjEvdXNlcl9jb3Vwb24ucHJvdG8SCWNvdXBvbi52MSLtAQoKVXNlckNvdXBvbhIKCgJpZBgBIAEoCRIRCgljb3Vwb25faWQYAiABKAkSDwoHdXNlcl9pZBgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy5jb3Vwb24udjEuVXNlckNvdXBvblN0YXR1cxIuCgppc3N1ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIQoGY291cG9uGAcgASgLMhEuY291cG9uLnYxLkNvdXBvbiqUAQoQVXNlckNvdXBvblN0YXR1cxIiCh5VU0VSX0NPVVBPTl9TVEFUVVNfVU5TUEVDSUZJRUQQABIcChhVU0VSX0NPVVBPTl9TVEFUVVNfUkVBRFkQARIeChpVU0VSX0NPVVBPTl9TVEFUVVNfUkVWT0tFRBAEEh4KGlVTRVJfQ09VUE9OX1NUQVRVU19FWFBJUkVEEAViBnByb3RvMw", [file_coupon_v1_coupon, file_google_protobuf_timestamp]);
+  fileDesc("Chtjb3Vwb24vdjEvdXNlcl9jb3Vwb24ucHJvdG8SCWNvdXBvbi52MSKhAwoKVXNlckNvdXBvbhIKCgJpZBgBIAEoCRIRCgljb3Vwb25faWQYAiABKAkSDwoHdXNlcl9pZBgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy5jb3Vwb24udjEuVXNlckNvdXBvblN0YXR1cxIuCgppc3N1ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIQoGY291cG9uGAcgASgLMhEuY291cG9uLnYxLkNvdXBvbhIQCghtYXhfdXNlcxgIIAEoBRIRCgl1c2VfY291bnQYCSABKAUSNAoQbG9ja19leHBpcmVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoRY2xhaW1fZXhwaXJlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiAKBnVzYWdlcxgMIAMoCzIQLmNvdXBvbi52MS5Vc2FnZSrxAQoQVXNlckNvdXBvblN0YXR1cxIiCh5VU0VSX0NPVVBPTl9TVEFUVVNfVU5TUEVDSUZJRUQQABIcChhVU0VSX0NPVVBPTl9TVEFUVVNfUkVBRFkQARIdChlVU0VSX0NPVVBPTl9TVEFUVVNfTE9DS0VEEAISGwoXVVNFUl9DT1VQT05fU1RBVFVTX1VTRUQQAxIeChpVU0VSX0NPVVBPTl9TVEFUVVNfUkVWT0tFRBAEEh4KGlVTRVJfQ09VUE9OX1NUQVRVU19FWFBJUkVEEAUSHwobVVNFUl9DT1VQT05fU1RBVFVTX1JFTEVBU0VEEAZiBnByb3RvMw", [file_coupon_v1_coupon, file_coupon_v1_usage, file_google_protobuf_timestamp]);
 
 /**
  * One coupon issued to, and held by, one user.
@@ -71,6 +73,41 @@ export type UserCoupon = Message<"coupon.v1.UserCoupon"> & {
    * @generated from field: coupon.v1.Coupon coupon = 7;
    */
   coupon?: Coupon | undefined;
+
+  /**
+   * How many times it may be used: what the coupon's `max_uses` was when it was issued.
+   *
+   * @generated from field: int32 max_uses = 8;
+   */
+  maxUses: number;
+
+  /**
+   * How many uses of it stand: made and not cancelled.
+   *
+   * @generated from field: int32 use_count = 9;
+   */
+  useCount: number;
+
+  /**
+   * Until when a checkout holds it. Absent: none does.
+   *
+   * @generated from field: google.protobuf.Timestamp lock_expire_time = 10;
+   */
+  lockExpireTime?: Timestamp | undefined;
+
+  /**
+   * It is RELEASED unless it is used before this time. Absent: there is no claim window, or it was used within it.
+   *
+   * @generated from field: google.protobuf.Timestamp claim_expire_time = 11;
+   */
+  claimExpireTime?: Timestamp | undefined;
+
+  /**
+   * Its usages, the newest first, cancelled ones too. Set by GetUserCoupon and, on request, by ListUserCoupons.
+   *
+   * @generated from field: repeated coupon.v1.Usage usages = 12;
+   */
+  usages: Usage[];
 };
 
 /**
@@ -82,7 +119,8 @@ export const UserCouponSchema: GenMessage<UserCoupon> = /*@__PURE__*/
 
 /**
  * Where a user coupon stands at the moment of reading. It is derived from stored facts and the database's clock, and
- * never stored.
+ * never stored. Of those that apply, the first in this order is the status: RELEASED, USED, REVOKED, EXPIRED, LOCKED,
+ * READY.
  *
  * @generated from enum coupon.v1.UserCouponStatus
  */
@@ -102,7 +140,22 @@ export enum UserCouponStatus {
   READY = 1,
 
   /**
-   * It can no longer be used because its coupon was deleted and revoked.
+   * A checkout holds it; nobody else can use or lock it until the lock is given up or runs out.
+   *
+   * @generated from enum value: USER_COUPON_STATUS_LOCKED = 2;
+   */
+  LOCKED = 2,
+
+  /**
+   * It has been used as often as it may be, be it by its own `max_uses` or by its coupon's usage cap.
+   *
+   * @generated from enum value: USER_COUPON_STATUS_USED = 3;
+   */
+  USED = 3,
+
+  /**
+   * It can no longer be used because its coupon was deleted and revoked, or because the coupon's usage cap was reached
+   * before it was ever used.
    *
    * @generated from enum value: USER_COUPON_STATUS_REVOKED = 4;
    */
@@ -114,6 +167,13 @@ export enum UserCouponStatus {
    * @generated from enum value: USER_COUPON_STATUS_EXPIRED = 5;
    */
   EXPIRED = 5,
+
+  /**
+   * It was not used within its claim window and went back into stock for another user.
+   *
+   * @generated from enum value: USER_COUPON_STATUS_RELEASED = 6;
+   */
+  RELEASED = 6,
 }
 
 /**

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/user_coupon_service.proto.
  */
 export const file_coupon_v1_user_coupon_service: GenFile = /*@__PURE__*/
-  fileDesc("CiNjb3Vwb24vdjEvdXNlcl9jb3Vwb25fc2VydmljZS5wcm90bxIJY291cG9uLnYxImoKFEdldFVzZXJDb3Vwb25SZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSIAoOdXNlcl9jb3Vwb25faWQYAiABKAlCCLpIBXIDsAEBIkMKFUdldFVzZXJDb3Vwb25SZXNwb25zZRIqCgt1c2VyX2NvdXBvbhgBIAEoCzIVLmNvdXBvbi52MS5Vc2VyQ291cG9uIp0BChZMaXN0VXNlckNvdXBvbnNSZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAEEhQKDHNob3dfZXhwaXJlZBgEIAEoCCJfChdMaXN0VXNlckNvdXBvbnNSZXNwb25zZRIrCgx1c2VyX2NvdXBvbnMYASADKAsyFS5jb3Vwb24udjEuVXNlckNvdXBvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkyywEKEVVzZXJDb3Vwb25TZXJ2aWNlElcKDUdldFVzZXJDb3Vwb24SHy5jb3Vwb24udjEuR2V0VXNlckNvdXBvblJlcXVlc3QaIC5jb3Vwb24udjEuR2V0VXNlckNvdXBvblJlc3BvbnNlIgOQAgESXQoPTGlzdFVzZXJDb3Vwb25zEiEuY291cG9uLnYxLkxpc3RVc2VyQ291cG9uc1JlcXVlc3QaIi5jb3Vwb24udjEuTGlzdFVzZXJDb3Vwb25zUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_buf_validate_validate, file_coupon_v1_user_coupon]);
+  fileDesc("CiNjb3Vwb24vdjEvdXNlcl9jb3Vwb25fc2VydmljZS5wcm90bxIJY291cG9uLnYxImoKFEdldFVzZXJDb3Vwb25SZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSIAoOdXNlcl9jb3Vwb25faWQYAiABKAlCCLpIBXIDsAEBIkMKFUdldFVzZXJDb3Vwb25SZXNwb25zZRIqCgt1c2VyX2NvdXBvbhgBIAEoCzIVLmNvdXBvbi52MS5Vc2VyQ291cG9uIrIBChZMaXN0VXNlckNvdXBvbnNSZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAEEhQKDHNob3dfZXhwaXJlZBgEIAEoCBITCgtzaG93X3VzYWdlcxgFIAEoCCJfChdMaXN0VXNlckNvdXBvbnNSZXNwb25zZRIrCgx1c2VyX2NvdXBvbnMYASADKAsyFS5jb3Vwb24udjEuVXNlckNvdXBvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiugEKF0RlbGV0ZVVzZXJDb3Vwb25SZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSIAoOdXNlcl9jb3Vwb25faWQYAiABKAlCCLpIBXIDsAEBEg8KB3Jlc3RvY2sYAyABKAgSEwoLZGVsZXRlX3VzZWQYBCABKAgSJQoKcmVxdWVzdF9pZBgFIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiLQoYRGVsZXRlVXNlckNvdXBvblJlc3BvbnNlEhEKCXJlc3RvY2tlZBgBIAEoCDKoAgoRVXNlckNvdXBvblNlcnZpY2USVwoNR2V0VXNlckNvdXBvbhIfLmNvdXBvbi52MS5HZXRVc2VyQ291cG9uUmVxdWVzdBogLmNvdXBvbi52MS5HZXRVc2VyQ291cG9uUmVzcG9uc2UiA5ACARJdCg9MaXN0VXNlckNvdXBvbnMSIS5jb3Vwb24udjEuTGlzdFVzZXJDb3Vwb25zUmVxdWVzdBoiLmNvdXBvbi52MS5MaXN0VXNlckNvdXBvbnNSZXNwb25zZSIDkAIBElsKEERlbGV0ZVVzZXJDb3Vwb24SIi5jb3Vwb24udjEuRGVsZXRlVXNlckNvdXBvblJlcXVlc3QaIy5jb3Vwb24udjEuRGVsZXRlVXNlckNvdXBvblJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_coupon_v1_user_coupon]);
 
 /**
  * Request of GetUserCoupon.
@@ -50,7 +50,7 @@ export const GetUserCouponRequestSchema: GenMessage<GetUserCouponRequest> = /*@_
  */
 export type GetUserCouponResponse = Message<"coupon.v1.GetUserCouponResponse"> & {
   /**
-   * The user coupon, with its coupon.
+   * The user coupon, with its coupon and its usages (the newest 1,000).
    *
    * @generated from field: coupon.v1.UserCoupon user_coupon = 1;
    */
@@ -92,11 +92,18 @@ export type ListUserCouponsRequest = Message<"coupon.v1.ListUserCouponsRequest">
   pageToken: string;
 
   /**
-   * Expired ones, too.
+   * Expired and released ones, too.
    *
    * @generated from field: bool show_expired = 4;
    */
   showExpired: boolean;
+
+  /**
+   * Sets `usages` of each, the newest 1,000 of the page.
+   *
+   * @generated from field: bool show_usages = 5;
+   */
+  showUsages: boolean;
 };
 
 /**
@@ -135,7 +142,77 @@ export const ListUserCouponsResponseSchema: GenMessage<ListUserCouponsResponse> 
   messageDesc(file_coupon_v1_user_coupon_service, 3);
 
 /**
- * Reads what users hold.
+ * Request of DeleteUserCoupon.
+ *
+ * @generated from message coupon.v1.DeleteUserCouponRequest
+ */
+export type DeleteUserCouponRequest = Message<"coupon.v1.DeleteUserCouponRequest"> & {
+  /**
+   * Required. The user who holds it: 1 to 128 characters, none of them a control character.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Required, a UUID.
+   *
+   * @generated from field: string user_coupon_id = 2;
+   */
+  userCouponId: string;
+
+  /**
+   * Puts it back into stock for another user. One with a use that stands is never put back.
+   *
+   * @generated from field: bool restock = 3;
+   */
+  restock: boolean;
+
+  /**
+   * Deletes it also when a use of it stands.
+   *
+   * @generated from field: bool delete_used = 4;
+   */
+  deleteUsed: boolean;
+
+  /**
+   * Makes a retry safe: any string of up to 64 visible ASCII characters that is new for each intent, a UUID say.
+   *
+   * @generated from field: string request_id = 5;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message coupon.v1.DeleteUserCouponRequest.
+ * Use `create(DeleteUserCouponRequestSchema)` to create a new message.
+ */
+export const DeleteUserCouponRequestSchema: GenMessage<DeleteUserCouponRequest> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_user_coupon_service, 4);
+
+/**
+ * Response of DeleteUserCoupon.
+ *
+ * @generated from message coupon.v1.DeleteUserCouponResponse
+ */
+export type DeleteUserCouponResponse = Message<"coupon.v1.DeleteUserCouponResponse"> & {
+  /**
+   * Whether it went back into stock.
+   *
+   * @generated from field: bool restocked = 1;
+   */
+  restocked: boolean;
+};
+
+/**
+ * Describes the message coupon.v1.DeleteUserCouponResponse.
+ * Use `create(DeleteUserCouponResponseSchema)` to create a new message.
+ */
+export const DeleteUserCouponResponseSchema: GenMessage<DeleteUserCouponResponse> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_user_coupon_service, 5);
+
+/**
+ * Reads and deletes what users hold.
  *
  * @generated from service coupon.v1.UserCouponService
  */
@@ -152,7 +229,7 @@ export const UserCouponService: GenService<{
     output: typeof GetUserCouponResponseSchema;
   },
   /**
-   * Lists what one user holds, the newest first.
+   * Lists what one user holds, the newest first. Deleted ones are never listed.
    * Errors: INVALID_FIELD.
    *
    * @generated from rpc coupon.v1.UserCouponService.ListUserCoupons
@@ -161,6 +238,18 @@ export const UserCouponService: GenService<{
     methodKind: "unary";
     input: typeof ListUserCouponsRequestSchema;
     output: typeof ListUserCouponsResponseSchema;
+  },
+  /**
+   * Deletes one user coupon of one user: it is gone for the user, who may be issued another one. Its usages stay on
+   * record.
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, USER_COUPON_NOT_FOUND, ALREADY_USED (a use of it stands), LOCKED.
+   *
+   * @generated from rpc coupon.v1.UserCouponService.DeleteUserCoupon
+   */
+  deleteUserCoupon: {
+    methodKind: "unary";
+    input: typeof DeleteUserCouponRequestSchema;
+    output: typeof DeleteUserCouponResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_coupon_v1_user_coupon_service, 0);

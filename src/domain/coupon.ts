@@ -32,11 +32,22 @@ export interface CouponDefinition {
   /** null: no cap. */
   readonly usageCap: number | null;
   readonly stackable: boolean;
+  /** How many times one user coupon of it may be used, 1 to 1,000. */
+  readonly maxUses: number;
+  readonly lockDurationMs: number;
+  /** null: what is not used stays the user's. */
+  readonly claimWindowMs: number | null;
 }
 
 export interface Coupon extends CouponDefinition {
   readonly id: string;
   readonly issuedCount: number;
+  /** Uses that stand. */
+  readonly usedCount: number;
+  /** Places taken under the usage cap: at least `usedCount`, for a cancelled use keeps its place. */
+  readonly placeCount: number;
+  /** When the usage cap was reached: from then on what was never used is REVOKED. */
+  readonly exhaustedAt: Date | null;
   readonly revision: number;
   readonly createdAt: Date;
   readonly updatedAt: Date;
@@ -46,13 +57,14 @@ export interface Coupon extends CouponDefinition {
   readonly revokedAt: Date | null;
 }
 
-export type CouponState = "SCHEDULED" | "ACTIVE" | "PAUSED" | "SOLD_OUT" | "ENDED" | "DELETED";
+export type CouponState = "SCHEDULED" | "ACTIVE" | "PAUSED" | "EXHAUSTED" | "SOLD_OUT" | "ENDED" | "DELETED";
 
 export function couponState(coupon: Coupon, now: Date): CouponState {
   if (coupon.deletedAt) return "DELETED";
   if (now >= coupon.expiresAt) return "ENDED";
   if (coupon.pausedAt) return "PAUSED";
   if (now < coupon.startsAt) return "SCHEDULED";
+  if (coupon.exhaustedAt) return "EXHAUSTED";
   if (remainingCount(coupon) === 0) return "SOLD_OUT";
   return "ACTIVE";
 }
@@ -60,6 +72,20 @@ export function couponState(coupon: Coupon, now: Date): CouponState {
 /** How many can still be issued; null when unlimited. */
 export function remainingCount(coupon: Pick<Coupon, "quantity" | "issuedCount">): number | null {
   return coupon.quantity === null ? null : Math.max(0, coupon.quantity - coupon.issuedCount);
+}
+
+/** How many more places its usage cap has; null without a cap. */
+export function remainingUseCount(coupon: Pick<Coupon, "usageCap" | "placeCount">): number | null {
+  return coupon.usageCap === null ? null : Math.max(0, coupon.usageCap - coupon.placeCount);
+}
+
+/** When a coupon with this usage cap counts as exhausted: since it was, or from now on. */
+export function exhaustionOf(
+  usageCap: number | null,
+  current: Pick<Coupon, "placeCount" | "exhaustedAt">,
+  now: Date,
+): Date | null {
+  return usageCap !== null && current.placeCount >= usageCap ? (current.exhaustedAt ?? now) : null;
 }
 
 /** A definition on its way to becoming one: what a caller sent may lack the required fields. */
@@ -96,6 +122,11 @@ export function checkDefinition(draft: CouponDraft): CouponDefinition | Refusal 
   return { ...draft, discount, startsAt, expiresAt };
 }
 
+/** What is wrong with a currency code; undefined: nothing. */
+export function checkCurrency(code: string): string | undefined {
+  return currencies.has(code) ? undefined : "is not a known ISO 4217 currency code";
+}
+
 function checkDiscount(discount: Discount, wrong: (field: string, description: string) => void): void {
   const { kind, maximumAmount, minimumOrderAmount } = discount;
   const amounts: [string, Money | null, number][] = [
@@ -109,8 +140,9 @@ function checkDiscount(discount: Discount, wrong: (field: string, description: s
   let currency: string | undefined;
   for (const [field, money, leastMinorUnits] of amounts) {
     if (!money) continue;
-    if (!currencies.has(money.currencyCode)) {
-      wrong(`${field}.currency_code`, "is not a known ISO 4217 currency code");
+    const unknown = checkCurrency(money.currencyCode);
+    if (unknown) {
+      wrong(`${field}.currency_code`, unknown);
     } else if (currency && money.currencyCode !== currency) {
       wrong(`${field}.currency_code`, `must be ${currency} like the other amounts of this discount`);
     }

@@ -4,13 +4,19 @@ import type { Reason } from "./refusal.js";
 /** Refusals of issuing, in the order in which they are checked. */
 export type IssueRefusal = Extract<
   Reason,
-  "COUPON_NOT_FOUND" | "COUPON_PAUSED" | "COUPON_NOT_STARTED" | "COUPON_ENDED" | "ALREADY_ISSUED" | "SOLD_OUT"
+  | "COUPON_NOT_FOUND"
+  | "COUPON_PAUSED"
+  | "COUPON_NOT_STARTED"
+  | "COUPON_ENDED"
+  | "USAGE_CAP_REACHED"
+  | "ALREADY_ISSUED"
+  | "SOLD_OUT"
 >;
 
 export interface IssueFacts {
   readonly coupon: Pick<
     Coupon,
-    "startsAt" | "expiresAt" | "pausedAt" | "deletedAt" | "quantity" | "issuedCount" | "maxPerUser"
+    "startsAt" | "expiresAt" | "pausedAt" | "deletedAt" | "exhaustedAt" | "quantity" | "issuedCount" | "maxPerUser"
   > | null;
   /** How many live user coupons of this coupon the user holds. */
   readonly liveHeldCount: number;
@@ -26,6 +32,7 @@ export function decideIssue({ coupon, liveHeldCount, now }: IssueFacts): "ISSUED
   if (coupon.pausedAt) return "COUPON_PAUSED";
   if (now < coupon.startsAt) return "COUPON_NOT_STARTED";
   if (now >= coupon.expiresAt) return "COUPON_ENDED";
+  if (coupon.exhaustedAt) return "USAGE_CAP_REACHED";
   if (liveHeldCount >= coupon.maxPerUser) return "ALREADY_ISSUED";
   if (coupon.quantity !== null && coupon.issuedCount >= coupon.quantity) return "SOLD_OUT";
   return "ISSUED";

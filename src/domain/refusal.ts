@@ -8,6 +8,7 @@ export const reasons = [
   "MESSAGE_TOO_LARGE",
   "COUPON_NOT_FOUND",
   "USER_COUPON_NOT_FOUND",
+  "USAGE_NOT_FOUND",
   "COUPON_PAUSED",
   "COUPON_NOT_STARTED",
   "COUPON_ENDED",
@@ -15,6 +16,18 @@ export const reasons = [
   "SOLD_OUT",
   "STALE_REVISION",
   "QUANTITY_BELOW_ISSUED",
+  "USAGE_CAP_BELOW_USED",
+  "ALREADY_USED",
+  "USER_COUPON_REVOKED",
+  "USAGE_CAP_REACHED",
+  "USER_COUPON_EXPIRED",
+  "USER_COUPON_RELEASED",
+  "LOCKED",
+  "LOCK_LOST",
+  "NOT_STACKABLE",
+  "CURRENCY_MISMATCH",
+  "MINIMUM_ORDER_NOT_REACHED",
+  "USAGE_ALREADY_CANCELLED",
   "OVERLOADED",
   "STORE_UNAVAILABLE",
   "DEADLINE_EXCEEDED",
@@ -29,6 +42,21 @@ export interface FieldViolation {
   readonly description: string;
 }
 
+/** A reason against one of several things that a call is about. `field` is the path of that one: "coupons[1]". */
+export interface PreconditionViolation {
+  readonly reason: Reason;
+  readonly field: string;
+}
+
+export interface RefusalDetail {
+  /** When a retry of the same request can succeed, in ms. Without it the error table's value for the reason holds. */
+  readonly retryAfterMs?: number;
+  /** Every reason there is, when there may be several. */
+  readonly preconditions?: readonly PreconditionViolation[];
+}
+
+export const noDetail: RefusalDetail = {};
+
 /**
  * A refusal is an ordinary value: functions return `T | Refusal`, and the interceptor chain turns it into a status. An
  * exception, in contrast, always means a bug or a store that is away.
@@ -39,6 +67,7 @@ export class Refusal {
     readonly violations: readonly FieldViolation[] = [],
     /** Overrides the error table's sentence for this reason. */
     readonly message?: string,
+    readonly detail: RefusalDetail = noDetail,
   ) {}
 }
 

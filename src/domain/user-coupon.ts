@@ -7,9 +7,25 @@ export interface UserCoupon {
   readonly issuedAt: Date;
   /** `issuedAt` plus the validity that the coupon had then; null when it had none. */
   readonly validUntil: Date | null;
+  readonly maxUses: number;
+  /** Uses that stand, at most `maxUses`. */
+  readonly useCount: number;
+  /** Places that it has taken under its coupon's usage cap: at least `useCount`. 0: it was never used. */
+  readonly placeCount: number;
+  readonly lockedUntil: Date | null;
+  /** Set while it must be used before that time or go back into stock. */
+  readonly claimUntil: Date | null;
+  /** When it went back into stock. */
+  readonly releasedAt: Date | null;
 }
 
-export type UserCouponStatus = "READY" | "REVOKED" | "EXPIRED";
+export type UserCouponStatus = "READY" | "LOCKED" | "USED" | "REVOKED" | "EXPIRED" | "RELEASED";
+
+/** What a status is derived from. */
+export type StatusFacts = Pick<
+  UserCoupon,
+  "validUntil" | "maxUses" | "useCount" | "placeCount" | "lockedUntil" | "claimUntil" | "releasedAt"
+>;
 
 /** The earlier of its own validity and the coupon's present expire time. */
 export function expiryOf(userCoupon: Pick<UserCoupon, "validUntil">, coupon: Pick<Coupon, "expiresAt">): Date {
@@ -19,11 +35,19 @@ export function expiryOf(userCoupon: Pick<UserCoupon, "validUntil">, coupon: Pic
 
 /** The same rule stands in SQL as `user_coupon_status`; a test holds the two against each other. */
 export function userCouponStatus(
-  userCoupon: Pick<UserCoupon, "validUntil">,
-  coupon: Pick<Coupon, "expiresAt" | "revokedAt">,
+  userCoupon: StatusFacts,
+  coupon: Pick<Coupon, "expiresAt" | "revokedAt" | "exhaustedAt">,
   now: Date,
 ): UserCouponStatus {
+  const { claimUntil, lockedUntil, useCount, placeCount } = userCoupon;
+  const expiry = expiryOf(userCoupon, coupon);
+  if (userCoupon.releasedAt || (claimUntil && claimUntil <= now && claimUntil < expiry)) return "RELEASED";
+  if (useCount >= userCoupon.maxUses) return "USED";
+  // The usage cap has no place for another use of it.
+  if (coupon.exhaustedAt && useCount > 0 && useCount >= placeCount) return "USED";
   if (coupon.revokedAt && coupon.revokedAt <= now) return "REVOKED";
-  if (expiryOf(userCoupon, coupon) <= now) return "EXPIRED";
+  if (coupon.exhaustedAt && placeCount === 0) return "REVOKED";
+  if (expiry <= now) return "EXPIRED";
+  if (lockedUntil && lockedUntil > now) return "LOCKED";
   return "READY";
 }

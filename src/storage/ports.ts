@@ -1,8 +1,9 @@
-import type { Coupon, CouponDefinition } from "../domain/coupon.js";
+import type { Coupon, CouponDefinition, Money } from "../domain/coupon.js";
 import type { IssueRefusal } from "../domain/issue.js";
 import type { Refusal } from "../domain/refusal.js";
+import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../domain/usage.js";
 import type { UserCoupon } from "../domain/user-coupon.js";
-import type { Ask, GateFacts, Holder } from "../reservation/port.js";
+import type { Ask, GateFacts, Holder, PlaceAsk } from "../reservation/port.js";
 
 /** Until when an answer is of use, in ms since 1970 by this machine's clock. */
 export type DeadlineMs = number;
@@ -35,7 +36,9 @@ export interface Dated<T> {
 }
 
 /** What an edit may change besides the definition. */
-export type CouponEdit = Partial<CouponDefinition & Pick<Coupon, "pausedAt" | "deletedAt" | "revokedAt">>;
+export type CouponEdit = Partial<
+  CouponDefinition & Pick<Coupon, "pausedAt" | "deletedAt" | "revokedAt" | "exhaustedAt">
+>;
 
 export type CouponEventKind =
   | "COUPON_CREATED"
@@ -83,10 +86,143 @@ export interface UserCouponWithCoupon {
   readonly coupon: Coupon;
 }
 
+/** A user coupon that was taken from its user: what the reservation layer must be told. */
+export interface GivenBack extends Ask {
+  readonly restocked: boolean;
+  /** Whether places under the coupon's usage cap went back, too. */
+  readonly freed: boolean;
+}
+
 export interface UserCouponStore {
-  /** null when it is unknown or somebody else's. */
+  /** null when it is unknown, deleted or somebody else's. */
   get(userId: string, userCouponId: string, deadlineMs: DeadlineMs): Promise<Dated<UserCouponWithCoupon> | null>;
+  /** Never deleted ones; expired and released ones with `showExpired`. */
   list(userId: string, page: Page, showExpired: boolean, deadlineMs: DeadlineMs): Promise<Listed<UserCouponWithCoupon>>;
+
+  /**
+   * USER_COUPON_NOT_FOUND, ALREADY_USED, LOCKED; requests as in `CouponStore.create`. `beforeCommit` runs while the coupon
+   * is locked, unless nothing was deleted.
+   */
+  delete(
+    deletion: {
+      readonly userId: string;
+      readonly userCouponId: string;
+      readonly restock: boolean;
+      readonly deleteUsed: boolean;
+      readonly request: RequestKey | null;
+    },
+    beforeCommit: (given: GivenBack) => Promise<void>,
+    deadlineMs: DeadlineMs,
+  ): Promise<{ readonly restocked: boolean } | Refusal>;
+
+  /** Takes back what was not used within its claim window, at most `limit` at once, and answers what that was. */
+  release(limit: number): Promise<GivenBack[]>;
+}
+
+/** One use on its way into Postgres. */
+export interface UseAsk extends PlaceAsk {
+  readonly userCouponId: string;
+  readonly userId: string;
+  /** 0: none. */
+  readonly lockVersion: number;
+  readonly productId: string;
+  readonly orderId: string;
+  readonly orderAmount: Money;
+  /** Minor units, computed from the coupon of this revision. */
+  readonly discountAmount: number;
+  /** "" when the caller gave none. */
+  readonly requestId: string;
+  /** Its position in the request, from 0. */
+  readonly item: number;
+  /** Whether a place is held for it in the reservation layer. */
+  readonly placeTaken: boolean;
+}
+
+export type UseOutcome =
+  | {
+      /** The usage is committed. */ readonly kind: "USED";
+      readonly usage: Usage;
+      /** Whether this commit has reached the coupon's usage cap. */
+      readonly exhausted: boolean;
+    }
+  | { /** An earlier call with the same request id had used it. */ readonly kind: "REPLAYED" }
+  | { /** The coupon was edited since it was read: judge it anew. */ readonly kind: "STALE" }
+  | {
+      /** Nothing against this one, but against another one of the order; nothing was done. */ readonly kind: "CONSENT";
+    }
+  | { readonly kind: "REFUSED"; readonly reason: UseRefusal };
+
+export interface LockAsk {
+  readonly userCouponId: string;
+  readonly userId: string;
+  /** Renews the lock of this version; 0: a new one is wanted. */
+  readonly lockVersion: number;
+  /** Names the call: a repeated one gets the lock that stands. */
+  readonly token: string;
+}
+
+export interface Lock {
+  readonly userCouponId: string;
+  readonly version: number;
+  readonly until: Date;
+}
+
+export type LockOutcome =
+  | { readonly kind: "GRANTED"; readonly lock: Lock }
+  | { /** As for UseOutcome. */ readonly kind: "CONSENT" }
+  | { readonly kind: "REFUSED"; readonly reason: UseRefusal };
+
+export interface ChoiceAsk {
+  readonly userId: string;
+  readonly userCouponId: string;
+}
+
+export interface UsageFilter {
+  readonly userId?: string;
+  readonly couponId?: string;
+  readonly productId?: string;
+  readonly orderId?: string;
+  readonly showCancelled: boolean;
+}
+
+export interface UsageStore {
+  /** What users chose, in order; null where the user holds no such user coupon. `now` is the same for all of one call. */
+  readChosen(asks: readonly ChoiceAsk[]): Promise<Dated<ChosenCoupon | null>[]>;
+
+  /**
+   * Uses a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may carry the same
+   * request id. `again` as in `IssueStore.issueBatch`. With `together` they are one order: all or none.
+   */
+  useBatch(asks: readonly UseAsk[], options: { again: boolean; together: boolean }): Promise<UseOutcome[]>;
+
+  /** Locks a batch in one round trip, with one outcome for each ask in order; `together` as in `useBatch`. */
+  lockBatch(asks: readonly LockAsk[], options: { together: boolean }): Promise<LockOutcome[]>;
+
+  /** The ids of those whose locks were given up; null, and nothing done, when the user does not hold all of them. */
+  unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null>;
+
+  /** USAGE_NOT_FOUND, USAGE_ALREADY_CANCELLED; requests as in `CouponStore.create`. */
+  cancel(
+    cancellation: { readonly userId: string; readonly usageId: string; readonly request: RequestKey | null },
+    deadlineMs: DeadlineMs,
+  ): Promise<
+    { readonly usage: Usage /** A place under the usage cap went back to all. */; readonly freed: boolean } | Refusal
+  >;
+
+  /** null when it is unknown or somebody else's. */
+  get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null>;
+  list(filter: UsageFilter, page: Page, deadlineMs: DeadlineMs): Promise<{ rows: readonly Usage[]; hasMore: boolean }>;
+  /** The usages of one request, in its order. */
+  ofRequest(requestId: string, deadlineMs: DeadlineMs): Promise<Usage[]>;
+  /** The newest usages of each of a user's user coupons, at most `limit` of all together. */
+  ofUserCoupons(
+    userId: string,
+    userCouponIds: readonly string[],
+    limit: number,
+    deadlineMs: DeadlineMs,
+  ): Promise<Usage[]>;
+  /** Of the given ids, those that are stored. */
+  findUsed(usageIds: readonly string[]): Promise<Set<string>>;
 }
 
 /** What became of one row. */
@@ -117,6 +253,14 @@ export interface IssueStore {
    */
   readGate(couponId: string, onHolders: (holders: Holder[]) => Promise<boolean>): Promise<GateFacts | null>;
 
-  /** Revision and remaining stock (null: unlimited) of the given coupons. */
-  readStock(couponIds: readonly string[]): Promise<Map<string, { revision: number; remaining: number | null }>>;
+  /** What the reservation layer counts, as it is stored. */
+  readStock(couponIds: readonly string[]): Promise<Map<string, Stock>>;
+}
+
+export interface Stock {
+  readonly revision: number;
+  /** null: unlimited. */
+  readonly remaining: number | null;
+  /** Places left under the usage cap; null: no cap. */
+  readonly remainingPlaces: number | null;
 }

@@ -39,11 +39,29 @@ function discountColumns({ kind, maximumAmount, minimumOrderAmount }: Discount) 
   };
 }
 
-const moments = ["startsAt", "expiresAt", "createdAt", "updatedAt", "pausedAt", "deletedAt", "revokedAt"] as const;
+const moments = [
+  "startsAt",
+  "expiresAt",
+  "createdAt",
+  "updatedAt",
+  "pausedAt",
+  "deletedAt",
+  "revokedAt",
+  "exhaustedAt",
+] as const;
+/** Of columns that are younger than rows that may be kept. */
+const later = {
+  maxUses: 1,
+  lockDurationMs: 300_000,
+  claimWindowMs: null,
+  usedCount: 0,
+  placeCount: 0,
+  exhaustedAt: null,
+};
 
 /** A row as it is kept in a JSON column: the same fields, times as ISO 8601 text. */
 export function rowFromJson(json: unknown): CouponRow {
-  const row = { ...(json as CouponRow) } as Record<string, unknown>;
+  const row: Record<string, unknown> = { ...later, ...(json as CouponRow) };
   for (const field of moments) {
     if (row[field] !== null) row[field] = new Date(row[field] as string);
   }

@@ -1,6 +1,4 @@
-import { and, desc, eq, isNull, lt, sql } from "drizzle-orm";
-import type { PgTransaction } from "drizzle-orm/pg-core";
-import type { PostgresJsQueryResultHKT } from "drizzle-orm/postgres-js";
+import { and, desc, eq, isNull, lt } from "drizzle-orm";
 import type { Coupon, CouponDefinition } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
 import { newId } from "../../platform/new-id.js";
@@ -17,22 +15,16 @@ import type {
 import { type CouponRow, fromDefinition, fromEdit, rowFromJson, toCoupon } from "./coupon-row.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
-import { coupons, events, requests } from "./schema.js";
-
-type Tx = PgTransaction<PostgresJsQueryResultHKT, typeof import("./schema.js"), never> | Database["orm"];
-
-const clock = sql`coupon_clock()`.mapWith(coupons.createdAt);
-
-/** Two calls with the same request id ran at once and the other one won: what this one did is rolled back. */
-class LostToSameRequest extends Error {}
+import { clock, findEarlier, once, readClock, recordRequest, type Tx } from "./requests.js";
+import { coupons, events } from "./schema.js";
 
 export class PostgresCouponStore implements CouponStore {
   constructor(private readonly database: Database) {}
 
   create(build: (now: Date) => CouponDefinition | Refusal, request: RequestKey | null, deadlineMs: DeadlineMs) {
-    return this.once(request, deadlineMs, async (tx) => {
+    return once(this.database, request, deadlineMs, async (tx) => {
       const now = await readClock(tx);
-      const earlier = await findEarlier(tx, request);
+      const earlier = await earlierCoupon(tx, request);
       if (earlier) return earlier;
       const definition = build(now);
       if (definition instanceof Refusal) return definition;
@@ -50,10 +42,10 @@ export class PostgresCouponStore implements CouponStore {
     beforeCommit: () => Promise<void>,
     deadlineMs: DeadlineMs,
   ) {
-    return this.once(change.request, deadlineMs, async (tx) => {
+    return once(this.database, change.request, deadlineMs, async (tx) => {
       const [row] = await tx.select().from(coupons).where(eq(coupons.id, change.id)).for("no key update");
       const now = await readClock(tx);
-      const earlier = await findEarlier(tx, change.request);
+      const earlier = await earlierCoupon(tx, change.request);
       if (earlier) return earlier;
       if (!row || row.deletedAt) return new Refusal("COUPON_NOT_FOUND");
       if (change.revision !== 0 && change.revision !== row.revision) return new Refusal("STALE_REVISION");
@@ -104,40 +96,13 @@ export class PostgresCouponStore implements CouponStore {
       };
     });
   }
-
-  /** Runs `work` in a transaction. When the same request ran at the same moment and won, its answer is found instead. */
-  private once<T>(request: RequestKey | null, deadlineMs: DeadlineMs, work: (tx: Tx) => Promise<T>): Promise<T> {
-    const run = () => this.database.orm.transaction((tx) => work(tx as unknown as Tx));
-    return guarded(deadlineMs, async () => {
-      try {
-        return await run();
-      } catch (error) {
-        if (request && error instanceof LostToSameRequest) return await run();
-        throw error;
-      }
-    });
-  }
 }
 
-async function readClock(tx: Tx): Promise<Date> {
-  const [row] = await tx.select({ now: clock }).from(sql`(VALUES (1)) AS one`);
-  return (row as { now: Date }).now;
-}
-
-/** The answer of an earlier call with this request id, or the refusal when its input was another. */
-async function findEarlier(tx: Tx, request: RequestKey | null): Promise<Dated<Coupon> | Refusal | null> {
-  if (!request) return null;
-  const [earlier] = await tx
-    .select()
-    .from(requests)
-    .where(and(eq(requests.method, request.method), eq(requests.requestId, request.requestId)));
-  if (!earlier) return null;
-  if (Buffer.compare(earlier.inputHash, request.inputHash) !== 0) {
-    const description = "was used before with other input";
-    return new Refusal("REQUEST_ID_REUSED", [{ field: "request_id", description }]);
-  }
-  // As it was then, also where the time of day shows: a state is derived for the moment of the first answer.
-  return { value: toCoupon(rowFromJson(earlier.answer)), now: earlier.createdAt };
+/** As it was then, also where the time of day shows: a state is derived for the moment of the first answer. */
+async function earlierCoupon(tx: Tx, request: RequestKey | null): Promise<Dated<Coupon> | Refusal | null> {
+  const earlier = await findEarlier(tx, request);
+  if (!earlier || earlier instanceof Refusal) return earlier;
+  return { value: toCoupon(rowFromJson(earlier.answer)), now: earlier.at };
 }
 
 async function record(
@@ -150,14 +115,4 @@ async function record(
   await tx.insert(events).values({ kind, happenedAt: now, couponId: row.id, detail: row });
   await recordRequest(tx, row, request, now);
   return { value: toCoupon(row), now };
-}
-
-async function recordRequest(tx: Tx, answer: CouponRow, request: RequestKey | null, now: Date): Promise<void> {
-  if (!request) return;
-  const stored = await tx
-    .insert(requests)
-    .values({ ...request, answer, createdAt: now })
-    .onConflictDoNothing()
-    .returning({ method: requests.method });
-  if (stored.length === 0) throw new LostToSameRequest();
 }

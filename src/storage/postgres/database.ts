@@ -7,8 +7,10 @@ const lockTimeoutMs = 2_000;
 const connectTimeoutS = 2;
 const idleTimeoutS = 300;
 
-/** Group commits at once. */
-export const commitConnections = 2;
+/** Batches of one queue that are committed at once. */
+export const commitsPerQueue = 2;
+/** For issues on the one hand, uses and locks on the other. */
+const commitConnections = 2 * commitsPerQueue;
 
 export interface Database {
   /** For hot paths and bulk reads: raw SQL. Columns come in camel case. */
@@ -22,7 +24,7 @@ export interface Database {
 
 export interface DatabaseOptions {
   readonly url: string;
-  /** Connections at most, 4 to 200. */
+  /** Connections at most, 6 to 200. */
   readonly poolSize: number;
   /** Shown in pg_stat_activity. */
   readonly applicationName?: string;

@@ -1,7 +1,7 @@
 import type { TransactionSql } from "postgres";
 import { expiryOf, type UserCoupon } from "../../domain/user-coupon.js";
 import type { Ask, GateFacts, Holder } from "../../reservation/port.js";
-import type { IssueOutcome, IssueStore } from "../ports.js";
+import type { IssueOutcome, IssueStore, Stock } from "../ports.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
 
@@ -19,6 +19,8 @@ interface IssuedRow {
   issuedAtMs: number;
   validUntilMs: number | null;
   expiresAtMs: number;
+  claimUntilMs: number | null;
+  maxUses: number;
 }
 
 export class PostgresIssueStore implements IssueStore {
@@ -54,12 +56,12 @@ export class PostgresIssueStore implements IssueStore {
     }
   }
 
-  async readStock(couponIds: readonly string[]): Promise<Map<string, { revision: number; remaining: number | null }>> {
+  async readStock(couponIds: readonly string[]): Promise<Map<string, Stock>> {
     const rows = await guarded(
       noDeadlineMs,
-      () => this.database.sql<{ id: string; revision: number; remaining: number | null }[]>`
-        SELECT id, revision, quantity - issued_count AS remaining FROM coupons
-        WHERE id = ANY (${[...couponIds]}::uuid[])`,
+      () => this.database.sql<(Stock & { id: string })[]>`
+        SELECT id, revision, quantity - issued_count AS remaining, usage_cap - place_count AS remaining_places
+        FROM coupons WHERE id = ANY (${[...couponIds]}::uuid[])`,
     );
     return new Map(rows.map(({ id, ...stock }) => [id, stock]));
   }
@@ -84,9 +86,19 @@ function toOutcome(row: IssuedRow, ask: Ask): IssueOutcome {
   if (outcome === "REPLAYED") return { kind: "REPLAYED", userCouponId: id };
   if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
   if (outcome !== "ISSUED") return { kind: "REFUSED", reason: outcome };
-  const issuedAt = new Date(row.issuedAtMs);
-  const validUntil = row.validUntilMs === null ? null : new Date(row.validUntilMs);
-  const userCoupon: UserCoupon = { id, couponId: ask.couponId, userId: ask.userId, issuedAt, validUntil };
+  const userCoupon: UserCoupon = {
+    id,
+    couponId: ask.couponId,
+    userId: ask.userId,
+    issuedAt: new Date(row.issuedAtMs),
+    validUntil: row.validUntilMs === null ? null : new Date(row.validUntilMs),
+    maxUses: row.maxUses,
+    useCount: 0,
+    placeCount: 0,
+    lockedUntil: null,
+    claimUntil: row.claimUntilMs === null ? null : new Date(row.claimUntilMs),
+    releasedAt: null,
+  };
   return { kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt: new Date(row.expiresAtMs) }) };
 }
 
@@ -104,7 +116,7 @@ async function readSnapshot(
 ): Promise<GateFacts | null> {
   const [facts] = await tx<GateFacts[]>`
     SELECT revision, starts_at, expires_at, paused_at IS NOT NULL AS paused, deleted_at IS NOT NULL AS deleted,
-      max_per_user, quantity - issued_count AS remaining
+      exhausted_at IS NOT NULL AS exhausted, max_per_user, quantity - issued_count AS remaining
     FROM coupons WHERE id = ${couponId}`;
   if (!facts) return null;
 

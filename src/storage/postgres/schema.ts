@@ -48,7 +48,17 @@ export const coupons = pgTable(
     maxPerUser: integer("max_per_user").notNull(),
     usageCap: count("usage_cap"),
     stackable: boolean("stackable").notNull(),
+    maxUses: integer("max_uses").notNull().default(1),
+    lockDurationMs: count("lock_duration_ms").notNull().default(300_000),
+    /** null: what is not used stays the user's. */
+    claimWindowMs: count("claim_window_ms"),
     issuedCount: count("issued_count").notNull().default(0),
+    /** Uses that stand. */
+    usedCount: count("used_count").notNull().default(0),
+    /** Places taken under the usage cap: the sum of those of its user coupons. */
+    placeCount: count("place_count").notNull().default(0),
+    /** When the places reached the usage cap. */
+    exhaustedAt: moment("exhausted_at"),
     /** Grows with each change of the definition. The reservation layer's copy is current when it has the same one. */
     revision: count("revision").notNull().default(1),
     createdAt: moment("created_at").notNull(),
@@ -62,6 +72,9 @@ export const coupons = pgTable(
     check("coupons_one_discount", sql`(${t.percentageBasisPoints} IS NULL) <> (${t.fixedAmount} IS NULL)`),
     check("coupons_percentage", sql`${t.percentageBasisPoints} BETWEEN 1 AND 10000`),
     check("coupons_window", sql`${t.startsAt} < ${t.expiresAt}`),
+    check("coupons_max_uses", sql`${t.maxUses} BETWEEN 1 AND 1000`),
+    check("coupons_never_over_usage_cap", sql`${t.placeCount} <= ${t.usageCap}`),
+    check("coupons_uses_have_places", sql`${t.usedCount} >= 0 AND ${t.usedCount} <= ${t.placeCount}`),
     check("coupons_max_per_user", sql`${t.maxPerUser} BETWEEN 1 AND 100`),
     index("coupons_not_deleted").on(t.id).where(sql`${t.deletedAt} IS NULL`),
   ],
@@ -84,14 +97,63 @@ export const userCoupons = pgTable(
     issuedAt: moment("issued_at").notNull(),
     /** null: until the coupon's own expire time. */
     validUntil: moment("valid_until"),
+    /** What the coupon's `max_uses` was when it was issued. */
+    maxUses: smallint("max_uses").notNull().default(1),
+    /** Uses that stand. */
+    useCount: smallint("use_count").notNull().default(0),
+    /** Places taken under the coupon's usage cap. A cancelled use keeps its own. */
+    placeCount: smallint("place_count").notNull().default(0),
+    lockedUntil: moment("locked_until"),
+    /** Grows with each lock, so that a holder of an earlier one can do no harm. */
+    lockVersion: bigint("lock_version", { mode: "number" }).notNull().default(0),
+    /** Names the call that was granted the lock. */
+    lockToken: text("lock_token"),
+    /** Unless it is used before, it goes back into stock then; null: never, or it was used. */
+    claimUntil: moment("claim_until"),
+    releasedAt: moment("released_at"),
+    deletedAt: moment("deleted_at"),
   },
   (t) => [
+    check("user_coupons_never_over_max_uses", sql`${t.placeCount} <= ${t.maxUses}`),
+    check("user_coupons_uses_have_places", sql`${t.useCount} >= 0 AND ${t.useCount} <= ${t.placeCount}`),
+    index("user_coupons_to_release").on(t.claimUntil).where(sql`${t.claimUntil} IS NOT NULL`),
     // Each slot once; rows without one do not clash, and are here because this index also lists what a user has. An
     // index is most of what a row costs to insert, so this one serves both.
     uniqueIndex("user_coupons_one_per_slot").on(t.userId, t.couponId, t.slot),
     uniqueIndex("user_coupons_one_per_request").on(t.requestId).where(sql`${t.requestId} IS NOT NULL`),
     // Grows at its end only, for ids are in the order of time.
     index("user_coupons_by_coupon").on(t.couponId, t.id),
+  ],
+);
+
+/** Every use of a user coupon. Cancelled ones stay on record. */
+export const usages = pgTable(
+  "usages",
+  {
+    id: uuid("id").primaryKey(),
+    userCouponId: uuid("user_coupon_id").notNull(),
+    couponId: uuid("coupon_id").notNull(),
+    userId: text("user_id").notNull(),
+    productId: text("product_id").notNull(),
+    orderId: text("order_id").notNull(),
+    /** Of both amounts. */
+    currencyCode: char("currency_code", { length: 3 }).notNull(),
+    orderAmount: count("order_amount").notNull(),
+    discountAmount: count("discount_amount").notNull(),
+    /** null: the caller gave none. */
+    requestId: text("request_id"),
+    /** Its place in the request, from 0: all usages of one request have the same id. */
+    item: smallint("item").notNull(),
+    usedAt: moment("used_at").notNull(),
+    cancelledAt: moment("cancelled_at"),
+  },
+  (t) => [
+    check("usages_discount", sql`${t.discountAmount} BETWEEN 0 AND ${t.orderAmount}`),
+    uniqueIndex("usages_one_per_request").on(t.requestId, t.item).where(sql`${t.requestId} IS NOT NULL`),
+    index("usages_by_user").on(t.userId, t.id),
+    index("usages_by_coupon").on(t.couponId, t.id),
+    index("usages_by_product").on(t.productId, t.id),
+    index("usages_by_order").on(t.orderId, t.id),
   ],
 );
 
@@ -110,13 +172,14 @@ export const events = pgTable(
     couponId: uuid("coupon_id").notNull(),
     userCouponId: uuid("user_coupon_id"),
     userId: text("user_id"),
-    /** For events of a coupon: its row after the change. */
+    usageId: uuid("usage_id"),
+    /** For events of a coupon: its row after the change. For locks: version and end. */
     detail: jsonb("detail"),
   },
   (t) => [primaryKey({ columns: [t.seq] })],
 );
 
-/** Requests that changed a coupon, so that a repeated one gets the first one's answer. */
+/** Requests that changed something, so that a repeated one gets the first one's answer. */
 export const requests = pgTable(
   "requests",
   {
@@ -124,7 +187,7 @@ export const requests = pgTable(
     requestId: text("request_id").notNull(),
     /** SHA-256 of the input. */
     inputHash: bytea("input_hash").notNull(),
-    /** The coupon's row as the call left it. */
+    /** What the call had changed, as it left it. */
     answer: jsonb("answer").notNull(),
     createdAt: moment("created_at").notNull(),
   },

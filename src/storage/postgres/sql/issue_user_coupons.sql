@@ -6,14 +6,17 @@
 --   ISSUED             it is inserted, or was by an earlier call with the same id
 --   REPLAYED           the same request had issued it before; `id` is that user coupon
 --   CONFLICT           a transaction at the same moment used this request id: ask again
---   REQUEST_ID_REUSED, COUPON_NOT_FOUND, COUPON_PAUSED, COUPON_NOT_STARTED, COUPON_ENDED, ALREADY_ISSUED, SOLD_OUT
+--   REQUEST_ID_REUSED, COUPON_NOT_FOUND, COUPON_PAUSED, COUPON_NOT_STARTED, COUPON_ENDED, USAGE_CAP_REACHED,
+--   ALREADY_ISSUED, SOLD_OUT
 --                      refused, the first that applies in this order
 --
 -- The coupons are locked in the order of their ids, so that two batches cannot deadlock on them. What is read after the
 -- lock is read by a later statement, which sees all that was committed before the lock was granted.
 CREATE OR REPLACE FUNCTION issue_user_coupons(
   ask_ids uuid[], ask_coupon_ids uuid[], ask_user_ids text[], ask_request_ids text[], again boolean
-) RETURNS TABLE (outcome text, id uuid, issued_at_ms bigint, valid_until_ms bigint, expires_at_ms bigint)
+) RETURNS TABLE (
+  outcome text, id uuid, issued_at_ms bigint, valid_until_ms bigint, expires_at_ms bigint, claim_until_ms bigint, max_uses int
+)
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
 SET enable_seqscan = off
@@ -29,13 +32,19 @@ BEGIN
 
   -- A holder whose validity has run out gives up the slot.
   UPDATE user_coupons u SET slot = NULL
-  FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id)
-  WHERE u.coupon_id = a.coupon_id AND u.user_id = a.user_id AND u.slot IS NOT NULL AND u.valid_until <= at;
+  FROM (
+    SELECT h.id FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id)
+    JOIN user_coupons h ON h.coupon_id = a.coupon_id AND h.user_id = a.user_id
+    WHERE h.slot IS NOT NULL AND h.valid_until <= at
+    ORDER BY h.id FOR NO KEY UPDATE OF h
+  ) expired
+  WHERE u.id = expired.id;
 
   RETURN QUERY
   WITH judged AS (
     SELECT
-      a.ord, a.id, a.coupon_id, a.user_id, a.request_id, c.expires_at, c.max_per_user, held.slots,
+      a.ord, a.id, a.coupon_id, a.user_id, a.request_id, c.expires_at, c.max_per_user, c.max_uses, held.slots,
+      at + c.claim_window_ms * interval '1 millisecond' AS claim_until,
       at + c.validity_after_issue_ms * interval '1 millisecond' AS valid_until,
       c.quantity - c.issued_count AS remaining,
       earlier.id AS earlier_id, earlier.issued_at AS earlier_issued_at, earlier.valid_until AS earlier_valid_until,
@@ -47,6 +56,7 @@ BEGIN
         WHEN c.paused_at IS NOT NULL THEN 'COUPON_PAUSED'
         WHEN at < c.starts_at THEN 'COUPON_NOT_STARTED'
         WHEN at >= c.expires_at THEN 'COUPON_ENDED'
+        WHEN c.exhausted_at IS NOT NULL THEN 'USAGE_CAP_REACHED'
         WHEN cardinality(held.slots) >= c.max_per_user THEN 'ALREADY_ISSUED'
       END AS verdict
     FROM unnest(ask_ids, ask_coupon_ids, ask_user_ids, ask_request_ids)
@@ -75,12 +85,12 @@ BEGIN
     FROM judged j
   ),
   inserted AS (
-    INSERT INTO user_coupons (id, coupon_id, user_id, slot, request_id, issued_at, valid_until)
+    INSERT INTO user_coupons (id, coupon_id, user_id, slot, request_id, issued_at, valid_until, max_uses, claim_until)
     SELECT
       n.id, n.coupon_id, n.user_id,
       CASE WHEN n.slots = '{}' THEN 1
         ELSE (SELECT min(s) FROM generate_series(1, n.max_per_user) s WHERE s <> ALL (n.slots)) END,
-      n.request_id, at, n.valid_until
+      n.request_id, at, n.valid_until, n.max_uses, n.claim_until
     FROM chosen n WHERE n.in_stock
     ORDER BY n.coupon_id, n.user_id
     ON CONFLICT DO NOTHING
@@ -106,7 +116,7 @@ BEGIN
     coalesce(n.earlier_id, n.id),
     millis(coalesce(n.earlier_issued_at, at)),
     millis(CASE WHEN n.earlier_id IS NULL THEN n.valid_until ELSE n.earlier_valid_until END),
-    millis(n.expires_at)
+    millis(n.expires_at), millis(n.claim_until), n.max_uses
   FROM chosen n
   ORDER BY n.ord;
 END

@@ -1,0 +1,162 @@
+import type { Coupon, Money } from "./coupon.js";
+import { applyDiscounts, currencyOf, type DiscountedOrder } from "./discount.js";
+import { type Reason, Refusal } from "./refusal.js";
+import { expiryOf, type UserCoupon } from "./user-coupon.js";
+
+/** The record of one use of one user coupon. */
+export interface Usage {
+  readonly id: string;
+  readonly userCouponId: string;
+  readonly couponId: string;
+  readonly userId: string;
+  readonly productId: string;
+  readonly orderId: string;
+  readonly orderAmount: Money;
+  readonly discountAmount: Money;
+  readonly usedAt: Date;
+  readonly cancelledAt: Date | null;
+}
+
+/** What a checkout names: the same for quote, lock and use. */
+export interface Order {
+  readonly userId: string;
+  readonly choices: readonly Choice[];
+  readonly productId: string;
+  readonly orderId: string;
+  /** null: not known yet. */
+  readonly amount: Money | null;
+}
+
+export interface Choice {
+  readonly userCouponId: string;
+  /** The version of the lock that the caller holds; 0: none. */
+  readonly lockVersion: number;
+}
+
+/** A user coupon that a choice names, as it stands. */
+export interface ChosenCoupon {
+  readonly userCoupon: UserCoupon;
+  readonly coupon: Coupon;
+  readonly lockVersion: number;
+  /** Names the call that was granted the lock. */
+  readonly lockToken: string | null;
+}
+
+/** Reasons against using a user coupon, in the order in which they are checked and answered. */
+export type UseRefusal = Extract<
+  Reason,
+  | "USER_COUPON_NOT_FOUND"
+  | "USER_COUPON_RELEASED"
+  | "ALREADY_USED"
+  | "USER_COUPON_REVOKED"
+  | "USAGE_CAP_REACHED"
+  | "USER_COUPON_EXPIRED"
+  | "LOCKED"
+  | "LOCK_LOST"
+  | "NOT_STACKABLE"
+  | "CURRENCY_MISMATCH"
+  | "MINIMUM_ORDER_NOT_REACHED"
+>;
+
+export interface Judgement {
+  /** Every reason against each choice, in the order of the request. */
+  readonly objections: readonly (readonly UseRefusal[])[];
+  /** What those without an objection take off. null: the order amount is not known. */
+  readonly discounted: DiscountedOrder | null;
+}
+
+/**
+ * Judges an order: every reason against every choice, and what the others take off. `chosen` has what each choice names,
+ * null where the user holds no such user coupon. `lockToken` names the call that asks, "" if nothing does.
+ */
+export function judgeOrder(
+  order: Order,
+  chosen: readonly (ChosenCoupon | null)[],
+  now: Date,
+  lockToken = "",
+): Judgement {
+  const { amount, choices } = order;
+  const objections = chosen.map((one, index) => {
+    if (!one) return ["USER_COUPON_NOT_FOUND" as const];
+    const reasons = [...standingAgainst(one, now), ...lockAgainst(one, choices[index] as Choice, now, lockToken)];
+    if (choices.length > 1 && !one.coupon.stackable) reasons.push("NOT_STACKABLE");
+    if (amount) reasons.push(...amountAgainst(one.coupon, amount));
+    return reasons;
+  });
+  return { objections, discounted: amount && discountsOf(amount, chosen, objections) };
+}
+
+function discountsOf(
+  amount: Money,
+  chosen: readonly (ChosenCoupon | null)[],
+  objections: readonly (readonly UseRefusal[])[],
+): DiscountedOrder {
+  const usable: { index: number; userCouponId: string; discount: Coupon["discount"] }[] = [];
+  chosen.forEach((one, index) => {
+    if (one && objections[index]?.length === 0) {
+      usable.push({ index, userCouponId: one.userCoupon.id, discount: one.coupon.discount });
+    }
+  });
+  const discounted = applyDiscounts(amount.minorUnits, usable);
+  const amounts = chosen.map(() => 0);
+  usable.forEach(({ index }, position) => {
+    amounts[index] = discounted.amounts[position] ?? 0;
+  });
+  return { ...discounted, amounts };
+}
+
+/** What speaks against the user coupon as it stands, its lock aside. */
+function standingAgainst({ userCoupon, coupon }: ChosenCoupon, now: Date): UseRefusal[] {
+  const { claimUntil, useCount, placeCount } = userCoupon;
+  const expiry = expiryOf(userCoupon, coupon);
+  const reasons: UseRefusal[] = [];
+  if (userCoupon.releasedAt || (claimUntil && claimUntil <= now && claimUntil < expiry)) {
+    reasons.push("USER_COUPON_RELEASED");
+  }
+  if (useCount >= userCoupon.maxUses) reasons.push("ALREADY_USED");
+  if (coupon.revokedAt && coupon.revokedAt <= now) reasons.push("USER_COUPON_REVOKED");
+  // Once the cap is reached, only places that a cancelled use has kept can be used again.
+  if (coupon.exhaustedAt && placeCount <= useCount) reasons.push("USAGE_CAP_REACHED");
+  if (expiry <= now) reasons.push("USER_COUPON_EXPIRED");
+  return reasons;
+}
+
+function lockAgainst(one: ChosenCoupon, choice: Choice, now: Date, lockToken: string): UseRefusal[] {
+  const { lockedUntil } = one.userCoupon;
+  const locked = lockedUntil !== null && lockedUntil > now;
+  if (locked && (choice.lockVersion === one.lockVersion || (lockToken !== "" && lockToken === one.lockToken)))
+    return [];
+  if (choice.lockVersion !== 0) return ["LOCK_LOST"];
+  return locked ? ["LOCKED"] : [];
+}
+
+function amountAgainst({ discount }: Coupon, amount: Money): UseRefusal[] {
+  const currency = currencyOf(discount);
+  if (currency !== null && currency !== amount.currencyCode) return ["CURRENCY_MISMATCH"];
+  const { minimumOrderAmount } = discount;
+  if (minimumOrderAmount && amount.minorUnits < minimumOrderAmount.minorUnits) return ["MINIMUM_ORDER_NOT_REACHED"];
+  return [];
+}
+
+/** How many more uses this user coupon can make without a new place under its coupon's cap. */
+export function keptPlaces({ placeCount, useCount }: Pick<UserCoupon, "placeCount" | "useCount">): number {
+  return placeCount - useCount;
+}
+
+/** The refusal of an order with objections: the first reason, and all of them; null when there is none. */
+export function refusalOf(
+  objections: readonly (readonly UseRefusal[])[],
+  chosen: readonly (ChosenCoupon | null)[],
+  now: Date,
+): Refusal | null {
+  const preconditions = objections.flatMap((reasons, index) =>
+    reasons.map((reason) => ({ reason, field: `coupons[${index}]` })),
+  );
+  const first = preconditions[0];
+  if (!first) return null;
+  // A retry helps when locks are all that is in the way: after the last one has run out.
+  const onlyLocks = preconditions.every(({ reason }) => reason === "LOCKED");
+  const ends = chosen.map((one) => one?.userCoupon.lockedUntil?.getTime() ?? 0);
+  const retryAfterMs = Math.max(1, Math.max(...ends) - now.getTime());
+  return new Refusal(first.reason, [], undefined, { preconditions, ...(onlyLocks && { retryAfterMs }) });
+}

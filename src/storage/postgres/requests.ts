@@ -1,0 +1,66 @@
+import { and, eq, sql } from "drizzle-orm";
+import type { PgTransaction } from "drizzle-orm/pg-core";
+import type { PostgresJsQueryResultHKT } from "drizzle-orm/postgres-js";
+import { Refusal } from "../../domain/refusal.js";
+import type { DeadlineMs, RequestKey } from "../ports.js";
+import type { Database } from "./database.js";
+import { guarded } from "./errors.js";
+import { coupons, requests } from "./schema.js";
+
+export type Tx = PgTransaction<PostgresJsQueryResultHKT, typeof import("./schema.js"), never> | Database["orm"];
+
+export const clock = sql`coupon_clock()`.mapWith(coupons.createdAt);
+
+/** Two calls with the same request id ran at once and the other one won: what this one did is rolled back. */
+class LostToSameRequest extends Error {}
+
+/** Runs `work` in a transaction. When the same request ran at the same moment and won, its answer is found instead. */
+export function once<T>(
+  database: Database,
+  request: RequestKey | null,
+  deadlineMs: DeadlineMs,
+  work: (tx: Tx) => Promise<T>,
+): Promise<T> {
+  const run = () => database.orm.transaction((tx) => work(tx as unknown as Tx));
+  return guarded(deadlineMs, async () => {
+    try {
+      return await run();
+    } catch (error) {
+      if (request && error instanceof LostToSameRequest) return await run();
+      throw error;
+    }
+  });
+}
+
+export async function readClock(tx: Tx): Promise<Date> {
+  const [row] = await tx.select({ now: clock }).from(sql`(VALUES (1)) AS one`);
+  return (row as { now: Date }).now;
+}
+
+/** The answer of an earlier call with this request id, or the refusal when its input was another. */
+export async function findEarlier(
+  tx: Tx,
+  request: RequestKey | null,
+): Promise<{ readonly answer: unknown; readonly at: Date } | Refusal | null> {
+  if (!request) return null;
+  const [earlier] = await tx
+    .select()
+    .from(requests)
+    .where(and(eq(requests.method, request.method), eq(requests.requestId, request.requestId)));
+  if (!earlier) return null;
+  if (Buffer.compare(earlier.inputHash, request.inputHash) !== 0) {
+    const description = "was used before with other input";
+    return new Refusal("REQUEST_ID_REUSED", [{ field: "request_id", description }]);
+  }
+  return { answer: earlier.answer, at: earlier.createdAt };
+}
+
+export async function recordRequest(tx: Tx, answer: unknown, request: RequestKey | null, now: Date): Promise<void> {
+  if (!request) return;
+  const stored = await tx
+    .insert(requests)
+    .values({ ...request, answer, createdAt: now })
+    .onConflictDoNothing()
+    .returning({ method: requests.method });
+  if (stored.length === 0) throw new LostToSameRequest();
+}

@@ -1,0 +1,39 @@
+-- Deletes one user coupon of one user: frees its slot, and puts it back into stock if that is wanted and no use of it
+-- stands. Places that cancelled uses have kept under the coupon's usage cap go back to the others.
+--   DELETED, USER_COUPON_NOT_FOUND, ALREADY_USED (a use of it stands and `used_too` is not set), LOCKED
+CREATE OR REPLACE FUNCTION delete_user_coupon(holder text, deleted_id uuid, restock boolean, used_too boolean)
+RETURNS TABLE (outcome text, coupon_id uuid, request_id text, restocked boolean, freed boolean, locked_until_ms bigint)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  at timestamptz;
+  target user_coupons;
+  back boolean;
+BEGIN
+  PERFORM FROM coupons c
+  WHERE c.id = (SELECT u.coupon_id FROM user_coupons u WHERE u.id = deleted_id AND u.user_id = holder) FOR NO KEY UPDATE;
+  SELECT * INTO target FROM user_coupons u WHERE u.id = deleted_id AND u.user_id = holder FOR NO KEY UPDATE;
+  at := coupon_clock();
+  -- What is released is back in stock already.
+  back := restock AND target.use_count = 0 AND target.released_at IS NULL;
+  IF target.id IS NULL OR target.deleted_at IS NOT NULL THEN
+    RETURN QUERY SELECT 'USER_COUPON_NOT_FOUND', NULL::uuid, NULL, false, false, NULL::bigint;
+  ELSIF target.use_count > 0 AND NOT used_too THEN
+    RETURN QUERY SELECT 'ALREADY_USED', NULL::uuid, NULL, false, false, NULL::bigint;
+  ELSIF target.locked_until > at THEN
+    RETURN QUERY SELECT 'LOCKED', NULL::uuid, NULL, false, false, millis(target.locked_until);
+  ELSE
+    UPDATE user_coupons u
+    SET deleted_at = at, slot = NULL, claim_until = NULL, locked_until = NULL, lock_token = NULL, place_count = u.use_count
+    WHERE u.id = deleted_id;
+    UPDATE coupons c
+    SET issued_count = c.issued_count - CASE WHEN back THEN 1 ELSE 0 END,
+      place_count = c.place_count - (target.place_count - target.use_count)
+    WHERE c.id = target.coupon_id AND (back OR target.place_count > target.use_count);
+    INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id, detail)
+    VALUES ('USER_COUPON_DELETED', at, target.coupon_id, target.id, target.user_id, jsonb_build_object('restocked', back));
+    RETURN QUERY
+    SELECT 'DELETED', target.coupon_id, target.request_id, back, target.place_count > target.use_count, NULL::bigint;
+  END IF;
+END
+$$;

@@ -1,0 +1,74 @@
+-- Locks a batch of user coupons, each for one checkout; `together` as in use_user_coupons(). A standing lock is renewed when
+-- the ask names its version, or has the token of the call that was granted it, and keeps its version.
+--   GRANTED            it is locked
+--   CONSENT            nothing speaks against it, but against another one of the order
+--   USER_COUPON_NOT_FOUND, or a reason of usage_refusal(): refused
+--
+-- A lock never outlasts the user coupon nor its claim window. Of several asks for one user coupon the first wins.
+CREATE OR REPLACE FUNCTION lock_user_coupons(asks json, together boolean)
+RETURNS TABLE (outcome text, version bigint, until_ms bigint)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+DECLARE
+  at timestamptz;
+BEGIN
+  PERFORM FROM user_coupons u
+  WHERE u.id IN (SELECT a.user_coupon_id FROM json_to_recordset(asks) AS a (user_coupon_id uuid))
+  ORDER BY u.id FOR NO KEY UPDATE;
+  at := coupon_clock();
+
+  RETURN QUERY
+  WITH asked AS (
+    SELECT row_number() OVER () AS ord, a.*
+    FROM json_to_recordset(asks) AS a (user_coupon_id uuid, user_id text, lock_version bigint, token text)
+  ),
+  judged AS (
+    SELECT
+      a.*, u.coupon_id, u.lock_version AS standing_version, u.locked_until > at AS locked,
+      least(at + c.lock_duration_ms * interval '1 millisecond', u.valid_until, c.expires_at, u.claim_until) AS until,
+      CASE
+        WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
+        ELSE usage_refusal(u, c, CASE WHEN u.locked_until > at AND u.lock_token = a.token THEN u.lock_version ELSE a.lock_version END, at)
+      END AS verdict
+    FROM asked a
+    LEFT JOIN user_coupons u ON u.id = a.user_coupon_id
+    LEFT JOIN coupons c ON c.id = u.coupon_id
+  ),
+  ranked AS (
+    SELECT
+      j.*,
+      coalesce(j.verdict, CASE
+        WHEN NOT coalesce(j.locked, false)
+          AND row_number() OVER (PARTITION BY j.user_coupon_id, j.verdict IS NULL ORDER BY j.ord) > 1 THEN 'LOCKED'
+      END) AS verdict_2
+    FROM judged j
+  ),
+  chosen AS MATERIALIZED (
+    SELECT r.*, r.verdict_2 IS NULL AND NOT (together AND bool_or(r.verdict_2 IS NOT NULL) OVER ()) AS taken FROM ranked r
+  ),
+  granted AS (
+    UPDATE user_coupons u SET
+      locked_until = n.until, lock_token = n.token,
+      lock_version = u.lock_version + CASE WHEN n.locked THEN 0 ELSE 1 END
+    FROM (SELECT DISTINCT ON (user_coupon_id) * FROM chosen WHERE taken ORDER BY user_coupon_id, ord) n
+    WHERE u.id = n.user_coupon_id
+    RETURNING u.id, u.coupon_id, u.user_id, u.lock_version, u.locked_until
+  ),
+  logged AS (
+    INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id, detail)
+    SELECT 'USER_COUPON_LOCKED', at, g.coupon_id, g.id, g.user_id,
+      jsonb_build_object('lockVersion', g.lock_version, 'lockedUntil', g.locked_until)
+    FROM granted g
+  )
+  SELECT
+    CASE WHEN n.verdict_2 IS NOT NULL THEN n.verdict_2 WHEN n.taken THEN 'GRANTED' ELSE 'CONSENT' END,
+    n.standing_version + CASE WHEN n.locked THEN 0 ELSE 1 END,
+    millis(n.until)
+  FROM chosen n
+  ORDER BY n.ord;
+END
+$$;

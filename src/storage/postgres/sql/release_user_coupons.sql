@@ -1,0 +1,41 @@
+-- Takes back what was not used within its claim window, at most `batch_size` at once: frees the slots and puts the stock
+-- back, exactly once, however many replicas do this at the same time. One row for each that was released.
+CREATE OR REPLACE FUNCTION release_user_coupons(batch_size int)
+RETURNS TABLE (id uuid, coupon_id uuid, user_id text, request_id text)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  at timestamptz := coupon_clock();
+  ids uuid[];
+BEGIN
+  SELECT array_agg(due.id) INTO ids
+  FROM (SELECT u.id FROM user_coupons u WHERE u.claim_until <= at ORDER BY u.claim_until LIMIT batch_size) due;
+  IF ids IS NULL THEN RETURN; END IF;
+  PERFORM FROM coupons c
+  WHERE c.id IN (SELECT u.coupon_id FROM user_coupons u WHERE u.id = ANY (ids)) ORDER BY c.id FOR NO KEY UPDATE;
+  PERFORM FROM user_coupons u WHERE u.id = ANY (ids) ORDER BY u.id FOR NO KEY UPDATE;
+
+  -- What has expired before its window ended is not released any more: its stock has gone with it.
+  UPDATE user_coupons u SET claim_until = NULL
+  FROM coupons c
+  WHERE u.id = ANY (ids) AND c.id = u.coupon_id AND u.claim_until <= at AND u.claim_until >= least(u.valid_until, c.expires_at);
+
+  RETURN QUERY
+  WITH released AS (
+    UPDATE user_coupons u
+    SET released_at = at, slot = NULL, claim_until = NULL, locked_until = NULL, lock_token = NULL
+    WHERE u.id = ANY (ids) AND u.claim_until <= at
+    RETURNING u.id, u.coupon_id, u.user_id, u.request_id
+  ),
+  counted AS (
+    UPDATE coupons c SET issued_count = c.issued_count - r.n
+    FROM (SELECT coupon_id, count(*) AS n FROM released GROUP BY coupon_id) r
+    WHERE c.id = r.coupon_id
+  ),
+  logged AS (
+    INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id)
+    SELECT 'USER_COUPON_RELEASED', at, r.coupon_id, r.id, r.user_id FROM released r
+  )
+  SELECT * FROM released;
+END
+$$;

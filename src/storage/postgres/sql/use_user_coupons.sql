@@ -1,0 +1,157 @@
+-- Uses a batch of user coupons: one call is one transaction and one round trip. With `together` the batch is one order,
+-- all or none; otherwise each ask stands alone, and no ask's outcome harms another.
+--
+-- No two asks of a batch may carry the same request id unless they are `together`; those must be of different user
+-- coupons. `again` says that some of the asks may have been committed by an earlier call whose answer was lost.
+--   USED               it is inserted, or was by an earlier call with the same usage id
+--   REPLAYED           the same request had used it before; `id` is that usage
+--   CONFLICT           a transaction at the same moment used this request id: ask again
+--   STALE              the coupon's definition has changed since the discount was computed
+--   CONSENT            nothing speaks against it, but against another one of the order
+--   USER_COUPON_NOT_FOUND, or a reason of usage_refusal(): refused
+--
+-- Locks are taken in one order everywhere: coupons by id, then user coupons by id. What is read after that is read by a
+-- later statement, which sees all that was committed before the locks were granted, and so is the clock.
+CREATE OR REPLACE FUNCTION use_user_coupons(asks json, together boolean, again boolean)
+RETURNS TABLE (outcome text, id uuid, used_at_ms bigint, exhausted boolean)
+LANGUAGE plpgsql VOLATILE
+-- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+DECLARE
+  at timestamptz;
+  coupon_ids uuid[];
+  user_coupon_ids uuid[];
+  usage_ids uuid[];
+  stored int;
+BEGIN
+  SELECT array_agg(DISTINCT a.coupon_id), array_agg(DISTINCT a.user_coupon_id), array_agg(a.id)
+  INTO coupon_ids, user_coupon_ids, usage_ids
+  FROM json_to_recordset(asks) AS a (id uuid, user_coupon_id uuid, coupon_id uuid);
+  PERFORM FROM coupons c WHERE c.id = ANY (coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
+  PERFORM FROM user_coupons u WHERE u.id = ANY (user_coupon_ids) ORDER BY u.id FOR NO KEY UPDATE;
+  at := coupon_clock();
+
+  RETURN QUERY
+  WITH asked AS (
+    SELECT row_number() OVER () AS ord, a.*
+    FROM json_to_recordset(asks) AS a (
+      id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, revision bigint, product_id text,
+      order_id text, currency_code char(3), order_amount bigint, discount_amount bigint, request_id text, item smallint
+    )
+  ),
+  judged AS (
+    SELECT
+      a.*, u.use_count, u.place_count, c.usage_cap - c.place_count AS cap_left,
+      -- Under a lock one use, which spends it.
+      CASE WHEN u.locked_until > at THEN 1 ELSE u.max_uses - u.use_count END AS room,
+      u.locked_until > at AS locked,
+      earlier.id AS earlier_id, earlier.used_at AS earlier_used_at,
+      CASE
+        WHEN earlier.id = a.id THEN 'USED'
+        WHEN earlier.id IS NOT NULL THEN 'REPLAYED'
+        WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
+        WHEN c.revision <> a.revision THEN 'STALE'
+        ELSE usage_refusal(u, c, a.lock_version, at)
+      END AS verdict
+    FROM asked a
+    LEFT JOIN user_coupons u ON u.id = a.user_coupon_id
+    LEFT JOIN coupons c ON c.id = u.coupon_id
+    LEFT JOIN LATERAL (
+      SELECT s.id, s.used_at FROM usages s WHERE again AND s.id = a.id
+      UNION ALL
+      SELECT s.id, s.used_at FROM usages s
+      WHERE s.request_id = a.request_id AND s.item = a.item AND s.request_id IS NOT NULL
+      LIMIT 1
+    ) earlier ON true
+  ),
+  -- First come, first served, first among the asks of one user coupon, then under the coupon's usage cap.
+  ranked AS (
+    SELECT j.*, row_number() OVER (PARTITION BY j.user_coupon_id, j.verdict IS NULL ORDER BY j.ord) AS turn FROM judged j
+  ),
+  placed AS (
+    SELECT
+      r.*,
+      coalesce(r.verdict, CASE WHEN r.turn > r.room THEN CASE WHEN r.locked THEN 'LOCK_LOST' ELSE 'ALREADY_USED' END END) AS verdict_2,
+      r.use_count + r.turn > r.place_count AS needs_place
+    FROM ranked r
+  ),
+  capped AS (
+    SELECT
+      p.*,
+      coalesce(p.verdict_2, CASE
+        WHEN p.needs_place AND row_number() OVER (
+          PARTITION BY p.coupon_id, p.verdict_2 IS NULL AND p.needs_place ORDER BY p.ord
+        ) > p.cap_left THEN 'USAGE_CAP_REACHED'
+      END) AS verdict_3
+    FROM placed p
+  ),
+  chosen AS MATERIALIZED (
+    SELECT k.*, k.verdict_3 IS NULL AND NOT (together AND bool_or(k.verdict_3 IS NOT NULL) OVER ()) AS taken FROM capped k
+  ),
+  inserted AS (
+    INSERT INTO usages (id, user_coupon_id, coupon_id, user_id, product_id, order_id, currency_code, order_amount,
+      discount_amount, request_id, item, used_at)
+    SELECT n.id, n.user_coupon_id, n.coupon_id, n.user_id, n.product_id, n.order_id, n.currency_code, n.order_amount,
+      n.discount_amount, n.request_id, n.item, at
+    FROM chosen n WHERE n.taken
+    ON CONFLICT DO NOTHING
+    RETURNING id, user_coupon_id, coupon_id, user_id
+  ),
+  used AS (
+    UPDATE user_coupons u SET
+      use_count = u.use_count + i.n, place_count = greatest(u.place_count, u.use_count + i.n),
+      locked_until = NULL, lock_token = NULL, claim_until = NULL
+    FROM (SELECT user_coupon_id, count(*)::int AS n FROM inserted GROUP BY user_coupon_id) i
+    WHERE u.id = i.user_coupon_id
+  ),
+  counted AS (
+    UPDATE coupons c SET
+      used_count = c.used_count + i.uses, place_count = c.place_count + i.places,
+      exhausted_at = CASE WHEN i.places > 0 AND c.place_count + i.places >= c.usage_cap THEN at ELSE c.exhausted_at END
+    FROM (
+      SELECT one.coupon_id, sum(one.n) AS uses, sum(greatest(0, one.n - one.kept)) AS places
+      FROM (
+        SELECT i.coupon_id, count(*) AS n, min(n.place_count - n.use_count) AS kept
+        FROM inserted i JOIN chosen n ON n.id = i.id
+        GROUP BY i.coupon_id, i.user_coupon_id
+      ) one
+      GROUP BY one.coupon_id
+    ) i
+    WHERE c.id = i.coupon_id
+    RETURNING c.id, i.places > 0 AND c.place_count >= c.usage_cap AS exhausted
+  ),
+  exhaustions AS (
+    SELECT c.id FROM counted c WHERE c.exhausted
+  ),
+  logged AS (
+    INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id, usage_id)
+    SELECT 'USER_COUPON_USED', at, i.coupon_id, i.user_coupon_id, i.user_id, i.id FROM inserted i
+    UNION ALL
+    SELECT 'COUPON_EXHAUSTED', at, x.id, NULL, NULL, NULL FROM exhaustions x
+  )
+  SELECT
+    CASE
+      WHEN n.verdict_3 IS NOT NULL THEN n.verdict_3
+      WHEN NOT n.taken THEN 'CONSENT'
+      WHEN n.id IN (SELECT i.id FROM inserted i) THEN 'USED'
+      ELSE 'CONFLICT'
+    END,
+    coalesce(n.earlier_id, n.id),
+    millis(coalesce(n.earlier_used_at, at)),
+    n.coupon_id IN (SELECT x.id FROM exhaustions x)
+  FROM chosen n
+  ORDER BY n.ord;
+
+  -- A call with the same request id, begun at the same moment, took some of the places that this order has in the index.
+  IF together THEN
+    SELECT count(*) INTO stored FROM usages s WHERE s.id = ANY (usage_ids);
+    IF stored NOT IN (0, cardinality(usage_ids)) THEN
+      RAISE EXCEPTION 'an order was used in part' USING ERRCODE = 'serialization_failure';
+    END IF;
+  END IF;
+END
+$$;

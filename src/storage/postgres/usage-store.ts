@@ -1,0 +1,288 @@
+import { and, desc, eq, inArray, isNull, lt, sql as statement } from "drizzle-orm";
+import { type Reason, Refusal } from "../../domain/refusal.js";
+import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../../domain/usage.js";
+import type { UserCoupon } from "../../domain/user-coupon.js";
+import type {
+  ChoiceAsk,
+  Dated,
+  DeadlineMs,
+  LockAsk,
+  LockOutcome,
+  Page,
+  RequestKey,
+  UsageFilter,
+  UsageStore,
+  UseAsk,
+  UseOutcome,
+} from "../ports.js";
+import { CouponCache } from "./coupon-cache.js";
+import type { Database } from "./database.js";
+import { guarded } from "./errors.js";
+import { findEarlier, once, readClock, recordRequest } from "./requests.js";
+import { usages } from "./schema.js";
+import { userCouponColumns } from "./user-coupon-store.js";
+
+/** Work that serves many callers has no deadline of its own but the one every query has. */
+const noDeadlineMs = Number.POSITIVE_INFINITY;
+/** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
+const conflictAttempts = 3;
+/** Usages of one request: as many as an order may name user coupons. */
+const maxItems = 20;
+
+interface ChosenRow extends UserCoupon {
+  readonly lockVersion: number;
+  readonly lockToken: string | null;
+  readonly revision: number;
+  readonly exhaustedAt: Date | null;
+  readonly now: Date;
+}
+
+interface UseRow {
+  readonly outcome: "USED" | "REPLAYED" | "CONFLICT" | "STALE" | "CONSENT" | UseRefusal;
+  readonly id: string;
+  readonly usedAtMs: number;
+  readonly exhausted: boolean;
+}
+
+interface LockRow {
+  readonly outcome: "GRANTED" | "CONSENT" | UseRefusal;
+  readonly version: number;
+  readonly untilMs: number;
+}
+
+type UsageRow = typeof usages.$inferSelect;
+
+export class PostgresUsageStore implements UsageStore {
+  private readonly coupons: CouponCache;
+
+  constructor(private readonly database: Database) {
+    this.coupons = new CouponCache(database);
+  }
+
+  async readChosen(asks: readonly ChoiceAsk[]): Promise<Dated<ChosenCoupon | null>[]> {
+    const { sql } = this.database;
+    return await guarded(noDeadlineMs, async () => {
+      const rows = await sql<ChosenRow[]>`
+        SELECT ${userCouponColumns(sql)}, u.lock_version, u.lock_token, c.revision, c.exhausted_at, clock.now
+        FROM (SELECT coupon_clock() AS now OFFSET 0) clock
+          LEFT JOIN user_coupons u ON u.id = ANY (${asks.map((ask) => ask.userCouponId)}::uuid[]) AND u.deleted_at IS NULL
+          LEFT JOIN coupons c ON c.id = u.coupon_id`;
+      const now = rows[0]?.now as Date;
+      const byId = new Map(rows.map((row) => [row.id, row]));
+      const coupons = await this.coupons.get(
+        rows.filter((row) => row.id).map(({ couponId: id, revision }) => ({ id, revision })),
+      );
+      return asks.map(({ userId, userCouponId }) => {
+        const row = byId.get(userCouponId);
+        if (row?.userId !== userId) return { value: null, now };
+        const { lockVersion, lockToken, revision: _, exhaustedAt, now: __, ...userCoupon } = row;
+        const definition = coupons.get(userCoupon.couponId);
+        if (!definition) throw new Error(`coupon ${userCoupon.couponId} is gone`);
+        return { value: { userCoupon, coupon: { ...definition, exhaustedAt }, lockVersion, lockToken }, now };
+      });
+    });
+  }
+
+  async useBatch(asks: readonly UseAsk[], options: { again: boolean; together: boolean }): Promise<UseOutcome[]> {
+    let rows = await this.useOnce(asks, options);
+    for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
+      rows = await this.useOnce(asks, { ...options, again: true });
+    }
+    return rows.map((row, index) => toUseOutcome(row, asks[index] as UseAsk));
+  }
+
+  async lockBatch(asks: readonly LockAsk[], { together }: { together: boolean }): Promise<LockOutcome[]> {
+    const { commitSql } = this.database;
+    const json = asks.map((ask) => ({
+      user_coupon_id: ask.userCouponId,
+      user_id: ask.userId,
+      lock_version: ask.lockVersion,
+      token: ask.token,
+    }));
+    const rows = await guarded(
+      noDeadlineMs,
+      () => commitSql<LockRow[]>`SELECT * FROM lock_user_coupons(${JSON.stringify(json)}::text::json, ${together})`,
+    );
+    return rows.map(({ outcome, version, untilMs }, index): LockOutcome => {
+      if (outcome === "CONSENT") return { kind: "CONSENT" };
+      if (outcome !== "GRANTED") return { kind: "REFUSED", reason: outcome };
+      const { userCouponId } = asks[index] as LockAsk;
+      return { kind: "GRANTED", lock: { userCouponId, version, until: new Date(untilMs) } };
+    });
+  }
+
+  async unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null> {
+    const { sql } = this.database;
+    const json = choices.map(({ userCouponId, lockVersion }) => ({
+      user_coupon_id: userCouponId,
+      lock_version: lockVersion,
+    }));
+    const rows = await guarded(
+      deadlineMs,
+      () =>
+        sql<
+          { id: string; unlocked: boolean }[]
+        >`SELECT * FROM unlock_user_coupons(${userId}, ${JSON.stringify(json)}::text::json)`,
+    );
+    return rows.length < choices.length ? null : rows.filter((row) => row.unlocked).map((row) => row.id);
+  }
+
+  cancel(
+    { userId, usageId, request }: { userId: string; usageId: string; request: RequestKey | null },
+    deadlineMs: DeadlineMs,
+  ): Promise<{ usage: Usage; freed: boolean } | Refusal> {
+    return once(this.database, request, deadlineMs, async (tx) => {
+      const earlier = await findEarlier(tx, request);
+      if (earlier instanceof Refusal) return earlier;
+      let freed = false;
+      if (!earlier) {
+        const [row] = await tx.execute<{ outcome: string; freed: boolean }>(
+          statement`SELECT * FROM cancel_usage(${userId}, ${usageId})`,
+        );
+        if (row?.outcome !== "CANCELLED") return new Refusal(row?.outcome as Reason);
+        freed = row.freed;
+        await recordRequest(tx, { usageId }, request, await readClock(tx));
+      }
+      // What is cancelled stays as it is, so it need not be remembered with the request.
+      const [cancelled] = await tx.select().from(usages).where(eq(usages.id, usageId));
+      return { usage: toUsage(cancelled as UsageRow), freed };
+    });
+  }
+
+  get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null> {
+    return guarded(deadlineMs, async () => {
+      const { orm } = this.database;
+      const [row] = await orm
+        .select()
+        .from(usages)
+        .where(and(eq(usages.id, usageId), eq(usages.userId, userId)));
+      return row ? toUsage(row) : null;
+    });
+  }
+
+  list(
+    { userId, couponId, productId, orderId, showCancelled }: UsageFilter,
+    page: Page,
+    deadlineMs: DeadlineMs,
+  ): Promise<{ rows: Usage[]; hasMore: boolean }> {
+    return guarded(deadlineMs, async () => {
+      const found = await this.database.orm
+        .select()
+        .from(usages)
+        .where(
+          and(
+            userId ? eq(usages.userId, userId) : undefined,
+            couponId ? eq(usages.couponId, couponId) : undefined,
+            productId ? eq(usages.productId, productId) : undefined,
+            orderId ? eq(usages.orderId, orderId) : undefined,
+            showCancelled ? undefined : isNull(usages.cancelledAt),
+            page.before ? lt(usages.id, page.before) : undefined,
+          ),
+        )
+        .orderBy(desc(usages.id))
+        .limit(page.size + 1);
+      return { rows: found.slice(0, page.size).map(toUsage), hasMore: found.length > page.size };
+    });
+  }
+
+  ofRequest(requestId: string, deadlineMs: DeadlineMs): Promise<Usage[]> {
+    return guarded(deadlineMs, async () => {
+      const rows = await this.database.orm
+        .select()
+        .from(usages)
+        .where(eq(usages.requestId, requestId))
+        .orderBy(usages.item)
+        .limit(maxItems);
+      return rows.map(toUsage);
+    });
+  }
+
+  ofUserCoupons(
+    userId: string,
+    userCouponIds: readonly string[],
+    limit: number,
+    deadlineMs: DeadlineMs,
+  ): Promise<Usage[]> {
+    return guarded(deadlineMs, async () => {
+      const rows = await this.database.orm
+        .select()
+        .from(usages)
+        .where(and(eq(usages.userId, userId), inArray(usages.userCouponId, [...userCouponIds])))
+        .orderBy(desc(usages.id))
+        .limit(limit);
+      return rows.map(toUsage);
+    });
+  }
+
+  async findUsed(usageIds: readonly string[]): Promise<Set<string>> {
+    const { sql } = this.database;
+    const rows = await guarded(
+      noDeadlineMs,
+      () => sql<{ id: string }[]>`SELECT id FROM usages WHERE id = ANY (${[...usageIds]}::uuid[])`,
+    );
+    return new Set(rows.map(({ id }) => id));
+  }
+
+  private useOnce(asks: readonly UseAsk[], { again, together }: { again: boolean; together: boolean }) {
+    const { commitSql } = this.database;
+    const json = asks.map((ask) => ({
+      id: ask.usageId,
+      user_coupon_id: ask.userCouponId,
+      coupon_id: ask.couponId,
+      user_id: ask.userId,
+      lock_version: ask.lockVersion,
+      revision: ask.revision,
+      product_id: ask.productId,
+      order_id: ask.orderId,
+      currency_code: ask.orderAmount.currencyCode,
+      order_amount: ask.orderAmount.minorUnits,
+      discount_amount: ask.discountAmount,
+      request_id: ask.requestId || null,
+      item: ask.item,
+    }));
+    return guarded(
+      noDeadlineMs,
+      () =>
+        commitSql<UseRow[]>`SELECT * FROM use_user_coupons(${JSON.stringify(json)}::text::json, ${together}, ${again})`,
+    );
+  }
+}
+
+function toUseOutcome(row: UseRow, ask: UseAsk): UseOutcome {
+  switch (row.outcome) {
+    case "USED":
+      return { kind: "USED", usage: usageOf(ask, row), exhausted: row.exhausted };
+    case "REPLAYED":
+    case "STALE":
+    case "CONSENT":
+      return { kind: row.outcome };
+    case "CONFLICT":
+      throw new Error("a request id stayed in conflict");
+    default:
+      return { kind: "REFUSED", reason: row.outcome };
+  }
+}
+
+function usageOf(ask: UseAsk, row: UseRow): Usage {
+  const { userCouponId, couponId, userId, productId, orderId, orderAmount } = ask;
+  const { currencyCode } = orderAmount;
+  const discountAmount = { currencyCode, minorUnits: ask.discountAmount };
+  const usedAt = new Date(row.usedAtMs);
+  return {
+    id: row.id,
+    userCouponId,
+    couponId,
+    userId,
+    productId,
+    orderId,
+    orderAmount,
+    discountAmount,
+    usedAt,
+    cancelledAt: null,
+  };
+}
+
+function toUsage({ currencyCode, orderAmount, discountAmount, requestId: _, item: __, ...same }: UsageRow): Usage {
+  const money = (minorUnits: number) => ({ currencyCode, minorUnits });
+  return { ...same, orderAmount: money(orderAmount), discountAmount: money(discountAmount) };
+}

@@ -8,6 +8,10 @@
  *
  * Presence decides: a release counts only while its reservation is pending, and a confirmation of a user coupon that is
  * not known here is adopted. So both may be repeated, come late, or come after a reload, and the sum stays right.
+ *
+ * For a coupon with a usage cap it also counts places, more simply: it never knows of fewer than are left.
+ *
+ *     places remaining >= usage cap - places taken in Postgres - places that are pending here
  */
 
 /** One request to be let through. */
@@ -36,6 +40,7 @@ export const admissionWords = [
   "COUPON_PAUSED",
   "COUPON_NOT_STARTED",
   "COUPON_ENDED",
+  "USAGE_CAP_REACHED",
   "ALREADY_ISSUED",
   "SOLD_OUT",
 ] as const;
@@ -52,7 +57,39 @@ export type Settlement = Ask &
   (
     | { /** The row is committed. */ readonly verdict: "CONFIRM"; readonly validUntil: Date | null }
     | { /** The row is not there and will not come. */ readonly verdict: "RELEASE" }
+    | { /** The user does not hold it any more. */ readonly verdict: "FREE" }
+    | { /** The same, and it is back in stock. */ readonly verdict: "RETURN" }
   );
+
+/** One use that needs a place under its coupon's usage cap. */
+export interface PlaceAsk {
+  readonly couponId: string;
+  /** The id that the usage will have. It also names the reservation. */
+  readonly usageId: string;
+  /** The coupon's revision, as the caller knows it from Postgres. */
+  readonly revision: number;
+}
+
+/**
+ * - TAKEN: one place is held for this use until the reservation's deadline.
+ * - NOT_LOADED: the coupon's places are not known here, or are those of another revision. Ask Postgres, and load them.
+ */
+export const placeWords = ["TAKEN", "NOT_LOADED", "USAGE_CAP_REACHED"] as const;
+export type PlaceWord = (typeof placeWords)[number];
+
+/** What Postgres said of a use that had taken a place. */
+export interface PlaceSettlement {
+  readonly couponId: string;
+  readonly usageId: string;
+  readonly verdict: "CONFIRM" | "RELEASE";
+}
+
+/** The places of a coupon as Postgres has them. */
+export interface PlaceFacts {
+  readonly revision: number;
+  /** `usage_cap - place_count`. */
+  readonly remaining: number;
+}
 
 export interface Holder {
   readonly userId: string;
@@ -68,6 +105,8 @@ export interface GateFacts {
   readonly expiresAt: Date;
   readonly paused: boolean;
   readonly deleted: boolean;
+  /** Whether its usage cap has been reached. */
+  readonly exhausted: boolean;
   readonly maxPerUser: number;
   /** `quantity - issued_count` at the same moment as the holders; null: unlimited. */
   readonly remaining: number | null;
@@ -88,6 +127,11 @@ export interface Survey {
   readonly pendingCount: number;
   /** Reservations past their deadline. They stay until they are settled. */
   readonly overdue: readonly Ask[];
+  /** null: not loaded. */
+  readonly places: PlaceFacts | null;
+  readonly takenCount: number;
+  /** Usages whose places are past their deadline. They stay until they are settled. */
+  readonly overdueUsageIds: readonly string[];
 }
 
 export interface Reservations {
@@ -100,7 +144,15 @@ export interface Reservations {
    * read from Postgres after this call. null: another load of it is under way. Throws StoreUnavailable.
    */
   beginLoad(couponId: string): Promise<Loading | null>;
-  /** Forgets the coupon (not its pending reservations) and cancels a load under way. Throws StoreUnavailable. */
+  /** Throws StoreUnavailable; a place may then have been taken all the same, and is swept later. */
+  takePlace(ask: PlaceAsk): Promise<PlaceWord>;
+  /** Void for places that are not pending here. Throws StoreUnavailable. */
+  settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void>;
+  /** Makes the places of a coupon known, unless they are. Throws StoreUnavailable. */
+  loadPlaces(couponId: string, facts: PlaceFacts): Promise<void>;
+  /**
+   * Forgets the coupon and its places (not what is pending) and cancels a load under way. Throws StoreUnavailable.
+   */
   invalidate(couponId: string): Promise<void>;
   /**
    * Looks at coupons that are loaded or have pending reservations, at most `couponLimit` of them, going round through
@@ -114,5 +166,7 @@ export interface Reservations {
 export const defaultReservationMs = 5_000;
 /** How long one step of a load may take before another replica may start over. */
 export const loadStepTimeoutMs = 5_000;
+/** How long a coupon's places stay loaded after the last one was taken. */
+export const keepPlacesMs = 3_600_000;
 /** How long a coupon stays loaded after its expire time. */
 export const keepEndedMs = 600_000;

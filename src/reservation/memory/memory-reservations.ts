@@ -1,6 +1,19 @@
 import { decideIssue } from "../../domain/issue.js";
-import type { Admission, Ask, GateFacts, Holder, Loading, Reservations, Settlement, Survey } from "../port.js";
-import { defaultReservationMs, keepEndedMs, loadStepTimeoutMs } from "../port.js";
+import type {
+  Admission,
+  Ask,
+  GateFacts,
+  Holder,
+  Loading,
+  PlaceAsk,
+  PlaceFacts,
+  PlaceSettlement,
+  PlaceWord,
+  Reservations,
+  Settlement,
+  Survey,
+} from "../port.js";
+import { defaultReservationMs, keepEndedMs, keepPlacesMs, loadStepTimeoutMs } from "../port.js";
 
 /** A user coupon that a user holds, or will hold when its reservation is confirmed. */
 interface Entry extends Holder {
@@ -12,6 +25,12 @@ interface Gate {
   /** null: unlimited. May fall below 0 while confirmations of rows that came past the gate are adopted. */
   stock: number | null;
   readonly holders: Map<string, Entry[]>;
+}
+
+interface Places {
+  readonly revision: number;
+  remaining: number;
+  keepUntilMs: number;
 }
 
 interface Load {
@@ -34,6 +53,9 @@ export class MemoryReservations implements Reservations {
   private readonly gates = new Map<string, Gate>();
   private readonly pending = new Map<string, Map<string, { ask: Ask; deadlineMs: number }>>();
   private readonly loads = new Map<string, Load>();
+  private readonly places = new Map<string, Places>();
+  /** By coupon: the deadlines of usages that have taken a place. */
+  private readonly taken = new Map<string, Map<string, number>>();
   private readonly reservationMs: number;
   private readonly now: () => number;
   private surveyOffset = 0;
@@ -61,6 +83,7 @@ export class MemoryReservations implements Reservations {
         expiresAt: facts.expiresAt,
         pausedAt: facts.paused ? facts.startsAt : null,
         deletedAt: facts.deleted ? facts.startsAt : null,
+        exhaustedAt: facts.exhausted ? facts.startsAt : null,
         maxPerUser: facts.maxPerUser,
         quantity: gate.stock,
         issuedCount: 0,
@@ -106,6 +129,36 @@ export class MemoryReservations implements Reservations {
   async invalidate(couponId: string): Promise<void> {
     this.gates.delete(couponId);
     this.loads.delete(couponId);
+    this.places.delete(couponId);
+  }
+
+  async takePlace({ couponId, usageId, revision }: PlaceAsk): Promise<PlaceWord> {
+    const places = this.places.get(couponId);
+    if (places?.revision !== revision) return "NOT_LOADED";
+    if (places.remaining <= 0) return "USAGE_CAP_REACHED";
+    const nowMs = this.now();
+    places.remaining -= 1;
+    places.keepUntilMs = nowMs + keepPlacesMs;
+    const ofCoupon = this.taken.get(couponId) ?? new Map();
+    ofCoupon.set(usageId, nowMs + this.reservationMs);
+    this.taken.set(couponId, ofCoupon);
+    return "TAKEN";
+  }
+
+  async settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void> {
+    for (const { couponId, usageId, verdict } of settlements) {
+      const ofCoupon = this.taken.get(couponId);
+      const wasTaken = ofCoupon?.delete(usageId) ?? false;
+      if (ofCoupon?.size === 0) this.taken.delete(couponId);
+      const places = this.places.get(couponId);
+      if (wasTaken && verdict === "RELEASE" && places) places.remaining += 1;
+    }
+  }
+
+  async loadPlaces(couponId: string, { revision, remaining }: PlaceFacts): Promise<void> {
+    if (this.places.get(couponId)?.revision === revision) return;
+    this.taken.delete(couponId);
+    this.places.set(couponId, { revision, remaining, keepUntilMs: this.now() + keepPlacesMs });
   }
 
   async survey(couponLimit: number, overdueLimit: number): Promise<Survey[]> {
@@ -113,7 +166,9 @@ export class MemoryReservations implements Reservations {
     for (const [id, { facts }] of this.gates) {
       if (facts.expiresAt.getTime() + keepEndedMs <= nowMs) this.gates.delete(id);
     }
-    const all = [...new Set([...this.gates.keys(), ...this.pending.keys()])].sort();
+    for (const [id, { keepUntilMs }] of this.places) if (keepUntilMs <= nowMs) this.places.delete(id);
+    const stores = [this.gates, this.pending, this.places, this.taken];
+    const all = [...new Set(stores.flatMap((store) => [...store.keys()]))].sort();
     if (this.surveyOffset >= all.length) this.surveyOffset = 0;
     const ids = all.slice(this.surveyOffset, this.surveyOffset + couponLimit);
     this.surveyOffset += couponLimit;
@@ -126,11 +181,23 @@ export class MemoryReservations implements Reservations {
         loaded: gate ? { revision: gate.facts.revision, stock: gate.stock } : null,
         pendingCount: pending.length,
         overdue: overdue.slice(0, overdueLimit),
+        ...this.surveyPlaces(couponId, nowMs, overdueLimit),
       };
     });
   }
 
   async close(): Promise<void> {}
+
+  private surveyPlaces(couponId: string, nowMs: number, overdueLimit: number) {
+    const places = this.places.get(couponId);
+    const taken = [...(this.taken.get(couponId) ?? [])];
+    const overdue = taken.filter(([, deadlineMs]) => deadlineMs <= nowMs).map(([usageId]) => usageId);
+    return {
+      places: places ? { revision: places.revision, remaining: places.remaining } : null,
+      takenCount: taken.length,
+      overdueUsageIds: overdue.slice(0, overdueLimit),
+    };
+  }
 
   private settleOne(settlement: Settlement): void {
     const { couponId, userId, userCouponId, requestId } = settlement;
@@ -144,13 +211,15 @@ export class MemoryReservations implements Reservations {
         const { validUntil } = settlement;
         gate.holders.set(userId, [...others, { userId, userCouponId, requestId, validUntil, pending: false }]);
         if (!known && gate.stock !== null) gate.stock -= 1;
-      } else if (wasPending && known) {
+      } else if (known && (settlement.verdict !== "RELEASE" || wasPending)) {
         if (others.length > 0) gate.holders.set(userId, others);
         else gate.holders.delete(userId);
-        if (gate.stock !== null) gate.stock += 1;
+        if (gate.stock !== null && settlement.verdict !== "FREE") gate.stock += 1;
       }
     }
     if (settlement.verdict === "CONFIRM") this.loads.get(couponId)?.late.push(settlement);
+    // A load under way may have read a holder who has none any more.
+    else if (settlement.verdict !== "RELEASE") this.loads.delete(couponId);
   }
 
   private install(couponId: string, load: Load, facts: GateFacts): void {

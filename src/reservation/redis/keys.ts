@@ -5,7 +5,7 @@
 export class Keys {
   constructor(private readonly prefix: string) {}
 
-  /** Hash: revision, startsAtMs, expiresAtMs, paused, deleted, maxPerUser, keepUntilMs, stock (absent: unlimited). */
+  /** Hash: revision, startsAtMs, expiresAtMs, paused, deleted, exhausted, maxPerUser, keepUntilMs, stock (absent: unlimited). */
   coupon(couponId: string): string {
     return `${this.prefix}:{${couponId}}:coupon`;
   }
@@ -28,6 +28,14 @@ export class Keys {
   /** List, confirmations that arrived during a load. */
   late(couponId: string): string {
     return `${this.prefix}:{${couponId}}:late`;
+  }
+  /** Hash: revision, remaining: the places that are left under the usage cap. */
+  places(couponId: string): string {
+    return `${this.prefix}:{${couponId}}:places`;
+  }
+  /** Sorted set, ids of usages that have taken a place and are not decided, by the reservation's deadline in ms. */
+  taken(couponId: string): string {
+    return `${this.prefix}:{${couponId}}:taken`;
   }
   /** Sorted set, ids of coupons that were loaded, by the time in ms at which they last were seen to be. */
   registry(): string {

@@ -1,12 +1,24 @@
 import { randomUUID } from "node:crypto";
 import { groupBy } from "../../platform/group-by.js";
-import type { Admission, Ask, GateFacts, Holder, Loading, Reservations, Settlement, Survey } from "../port.js";
-import { defaultReservationMs, keepEndedMs, loadStepTimeoutMs } from "../port.js";
+import type {
+  Admission,
+  Ask,
+  GateFacts,
+  Holder,
+  Loading,
+  PlaceAsk,
+  PlaceFacts,
+  PlaceSettlement,
+  PlaceWord,
+  Reservations,
+  Settlement,
+  Survey,
+} from "../port.js";
+import { defaultReservationMs, keepEndedMs, keepPlacesMs, loadStepTimeoutMs } from "../port.js";
 import { RedisClient, type RedisLog } from "./client.js";
+import { Lines, scriptBatchSize } from "./lines.js";
 import { outcomeOf, scripts } from "./scripts.js";
 
-/** How many asks or settlements one script call takes; bounded by Lua's stack and by how long Redis may be busy. */
-const scriptBatchSize = 128;
 /** How long a coupon stays in the registry after it was last seen loaded. */
 const registryKeepMs = 3_600_000;
 
@@ -19,24 +31,13 @@ export interface RedisReservationsOptions {
   readonly clockOffsetMs?: () => number;
 }
 
-interface WaitingAsk {
-  readonly ask: Ask;
-  readonly resolve: (admission: Admission) => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/** Asks for one coupon. While one script call is under way, the asks for the next one gather. */
-interface Line {
-  waiting: WaitingAsk[];
-  asking: boolean;
-}
-
 /** The reservation port on Redis. Asks for the same coupon share script calls. */
 export class RedisReservations implements Reservations {
   private readonly client: RedisClient;
   private readonly reservationMs: number;
   private readonly clockOffsetMs: () => number;
-  private readonly lines = new Map<string, Line>();
+  private readonly admissions = new Lines<Ask, Admission>((couponId, asks) => this.admitBatch(couponId, asks));
+  private readonly places = new Lines<PlaceAsk, PlaceWord>((couponId, asks) => this.takeBatch(couponId, asks));
   private registryOffset = 0;
 
   constructor(options: RedisReservationsOptions) {
@@ -50,18 +51,7 @@ export class RedisReservations implements Reservations {
   }
 
   admit(ask: Ask): Promise<Admission> {
-    return new Promise((resolve, reject) => {
-      let line = this.lines.get(ask.couponId);
-      if (!line) {
-        line = { waiting: [], asking: false };
-        this.lines.set(ask.couponId, line);
-      }
-      line.waiting.push({ ask, resolve, reject });
-      if (line.asking) return;
-      line.asking = true;
-      // What else arrives in this turn of the event loop comes along.
-      setImmediate((one: Line) => void this.serve(ask.couponId, one), line);
-    });
+    return this.admissions.ask(ask.couponId, ask);
   }
 
   async settle(settlements: readonly Settlement[]): Promise<void> {
@@ -104,8 +94,29 @@ export class RedisReservations implements Reservations {
   async invalidate(couponId: string): Promise<void> {
     const { keys } = this.client;
     await this.client.call((redis) =>
-      redis.unlink(keys.coupon(couponId), keys.loading(couponId), keys.holders(couponId)),
+      redis.unlink(keys.coupon(couponId), keys.loading(couponId), keys.holders(couponId), keys.places(couponId)),
     );
+  }
+
+  takePlace(ask: PlaceAsk): Promise<PlaceWord> {
+    return this.places.ask(ask.couponId, ask);
+  }
+
+  async settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void> {
+    const calls: Promise<unknown>[] = [];
+    for (const [couponId, ofCoupon] of groupBy(settlements, (settlement) => settlement.couponId)) {
+      for (const batch of batches(ofCoupon)) {
+        const args = batch.flatMap(({ verdict, usageId }) => [verdict, usageId]);
+        calls.push(this.client.run(scripts.settlePlaces, couponId, args));
+      }
+    }
+    for (const answer of await Promise.all(calls)) outcomeOf(scripts.settlePlaces, answer);
+  }
+
+  async loadPlaces(couponId: string, { revision, remaining }: PlaceFacts): Promise<void> {
+    await this.register([couponId]);
+    const answer = await this.client.run(scripts.loadPlaces, couponId, [revision, remaining, keepPlacesMs]);
+    outcomeOf(scripts.loadPlaces, answer);
   }
 
   async survey(couponLimit: number, overdueLimit: number): Promise<Survey[]> {
@@ -117,7 +128,9 @@ export class RedisReservations implements Reservations {
     const ids = all.slice(this.registryOffset, this.registryOffset + couponLimit);
     this.registryOffset += couponLimit;
     const surveys = await Promise.all(ids.map((couponId) => this.inspect(couponId, overdueLimit)));
-    const alive = surveys.filter((survey) => survey.loaded || survey.pendingCount > 0);
+    const alive = surveys.filter(
+      ({ loaded, pendingCount, places, takenCount }) => loaded || places || pendingCount + takenCount > 0,
+    );
     await this.register(alive.map((survey) => survey.couponId));
     return alive;
   }
@@ -126,26 +139,18 @@ export class RedisReservations implements Reservations {
     this.client.close();
   }
 
-  private async serve(couponId: string, line: Line): Promise<void> {
-    while (line.waiting.length > 0) {
-      const batch = line.waiting.splice(0, scriptBatchSize);
-      await this.admitBatch(couponId, batch);
-    }
-    line.asking = false;
-    this.lines.delete(couponId);
+  private async admitBatch(couponId: string, asks: readonly Ask[]): Promise<Admission[]> {
+    const args: (string | number)[] = [this.clockOffsetMs(), this.reservationMs];
+    for (const ask of asks) args.push(ask.userCouponId, ask.userId, ask.requestId);
+    const answers = (await this.client.run(scripts.admit, couponId, args)) as string[];
+    return asks.map((_, index) => admissionOf(answers[index]));
   }
 
-  private async admitBatch(couponId: string, batch: readonly WaitingAsk[]): Promise<void> {
-    try {
-      const args: (string | number)[] = [this.clockOffsetMs(), this.reservationMs];
-      for (const { ask } of batch) args.push(ask.userCouponId, ask.userId, ask.requestId);
-      const answers = (await this.client.run(scripts.admit, couponId, args)) as string[];
-      batch.forEach(({ resolve }, index) => {
-        resolve(admissionOf(answers[index]));
-      });
-    } catch (error) {
-      for (const { reject } of batch) reject(error);
-    }
+  private async takeBatch(couponId: string, asks: readonly PlaceAsk[]): Promise<PlaceWord[]> {
+    const args: (string | number)[] = [this.clockOffsetMs(), this.reservationMs, keepPlacesMs];
+    for (const ask of asks) args.push(ask.usageId, ask.revision);
+    const answers = (await this.client.run(scripts.takePlaces, couponId, args)) as string[];
+    return asks.map((_, index) => outcomeOf(scripts.takePlaces, answers[index]));
   }
 
   private installArgs(token: string, facts: GateFacts): (string | number)[] {
@@ -158,6 +163,7 @@ export class RedisReservations implements Reservations {
       facts.expiresAt.getTime(),
       facts.paused ? 1 : 0,
       facts.deleted ? 1 : 0,
+      facts.exhausted ? 1 : 0,
       facts.maxPerUser,
       facts.remaining ?? "",
     ];
@@ -172,11 +178,11 @@ export class RedisReservations implements Reservations {
 
   private async inspect(couponId: string, overdueLimit: number): Promise<Survey> {
     const args = [this.clockOffsetMs(), overdueLimit];
-    const answer = (await this.client.run(scripts.inspect, couponId, args)) as (string | number)[];
-    const [outcome, revision, stock, pendingCount, ...members] = answer;
+    const answer = (await this.client.run(scripts.inspect, couponId, args)) as InspectAnswer;
+    const [outcome, revision, stock, pendingCount, members, placesRevision, remaining, takenCount, usageIds] = answer;
     const overdue: Ask[] = [];
     for (const member of members) {
-      const [userCouponId, userId, requestId] = String(member).split("\x1f");
+      const [userCouponId, userId, requestId] = member.split("\x1f");
       if (userCouponId && userId && requestId !== undefined)
         overdue.push({ couponId, userCouponId, userId, requestId });
     }
@@ -184,11 +190,16 @@ export class RedisReservations implements Reservations {
     return {
       couponId,
       loaded: loaded ? { revision: Number(revision), stock: stock === "" ? null : Number(stock) } : null,
-      pendingCount: Number(pendingCount),
+      pendingCount,
       overdue,
+      places: placesRevision === "" ? null : { revision: Number(placesRevision), remaining: Number(remaining) },
+      takenCount,
+      overdueUsageIds: usageIds,
     };
   }
 }
+
+type InspectAnswer = [string, string, string, number, string[], string, string, number, string[]];
 
 function admissionOf(answer: string | undefined): Admission {
   const [word, userCouponId] = (answer ?? "").split(" ");

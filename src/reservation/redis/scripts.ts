@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { admissionWords } from "../port.js";
+import { admissionWords, placeWords } from "../port.js";
 import type { Keys } from "./keys.js";
 
 type KeyName = Exclude<keyof Keys, "registry">;
@@ -41,12 +41,30 @@ export const scripts = {
   loadInstall: {
     name: "load_install",
     keys: ["loading", "stage", "late", "coupon", "holders", "pending"],
-    args: "token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted maxPerUser remaining",
+    args: "token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser remaining",
     outcomes: ["INSTALLED", "LOST"],
+  },
+  takePlaces: {
+    name: "take_places",
+    keys: ["places", "taken"],
+    args: "clockOffsetMs reservationMs keepMs (usageId revision)...",
+    outcomes: placeWords,
+  },
+  settlePlaces: {
+    name: "settle_places",
+    keys: ["places", "taken"],
+    args: "(verdict usageId)...",
+    outcomes: ["SETTLED"],
+  },
+  loadPlaces: {
+    name: "load_places",
+    keys: ["places", "taken"],
+    args: "revision remaining keepMs",
+    outcomes: ["LOADED", "PRESENT"],
   },
   inspect: {
     name: "inspect",
-    keys: ["coupon", "pending"],
+    keys: ["coupon", "pending", "places", "taken"],
     args: "clockOffsetMs limit",
     outcomes: ["LOADED", "NOT_LOADED"],
   },

@@ -1,7 +1,7 @@
 -- Lets asks for one coupon through, or says why not. O(number of asks), at most 128.
 -- KEYS: coupon holders pending
 -- ARGV: clockOffsetMs reservationMs (userCouponId userId requestId)...
--- OUTCOMES: RESERVED REPLAY IN_FLIGHT NOT_LOADED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED ALREADY_ISSUED SOLD_OUT
+-- OUTCOMES: RESERVED REPLAY IN_FLIGHT NOT_LOADED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED SOLD_OUT
 -- Returns one outcome for each ask, in order; REPLAY is followed by a blank and the user coupon's id.
 local couponKey, holdersKey, pendingKey = KEYS[1], KEYS[2], KEYS[3]
 local clockOffsetMs, reservationMs = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -10,7 +10,7 @@ local askCount = (#ARGV - 2) / 3
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
 
-local facts = redis.call('HMGET', couponKey, 'startsAtMs', 'expiresAtMs', 'paused', 'deleted', 'maxPerUser', 'stock', 'keepUntilMs')
+local facts = redis.call('HMGET', couponKey, 'startsAtMs', 'expiresAtMs', 'paused', 'deleted', 'maxPerUser', 'stock', 'keepUntilMs', 'exhausted')
 local startsAtMs, expiresAtMs = tonumber(facts[1]), tonumber(facts[2])
 local outcomes = {}
 if not startsAtMs then
@@ -24,6 +24,7 @@ local closed = facts[4] == '1' and 'COUPON_NOT_FOUND'
   or facts[3] == '1' and 'COUPON_PAUSED'
   or nowMs < startsAtMs and 'COUPON_NOT_STARTED'
   or nowMs >= expiresAtMs and 'COUPON_ENDED'
+  or facts[8] == '1' and 'USAGE_CAP_REACHED'
 
 local users = {}
 for i = 1, askCount do users[i] = ARGV[i * 3 + 1] end

@@ -1,11 +1,12 @@
 -- Ends a load: from now on the coupon is known here. Settlements that arrived during the load and reservations that are
 -- still pending are counted, unless the holders read from Postgres have them already. O(late + pending).
 -- KEYS: loading stage late coupon holders pending
--- ARGV: token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted maxPerUser remaining
+-- ARGV: token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser remaining
 -- OUTCOMES: INSTALLED LOST
 local loadingKey, stageKey, lateKey, couponKey, holdersKey, pendingKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, clockOffsetMs, keepEndedMs, revision = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local startsAtMs, expiresAtMs, paused, deleted, maxPerUser, remaining = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10])
+local startsAtMs, expiresAtMs, paused, deleted, exhausted = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local maxPerUser, remaining = ARGV[10], tonumber(ARGV[11])
 
 if redis.call('GET', loadingKey) ~= token then return 'LOST' end
 
@@ -42,7 +43,7 @@ for _, member in ipairs(pending) do
 end
 
 redis.call('HSET', couponKey, 'revision', revision, 'startsAtMs', startsAtMs, 'expiresAtMs', expiresAtMs, 'paused', paused,
-  'deleted', deleted, 'maxPerUser', maxPerUser, 'keepUntilMs', keepUntilMs)
+  'deleted', deleted, 'exhausted', exhausted, 'maxPerUser', maxPerUser, 'keepUntilMs', keepUntilMs)
 if remaining then redis.call('HSET', couponKey, 'stock', string.format('%.0f', remaining)) end
 redis.call('PEXPIREAT', couponKey, keepUntilMs)
 redis.call('PEXPIREAT', holdersKey, keepUntilMs)

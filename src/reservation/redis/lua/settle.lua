@@ -1,5 +1,5 @@
--- Confirms or releases user coupons of one coupon after Postgres has decided. O(number of settlements), at most 128.
--- Repeating a settlement changes nothing.
+-- Confirms or releases user coupons of one coupon after Postgres has decided, or forgets those that users have given back:
+-- RETURN puts them into stock, FREE does not. O(number of settlements), at most 128. Repeating a settlement changes nothing.
 -- KEYS: coupon holders pending loading late
 -- ARGV: (verdict userCouponId userId requestId validUntilMs)...
 -- OUTCOMES: SETTLED
@@ -26,9 +26,9 @@ for i = 1, count do
     if verdict == 'CONFIRM' then
       kept[#kept + 1] = userCouponId .. '\31' .. requestId .. '\31C\31' .. validUntilMs .. '\30'
       if not known then adopted = adopted + 1 end
-    elseif wasPending and known then
+    elseif known and (verdict == 'RETURN' or (verdict == 'RELEASE' and wasPending)) then
       given = given + 1
-    else
+    elseif not (known and verdict == 'FREE') then
       kept = nil
     end
     if kept then
@@ -38,6 +38,10 @@ for i = 1, count do
   -- A load under way has read Postgres before or after this row was committed; install.lua finds out which.
   if loadingLeftMs > 0 and verdict == 'CONFIRM' then
     redis.call('RPUSH', lateKey, userId, userCouponId, requestId, validUntilMs)
+  elseif loadingLeftMs > 0 and verdict ~= 'RELEASE' then
+    -- It may have read a holder who has none any more.
+    redis.call('UNLINK', loadingKey)
+    loadingLeftMs = 0
   end
 end
 

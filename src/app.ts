@@ -2,8 +2,10 @@ import type { DescMessage, DescMethodUnary } from "@bufbuild/protobuf";
 import { createValidator } from "@bufbuild/protovalidate";
 import { CatalogService } from "../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../gen/coupon/v1/issuance_service_pb.js";
+import { UsageService } from "../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../gen/coupon/v1/user_coupon_service_pb.js";
 import type { Config } from "./config.js";
+import type { ChosenCoupon } from "./domain/usage.js";
 import type { Logger } from "./platform/logger.js";
 import { Metrics } from "./platform/metrics.js";
 import { Watch } from "./platform/watch.js";
@@ -20,17 +22,29 @@ import { updateCoupon } from "./services/catalog/update-coupon.js";
 import { GateKeeper } from "./services/issuance/gate-keeper.js";
 import { issueCoupon } from "./services/issuance/issue-coupon.js";
 import { Issuer, type QueuedAsk, settleBatch } from "./services/issuance/issuer.js";
+import { cancelUsage } from "./services/usage/cancel-usage.js";
+import { Checkout, settleUses } from "./services/usage/checkout.js";
+import { getUsage } from "./services/usage/get-usage.js";
+import { listUsages } from "./services/usage/list-usages.js";
+import { lockCoupons } from "./services/usage/lock-coupons.js";
+import { quoteUsage } from "./services/usage/quote-usage.js";
+import { unlockCoupons } from "./services/usage/unlock-coupons.js";
+import { useCoupons } from "./services/usage/use-coupons.js";
+import { deleteUserCoupon } from "./services/user-coupon/delete-user-coupon.js";
 import { getUserCoupon } from "./services/user-coupon/get-user-coupon.js";
 import { listUserCoupons } from "./services/user-coupon/list-user-coupons.js";
-import type { IssueOutcome } from "./storage/ports.js";
+import { Releaser } from "./services/user-coupon/releaser.js";
+import type { ChoiceAsk, Dated, IssueOutcome, LockAsk, LockOutcome, UseAsk, UseOutcome } from "./storage/ports.js";
 import { PostgresCouponStore } from "./storage/postgres/coupon-store.js";
-import { commitConnections, openDatabase } from "./storage/postgres/database.js";
-import { GroupCommit } from "./storage/postgres/group-commit.js";
+import { commitsPerQueue, openDatabase } from "./storage/postgres/database.js";
+import { GroupCommit, type GroupCommitOptions } from "./storage/postgres/group-commit.js";
 import { PostgresIssueStore } from "./storage/postgres/issue-store.js";
 import { migrate } from "./storage/postgres/migrate.js";
 import { ping } from "./storage/postgres/ping.js";
+import { PostgresUsageStore } from "./storage/postgres/usage-store.js";
 import { PostgresUserCouponStore } from "./storage/postgres/user-coupon-store.js";
 import { ConnectServer } from "./transport/connect-server.js";
+import { messageOf } from "./transport/error-table.js";
 import { GrpcServer } from "./transport/grpc-server.js";
 import { pages } from "./transport/pages.js";
 import { type Handler, Pipeline } from "./transport/pipeline.js";
@@ -59,19 +73,43 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const couponStore = new PostgresCouponStore(database);
   const userCouponStore = new PostgresUserCouponStore(database);
   const issueStore = new PostgresIssueStore(database);
-  const keeper = new GateKeeper(reservations, issueStore, log);
-  const queue = new GroupCommit<QueuedAsk, IssueOutcome>({
+  const usageStore = new PostgresUsageStore(database);
+  const keeper = new GateKeeper(reservations, issueStore, usageStore, log);
+  const releaser = new Releaser(userCouponStore, keeper, log);
+  const queueOf = <Ask, Outcome>(
+    name: string,
+    options: Pick<GroupCommitOptions<Ask, Outcome>, "commit" | "keysOf"> & Partial<GroupCommitOptions<Ask, Outcome>>,
+  ) =>
+    new GroupCommit<Ask, Outcome>({
+      afterCommit: async () => {},
+      onAfterCommitError: (error) => log.error({ err: error, queue: name }, "settling failed"),
+      maxBatchSize,
+      maxBatches: commitsPerQueue,
+      sideBatchSize,
+      maxWaiting,
+      onBatch: (size) => metrics.batch(name, size),
+      ...options,
+    });
+  const issues = queueOf<QueuedAsk, IssueOutcome>("issue", {
     commit: (asks, again) => issueStore.issueBatch(asks, again),
     afterCommit: (asks, outcomes) => settleBatch(reservations, keeper, asks, outcomes),
-    onAfterCommitError: (error) => log.error({ err: error }, "settling failed"),
     keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
-    maxBatchSize,
-    maxBatches: commitConnections,
-    sideBatchSize,
-    maxWaiting,
-    onBatch: (size) => metrics.batch(size),
   });
-  const issuer = new Issuer(reservations, keeper, queue, userCouponStore);
+  const issuer = new Issuer(reservations, keeper, issues, userCouponStore);
+  const reads = queueOf<ChoiceAsk, Dated<ChosenCoupon | null>>("read", {
+    commit: (asks) => usageStore.readChosen(asks),
+    keysOf: () => [],
+  });
+  const uses = queueOf<UseAsk, UseOutcome>("use", {
+    commit: (asks, again) => usageStore.useBatch(asks, { again, together: false }),
+    afterCommit: (asks, outcomes) => settleUses(reservations, keeper, asks, outcomes),
+    keysOf: (ask) => (ask.requestId ? [ask.requestId] : []),
+  });
+  const locks = queueOf<LockAsk, LockOutcome>("lock", {
+    commit: (asks) => usageStore.lockBatch(asks, { together: false }),
+    keysOf: () => [],
+  });
+  const checkout = new Checkout(usageStore, { reads, uses, locks }, reservations, keeper);
 
   const watch = new Watch(
     () => ping(database),
@@ -95,8 +133,8 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     handler: Handler<I, O>,
   ): Route => ({ method, invoke: pipeline.mount(method, handler) });
 
-  // The reservation layer's copy goes before the edit is committed; if Redis is away, a sweep finds the difference.
-  const renew = (couponId: string) => reservations.invalidate(couponId).catch(() => {});
+  // The reservation layer's copy goes before the edit is committed; if Redis is away, a sweep does it.
+  const renew = (couponId: string) => keeper.forget(couponId);
   const routes = [
     route(CatalogService.method.createCoupon, createCoupon(couponStore)),
     route(CatalogService.method.getCoupon, getCoupon(couponStore)),
@@ -106,8 +144,16 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     route(CatalogService.method.pauseCoupon, pauseCoupon(couponStore, renew)),
     route(CatalogService.method.resumeCoupon, resumeCoupon(couponStore, renew)),
     route(IssuanceService.method.issueCoupon, issueCoupon(issuer)),
-    route(UserCouponService.method.getUserCoupon, getUserCoupon(userCouponStore)),
-    route(UserCouponService.method.listUserCoupons, listUserCoupons(userCouponStore)),
+    route(UserCouponService.method.getUserCoupon, getUserCoupon(userCouponStore, usageStore)),
+    route(UserCouponService.method.listUserCoupons, listUserCoupons(userCouponStore, usageStore)),
+    route(UserCouponService.method.deleteUserCoupon, deleteUserCoupon(userCouponStore, keeper)),
+    route(UsageService.method.quoteUsage, quoteUsage(checkout, messageOf)),
+    route(UsageService.method.lockCoupons, lockCoupons(checkout)),
+    route(UsageService.method.unlockCoupons, unlockCoupons(usageStore)),
+    route(UsageService.method.useCoupons, useCoupons(checkout)),
+    route(UsageService.method.cancelUsage, cancelUsage(usageStore, keeper)),
+    route(UsageService.method.getUsage, getUsage(usageStore)),
+    route(UsageService.method.listUsages, listUsages(usageStore)),
   ];
   pipeline.warm(routes.map(({ method }) => method));
 
@@ -121,6 +167,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const grpcPort = await grpcServer.listen(host, config.GRPC_PORT);
   const httpPort = await connectServer.listen(host, config.HTTP_PORT);
   keeper.start();
+  releaser.start();
   watch.start();
 
   return {
@@ -130,8 +177,8 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       watch.close();
       grpcServer.setServing(false);
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
-      await queue.drain();
-      await keeper.close();
+      await Promise.all([issues, reads, uses, locks].map((queue) => queue.drain()));
+      await Promise.all([keeper.close(), releaser.close()]);
       await reservations.close();
       await database.close();
     },

@@ -23,11 +23,20 @@ const pipeline = new Pipeline({
   maxDeadlineMs: 30_000,
   isServing: () => true,
 });
+const neverUsed = {
+  validUntil: null,
+  maxUses: 1,
+  useCount: 0,
+  placeCount: 0,
+  lockedUntil: null,
+  claimUntil: null,
+  releasedAt: null,
+};
 const method = IssuanceService.method.issueCoupon;
 const invoke = pipeline.mount(method, async ({ target, userId }) => {
   const issuedAt = new Date();
   const response = create(IssueCouponResponseSchema);
-  const userCoupon = { id: newId(), couponId: target.value ?? "", userId, issuedAt, validUntil: null };
+  const userCoupon = { id: newId(), couponId: target.value ?? "", userId, issuedAt, ...neverUsed };
   response.userCoupon = issuedMessage(userCoupon, issuedAt, "READY");
   return response;
 });

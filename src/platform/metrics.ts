@@ -21,8 +21,9 @@ export class Metrics {
   });
   private inFlightNow = 0;
   private readonly batches = new Histogram({
-    name: "coupon_issue_batch_size",
-    help: "Rows in one group commit.",
+    name: "coupon_batch_size",
+    help: "Rows in one batch, by the queue that gathers them.",
+    labelNames: ["queue"] as const,
     buckets: batchBuckets,
     registers: [this.registry],
   });
@@ -60,8 +61,8 @@ export class Metrics {
     this.inFlightNow = count;
   }
 
-  batch(size: number): void {
-    this.batches.observe(size);
+  batch(queue: string, size: number): void {
+    this.batches.labels(queue).observe(size);
   }
 
   get contentType(): string {

@@ -10,13 +10,22 @@ import {
   type Money as MoneyMessage,
   MoneySchema,
 } from "../../gen/coupon/v1/coupon_pb.js";
+import { type Usage as UsageMessage, UsageSchema } from "../../gen/coupon/v1/usage_pb.js";
 import {
   type UserCoupon as UserCouponMessage,
   UserCouponSchema,
   UserCouponStatus,
 } from "../../gen/coupon/v1/user_coupon_pb.js";
-import { type Coupon, couponState, type Discount, type Money, remainingCount } from "../domain/coupon.js";
+import {
+  type Coupon,
+  couponState,
+  type Discount,
+  type Money,
+  remainingCount,
+  remainingUseCount,
+} from "../domain/coupon.js";
 import type { FieldViolation } from "../domain/refusal.js";
+import type { Usage } from "../domain/usage.js";
 import { expiryOf, type UserCouponStatus as Status, type UserCoupon, userCouponStatus } from "../domain/user-coupon.js";
 import type { RequestKey } from "../storage/ports.js";
 
@@ -24,6 +33,7 @@ import type { RequestKey } from "../storage/ports.js";
 
 export function couponMessage(coupon: Coupon, now: Date): CouponMessage {
   const remaining = remainingCount(coupon);
+  const remainingUses = remainingUseCount(coupon);
   return create(CouponSchema, {
     id: coupon.id,
     name: coupon.name,
@@ -44,6 +54,12 @@ export function couponMessage(coupon: Coupon, now: Date): CouponMessage {
     createTime: timestampMessage(coupon.createdAt),
     updateTime: timestampMessage(coupon.updatedAt),
     ...(coupon.deletedAt && { deleteTime: timestampMessage(coupon.deletedAt) }),
+    maxUses: coupon.maxUses,
+    lockDuration: durationFromMs(coupon.lockDurationMs),
+    ...(coupon.claimWindowMs !== null && { claimWindow: durationFromMs(coupon.claimWindowMs) }),
+    usedCount: BigInt(coupon.usedCount),
+    ...(remainingUses !== null && { remainingUseCount: BigInt(remainingUses) }),
+    ...(coupon.exhaustedAt && { exhaustTime: timestampMessage(coupon.exhaustedAt) }),
   });
 }
 
@@ -58,8 +74,11 @@ function discountMessage({ kind, maximumAmount, minimumOrderAmount }: Discount):
   });
 }
 
-function moneyMessage({ currencyCode, minorUnits }: Money): MoneyMessage {
-  return create(MoneySchema, { currencyCode, minorUnits: BigInt(minorUnits) });
+export function moneyMessage({ currencyCode, minorUnits }: Money): MoneyMessage {
+  const message = create(MoneySchema);
+  message.currencyCode = currencyCode;
+  message.minorUnits = BigInt(minorUnits);
+  return message;
 }
 
 export function discountOf(message: DiscountMessage | undefined): Discount | null {
@@ -75,7 +94,7 @@ export function discountOf(message: DiscountMessage | undefined): Discount | nul
   };
 }
 
-function moneyOf({ currencyCode, minorUnits }: MoneyMessage): Money {
+export function moneyOf({ currencyCode, minorUnits }: MoneyMessage): Money {
   return { currencyCode, minorUnits: Number(minorUnits) };
 }
 
@@ -122,10 +141,29 @@ export function issuedMessage(userCoupon: UserCoupon, expiresAt: Date, status: S
   message.status = UserCouponStatus[status];
   message.issueTime = timestampMessage(userCoupon.issuedAt);
   message.expireTime = timestampMessage(expiresAt);
+  message.maxUses = userCoupon.maxUses;
+  message.useCount = userCoupon.useCount;
+  if (status === "LOCKED" && userCoupon.lockedUntil) message.lockExpireTime = timestampMessage(userCoupon.lockedUntil);
+  if (userCoupon.claimUntil) message.claimExpireTime = timestampMessage(userCoupon.claimUntil);
   return message;
 }
 
-function timestampMessage(date: Date): Timestamp {
+export function usageMessage(usage: Usage): UsageMessage {
+  const message = create(UsageSchema);
+  message.id = usage.id;
+  message.userCouponId = usage.userCouponId;
+  message.couponId = usage.couponId;
+  message.userId = usage.userId;
+  message.productId = usage.productId;
+  message.orderId = usage.orderId;
+  message.orderAmount = moneyMessage(usage.orderAmount);
+  message.discountAmount = moneyMessage(usage.discountAmount);
+  message.useTime = timestampMessage(usage.usedAt);
+  if (usage.cancelledAt) message.cancelTime = timestampMessage(usage.cancelledAt);
+  return message;
+}
+
+export function timestampMessage(date: Date): Timestamp {
   const ms = date.getTime();
   const message = create(TimestampSchema);
   message.seconds = BigInt(Math.floor(ms / 1000));

@@ -5,11 +5,13 @@ import {
   BadRequest_FieldViolationSchema,
   BadRequestSchema,
   ErrorInfoSchema,
+  PreconditionFailure_ViolationSchema,
+  PreconditionFailureSchema,
   RequestInfoSchema,
   RetryInfoSchema,
 } from "../../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
-import type { Reason, Refusal } from "../domain/refusal.js";
+import { noDetail, type Reason, type Refusal } from "../domain/refusal.js";
 
 /** `ErrorInfo.domain` of every error. */
 export const errorDomain = "coupon.v1";
@@ -42,6 +44,7 @@ export const errorTable: Readonly<Record<Reason, ErrorRow>> = {
   MESSAGE_TOO_LARGE: { code: Code.resourceExhausted, message: "the message is larger than 64 KiB" },
   COUPON_NOT_FOUND: { code: Code.notFound, message: "there is no such coupon" },
   USER_COUPON_NOT_FOUND: { code: Code.notFound, message: "the user holds no such user coupon" },
+  USAGE_NOT_FOUND: { code: Code.notFound, message: "the user has no such usage" },
   COUPON_PAUSED: { code: Code.failedPrecondition, message: "issuing of this coupon is paused" },
   COUPON_NOT_STARTED: { code: Code.failedPrecondition, message: "the coupon's start time has not come yet" },
   COUPON_ENDED: { code: Code.failedPrecondition, message: "the coupon's expire time has passed" },
@@ -52,11 +55,37 @@ export const errorTable: Readonly<Record<Reason, ErrorRow>> = {
     code: Code.failedPrecondition,
     message: "the quantity is below what has already been issued",
   },
+  USAGE_CAP_BELOW_USED: {
+    code: Code.failedPrecondition,
+    message: "the usage cap is below the places that uses have taken",
+  },
+  ALREADY_USED: { code: Code.failedPrecondition, message: "the user coupon has been used as often as it may be" },
+  USER_COUPON_REVOKED: { code: Code.failedPrecondition, message: "the user coupon was revoked" },
+  USAGE_CAP_REACHED: { code: Code.failedPrecondition, message: "the coupon has been used as often as it may be" },
+  USER_COUPON_EXPIRED: { code: Code.failedPrecondition, message: "the user coupon's expire time has passed" },
+  USER_COUPON_RELEASED: {
+    code: Code.failedPrecondition,
+    message: "the user coupon was not used in time and went back",
+  },
+  LOCKED: { code: Code.failedPrecondition, message: "another checkout holds the user coupon", retryAfterMs: 1_000 },
+  LOCK_LOST: { code: Code.failedPrecondition, message: "the lock does not stand any more" },
+  NOT_STACKABLE: { code: Code.failedPrecondition, message: "the coupon cannot be combined with others in one order" },
+  CURRENCY_MISMATCH: { code: Code.failedPrecondition, message: "the coupon is for orders in another currency" },
+  MINIMUM_ORDER_NOT_REACHED: {
+    code: Code.failedPrecondition,
+    message: "the order amount is below the coupon's minimum",
+  },
+  USAGE_ALREADY_CANCELLED: { code: Code.failedPrecondition, message: "the usage has been cancelled before" },
   OVERLOADED: { code: Code.unavailable, message: "the server has too much to do; nothing was done", retryAfterMs: 500 },
   STORE_UNAVAILABLE: { code: Code.unavailable, message: "a store did not answer", retryAfterMs: 1_000 },
   DEADLINE_EXCEEDED: { code: Code.deadlineExceeded, message: "the deadline has passed" },
   INTERNAL: { code: Code.internal, message: "a fault of the server" },
 };
+
+/** What is said of a reason to people. */
+export function messageOf(reason: Reason): string {
+  return errorTable[reason].message;
+}
 
 export interface OutgoingDetail {
   readonly desc: DescMessage;
@@ -79,7 +108,7 @@ const plain = new Map<Reason, Failure>();
 
 /** Most refusals carry nothing of their own: those are built once. */
 export function failureOf(refusal: Refusal): Failure {
-  if (refusal.violations.length > 0 || refusal.message) return build(refusal);
+  if (refusal.violations.length > 0 || refusal.message || refusal.detail !== noDetail) return build(refusal);
   let failure = plain.get(refusal.reason);
   if (!failure) {
     failure = build(refusal);
@@ -90,11 +119,11 @@ export function failureOf(refusal: Refusal): Failure {
 
 /** A fault of the server, with the id under which it is in the log. */
 export function internalFailure(reason: Reason, requestId: string): Failure {
-  return build({ reason, violations: [] }, requestId);
+  return build({ reason, violations: [], detail: noDetail }, requestId);
 }
 
 function build(
-  { reason, violations, message }: Pick<Refusal, "reason" | "violations" | "message">,
+  { reason, violations, message, detail }: Pick<Refusal, "reason" | "violations" | "message" | "detail">,
   requestId?: string,
 ): Failure {
   const row = errorTable[reason];
@@ -106,8 +135,16 @@ function build(
     const badRequest: BadRequest = create(BadRequestSchema, { fieldViolations });
     add(BadRequestSchema, badRequest);
   }
-  if (row.retryAfterMs !== undefined) {
-    add(RetryInfoSchema, create(RetryInfoSchema, { retryDelay: durationFromMs(row.retryAfterMs) }));
+  if (detail.preconditions) {
+    const preconditions = detail.preconditions.map(({ reason: type, field: subject }) =>
+      create(PreconditionFailure_ViolationSchema, { type, subject, description: messageOf(type) }),
+    );
+    add(PreconditionFailureSchema, create(PreconditionFailureSchema, { violations: preconditions }));
+  }
+  const retryAfterMs = detail.retryAfterMs ?? row.retryAfterMs;
+  // With several reasons the first one's own value says nothing: only whoever made the refusal knows what a retry is good for.
+  if (retryAfterMs !== undefined && (detail.retryAfterMs !== undefined || (detail.preconditions?.length ?? 0) < 2)) {
+    add(RetryInfoSchema, create(RetryInfoSchema, { retryDelay: durationFromMs(retryAfterMs) }));
   }
   if (requestId) add(RequestInfoSchema, create(RequestInfoSchema, { requestId }));
   const said = violations

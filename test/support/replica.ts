@@ -47,6 +47,8 @@ export async function startReplica(
     const timer = setTimeout(() => reject(new Error("the service did not start in time")), startTimeoutMs);
     void exited.then((code) => reject(new Error(`the service ended with ${code} while it started`)));
     createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", (line) => {
+      // What the service calls a fault is of use to whoever reads why a test failed.
+      if (line.includes('"level":50')) process.stderr.write(`${line}\n`);
       if (!line.includes('"event":"serving"')) return;
       clearTimeout(timer);
       resolve(JSON.parse(line));

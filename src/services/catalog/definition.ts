@@ -17,9 +17,14 @@ const fields = {
   max_per_user: "maxPerUser",
   usage_cap: "usageCap",
   stackable: "stackable",
+  max_uses: "maxUses",
+  lock_duration: "lockDurationMs",
+  claim_window: "claimWindowMs",
 } as const satisfies Record<string, keyof CouponDefinition>;
 
 const defaultMaxPerUser = 1;
+const defaultMaxUses = 1;
+const defaultLockDurationMs = 300_000;
 
 function draftOf(message: CouponMessage, violations: FieldViolation[]): CouponDraft {
   return {
@@ -34,6 +39,9 @@ function draftOf(message: CouponMessage, violations: FieldViolation[]): CouponDr
     maxPerUser: message.maxPerUser ?? defaultMaxPerUser,
     usageCap: message.usageCap === undefined ? null : Number(message.usageCap),
     stackable: message.stackable,
+    maxUses: message.maxUses ?? defaultMaxUses,
+    lockDurationMs: millisOf(message.lockDuration, "coupon.lock_duration", violations) ?? defaultLockDurationMs,
+    claimWindowMs: millisOf(message.claimWindow, "coupon.claim_window", violations),
   };
 }
 

@@ -6,6 +6,7 @@ import {
 } from "../../../gen/coupon/v1/catalog_service_pb.js";
 import type { Coupon as CouponMessage } from "../../../gen/coupon/v1/coupon_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
+import { exhaustionOf } from "../../domain/coupon.js";
 import { invalid, Refusal } from "../../domain/refusal.js";
 import type { CouponStore } from "../../storage/ports.js";
 import { couponMessage, requestKey } from "../message.js";
@@ -28,14 +29,18 @@ export function updateCoupon(store: CouponStore, renew: (couponId: string) => Pr
         kind: "COUPON_UPDATED",
         request: requestKey("UpdateCoupon", UpdateCouponRequestSchema, request),
       },
-      (current) => {
+      (current, now) => {
         const definition = changedDefinition(current, message, masked);
         if (definition instanceof Refusal) return definition;
         if (definition.quantity !== null && definition.quantity < current.issuedCount) {
           const description = `${current.issuedCount} have been issued`;
           return new Refusal("QUANTITY_BELOW_ISSUED", [{ field: "coupon.quantity", description }]);
         }
-        return definition;
+        if (definition.usageCap !== null && definition.usageCap < current.placeCount) {
+          const description = `${current.placeCount} places have been taken`;
+          return new Refusal("USAGE_CAP_BELOW_USED", [{ field: "coupon.usage_cap", description }]);
+        }
+        return { ...definition, exhaustedAt: exhaustionOf(definition.usageCap, current, now) };
       },
       () => renew(id),
       context.deadlineMs,

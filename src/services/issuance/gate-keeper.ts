@@ -1,6 +1,8 @@
 import { StoreUnavailable } from "../../domain/refusal.js";
-import type { Ask, Reservations, Settlement, Survey } from "../../reservation/port.js";
-import type { IssueStore } from "../../storage/ports.js";
+import { groupBy } from "../../platform/group-by.js";
+import { Rounds } from "../../platform/rounds.js";
+import type { Ask, PlaceSettlement, Reservations, Settlement, Survey } from "../../reservation/port.js";
+import type { GivenBack, IssueStore, Stock, UsageStore } from "../../storage/ports.js";
 
 /** Between two sweeps of one replica. */
 const sweepPauseMs = 1_000;
@@ -29,64 +31,96 @@ export class GateKeeper {
   private readonly loads = new Map<string, Promise<void>>();
   private readonly pausedUntilMs = new Map<string, number>();
   private suspects = new Map<string, string>();
-  private timer: NodeJS.Timeout | undefined;
-  private sweeping: Promise<void> = Promise.resolve();
+  /** Coupons whose copy is out of date and could not be dropped. */
+  private readonly stale = new Set<string>();
+  private readonly rounds = new Rounds(
+    () => this.sweep(),
+    sweepPauseMs,
+    (error) => this.report(error, "sweep"),
+  );
   private closed = false;
 
   constructor(
     private readonly reservations: Reservations,
     private readonly store: IssueStore,
+    private readonly usages: Pick<UsageStore, "findUsed">,
     private readonly log: GateKeeperLog,
   ) {}
 
   start(): void {
-    if (this.closed) return;
-    this.timer = setTimeout(
-      () => {
-        this.sweeping = this.sweep()
-          .catch((error) => this.report(error, "sweep"))
-          .finally(() => this.start());
-      },
-      // Replicas that started together do not sweep together for ever.
-      sweepPauseMs * (0.75 + Math.random() / 2),
-    );
+    this.rounds.start();
   }
 
   async close(): Promise<void> {
     this.closed = true;
-    clearTimeout(this.timer);
-    await this.sweeping;
-    clearTimeout(this.timer);
+    await this.rounds.close();
     await Promise.all(this.loads.values());
   }
 
   /** Starts to load a coupon, unless that is under way or was tried a moment ago. Never throws. */
   load(couponId: string): void {
-    if (this.closed || this.loads.has(couponId) || this.loads.size >= maxLoads) return;
-    if ((this.pausedUntilMs.get(couponId) ?? 0) > Date.now()) return;
-    this.pause(couponId);
-    const load = this.loadNow(couponId)
-      .catch((error) => this.report(error, "load"))
-      .finally(() => this.loads.delete(couponId));
-    this.loads.set(couponId, load);
+    this.startLoad(couponId, couponId, () => this.loadNow(couponId));
+  }
+
+  /** The same for the places under its usage cap. */
+  loadPlaces(couponId: string): void {
+    this.startLoad(`places ${couponId}`, couponId, () => this.loadPlacesNow(couponId));
   }
 
   /** Loads a coupon anew that Postgres was found to see otherwise. */
   async reload(couponId: string): Promise<void> {
     if ((this.pausedUntilMs.get(couponId) ?? 0) > Date.now()) return;
-    try {
-      await this.reservations.invalidate(couponId);
-      this.load(couponId);
-    } catch (error) {
-      this.report(error, "reload");
+    await this.forget(couponId);
+    this.load(couponId);
+  }
+
+  /** Drops a copy that is out of date. If the reservation layer is away, the sweep does it later. Never throws. */
+  async forget(couponId: string): Promise<void> {
+    await this.tell([couponId], () => this.reservations.invalidate(couponId));
+  }
+
+  /** Tells the reservation layer what users do not hold any more. Never throws. */
+  async giveBack(given: readonly GivenBack[]): Promise<void> {
+    for (const [couponId, ofCoupon] of groupBy(given, (one) => one.couponId)) {
+      const settlements = ofCoupon.map(
+        ({ restocked, freed: _, ...ask }): Settlement => ({
+          ...ask,
+          verdict: restocked ? "RETURN" : "FREE",
+        }),
+      );
+      await this.tell([couponId], () => this.reservations.settle(settlements));
     }
   }
 
   /** One round: settles what is overdue, compares what is loaded. Called by the timer, and by tests. */
   async sweep(): Promise<void> {
+    for (const couponId of this.stale) {
+      await this.reservations.invalidate(couponId);
+      this.stale.delete(couponId);
+    }
     const surveys = await this.reservations.survey(surveyCouponLimit, surveyOverdueLimit);
     await this.settleOverdue(surveys.flatMap((survey) => survey.overdue).slice(0, settleLimit));
-    await this.compare(surveys.filter((survey) => survey.loaded));
+    await this.settleOverduePlaces(surveys);
+    await this.compare(surveys.filter((survey) => survey.loaded || survey.places));
+  }
+
+  private startLoad(name: string, couponId: string, work: () => Promise<void>): void {
+    if (this.closed || this.loads.has(name) || this.loads.size >= maxLoads) return;
+    if ((this.pausedUntilMs.get(name) ?? 0) > Date.now()) return;
+    this.pause(name);
+    const load = work()
+      .catch((error) => this.report(error, `load ${couponId}`))
+      .finally(() => this.loads.delete(name));
+    this.loads.set(name, load);
+  }
+
+  private async tell(couponIds: readonly string[], message: () => Promise<void>): Promise<void> {
+    try {
+      await message();
+    } catch (error) {
+      for (const couponId of couponIds) if (this.stale.size < maxRemembered) this.stale.add(couponId);
+      this.report(error, "tell");
+    }
   }
 
   private async loadNow(couponId: string): Promise<void> {
@@ -107,6 +141,24 @@ export class GateKeeper {
     this.log.info({ confirmed: issued.size, released: asks.length - issued.size }, "settled overdue reservations");
   }
 
+  private async loadPlacesNow(couponId: string): Promise<void> {
+    const stock = (await this.store.readStock([couponId])).get(couponId);
+    if (!stock || stock.remainingPlaces === null) return;
+    await this.reservations.loadPlaces(couponId, { revision: stock.revision, remaining: stock.remainingPlaces });
+  }
+
+  private async settleOverduePlaces(surveys: readonly Survey[]): Promise<void> {
+    const overdue = surveys
+      .flatMap(({ couponId, overdueUsageIds }) => overdueUsageIds.map((usageId) => ({ couponId, usageId })))
+      .slice(0, settleLimit);
+    if (overdue.length === 0) return;
+    const used = await this.usages.findUsed(overdue.map(({ usageId }) => usageId));
+    await this.reservations.settlePlaces(
+      overdue.map((one): PlaceSettlement => ({ ...one, verdict: used.has(one.usageId) ? "CONFIRM" : "RELEASE" })),
+    );
+    this.log.info({ confirmed: used.size, released: overdue.length - used.size }, "settled overdue places");
+  }
+
   /**
    * A copy of another revision is dropped. So is one whose stock differs from Postgres while nothing is pending, when
    * two rounds see the same difference: a difference that moves is only a confirmation under way.
@@ -115,14 +167,15 @@ export class GateKeeper {
     if (surveys.length === 0) return;
     const stored = await this.store.readStock(surveys.map((survey) => survey.couponId));
     const suspects = new Map<string, string>();
-    for (const { couponId, loaded, pendingCount } of surveys) {
+    for (const survey of surveys) {
+      const { couponId } = survey;
       const row = stored.get(couponId);
-      if (!loaded || (row && row.revision === loaded.revision && row.remaining === loaded.stock)) continue;
-      const difference = `${row?.revision}/${row?.remaining}/${loaded.stock}`;
-      if (row?.revision !== loaded.revision || (pendingCount === 0 && this.suspects.get(couponId) === difference)) {
-        this.log.info({ couponId, stored: row, loaded }, "reservation layer differs from postgres; loading anew");
+      const difference = differenceOf(survey, row);
+      if (difference === "") continue;
+      if (difference === "revision" || this.suspects.get(couponId) === difference) {
+        this.log.info({ ...survey, stored: row }, "reservation layer differs from postgres; loading anew");
         await this.reload(couponId);
-      } else if (pendingCount === 0) {
+      } else {
         suspects.set(couponId, difference);
       }
     }
@@ -138,4 +191,14 @@ export class GateKeeper {
     // A store that is away is reported once, where the connection is kept.
     if (!(error instanceof StoreUnavailable)) this.log.error({ err: error, work }, "gate keeper failed");
   }
+}
+
+/** What a copy has otherwise than Postgres; "": nothing. What is pending makes a difference that says nothing. */
+function differenceOf({ loaded, pendingCount, places, takenCount }: Survey, row: Stock | undefined): string {
+  if (!row || (loaded && loaded.revision !== row.revision) || (places && places.revision !== row.revision)) {
+    return "revision";
+  }
+  const stock = loaded && pendingCount === 0 && loaded.stock !== row.remaining;
+  const remaining = places && takenCount === 0 && places.remaining !== row.remainingPlaces;
+  return stock || remaining ? `${row.remaining}/${loaded?.stock}/${row.remainingPlaces}/${places?.remaining}` : "";
 }

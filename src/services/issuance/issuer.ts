@@ -93,8 +93,8 @@ export class Issuer {
     if (outcome.kind === "REFUSED") return new Refusal(outcome.reason, violationsOf(outcome.reason));
     if (outcome.kind === "ISSUED") return { ...outcome, status: "READY", replayed: false };
     const replayed = await this.replay(ask, outcome.userCouponId, deadlineMs);
-    if (!replayed) throw new Error("the user coupon of a repeated request is gone");
-    return replayed;
+    // The user coupon of the repeated request has been deleted.
+    return replayed ?? new Refusal("USER_COUPON_NOT_FOUND");
   }
 
   private async replay(ask: Ask, userCouponId: string, deadlineMs: DeadlineMs): Promise<Issued | null> {

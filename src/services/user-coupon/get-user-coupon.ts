@@ -5,14 +5,21 @@ import {
 } from "../../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { UserCouponStore } from "../../storage/ports.js";
-import { userCouponMessage } from "../message.js";
+import type { UsageStore, UserCouponStore } from "../../storage/ports.js";
+import { usageMessage, userCouponMessage } from "../message.js";
 
-export function getUserCoupon(store: UserCouponStore) {
-  return async (request: GetUserCouponRequest, context: CallContext) => {
-    const found = await store.get(request.userId, request.userCouponId.toLowerCase(), context.deadlineMs);
+/** Usages in one answer; the proto file says so. */
+export const maxUsages = 1_000;
+
+export function getUserCoupon(store: UserCouponStore, usages: UsageStore) {
+  return async ({ userId, userCouponId }: GetUserCouponRequest, { deadlineMs }: CallContext) => {
+    const found = await store.get(userId, userCouponId.toLowerCase(), deadlineMs);
     if (!found) return new Refusal("USER_COUPON_NOT_FOUND");
     const { userCoupon, coupon } = found.value;
-    return create(GetUserCouponResponseSchema, { userCoupon: userCouponMessage(userCoupon, coupon, found.now) });
+    const message = userCouponMessage(userCoupon, coupon, found.now);
+    if (userCoupon.placeCount > 0) {
+      message.usages = (await usages.ofUserCoupons(userId, [userCoupon.id], maxUsages, deadlineMs)).map(usageMessage);
+    }
+    return create(GetUserCouponResponseSchema, { userCoupon: message });
   };
 }

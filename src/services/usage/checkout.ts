@@ -1,0 +1,241 @@
+import { Overloaded, Refusal, StoreUnavailable } from "../../domain/refusal.js";
+import {
+  type Choice,
+  type ChosenCoupon,
+  type Judgement,
+  judgeOrder,
+  keptPlaces,
+  type Order,
+  refusalOf,
+  type Usage,
+  type UseRefusal,
+} from "../../domain/usage.js";
+import { newId } from "../../platform/new-id.js";
+import type { PlaceSettlement, PlaceWord, Reservations } from "../../reservation/port.js";
+import type {
+  ChoiceAsk,
+  Dated,
+  DeadlineMs,
+  Lock,
+  LockAsk,
+  LockOutcome,
+  UsageStore,
+  UseAsk,
+  UseOutcome,
+} from "../../storage/ports.js";
+import type { GateKeeper } from "../issuance/gate-keeper.js";
+
+/** How often an order is judged anew because a coupon was edited between judging and using. */
+const maxAttempts = 5;
+
+/** A queue that serves what it is given in batches. */
+export interface Queue<Ask, Outcome> {
+  submit(ask: Ask, deadlineMs: DeadlineMs): Promise<Outcome>;
+}
+
+export interface CheckoutQueues {
+  readonly reads: Queue<ChoiceAsk, Dated<ChosenCoupon | null>>;
+  readonly uses: Queue<UseAsk, UseOutcome>;
+  readonly locks: Queue<LockAsk, LockOutcome>;
+}
+
+export interface JudgedOrder extends Judgement {
+  readonly chosen: readonly (ChosenCoupon | null)[];
+  /** Of the database's clock. */
+  readonly now: Date;
+}
+
+export interface Used {
+  readonly usages: readonly Usage[];
+  readonly replayed: boolean;
+}
+
+/** Quotes, locks and uses what an order names. One user coupon is committed with others' in a batch; several are one transaction. */
+export class Checkout {
+  constructor(
+    private readonly store: UsageStore,
+    private readonly queues: CheckoutQueues,
+    private readonly reservations: Reservations,
+    private readonly keeper: GateKeeper,
+  ) {}
+
+  async judge(order: Order, deadlineMs: DeadlineMs, lockToken = ""): Promise<JudgedOrder> {
+    const { userId, choices } = order;
+    const read = await Promise.all(
+      choices.map(({ userCouponId }) => this.queues.reads.submit({ userId, userCouponId }, deadlineMs)),
+    );
+    const chosen = read.map(({ value }) => value);
+    const now = latest(read.map((one) => one.now));
+    return { ...judgeOrder(order, chosen, now, lockToken), chosen, now };
+  }
+
+  /** `requestId` "": the caller gave none. */
+  async lock(order: Order, requestId: string, deadlineMs: DeadlineMs): Promise<readonly Lock[] | Refusal> {
+    // Without a request id the call still needs a name, for its own batch may be sent twice.
+    const token = requestId || newId();
+    const { objections, chosen, now } = await this.judge(order, deadlineMs, token);
+    const refusal = refusalOf(objections, chosen, now);
+    if (refusal) return refusal;
+    const asks = order.choices.map((choice): LockAsk => ({ ...choice, userId: order.userId, token }));
+    const [only] = asks;
+    const outcomes =
+      asks.length === 1 && only
+        ? [await this.queues.locks.submit(only, deadlineMs)]
+        : await this.store.lockBatch(asks, { together: true });
+    const locks = outcomes.flatMap((outcome) => (outcome.kind === "GRANTED" ? [outcome.lock] : []));
+    return locks.length === asks.length ? locks : refusalOfOutcomes(outcomes);
+  }
+
+  /** `requestId` "": the caller gave none. */
+  async use(order: Order, requestId: string, deadlineMs: DeadlineMs): Promise<Used | Refusal> {
+    for (let attempt = 1; attempt <= maxAttempts; attempt++) {
+      const judged = await this.judge(order, deadlineMs);
+      const refusal = refusalOf(judged.objections, judged.chosen, judged.now);
+      if (refusal) return (await this.replay(order, requestId, deadlineMs)) ?? refusal;
+
+      const asks = await this.takePlaces(useAsks(order, requestId, judged));
+      if (asks instanceof Refusal) return (await this.replay(order, requestId, deadlineMs)) ?? asks;
+      const outcomes = await this.commit(asks, deadlineMs);
+      if (outcomes.some(({ kind }) => kind === "STALE")) continue;
+      if (outcomes.some(({ kind }) => kind === "REPLAYED")) {
+        return (await this.replay(order, requestId, deadlineMs)) as Used | Refusal;
+      }
+      const usages = outcomes.flatMap((outcome) => (outcome.kind === "USED" ? [outcome.usage] : []));
+      return usages.length === asks.length ? { usages, replayed: false } : refusalOfOutcomes(outcomes);
+    }
+    // Nothing was done: the coupons of this order are being edited without a pause.
+    throw new Overloaded();
+  }
+
+  /** What an earlier call with this request id has used; null when there was none. */
+  private async replay(order: Order, requestId: string, deadlineMs: DeadlineMs): Promise<Used | Refusal | null> {
+    if (requestId === "") return null;
+    const usages = await this.store.ofRequest(requestId, deadlineMs);
+    if (usages.length === 0) return null;
+    if (isOrderOf(usages, order)) return { usages, replayed: true };
+    const description = "was used before with other input";
+    return new Refusal("REQUEST_ID_REUSED", [{ field: "request_id", description }]);
+  }
+
+  /** Lets those through that need a new place under a usage cap: all of them, or none. */
+  private async takePlaces(asks: readonly (UseAsk & { needsPlace: boolean })[]): Promise<readonly UseAsk[] | Refusal> {
+    const words = await Promise.all(asks.map((ask) => (ask.needsPlace ? this.takePlace(ask) : null)));
+    const taken = asks.map((ask, index) => ({ ...ask, placeTaken: words[index] === "TAKEN" }));
+    if (!words.includes("USAGE_CAP_REACHED")) return taken;
+    await this.settle(taken, "RELEASE");
+    return refusalOfOutcomes(
+      words.map((word) => (word === "USAGE_CAP_REACHED" ? { kind: "REFUSED", reason: word } : { kind: "CONSENT" })),
+    );
+  }
+
+  private async takePlace(ask: UseAsk): Promise<PlaceWord> {
+    try {
+      const word = await this.reservations.takePlace(ask);
+      if (word === "NOT_LOADED") this.keeper.loadPlaces(ask.couponId);
+      return word;
+    } catch (error) {
+      // The answers do not change without the reservation layer; Postgres gives them all.
+      if (error instanceof StoreUnavailable) return "NOT_LOADED";
+      throw error;
+    }
+  }
+
+  private async commit(asks: readonly UseAsk[], deadlineMs: DeadlineMs): Promise<UseOutcome[]> {
+    const [only] = asks;
+    try {
+      if (asks.length === 1 && only) return [await this.queues.uses.submit(only, deadlineMs)];
+      const outcomes = await this.store.useBatch(asks, { again: false, together: true });
+      await settleUses(this.reservations, this.keeper, asks, outcomes);
+      return outcomes;
+    } catch (error) {
+      // Not known whether the rows are there: the places stay taken until a sweep has asked Postgres.
+      if (!(error instanceof StoreUnavailable)) await this.settle(asks, "RELEASE");
+      throw error;
+    }
+  }
+
+  private async settle(asks: readonly UseAsk[], verdict: "RELEASE"): Promise<void> {
+    const settlements = asks.filter((ask) => ask.placeTaken).map((ask): PlaceSettlement => ({ ...ask, verdict }));
+    await settleQuietly(this.reservations, settlements);
+  }
+}
+
+/** Tells the reservation layer what became of a committed batch. */
+export async function settleUses(
+  reservations: Reservations,
+  keeper: GateKeeper,
+  asks: readonly UseAsk[],
+  outcomes: readonly UseOutcome[],
+): Promise<void> {
+  const settlements: PlaceSettlement[] = [];
+  const differing = new Set<string>();
+  const exhausted = new Set<string>();
+  asks.forEach(({ couponId, usageId, placeTaken }, index) => {
+    const outcome = outcomes[index] as UseOutcome;
+    const isUsed = outcome.kind === "USED";
+    if (placeTaken) settlements.push({ couponId, usageId, verdict: isUsed ? "CONFIRM" : "RELEASE" });
+    if (isUsed && outcome.exhausted) exhausted.add(couponId);
+    // Let through here and refused there: the copy is out of date.
+    if (placeTaken && outcome.kind === "REFUSED" && outcome.reason === "USAGE_CAP_REACHED") differing.add(couponId);
+  });
+  await settleQuietly(reservations, settlements);
+  // Issuing stops, too, so the gate has to be read anew.
+  for (const couponId of new Set([...exhausted, ...differing])) await keeper.forget(couponId);
+}
+
+/** What cannot be settled now is settled by a sweep, or was forgotten together with the reservation. */
+async function settleQuietly(reservations: Reservations, settlements: readonly PlaceSettlement[]): Promise<void> {
+  try {
+    if (settlements.length > 0) await reservations.settlePlaces(settlements);
+  } catch (error) {
+    if (!(error instanceof StoreUnavailable)) throw error;
+  }
+}
+
+function useAsks(order: Order, requestId: string, judged: JudgedOrder): (UseAsk & { needsPlace: boolean })[] {
+  const { userId, productId, orderId, amount, choices } = order;
+  return choices.map(({ userCouponId, lockVersion }, item) => {
+    const { coupon, userCoupon } = judged.chosen[item] as ChosenCoupon;
+    return {
+      usageId: newId(),
+      couponId: coupon.id,
+      revision: coupon.revision,
+      userCouponId,
+      userId,
+      lockVersion,
+      productId,
+      orderId,
+      orderAmount: amount as NonNullable<typeof amount>,
+      discountAmount: judged.discounted?.amounts[item] ?? 0,
+      requestId,
+      item,
+      needsPlace: coupon.usageCap !== null && keptPlaces(userCoupon) === 0,
+      placeTaken: false,
+    };
+  });
+}
+
+function isOrderOf(usages: readonly Usage[], order: Order): boolean {
+  const same = (usage: Usage, { userCouponId }: Choice) =>
+    usage.userCouponId === userCouponId &&
+    usage.userId === order.userId &&
+    usage.productId === order.productId &&
+    usage.orderId === order.orderId &&
+    usage.orderAmount.minorUnits === order.amount?.minorUnits &&
+    usage.orderAmount.currencyCode === order.amount.currencyCode;
+  return usages.length === order.choices.length && usages.every((usage, i) => same(usage, order.choices[i] as Choice));
+}
+
+/** Of an order that was judged usable and refused all the same, for something happened in between. */
+function refusalOfOutcomes(outcomes: readonly { kind: string; reason?: UseRefusal }[]): Refusal {
+  const preconditions = outcomes.flatMap(({ reason }, index) =>
+    reason ? [{ reason, field: `coupons[${index}]` }] : [],
+  );
+  const [first] = preconditions;
+  if (!first) throw new Error(`an order was refused without a reason: ${outcomes.map(({ kind }) => kind)}`);
+  return new Refusal(first.reason, [], undefined, { preconditions });
+}
+
+function latest(times: readonly Date[]): Date {
+  return new Date(Math.max(...times.map((time) => time.getTime())));
+}

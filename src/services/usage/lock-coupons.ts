@@ -1,0 +1,23 @@
+import { create } from "@bufbuild/protobuf";
+import { type LockCouponsRequest, LockCouponsResponseSchema } from "../../../gen/coupon/v1/usage_service_pb.js";
+import type { CallContext } from "../../domain/call-context.js";
+import { Refusal } from "../../domain/refusal.js";
+import { timestampMessage } from "../message.js";
+import type { Checkout } from "./checkout.js";
+import { orderOf } from "./order.js";
+
+export function lockCoupons(checkout: Checkout) {
+  return async (request: LockCouponsRequest, context: CallContext) => {
+    const order = orderOf(request);
+    if (order instanceof Refusal) return order;
+    const locks = await checkout.lock(order, request.requestId, context.deadlineMs);
+    if (locks instanceof Refusal) return locks;
+    return create(LockCouponsResponseSchema, {
+      locks: locks.map(({ userCouponId, version, until }) => ({
+        userCouponId,
+        lockVersion: BigInt(version),
+        expireTime: timestampMessage(until),
+      })),
+    });
+  };
+}

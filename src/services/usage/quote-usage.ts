@@ -1,0 +1,33 @@
+import { create } from "@bufbuild/protobuf";
+import { ErrorReason } from "../../../gen/coupon/v1/error_reason_pb.js";
+import { type QuoteUsageRequest, QuoteUsageResponseSchema } from "../../../gen/coupon/v1/usage_service_pb.js";
+import type { CallContext } from "../../domain/call-context.js";
+import type { Money } from "../../domain/coupon.js";
+import { type Reason, Refusal } from "../../domain/refusal.js";
+import { moneyMessage } from "../message.js";
+import type { Checkout } from "./checkout.js";
+import { orderOf } from "./order.js";
+
+export function quoteUsage(checkout: Checkout, messageOf: (reason: Reason) => string) {
+  return async (request: QuoteUsageRequest, context: CallContext) => {
+    const order = orderOf(request);
+    if (order instanceof Refusal) return order;
+    const { objections, discounted, chosen } = await checkout.judge(order, context.deadlineMs);
+    const { currencyCode, minorUnits } = order.amount as Money;
+    const money = (amount: number) => moneyMessage({ currencyCode, minorUnits: amount });
+    return create(QuoteUsageResponseSchema, {
+      quotes: order.choices.map(({ userCouponId }, index) => ({
+        userCouponId,
+        couponId: chosen[index]?.coupon.id ?? "",
+        discountAmount: money(discounted?.amounts[index] ?? 0),
+        objections: (objections[index] ?? []).map((reason) => ({
+          reason: ErrorReason[reason],
+          message: messageOf(reason),
+        })),
+      })),
+      discountAmount: money(discounted?.total ?? 0),
+      finalAmount: money(discounted?.final ?? minorUnits),
+      usable: objections.every((reasons) => reasons.length === 0),
+    });
+  };
+}

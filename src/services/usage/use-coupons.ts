@@ -1,0 +1,24 @@
+import { create } from "@bufbuild/protobuf";
+import { type UseCouponsRequest, UseCouponsResponseSchema } from "../../../gen/coupon/v1/usage_service_pb.js";
+import type { CallContext } from "../../domain/call-context.js";
+import { Refusal } from "../../domain/refusal.js";
+import { moneyMessage, usageMessage } from "../message.js";
+import type { Checkout } from "./checkout.js";
+import { orderOf } from "./order.js";
+
+export function useCoupons(checkout: Checkout) {
+  return async (request: UseCouponsRequest, context: CallContext) => {
+    const order = orderOf(request);
+    if (order instanceof Refusal) return order;
+    const used = await checkout.use(order, request.requestId, context.deadlineMs);
+    if (used instanceof Refusal) return used;
+    const { currencyCode, minorUnits } = order.amount ?? { currencyCode: "", minorUnits: 0 };
+    const discount = used.usages.reduce((sum, usage) => sum + usage.discountAmount.minorUnits, 0);
+    const response = create(UseCouponsResponseSchema);
+    response.usages = used.usages.map(usageMessage);
+    response.discountAmount = moneyMessage({ currencyCode, minorUnits: discount });
+    response.finalAmount = moneyMessage({ currencyCode, minorUnits: minorUnits - discount });
+    response.replayed = used.replayed;
+    return response;
+  };
+}

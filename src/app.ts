@@ -99,6 +99,8 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const reads = queueOf<ChoiceAsk, Dated<ChosenCoupon | null>>("read", {
     commit: (asks) => usageStore.readChosen(asks),
     keysOf: () => [],
+    // A read is over so soon that larger batches are worth more than a second one beside it.
+    maxBatches: 1,
   });
   const uses = queueOf<UseAsk, UseOutcome>("use", {
     commit: (asks, again) => usageStore.useBatch(asks, { again, together: false }),

@@ -154,6 +154,7 @@ export type UseOutcome =
 
 export interface LockAsk {
   readonly userCouponId: string;
+  readonly couponId: string;
   readonly userId: string;
   /** Renews the lock of this version; 0: a new one is wanted. */
   readonly lockVersion: number;

@@ -76,7 +76,10 @@ export class Checkout {
     const { objections, chosen, now } = await this.judge(order, deadlineMs, token);
     const refusal = refusalOf(objections, chosen, now);
     if (refusal) return refusal;
-    const asks = order.choices.map((choice): LockAsk => ({ ...choice, userId: order.userId, token }));
+    const asks = order.choices.map((choice, index): LockAsk => {
+      const { coupon } = chosen[index] as ChosenCoupon;
+      return { ...choice, couponId: coupon.id, userId: order.userId, token };
+    });
     const [only] = asks;
     const outcomes =
       asks.length === 1 && only

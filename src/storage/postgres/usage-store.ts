@@ -95,13 +95,17 @@ export class PostgresUsageStore implements UsageStore {
     const { commitSql } = this.database;
     const json = asks.map((ask) => ({
       user_coupon_id: ask.userCouponId,
+      coupon_id: ask.couponId,
       user_id: ask.userId,
       lock_version: ask.lockVersion,
       token: ask.token,
     }));
     const rows = await guarded(
       noDeadlineMs,
-      () => commitSql<LockRow[]>`SELECT * FROM lock_user_coupons(${JSON.stringify(json)}::text::json, ${together})`,
+      () =>
+        commitSql<
+          LockRow[]
+        >`SELECT * FROM lock_user_coupons(${couponIdsOf(asks)}::uuid[], ${JSON.stringify(json)}::text::json, ${together})`,
     );
     return rows.map(({ outcome, version, untilMs }, index): LockOutcome => {
       if (outcome === "CONSENT") return { kind: "CONSENT" };
@@ -243,7 +247,9 @@ export class PostgresUsageStore implements UsageStore {
     return guarded(
       noDeadlineMs,
       () =>
-        commitSql<UseRow[]>`SELECT * FROM use_user_coupons(${JSON.stringify(json)}::text::json, ${together}, ${again})`,
+        commitSql<
+          UseRow[]
+        >`SELECT * FROM use_user_coupons(${couponIdsOf(asks)}::uuid[], ${JSON.stringify(json)}::text::json, ${together}, ${again})`,
     );
   }
 }
@@ -285,4 +291,9 @@ function usageOf(ask: UseAsk, row: UseRow): Usage {
 function toUsage({ currencyCode, orderAmount, discountAmount, requestId: _, item: __, ...same }: UsageRow): Usage {
   const money = (minorUnits: number) => ({ currencyCode, minorUnits });
   return { ...same, orderAmount: money(orderAmount), discountAmount: money(discountAmount) };
+}
+
+/** The coupons that a batch is about, each once: those are locked first. */
+function couponIdsOf(asks: readonly { readonly couponId: string }[]): string[] {
+  return [...new Set(asks.map((ask) => ask.couponId))];
 }

@@ -15,7 +15,6 @@ BEGIN
     RETURN;
   END IF;
   PERFORM FROM coupons c WHERE c.id = usage.coupon_id FOR NO KEY UPDATE;
-  PERFORM FROM user_coupons u WHERE u.id = usage.user_coupon_id FOR NO KEY UPDATE;
   at := coupon_clock();
 
   UPDATE usages s SET cancelled_at = at WHERE s.id = cancelled_id AND s.cancelled_at IS NULL;

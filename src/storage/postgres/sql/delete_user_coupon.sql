@@ -12,7 +12,7 @@ DECLARE
 BEGIN
   PERFORM FROM coupons c
   WHERE c.id = (SELECT u.coupon_id FROM user_coupons u WHERE u.id = deleted_id AND u.user_id = holder) FOR NO KEY UPDATE;
-  SELECT * INTO target FROM user_coupons u WHERE u.id = deleted_id AND u.user_id = holder FOR NO KEY UPDATE;
+  SELECT * INTO target FROM user_coupons u WHERE u.id = deleted_id AND u.user_id = holder;
   at := coupon_clock();
   -- What is released is back in stock already.
   back := restock AND target.use_count = 0 AND target.released_at IS NULL;

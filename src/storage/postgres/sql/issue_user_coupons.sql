@@ -32,13 +32,8 @@ BEGIN
 
   -- A holder whose validity has run out gives up the slot.
   UPDATE user_coupons u SET slot = NULL
-  FROM (
-    SELECT h.id FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id)
-    JOIN user_coupons h ON h.coupon_id = a.coupon_id AND h.user_id = a.user_id
-    WHERE h.slot IS NOT NULL AND h.valid_until <= at
-    ORDER BY h.id FOR NO KEY UPDATE OF h
-  ) expired
-  WHERE u.id = expired.id;
+  FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id)
+  WHERE u.coupon_id = a.coupon_id AND u.user_id = a.user_id AND u.slot IS NOT NULL AND u.valid_until <= at;
 
   RETURN QUERY
   WITH judged AS (

@@ -5,7 +5,7 @@
 --   USER_COUPON_NOT_FOUND, or a reason of usage_refusal(): refused
 --
 -- A lock never outlasts the user coupon nor its claim window. Of several asks for one user coupon the first wins.
-CREATE OR REPLACE FUNCTION lock_user_coupons(asks json, together boolean)
+CREATE OR REPLACE FUNCTION lock_user_coupons(coupon_ids uuid[], asks json, together boolean)
 RETURNS TABLE (outcome text, version bigint, until_ms bigint)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
@@ -16,26 +16,24 @@ AS $$
 DECLARE
   at timestamptz;
 BEGIN
-  PERFORM FROM user_coupons u
-  WHERE u.id IN (SELECT a.user_coupon_id FROM json_to_recordset(asks) AS a (user_coupon_id uuid))
-  ORDER BY u.id FOR NO KEY UPDATE;
+  PERFORM FROM coupons c WHERE c.id = ANY (coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
   at := coupon_clock();
 
   RETURN QUERY
   WITH asked AS (
     SELECT row_number() OVER () AS ord, a.*
-    FROM json_to_recordset(asks) AS a (user_coupon_id uuid, user_id text, lock_version bigint, token text)
+    FROM json_to_recordset(asks) AS a (user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, token text)
   ),
   judged AS (
     SELECT
-      a.*, u.coupon_id, u.lock_version AS standing_version, u.locked_until > at AS locked,
+      a.*, u.lock_version AS standing_version, u.locked_until > at AS locked,
       least(at + c.lock_duration_ms * interval '1 millisecond', u.valid_until, c.expires_at, u.claim_until) AS until,
       CASE
         WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
         ELSE usage_refusal(u, c, CASE WHEN u.locked_until > at AND u.lock_token = a.token THEN u.lock_version ELSE a.lock_version END, at)
       END AS verdict
     FROM asked a
-    LEFT JOIN user_coupons u ON u.id = a.user_coupon_id
+    LEFT JOIN user_coupons u ON u.id = a.user_coupon_id AND u.coupon_id = a.coupon_id
     LEFT JOIN coupons c ON c.id = u.coupon_id
   ),
   ranked AS (

@@ -13,7 +13,6 @@ BEGIN
   IF ids IS NULL THEN RETURN; END IF;
   PERFORM FROM coupons c
   WHERE c.id IN (SELECT u.coupon_id FROM user_coupons u WHERE u.id = ANY (ids)) ORDER BY c.id FOR NO KEY UPDATE;
-  PERFORM FROM user_coupons u WHERE u.id = ANY (ids) ORDER BY u.id FOR NO KEY UPDATE;
 
   -- What has expired before its window ended is not released any more: its stock has gone with it.
   UPDATE user_coupons u SET claim_until = NULL

@@ -6,9 +6,12 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   at timestamptz;
 BEGIN
-  PERFORM FROM user_coupons u
-  WHERE u.id IN (SELECT a.user_coupon_id FROM json_to_recordset(asks) AS a (user_coupon_id uuid)) AND u.user_id = holder
-  ORDER BY u.id FOR NO KEY UPDATE;
+  PERFORM FROM coupons c
+  WHERE c.id IN (
+    SELECT u.coupon_id FROM json_to_recordset(asks) AS a (user_coupon_id uuid)
+    JOIN user_coupons u ON u.id = a.user_coupon_id WHERE u.user_id = holder
+  )
+  ORDER BY c.id FOR NO KEY UPDATE;
   at := coupon_clock();
 
   RETURN QUERY

@@ -10,9 +10,10 @@
 --   CONSENT            nothing speaks against it, but against another one of the order
 --   USER_COUPON_NOT_FOUND, or a reason of usage_refusal(): refused
 --
--- Locks are taken in one order everywhere: coupons by id, then user coupons by id. What is read after that is read by a
--- later statement, which sees all that was committed before the locks were granted, and so is the clock.
-CREATE OR REPLACE FUNCTION use_user_coupons(asks json, together boolean, again boolean)
+-- Whatever changes a user coupon locks its coupon first, and coupons are locked in the order of their ids: so nothing
+-- changes it meanwhile, and nothing can deadlock. What is read after the lock is read by a later statement, which sees all
+-- that was committed before the lock was granted, and so is the clock.
+CREATE OR REPLACE FUNCTION use_user_coupons(coupon_ids uuid[], asks json, together boolean, again boolean)
 RETURNS TABLE (outcome text, id uuid, used_at_ms bigint, exhausted boolean)
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
@@ -23,16 +24,9 @@ AS $$
 #variable_conflict use_column
 DECLARE
   at timestamptz;
-  coupon_ids uuid[];
-  user_coupon_ids uuid[];
-  usage_ids uuid[];
   stored int;
 BEGIN
-  SELECT array_agg(DISTINCT a.coupon_id), array_agg(DISTINCT a.user_coupon_id), array_agg(a.id)
-  INTO coupon_ids, user_coupon_ids, usage_ids
-  FROM json_to_recordset(asks) AS a (id uuid, user_coupon_id uuid, coupon_id uuid);
   PERFORM FROM coupons c WHERE c.id = ANY (coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
-  PERFORM FROM user_coupons u WHERE u.id = ANY (user_coupon_ids) ORDER BY u.id FOR NO KEY UPDATE;
   at := coupon_clock();
 
   RETURN QUERY
@@ -58,7 +52,7 @@ BEGIN
         ELSE usage_refusal(u, c, a.lock_version, at)
       END AS verdict
     FROM asked a
-    LEFT JOIN user_coupons u ON u.id = a.user_coupon_id
+    LEFT JOIN user_coupons u ON u.id = a.user_coupon_id AND u.coupon_id = a.coupon_id
     LEFT JOIN coupons c ON c.id = u.coupon_id
     LEFT JOIN LATERAL (
       SELECT s.id, s.used_at FROM usages s WHERE again AND s.id = a.id
@@ -99,13 +93,17 @@ BEGIN
       n.discount_amount, n.request_id, n.item, at
     FROM chosen n WHERE n.taken
     ON CONFLICT DO NOTHING
-    RETURNING id, user_coupon_id, coupon_id, user_id
+    RETURNING id
+  ),
+  -- A hashed subplan: joins of the two would be nested loops over the whole batch.
+  done AS MATERIALIZED (
+    SELECT n.*, n.id IN (SELECT i.id FROM inserted i) AS stored FROM chosen n
   ),
   used AS (
     UPDATE user_coupons u SET
       use_count = u.use_count + i.n, place_count = greatest(u.place_count, u.use_count + i.n),
       locked_until = NULL, lock_token = NULL, claim_until = NULL
-    FROM (SELECT user_coupon_id, count(*)::int AS n FROM inserted GROUP BY user_coupon_id) i
+    FROM (SELECT d.user_coupon_id, count(*)::int AS n FROM done d WHERE d.stored GROUP BY d.user_coupon_id) i
     WHERE u.id = i.user_coupon_id
   ),
   counted AS (
@@ -115,9 +113,9 @@ BEGIN
     FROM (
       SELECT one.coupon_id, sum(one.n) AS uses, sum(greatest(0, one.n - one.kept)) AS places
       FROM (
-        SELECT i.coupon_id, count(*) AS n, min(n.place_count - n.use_count) AS kept
-        FROM inserted i JOIN chosen n ON n.id = i.id
-        GROUP BY i.coupon_id, i.user_coupon_id
+        SELECT d.coupon_id, count(*) AS n, min(d.place_count - d.use_count) AS kept
+        FROM done d WHERE d.stored
+        GROUP BY d.coupon_id, d.user_coupon_id
       ) one
       GROUP BY one.coupon_id
     ) i
@@ -129,7 +127,7 @@ BEGIN
   ),
   logged AS (
     INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id, usage_id)
-    SELECT 'USER_COUPON_USED', at, i.coupon_id, i.user_coupon_id, i.user_id, i.id FROM inserted i
+    SELECT 'USER_COUPON_USED', at, d.coupon_id, d.user_coupon_id, d.user_id, d.id FROM done d WHERE d.stored
     UNION ALL
     SELECT 'COUPON_EXHAUSTED', at, x.id, NULL, NULL, NULL FROM exhaustions x
   )
@@ -137,19 +135,20 @@ BEGIN
     CASE
       WHEN n.verdict_3 IS NOT NULL THEN n.verdict_3
       WHEN NOT n.taken THEN 'CONSENT'
-      WHEN n.id IN (SELECT i.id FROM inserted i) THEN 'USED'
+      WHEN n.stored THEN 'USED'
       ELSE 'CONFLICT'
     END,
     coalesce(n.earlier_id, n.id),
     millis(coalesce(n.earlier_used_at, at)),
     n.coupon_id IN (SELECT x.id FROM exhaustions x)
-  FROM chosen n
+  FROM done n
   ORDER BY n.ord;
 
   -- A call with the same request id, begun at the same moment, took some of the places that this order has in the index.
   IF together THEN
-    SELECT count(*) INTO stored FROM usages s WHERE s.id = ANY (usage_ids);
-    IF stored NOT IN (0, cardinality(usage_ids)) THEN
+    SELECT count(*) INTO stored
+    FROM usages s WHERE s.id IN (SELECT a.id FROM json_to_recordset(asks) AS a (id uuid));
+    IF stored NOT IN (0, json_array_length(asks)) THEN
       RAISE EXCEPTION 'an order was used in part' USING ERRCODE = 'serialization_failure';
     END IF;
   END IF;

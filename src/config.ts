@@ -16,7 +16,7 @@ const schema = z.object({
   GRPC_PORT: port(50_051),
   HTTP_PORT: port(8_080),
   DATA_DIR: z.string().min(1).optional(),
-  DATABASE_POOL_SIZE: whole(12, 6, 200),
+  DATABASE_POOL_SIZE: whole(12, 4, 200),
   MAX_IN_FLIGHT: whole(4_000, 1, 100_000),
   DEFAULT_DEADLINE_MS: whole(5_000, 100, 600_000),
   MAX_DEADLINE_MS: whole(30_000, 100, 600_000),

@@ -79,12 +79,16 @@ export function remainingUseCount(coupon: Pick<Coupon, "usageCap" | "placeCount"
   return coupon.usageCap === null ? null : Math.max(0, coupon.usageCap - coupon.placeCount);
 }
 
-/** When a coupon with this usage cap counts as exhausted: since it was, or from now on. */
+/**
+ * Since when a coupon counts as exhausted after an edit of its usage cap. An edit that leaves the cap as it is changes
+ * nothing: a place that is freed later does not wake what was revoked.
+ */
 export function exhaustionOf(
   usageCap: number | null,
-  current: Pick<Coupon, "placeCount" | "exhaustedAt">,
+  current: Pick<Coupon, "usageCap" | "placeCount" | "exhaustedAt">,
   now: Date,
 ): Date | null {
+  if (usageCap === current.usageCap) return current.exhaustedAt;
   return usageCap !== null && current.placeCount >= usageCap ? (current.exhaustedAt ?? now) : null;
 }
 

@@ -10,7 +10,7 @@ const idleTimeoutS = 300;
 /** Batches of one queue that are committed at once. */
 export const commitsPerQueue = 2;
 /** For issues on the one hand, uses and locks on the other. */
-const commitConnections = 2 * commitsPerQueue;
+const maxCommitConnections = 2 * commitsPerQueue;
 
 export interface Database {
   /** For hot paths and bulk reads: raw SQL. Columns come in camel case. */
@@ -24,7 +24,7 @@ export interface Database {
 
 export interface DatabaseOptions {
   readonly url: string;
-  /** Connections at most, 6 to 200. */
+  /** Connections at most, 4 to 200. */
   readonly poolSize: number;
   /** Shown in pg_stat_activity. */
   readonly applicationName?: string;
@@ -49,6 +49,7 @@ export function openDatabase({ url, poolSize, applicationName = "coupon-service"
         TimeZone: "UTC",
       },
     });
+  const commitConnections = Math.min(maxCommitConnections, poolSize - 2);
   const half = Math.floor((poolSize - commitConnections) / 2);
   const clients = {
     sql: client(half, true),

@@ -8,6 +8,7 @@ import { HealthImplementation, protoPath as healthProtoPath } from "grpc-health-
 import { file_coupon_v1_error_reason } from "../../gen/coupon/v1/error_reason_pb.js";
 import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.js";
 import { readBinary } from "./decode.js";
+import { encode } from "./encode.js";
 import { Failure } from "./error-table.js";
 import type { IncomingCall, Invoke } from "./pipeline.js";
 import { maxMessageBytes, type Route } from "./routes.js";
@@ -81,8 +82,7 @@ function unaryHandler(method: DescMethodUnary, invoke: Invoke): grpc.handleUnary
   return (call, callback) => {
     void invoke(incomingCall(method, call)).then((answer) => {
       if (!(answer instanceof Failure)) {
-        const bytes = toBinary(method.output, answer as never);
-        callback(null, Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+        callback(null, encode(method.output, answer as never));
         return;
       }
       const metadata = new grpc.Metadata();

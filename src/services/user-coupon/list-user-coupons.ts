@@ -25,9 +25,9 @@ export function listUserCoupons(store: UserCouponStore, usages: UsageStore) {
         byId.get(usage.userCouponId)?.usages.push(usageMessage(usage));
       }
     }
-    return create(ListUserCouponsResponseSchema, {
-      userCoupons: messages,
-      nextPageToken: nextPageToken(hasMore, rows.at(-1)?.userCoupon.id, parameters),
-    });
+    const response = create(ListUserCouponsResponseSchema);
+    response.userCoupons = messages;
+    response.nextPageToken = nextPageToken(hasMore, rows.at(-1)?.userCoupon.id, parameters);
+    return response;
   };
 }

@@ -46,8 +46,10 @@ export async function guarded<T>(deadlineMs: DeadlineMs, query: () => Promise<T>
   if (leftMs <= 0) throw new DeadlinePassed();
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<never>((_, reject) => {
-    const error = leftMs < queryTimeoutMs ? new DeadlinePassed() : new StoreUnavailable("postgres: no answer in time");
-    timer = setTimeout(() => reject(error), Math.min(leftMs, queryTimeoutMs));
+    // Made only when it is needed: the stack of an error costs more than the timer.
+    const error = () =>
+      leftMs < queryTimeoutMs ? new DeadlinePassed() : new StoreUnavailable("postgres: no answer in time");
+    timer = setTimeout(() => reject(error()), Math.min(leftMs, queryTimeoutMs));
   });
   try {
     return await Promise.race([query(), timeout]);

@@ -15,6 +15,7 @@ import { type CouponRow, toCoupon } from "./coupon-row.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
 import { findEarlier, once, readClock, recordRequest } from "./requests.js";
+import { UserCouponPages } from "./user-coupon-page.js";
 
 interface UserCouponRow extends UserCoupon {
   readonly now: Date;
@@ -36,7 +37,11 @@ interface DeletionRow extends Record<string, unknown> {
 }
 
 export class PostgresUserCouponStore implements UserCouponStore {
-  constructor(private readonly database: Database) {}
+  private readonly pages: UserCouponPages;
+
+  constructor(private readonly database: Database) {
+    this.pages = new UserCouponPages(database);
+  }
 
   async get(userId: string, userCouponId: string, deadlineMs: DeadlineMs): Promise<Dated<UserCouponWithCoupon> | null> {
     const { sql } = this.database;
@@ -47,35 +52,21 @@ export class PostgresUserCouponStore implements UserCouponStore {
         FROM user_coupons u WHERE u.id = ${userCouponId} AND u.user_id = ${userId} AND u.deleted_at IS NULL`,
     );
     if (!row) return null;
-    const coupons = await this.couponsOf([row], deadlineMs);
-    return { value: withCoupon(row, coupons), now: row.now };
+    const { now, ...userCoupon } = row;
+    const [coupon] = await guarded(
+      deadlineMs,
+      () => sql<CouponRow[]>`SELECT * FROM coupons WHERE id = ${userCoupon.couponId}`,
+    );
+    return { value: { userCoupon, coupon: toCoupon(coupon!) }, now };
   }
 
-  async list(
+  list(
     userId: string,
     page: Page,
     showExpired: boolean,
     deadlineMs: DeadlineMs,
   ): Promise<Listed<UserCouponWithCoupon>> {
-    const { sql } = this.database;
-    const rows = await guarded(
-      deadlineMs,
-      () => sql<UserCouponRow[]>`
-        SELECT ${userCouponColumns(sql)}, clock.now
-        FROM (SELECT coupon_clock() AS now OFFSET 0) clock, user_coupons u JOIN coupons c ON c.id = u.coupon_id
-        WHERE u.user_id = ${userId} AND u.deleted_at IS NULL
-          AND (${page.before}::uuid IS NULL OR u.id < ${page.before}::uuid)
-          AND (${showExpired} OR user_coupon_status(u, c, clock.now) NOT IN ('EXPIRED', 'RELEASED'))
-        ORDER BY u.id DESC
-        LIMIT ${page.size + 1}`,
-    );
-    const kept = rows.slice(0, page.size);
-    const coupons = await this.couponsOf(kept, deadlineMs);
-    return {
-      rows: kept.map((row) => withCoupon(row, coupons)),
-      hasMore: rows.length > page.size,
-      now: rows[0]?.now ?? new Date(0),
-    };
+    return this.pages.read(userId, page, showExpired, deadlineMs);
   }
 
   delete(
@@ -123,22 +114,6 @@ export class PostgresUserCouponStore implements UserCouponStore {
       freed: false,
     }));
   }
-
-  /** Each coupon once, however many of the rows are of it. */
-  private async couponsOf(rows: readonly UserCouponRow[], deadlineMs: DeadlineMs): Promise<Map<string, CouponRow>> {
-    const ids = [...new Set(rows.map((row) => row.couponId))];
-    if (ids.length === 0) return new Map();
-    const { sql } = this.database;
-    const found = await guarded(
-      deadlineMs,
-      () => sql<CouponRow[]>`SELECT * FROM coupons WHERE id = ANY (${ids}::uuid[])`,
-    );
-    return new Map(found.map((coupon) => [coupon.id, coupon]));
-  }
-}
-
-function withCoupon({ now: _, ...userCoupon }: UserCouponRow, coupons: Map<string, CouponRow>): UserCouponWithCoupon {
-  return { userCoupon, coupon: toCoupon(coupons.get(userCoupon.couponId) as CouponRow) };
 }
 
 function deletionRefusal({ outcome, locked_until_ms: lockedUntilMs }: DeletionRow, now: Date): Refusal {

@@ -99,9 +99,9 @@ async function runBench(options: BenchOptions, signal: AbortSignal, cleanups: ((
     const run = await row.prepare(context);
     const messagesFile = join(folder, "messages");
     const messages = await writeMessages(messagesFile, run.messages);
-    const { method, protoFile } = run;
+    const { method } = run;
     const { requestsPerSecond } = row;
-    const load = { target: run.target ?? replica.target, method, protoFile, messagesFile, seconds, requestsPerSecond };
+    const load = { target: run.target ?? replica.target, method, messagesFile, seconds, requestsPerSecond };
     const measured = await generator.run(load, signal);
     if (messages > 1 && measured.sent > messages) throw new Error(`The ${row.name} row ran out of different messages.`);
     await run.verify(measured);

@@ -5,8 +5,6 @@ export interface Load {
   readonly target: string;
   /** "/coupon.v1.IssuanceService/IssueCoupon" */
   readonly method: string;
-  /** See RowRun.protoFile. */
-  readonly protoFile: string | undefined;
   /** In the format of `load/messages-file.ts`. */
   readonly messagesFile: string;
   readonly seconds: number;

@@ -29,8 +29,6 @@ export interface RowRun {
   readonly target?: string;
   /** "/coupon.v1.IssuanceService/IssueCoupon" */
   readonly method: string;
-  /** Where the method is defined, if the server's reflection does not tell. */
-  readonly protoFile?: string;
   /** Serialised requests, sent in turn. */
   readonly messages: Iterable<Uint8Array>;
   /** Throws when the calls did not do what the row claims to measure. */

@@ -1,4 +1,3 @@
-import { protoPath } from "grpc-health-check";
 import { expectOnly, type Row } from "../row.js";
 
 /** A HealthCheckRequest without a service name, which asks for the whole server, is an empty message. */
@@ -10,7 +9,6 @@ export const bare: Row = {
   async prepare() {
     return {
       method: "/grpc.health.v1.Health/Check",
-      protoFile: protoPath,
       messages: [emptyMessage],
       verify: async (measured) => expectOnly(measured, "OK"),
     };

@@ -168,7 +168,8 @@ export enum ErrorReason {
   USER_COUPON_RELEASED = 54,
 
   /**
-   * FAILED_PRECONDITION, with RetryInfo: when the lock falls away by itself. Another checkout holds the user coupon.
+   * FAILED_PRECONDITION, with RetryInfo. Another checkout holds the user coupon; RetryInfo says when its lock falls away
+   * by itself.
    *
    * @generated from enum value: ERROR_REASON_LOCKED = 55;
    */

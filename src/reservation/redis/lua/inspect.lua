@@ -10,14 +10,14 @@ local clockOffsetMs, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
 
-local function overdue(key)
-  if limit == 0 then return {} end
-  return redis.call('ZRANGEBYSCORE', key, '-inf', nowMs, 'LIMIT', 0, limit)
+local overdue, overdueUsageIds = {}, {}
+if limit > 0 then
+  overdue = redis.call('ZRANGEBYSCORE', pendingKey, '-inf', nowMs, 'LIMIT', 0, limit)
+  overdueUsageIds = redis.call('ZRANGEBYSCORE', takenKey, '-inf', nowMs, 'LIMIT', 0, limit)
 end
-
 local facts = redis.call('HMGET', couponKey, 'revision', 'stock')
 local places = redis.call('HMGET', placesKey, 'revision', 'remaining')
 return {
-  facts[1] and 'LOADED' or 'NOT_LOADED', facts[1] or '', facts[2] or '', redis.call('ZCARD', pendingKey), overdue(pendingKey),
-  places[1] or '', places[2] or '', redis.call('ZCARD', takenKey), overdue(takenKey)
+  facts[1] and 'LOADED' or 'NOT_LOADED', facts[1] or '', facts[2] or '', redis.call('ZCARD', pendingKey), overdue,
+  places[1] or '', places[2] or '', redis.call('ZCARD', takenKey), overdueUsageIds
 }

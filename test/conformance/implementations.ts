@@ -46,7 +46,7 @@ export async function startRedisSubject(reservationMs?: number): Promise<RedisSu
       offsetMs += ms;
       // What Redis itself lets expire grows older as well.
       for (const key of await redis.keys(`${keyPrefix}:*`)) {
-        if (!/:(loading|stage|late)$/.test(key)) continue;
+        if (!/:(loading|stage|late|places)$/.test(key)) continue;
         const leftMs = await redis.pttl(key);
         if (leftMs < 0) continue;
         if (leftMs <= ms) await redis.unlink(key);
@@ -89,6 +89,7 @@ export function openFacts(nowMs: number, changed: Partial<GateFacts> = {}): Gate
     expiresAt: new Date(nowMs + 3_600_000),
     paused: false,
     deleted: false,
+    exhausted: false,
     maxPerUser: 1,
     remaining: 10,
     ...changed,

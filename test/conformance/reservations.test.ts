@@ -24,6 +24,8 @@ import {
 } from "./implementations.js";
 
 const hourMs = 3_600_000;
+/** What a survey says of a coupon with which nothing is under way and no places are known. */
+const quiet = { pendingCount: 0, overdue: [], places: null, takenCount: 0, overdueUsageIds: [] };
 
 describe.each(implementations)("$name", ({ start }) => {
   let subject: Subject;
@@ -62,6 +64,7 @@ describe.each(implementations)("$name", ({ start }) => {
       { word: "COUPON_PAUSED", facts: () => ({ paused: true }) },
       { word: "COUPON_NOT_STARTED", facts: (nowMs) => ({ startsAt: new Date(nowMs + hourMs) }) },
       { word: "COUPON_ENDED", facts: (nowMs) => ({ expiresAt: new Date(nowMs - 1_000) }) },
+      { word: "USAGE_CAP_REACHED", facts: () => ({ exhausted: true }) },
       { word: "ALREADY_ISSUED", held: true },
       { word: "SOLD_OUT", facts: () => ({ remaining: 0 }) },
     ];
@@ -384,7 +387,7 @@ describe.each(implementations)("$name", ({ start }) => {
   describe("load", () => {
     test("makes the coupon known as it was read", async () => {
       await load(subject, couponId, facts({ revision: 7, remaining: 3 }));
-      expect(await surveyed()).toEqual({ couponId, loaded: { revision: 7, stock: 3 }, pendingCount: 0, overdue: [] });
+      expect(await surveyed()).toEqual({ ...quiet, couponId, loaded: { revision: 7, stock: 3 } });
     });
 
     test("takes holders in several steps", async () => {
@@ -606,7 +609,7 @@ describe.each(implementations)("$name", ({ start }) => {
       }
       await confirm(a);
       await release(b);
-      expect(await surveyed()).toEqual({ couponId, loaded: { revision: 1, stock: 9 }, pendingCount: 0, overdue: [] });
+      expect(await surveyed()).toEqual({ ...quiet, couponId, loaded: { revision: 1, stock: 9 } });
     });
 
     test("an overdue reservation holds its unit until somebody has asked Postgres", async () => {
@@ -630,7 +633,7 @@ describe.each(implementations)("$name", ({ start }) => {
       const one = await reserved("a");
       await subject.reservations.invalidate(couponId);
       await subject.advance(defaultReservationMs + 1_000);
-      expect(await surveyed()).toEqual({ couponId, loaded: null, pendingCount: 1, overdue: [one] });
+      expect(await surveyed()).toEqual({ ...quiet, couponId, loaded: null, pendingCount: 1, overdue: [one] });
       await release(one);
       expect(await surveyed()).toBeUndefined();
     });

@@ -46,6 +46,14 @@ export interface CouponFacts {
   readonly validityAfterIssueMs: number | null;
   readonly pausedAt: Date | null;
   readonly deletedAt: Date | null;
+  readonly revokedAt: Date | null;
+  readonly exhaustedAt: Date | null;
+  readonly usageCap: number | null;
+  readonly usedCount: number;
+  readonly placeCount: number;
+  readonly maxUses: number;
+  readonly lockDurationMs: number;
+  readonly claimWindowMs: number | null;
 }
 
 export function openCoupon(now: Date, changed: Partial<CouponFacts> = {}): CouponFacts {
@@ -58,6 +66,14 @@ export function openCoupon(now: Date, changed: Partial<CouponFacts> = {}): Coupo
     validityAfterIssueMs: null,
     pausedAt: null,
     deletedAt: null,
+    revokedAt: null,
+    exhaustedAt: null,
+    usageCap: null,
+    usedCount: 0,
+    placeCount: 0,
+    maxUses: 1,
+    lockDurationMs: 300_000,
+    claimWindowMs: null,
     ...changed,
   };
 }
@@ -66,10 +82,12 @@ export async function insertCoupon(sql: Sql, facts: CouponFacts): Promise<string
   const id = facts.id ?? randomUUID();
   await sql`
     INSERT INTO coupons (id, name, description, category, percentage_basis_points, starts_at, expires_at, quantity,
-      issued_count, max_per_user, validity_after_issue_ms, paused_at, deleted_at, stackable, created_at, updated_at)
+      issued_count, max_per_user, validity_after_issue_ms, paused_at, deleted_at, revoked_at, exhausted_at, usage_cap,
+      used_count, place_count, max_uses, lock_duration_ms, claim_window_ms, stackable, created_at, updated_at)
     VALUES (${id}, 'a coupon', '', '', 1000, ${facts.startsAt}, ${facts.expiresAt}, ${facts.quantity},
       ${facts.issuedCount}, ${facts.maxPerUser}, ${facts.validityAfterIssueMs}, ${facts.pausedAt}, ${facts.deletedAt},
-      false, ${facts.startsAt}, ${facts.startsAt})`;
+      ${facts.revokedAt}, ${facts.exhaustedAt}, ${facts.usageCap}, ${facts.usedCount}, ${facts.placeCount},
+      ${facts.maxUses}, ${facts.lockDurationMs}, ${facts.claimWindowMs}, false, ${facts.startsAt}, ${facts.startsAt})`;
   return id;
 }
 
@@ -80,6 +98,16 @@ export interface HolderFacts {
   readonly slot: number | null;
   readonly requestId: string | null;
   readonly validUntil: Date | null;
+  readonly maxUses?: number;
+  readonly useCount?: number;
+  /** Without it as many as uses. */
+  readonly placeCount?: number;
+  readonly lockedUntil?: Date | null;
+  readonly lockVersion?: number;
+  readonly lockToken?: string | null;
+  readonly claimUntil?: Date | null;
+  readonly releasedAt?: Date | null;
+  readonly deletedAt?: Date | null;
 }
 
 /** In one statement, for there may be thousands. */
@@ -93,6 +121,15 @@ export async function insertHolders(sql: Sql, holders: readonly HolderFacts[], i
     request_id: holder.requestId,
     issued_at: issuedAt,
     valid_until: holder.validUntil,
+    max_uses: holder.maxUses ?? 1,
+    use_count: holder.useCount ?? 0,
+    place_count: holder.placeCount ?? holder.useCount ?? 0,
+    locked_until: holder.lockedUntil ?? null,
+    lock_version: holder.lockVersion ?? 0,
+    lock_token: holder.lockToken ?? null,
+    claim_until: holder.claimUntil ?? null,
+    released_at: holder.releasedAt ?? null,
+    deleted_at: holder.deletedAt ?? null,
   }));
   await sql`INSERT INTO user_coupons ${sql(rows)}`;
 }

@@ -6,11 +6,13 @@ import { type Ask, defaultReservationMs, type Reservations, type Settlement } fr
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 import { GateKeeper } from "../../src/services/issuance/gate-keeper.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
 import { until } from "../support/until.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
 
 let clocked: ClockedDatabase;
 let store: PostgresIssueStore;
+let usages: PostgresUsageStore;
 let redis: Redis;
 let keeper: GateKeeper;
 let reservations: Reservations;
@@ -24,6 +26,7 @@ beforeEach(async () => {
   now = new Date();
   clocked = await openClockedDatabase(now);
   store = new PostgresIssueStore(clocked.database);
+  usages = new PostgresUsageStore(clocked.database);
   redis = new Redis(clocked.stores.redisUrl);
   // See issue-store.test.ts for what may be the first query.
   await clocked.database.sql`SELECT 1`;
@@ -76,7 +79,7 @@ const agedMs = defaultReservationMs + 1_000;
 describe.each(implementations)("with $name", ({ name, open }) => {
   beforeEach(async () => {
     reservations = await open();
-    keeper = new GateKeeper(reservations, store, log);
+    keeper = new GateKeeper(reservations, store, usages, log);
   });
 
   test("loads a coupon as Postgres has it", async () => {
@@ -130,7 +133,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await Promise.all(asks.map((one) => reservations.admit(one)));
     await store.issueBatch(asks.filter((_, n) => n % 3 === 0));
     offsetMs += agedMs;
-    const other = new GateKeeper(reservations, store, log);
+    const other = new GateKeeper(reservations, store, usages, log);
     await Promise.all([keeper.sweep(), other.sweep(), keeper.sweep(), other.sweep()]);
     await other.close();
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 80 }, pendingCount: 0 });
@@ -199,10 +202,17 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await keeper.close();
     expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
 
-    keeper = new GateKeeper(reservations, store, log);
+    keeper = new GateKeeper(reservations, store, usages, log);
     await reservations.invalidate(couponId);
     const loading = await reservations.beginLoad(couponId);
-    await loading?.install({ ...openCoupon(now), revision: 1, paused: false, deleted: false, remaining: 1 });
+    await loading?.install({
+      ...openCoupon(now),
+      revision: 1,
+      paused: false,
+      deleted: false,
+      exhausted: false,
+      remaining: 1,
+    });
     await keeper.sweep();
     expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
   });
@@ -318,7 +328,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 50 }));
       await store.issueBatch(Array.from({ length: 20 }, (_, n) => askOf(couponId, `user-${n}`)));
       const otherReservations = await openRedis();
-      const other = new GateKeeper(otherReservations, store, log);
+      const other = new GateKeeper(otherReservations, store, usages, log);
       keeper.load(couponId);
       other.load(couponId);
       await Promise.all([keeper.close(), other.close()]);

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { decideIssue } from "../../src/domain/issue.js";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
-import { expiryOf, userCouponStatus } from "../../src/domain/user-coupon.js";
+import { expiryOf, type UserCoupon } from "../../src/domain/user-coupon.js";
 import type { Ask, Holder } from "../../src/reservation/port.js";
 import type { IssueOutcome } from "../../src/storage/ports.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
@@ -66,22 +66,47 @@ describe("issue_user_coupons decides as the domain does", () => {
       issued: fc.nat(4),
       maxPerUser: fc.integer({ min: 1, max: 3 }),
       validityMs: fc.constantFrom(null, null, 1_000, 3_000),
+      exhausted: fc.integer({ min: 0, max: 7 }).map((n) => n === 7),
+      maxUses: fc.constantFrom(1, 1, 7),
+      claimWindowMs: fc.constantFrom(null, null, 1_000, 60_000),
       paused: fc.integer({ min: 0, max: 5 }).map((n) => n === 5),
       deleted: fc.integer({ min: 0, max: 5 }).map((n) => n === 5),
     })
     .filter(({ startMs, endMs }) => startMs < endMs);
   type Generated = typeof facts extends fc.Arbitrary<infer T> ? T : never;
   const fromNoon = (ms: number) => new Date(noon.getTime() + ms);
-  const couponFacts = (one: Generated): CouponFacts => ({
-    startsAt: fromNoon(one.startMs),
-    expiresAt: fromNoon(one.endMs),
-    quantity: one.quantity,
-    issuedCount: one.quantity === null ? one.issued : Math.min(one.issued, one.quantity),
-    maxPerUser: one.maxPerUser,
-    validityAfterIssueMs: one.validityMs,
-    pausedAt: one.paused ? fromNoon(-5_000) : null,
-    deletedAt: one.deleted ? fromNoon(-5_000) : null,
-  });
+  const couponFacts = (one: Generated): CouponFacts =>
+    openCoupon(noon, {
+      startsAt: fromNoon(one.startMs),
+      expiresAt: fromNoon(one.endMs),
+      quantity: one.quantity,
+      issuedCount: one.quantity === null ? one.issued : Math.min(one.issued, one.quantity),
+      maxPerUser: one.maxPerUser,
+      validityAfterIssueMs: one.validityMs,
+      pausedAt: one.paused ? fromNoon(-5_000) : null,
+      deletedAt: one.deleted ? fromNoon(-5_000) : null,
+      exhaustedAt: one.exhausted ? fromNoon(-5_000) : null,
+      maxUses: one.maxUses,
+      claimWindowMs: one.claimWindowMs,
+    });
+  /** A user coupon as the function should have made it. */
+  const issued = (ask: Ask, coupon: CouponFacts, issuedAt: Date): UserCoupon => {
+    const later = (ms: number | null) => (ms === null ? null : new Date(issuedAt.getTime() + ms));
+    const { couponId, userId, userCouponId: id } = ask;
+    return {
+      id,
+      couponId,
+      userId,
+      issuedAt,
+      validUntil: later(coupon.validityAfterIssueMs),
+      maxUses: coupon.maxUses,
+      useCount: 0,
+      placeCount: 0,
+      lockedUntil: null,
+      claimUntil: later(coupon.claimWindowMs),
+      releasedAt: null,
+    };
+  };
 
   test("for one row", async () => {
     await clocked.setClock(noon);
@@ -109,12 +134,8 @@ describe("issue_user_coupons decides as the domain does", () => {
           if (before) expect(await stored(couponId)).toEqual(before);
           return;
         }
-        const validUntil = coupon.validityAfterIssueMs === null ? null : fromNoon(coupon.validityAfterIssueMs);
-        expect(outcome).toEqual({
-          kind: "ISSUED",
-          userCoupon: { id: ask.userCouponId, couponId, userId: "u", issuedAt: noon, validUntil },
-          expiresAt: expiryOf({ validUntil }, coupon),
-        });
+        const userCoupon = issued(ask, coupon, noon);
+        expect(outcome).toEqual({ kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, coupon) });
         const now = await stored(couponId);
         expect(now.issuedCount).toBe(coupon.issuedCount + 1);
         expect(now.rows.length).toBe(holders.length + 1);
@@ -126,7 +147,7 @@ describe("issue_user_coupons decides as the domain does", () => {
 
   /** One row after the other, in memory. */
   class Sequence {
-    readonly rows: (Ask & { validUntil: Date | null; issuedAt: Date })[] = [];
+    readonly rows: (Ask & { userCoupon: UserCoupon; validUntil: Date | null })[] = [];
     readonly issuedCounts = new Map<string, number>();
 
     constructor(private readonly coupons: ReadonlyMap<string, CouponFacts>) {
@@ -153,18 +174,12 @@ describe("issue_user_coupons decides as the domain does", () => {
         );
         const decision = decideIssue({ coupon: coupon && { ...coupon, issuedCount }, liveHeldCount: live.length, now });
         if (decision !== "ISSUED" || !coupon) return { kind: "REFUSED", reason: decision as "COUPON_NOT_FOUND" };
-        const { validityAfterIssueMs } = coupon;
-        const validUntil = validityAfterIssueMs === null ? null : new Date(now.getTime() + validityAfterIssueMs);
-        this.rows.push({ ...ask, validUntil, issuedAt: now });
+        const userCoupon = issued(ask, coupon, now);
+        this.rows.push({ ...ask, userCoupon, validUntil: userCoupon.validUntil });
         this.issuedCounts.set(ask.couponId, issuedCount + 1);
       }
-      const row = same ?? (this.rows.at(-1) as (typeof this.rows)[0]);
-      const { userCouponId: id, couponId, userId, issuedAt, validUntil } = row;
-      return {
-        kind: "ISSUED",
-        userCoupon: { id, couponId, userId, issuedAt, validUntil },
-        expiresAt: expiryOf({ validUntil }, expired),
-      };
+      const { userCoupon } = same ?? (this.rows.at(-1) as (typeof this.rows)[0]);
+      return { kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, expired) };
     }
   }
 
@@ -415,8 +430,8 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
   const quantity = 60;
   const ids: string[] = [];
   for (let n = 0; n < 5; n++) ids.push(await insertCoupon(clocked.sql, openCoupon(noon, { quantity })));
-  // Two connections for commits each.
-  const databases = Array.from({ length: 4 }, () => openDatabase({ url: clocked.stores.databaseUrl, poolSize: 4 }));
+  // Connections for four commits at once each.
+  const databases = Array.from({ length: 4 }, () => openDatabase({ url: clocked.stores.databaseUrl, poolSize: 6 }));
   onTestFinished(async () => void (await Promise.all(databases.map((database) => database.close()))));
   const writers = databases.flatMap((database) => [new PostgresIssueStore(database), new PostgresIssueStore(database)]);
 
@@ -463,31 +478,14 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
   expect([...reasons].sort()).toEqual(["ALREADY_ISSUED", "SOLD_OUT"]);
 });
 
-test("user_coupon_status says what userCouponStatus says, equal instants included", async () => {
-  const moment = fc.integer({ min: -2, max: 2 }).map((ms) => new Date(noon.getTime() + ms));
-  const facts = fc.record({ validUntil: fc.option(moment), expiresAt: moment, revokedAt: fc.option(moment) });
-  await fc.assert(
-    fc.asyncProperty(fc.array(facts, { minLength: 1, maxLength: 50 }), async (all) => {
-      const rows = await clocked.sql`
-        SELECT user_coupon_status(f.valid_until, f.expires_at, f.revoked_at, ${noon}) AS status
-        FROM jsonb_to_recordset(${clocked.sql.json(
-          all.map(({ validUntil, expiresAt, revokedAt }) => ({
-            valid_until: validUntil?.toISOString() ?? null,
-            expires_at: expiresAt.toISOString(),
-            revoked_at: revokedAt?.toISOString() ?? null,
-          })),
-        )}) AS f (valid_until timestamptz, expires_at timestamptz, revoked_at timestamptz)`;
-      expect(rows.map((row) => row.status)).toEqual(all.map((one) => userCouponStatus(one, one, noon)));
-    }),
-    { numRuns: 50, ...seed },
-  );
-});
-
 describe("findIssued and readStock", () => {
   test("answer for those that are stored", async () => {
     await clocked.database.sql`SELECT 1`;
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 5, issuedCount: 2 }));
-    const unlimited = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: null, issuedCount: 2 }));
+    const unlimited = await insertCoupon(
+      clocked.sql,
+      openCoupon(noon, { quantity: null, issuedCount: 2, usageCap: 9, placeCount: 2, usedCount: 1 }),
+    );
     const validUntil = new Date(noon.getTime() + 5_000);
     const [a, b] = [randomUUID(), randomUUID()];
     const holder = { couponId, requestId: null };
@@ -507,8 +505,8 @@ describe("findIssued and readStock", () => {
     );
     expect(await store.readStock([couponId, unlimited, randomUUID()])).toEqual(
       new Map([
-        [couponId, { revision: 1, remaining: 3 }],
-        [unlimited, { revision: 1, remaining: null }],
+        [couponId, { revision: 1, remaining: 3, remainingPlaces: null }],
+        [unlimited, { revision: 1, remaining: null, remainingPlaces: 7 }],
       ]),
     );
     expect(await store.findIssued([])).toEqual(new Map());
@@ -517,7 +515,7 @@ describe("findIssued and readStock", () => {
 
   test.each(["findIssued", "readStock"] as const)("%s may be the first query of a process", async (method) => {
     // The driver learns the array types of the server with its first query; one that needs them came too early.
-    const database = openDatabase({ url: clocked.stores.databaseUrl, poolSize: 4 });
+    const database = openDatabase({ url: clocked.stores.databaseUrl, poolSize: 6 });
     onTestFinished(() => database.close());
     expect(await new PostgresIssueStore(database)[method]([randomUUID()])).toEqual(new Map());
   });
@@ -600,6 +598,7 @@ describe("readGate", () => {
     const coupon = openCoupon(noon, { quantity: null, issuedCount: 3, maxPerUser: 4, pausedAt: noon });
     const couponId = await insertCoupon(clocked.sql, coupon);
     expect((await pagesOf(couponId)).facts).toEqual({
+      exhausted: false,
       revision: 1,
       startsAt: coupon.startsAt,
       expiresAt: coupon.expiresAt,
@@ -608,6 +607,8 @@ describe("readGate", () => {
       maxPerUser: 4,
       remaining: null,
     });
+    const exhausted = await insertCoupon(clocked.sql, openCoupon(noon, { exhaustedAt: noon }));
+    expect((await pagesOf(exhausted)).facts).toMatchObject({ exhausted: true, paused: false });
     expect((await pagesOf(randomUUID())).facts).toBeNull();
   });
 

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { settingNames } from "../../src/config.js";
 import { packageRoot } from "../../src/platform/package-root.js";
@@ -138,7 +139,7 @@ describe("the README", () => {
 
 describe("every RPC has its file and its function", () => {
   const kebab = (name: string) => name.replace(/(?<=[a-z0-9])[A-Z]/g, (letter) => `-${letter}`).toLowerCase();
-  const rpcs = [CatalogService, IssuanceService, UserCouponService].flatMap((service) =>
+  const rpcs = [CatalogService, IssuanceService, UserCouponService, UsageService].flatMap((service) =>
     service.methods.map((method) => ({
       name: method.name,
       file: `src/services/${kebab(service.name.replace(/Service$/, ""))}/${kebab(method.name)}.ts`,

@@ -34,6 +34,9 @@ const draft: CouponDraft = {
   maxPerUser: 1,
   usageCap: null,
   stackable: false,
+  maxUses: 1,
+  lockDurationMs: 300_000,
+  claimWindowMs: null,
 };
 
 const violated = (change: Partial<CouponDraft>): string[] => {
@@ -128,6 +131,9 @@ const coupon: Coupon = {
   expiresAt: at(10),
   quantity: 5,
   issuedCount: 2,
+  usedCount: 0,
+  placeCount: 0,
+  exhaustedAt: null,
   revision: 1,
   createdAt: at(-20),
   updatedAt: at(-20),
@@ -142,6 +148,7 @@ const states: [CouponState, Partial<Coupon>][] = [
   ["ENDED", { expiresAt: now }],
   ["PAUSED", { pausedAt: at(-1) }],
   ["SCHEDULED", { startsAt: at(1) }],
+  ["EXHAUSTED", { exhaustedAt: at(-1) }],
   ["SOLD_OUT", { issuedCount: 5 }],
   ["ACTIVE", {}],
 ];

@@ -43,6 +43,9 @@ describe("a new coupon", () => {
       maxPerUser: 1,
       usageCap: null,
       stackable: false,
+      maxUses: 1,
+      lockDurationMs: 300_000,
+      claimWindowMs: null,
     });
   });
 
@@ -62,6 +65,9 @@ describe("a new coupon", () => {
       maxPerUser: 100,
       usageCap: 1n,
       stackable: true,
+      maxUses: 1_000,
+      lockDuration: durationFromMs(86_400_000),
+      claimWindow: durationFromMs(1_001),
     };
     expect(newDefinition(message(fields), now)).toEqual({
       name: "Ten percent",
@@ -79,6 +85,9 @@ describe("a new coupon", () => {
       maxPerUser: 100,
       usageCap: 1,
       stackable: true,
+      maxUses: 1_000,
+      lockDurationMs: 86_400_000,
+      claimWindowMs: 1_001,
     });
   });
 
@@ -94,6 +103,16 @@ describe("a new coupon", () => {
       "a validity of a fraction of a millisecond",
       { ...least, validityAfterIssue: { seconds: 1n, nanos: 1 } },
       ["coupon.validity_after_issue"],
+    ],
+    [
+      "a lock of a fraction of a millisecond",
+      { ...least, lockDuration: { seconds: 1n, nanos: 1 } },
+      ["coupon.lock_duration"],
+    ],
+    [
+      "a claim window of a fraction of a millisecond",
+      { ...least, claimWindow: { seconds: 1n, nanos: 1 } },
+      ["coupon.claim_window"],
     ],
     [
       "two times that cannot be stored",
@@ -120,6 +139,9 @@ describe("an update mask", () => {
     ["max_per_user", "maxPerUser"],
     ["usage_cap", "usageCap"],
     ["stackable", "stackable"],
+    ["max_uses", "maxUses"],
+    ["lock_duration", "lockDurationMs"],
+    ["claim_window", "claimWindowMs"],
   ] as [string, keyof CouponDefinition][])("may name %s", ([path, field]) => {
     expect(mask(path)).toEqual([field]);
   });
@@ -172,6 +194,9 @@ describe("a changed definition", () => {
     maxPerUser: 3,
     usageCap: 4,
     stackable: true,
+    maxUses: 6,
+    lockDurationMs: 60_000,
+    claimWindowMs: 7_000,
   };
 
   test("takes what is named and keeps the rest", () => {
@@ -187,6 +212,9 @@ describe("a changed definition", () => {
     ["maxPerUser", 1],
     ["usageCap", null],
     ["stackable", false],
+    ["maxUses", 1],
+    ["lockDurationMs", 300_000],
+    ["claimWindowMs", null],
   ] as [keyof CouponDefinition, unknown][])("clears %s when it is named and absent", ([field, cleared]) => {
     expect(changedDefinition(current, message(), [field])).toEqual({ ...current, [field]: cleared });
   });

@@ -10,6 +10,7 @@ const open: Facts = {
   expiresAt: at(1_000),
   pausedAt: null,
   deletedAt: null,
+  exhaustedAt: null,
   quantity: 10,
   issuedCount: 3,
   maxPerUser: 2,
@@ -27,6 +28,7 @@ const refusals: [string, Partial<Facts>][] = [
   ["COUPON_PAUSED", { pausedAt: at(-1) }],
   ["COUPON_NOT_STARTED", { startsAt: at(1) }],
   ["COUPON_ENDED", { expiresAt: now }],
+  ["USAGE_CAP_REACHED", { exhaustedAt: at(-1) }],
   ["ALREADY_ISSUED", { liveHeldCount: 2 }],
   ["SOLD_OUT", { issuedCount: 10 }],
 ];

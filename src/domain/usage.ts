@@ -154,9 +154,10 @@ export function refusalOf(
   );
   const first = preconditions[0];
   if (!first) return null;
-  // A retry helps when locks are all that is in the way: after the last one has run out.
+  // A retry helps when locks are all that is in the way: after the last one has run out. The caller's own are not.
   const onlyLocks = preconditions.every(({ reason }) => reason === "LOCKED");
-  const ends = chosen.map((one) => one?.userCoupon.lockedUntil?.getTime() ?? 0);
+  const inTheWay = chosen.filter((_, index) => objections[index]?.includes("LOCKED"));
+  const ends = inTheWay.map((one) => one?.userCoupon.lockedUntil?.getTime() ?? 0);
   const retryAfterMs = Math.max(1, Math.max(...ends) - now.getTime());
   return new Refusal(first.reason, [], undefined, { preconditions, ...(onlyLocks && { retryAfterMs }) });
 }

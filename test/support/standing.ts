@@ -29,7 +29,7 @@ export function standings(now: Date): fc.Arbitrary<Standing> {
       const placeCount = Math.min(places, maxUses);
       return { maxUses, placeCount, useCount: Math.min(uses, placeCount) };
     });
-  return fc.record({
+  const standing = fc.record({
     userCoupon: fc
       .tuple(
         counts,
@@ -44,4 +44,9 @@ export function standings(now: Date): fc.Arbitrary<Standing> {
     coupon: fc.record({ expiresAt: later, revokedAt: seldom, exhaustedAt: fc.oneof(unset, moment) }),
     lockVersion: fc.nat(2),
   });
+  // Whatever is or was locked has a version.
+  return standing.map((one) => ({
+    ...one,
+    lockVersion: Math.max(one.lockVersion, one.userCoupon.lockedUntil ? 1 : 0),
+  }));
 }

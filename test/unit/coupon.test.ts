@@ -6,8 +6,10 @@ import {
   checkDefinition,
   couponState,
   type Discount,
+  exhaustionOf,
   type Money,
   remainingCount,
+  remainingUseCount,
 } from "../../src/domain/coupon.js";
 import { Refusal } from "../../src/domain/refusal.js";
 
@@ -183,4 +185,26 @@ test.for([
   [5, 6, 0],
 ] as const)("remainingCount of %s with %s issued is %s", ([quantity, issuedCount, remaining]) => {
   expect(remainingCount({ quantity, issuedCount })).toBe(remaining);
+});
+
+test.for([
+  [null, 7, null],
+  [5, 0, 5],
+  [5, 5, 0],
+  [5, 6, 0],
+] as const)("remainingUseCount under a cap of %s with %s places taken is %s", ([usageCap, placeCount, remaining]) => {
+  expect(remainingUseCount({ usageCap, placeCount })).toBe(remaining);
+});
+
+describe("exhaustionOf", () => {
+  test.for([
+    ["places left", 5, 4, null, null],
+    ["the last place taken by a lowered cap", 5, 5, null, now],
+    ["the cap reached before, and still", 5, 5, at(-9), at(-9)],
+    ["a raised cap", 6, 5, at(-9), null],
+    ["a cap that was cleared", null, 5, at(-9), null],
+    ["no cap", null, 0, null, null],
+  ] as [string, number | null, number, Date | null, Date | null][])("%s", ([, cap, placeCount, before, since]) => {
+    expect(exhaustionOf(cap, { placeCount, exhaustedAt: before }, now)).toEqual(since);
+  });
 });

@@ -8,11 +8,12 @@ import { ErrorReason } from "../../gen/coupon/v1/error_reason_pb.js";
 import {
   BadRequestSchema,
   ErrorInfoSchema,
+  PreconditionFailureSchema,
   RequestInfoSchema,
   RetryInfoSchema,
 } from "../../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
-import { invalid, Refusal, reasons } from "../../src/domain/refusal.js";
+import { invalid, type PreconditionViolation, Refusal, type RefusalDetail, reasons } from "../../src/domain/refusal.js";
 import { packageRoot } from "../../src/platform/package-root.js";
 import { errorTable, type Failure, failureOf, internalFailure } from "../../src/transport/error-table.js";
 
@@ -36,6 +37,7 @@ const detailsOf = (failure: Failure) => {
     message,
     info: one((any) => anyUnpack(any, ErrorInfoSchema)),
     badRequest: one((any) => anyUnpack(any, BadRequestSchema)),
+    preconditions: one((any) => anyUnpack(any, PreconditionFailureSchema)),
     retry: one((any) => anyUnpack(any, RetryInfoSchema)),
     request: one((any) => anyUnpack(any, RequestInfoSchema)),
   };
@@ -87,6 +89,45 @@ describe("the answer", () => {
     expect(detailsOf(failureOf(new Refusal("INVALID_FIELD"))).badRequest).toBeUndefined();
     expect(failureOf(new Refusal("SOLD_OUT")).message).toBe(errorTable.SOLD_OUT.message);
     expect(failureOf(new Refusal("SOLD_OUT", [], "of its own")).message).toBe("of its own");
+  });
+
+  describe("to an order", () => {
+    const locked: PreconditionViolation = { reason: "LOCKED", field: "coupons[0]" };
+    const used: PreconditionViolation = { reason: "ALREADY_USED", field: "coupons[1]" };
+    const sent = (detail: RefusalDetail) =>
+      detailsOf(failureOf(new Refusal(detail.preconditions?.[0]?.reason ?? "LOCKED", [], undefined, detail)));
+
+    test("has every reason with the path of what it is about, the first as its own", () => {
+      const { message, info, preconditions } = sent({ preconditions: [used, locked] });
+      expect([info?.reason, message.message]).toEqual(["ALREADY_USED", errorTable.ALREADY_USED.message]);
+      expect(preconditions?.violations).toMatchObject([
+        { type: "ALREADY_USED", subject: "coupons[1]", description: errorTable.ALREADY_USED.message },
+        { type: "LOCKED", subject: "coupons[0]", description: errorTable.LOCKED.message },
+      ]);
+    });
+
+    test.for([
+      [
+        "one reason that passes, without a time of its own",
+        { preconditions: [locked] },
+        errorTable.LOCKED.retryAfterMs,
+      ],
+      ["one reason that passes, with a time of its own", { preconditions: [locked], retryAfterMs: 7 }, 7],
+      ["one reason that does not pass", { preconditions: [used] }, undefined],
+      ["two reasons, the first of which would pass", { preconditions: [locked, used] }, undefined],
+      ["two reasons that pass, with a time", { preconditions: [locked, locked], retryAfterMs: 9 }, 9],
+      ["no list of reasons, with a time of its own", { retryAfterMs: 1_234 }, 1_234],
+    ] as [string, RefusalDetail, number | undefined][])("says when to come again: %s", ([, detail, retryAfterMs]) => {
+      const { retry } = sent(detail);
+      expect(retry && durationMs(retry.retryDelay!)).toBe(retryAfterMs);
+    });
+
+    test("does not show in the next one's answer", () => {
+      sent({ preconditions: [locked, used], retryAfterMs: 5 });
+      const { preconditions, retry } = detailsOf(failureOf(new Refusal("LOCKED")));
+      expect(preconditions).toBeUndefined();
+      expect(retry && durationMs(retry.retryDelay!)).toBe(errorTable.LOCKED.retryAfterMs);
+    });
   });
 
   test("to a fault says the request's id and nothing else", () => {

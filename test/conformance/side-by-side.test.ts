@@ -1,7 +1,15 @@
 import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Ask, Holder, Loading, Settlement, Survey } from "../../src/reservation/port.js";
+import type {
+  Ask,
+  Holder,
+  Loading,
+  PlaceAsk,
+  PlaceSettlement,
+  Settlement,
+  Survey,
+} from "../../src/reservation/port.js";
 import { implementations, openFacts, type Subject } from "./implementations.js";
 
 /**
@@ -25,7 +33,10 @@ interface Who {
 
 type Command =
   | { readonly kind: "admit"; readonly asks: readonly Who[] }
-  | { readonly kind: "settle"; readonly which: readonly { ask: number; confirm: boolean; validSteps: number }[] }
+  | {
+      readonly kind: "settle";
+      readonly which: readonly { ask: number; verdict: Settlement["verdict"]; validSteps: number }[];
+    }
   | { readonly kind: "adopt"; readonly who: Who; readonly validSteps: number }
   | { readonly kind: "begin"; readonly coupon: number }
   | {
@@ -42,9 +53,13 @@ type Command =
       readonly endSteps: number;
       readonly paused: boolean;
       readonly deleted: boolean;
+      readonly exhausted: boolean;
       readonly maxPerUser: number;
       readonly remaining: number | null;
     }
+  | { readonly kind: "take"; readonly coupon: number; readonly revisions: readonly number[] }
+  | { readonly kind: "settlePlaces"; readonly which: readonly { usage: number; confirm: boolean }[] }
+  | { readonly kind: "loadPlaces"; readonly coupon: number; readonly revision: number; readonly remaining: number }
   | { readonly kind: "invalidate"; readonly coupon: number }
   | { readonly kind: "advance"; readonly steps: number };
 
@@ -53,6 +68,16 @@ const who: fc.Arbitrary<Who> = fc.record({ coupon, user: fc.nat(2), request: fc.
 /** 0: without an end of its own. */
 const validSteps = fc.constantFrom(0, 0, 1, 2);
 const rarely = fc.integer({ min: 0, max: 9 }).map((n) => n === 9);
+const verdict = fc.constantFrom(
+  "CONFIRM" as const,
+  "CONFIRM" as const,
+  "RELEASE" as const,
+  "RELEASE" as const,
+  "FREE" as const,
+  "RETURN" as const,
+);
+const revision = fc.constantFrom(1, 1, 1, 2);
+const loadPlaces = fc.record({ kind: fc.constant("loadPlaces" as const), coupon, revision, remaining: fc.nat(4) });
 const install = fc.record({
   kind: fc.constant("install" as const),
   coupon,
@@ -61,6 +86,7 @@ const install = fc.record({
   endSteps: fc.constantFrom(30, 30, 2, 0),
   paused: rarely,
   deleted: rarely,
+  exhausted: rarely,
   maxPerUser: fc.integer({ min: 1, max: 2 }),
   remaining: fc.constantFrom(null, 0, 1, 2, 3, 5),
 });
@@ -74,7 +100,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     weight: 6,
     arbitrary: fc.record({
       kind: fc.constant("settle"),
-      which: fc.array(fc.record({ ask: fc.nat(30), confirm: fc.boolean(), validSteps }), {
+      which: fc.array(fc.record({ ask: fc.nat(30), verdict, validSteps }), {
         minLength: 1,
         maxLength: 3,
       }),
@@ -92,14 +118,35 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     }),
   },
   { weight: 4, arbitrary: install },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constant("take"),
+      coupon,
+      revisions: fc.array(revision, { minLength: 1, maxLength: 4 }),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("settlePlaces"),
+      which: fc.array(fc.record({ usage: fc.nat(30), confirm: fc.boolean() }), { minLength: 1, maxLength: 3 }),
+    }),
+  },
+  { weight: 2, arbitrary: loadPlaces },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("invalidate"), coupon }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("advance"), steps: fc.integer({ min: 1, max: 2 }) }) },
 );
 
 /** A coupon is usually loaded first, or most commands would meet an unknown one. */
 const life = fc
-  .tuple(fc.array(install, { maxLength: 2 }), fc.array(command, { maxLength: 40, size: "max" }))
-  .map(([first, rest]): Command[] => [
+  .tuple(
+    fc.array(install, { maxLength: 2 }),
+    fc.array(loadPlaces, { maxLength: 2 }),
+    fc.array(command, { maxLength: 40, size: "max" }),
+  )
+  .map(([first, places, rest]): Command[] => [
+    ...places,
     ...first.flatMap((one): Command[] => [{ kind: "begin", coupon: one.coupon }, one]),
     ...rest,
   ]);
@@ -107,12 +154,12 @@ const life = fc
 /** What both lives have in common: who asked, and which user coupon a request id may be known for. */
 class Script {
   readonly asks: Ask[] = [];
+  readonly usages: PlaceAsk[] = [];
   private readonly owners = new Map<string, Ask>();
   private readonly stored = new Set<Ask>();
 
   newAsk({ coupon, user, request }: Who): Ask {
-    const hash = createHash("md5").update(`ask ${this.asks.length}`).digest("hex");
-    const userCouponId = hash.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+    const userCouponId = uuidOf(`ask ${this.asks.length}`);
     const ask = {
       couponId: couponIds[coupon] as string,
       userId: `user-${user}`,
@@ -120,6 +167,12 @@ class Script {
       userCouponId,
     };
     this.asks.push(ask);
+    return ask;
+  }
+
+  newUsage(couponId: string, revision: number): PlaceAsk {
+    const ask = { couponId, revision, usageId: uuidOf(`usage ${this.usages.length}`) };
+    this.usages.push(ask);
     return ask;
   }
 
@@ -138,6 +191,11 @@ class Script {
     const owner = this.owners.get(ownerKey(ask));
     return ask.requestId === "" || owner === undefined || owner === ask;
   }
+}
+
+function uuidOf(name: string): string {
+  const hash = createHash("md5").update(name).digest("hex");
+  return hash.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
 function ownerKey({ couponId, userId, requestId }: Ask): string {
@@ -159,6 +217,7 @@ function comparable(surveys: readonly Survey[]) {
     .map((survey) => ({
       ...survey,
       overdue: [...survey.overdue].sort((a, b) => a.userCouponId.localeCompare(b.userCouponId)),
+      overdueUsageIds: [...survey.overdueUsageIds].sort(),
     }))
     .sort((a, b) => a.couponId.localeCompare(b.couponId));
 }
@@ -185,11 +244,11 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
       case "settle": {
         if (script.asks.length === 0) break;
         const settlements: Settlement[] = [];
-        for (const { ask: index, confirm, validSteps } of one.which) {
+        for (const { ask: index, verdict, validSteps } of one.which) {
           const ask = script.asks[index % script.asks.length] as Ask;
-          if (!confirm) {
-            script.disown(ask);
-            settlements.push({ ...ask, verdict: "RELEASE" });
+          if (verdict !== "CONFIRM") {
+            if (verdict === "RELEASE") script.disown(ask);
+            settlements.push({ ...ask, verdict });
           } else if (script.mayBeStored(ask)) {
             script.store(ask);
             settlements.push({ ...ask, verdict: "CONFIRM", validUntil: validUntil(validSteps) });
@@ -238,17 +297,37 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
         const load = loads.get(one.coupon);
         if (!load) break;
         loads.delete(one.coupon);
-        const { revision, paused, deleted, maxPerUser, remaining } = one;
+        const { revision, paused, deleted, exhausted, maxPerUser, remaining } = one;
         const facts = openFacts(startedAt, {
           revision,
           paused,
           deleted,
+          exhausted,
           maxPerUser,
           remaining,
           startsAt: moment(one.startSteps),
           expiresAt: moment(one.endSteps),
         });
         await twice(subjects, async (_, index) => load.pair[index]?.install(facts));
+        break;
+      }
+      case "take": {
+        const asks = one.revisions.map((revision) => script.newUsage(couponIds[one.coupon] as string, revision));
+        await twice(subjects, ({ reservations }) => Promise.all(asks.map((ask) => reservations.takePlace(ask))));
+        break;
+      }
+      case "settlePlaces": {
+        if (script.usages.length === 0) break;
+        const settlements = one.which.map(({ usage, confirm }): PlaceSettlement => {
+          const ask = script.usages[usage % script.usages.length] as PlaceAsk;
+          return { ...ask, verdict: confirm ? "CONFIRM" : "RELEASE" };
+        });
+        await twice(subjects, ({ reservations }) => reservations.settlePlaces(settlements));
+        break;
+      }
+      case "loadPlaces": {
+        const { coupon, kind: _, ...facts } = one;
+        await twice(subjects, ({ reservations }) => reservations.loadPlaces(couponIds[coupon] as string, facts));
         break;
       }
       case "invalidate":

@@ -1,0 +1,177 @@
+import { randomUUID } from "node:crypto";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { Ask, GateFacts, Settlement } from "../../src/reservation/port.js";
+import { askOf, holderOf, implementations, load, openFacts, type Subject } from "./implementations.js";
+
+type Given = "FREE" | "RETURN";
+const verdicts = [
+  { verdict: "FREE" as const, back: 0, what: "gives up" },
+  { verdict: "RETURN" as const, back: 1, what: "puts back into stock" },
+];
+
+describe.each(implementations)("$name, what users have given back", ({ start }) => {
+  let subject: Subject;
+  let couponId: string;
+
+  beforeEach(async () => {
+    subject = await start();
+    couponId = randomUUID();
+  });
+  afterEach(() => subject.close());
+
+  const facts = (changed: Partial<GateFacts> = {}) => openFacts(subject.now(), changed);
+  const ask = (userId: string, requestId = "") => askOf(couponId, userId, requestId);
+  const word = async (one: Ask) => (await subject.reservations.admit(one)).word;
+  const settle = (one: Ask, verdict: Given | "RELEASE") => subject.reservations.settle([{ ...one, verdict }]);
+  const confirm = (one: Ask) => subject.reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+  const reserved = async (userId: string, requestId = ""): Promise<Ask> => {
+    const one = ask(userId, requestId);
+    expect(await word(one)).toBe("RESERVED");
+    return one;
+  };
+  const surveyed = async () =>
+    (await subject.reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
+  const stock = async () => (await surveyed())?.loaded?.stock;
+
+  describe.each(verdicts)("$verdict $what", ({ verdict, back }) => {
+    test.each(["loaded", "confirmed"] as const)(
+      "a user coupon that was %s: its user may have another one",
+      async (how) => {
+        const one = ask("u", "r");
+        await load(subject, couponId, facts(), how === "loaded" ? [holderOf(one)] : []);
+        if (how === "confirmed") {
+          await subject.reservations.admit(one);
+          await confirm(one);
+        }
+        const before = (await stock()) as number;
+        expect(await word(ask("u"))).toBe("ALREADY_ISSUED");
+        await settle(one, verdict);
+        expect(await stock()).toBe(before + back);
+        // Postgres knows what became of the request.
+        expect(await word(ask("u", "r"))).toBe("RESERVED");
+      },
+    );
+
+    test("once, however often it comes", async () => {
+      const one = ask("u");
+      await load(subject, couponId, facts(), [holderOf(one)]);
+      for (let n = 0; n < 3; n++) await settle(one, verdict);
+      await subject.reservations.settle([
+        { ...one, verdict },
+        { ...one, verdict },
+      ]);
+      expect(await stock()).toBe(10 + back);
+    });
+
+    test("nothing for a holder that is not known", async () => {
+      await load(subject, couponId, facts(), [holderOf(ask("u"))]);
+      await settle(ask("u"), verdict);
+      await settle(ask("v"), verdict);
+      expect(await stock()).toBe(10);
+      expect(await word(ask("u"))).toBe("ALREADY_ISSUED");
+    });
+
+    test("one of several that a user holds, and no other", async () => {
+      const [a, b] = [ask("u", "ra"), ask("u", "rb")];
+      await load(subject, couponId, facts({ maxPerUser: 2 }), [holderOf(a), holderOf(b)]);
+      await settle(a, verdict);
+      expect(await word(ask("u", "rb"))).toBe("REPLAY");
+      expect(await word(ask("u"))).toBe("RESERVED");
+    });
+
+    test("a reservation whose confirmation has not arrived yet; that is adopted when it comes late", async () => {
+      await load(subject, couponId, facts());
+      const one = await reserved("u");
+      expect(await stock()).toBe(9);
+      await settle(one, verdict);
+      expect(await surveyed()).toMatchObject({ loaded: { stock: 9 + back }, pendingCount: 0 });
+      await settle(one, "RELEASE");
+      expect(await stock()).toBe(9 + back);
+    });
+
+    test("of an unlimited coupon there is no stock to count", async () => {
+      const one = ask("u");
+      await load(subject, couponId, facts({ remaining: null }), [holderOf(one)]);
+      await settle(one, verdict);
+      expect(await stock()).toBeNull();
+      expect(await word(ask("u"))).toBe("RESERVED");
+    });
+
+    test("of a coupon that is not known nothing but the reservation ends", async () => {
+      await load(subject, couponId, facts());
+      const one = await reserved("u");
+      await subject.reservations.invalidate(couponId);
+      await settle(one, verdict);
+      expect(await surveyed()).toBeUndefined();
+      expect(await word(ask("u"))).toBe("NOT_LOADED");
+    });
+
+    test("cancels a load under way: it may have read a holder who has none any more", async () => {
+      const one = ask("u");
+      const loading = await subject.reservations.beginLoad(couponId);
+      expect(await loading?.addHolders([holderOf(one)])).toBe(true);
+      await settle(one, verdict);
+      expect(await loading?.addHolders([])).toBe(false);
+      expect(await loading?.install(facts())).toBe(false);
+      expect(await word(ask("u"))).toBe("NOT_LOADED");
+      // The next one need not wait.
+      await load(subject, couponId, facts());
+      expect(await word(ask("u"))).toBe("RESERVED");
+    });
+
+    test("cancels a load of a coupon that is known, too, which stays known as it was", async () => {
+      const one = ask("u");
+      await load(subject, couponId, facts(), [holderOf(one)]);
+      const loading = await subject.reservations.beginLoad(couponId);
+      await loading?.addHolders([holderOf(one)]);
+      await settle(one, verdict);
+      expect(await loading?.install(facts({ revision: 2 }))).toBe(false);
+      expect(await surveyed()).toMatchObject({ loaded: { revision: 1, stock: 10 + back } });
+      expect(await word(ask("u"))).toBe("RESERVED");
+    });
+
+    test("does not cancel a load of another coupon", async () => {
+      const other = randomUUID();
+      const loading = await subject.reservations.beginLoad(other);
+      await settle(ask("u"), verdict);
+      expect(await loading?.install(facts())).toBe(true);
+    });
+
+    test("a confirmation in the same call is not lost to the next load", async () => {
+      const [gone, kept] = [ask("u"), ask("v")];
+      await load(subject, couponId, facts(), [holderOf(gone)]);
+      const settlements: Settlement[] = [
+        { ...gone, verdict },
+        { ...kept, verdict: "CONFIRM", validUntil: null },
+      ];
+      await subject.reservations.settle(settlements);
+      expect(await stock()).toBe(9 + back);
+      expect([await word(ask("u")), await word(ask("v"))]).toEqual(["RESERVED", "ALREADY_ISSUED"]);
+    });
+  });
+
+  test("RELEASE and CONFIRM do not cancel a load", async () => {
+    await load(subject, couponId, facts());
+    const [a, b] = [await reserved("a"), await reserved("b")];
+    const loading = await subject.reservations.beginLoad(couponId);
+    await settle(a, "RELEASE");
+    await confirm(b);
+    expect(await loading?.install(facts())).toBe(true);
+  });
+
+  test("stock that came back goes to the next one who asks, after it had been sold out", async () => {
+    const one = ask("u");
+    await load(subject, couponId, facts({ remaining: 0 }), [holderOf(one)]);
+    expect(await word(ask("v"))).toBe("SOLD_OUT");
+    await settle(one, "FREE");
+    expect(await word(ask("v"))).toBe("SOLD_OUT");
+    const two = ask("w");
+    await confirm(two);
+    expect(await stock()).toBe(-1);
+    await settle(two, "RETURN");
+    expect(await word(ask("v"))).toBe("SOLD_OUT");
+    await load(subject, couponId, facts({ remaining: 0 }), [holderOf(two)]);
+    await settle(two, "RETURN");
+    expect([await word(ask("v")), await word(ask("x"))]).toEqual(["RESERVED", "SOLD_OUT"]);
+  });
+});

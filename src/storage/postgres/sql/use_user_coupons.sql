@@ -83,8 +83,20 @@ BEGIN
       END) AS verdict_3
     FROM placed p
   ),
+  -- Where the cap stood in the way of an earlier ask of the same user coupon, that is not used up, nor its lock spent.
+  settled AS (
+    SELECT
+      k.*,
+      CASE
+        WHEN k.verdict IS NULL AND k.turn > k.room
+          AND bool_or(k.verdict_3 = 'USAGE_CAP_REACHED') OVER (PARTITION BY k.user_coupon_id, k.verdict IS NULL)
+          THEN 'USAGE_CAP_REACHED'
+        ELSE k.verdict_3
+      END AS verdict_4
+    FROM capped k
+  ),
   chosen AS MATERIALIZED (
-    SELECT k.*, k.verdict_3 IS NULL AND NOT (together AND bool_or(k.verdict_3 IS NOT NULL) OVER ()) AS taken FROM capped k
+    SELECT s.*, s.verdict_4 IS NULL AND NOT (together AND bool_or(s.verdict_4 IS NOT NULL) OVER ()) AS taken FROM settled s
   ),
   inserted AS (
     INSERT INTO usages (id, user_coupon_id, coupon_id, user_id, product_id, order_id, currency_code, order_amount,
@@ -133,7 +145,7 @@ BEGIN
   )
   SELECT
     CASE
-      WHEN n.verdict_3 IS NOT NULL THEN n.verdict_3
+      WHEN n.verdict_4 IS NOT NULL THEN n.verdict_4
       WHEN NOT n.taken THEN 'CONSENT'
       WHEN n.stored THEN 'USED'
       ELSE 'CONFLICT'

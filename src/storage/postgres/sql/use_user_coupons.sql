@@ -39,7 +39,9 @@ BEGIN
   ),
   judged AS (
     SELECT
-      a.*, u.use_count, u.place_count, c.usage_cap - c.place_count AS cap_left,
+      a.*, u.use_count, u.place_count,
+      -- A place that was freed after the cap had been reached is nobody's.
+      CASE WHEN c.exhausted_at IS NULL THEN c.usage_cap - c.place_count ELSE 0 END AS cap_left,
       -- Under a lock one use, which spends it.
       CASE WHEN u.locked_until > at THEN 1 ELSE u.max_uses - u.use_count END AS room,
       u.locked_until > at AS locked,

@@ -1,0 +1,493 @@
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
+import { userCouponStatus } from "../../src/domain/user-coupon.js";
+import type { UseAsk, UseOutcome } from "../../src/storage/ports.js";
+import { GroupCommit } from "../../src/storage/postgres/group-commit.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
+import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import { until } from "../support/until.js";
+import {
+  type ClockedDatabase,
+  type CouponFacts,
+  insertCoupon,
+  openClockedDatabase,
+  openCoupon,
+} from "./clocked-database.js";
+import {
+  countEvents,
+  expectCounted,
+  type Held,
+  hold,
+  lockAskOf,
+  orderOf,
+  readCoupon,
+  readUserCoupon,
+  useAskOf,
+} from "./usage-world.js";
+
+const noon = new Date("2030-06-01T12:00:00.000Z");
+const later = (ms: number) => new Date(noon.getTime() + ms);
+const farMs = Date.now() + 3_600_000;
+const single = { again: false, together: false };
+const together = { again: false, together: true };
+
+let clocked: ClockedDatabase;
+let store: PostgresUsageStore;
+let userCoupons: PostgresUserCouponStore;
+
+beforeAll(async () => {
+  clocked = await openClockedDatabase(noon);
+  store = new PostgresUsageStore(clocked.database);
+  userCoupons = new PostgresUserCouponStore(clocked.database);
+});
+beforeEach(() => clocked.setClock(noon));
+afterAll(async () => {
+  if (!clocked) return;
+  await expectCounted(clocked.sql);
+  await clocked.close();
+});
+
+const newCoupon = (changed: Partial<CouponFacts> = {}) =>
+  insertCoupon(clocked.sql, openCoupon(noon, { quantity: null, ...changed }));
+const newHeld = (couponId: string, facts: Parameters<typeof hold>[3] = {}) => hold(clocked.sql, couponId, noon, facts);
+const heldOfNew = async (changed: Partial<CouponFacts> = {}, facts: Parameters<typeof hold>[3] = {}) =>
+  newHeld(await newCoupon(changed), facts);
+const kinds = (outcomes: readonly UseOutcome[]) =>
+  outcomes.map((outcome) => (outcome.kind === "REFUSED" ? outcome.reason : outcome.kind));
+const use = async (ask: UseAsk) => (await store.useBatch([ask], single))[0] as UseOutcome;
+const used = async (held: Held): Promise<string> => {
+  const ask = useAskOf(held);
+  expect((await use(ask)).kind).toBe("USED");
+  return ask.usageId;
+};
+const cancel = async ({ userId }: Held, usageId: string) => {
+  const cancelled = await store.cancel({ userId, usageId, request: null }, farMs);
+  if (cancelled instanceof Refusal) throw new Error(cancelled.reason);
+  return cancelled;
+};
+const statusOf = async ({ userId, userCouponId }: Held) => {
+  const found = await userCoupons.get(userId, userCouponId, farMs);
+  return found && userCouponStatus(found.value.userCoupon, found.value.coupon, found.now);
+};
+
+/** Runs `meanwhile` while all of these wait for a coupon's row. */
+async function whileWaiting<T>(
+  couponId: string,
+  works: readonly (() => Promise<T>)[],
+  meanwhile: () => Promise<void>,
+): Promise<PromiseSettledResult<T>[]> {
+  let running: Promise<T>[] = [];
+  await clocked.sql.begin(async (tx) => {
+    await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
+    running = works.map((work) => work());
+    for (const one of running) one.catch(() => {});
+    await untilWaiting(works.length);
+    await meanwhile();
+  });
+  return await Promise.allSettled(running);
+}
+
+function untilWaiting(count: number): Promise<unknown> {
+  return until("all of them wait", async () => {
+    const [row] = await clocked.sql`
+      SELECT count(*)::int AS n FROM pg_stat_activity
+      WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()`;
+    return row?.n === count;
+  });
+}
+
+describe("one use", () => {
+  test("is stored as it was asked for, counted, and on record", async () => {
+    const held = await heldOfNew({ maxUses: 2 }, { maxUses: 2, claimUntil: later(5_000) });
+    const ask = useAskOf(held, { requestId: randomUUID(), orderAmount: { currencyCode: "JPY", minorUnits: 10 ** 15 } });
+    const usage = {
+      id: ask.usageId,
+      ...held,
+      productId: "product",
+      orderId: "order",
+      orderAmount: ask.orderAmount,
+      discountAmount: { currencyCode: "JPY", minorUnits: 1_000 },
+      usedAt: noon,
+      cancelledAt: null,
+    };
+    expect(await use(ask)).toEqual({ kind: "USED", usage, exhausted: false });
+    expect(await store.get(held.userId, ask.usageId, farMs)).toEqual(usage);
+    expect(await store.ofRequest(ask.requestId, farMs)).toEqual([usage]);
+    expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 1, placeCount: 1, claimUntil: null });
+    expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({
+      usedCount: 1,
+      placeCount: 1,
+      exhaustedAt: null,
+    });
+    expect(await countEvents(clocked.sql, held.couponId)).toEqual({ USER_COUPON_USED: 1 });
+  });
+
+  test("is decided by the clock when it is its turn, not when it came", async () => {
+    const held = await heldOfNew({}, { validUntil: later(1_000) });
+    const [outcome] = await whileWaiting(held.couponId, [() => use(useAskOf(held))], () =>
+      clocked.setClock(later(1_000)),
+    );
+    expect(outcome).toMatchObject({ value: { kind: "REFUSED", reason: "USER_COUPON_EXPIRED" } });
+  });
+
+  test("of a coupon that is edited meanwhile is STALE", async () => {
+    const held = await heldOfNew();
+    const edit = () => clocked.sql`UPDATE coupons SET revision = 2 WHERE id = ${held.couponId}`;
+    await edit();
+    expect((await use(useAskOf(held))).kind).toBe("STALE");
+    expect((await use(useAskOf(held, { revision: 2 }))).kind).toBe("USED");
+  });
+
+  test("that names another coupon than its own finds nothing", async () => {
+    const held = await heldOfNew();
+    const other = await newCoupon();
+    expect(kinds([await use(useAskOf({ ...held, couponId: other }))])).toEqual(["USER_COUPON_NOT_FOUND"]);
+    expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0 });
+  });
+
+  test("spends the lock that it names", async () => {
+    const held = await heldOfNew({ maxUses: 3 }, { maxUses: 3 });
+    const [lock] = await store.lockBatch([lockAskOf(held)], { together: false });
+    expect(lock).toMatchObject({ kind: "GRANTED", lock: { version: 1, until: later(300_000) } });
+    const asks = [useAskOf(held), useAskOf(held, { lockVersion: 1 }), useAskOf(held, { lockVersion: 1 })];
+    expect(kinds(await store.useBatch(asks, single))).toEqual(["LOCKED", "USED", "LOCK_LOST"]);
+    expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ lockedUntil: null, lockVersion: 1, useCount: 1 });
+    expect((await use(useAskOf(held))).kind).toBe("USED");
+  });
+});
+
+describe("a batch", () => {
+  test("uses one user coupon as often as it may be, and not once more", async () => {
+    const held = await heldOfNew({ maxUses: 3 }, { maxUses: 3 });
+    const other = await newHeld(held.couponId);
+    const asks = [held, held, other, held, held, other].map((one) => useAskOf(one));
+    expect(kinds(await store.useBatch(asks, single))).toEqual([
+      "USED",
+      "USED",
+      "USED",
+      "USED",
+      "ALREADY_USED",
+      "ALREADY_USED",
+    ]);
+    expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 3, placeCount: 3 });
+    expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ usedCount: 4, placeCount: 4 });
+  });
+
+  test("that is repeated, for its answer was lost, changes nothing and gets the same", async () => {
+    const held = await heldOfNew({ maxUses: 2 }, { maxUses: 2 });
+    const asks = [useAskOf(held, { requestId: randomUUID() }), useAskOf(held), useAskOf(held)];
+    const first = await store.useBatch(asks, single);
+    expect(kinds(first)).toEqual(["USED", "USED", "ALREADY_USED"]);
+    await clocked.setClock(later(9_000));
+    expect(await store.useBatch(asks, { again: true, together: false })).toEqual(first);
+    expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ usedCount: 2 });
+  });
+
+  test("with a row that Postgres chokes on uses all the others", async () => {
+    const couponId = await newCoupon();
+    const helds = await Promise.all(Array.from({ length: 7 }, () => newHeld(couponId)));
+    const queue = new GroupCommit<UseAsk, UseOutcome>({
+      commit: (asks, again) => store.useBatch(asks, { again, together: false }),
+      afterCommit: async () => {},
+      onAfterCommitError: () => {},
+      keysOf: () => [],
+      maxBatchSize: 100,
+      maxBatches: 1,
+      sideBatchSize: 1,
+      maxWaiting: 100,
+    });
+    // More off than there is: past the table's own guard.
+    const asks = helds.map((held, n) => useAskOf(held, n === 3 ? { discountAmount: 10_001 } : {}));
+    const results = await Promise.allSettled(asks.map((ask) => queue.submit(ask, farMs)));
+    expect(results.map((one) => (one.status === "fulfilled" ? one.value.kind : one.status))).toEqual(
+      asks.map((_, n) => (n === 3 ? "rejected" : "USED")),
+    );
+    expect((results[3] as PromiseRejectedResult).reason).not.toBeInstanceOf(StoreUnavailable);
+    expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 6 });
+  });
+
+  test("that is empty is fine", async () => {
+    expect(await store.useBatch([], single)).toEqual([]);
+  });
+});
+
+describe("the usage cap", () => {
+  test("is reached within a batch: exactly so many are used, and it is on record once", async () => {
+    const couponId = await newCoupon({ usageCap: 3 });
+    const helds = await Promise.all(Array.from({ length: 5 }, () => newHeld(couponId)));
+    const outcomes = await store.useBatch(
+      helds.map((held) => useAskOf(held)),
+      single,
+    );
+    expect(kinds(outcomes)).toEqual(["USED", "USED", "USED", "USAGE_CAP_REACHED", "USAGE_CAP_REACHED"]);
+    expect(outcomes.slice(0, 3)).toMatchObject([{ exhausted: true }, { exhausted: true }, { exhausted: true }]);
+    expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 3, placeCount: 3, exhaustedAt: noon });
+    expect(await countEvents(clocked.sql, couponId)).toEqual({ USER_COUPON_USED: 3, COUPON_EXHAUSTED: 1 });
+    expect(await Promise.all(helds.map(statusOf))).toEqual(["USED", "USED", "USED", "REVOKED", "REVOKED"]);
+  });
+
+  test("keeps the place of a cancelled use for its own user coupon, and does not wake the others", async () => {
+    const couponId = await newCoupon({ usageCap: 2 });
+    const [a, b, c] = [await newHeld(couponId), await newHeld(couponId), await newHeld(couponId)];
+    const usageId = await used(a);
+    await used(b);
+    await clocked.setClock(later(1_000));
+    expect(await cancel(a, usageId)).toMatchObject({ freed: false, usage: { cancelledAt: later(1_000) } });
+    expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 1, placeCount: 2, exhaustedAt: noon });
+    expect(kinds([await use(useAskOf(c)), await use(useAskOf(a))])).toEqual(["USAGE_CAP_REACHED", "USED"]);
+    expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 2, placeCount: 2, exhaustedAt: noon });
+    expect((await countEvents(clocked.sql, couponId)).COUPON_EXHAUSTED).toBe(1);
+  });
+
+  test("is reached for good: a place that is freed afterwards is nobody's, also in a batch that begins with a kept one", async () => {
+    const couponId = await newCoupon({ usageCap: 2, maxUses: 2 });
+    const [kept, gone] = [await newHeld(couponId, { maxUses: 2 }), await newHeld(couponId, { maxUses: 2 })];
+    const [ofKept, ofGone] = [await used(kept), await used(gone)];
+    await cancel(kept, ofKept);
+    const { userId, userCouponId } = gone;
+    const deletion = { userId, userCouponId, restock: true, deleteUsed: true, request: null };
+    expect(await userCoupons.delete(deletion, async () => {}, farMs)).toEqual({ restocked: false });
+    expect(await cancel(gone, ofGone)).toMatchObject({ freed: true });
+    expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 0, placeCount: 1, exhaustedAt: noon });
+    await clocked.setClock(later(1_000));
+    expect(kinds(await store.useBatch([useAskOf(kept), useAskOf(kept)], single))).toEqual([
+      "USED",
+      "USAGE_CAP_REACHED",
+    ]);
+    expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 1, placeCount: 1, exhaustedAt: noon });
+    expect((await countEvents(clocked.sql, couponId)).COUPON_EXHAUSTED).toBe(1);
+  });
+
+  test("places that cancelled uses have kept go back when their user coupon is deleted", async () => {
+    const couponId = await newCoupon({ usageCap: 3 });
+    const [a, b] = [await newHeld(couponId), await newHeld(couponId)];
+    await cancel(a, await used(a));
+    let told: unknown;
+    const deletion = {
+      userId: a.userId,
+      userCouponId: a.userCouponId,
+      restock: true,
+      deleteUsed: false,
+      request: null,
+    };
+    const given = async (one: unknown) => {
+      told = one;
+    };
+    expect(await userCoupons.delete(deletion, given, farMs)).toEqual({ restocked: true });
+    expect(told).toEqual({ ...a, requestId: "", restocked: true, freed: true });
+    expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ issuedCount: 1, usedCount: 0, placeCount: 0 });
+    await used(b);
+  });
+
+  test("is not passed by writers at once", async () => {
+    const couponId = await newCoupon({ usageCap: 7 });
+    const helds = await Promise.all(Array.from({ length: 20 }, () => newHeld(couponId)));
+    const outcomes = (await Promise.all(helds.map((held) => store.useBatch([useAskOf(held)], single)))).flat();
+    expect(kinds(outcomes).filter((kind) => kind === "USED").length).toBe(7);
+    expect(outcomes.filter((one) => one.kind === "USED" && one.exhausted).length).toBe(1);
+    expect(await countEvents(clocked.sql, couponId)).toEqual({ USER_COUPON_USED: 7, COUPON_EXHAUSTED: 1 });
+  });
+
+  test("and the sum of uses are guarded by the table itself", async () => {
+    const couponId = await newCoupon({ usageCap: 1 });
+    const held = await newHeld(couponId);
+    await used(held);
+    const { sql } = clocked;
+    const refused = expect.objectContaining({ code: "23514" });
+    await expect(sql`UPDATE coupons SET place_count = 2 WHERE id = ${couponId}`).rejects.toEqual(refused);
+    await expect(sql`UPDATE coupons SET used_count = 2 WHERE id = ${couponId}`).rejects.toEqual(refused);
+    await expect(sql`UPDATE coupons SET used_count = -1 WHERE id = ${couponId}`).rejects.toEqual(refused);
+    const { userCouponId: id } = held;
+    await expect(sql`UPDATE user_coupons SET place_count = 2 WHERE id = ${id}`).rejects.toEqual(refused);
+    await expect(sql`UPDATE user_coupons SET use_count = 2 WHERE id = ${id}`).rejects.toEqual(refused);
+  });
+});
+
+describe("an order of several", () => {
+  test("is used as a whole", async () => {
+    const helds = [await heldOfNew(), await heldOfNew(), await heldOfNew()];
+    const asks = orderOf(helds, { requestId: randomUUID() });
+    expect(kinds(await store.useBatch(asks, together))).toEqual(["USED", "USED", "USED"]);
+    expect((await store.ofRequest(asks[0]?.requestId as string, farMs)).map(({ id }) => id)).toEqual(
+      asks.map(({ usageId }) => usageId),
+    );
+  });
+
+  test("is not used at all if there is something against one of them", async () => {
+    const helds = [await heldOfNew(), await heldOfNew({}, { validUntil: noon }), await heldOfNew()];
+    expect(kinds(await store.useBatch(orderOf(helds), together))).toEqual([
+      "CONSENT",
+      "USER_COUPON_EXPIRED",
+      "CONSENT",
+    ]);
+    for (const held of helds) {
+      expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0, placeCount: 0 });
+      expect(await countEvents(clocked.sql, held.couponId)).toEqual({});
+    }
+  });
+
+  test("needs room under the cap for all that are of one coupon", async () => {
+    const couponId = await newCoupon({ usageCap: 2 });
+    const helds = [await newHeld(couponId), await newHeld(couponId), await newHeld(couponId)];
+    expect(kinds(await store.useBatch(orderOf(helds), together))).toEqual(["CONSENT", "CONSENT", "USAGE_CAP_REACHED"]);
+    expect(kinds(await store.useBatch(orderOf(helds.slice(0, 2)), together))).toEqual(["USED", "USED"]);
+  });
+
+  test("that is repeated after its answer was lost is used once", async () => {
+    const asks = orderOf([await heldOfNew(), await heldOfNew()], { requestId: randomUUID() });
+    const first = await store.useBatch(asks, together);
+    expect(await store.useBatch(asks, { again: true, together: true })).toEqual(first);
+  });
+
+  test.each([
+    { sameOrder: true, what: "the same order" },
+    { sameOrder: false, what: "another, longer one" },
+  ])(
+    "while $what with its request id is being used: one of them whole, of the other one nothing",
+    async ({ sameOrder }) => {
+      const requestId = randomUUID();
+      const [a, b] = [await heldOfNew(), await heldOfNew()];
+      const others = sameOrder ? [a, b] : [await heldOfNew(), await heldOfNew(), await heldOfNew()];
+      const [first, second] = [orderOf([a, b], { requestId }), orderOf(others, { requestId })];
+      let running: Promise<UseOutcome[]> | undefined;
+      await clocked.sql.begin(async (tx) => {
+        // As useBatch() does it, but not committed before the other one has come to wait for it.
+        const asks = first.map((ask) => ({
+          id: ask.usageId,
+          user_coupon_id: ask.userCouponId,
+          coupon_id: ask.couponId,
+          user_id: ask.userId,
+          lock_version: 0,
+          revision: 1,
+          product_id: "product",
+          order_id: "order",
+          currency_code: "USD",
+          order_amount: 10_000,
+          discount_amount: 1_000,
+          request_id: requestId,
+          item: ask.item,
+        }));
+        const couponIds = first.map(({ couponId }) => couponId);
+        const rows =
+          await tx`SELECT outcome FROM use_user_coupons(${couponIds}::uuid[], ${JSON.stringify(asks)}::text::json, true, false)`;
+        expect(rows.map(({ outcome }) => outcome)).toEqual(["USED", "USED"]);
+        running = store.useBatch(second, together);
+        running.catch(() => {});
+        await untilWaiting(1);
+      });
+      // In part is an error, after which the caller's retry finds the other order.
+      if (!sameOrder) await expect(running).rejects.toBeInstanceOf(StoreUnavailable);
+      const again = sameOrder ? await running : await store.useBatch(second, { again: true, together: true });
+      expect(kinds(again as UseOutcome[])).toEqual(
+        sameOrder ? ["REPLAYED", "REPLAYED"] : ["REPLAYED", "REPLAYED", "CONSENT"],
+      );
+      expect((await store.ofRequest(requestId, farMs)).map(({ id }) => id)).toEqual(
+        first.map(({ usageId }) => usageId),
+      );
+      if (!sameOrder)
+        for (const held of others) expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0 });
+    },
+  );
+});
+
+describe("request ids of single uses", () => {
+  test("the same one is used once, also after it was cancelled", async () => {
+    const held = await heldOfNew({ maxUses: 3 }, { maxUses: 3 });
+    const requestId = randomUUID();
+    const ask = useAskOf(held, { requestId });
+    expect((await use(ask)).kind).toBe("USED");
+    expect((await use(useAskOf(held, { requestId }))).kind).toBe("REPLAYED");
+    await cancel(held, ask.usageId);
+    expect((await use(useAskOf(held, { requestId }))).kind).toBe("REPLAYED");
+    expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0, placeCount: 1 });
+  });
+
+  test("two connections use one at once, for user coupons of two coupons: one is used, the other one is told so", async () => {
+    for (let round = 0; round < 5; round++) {
+      const helds = [await heldOfNew(), await heldOfNew()];
+      const requestId = randomUUID();
+      const bystanders = await Promise.all(helds.map((held) => newHeld(held.couponId)));
+      const batches = helds.map((held, n) => [useAskOf(held, { requestId }), useAskOf(bystanders[n] as Held)]);
+      const outcomes = await Promise.all(batches.map((asks) => store.useBatch(asks, single)));
+      expect(outcomes.map(([first]) => first?.kind).sort()).toEqual(["REPLAYED", "USED"]);
+      expect(outcomes.map(([, second]) => second?.kind)).toEqual(["USED", "USED"]);
+      expect((await store.ofRequest(requestId, farMs)).length).toBe(1);
+    }
+  });
+
+  test("two connections that wait for the same coupon with one: once", async () => {
+    const held = await heldOfNew({ maxUses: 5 }, { maxUses: 5 });
+    const requestId = randomUUID();
+    const asks = [1, 2].map(() => useAskOf(held, { requestId }));
+    const outcomes = await whileWaiting(
+      held.couponId,
+      asks.map((ask) => () => use(ask)),
+      async () => {},
+    );
+    expect(outcomes.map((one) => one.status === "fulfilled" && one.value.kind).sort()).toEqual(["REPLAYED", "USED"]);
+    expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 1 });
+  });
+});
+
+describe("reading", () => {
+  test("usages are found by user, coupon, product and order, the newest first, page by page", async () => {
+    const held = await heldOfNew({ maxUses: 9 }, { maxUses: 9 });
+    // Ids are in the order of time; here by hand.
+    const ids = Array.from({ length: 5 }, (_, n) => `0000000${n}-0000-7000-8000-${randomUUID().slice(-12)}`);
+    const [orderId, productId] = [randomUUID(), randomUUID()];
+    for (const [n, usageId] of ids.entries()) {
+      expect((await use(useAskOf(held, { usageId, orderId: n < 3 ? orderId : "other", productId }))).kind).toBe("USED");
+    }
+    await cancel(held, ids[1] as string);
+    const none = { userId: "", couponId: "", productId: "", orderId: "", showCancelled: true } as const;
+    const list = async (filter: object, size = 50, before: string | null = null) => {
+      const { rows, hasMore } = await store.list({ ...none, ...filter } as never, { size, before }, farMs);
+      return { ids: rows.map(({ id }) => ids.indexOf(id)), hasMore };
+    };
+    expect(await list({ userId: held.userId })).toEqual({ ids: [4, 3, 2, 1, 0], hasMore: false });
+    expect(await list({ couponId: held.couponId, showCancelled: false })).toEqual({
+      ids: [4, 3, 2, 0],
+      hasMore: false,
+    });
+    expect(await list({ orderId })).toEqual({ ids: [2, 1, 0], hasMore: false });
+    expect(await list({ productId, orderId: "other" })).toEqual({ ids: [4, 3], hasMore: false });
+    expect(await list({ productId, userId: "stranger" })).toEqual({ ids: [], hasMore: false });
+    expect(await list({ productId }, 2)).toEqual({ ids: [4, 3], hasMore: true });
+    expect(await list({ productId }, 2, ids[1] as string)).toEqual({ ids: [0], hasMore: false });
+    expect(
+      (await store.ofUserCoupons(held.userId, [held.userCouponId], 2, farMs)).map(({ id }) => ids.indexOf(id)),
+    ).toEqual([4, 3]);
+    expect(await store.ofUserCoupons("stranger", [held.userCouponId], 2, farMs)).toEqual([]);
+    expect(await store.findUsed([ids[0] as string, randomUUID()])).toEqual(new Set([ids[0]]));
+    expect(await store.get("stranger", ids[0] as string, farMs)).toBeNull();
+  });
+
+  test("what an order chooses is read with its coupon, and somebody else's is not", async () => {
+    const held = await heldOfNew(
+      { exhaustedAt: later(-5), usageCap: 9 },
+      { lockedUntil: later(5), lockVersion: 4, lockToken: "t" },
+    );
+    const asks = [held, { ...held, userId: "stranger" }, { ...held, userCouponId: randomUUID() }, held];
+    const [own, strangers, unknown, twice] = await store.readChosen(asks);
+    expect(own).toMatchObject({
+      now: noon,
+      value: {
+        userCoupon: { id: held.userCouponId, lockedUntil: later(5) },
+        coupon: { id: held.couponId, usageCap: 9, exhaustedAt: later(-5) },
+        lockVersion: 4,
+        lockToken: "t",
+      },
+    });
+    expect([strangers, unknown]).toEqual([
+      { now: noon, value: null },
+      { now: noon, value: null },
+    ]);
+    expect(twice).toEqual(own);
+    // The definition is remembered by revision; exhaustion is read each time.
+    await clocked.sql`UPDATE coupons SET exhausted_at = NULL WHERE id = ${held.couponId}`;
+    expect((await store.readChosen([held]))[0]?.value?.coupon.exhaustedAt).toBeNull();
+    await clocked.sql`UPDATE coupons SET exhausted_at = NULL, usage_cap = 12, revision = 2 WHERE id = ${held.couponId}`;
+    expect((await store.readChosen([held]))[0]?.value?.coupon).toMatchObject({ usageCap: 12, revision: 2 });
+  });
+});

@@ -38,8 +38,9 @@ BEGIN
   RETURN QUERY
   WITH judged AS (
     SELECT
-      a.ord, a.id, a.coupon_id, a.user_id, a.request_id, c.expires_at, c.max_per_user, c.max_uses, held.slots,
-      at + c.claim_window_ms * interval '1 millisecond' AS claim_until,
+      a.ord, a.id, a.coupon_id, a.user_id, a.request_id, c.expires_at, c.max_per_user, held.slots,
+      CASE WHEN earlier.id IS NULL THEN c.max_uses ELSE earlier.max_uses END AS max_uses,
+      CASE WHEN earlier.id IS NULL THEN at + c.claim_window_ms * interval '1 millisecond' ELSE earlier.claim_until END AS claim_until,
       at + c.validity_after_issue_ms * interval '1 millisecond' AS valid_until,
       c.quantity - c.issued_count AS remaining,
       earlier.id AS earlier_id, earlier.issued_at AS earlier_issued_at, earlier.valid_until AS earlier_valid_until,
@@ -58,10 +59,10 @@ BEGIN
       WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, ord)
     LEFT JOIN coupons c ON c.id = a.coupon_id
     LEFT JOIN LATERAL (
-      SELECT u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until FROM user_coupons u
+      SELECT u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until, u.max_uses, u.claim_until FROM user_coupons u
       WHERE again AND u.id = a.id
       UNION ALL
-      SELECT u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until FROM user_coupons u
+      SELECT u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until, u.max_uses, u.claim_until FROM user_coupons u
       WHERE u.request_id = a.request_id AND u.request_id IS NOT NULL
       LIMIT 1
     ) earlier ON true

@@ -254,6 +254,18 @@ describe("issue_user_coupons decides as the domain does", () => {
     expect(await store.issueBatch(asks, true)).toEqual(first);
   });
 
+  test("what was issued keeps its claim window and its uses, when the coupon is edited and when the batch is repeated", async () => {
+    await clocked.setClock(noon);
+    const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { maxUses: 3, claimWindowMs: 5_000 }));
+    const asks = [askOf(couponId, "u")];
+    const first = await store.issueBatch(asks);
+    expect(first).toMatchObject([{ userCoupon: { maxUses: 3, claimUntil: new Date(noon.getTime() + 5_000) } }]);
+    await clocked.sql`UPDATE coupons SET max_uses = 9, claim_window_ms = 1, revision = 2 WHERE id = ${couponId}`;
+    await clocked.setClock(new Date(noon.getTime() + 2_000));
+    expect(await store.issueBatch(asks, true)).toEqual(first);
+    await clocked.setClock(noon);
+  });
+
   test("an empty batch is fine", async () => {
     expect(await store.issueBatch([])).toEqual([]);
   });
@@ -430,8 +442,8 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
   const quantity = 60;
   const ids: string[] = [];
   for (let n = 0; n < 5; n++) ids.push(await insertCoupon(clocked.sql, openCoupon(noon, { quantity })));
-  // Connections for four commits at once each.
-  const databases = Array.from({ length: 4 }, () => openDatabase({ url: clocked.stores.databaseUrl, poolSize: 6 }));
+  // Two connections for commits each.
+  const databases = Array.from({ length: 4 }, () => openDatabase({ url: clocked.stores.databaseUrl, poolSize: 4 }));
   onTestFinished(async () => void (await Promise.all(databases.map((database) => database.close()))));
   const writers = databases.flatMap((database) => [new PostgresIssueStore(database), new PostgresIssueStore(database)]);
 
@@ -515,7 +527,7 @@ describe("findIssued and readStock", () => {
 
   test.each(["findIssued", "readStock"] as const)("%s may be the first query of a process", async (method) => {
     // The driver learns the array types of the server with its first query; one that needs them came too early.
-    const database = openDatabase({ url: clocked.stores.databaseUrl, poolSize: 6 });
+    const database = openDatabase({ url: clocked.stores.databaseUrl, poolSize: 4 });
     onTestFinished(() => database.close());
     expect(await new PostgresIssueStore(database)[method]([randomUUID()])).toEqual(new Map());
   });

@@ -143,9 +143,14 @@ export class PostgresUsageStore implements UsageStore {
         const [row] = await tx.execute<{ outcome: string; freed: boolean }>(
           statement`SELECT * FROM cancel_usage(${userId}, ${usageId})`,
         );
-        if (row?.outcome !== "CANCELLED") return new Refusal(row?.outcome as Reason);
-        freed = row.freed;
-        await recordRequest(tx, { usageId }, request, await readClock(tx));
+        if (row?.outcome === "CANCELLED") {
+          freed = row.freed;
+          await recordRequest(tx, { usageId }, request, await readClock(tx));
+        } else {
+          // Unless it was this very request, at the same moment, that has done it.
+          const winner = await findEarlier(tx, request);
+          if (winner instanceof Refusal || !winner) return winner ?? new Refusal(row?.outcome as Reason);
+        }
       }
       // What is cancelled stays as it is, so it need not be remembered with the request.
       const [cancelled] = await tx.select().from(usages).where(eq(usages.id, usageId));

@@ -90,7 +90,12 @@ export class PostgresUserCouponStore implements UserCouponStore {
       );
       const now = await readClock(tx);
       const { outcome, restocked } = row as DeletionRow;
-      if (outcome !== "DELETED") return deletionRefusal(row as DeletionRow, now);
+      if (outcome !== "DELETED") {
+        // Unless it was this very request, at the same moment, that has done it.
+        const winner = await findEarlier(tx, request);
+        if (winner instanceof Refusal || !winner) return winner ?? deletionRefusal(row as DeletionRow, now);
+        return winner.answer as { restocked: boolean };
+      }
       const { coupon_id: couponId, request_id: requestId, freed } = row as DeletionRow;
       await beforeCommit({ couponId, userId, userCouponId, requestId: requestId ?? "", restocked, freed });
       await recordRequest(tx, { restocked }, request, now);

@@ -4,7 +4,8 @@
 --   CONSENT            nothing speaks against it, but against another one of the order
 --   USER_COUPON_NOT_FOUND, or a reason of usage_refusal(): refused
 --
--- A lock never outlasts the user coupon nor its claim window. Of several asks for one user coupon the first wins.
+-- A lock never outlasts the user coupon nor its claim window. Of several calls that ask for one user coupon the
+-- first wins.
 CREATE OR REPLACE FUNCTION lock_user_coupons(coupon_ids uuid[], asks json, together boolean)
 RETURNS TABLE (outcome text, version bigint, until_ms bigint)
 LANGUAGE plpgsql VOLATILE
@@ -41,7 +42,8 @@ BEGIN
       j.*,
       coalesce(j.verdict, CASE
         WHEN NOT coalesce(j.locked, false)
-          AND row_number() OVER (PARTITION BY j.user_coupon_id, j.verdict IS NULL ORDER BY j.ord) > 1 THEN 'LOCKED'
+          AND first_value(j.token) OVER (PARTITION BY j.user_coupon_id, j.verdict IS NULL ORDER BY j.ord) <> j.token
+          THEN 'LOCKED'
       END) AS verdict_2
     FROM judged j
   ),

@@ -48,8 +48,8 @@ export function orderOf(helds: readonly Held[], changed: Partial<UseAsk> = {}): 
   return helds.map((held, item) => useAskOf(held, { ...changed, item }));
 }
 
-export function lockAskOf({ userCouponId, userId }: Held, changed: Partial<LockAsk> = {}): LockAsk {
-  return { userCouponId, userId, lockVersion: 0, token: randomUUID(), ...changed };
+export function lockAskOf(held: Held, changed: Partial<LockAsk> = {}): LockAsk {
+  return { ...held, lockVersion: 0, token: randomUUID(), ...changed };
 }
 
 export interface StoredUserCoupon {

@@ -221,7 +221,7 @@ test("user coupons are locked, used, cancelled, deleted and released as in the m
             }
             case "lock": {
               const asks = one.asks.map(({ which: chosen, sameCall }): LockAsk => {
-                const { held, couponId: _, ...choice } = choose(chosen);
+                const { held, ...choice } = choose(chosen);
                 return { ...choice, token: sameCall && held.lockToken ? held.lockToken : randomUUID() };
               });
               const distinct = one.together ? [...new Map(asks.map((ask) => [ask.userCouponId, ask])).values()] : asks;

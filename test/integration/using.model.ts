@@ -73,7 +73,8 @@ export class UsingModel {
       const held = this.userCoupons.get(userCouponId) as UserCouponModel;
       const coupon = this.couponOf(held);
       if (granted.has(userCouponId)) {
-        if (!wasLocked.get(userCouponId)) return refused("LOCKED");
+        // Unless it is the same call once more.
+        if (!wasLocked.get(userCouponId) && held.lockToken !== token) return refused("LOCKED");
         return { kind: "GRANTED", version: held.lockVersion, until: held.lockedUntil as Date };
       }
       granted.add(userCouponId);

@@ -198,13 +198,20 @@ test.for([
 
 describe("exhaustionOf", () => {
   test.for([
-    ["places left", 5, 4, null, null],
-    ["the last place taken by a lowered cap", 5, 5, null, now],
-    ["the cap reached before, and still", 5, 5, at(-9), at(-9)],
-    ["a raised cap", 6, 5, at(-9), null],
-    ["a cap that was cleared", null, 5, at(-9), null],
-    ["no cap", null, 0, null, null],
-  ] as [string, number | null, number, Date | null, Date | null][])("%s", ([, cap, placeCount, before, since]) => {
-    expect(exhaustionOf(cap, { placeCount, exhaustedAt: before }, now)).toEqual(since);
-  });
+    ["a lowered cap with places left", 5, 9, 4, null, null],
+    ["a cap lowered to the places taken", 5, 9, 5, null, now],
+    ["a cap lowered to the places taken, exhausted before", 5, 9, 5, at(-9), at(-9)],
+    ["a raised cap", 6, 5, 5, at(-9), null],
+    ["a cap that was cleared", null, 5, 5, at(-9), null],
+    ["a first cap, at the places taken", 3, null, 3, null, now],
+    ["no cap, as before", null, null, 0, null, null],
+    ["the same cap, not reached", 5, 5, 4, null, null],
+    ["the same cap, reached before", 5, 5, 5, at(-9), at(-9)],
+    ["the same cap, reached before a place was freed", 5, 5, 4, at(-9), at(-9)],
+  ] as [string, number | null, number | null, number, Date | null, Date | null][])(
+    "%s",
+    ([, cap, before, placeCount, exhaustedAt, since]) => {
+      expect(exhaustionOf(cap, { usageCap: before, placeCount, exhaustedAt }, now)).toEqual(since);
+    },
+  );
 });

@@ -1,0 +1,357 @@
+import { randomUUID } from "node:crypto";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { Refusal } from "../../src/domain/refusal.js";
+import type { GivenBack, RequestKey } from "../../src/storage/ports.js";
+import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
+import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import {
+  type ClockedDatabase,
+  type CouponFacts,
+  insertCoupon,
+  openClockedDatabase,
+  openCoupon,
+} from "./clocked-database.js";
+import {
+  countEvents,
+  expectCounted,
+  type Held,
+  hold,
+  lockAskOf,
+  readCoupon,
+  readUserCoupon,
+  useAskOf,
+} from "./usage-world.js";
+
+const noon = new Date("2030-06-01T12:00:00.000Z");
+const later = (ms: number) => new Date(noon.getTime() + ms);
+const farMs = Date.now() + 3_600_000;
+
+let clocked: ClockedDatabase;
+let usages: PostgresUsageStore;
+let userCoupons: PostgresUserCouponStore;
+
+beforeAll(async () => {
+  clocked = await openClockedDatabase(noon);
+  usages = new PostgresUsageStore(clocked.database);
+  userCoupons = new PostgresUserCouponStore(clocked.database);
+});
+beforeEach(() => clocked.setClock(noon));
+afterEach(async () => {
+  await expectCounted(clocked.sql);
+  // Nothing is left that would be due in the next one.
+  await clocked.setClock(later(86_400_000));
+  await userCoupons.release(1_000);
+});
+afterAll(() => clocked?.close());
+
+const newCoupon = (changed: Partial<CouponFacts> = {}) => insertCoupon(clocked.sql, openCoupon(noon, changed));
+const newHeld = (couponId: string, facts: Parameters<typeof hold>[3] = {}) => hold(clocked.sql, couponId, noon, facts);
+const requestOf = (method: string, requestId: string, input = 1): RequestKey => ({
+  method,
+  requestId,
+  inputHash: new Uint8Array(32).fill(input),
+});
+const outcome = (result: unknown) => (result instanceof Refusal ? result.reason : result);
+const used = async (held: Held): Promise<string> => {
+  const ask = useAskOf(held);
+  const [said] = await usages.useBatch([ask], { again: false, together: false });
+  expect(said?.kind).toBe("USED");
+  return ask.usageId;
+};
+
+describe("locks", () => {
+  const lock = async (held: Held, changed: Parameters<typeof lockAskOf>[1] = {}) => {
+    const [said] = await usages.lockBatch([lockAskOf(held, changed)], { together: false });
+    return said?.kind === "GRANTED" ? said.lock : said?.kind === "REFUSED" ? said.reason : said?.kind;
+  };
+  const heldOfNew = async (changed: Partial<CouponFacts> = {}, facts: Parameters<typeof hold>[3] = {}) =>
+    newHeld(await newCoupon({ lockDurationMs: 10_000, ...changed }), facts);
+
+  test("fall away by themselves, and the next one has a version of its own", async () => {
+    const held = await heldOfNew();
+    const { userCouponId } = held;
+    expect(await lock(held)).toEqual({ userCouponId, version: 1, until: later(10_000) });
+    expect(await lock(held)).toBe("LOCKED");
+    await clocked.setClock(later(10_000));
+    expect(await lock(held, { lockVersion: 1 })).toBe("LOCK_LOST");
+    expect(await lock(held)).toEqual({ userCouponId, version: 2, until: later(20_000) });
+    expect(await usages.unlock(held.userId, [{ userCouponId, lockVersion: 1 }], farMs)).toEqual([]);
+    expect(await lock(held)).toBe("LOCKED");
+    expect(await usages.unlock(held.userId, [{ userCouponId, lockVersion: 2 }], farMs)).toEqual([userCouponId]);
+    expect(await lock(held)).toMatchObject({ version: 3 });
+  });
+
+  test("are renewed by their version, and for a call that is repeated, and keep it", async () => {
+    const held = await heldOfNew();
+    expect(await lock(held, { token: "call" })).toMatchObject({ version: 1 });
+    await clocked.setClock(later(4_000));
+    expect(await lock(held, { lockVersion: 1 })).toMatchObject({ version: 1, until: later(14_000) });
+    // The renewing call is the one that has it now.
+    expect(await lock(held, { token: "call" })).toBe("LOCKED");
+    expect(await lock(held, { token: "again", lockVersion: 1 })).toMatchObject({ version: 1 });
+    await clocked.setClock(later(5_000));
+    expect(await lock(held, { token: "again" })).toMatchObject({ version: 1, until: later(15_000) });
+  });
+
+  test.each([
+    ["its own validity", {}, { validUntil: later(3_000) }],
+    ["its coupon's end", { expiresAt: later(3_000) }, {}],
+    ["its claim window", {}, { claimUntil: later(3_000) }],
+  ] as const)("do not outlast %s", async (_, coupon, facts) => {
+    expect(await lock(await heldOfNew(coupon, facts))).toMatchObject({ until: later(3_000) });
+  });
+
+  test("of an order are granted all or none", async () => {
+    const helds = [await heldOfNew(), await heldOfNew(), await heldOfNew()];
+    await lock(helds[1] as Held);
+    const token = randomUUID();
+    const asks = helds.map((held) => lockAskOf(held, { token }));
+    expect(await usages.lockBatch(asks, { together: true })).toEqual([
+      { kind: "CONSENT" },
+      { kind: "REFUSED", reason: "LOCKED" },
+      { kind: "CONSENT" },
+    ]);
+    expect(await readUserCoupon(clocked.sql, helds[0] as Held)).toMatchObject({ lockedUntil: null, lockVersion: 0 });
+    await clocked.setClock(later(10_000));
+    const granted = await usages.lockBatch(asks, { together: true });
+    expect(granted.map((one) => one.kind === "GRANTED" && one.lock.version)).toEqual([1, 2, 1]);
+    expect(await usages.lockBatch(asks, { together: true })).toEqual(granted);
+  });
+
+  test("of a call that comes twice in one batch are the same lock", async () => {
+    const held = await heldOfNew();
+    const ask = lockAskOf(held, { token: "call" });
+    const other = lockAskOf(held, { token: "other" });
+    const [first, second, third] = await usages.lockBatch([ask, ask, other], { together: false });
+    expect(first).toMatchObject({ kind: "GRANTED", lock: { version: 1 } });
+    expect(second).toEqual(first);
+    expect(third).toEqual({ kind: "REFUSED", reason: "LOCKED" });
+    expect(await countEvents(clocked.sql, held.couponId)).toEqual({ USER_COUPON_LOCKED: 1 });
+  });
+
+  test("are given up all or none: one that is not the user's is a mistake", async () => {
+    const helds = [await heldOfNew({}, { userId: "u" }), await heldOfNew({}, { userId: "u" })];
+    const other = await heldOfNew();
+    for (const held of [...helds, other]) await lock(held);
+    const choices = [...helds, other].map(({ userCouponId }) => ({ userCouponId, lockVersion: 1 }));
+    expect(await usages.unlock("u", choices, farMs)).toBeNull();
+    expect(await readUserCoupon(clocked.sql, helds[0] as Held)).toMatchObject({ lockedUntil: later(10_000) });
+    const own = choices.slice(0, 2);
+    expect((await usages.unlock("u", own, farMs))?.sort()).toEqual(own.map((one) => one.userCouponId).sort());
+    expect(await usages.unlock("u", own, farMs)).toEqual([]);
+    expect(await countEvents(clocked.sql, (helds[0] as Held).couponId)).toEqual({
+      USER_COUPON_LOCKED: 1,
+      USER_COUPON_UNLOCKED: 1,
+    });
+  });
+
+  test("of one user coupon are granted to one of many calls at once", async () => {
+    const held = await heldOfNew();
+    const said = await Promise.all(Array.from({ length: 12 }, () => lock(held)));
+    expect(said.filter((one) => one !== "LOCKED")).toEqual([expect.objectContaining({ version: 1 })]);
+  });
+});
+
+describe("cancelling", () => {
+  const cancel = async (held: Held, usageId: string, request: RequestKey | null = null) =>
+    outcome(await usages.cancel({ userId: held.userId, usageId, request }, farMs));
+
+  test("takes every counter back by one, once, though two do it at once", async () => {
+    const held = await newHeld(await newCoupon({ usageCap: 5 }));
+    const usageId = await used(held);
+    const said = await Promise.all([1, 2, 3].map(() => cancel(held, usageId)));
+    expect(said.filter((one) => one === "USAGE_ALREADY_CANCELLED").length).toBe(2);
+    expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ usedCount: 0, placeCount: 1 });
+    expect(await countEvents(clocked.sql, held.couponId)).toEqual({ USER_COUPON_USED: 1, USAGE_CANCELLED: 1 });
+  });
+
+  test("with a request id gets the same answer again, also when both come at once; with other input it is refused", async () => {
+    const held = await newHeld(await newCoupon());
+    const usageId = await used(held);
+    const request = requestOf("CancelUsage", randomUUID());
+    const said = await Promise.all([1, 2].map(() => cancel(held, usageId, request)));
+    expect(said[1]).toEqual(said[0]);
+    expect(said[0]).toMatchObject({ usage: { id: usageId, cancelledAt: noon }, freed: false });
+    await clocked.setClock(later(9_000));
+    expect(await cancel(held, usageId, request)).toEqual(said[0]);
+    expect(await cancel(held, usageId, requestOf("CancelUsage", request.requestId, 2))).toBe("REQUEST_ID_REUSED");
+  });
+
+  test("frees the place of a user coupon that is deleted", async () => {
+    const held = await newHeld(await newCoupon({ usageCap: 2 }));
+    const usageId = await used(held);
+    const { userId, userCouponId } = held;
+    await userCoupons.delete(
+      { userId, userCouponId, restock: false, deleteUsed: true, request: null },
+      async () => {},
+      farMs,
+    );
+    expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ usedCount: 1, placeCount: 1 });
+    expect(await cancel(held, usageId)).toMatchObject({ freed: true });
+    expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ usedCount: 0, placeCount: 0 });
+  });
+});
+
+describe("deleting", () => {
+  const remove = async (
+    held: Held,
+    { restock = false, deleteUsed = false, request = null as RequestKey | null } = {},
+    told: (given: GivenBack) => Promise<void> = async () => {},
+  ) => {
+    const { userId, userCouponId } = held;
+    return outcome(await userCoupons.delete({ userId, userCouponId, restock, deleteUsed, request }, told, farMs));
+  };
+
+  test.each([
+    { restock: true, issuedCount: 0 },
+    { restock: false, issuedCount: 1 },
+  ])("frees the slot, and the stock if that is wanted: $restock", async ({ restock, issuedCount }) => {
+    const held = await newHeld(await newCoupon({ quantity: 2 }), { requestId: `r-${randomUUID()}` });
+    const given: GivenBack[] = [];
+    expect(await remove(held, { restock }, async (one) => void given.push(one))).toEqual({ restocked: restock });
+    expect(given).toMatchObject([
+      { ...held, restocked: restock, freed: false, requestId: expect.stringMatching(/^r-/) },
+    ]);
+    expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ issuedCount });
+    expect(await userCoupons.get(held.userId, held.userCouponId, farMs)).toBeNull();
+    const ask = { couponId: held.couponId, userId: held.userId, userCouponId: randomUUID(), requestId: "" };
+    expect((await new PostgresIssueStore(clocked.database).issueBatch([ask]))[0]?.kind).toBe("ISSUED");
+    expect(await remove(held, { restock })).toBe("USER_COUPON_NOT_FOUND");
+  });
+
+  test("is refused while a use stands, unless that is wanted; then nothing goes back", async () => {
+    const held = await newHeld(await newCoupon({ quantity: 2 }));
+    await used(held);
+    const given: GivenBack[] = [];
+    const told = async (one: GivenBack) => void given.push(one);
+    expect(await remove(held, { restock: true }, told)).toBe("ALREADY_USED");
+    expect(given).toEqual([]);
+    expect(await remove(held, { restock: true, deleteUsed: true }, told)).toEqual({ restocked: false });
+    expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ issuedCount: 1, usedCount: 1, placeCount: 1 });
+  });
+
+  test("is refused while it is locked, and says until when", async () => {
+    const held = await newHeld(await newCoupon(), { lockedUntil: later(700), lockVersion: 1 });
+    const { userId, userCouponId } = held;
+    const deletion = { userId, userCouponId, restock: true, deleteUsed: true, request: null };
+    const refusal = await userCoupons.delete(deletion, async () => {}, farMs);
+    expect(refusal).toMatchObject({ reason: "LOCKED", detail: { retryAfterMs: 700 } });
+    await clocked.setClock(later(700));
+    expect(await remove(held)).toEqual({ restocked: false });
+  });
+
+  test("of what is not used in time, but not yet released, puts it back once", async () => {
+    const held = await newHeld(await newCoupon(), { claimUntil: later(-1) });
+    expect(await remove(held, { restock: true })).toEqual({ restocked: true });
+    expect(await userCoupons.release(10)).toEqual([]);
+    expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ issuedCount: 0 });
+  });
+
+  test("of what was released puts nothing back a second time", async () => {
+    const held = await newHeld(await newCoupon(), { claimUntil: later(-1) });
+    expect((await userCoupons.release(10)).length).toBe(1);
+    expect(await remove(held, { restock: true })).toEqual({ restocked: false });
+    expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ issuedCount: 0 });
+  });
+
+  test("is done once, with one answer for its request id, though two do it at once", async () => {
+    const held = await newHeld(await newCoupon());
+    const request = requestOf("DeleteUserCoupon", randomUUID());
+    const said = await Promise.all([1, 2, 3].map(() => remove(held, { restock: true, request })));
+    expect(said).toEqual([{ restocked: true }, { restocked: true }, { restocked: true }]);
+    expect(await countEvents(clocked.sql, held.couponId)).toEqual({ USER_COUPON_DELETED: 1 });
+    expect(await remove(held, { restock: true, request: requestOf("DeleteUserCoupon", request.requestId, 2) })).toBe(
+      "REQUEST_ID_REUSED",
+    );
+  });
+
+  test("is undone when the reservation layer's word fails", async () => {
+    const held = await newHeld(await newCoupon());
+    const failing = remove(held, { restock: true }, () => Promise.reject(new Error("no")));
+    await expect(failing).rejects.toThrow("no");
+    expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ deletedAt: null });
+  });
+});
+
+describe("releasing", () => {
+  test("takes back what was not used in time, and nothing else", async () => {
+    const couponId = await newCoupon({ quantity: 10 });
+    const due = await newHeld(couponId, { claimUntil: noon, requestId: `due-${randomUUID()}` });
+    const soon = await newHeld(couponId, { claimUntil: later(1) });
+    const free = await newHeld(couponId);
+    const was = await newHeld(couponId, { claimUntil: later(1), maxUses: 2 });
+    await used(was);
+    await clocked.setClock(noon);
+    expect(await userCoupons.release(100)).toEqual([
+      { ...due, requestId: expect.stringMatching(/^due-/), restocked: true, freed: false },
+    ]);
+    expect(await readUserCoupon(clocked.sql, due)).toMatchObject({ releasedAt: noon, claimUntil: null });
+    expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ issuedCount: 3 });
+    await clocked.setClock(later(1));
+    expect((await userCoupons.release(100)).map((one) => one.userCouponId)).toEqual([soon.userCouponId]);
+    await clocked.setClock(later(9_999));
+    expect(await userCoupons.release(100)).toEqual([]);
+    for (const kept of [free, was]) expect(await readUserCoupon(clocked.sql, kept)).toMatchObject({ releasedAt: null });
+    expect((await countEvents(clocked.sql, couponId)).USER_COUPON_RELEASED).toBe(2);
+  });
+
+  test("one whose use was cancelled stays its user's", async () => {
+    const held = await newHeld(await newCoupon(), { claimUntil: later(1_000) });
+    await usages.cancel({ userId: held.userId, usageId: await used(held), request: null }, farMs);
+    await clocked.setClock(later(5_000));
+    expect(await userCoupons.release(10)).toEqual([]);
+  });
+
+  test.each([
+    ["its validity", {}, { validUntil: later(1_000) }],
+    ["its coupon", { expiresAt: later(1_000) }, {}],
+  ] as const)(
+    "what expired with %s before its window ended is not released, and does not stand in the way",
+    async (_, changed, facts) => {
+      const couponId = await newCoupon(changed);
+      const helds: Held[] = [];
+      for (const claimMs of [1_000, 2_000, 3_000])
+        helds.push(await newHeld(couponId, { ...facts, claimUntil: later(claimMs) }));
+      const due = await newHeld(await newCoupon(), { claimUntil: later(4_000) });
+      await clocked.setClock(later(5_000));
+      const released: GivenBack[] = [];
+      // As many rounds as it takes for a small batch to come by all of them.
+      for (let round = 0; round < 4; round++) released.push(...(await userCoupons.release(1)));
+      expect(released.map((one) => one.userCouponId)).toEqual([due.userCouponId]);
+      expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ issuedCount: 3 });
+      for (const held of helds)
+        expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ releasedAt: null, claimUntil: null });
+    },
+  );
+
+  test("goes in batches, the oldest first; two at once release each one once", async () => {
+    const couponId = await newCoupon({ quantity: null });
+    const helds: Held[] = [];
+    for (let n = 0; n < 30; n++) helds.push(await newHeld(couponId, { claimUntil: later(n) }));
+    await clocked.setClock(later(100));
+    const ids = helds.map((held) => held.userCouponId);
+    expect((await userCoupons.release(4)).map((one) => one.userCouponId).sort()).toEqual(ids.slice(0, 4).sort());
+    const released: string[] = [];
+    const releaser = async () => {
+      for (let n = 0; n < 8; n++) released.push(...(await userCoupons.release(5)).map((one) => one.userCouponId));
+    };
+    await Promise.all([releaser(), releaser(), releaser()]);
+    expect(released.sort()).toEqual(ids.slice(4).sort());
+    expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ issuedCount: 0 });
+  });
+
+  test("and using at once: one of them wins", async () => {
+    const couponId = await newCoupon({ quantity: null });
+    const helds: Held[] = [];
+    for (let n = 0; n < 20; n++) helds.push(await newHeld(couponId, { claimUntil: later(1) }));
+    const using = helds.map((held) => usages.useBatch([useAskOf(held)], { again: false, together: false }));
+    await clocked.setClock(later(1));
+    const [outcomes] = await Promise.all([Promise.all(using), userCoupons.release(100), userCoupons.release(100)]);
+    for (const [index, held] of helds.entries()) {
+      const { releasedAt, useCount } = await readUserCoupon(clocked.sql, held);
+      const won = outcomes[index]?.[0]?.kind === "USED";
+      expect([useCount, releasedAt === null]).toEqual(won ? [1, true] : [0, false]);
+    }
+  });
+});

@@ -244,8 +244,8 @@ export interface IssueStore {
    */
   issueBatch(asks: readonly Ask[], again?: boolean): Promise<IssueOutcome[]>;
 
-  /** Of the given ids, those that are stored. */
-  findIssued(userCouponIds: readonly string[]): Promise<Map<string, { validUntil: Date | null }>>;
+  /** Of the given ids, those that are stored. `isHeld`: neither deleted nor released since. */
+  findIssued(userCouponIds: readonly string[]): Promise<Map<string, { validUntil: Date | null; isHeld: boolean }>>;
 
   /**
    * Reads what the reservation layer must know of a coupon, after waiting for an edit under way. Holders are handed over

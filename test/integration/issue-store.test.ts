@@ -499,20 +499,24 @@ describe("findIssued and readStock", () => {
       openCoupon(noon, { quantity: null, issuedCount: 2, usageCap: 9, placeCount: 2, usedCount: 1 }),
     );
     const validUntil = new Date(noon.getTime() + 5_000);
-    const [a, b] = [randomUUID(), randomUUID()];
+    const [a, b, c, d] = [randomUUID(), randomUUID(), randomUUID(), randomUUID()];
     const holder = { couponId, requestId: null };
     await insertHolders(
       clocked.sql,
       [
         { ...holder, id: a, userId: "a", slot: 1, validUntil },
         { ...holder, id: b, userId: "b", slot: null, validUntil: null },
+        { ...holder, id: c, userId: "c", slot: null, validUntil: null, deletedAt: noon },
+        { ...holder, id: d, userId: "d", slot: null, validUntil: null, releasedAt: noon },
       ],
       noon,
     );
-    expect(await store.findIssued([a, b, randomUUID()])).toEqual(
+    expect(await store.findIssued([a, b, c, d, randomUUID()])).toEqual(
       new Map([
-        [a, { validUntil }],
-        [b, { validUntil: null }],
+        [a, { validUntil, isHeld: true }],
+        [b, { validUntil: null, isHeld: true }],
+        [c, { validUntil: null, isHeld: false }],
+        [d, { validUntil: null, isHeld: false }],
       ]),
     );
     expect(await store.readStock([couponId, unlimited, randomUUID()])).toEqual(

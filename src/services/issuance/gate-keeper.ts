@@ -135,7 +135,9 @@ export class GateKeeper {
     const issued = await this.store.findIssued(asks.map((ask) => ask.userCouponId));
     const settlements = asks.map((ask): Settlement => {
       const row = issued.get(ask.userCouponId);
-      return row ? { ...ask, verdict: "CONFIRM", validUntil: row.validUntil } : { ...ask, verdict: "RELEASE" };
+      if (!row) return { ...ask, verdict: "RELEASE" };
+      // It was given back while the reservation layer was away. If its stock came back, too, a later comparison sees that.
+      return row.isHeld ? { ...ask, verdict: "CONFIRM", validUntil: row.validUntil } : { ...ask, verdict: "FREE" };
     });
     await this.reservations.settle(settlements);
     this.log.info({ confirmed: issued.size, released: asks.length - issued.size }, "settled overdue reservations");

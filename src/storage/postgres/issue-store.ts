@@ -34,11 +34,14 @@ export class PostgresIssueStore implements IssueStore {
     return rows.map((row, index) => toOutcome(row, asks[index] as Ask));
   }
 
-  async findIssued(userCouponIds: readonly string[]): Promise<Map<string, { validUntil: Date | null }>> {
+  async findIssued(
+    userCouponIds: readonly string[],
+  ): Promise<Map<string, { validUntil: Date | null; isHeld: boolean }>> {
     const rows = await guarded(
       noDeadlineMs,
-      () => this.database.sql<{ id: string; validUntil: Date | null }[]>`
-        SELECT id, valid_until FROM user_coupons WHERE id = ANY (${[...userCouponIds]}::uuid[])`,
+      () => this.database.sql<{ id: string; validUntil: Date | null; isHeld: boolean }[]>`
+        SELECT id, valid_until, deleted_at IS NULL AND released_at IS NULL AS is_held
+        FROM user_coupons WHERE id = ANY (${[...userCouponIds]}::uuid[])`,
     );
     return new Map(rows.map(({ id, ...rest }) => [id, rest]));
   }

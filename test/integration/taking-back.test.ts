@@ -5,6 +5,7 @@ import type { GivenBack, RequestKey } from "../../src/storage/ports.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import { until } from "../support/until.js";
 import {
   type ClockedDatabase,
   type CouponFacts,
@@ -148,7 +149,18 @@ describe("locks", () => {
 
   test("of one user coupon are granted to one of many calls at once", async () => {
     const held = await heldOfNew();
-    const said = await Promise.all(Array.from({ length: 12 }, () => lock(held)));
+    let running: Promise<unknown>[] = [];
+    await clocked.sql.begin(async (tx) => {
+      await tx`SELECT FROM user_coupons WHERE id = ${held.userCouponId} FOR UPDATE`;
+      running = [1, 2, 3].map(() => lock(held));
+      await until("all of them wait", async () => {
+        const [row] = await clocked.sql`
+          SELECT count(*)::int AS n FROM pg_stat_activity
+          WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%lock_user_coupons%'`;
+        return row?.n === 3;
+      });
+    });
+    const said = await Promise.all(running);
     expect(said.filter((one) => one !== "LOCKED")).toEqual([expect.objectContaining({ version: 1 })]);
   });
 });

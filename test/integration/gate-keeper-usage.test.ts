@@ -1,0 +1,353 @@
+import { randomUUID } from "node:crypto";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { StoreUnavailable } from "../../src/domain/refusal.js";
+import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
+import { type Ask, defaultReservationMs, type PlaceAsk, type Reservations } from "../../src/reservation/port.js";
+import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { GateKeeper } from "../../src/services/issuance/gate-keeper.js";
+import { Releaser } from "../../src/services/user-coupon/releaser.js";
+import type { GivenBack, UserCouponStore } from "../../src/storage/ports.js";
+import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
+import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import { until } from "../support/until.js";
+import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
+import { type Held, hold, readCoupon, useAskOf } from "./usage-world.js";
+
+let clocked: ClockedDatabase;
+let issues: PostgresIssueStore;
+let usages: PostgresUsageStore;
+let userCoupons: PostgresUserCouponStore;
+let keeper: GateKeeper;
+let reservations: Reservations;
+let isAway: boolean;
+let offsetMs: number;
+let now: Date;
+let reported: object[];
+
+const log = { info: () => {}, warn: () => {}, error: (details: object) => void reported.push(details) };
+const agedMs = defaultReservationMs + 1_000;
+
+beforeEach(async () => {
+  now = new Date();
+  clocked = await openClockedDatabase(now);
+  issues = new PostgresIssueStore(clocked.database);
+  usages = new PostgresUsageStore(clocked.database);
+  userCoupons = new PostgresUserCouponStore(clocked.database);
+  await clocked.database.sql`SELECT 1`;
+  offsetMs = 0;
+  isAway = false;
+  reported = [];
+});
+afterEach(async () => {
+  await keeper.close();
+  await reservations.close();
+  await clocked.close();
+  expect(reported).toEqual([]);
+});
+
+async function openRedis(): Promise<Reservations> {
+  const { redisUrl: url, keyPrefix } = clocked.stores;
+  const opened = new RedisReservations({ url, keyPrefix, log, clockOffsetMs: () => offsetMs });
+  expect(await opened.ready()).toBe(true);
+  return opened;
+}
+
+const implementations = [
+  { name: "RedisReservations", open: openRedis },
+  {
+    name: "MemoryReservations",
+    open: async () => new MemoryReservations({ now: () => Date.now() + offsetMs }) as Reservations,
+  },
+];
+
+/** The same, away while the test says so. */
+function absentable(inner: Reservations): Reservations {
+  return new Proxy(inner, {
+    get: (target, name: keyof Reservations) => {
+      const method = target[name] as (...args: unknown[]) => unknown;
+      return (...args: unknown[]) => {
+        if (isAway && name !== "close") return Promise.reject(new StoreUnavailable("away"));
+        return method.apply(target, args);
+      };
+    },
+  });
+}
+
+const placeOf = (couponId: string, revision = 1): PlaceAsk => ({ couponId, revision, usageId: randomUUID() });
+const askOf = (couponId: string, userId: string): Ask => ({
+  couponId,
+  userId,
+  requestId: "",
+  userCouponId: randomUUID(),
+});
+const wordOf = async (ask: Ask) => (await reservations.admit(ask)).word;
+const surveyOf = async (couponId: string) =>
+  (await reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
+const remaining = async (couponId: string) => (await surveyOf(couponId))?.places?.remaining;
+
+async function loaded(couponId: string): Promise<void> {
+  await until("the coupon is loaded", async () => {
+    if ((await surveyOf(couponId))?.loaded) return true;
+    keeper.load(couponId);
+    return false;
+  });
+}
+async function placesLoaded(couponId: string): Promise<void> {
+  await until("its places are loaded", async () => {
+    if ((await surveyOf(couponId))?.places) return true;
+    keeper.loadPlaces(couponId);
+    return false;
+  });
+}
+/** Uses as the checkout does, up to and without what it tells the reservation layer. */
+async function used(held: Held, usageId: string): Promise<void> {
+  const [outcome] = await usages.useBatch([useAskOf(held, { usageId })], { again: false, together: false });
+  expect(outcome?.kind).toBe("USED");
+}
+const held = (couponId: string, facts: Parameters<typeof hold>[3] = {}) => hold(clocked.sql, couponId, now, facts);
+
+describe.each(implementations)("with $name", ({ open }) => {
+  beforeEach(async () => {
+    reservations = absentable(await open());
+    keeper = new GateKeeper(reservations, issues, usages, log);
+  });
+
+  describe("places", () => {
+    test("are loaded as Postgres has them, without the coupon", async () => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
+      await used(await held(couponId), randomUUID());
+      await placesLoaded(couponId);
+      expect(await surveyOf(couponId)).toMatchObject({
+        loaded: null,
+        places: { revision: 1, remaining: 4 },
+        takenCount: 0,
+      });
+      expect(await reservations.takePlace(placeOf(couponId))).toBe("TAKEN");
+    });
+
+    test.each([
+      ["has no cap", async () => await insertCoupon(clocked.sql, openCoupon(now))],
+      ["is unknown", async () => randomUUID()],
+    ] as const)("of a coupon that %s are not loaded", async (_, make) => {
+      const couponId = await make();
+      keeper.loadPlaces(couponId);
+      await keeper.close();
+      expect(await reservations.takePlace(placeOf(couponId))).toBe("NOT_LOADED");
+    });
+
+    test("after close are not loaded any more", async () => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
+      await keeper.close();
+      keeper.loadPlaces(couponId);
+      await keeper.close();
+      expect(await reservations.takePlace(placeOf(couponId))).toBe("NOT_LOADED");
+    });
+
+    test("that are overdue stay taken when the usage is stored, and are free when it is not", async () => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
+      await placesLoaded(couponId);
+      const [stored, lost] = [placeOf(couponId), placeOf(couponId)];
+      for (const one of [stored, lost]) expect(await reservations.takePlace(one)).toBe("TAKEN");
+      // The process died after Postgres had committed the one, and before it had seen the other.
+      await used(await held(couponId), stored.usageId);
+      await keeper.sweep();
+      expect(await surveyOf(couponId)).toMatchObject({ places: { remaining: 3 }, takenCount: 2 });
+      offsetMs += agedMs;
+      await keeper.sweep();
+      expect(await surveyOf(couponId)).toMatchObject({ places: { remaining: 4 }, takenCount: 0, overdueUsageIds: [] });
+    });
+
+    test("that are overdue are settled once by two keepers at once", async () => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 100, quantity: null }));
+      await placesLoaded(couponId);
+      const asks = Array.from({ length: 30 }, () => placeOf(couponId));
+      await Promise.all(asks.map((one) => reservations.takePlace(one)));
+      for (const one of asks.slice(0, 10)) await used(await held(couponId), one.usageId);
+      offsetMs += agedMs;
+      const other = new GateKeeper(reservations, issues, usages, log);
+      await Promise.all([keeper.sweep(), other.sweep(), keeper.sweep(), other.sweep()]);
+      await other.close();
+      expect(await surveyOf(couponId)).toMatchObject({ places: { remaining: 90 }, takenCount: 0 });
+    });
+
+    test.each([
+      ["too few", async (couponId: string) => await reservations.settlePlaces([await confirmed(couponId)])],
+      ["too many", async (couponId: string) => await used(await held(couponId), randomUUID())],
+    ] as const)("of which %s are known are dropped by the second sweep that sees it", async (_, wrongly) => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
+      await placesLoaded(couponId);
+      await wrongly(couponId);
+      const right = 5 - (await readCoupon(clocked.sql, couponId)).placeCount;
+      expect(await remaining(couponId)).not.toBe(right);
+      await keeper.sweep();
+      expect(await remaining(couponId)).not.toBe(right);
+      await keeper.sweep();
+      expect(await remaining(couponId)).toBeUndefined();
+      await placesLoaded(couponId);
+      expect(await remaining(couponId)).toBe(right);
+    });
+
+    test("that differ are left alone while one of them is taken", async () => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
+      await placesLoaded(couponId);
+      await used(await held(couponId), randomUUID());
+      await reservations.takePlace(placeOf(couponId));
+      for (let n = 0; n < 3; n++) await keeper.sweep();
+      expect(await remaining(couponId)).toBe(4);
+    });
+
+    test("that agree are left alone", async () => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
+      await placesLoaded(couponId);
+      await loaded(couponId);
+      for (let n = 0; n < 3; n++) await keeper.sweep();
+      expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 10 }, places: { remaining: 5 } });
+    });
+
+    test.each([8, null])("of another revision are dropped at once, whatever the cap is then: %s", async (usageCap) => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
+      await placesLoaded(couponId);
+      await reservations.takePlace(placeOf(couponId));
+      await clocked.sql`UPDATE coupons SET revision = 2, usage_cap = ${usageCap} WHERE id = ${couponId}`;
+      await keeper.sweep();
+      expect((await surveyOf(couponId))?.places).toBeNull();
+    });
+  });
+
+  describe("what users have given back", () => {
+    const given = (one: Ask, restocked: boolean): GivenBack => ({ ...one, restocked, freed: false });
+    const issued = async (couponId: string, userId: string): Promise<Ask> => {
+      const one = askOf(couponId, userId);
+      await issues.issueBatch([one]);
+      return one;
+    };
+
+    test("is told to the reservation layer, coupon by coupon", async () => {
+      const ids = [
+        await insertCoupon(clocked.sql, openCoupon(now)),
+        await insertCoupon(clocked.sql, openCoupon(now)),
+      ] as const;
+      const [a, b] = [await issued(ids[0], "u"), await issued(ids[1], "u")];
+      for (const id of ids) await loaded(id);
+      await keeper.giveBack([given(a, true), given(b, false)]);
+      expect((await surveyOf(ids[0]))?.loaded?.stock).toBe(10);
+      expect((await surveyOf(ids[1]))?.loaded?.stock).toBe(9);
+      for (const id of ids) expect(await wordOf(askOf(id, "u"))).toBe("RESERVED");
+    });
+
+    test("while the reservation layer is away makes its copy stale: it is dropped by the first sweep after that", async () => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now));
+      const one = await issued(couponId, "u");
+      await loaded(couponId);
+      isAway = true;
+      await keeper.giveBack([given(one, false)]);
+      await expect(keeper.sweep()).rejects.toBeInstanceOf(StoreUnavailable);
+      isAway = false;
+      expect(await wordOf(askOf(couponId, "u"))).toBe("ALREADY_ISSUED");
+      await keeper.sweep();
+      expect(await wordOf(askOf(couponId, "u"))).toBe("NOT_LOADED");
+      // Once is enough.
+      await until("it is loaded again", async () => {
+        keeper.load(couponId);
+        return (await surveyOf(couponId))?.loaded;
+      });
+      await keeper.sweep();
+      expect((await surveyOf(couponId))?.loaded).not.toBeNull();
+    });
+
+    test("while it is away does not come back with a reservation that was pending then", async () => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now));
+      await loaded(couponId);
+      const one = askOf(couponId, "u");
+      expect(await wordOf(one)).toBe("RESERVED");
+      await issues.issueBatch([one]);
+      // The confirmation is lost, and so is the word that the user has deleted it.
+      isAway = true;
+      const deletion = {
+        userId: "u",
+        userCouponId: one.userCouponId,
+        restock: false,
+        deleteUsed: false,
+        request: null,
+      };
+      await userCoupons.delete(deletion, (back) => keeper.giveBack([back]), Date.now() + 5_000);
+      isAway = false;
+      await keeper.sweep();
+      await loaded(couponId);
+      offsetMs += agedMs;
+      await keeper.sweep();
+      await loaded(couponId);
+      expect(await wordOf(askOf(couponId, "u"))).toBe("RESERVED");
+    });
+
+    test("and forgetting a copy while it is away is made up for, too", async () => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 3 }));
+      await placesLoaded(couponId);
+      isAway = true;
+      await keeper.forget(couponId);
+      isAway = false;
+      expect(await remaining(couponId)).toBe(3);
+      await keeper.sweep();
+      expect(await remaining(couponId)).toBeUndefined();
+    });
+  });
+
+  describe("the releaser", () => {
+    test("puts back what was not used in time, and the gate sells it again", async () => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 1, claimWindowMs: 60_000 }));
+      const one = askOf(couponId, "u");
+      await issues.issueBatch([one]);
+      await loaded(couponId);
+      const releaser = new Releaser(userCoupons, keeper, log);
+      await releaser.release();
+      expect(await wordOf(askOf(couponId, "v"))).toBe("SOLD_OUT");
+      await clocked.setClock(new Date(now.getTime() + 60_000));
+      await releaser.release();
+      await releaser.release();
+      const next = askOf(couponId, "v");
+      expect(await wordOf(next)).toBe("RESERVED");
+      expect(await wordOf(askOf(couponId, "w"))).toBe("SOLD_OUT");
+      expect((await issues.issueBatch([next]))[0]?.kind).toBe("ISSUED");
+      await releaser.close();
+    });
+
+    test("goes on while a batch is full, and stops at one that is not", async () => {
+      const sizes = [500, 500, 3, 500];
+      const limits: number[] = [];
+      const store = {
+        release: async (limit: number): Promise<GivenBack[]> => {
+          limits.push(limit);
+          const size = sizes[limits.length - 1] ?? 0;
+          return Array.from({ length: size }, () => ({ ...askOf(randomUUID(), "u"), restocked: true, freed: false }));
+        },
+      } as unknown as UserCouponStore;
+      const told: number[] = [];
+      const gate = {
+        giveBack: async (all: readonly GivenBack[]) => void told.push(all.length),
+      } as unknown as GateKeeper;
+      await new Releaser(store, gate, log).release();
+      expect(limits).toEqual([500, 500, 500]);
+      expect(told).toEqual([500, 500, 3]);
+    });
+
+    test("ends a round after so many batches, however much is left", async () => {
+      let calls = 0;
+      const store = {
+        release: async (limit: number) => {
+          calls += 1;
+          return Array.from({ length: limit }, () => ({ ...askOf(randomUUID(), "u"), restocked: true, freed: false }));
+        },
+      } as unknown as UserCouponStore;
+      await new Releaser(store, { giveBack: async () => {} } as unknown as GateKeeper, log).release();
+      expect(calls).toBe(20);
+    });
+  });
+
+  /** A place that is held for good by a usage which Postgres has never heard of. */
+  async function confirmed(couponId: string) {
+    const one = placeOf(couponId);
+    await reservations.takePlace(one);
+    return { ...one, verdict: "CONFIRM" as const };
+  }
+});

@@ -298,6 +298,7 @@ function expectInvalid(answer: Answer, fields: readonly string[]): void {
     reason: "INVALID_FIELD",
     fields: [...fields].sort(),
     retryDelayMs: undefined,
+    preconditions: [],
     message: "",
   });
 }

@@ -1,6 +1,11 @@
 import { type DescMethodUnary, fromBinary } from "@bufbuild/protobuf";
 import { anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
-import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  PreconditionFailureSchema,
+  RetryInfoSchema,
+} from "../../gen/google/rpc/error_details_pb.js";
 import { type Status, StatusSchema } from "../../gen/google/rpc/status_pb.js";
 import { CallError, type GrpcClient } from "../support/clients.js";
 
@@ -12,6 +17,8 @@ export interface Answer {
   /** Field paths of BadRequest. */
   readonly fields: readonly string[];
   readonly retryDelayMs?: number | undefined;
+  /** Of PreconditionFailure: "subject TYPE", as in "coupons[1] LOCKED". */
+  readonly preconditions: readonly string[];
   readonly message: string;
 }
 
@@ -35,7 +42,8 @@ const codeNames = [
   "UNAUTHENTICATED",
 ];
 
-const ok: Answer = { code: "OK", fields: [], message: "" };
+const none = { fields: [], preconditions: [] };
+const ok: Answer = { code: "OK", ...none, message: "" };
 
 export function pathOf(method: DescMethodUnary): string {
   return `/${method.parent.typeName}/${method.name}`;
@@ -53,8 +61,8 @@ export async function answerOf(call: Promise<unknown>): Promise<Answer> {
     return ok;
   } catch (error) {
     if (!(error instanceof CallError)) throw error;
-    const { code, reason, fields, retryDelayMs, message } = error;
-    return { code: codeNames[code] ?? `code ${code}`, reason, fields, retryDelayMs, message };
+    const { code, reason, fields, retryDelayMs, preconditions, message } = error;
+    return { code: codeNames[code] ?? `code ${code}`, reason, fields, retryDelayMs, preconditions, message };
   }
 }
 
@@ -83,7 +91,7 @@ export async function readConnect(response: Response): Promise<Answer> {
   const text = await response.text();
   if (response.ok) return ok;
   if (!(response.headers.get("content-type") ?? "").includes("json")) {
-    return { code: `HTTP ${response.status}`, fields: [], message: text };
+    return { code: `HTTP ${response.status}`, ...none, message: text };
   }
   const error = JSON.parse(text) as ConnectErrorJson;
   const details = (error.details ?? []).map(({ type, value }) => ({
@@ -108,7 +116,7 @@ export async function callGrpcWeb(
   });
   const trailers = new Headers(response.headers);
   const bytes = Buffer.from(await response.arrayBuffer());
-  if (response.status !== 200) return { code: `HTTP ${response.status}`, fields: [], message: bytes.toString() };
+  if (response.status !== 200) return { code: `HTTP ${response.status}`, ...none, message: bytes.toString() };
   for (let at = 0; at < bytes.length; ) {
     const length = bytes.readUInt32BE(at + 1);
     if (((bytes[at] ?? 0) & 0x80) !== 0) {
@@ -143,12 +151,15 @@ function readDetails(details: readonly Pick<Status["details"][number], "typeUrl"
   let reason: string | undefined;
   let fields: string[] = [];
   let retryDelayMs: number | undefined;
+  let preconditions: string[] = [];
   for (const { typeUrl, value } of details) {
     const any = { $typeName: "google.protobuf.Any" as const, typeUrl, value };
     reason = anyUnpack(any, ErrorInfoSchema)?.reason ?? reason;
     fields = anyUnpack(any, BadRequestSchema)?.fieldViolations.map(({ field }) => field) ?? fields;
     const delay = anyUnpack(any, RetryInfoSchema)?.retryDelay;
     if (delay) retryDelayMs = durationMs(delay);
+    const failure = anyUnpack(any, PreconditionFailureSchema);
+    if (failure) preconditions = failure.violations.map(({ type, subject }) => `${subject} ${type}`);
   }
-  return { reason, fields, retryDelayMs };
+  return { reason, fields, retryDelayMs, preconditions };
 }

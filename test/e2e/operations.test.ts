@@ -11,6 +11,7 @@ import postgres, { type Sql } from "postgres";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { packageRoot } from "../../src/platform/package-root.js";
 import { type Replica, startReplica } from "../support/replica.js";
@@ -19,7 +20,7 @@ import { until } from "../support/until.js";
 import { answerOf, callConnect, callNative, pathOf } from "./front-ends.js";
 import { createSample, issue, readCoupon } from "./samples.js";
 
-const services = [CatalogService, IssuanceService, UserCouponService];
+const services = [CatalogService, IssuanceService, UserCouponService, UsageService];
 const serviceNames = services.map(({ typeName }) => typeName);
 const methods = services.flatMap((service) => service.methods as readonly DescMethodUnary[]);
 
@@ -128,8 +129,8 @@ describe.for([["v1"], ["v1alpha"]])("reflection %s", ([version]) => {
 describe("every RPC is served", () => {
   const rows = methods.map((method) => ({ name: method.name, method }));
   test.for(rows)("$name, by both front ends", async ({ method }) => {
-    // An empty message is refused by each of them but one, which has no required field.
-    const expected = method.name === "ListCoupons" ? "OK" : "INVALID_ARGUMENT";
+    // An empty message is refused by each of them but two, which have no required field.
+    const expected = ["ListCoupons", "ListUsages"].includes(method.name) ? "OK" : "INVALID_ARGUMENT";
     expect((await callNative(replica.client, method, new Uint8Array())).code).toBe(expected);
     expect((await callConnect(replica.httpPort, pathOf(method), "{}")).code).toBe(expected);
   });

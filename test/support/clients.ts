@@ -8,7 +8,12 @@ import {
 } from "@bufbuild/protobuf";
 import { anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
-import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  PreconditionFailureSchema,
+  RetryInfoSchema,
+} from "../../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
 
 const defaultTimeoutMs = 10_000;
@@ -21,6 +26,8 @@ export class CallError extends Error {
     readonly reason: string | undefined,
     readonly fields: readonly string[],
     readonly retryDelayMs: number | undefined,
+    /** Of PreconditionFailure: "subject TYPE", as in "coupons[1] LOCKED". */
+    readonly preconditions: readonly string[],
   ) {
     super(`${reason ?? "no ErrorInfo"} (code ${code}): ${message}`);
   }
@@ -75,11 +82,14 @@ function callError(error: grpc.ServiceError): CallError {
   let reason: string | undefined;
   let fields: string[] = [];
   let retryDelayMs: number | undefined;
+  let preconditions: string[] = [];
   for (const any of details) {
     reason = anyUnpack(any, ErrorInfoSchema)?.reason ?? reason;
     fields = anyUnpack(any, BadRequestSchema)?.fieldViolations.map((violation) => violation.field) ?? fields;
     const delay = anyUnpack(any, RetryInfoSchema)?.retryDelay;
     if (delay) retryDelayMs = durationMs(delay);
+    const failure = anyUnpack(any, PreconditionFailureSchema);
+    if (failure) preconditions = failure.violations.map(({ type, subject }) => `${subject} ${type}`);
   }
-  return new CallError(error.code, error.details, reason, fields, retryDelayMs);
+  return new CallError(error.code, error.details, reason, fields, retryDelayMs, preconditions);
 }

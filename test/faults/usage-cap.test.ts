@@ -1,0 +1,275 @@
+import { randomUUID } from "node:crypto";
+import { Redis } from "ioredis";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
+import { type EmbeddedServers, startEmbedded } from "../../src/platform/embedded/embedded.js";
+import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import type { GrpcClient } from "../support/clients.js";
+import { type Replica, startReplica } from "../support/replica.js";
+import { createStores, type TestStores } from "../support/stores.js";
+import { until } from "../support/until.js";
+import {
+  createCappedCoupon,
+  lostUsages,
+  type Purchase,
+  type Purchased,
+  purchaseAll,
+  refusedButUsed,
+  sized,
+  storedUses,
+  useOnce,
+} from "./checkout.js";
+import { Audit, issueToAll, wants } from "./crowd.js";
+
+const longMs = 300_000;
+const passingKinds = /^(14|4) /;
+
+let own: EmbeddedServers;
+let redisUrl: string;
+let stores: TestStores;
+let audit: Audit;
+let survivor: Replica;
+let victim: Replica;
+let clients: GrpcClient[];
+
+beforeAll(async () => {
+  // A Redis of its own: here it is emptied and killed.
+  own = await startEmbedded({ servers: ["redis"] });
+  if (!own.redisUrl) throw new Error(`the tests need a real Redis: ${own.redisUnavailable}`);
+  redisUrl = own.redisUrl;
+});
+afterAll(() => own?.stop());
+
+beforeEach(async () => {
+  stores = await createStores();
+  audit = new Audit(stores.databaseUrl);
+  const settings = { ...stores, redisUrl };
+  [survivor, victim] = (await Promise.all([startReplica(settings), startReplica(settings)])) as [Replica, Replica];
+  clients = [survivor.client, victim.client];
+});
+afterEach(async () => {
+  await Promise.all([survivor.stop(), victim.kill()]);
+  await audit.close();
+  await stores.drop();
+});
+
+async function purchasesOf(couponId: string, count: number): Promise<Purchase[]> {
+  const list = wants(couponId, "user", count);
+  const { acknowledged } = await issueToAll(list, { clients, inFlight: 300 });
+  return list.map(({ userId }) => ({
+    userId,
+    userCouponId: acknowledged.get(`${couponId} ${userId}`) as string,
+    orderId: `order of ${userId}`,
+    requestId: randomUUID(),
+  }));
+}
+
+/** Runs `act` once the count has reached the mark. */
+const once = (mark: number, act: () => unknown) => {
+  let done = false;
+  return (count: number) => {
+    if (done || count < mark) return;
+    done = true;
+    return act();
+  };
+};
+
+/** Those who were refused try again, as they would: places that were held for nobody must come back within the limit. */
+async function useTheRest(couponId: string, cap: number, refused: readonly Purchase[], through: GrpcClient[]) {
+  let waiting = [...refused];
+  await until(
+    `all ${cap} places are used`,
+    async () => {
+      const { placeCount } = await storedUses(audit, couponId);
+      if (placeCount >= cap) return true;
+      const tried = waiting.slice(0, cap - placeCount);
+      const again = await purchaseAll(tried, { clients: through, inFlight: 50 });
+      waiting = waiting.filter(({ orderId }) => !again.usages.has(orderId));
+      return false;
+    },
+    15_000,
+  );
+}
+
+/** Everybody uses what only some can, as many at once as told; in the end every place is used, once. */
+async function rush(
+  cap: number,
+  holders: number,
+  onUsed: (count: number) => void,
+  through: () => GrpcClient[] = () => clients,
+  inFlight = Math.ceil(cap / 2),
+): Promise<Purchased> {
+  const couponId = await createCappedCoupon(survivor.client, { usageCap: cap });
+  const purchases = await purchasesOf(couponId, holders);
+  const result = await purchaseAll(purchases, { clients, inFlight, onUsed });
+  expect(await lostUsages(audit, couponId, result)).toEqual([]);
+  expect(await refusedButUsed(audit, couponId, result)).toEqual([]);
+  expect([...result.refused.keys()]).toEqual(["USAGE_CAP_REACHED"]);
+  expect([...result.passing.keys()].filter((kind) => !passingKinds.test(kind))).toEqual([]);
+  await useTheRest(couponId, cap, result.refused.get("USAGE_CAP_REACHED") ?? [], through());
+  expect(await storedUses(audit, couponId)).toEqual({
+    ...{ usedCount: cap, placeCount: cap, exhausted: true, standing: cap, made: cap, useCounts: cap, placeCounts: cap },
+    ...{ wrong: 0, revoked: holders - cap, useEvents: cap, cancelEvents: 0, cancelledTwice: 0 },
+  });
+  await untilPlacesAreEven(couponId, 0);
+  return result;
+}
+
+async function withReservations<T>(work: (reservations: RedisReservations) => Promise<T>): Promise<T> {
+  const reservations = new RedisReservations({ url: redisUrl, keyPrefix: stores.keyPrefix, log: { warn: () => {} } });
+  try {
+    await reservations.ready();
+    return await work(reservations);
+  } finally {
+    await reservations.close();
+  }
+}
+
+/** Waits until Redis holds no place for anybody, and counts what is left as Postgres does. */
+async function untilPlacesAreEven(couponId: string, remaining: number): Promise<void> {
+  await withReservations((reservations) =>
+    until("Redis counts what Postgres counts", async () => {
+      const survey = (await reservations.survey(100, 10)).find((one) => one.couponId === couponId);
+      if (survey && (survey.takenCount > 0 || (survey.places && survey.places.remaining !== remaining))) {
+        throw new Error(JSON.stringify(survey));
+      }
+      return true;
+    }),
+  );
+}
+
+const rushSize = () => [sized(100, 1_000), sized(500, 5_000)] as const;
+
+test(
+  "more holders than places use all at once: as many uses as places, and the others are REVOKED",
+  async () => {
+    const [cap, holders] = rushSize();
+    const { usages, refused, passing } = await rush(cap, holders, () => {}, undefined, holders);
+    // Nobody was told no too early, either.
+    expect(usages.size).toBe(cap);
+    expect(refused.get("USAGE_CAP_REACHED")).toHaveLength(holders - cap);
+    expect([...passing]).toEqual([]);
+  },
+  longMs,
+);
+
+test(
+  "Redis is emptied twice in the middle of it",
+  async () => {
+    const admin = new Redis(redisUrl);
+    onTestFinished(() => admin.disconnect());
+    const [cap, holders] = rushSize();
+    let flushes = 0;
+    const flush = async () => {
+      await admin.flushall();
+      flushes += 1;
+    };
+    const steps = [once(cap * 0.1, flush), once(cap * 0.6, flush)];
+    await rush(cap, holders, (count) => void steps.map((step) => step(count)));
+    expect(flushes).toBe(2);
+  },
+  longMs,
+);
+
+test(
+  "Redis is killed in the middle of it",
+  async () => {
+    const [cap, holders] = rushSize();
+    const before = own.redisPid as number;
+    await rush(
+      cap,
+      holders,
+      once(cap * 0.2, () => process.kill(before, "SIGKILL")),
+    );
+    await until("it was started again", () => own.redisPid !== before);
+  },
+  longMs,
+);
+
+test(
+  "one of two replicas is killed in the middle of it",
+  async () => {
+    const [cap, holders] = rushSize();
+    const { passing } = await rush(
+      cap,
+      holders,
+      once(cap * 0.2, () => victim.process.kill("SIGKILL")),
+      () => [survivor.client],
+    );
+    expect([...passing.values()].reduce((sum, count) => sum + count, 0)).toBeGreaterThan(0);
+  },
+  longMs,
+);
+
+test(
+  "places that a killed replica held are usable again within 15 seconds",
+  async () => {
+    const [cap, held] = [700, 650];
+    const couponId = await createCappedCoupon(survivor.client, { usageCap: cap });
+    const purchases = await purchasesOf(couponId, cap + held);
+    const survey = (reservations: RedisReservations) =>
+      reservations.survey(100, 10).then((all) => all.find((one) => one.couponId === couponId));
+    const doomed = purchases.slice(0, held);
+    const others = purchases.slice(held);
+    await withReservations(async (reservations) => {
+      // The first use makes the places known.
+      await useOnce(victim.client, others.pop() as Purchase);
+      await until("the places are loaded", async () => (await survey(reservations))?.places);
+      const calls: Promise<unknown>[] = [];
+      // An open transaction holds the coupon's row, so what the victim has taken cannot be decided.
+      await audit.connection().begin(async (tx) => {
+        await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
+        for (const purchase of doomed) calls.push(useOnce(victim.client, purchase).catch(() => {}));
+        await until("the victim holds places", async () => (await survey(reservations))?.takenCount === held);
+        victim.process.kill("SIGKILL");
+      });
+      await Promise.all(calls);
+    });
+    const { usages } = await purchaseAll(others, { clients: [survivor.client], inFlight: 100 });
+    // Else nothing was held for nobody, and the test has shown nothing.
+    expect(usages.size).toBeLessThan(others.length);
+    await useTheRest(couponId, cap, [...others, ...doomed], [survivor.client]);
+    expect(await storedUses(audit, couponId)).toMatchObject({
+      ...{ usedCount: cap, placeCount: cap, standing: cap, made: cap, useCounts: cap, wrong: 0, exhausted: true },
+    });
+    await untilPlacesAreEven(couponId, 0);
+  },
+  longMs,
+);
+
+test(
+  "connections to Postgres are killed again and again: retries end with one usage each",
+  async () => {
+    const count = sized(500, 5_000);
+    // Each could be used five times, so that a use that was made twice would be seen.
+    const couponId = await createCappedCoupon(survivor.client, { maxUses: 5, usageCap: count * 2 });
+    const purchases = await purchasesOf(couponId, count);
+    let kills = 0;
+    const kill = async () => {
+      const rows = await audit.connection()`
+      SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE datname = current_database() AND application_name = 'coupon-service' AND state = 'active'`;
+      kills += rows.length;
+    };
+    const kept: Promise<void>[] = [];
+    const { usages, refused, passing } = await purchaseAll(purchases, {
+      clients,
+      inFlight: 100,
+      onUsed: (used) => {
+        if (used % 50 === 0) kept.push(kill());
+      },
+    });
+    await Promise.all(kept);
+    expect(kills).toBeGreaterThan(3);
+    expect([...refused]).toEqual([]);
+    expect([...passing.keys()].filter((kind) => !passingKinds.test(kind))).toEqual([]);
+    expect(usages.size).toBe(count);
+    const result = { usages, refused, passing };
+    expect(await lostUsages(audit, couponId, result)).toEqual([]);
+    expect(await storedUses(audit, couponId)).toMatchObject({
+      ...{ usedCount: count, placeCount: count, standing: count, made: count, useCounts: count, wrong: 0 },
+      ...{ useEvents: count, exhausted: false },
+    });
+    await untilPlacesAreEven(couponId, count);
+  },
+  longMs,
+);

@@ -5,6 +5,9 @@ import { type FieldViolation, invalid, type Refusal } from "../../domain/refusal
 import type { Choice, Order } from "../../domain/usage.js";
 import { moneyOf } from "../message.js";
 
+/** Beyond every version that will ever be given, and still a number that the store can read. */
+const greatestVersion = BigInt(Number.MAX_SAFE_INTEGER);
+
 interface OrderMessage {
   readonly userId: string;
   readonly coupons: readonly CouponChoice[];
@@ -33,6 +36,6 @@ export function choicesOf(coupons: readonly CouponChoice[], violations: FieldVio
       violations.push({ field: `coupons[${index}].user_coupon_id`, description: "is named twice" });
     }
     seen.add(userCouponId);
-    return { userCouponId, lockVersion: Number(lockVersion) };
+    return { userCouponId, lockVersion: Number(lockVersion > greatestVersion ? greatestVersion : lockVersion) };
   });
 }

@@ -86,7 +86,7 @@ export class Checkout {
         ? [await this.queues.locks.submit(only, deadlineMs)]
         : await this.store.lockBatch(asks, { together: true });
     const locks = outcomes.flatMap((outcome) => (outcome.kind === "GRANTED" ? [outcome.lock] : []));
-    return locks.length === asks.length ? locks : refusalOfOutcomes(outcomes);
+    return locks.length === asks.length ? locks : await this.refusalAfter(outcomes, order, deadlineMs, token);
   }
 
   /** `requestId` "": the caller gave none. */
@@ -104,10 +104,25 @@ export class Checkout {
         return (await this.replay(order, requestId, deadlineMs)) as Used | Refusal;
       }
       const usages = outcomes.flatMap((outcome) => (outcome.kind === "USED" ? [outcome.usage] : []));
-      return usages.length === asks.length ? { usages, replayed: false } : refusalOfOutcomes(outcomes);
+      if (usages.length === asks.length) return { usages, replayed: false };
+      return await this.refusalAfter(outcomes, order, deadlineMs);
     }
     // Nothing was done: the coupons of this order are being edited without a pause.
     throw new Overloaded();
+  }
+
+  /**
+   * Of an order that was judged usable and refused all the same, for something happened in between. Judged anew, it has
+   * every reason and says when a lock ends, neither of which the outcomes tell.
+   */
+  private async refusalAfter(
+    outcomes: readonly Outcome[],
+    order: Order,
+    deadlineMs: DeadlineMs,
+    lockToken = "",
+  ): Promise<Refusal> {
+    const { objections, chosen, now } = await this.judge(order, deadlineMs, lockToken);
+    return refusalOf(objections, chosen, now) ?? refusalOfOutcomes(outcomes);
   }
 
   /** What an earlier call with this request id has used; null when there was none. */
@@ -229,8 +244,12 @@ function isOrderOf(usages: readonly Usage[], order: Order): boolean {
   return usages.length === order.choices.length && usages.every((usage, i) => same(usage, order.choices[i] as Choice));
 }
 
-/** Of an order that was judged usable and refused all the same, for something happened in between. */
-function refusalOfOutcomes(outcomes: readonly { kind: string; reason?: UseRefusal }[]): Refusal {
+interface Outcome {
+  readonly kind: string;
+  readonly reason?: UseRefusal;
+}
+
+function refusalOfOutcomes(outcomes: readonly Outcome[]): Refusal {
   const preconditions = outcomes.flatMap(({ reason }, index) =>
     reason ? [{ reason, field: `coupons[${index}]` }] : [],
   );

@@ -4,7 +4,7 @@ import postgres, { type Sql } from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { type Coupon, CouponState } from "../../gen/coupon/v1/coupon_pb.js";
-import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
+import { type UserCoupon, UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { GrpcClient } from "../support/clients.js";
 import { type Replica, startReplica } from "../support/replica.js";
@@ -253,10 +253,10 @@ describe("a claim window", () => {
     const held = await read(here, "anna", ids[0]!);
     expect(ms(held.claimExpireTime) - ms(held.issueTime)).toBe(1_000);
     expect(await refusal(issue(here, couponId, "bert"))).toBe("FAILED_PRECONDITION SOLD_OUT");
-    const userCoupon = await until("it is issued to the next one", async () => {
+    const userCoupon = (await until("it is issued to the next one", async () => {
       const answer = await issue(there, couponId, "bert").catch(() => undefined);
       return answer?.userCoupon;
-    });
+    })) as UserCoupon;
     expect(ms(userCoupon.issueTime)).toBeGreaterThanOrEqual(ms(held.claimExpireTime));
     expect(ms(userCoupon.issueTime)).toBeLessThan(ms(held.claimExpireTime) + 5_000);
     expect(await statusOf("anna", ids[0]!)).toBe("RELEASED");

@@ -87,6 +87,13 @@ export function messageOf(reason: Reason): string {
   return errorTable[reason].message;
 }
 
+/**
+ * Fields named in one error, and characters of what is said of each. Errors travel in trailers, and a client whose limit
+ * they exceed (8 KiB in some, 64 KiB in grpc-js) gets none of them, or even loses its connection.
+ */
+const maxViolations = 20;
+const maxDescriptionLength = 400;
+
 export interface OutgoingDetail {
   readonly desc: DescMessage;
   readonly value: Message;
@@ -122,10 +129,11 @@ export function internalFailure(reason: Reason, requestId: string): Failure {
   return build({ reason, violations: [], detail: noDetail }, requestId);
 }
 
-function build(
-  { reason, violations, message, detail }: Pick<Refusal, "reason" | "violations" | "message" | "detail">,
-  requestId?: string,
-): Failure {
+function build(refusal: Pick<Refusal, "reason" | "violations" | "message" | "detail">, requestId?: string): Failure {
+  const { reason, message, detail } = refusal;
+  const violations = refusal.violations
+    .slice(0, maxViolations)
+    .map(({ field, description }) => ({ field, description: description.slice(0, maxDescriptionLength) }));
   const row = errorTable[reason];
   const details: OutgoingDetail[] = [];
   const add = <D extends DescMessage>(desc: D, value: MessageShape<D>) => details.push({ desc, value });

@@ -5,17 +5,20 @@ import * as grpc from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CatalogService, CreateCouponRequestSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService, IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { ListUserCouponsRequestSchema, UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
 import { until } from "../support/until.js";
+import { use } from "./checkout.js";
 import { type Answer, callConnect, callGrpcWeb, callNative, envelope, pathOf, readConnect } from "./front-ends.js";
-import { type CouponInit, createSample, issue, sampleCoupon } from "./samples.js";
+import { type CouponInit, createSample, issue, issued, sampleCoupon } from "./samples.js";
 
 const { createCoupon, getCoupon, listCoupons, updateCoupon, deleteCoupon, pauseCoupon, resumeCoupon } =
   CatalogService.method;
 const { issueCoupon } = IssuanceService.method;
-const { getUserCoupon, listUserCoupons } = UserCouponService.method;
+const { getUserCoupon, listUserCoupons, deleteUserCoupon } = UserCouponService.method;
+const { quoteUsage, lockCoupons, unlockCoupons, useCoupons, cancelUsage, getUsage, listUsages } = UsageService.method;
 
 const someId = "0192f0c1-7e6a-7bcd-8123-456789abcdef";
 const tomorrow = new Date(Date.now() + 86_400_000).toISOString();
@@ -137,6 +140,28 @@ const couponRows: Row[] = [
   coupon("a quantity of 10^13", { quantity: "10000000000000" }, "coupon.quantity"),
   coupon("a usage cap of 0", { usageCap: "0" }, "coupon.usage_cap"),
   coupon("a usage cap of 10^13", { usageCap: "10000000000000" }, "coupon.usage_cap"),
+  coupon("a negative usage cap", { usageCap: "-1" }, "coupon.usage_cap"),
+  coupon("0 uses", { maxUses: 0 }, "coupon.max_uses"),
+  coupon("-1 uses", { maxUses: -1 }, "coupon.max_uses"),
+  coupon("1,001 uses", { maxUses: 1_001 }, "coupon.max_uses"),
+  coupon("a lock of 0", { lockDuration: "0s" }, "coupon.lock_duration"),
+  coupon("a lock of 999 ms", { lockDuration: "0.999s" }, "coupon.lock_duration"),
+  coupon("a negative lock", { lockDuration: "-1s" }, "coupon.lock_duration"),
+  coupon("a lock of a day and a millisecond", { lockDuration: "86400.001s" }, "coupon.lock_duration"),
+  coupon("a lock with microseconds", { lockDuration: "1.000001s" }, "coupon.lock_duration"),
+  coupon("a claim window of 0", { claimWindow: "0s" }, "coupon.claim_window"),
+  coupon("a claim window of 999 ms", { claimWindow: "0.999s" }, "coupon.claim_window"),
+  coupon("a negative claim window", { claimWindow: "-1s" }, "coupon.claim_window"),
+  coupon("a claim window of 366 days", { claimWindow: "31622400s" }, "coupon.claim_window"),
+  coupon("a claim window with microseconds", { claimWindow: "1.000001s" }, "coupon.claim_window"),
+  coupon(
+    "everything about using wrong at once",
+    { maxUses: 0, lockDuration: "0s", claimWindow: "0s", usageCap: "0" },
+    "coupon.max_uses",
+    "coupon.lock_duration",
+    "coupon.claim_window",
+    "coupon.usage_cap",
+  ),
   coupon("0 for each user", { maxPerUser: 0 }, "coupon.max_per_user"),
   coupon("101 for each user", { maxPerUser: 101 }, "coupon.max_per_user"),
   coupon("a validity of 0", { validityAfterIssue: "0s" }, "coupon.validity_after_issue"),
@@ -163,6 +188,18 @@ const couponRows: Row[] = [
   ),
 ];
 
+const otherId = "0192f0c1-7e6a-7bcd-8123-456789abcde0";
+const chosen = (userCouponId: string) => ({ userCouponId, lockVersion: "1" });
+const order = { userId: "u", coupons: [chosen(someId)], productId: "p", orderId: "o", orderAmount: usd(1_000) };
+/** What names user coupons, with a good request of each. */
+const orders: [DescMethodUnary, Record<string, JsonValue>][] = [
+  [quoteUsage, order],
+  [lockCoupons, order],
+  [useCoupons, order],
+  [unlockCoupons, { userId: "u", coupons: [chosen(someId)] }],
+];
+const priced = orders.slice(0, 3);
+
 const badUuids: [string, string][] = [
   ["an empty id", ""],
   ["an id that is no UUID", "not-a-uuid"],
@@ -184,6 +221,14 @@ const uuidFields: [DescMethodUnary, (id: string) => JsonValue, string][] = [
   [resumeCoupon, (couponId) => ({ couponId }), "coupon_id"],
   [issueCoupon, (couponId) => ({ couponId, userId: "u" }), "coupon_id"],
   [getUserCoupon, (userCouponId) => ({ userCouponId, userId: "u" }), "user_coupon_id"],
+  [deleteUserCoupon, (userCouponId) => ({ userCouponId, userId: "u" }), "user_coupon_id"],
+  ...orders.map(([method, json]): [DescMethodUnary, (id: string) => JsonValue, string] => [
+    method,
+    (id) => ({ ...json, coupons: [chosen(someId), chosen(id)] }),
+    "coupons[1].user_coupon_id",
+  ]),
+  [cancelUsage, (usageId) => ({ usageId, userId: "u" }), "usage_id"],
+  [getUsage, (usageId) => ({ usageId, userId: "u" }), "usage_id"],
 ];
 
 const badUserIds: [string, string][] = [
@@ -200,6 +245,24 @@ const userFields: [DescMethodUnary, (userId: string) => JsonValue][] = [
   [issueCoupon, (userId) => ({ couponId: someId, userId })],
   [getUserCoupon, (userId) => ({ userCouponId: someId, userId })],
   [listUserCoupons, (userId) => ({ userId })],
+  [deleteUserCoupon, (userId) => ({ userCouponId: someId, userId })],
+  ...orders.map(([method, json]): [DescMethodUnary, (userId: string) => JsonValue] => [
+    method,
+    (userId) => ({ ...json, userId }),
+  ]),
+  [cancelUsage, (userId) => ({ usageId: someId, userId })],
+  [getUsage, (userId) => ({ usageId: someId, userId })],
+];
+
+/** The caller's own names for products and orders: as those of users, but where they are not required. */
+const nameFields: [DescMethodUnary, (name: string) => JsonValue, string, boolean][] = [
+  ...priced.flatMap(([method, json]): [DescMethodUnary, (name: string) => JsonValue, string, boolean][] => [
+    [method, (productId) => ({ ...json, productId }), "product_id", method === useCoupons],
+    [method, (orderId) => ({ ...json, orderId }), "order_id", method === useCoupons],
+  ]),
+  [listUsages, (productId) => ({ productId }), "product_id", false],
+  [listUsages, (orderId) => ({ orderId }), "order_id", false],
+  [listUsages, (userId) => ({ userId }), "user_id", false],
 ];
 
 const badRequestIds: [string, string][] = [
@@ -217,11 +280,17 @@ const requestIdFields: [DescMethodUnary, (requestId: string) => JsonValue][] = [
   [pauseCoupon, (requestId) => ({ couponId: someId, requestId })],
   [resumeCoupon, (requestId) => ({ couponId: someId, requestId })],
   [issueCoupon, (requestId) => ({ couponId: someId, userId: "u", requestId })],
+  [deleteUserCoupon, (requestId) => ({ userCouponId: someId, userId: "u", requestId })],
+  [lockCoupons, (requestId) => ({ ...order, requestId })],
+  [unlockCoupons, (requestId) => ({ userId: "u", coupons: [chosen(someId)], requestId })],
+  [useCoupons, (requestId) => ({ ...order, requestId })],
+  [cancelUsage, (requestId) => ({ usageId: someId, userId: "u", requestId })],
 ];
 
 const lists: [DescMethodUnary, Record<string, JsonValue>][] = [
   [listCoupons, {}],
   [listUserCoupons, { userId: "u" }],
+  [listUsages, {}],
 ];
 
 const idRows: Row[] = [
@@ -234,6 +303,101 @@ const idRows: Row[] = [
   ...requestIdFields.flatMap(([method, json]) =>
     badRequestIds.map(([what, id]) => ({ what, method, json: json(id), fields: ["request_id"] })),
   ),
+];
+
+const nameRows: Row[] = nameFields.flatMap(([method, json, field, isRequired]) =>
+  badUserIds
+    .filter(([, name]) => isRequired || name !== "")
+    .map(([what, name]) => ({ what: `${what} as its ${field}`, method, json: json(name), fields: [field] })),
+);
+
+/** Amounts of orders. */
+const badAmounts: [string, JsonValue, string][] = [
+  ["an unknown currency", usd(1, "XXQ"), "order_amount.currency_code"],
+  ["a withdrawn currency", usd(1, "DEM"), "order_amount.currency_code"],
+  ["a currency in small letters", usd(1, "usd"), "order_amount.currency_code"],
+  ["no currency", { minorUnits: "1" }, "order_amount.currency_code"],
+  ["a currency with a NUL", usd(1, "US\0"), "order_amount.currency_code"],
+  ["a negative amount", usd(-1), "order_amount.minor_units"],
+  ["an amount past 10^15", usd("1000000000000001"), "order_amount.minor_units"],
+  ["the largest int64 as an amount", usd("9223372036854775807"), "order_amount.minor_units"],
+  ["the smallest int64 as an amount", usd("-9223372036854775808"), "order_amount.minor_units"],
+];
+
+/** Different ones. */
+const manyIds = (count: number) =>
+  Array.from({ length: count }, (_, n) => chosen(`${someId.slice(0, -3)}${n.toString(16).padStart(3, "0")}`));
+
+const orderRows: Row[] = [
+  ...orders.flatMap(([method, json]): Row[] => [
+    { what: "no user coupon", method, json: { ...json, coupons: [] }, fields: ["coupons"] },
+    { what: "21 user coupons", method, json: { ...json, coupons: manyIds(21) }, fields: ["coupons"] },
+    { what: "200 user coupons", method, json: { ...json, coupons: manyIds(200) }, fields: ["coupons"] },
+    {
+      what: "a user coupon twice, once in capitals",
+      method,
+      json: { ...json, coupons: [chosen(someId), chosen(otherId), chosen(someId.toUpperCase())] },
+      fields: ["coupons[2].user_coupon_id"],
+    },
+    {
+      what: "a user coupon three times",
+      method,
+      json: { ...json, coupons: [chosen(someId), chosen(someId), chosen(someId)] },
+      fields: ["coupons[1].user_coupon_id", "coupons[2].user_coupon_id"],
+    },
+    { what: "a choice of nothing", method, json: { ...json, coupons: [{}] }, fields: ["coupons[0].target"] },
+    {
+      what: "a choice of a version only",
+      method,
+      json: { ...json, coupons: [chosen(someId), { lockVersion: "1" }] },
+      fields: ["coupons[1].target"],
+    },
+    {
+      what: "a lock version of -1",
+      method,
+      json: { ...json, coupons: [{ userCouponId: someId, lockVersion: "-1" }] },
+      fields: ["coupons[0].lock_version"],
+    },
+    {
+      what: "the smallest int64 as a lock version",
+      method,
+      json: { ...json, coupons: [chosen(otherId), { userCouponId: someId, lockVersion: "-9223372036854775808" }] },
+      fields: ["coupons[1].lock_version"],
+    },
+  ]),
+  {
+    what: "no lock version",
+    method: unlockCoupons,
+    json: { userId: "u", coupons: [chosen(otherId), { userCouponId: someId }] },
+    fields: ["coupons[1].lock_version"],
+  },
+  {
+    what: "no lock version of either, and one twice",
+    method: unlockCoupons,
+    json: { userId: "u", coupons: [{ userCouponId: someId }, { userCouponId: someId }] },
+    fields: ["coupons[0].lock_version", "coupons[1].lock_version", "coupons[1].user_coupon_id"],
+  },
+  ...priced.flatMap(([method, json]): Row[] =>
+    badAmounts.map(([what, orderAmount, field]) => ({ what, method, json: { ...json, orderAmount }, fields: [field] })),
+  ),
+  ...[quoteUsage, useCoupons].map(
+    (method): Row => ({ what: "no amount", method, json: { ...order, orderAmount: null }, fields: ["order_amount"] }),
+  ),
+  {
+    what: "nothing at all",
+    method: useCoupons,
+    json: {},
+    fields: ["user_id", "coupons", "product_id", "order_id", "order_amount"],
+  },
+  {
+    what: "a user coupon twice and an unknown currency",
+    method: useCoupons,
+    json: { ...order, coupons: [chosen(someId), chosen(someId)], orderAmount: usd(1, "XXQ") },
+    fields: ["coupons[1].user_coupon_id", "order_amount.currency_code"],
+  },
+  ...badUuids
+    .filter(([, couponId]) => couponId !== "")
+    .map(([what, couponId]): Row => ({ what, method: listUsages, json: { couponId }, fields: ["coupon_id"] })),
 ];
 
 const otherRows: Row[] = [
@@ -303,7 +467,10 @@ function expectInvalid(answer: Answer, fields: readonly string[]): void {
   });
 }
 
-const rows = [...couponRows, ...idRows, ...otherRows].map((row) => ({ ...row, rpc: row.method.name }));
+const rows = [...couponRows, ...idRows, ...nameRows, ...orderRows, ...otherRows].map((row) => ({
+  ...row,
+  rpc: row.method.name,
+}));
 
 describe("a field that is out of its range is named, and nothing else is", () => {
   test.for(rows)("native gRPC: $rpc with $what", async ({ method, json, fields }) => {
@@ -334,12 +501,28 @@ describe("a page token of a listing with other parameters", () => {
     await issue(replica.client, second.id, "pager");
     const ofCoupons = await tokenOf(listCoupons, {});
     const ofUser = await tokenOf(listUserCoupons, { userId: "pager" });
+    const twice = await createSample(replica.client, { maxUses: 2 });
+    const { id } = await issued(replica.client, twice.id, "user");
+    for (const productId of ["p", "p"]) await use(replica.client, { userId: "user", coupons: [id], productId });
+    const usages = { userId: "user", productId: "p", couponId: twice.id };
+    const ofUsages = await tokenOf(listUsages, usages);
     const cases: [DescMethodUnary, JsonValue][] = [
       [listCoupons, { pageToken: ofCoupons, showDeleted: true }],
       [listCoupons, { pageToken: ofUser }],
       [listUserCoupons, { pageToken: ofUser, userId: "somebody else" }],
       [listUserCoupons, { pageToken: ofUser, userId: "pager", showExpired: true }],
+      [listUserCoupons, { pageToken: ofUser, userId: "pager", showUsages: true }],
       [listUserCoupons, { pageToken: ofCoupons, userId: "pager" }],
+      [listUserCoupons, { pageToken: ofUsages, userId: "user" }],
+      [listCoupons, { pageToken: ofUsages }],
+      [listUsages, { pageToken: ofCoupons }],
+      [listUsages, { pageToken: ofUser, userId: "pager" }],
+      [listUsages, { pageToken: ofUsages }],
+      [listUsages, { pageToken: ofUsages, ...usages, userId: "other" }],
+      [listUsages, { pageToken: ofUsages, ...usages, couponId: someId }],
+      [listUsages, { pageToken: ofUsages, ...usages, productId: "q" }],
+      [listUsages, { pageToken: ofUsages, ...usages, orderId: "o" }],
+      [listUsages, { pageToken: ofUsages, ...usages, showCancelled: true }],
     ];
     for (const [method, json] of cases) {
       const bytes = toBinary(method.input, fromJson(method.input, json));
@@ -488,6 +671,33 @@ describe("JSON that cannot be read", () => {
     if (field !== "") expect(answer.fields).toEqual([field]);
   });
 
+  const ofUse = (fields: object) => JSON.stringify({ ...order, ...fields });
+  const unreadableUses: [string, string, string][] = [
+    ["an unknown target", ofUse({ coupons: [{ code: "X" }] }), "coupons[0].code"],
+    ["a text for the user coupons", ofUse({ coupons: "x" }), "coupons"],
+    ["a text for a choice", ofUse({ coupons: [chosen(someId), "x"] }), "coupons[1]"],
+    ["a number for an id", ofUse({ coupons: [{ userCouponId: 1 }] }), "coupons[0].user_coupon_id"],
+    [
+      "a fraction as a lock version",
+      ofUse({ coupons: [{ userCouponId: someId, lockVersion: 1.5 }] }),
+      "coupons[0].lock_version",
+    ],
+    [
+      "a lock version past int64",
+      ofUse({ coupons: [{ userCouponId: someId, lockVersion: "9223372036854775808" }] }),
+      "coupons[0].lock_version",
+    ],
+    ["a number for an amount", ofUse({ orderAmount: 5 }), "order_amount"],
+    ["an amount past int64", ofUse({ orderAmount: usd("9223372036854775808") }), "order_amount.minor_units"],
+    ["a lone surrogate in a product id", `${ofUse({ productId: null }).slice(0, -1)},"productId":"\\ud800"}`, ""],
+  ];
+  test.for(unreadableUses)("%s", async ([, text, field]) => {
+    const answer = await callConnect(replica.httpPort, pathOf(useCoupons), text);
+    expect([answer.code, answer.reason]).toEqual(["INVALID_ARGUMENT", "INVALID_FIELD"]);
+    expect(answer.fields).toHaveLength(1);
+    if (field !== "") expect(answer.fields).toEqual([field]);
+  });
+
   test("an update mask in snake case, which JSON forbids", async () => {
     const text = JSON.stringify({ coupon: { ...good, id: someId }, updateMask: "start_time" });
     const answer = await callConnect(replica.httpPort, pathOf(updateCoupon), text);
@@ -504,6 +714,73 @@ describe("JSON that cannot be read", () => {
     const answer = await callConnect(replica.httpPort, pathOf(issueCoupon), text);
     expect([answer.code, answer.reason, answer.fields]).toEqual(["INVALID_ARGUMENT", "INVALID_FIELD", ["user_id"]]);
   });
+});
+
+describe("more mistakes than an error can name", () => {
+  const cases: [string, DescMethodUnary, JsonValue][] = [
+    ...orders.map(([method, json]): [string, DescMethodUnary, JsonValue] => [
+      "1,000 choices of nothing",
+      method,
+      { ...json, coupons: Array(1_000).fill({}) },
+    ]),
+    [
+      "10,000 unknown paths",
+      updateCoupon,
+      { coupon: { ...good, id: someId }, updateMask: "ab,".repeat(10_000).slice(0, -1) },
+    ],
+    ["a path of 60,000 characters", updateCoupon, { coupon: { ...good, id: someId }, updateMask: "x".repeat(60_000) }],
+  ];
+  // Errors travel in trailers: one that is too long for them would reach nobody.
+  test.for(cases.map(([what, method, json]) => ({ what, rpc: method.name, method, json })))(
+    "$rpc with $what: some are named, on both front ends",
+    async ({ method, json }) => {
+      const bytes = toBinary(method.input, fromJson(method.input, json));
+      for (const answer of [
+        await callNative(replica.client, method, bytes),
+        await callConnect(replica.httpPort, pathOf(method), JSON.stringify(json)),
+      ]) {
+        expect([answer.code, answer.reason]).toEqual(["INVALID_ARGUMENT", "INVALID_FIELD"]);
+        expect(answer.fields.length).toBeGreaterThan(0);
+        expect(answer.fields.length).toBeLessThanOrEqual(20);
+      }
+    },
+  );
+});
+
+describe("what is at the edge of its range is no bad input", () => {
+  const cases: [string, DescMethodUnary, JsonValue][] = [
+    ...orders.map(([method, json]): [string, DescMethodUnary, JsonValue] => [
+      "20 user coupons",
+      method,
+      { ...json, coupons: manyIds(20) },
+    ]),
+    ...orders.map(([method, json]): [string, DescMethodUnary, JsonValue] => [
+      "the greatest lock version",
+      method,
+      { ...json, coupons: [{ userCouponId: someId, lockVersion: "9223372036854775807" }] },
+    ]),
+    ...priced.map(([method, json]): [string, DescMethodUnary, JsonValue] => [
+      "the greatest amount and the longest names",
+      method,
+      { ...json, orderAmount: usd("1000000000000000"), productId: "🎟".repeat(128), orderId: "🎟".repeat(128) },
+    ]),
+    ["a name with quotes and backslashes", useCoupons, { ...order, productId: `\\u0000'"$1{}`, orderId: "\\x00%s" }],
+    ["no amount", lockCoupons, { ...order, orderAmount: null }],
+    ["no filter", listUsages, {}],
+  ];
+  test.for(cases.map(([what, method, json]) => ({ what, rpc: method.name, method, json })))(
+    "$rpc with $what, on both front ends",
+    async ({ method, json }) => {
+      const bytes = toBinary(method.input, fromJson(method.input, json));
+      for (const answer of [
+        await callNative(replica.client, method, bytes),
+        await callConnect(replica.httpPort, pathOf(method), JSON.stringify(json)),
+      ]) {
+        const isRead = [quoteUsage.name, listUsages.name].includes(method.name);
+        expect(answer.reason ?? answer.code).toBe(isRead ? "OK" : "USER_COUPON_NOT_FOUND");
+      }
+    },
+  );
 });
 
 describe("messages past 64 KiB", () => {

@@ -105,6 +105,8 @@ export interface PurchaseOptions {
   /** Taken in turn; a retry goes to the next one. */
   readonly clients: readonly GrpcClient[];
   readonly inFlight: number;
+  /** How long one try may take; a good deal shorter than the whole. */
+  readonly timeoutMs?: number;
   /** Called after each yes, with how many there are. */
   readonly onUsed?: (count: number) => void;
 }
@@ -117,12 +119,12 @@ export async function purchaseAll(list: readonly Purchase[], options: PurchaseOp
 }
 
 async function buy(purchase: Purchase, at: number, options: PurchaseOptions, result: Purchased): Promise<void> {
-  const { clients, onUsed } = options;
+  const { clients, onUsed, timeoutMs } = options;
   const giveUpAtMs = Date.now() + giveUpAfterMs;
   for (let attempt = 0; ; attempt++) {
     try {
       const client = clients[(at + attempt) % clients.length] as GrpcClient;
-      result.usages.set(purchase.orderId, await useOnce(client, purchase));
+      result.usages.set(purchase.orderId, await useOnce(client, purchase, timeoutMs));
       onUsed?.(result.usages.size);
       return;
     } catch (error) {

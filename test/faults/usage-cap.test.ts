@@ -96,11 +96,11 @@ async function rush(
   holders: number,
   onUsed: (count: number) => void,
   through: () => GrpcClient[] = () => clients,
-  inFlight = Math.ceil(cap / 2),
+  { inFlight = Math.ceil(cap / 2), timeoutMs = 8_000 } = {},
 ): Promise<Purchased> {
   const couponId = await createCappedCoupon(survivor.client, { usageCap: cap });
   const purchases = await purchasesOf(couponId, holders);
-  const result = await purchaseAll(purchases, { clients, inFlight, onUsed });
+  const result = await purchaseAll(purchases, { clients, inFlight, timeoutMs, onUsed });
   expect(await lostUsages(audit, couponId, result)).toEqual([]);
   expect(await refusedButUsed(audit, couponId, result)).toEqual([]);
   expect([...result.refused.keys()]).toEqual(["USAGE_CAP_REACHED"]);
@@ -143,7 +143,10 @@ test(
   "more holders than places use all at once: as many uses as places, and the others are REVOKED",
   async () => {
     const [cap, holders] = rushSize();
-    const { usages, refused, passing } = await rush(cap, holders, () => {}, undefined, holders);
+    const { usages, refused, passing } = await rush(cap, holders, () => {}, undefined, {
+      inFlight: holders,
+      timeoutMs: 28_000,
+    });
     // Nobody was told no too early, either.
     expect(usages.size).toBe(cap);
     expect(refused.get("USAGE_CAP_REACHED")).toHaveLength(holders - cap);

@@ -18,9 +18,10 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import { BadRequestSchema, ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
+import { BadRequestSchema, ErrorInfoSchema, PreconditionFailureSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { CallError } from "../support/clients.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
@@ -89,6 +90,18 @@ const ways: [string, Call][] = [
   ],
   ["gRPC-Web with gzip", over(() => createGrpcWebTransport({ baseUrl: http(), httpVersion: "1.1", ...gzip }))],
 ];
+
+/** The preconditions of a refusal, in the words of any of the clients: "coupons[1] LOCKED". */
+async function against(call: Promise<unknown>): Promise<readonly string[]> {
+  try {
+    await call;
+    return [];
+  } catch (error) {
+    if (!(error instanceof ConnectError)) return (error as CallError).preconditions;
+    const failures = error.findDetails(PreconditionFailureSchema);
+    return failures.flatMap(({ violations }) => violations.map(({ type, subject }) => `${subject} ${type}`));
+  }
+}
 
 /** What a client is told, in the words of any of the clients. */
 async function told(call: Promise<unknown>) {
@@ -166,6 +179,65 @@ describe.for(ways)("%s", ([, call]) => {
       reason: "INVALID_FIELD",
       fields: ["coupon_id"],
     });
+  });
+});
+
+describe.for(ways)("%s", ([, call]) => {
+  const { quoteUsage, lockCoupons, unlockCoupons, useCoupons, cancelUsage, getUsage, listUsages } = UsageService.method;
+  const { getUserCoupon, listUserCoupons, deleteUserCoupon } = UserCouponService.method;
+
+  test("a checkout: quote, lock, unlock, use, cancel, list, delete", async () => {
+    const userId = `user ${randomUUID()}`;
+    const held = [];
+    for (const stackable of [true, false]) {
+      const { id } = await createSample(replica.client, { stackable, claimWindow: { seconds: 600n } });
+      held.push(await issued(replica.client, id, userId));
+    }
+    const [one, other] = held.map(({ id }) => id) as [string, string];
+    const choose = (id: string, lockVersion = 0n) => ({
+      target: { case: "userCouponId" as const, value: id },
+      lockVersion,
+    });
+    const order = {
+      ...{ userId, productId: "meal", orderId: "ünï 🎟", coupons: [choose(one)] },
+      orderAmount: { currencyCode: "EUR", minorUnits: 999n },
+    };
+    const both = { ...order, coupons: [choose(one), choose(other, 7n)] };
+    const quoted = await call(quoteUsage, both);
+    expect(quoted.usable).toBe(false);
+    expect(quoted.quotes.map(({ objections }) => objections.length)).toEqual([0, 2]);
+    for (const method of [lockCoupons, useCoupons]) {
+      expect(await against(call(method, both))).toEqual(["coupons[1] LOCK_LOST", "coupons[1] NOT_STACKABLE"]);
+    }
+
+    const { locks } = await call(lockCoupons, order);
+    expect(await told(call(useCoupons, order))).toEqual({ code: 9, reason: "LOCKED", fields: [] });
+    const lockVersion = locks[0]?.lockVersion as bigint;
+    const locked = { userId, coupons: [choose(one, lockVersion)] };
+    expect((await call(unlockCoupons, locked)).userCouponIds).toEqual([one]);
+    expect((await call(unlockCoupons, locked)).userCouponIds).toEqual([]);
+
+    const request = { ...order, requestId: randomUUID() };
+    const used = await call(useCoupons, request);
+    expect(used).toMatchObject({ discountAmount: { minorUnits: 99n }, finalAmount: { minorUnits: 900n } });
+    expect(await call(useCoupons, request)).toEqual({ ...used, replayed: true });
+    const usage = used.usages[0];
+    const usageId = usage?.id as string;
+    expect((await call(getUsage, { userId, usageId })).usage).toEqual(usage);
+    expect((await call(listUsages, { userId })).usages).toEqual([usage]);
+    const cancelled = (await call(cancelUsage, { userId, usageId })).usage;
+    expect(cancelled?.cancelTime).toBeDefined();
+    expect((await call(listUsages, { userId })).usages).toEqual([]);
+    expect((await call(listUsages, { userId, showCancelled: true })).usages).toEqual([cancelled]);
+
+    const { userCoupon } = await call(getUserCoupon, { userId, userCouponId: one });
+    expect(userCoupon).toMatchObject({ status: UserCouponStatus.READY, useCount: 0, usages: [cancelled] });
+    const listed = await call(listUserCoupons, { userId, showUsages: true });
+    expect(listed.userCoupons[1]).toEqual(userCoupon);
+    expect(await call(deleteUserCoupon, { userId, userCouponId: other, restock: true })).toMatchObject({
+      restocked: true,
+    });
+    expect((await call(listUserCoupons, { userId })).userCoupons.map(({ id }) => id)).toEqual([one]);
   });
 });
 

@@ -8,6 +8,7 @@ import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js
 import type { GrpcClient } from "../support/clients.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
+import { until } from "../support/until.js";
 import { cancel, lock, lockOne, quote, read, storedOf, unlock, usd, use, useOne } from "./checkout.js";
 import { type Answer, answerOf } from "./front-ends.js";
 import { type CouponInit, createSample, issued, untilPassed } from "./samples.js";
@@ -235,6 +236,36 @@ describe("a use under a lock", () => {
     expect(words).toEqual([...Array(19).fill("LOCK_LOST"), "OK"]);
     const rows = await sql`SELECT id FROM usages WHERE coupon_id = ${couponId}`;
     expect(rows).toHaveLength(1);
+  });
+
+  test("that waits in Postgres until the lock has ended is refused, and so it is for each other end", async () => {
+    const second = durationFromMs(1_000);
+    const cases: [string, CouponInit][] = [
+      ["LOCK_LOST", { lockDuration: second }],
+      ["USER_COUPON_EXPIRED", { validityAfterIssue: second }],
+      ["USER_COUPON_RELEASED", { claimWindow: second }],
+    ];
+    const holdings = await Promise.all(cases.map(([, fields]) => held(fields)));
+    const { lockVersion } = await lockOne(here, { userId: "anna", coupons: [holdings[0]!.id] });
+    const issuedMs = Date.now();
+    let calls: Promise<string | undefined>[] = [];
+    await sql.begin(async (tx) => {
+      // Whoever holds the coupons' rows keeps the uses waiting.
+      await tx`SELECT FROM coupons WHERE id = ANY (${holdings.map(({ couponId }) => couponId)}::uuid[]) FOR UPDATE`;
+      calls = holdings.map(({ id }, index) =>
+        refusal(use(there, { userId: "anna", coupons: [index === 0 ? { id, lockVersion } : id] })),
+      );
+      await until("they wait", async () => {
+        const rows = await sql`SELECT FROM pg_stat_activity WHERE datname = current_database()
+          AND wait_event_type = 'Lock' AND query LIKE '%use_user_coupons%'`;
+        return rows.length > 0;
+      });
+      await untilPassed(issuedMs + 1_050);
+    });
+    expect(await Promise.all(calls)).toEqual(cases.map(([reason]) => reason));
+    const rows =
+      await sql`SELECT FROM usages WHERE coupon_id = ANY (${holdings.map(({ couponId }) => couponId)}::uuid[])`;
+    expect(rows).toHaveLength(0);
   });
 
   test("after a cancelled use takes a new lock, with a higher version", async () => {

@@ -322,6 +322,24 @@ test("20 user coupons in one order, and the same ones in orders that race, all o
   expect(await imbalances(sql, [coupon.id])).toEqual([]);
 });
 
+test("orders that overlap and race are used as a whole or not at all", async () => {
+  const coupon = await createSample(here, { stackable: true, maxPerUser: 12 });
+  const ids = await Promise.all(Array.from({ length: 12 }, () => issued(here, coupon.id, "anna").then(({ id }) => id)));
+  // Each user coupon is wanted by three orders, and each order wants three of them.
+  const answers = await Promise.all(
+    ids.map((_, n) => {
+      const coupons = [0, 1, 2].map((step) => ids[(n + step) % ids.length] as string);
+      return answerOf(use(clientOf(n), { userId: "anna", coupons, orderId: `order ${n}` }));
+    }),
+  );
+  const { usages } = await there.call(listUsages, { couponId: coupon.id });
+  const usedBy = (orderId: string) => usages.filter((usage) => usage.orderId === orderId).length;
+  expect(answers.map((_, n) => usedBy(`order ${n}`))).toEqual(answers.map(({ code }) => (code === "OK" ? 3 : 0)));
+  for (const { reason } of answers) expect(["ALREADY_USED", undefined]).toContain(reason);
+  expect(usages.length).toBeGreaterThan(0);
+  expect(await imbalances(sql, [coupon.id])).toEqual([]);
+});
+
 describe("CancelUsage", () => {
   const usedUp = async (fields: CouponInit = {}): Promise<Usage> => {
     const { id } = await held(fields);

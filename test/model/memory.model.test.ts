@@ -1,0 +1,3 @@
+import { livesGoAsTheModelSays } from "./lives.js";
+
+livesGoAsTheModelSays("memory");

@@ -52,7 +52,9 @@ BEGIN
   ),
   granted AS (
     UPDATE user_coupons u SET
-      locked_until = n.until, lock_token = n.token,
+      locked_until = n.until,
+      -- A lock that is renewed is still the one that its first call was granted, and may ask for again.
+      lock_token = CASE WHEN n.locked THEN u.lock_token ELSE n.token END,
       lock_version = u.lock_version + CASE WHEN n.locked THEN 0 ELSE 1 END
     FROM (SELECT DISTINCT ON (user_coupon_id) * FROM chosen WHERE taken ORDER BY user_coupon_id, ord) n
     WHERE u.id = n.user_coupon_id

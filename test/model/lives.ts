@@ -9,7 +9,7 @@ const runs = Number(process.env.MODEL_RUNS ?? 20);
 const seed = Number(process.env.MODEL_SEED ?? Math.trunc(Math.random() * 2 ** 31));
 const path = process.env.MODEL_PATH;
 /** What the shortest failing life may take to find. */
-const shrinkMs = 60_000;
+const shrinkMs = Number(process.env.MODEL_SHRINK_MS ?? 60_000);
 
 /** MODEL_RUNS lives on one gate, each against the model. A failure says how to see it again. */
 export function livesGoAsTheModelSays(gate: GateName): void {

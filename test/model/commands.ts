@@ -47,7 +47,10 @@ export type Command =
   | { readonly kind: "advance"; readonly steps: number }
   | { readonly kind: "load" | "forget"; readonly coupon: number }
   | { readonly kind: "sweep" }
-  | { readonly kind: "crowd"; readonly commands: readonly Command[] }
+  /** A call that was made before is made once more. */
+  | { readonly kind: "again"; readonly back: number }
+  /** `doubled`: the first one is sent twice. */
+  | { readonly kind: "crowd"; readonly commands: readonly Command[]; readonly doubled: boolean }
   | { readonly kind: "rush"; readonly coupon: number; readonly users: readonly number[] }
   | { readonly kind: "useAll"; readonly coupon: number };
 
@@ -94,7 +97,7 @@ const noAmount = amounts.length;
 const coupon = fc.nat(5);
 const request = fc.constantFrom(0, 0, 0, 1, 2, 3);
 const picks = fc.oneof(
-  { weight: 3, arbitrary: fc.tuple(fc.nat(40)) },
+  { weight: 2, arbitrary: fc.tuple(fc.nat(40)) },
   { weight: 1, arbitrary: fc.array(fc.nat(40), { minLength: 2, maxLength: 3 }) },
 );
 const few = (max: number) => fc.integer({ min: 1, max });
@@ -105,7 +108,7 @@ const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
   end: fc.constantFrom(30, 30, 30, 30, 4),
   quantity: orNone(few(6), 4),
   validity: orNone(few(4), 1),
-  maxPerUser: fc.constantFrom(1, 1, 2),
+  maxPerUser: fc.constantFrom(1, 2, 2),
   usageCap: orNone(few(4), 3),
   stackable: fc.constantFrom(true, true, false),
   maxUses: fc.constantFrom(1, 1, 2, 3),
@@ -114,7 +117,7 @@ const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
 };
 const createCommand = fc.record({ kind: fc.constant("create" as const), facts: fc.record(fields), request });
 const lock = fc.constantFrom<LockChoice>("own", "own", "none", "none", "none", "stale");
-const amount: fc.Arbitrary<number> = fc.constantFrom(0, 0, 0, 1, 2, 2, 3);
+const amount: fc.Arbitrary<number> = fc.constantFrom(0, 0, 0, 1, 1, 2, 2, 3);
 const orderCommand = (kinds: ("quote" | "lock" | "use")[], amountOf = amount) =>
   fc.record({ kind: fc.constantFrom(...kinds), picks, lock, amount: amountOf, order: fc.nat(1), request });
 const change: fc.Arbitrary<Change> = fc.oneof(
@@ -178,11 +181,12 @@ const crowd = fc.record({
     ),
     { minLength: 2, maxLength: 6 },
   ),
+  doubled: fc.boolean(),
 });
 const rush = fc.record({
   kind: fc.constant("rush" as const),
   coupon,
-  users: fc.array(fc.nat(7), { minLength: 2, maxLength: 12 }),
+  users: fc.array(fc.nat(4), { minLength: 2, maxLength: 10 }),
 });
 const reads = ["coupon", "userCoupon", "all", "live", "usages"] as const;
 const command: fc.Arbitrary<Command> = fc.oneof(
@@ -208,19 +212,22 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ kind: fc.constant("load" as const), coupon }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("forget" as const), coupon }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("sweep" as const) }) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant("again" as const), back: fc.nat(6) }) },
   { weight: 5, arbitrary: crowd },
   { weight: 2, arbitrary: rush },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("useAll" as const), coupon }) },
 );
 /** A coupon, some of it in users' hands, and what comes then. */
-export const lives: fc.Arbitrary<Command[]> = fc
-  .tuple(
-    createCommand,
-    fc.array(createCommand, { maxLength: 1 }),
-    rush,
-    fc.array(command, { maxLength: 40, size: "max" }),
-  )
-  .map(([first, others, issues, rest]): Command[] => [first, ...others, issues, ...rest]);
+export const lives: fc.Arbitrary<Command[]> = fc.noBias(
+  fc
+    .tuple(
+      createCommand,
+      fc.array(createCommand, { maxLength: 1 }),
+      fc.array(rush, { minLength: 1, maxLength: 2 }),
+      fc.array(command, { maxLength: 40, size: "max" }),
+    )
+    .map(([first, others, issues, rest]): Command[] => [first, ...others, ...issues, ...rest]),
+);
 
 /** The call that a command stands for in a life that has come to `model`; null when there is nothing to do it to. */
 export function callOf(command: Command, model: Model, life: Life): Call | null {
@@ -247,8 +254,13 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
       }));
       return { method: "unlock", userId: first.userId, choices };
     }
+    case "again": {
+      const repeatable = life.made.filter((one) => "requestId" in one && one.requestId !== "");
+      return repeatable.at(-1 - command.back) ?? null;
+    }
     case "cancel": {
-      const usage = pick(usages, command.usage);
+      const standing = usages.filter(({ cancelledAt }) => cancelledAt === null);
+      const usage = pick(command.usage % 4 > 0 && standing.length > 0 ? standing : usages, command.usage);
       if (!usage) return null;
       return { method: "cancel", userId: usage.userId, usageId: usage.id, requestId: life.requestId(command.request) };
     }
@@ -286,8 +298,10 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
 export function crowdOf(command: Command, model: Model, life: Life): Call[] {
   const { coupons, userCoupons } = model.state;
   switch (command.kind) {
-    case "crowd":
-      return command.commands.flatMap((one) => callOf(one, model, life) ?? []);
+    case "crowd": {
+      const calls = command.commands.flatMap((one) => callOf(one, model, life) ?? []);
+      return command.doubled ? [...calls, ...calls.slice(0, 1)] : calls;
+    }
     case "rush": {
       const target = pick(coupons, command.coupon);
       if (!target) return [];
@@ -310,6 +324,8 @@ export function crowdOf(command: Command, model: Model, life: Life): Call[] {
 
 /** What commands need to know of the life that they are part of. */
 export interface Life {
+  /** The calls so far. */
+  readonly made: readonly Call[];
   /** "" for 0. */
   requestId(request: number): string;
   userId(user: number): string;

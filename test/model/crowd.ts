@@ -4,6 +4,7 @@ import { type Answer, type Call, type Expected, type Model, standingReasons } fr
 
 /** Orders looked at before a crowd counts as not to be explained. */
 const maxSteps = 20_000;
+const gateReason = "USAGE_CAP_REACHED";
 
 /**
  * Whether what a crowd was answered, and what was stored, can be explained: is there an order in which the calls, made
@@ -64,7 +65,10 @@ export function explain(
 function isAnswer(answer: Answer, expected: Expected): boolean {
   const { or, ...first } = expected;
   return [first, ...(or ? [or] : [])].some(
-    (one) => isDeepStrictEqual(inCrowd(answer), inCrowd(one)) || isDeepStrictEqual(inCrowd(answer), whenStored(one)),
+    (one) =>
+      isDeepStrictEqual(inCrowd(answer), inCrowd(one)) ||
+      isDeepStrictEqual(inCrowd(answer), whenStored(one)) ||
+      isSaidAtGate(answer, one),
   );
 }
 
@@ -82,6 +86,13 @@ function whenStored({ against, ...answer }: Answer): Answer {
   return { refused: firsts.flat()[0] as string, against: firsts };
 }
 
+/** The gate knows of one reason only, which need not be the first. */
+function isSaidAtGate(answer: Answer, { against }: Answer): boolean {
+  const isSaid = (reasons: readonly string[], index: number) =>
+    reasons.length === 0 || (reasons.join() === gateReason && against?.[index]?.includes(gateReason));
+  return answer.refused === gateReason && (answer.against?.every(isSaid) ?? false) && against !== undefined;
+}
+
 /**
  * The gate turns away those that come while others hold what is left, also when those others fail later. That is only
  * right while there are more callers than there is left, and some of the others did fail.
@@ -93,6 +104,8 @@ function isTurnedAway(
   calls: readonly Call[],
   answers: readonly Answer[],
 ): boolean {
+  // An order that another one with the same request id has overtaken half-way is rolled back.
+  if (answer.refused === "STORE_UNAVAILABLE") return call.method === "use" && hasTwin(call, calls);
   if (call.method === "issue" && answer.refused === "SOLD_OUT") {
     const { couponId } = call;
     const others = calls.map((one, index) => ({
@@ -107,8 +120,8 @@ function isTurnedAway(
     );
     return failed && quantity !== null && rivals.length > quantity - issuedCount;
   }
-  if (call.method !== "use" || answer.refused !== "USAGE_CAP_REACHED") return false;
-  if (answer.against?.flat().some((reason) => reason !== "USAGE_CAP_REACHED")) return false;
+  if (call.method !== "use" || answer.refused !== gateReason) return false;
+  if (answer.against?.flat().some((reason) => reason !== gateReason)) return false;
   const couponsOf = (one: Call) =>
     one.method === "use"
       ? one.order.choices.map(({ id }) => before.state.userCoupons.find((held) => held.id === id)?.couponId)
@@ -120,14 +133,17 @@ function isTurnedAway(
         .filter((id) => id === couponId)
         .map(() => answers[index] as Answer),
     );
-    const failed = rivals.some(
-      (one) => one.replayed || (one.refused && one !== answer && one.refused !== "USAGE_CAP_REACHED"),
-    );
-    const sameRequest = calls.some(
-      (one) => one !== call && one.method === "use" && one.requestId !== "" && one.requestId === call.requestId,
-    );
+    const failed = rivals.some((one) => one.replayed || (one.refused && one !== answer && one.refused !== gateReason));
     const target = couponId === undefined ? undefined : before.coupon(couponId);
     const many = calls.some((one) => one.method === "use" && one.order.choices.length > 1);
-    return target !== undefined && (failed || sameRequest || many) && rivals.length > before.placesLeft(target);
+    return (
+      target !== undefined && (failed || hasTwin(call, calls) || many) && rivals.length > before.placesLeft(target)
+    );
   });
+}
+
+function hasTwin(call: Call & { requestId: string }, calls: readonly Call[]): boolean {
+  return calls.some(
+    (one) => one !== call && one.method === "use" && call.requestId !== "" && one.requestId === call.requestId,
+  );
 }

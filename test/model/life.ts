@@ -17,6 +17,7 @@ export class Life implements LifeNames {
   private readonly startedAt = Date.now();
   private model = Model.at(this.startedAt);
   private turn = 0;
+  readonly made: Call[] = [];
 
   constructor(private readonly service: Service) {}
 
@@ -66,6 +67,7 @@ export class Life implements LifeNames {
     }
     const call = callOf(command, this.model, this);
     if (!call) return;
+    this.made.push(call);
     const answer = await perform(this.nextReplica(), call);
     compare(call, answer, this.model.apply(call, madeBy(answer)));
   }
@@ -79,6 +81,7 @@ export class Life implements LifeNames {
   /** All at once: which order they come in is open, but there must be one. */
   private async crowd(calls: readonly Call[]): Promise<void> {
     const answers = await Promise.all(calls.map((call) => perform(this.nextReplica(), call)));
+    this.made.push(...calls);
     const stored = await this.stored();
     const after = explain(
       this.model,

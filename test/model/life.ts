@@ -101,7 +101,7 @@ export class Life implements LifeNames {
   }
 
   /** What is stored of this life's coupons, in the form of `factsOf`. */
-  private async stored(): Promise<Facts_> {
+  private async stored(): Promise<Stored> {
     const { sql } = this.service.clocked;
     const { now, coupons } = this.model.state;
     const ids = coupons.map(({ id }) => id);
@@ -115,7 +115,9 @@ export class Life implements LifeNames {
         FROM user_coupons WHERE coupon_id = ANY (${ids}) ORDER BY id`,
       sql`SELECT id, user_coupon_id, order_id, order_amount::int, discount_amount::int, millis(cancelled_at)::text AS cancelled_at
         FROM usages WHERE coupon_id = ANY (${ids}) ORDER BY id`,
-      sql`SELECT kind, coupon_id, user_coupon_id, usage_id FROM events WHERE coupon_id = ANY (${ids})`,
+      sql`SELECT kind, coupon_id, user_coupon_id, usage_id, detail->>'lockVersion' AS version,
+          millis((detail->>'lockedUntil')::timestamptz)::text AS until, detail->>'restocked' AS restocked
+        FROM events WHERE coupon_id = ANY (${ids})`,
     ]);
     const values = (rows: readonly object[]) =>
       rows.map((row) =>
@@ -123,14 +125,17 @@ export class Life implements LifeNames {
           .map((value) => (value === null ? "-" : String(value)))
           .join(" "),
       );
-    const events = eventRows
-      .map((row) =>
-        Object.values(row)
-          .filter((value) => value !== null)
-          .join(" "),
-      )
-      .sort();
-    return { coupons: values(couponRows), userCoupons: values(userCouponRows), usages: values(usageRows), events };
+    const events = eventRows.map((row) =>
+      Object.values(row)
+        .filter((value) => value !== null)
+        .join(" "),
+    );
+    return {
+      coupons: values(couponRows),
+      userCoupons: values(userCouponRows),
+      usages: values(usageRows),
+      events: changes(events),
+    };
   }
 
   /** Postgres has what callers were told, no more and no less, and the gate counts the same. */
@@ -176,14 +181,20 @@ export class Life implements LifeNames {
 }
 
 /** One line for each row, and for each event. */
-interface Facts_ {
+interface Stored {
   readonly coupons: string[];
   readonly userCoupons: string[];
   readonly usages: string[];
   readonly events: string[];
 }
 
-function factsOf(model: Model): Facts_ {
+/** In a crowd, one lock may be asked for twice at once: that is one change, whether it is told of once or twice. */
+function changes(events: readonly string[]): string[] {
+  const isRepeated = (event: string, index: number) => /LOCKED/.test(event) && events.indexOf(event) < index;
+  return events.filter((event, index) => !isRepeated(event, index)).sort();
+}
+
+function factsOf(model: Model): Stored {
   const { coupons, userCoupons, usages, events } = model.state;
   const byId = <T extends { id: string }>(all: readonly T[]) => [...all].sort((a, b) => (a.id < b.id ? -1 : 1));
   const line = (...values: unknown[]) => values.map((value) => value ?? "-").join(" ");
@@ -204,7 +215,7 @@ function factsOf(model: Model): Facts_ {
     usages: byId(usages).map((one) =>
       line(one.id, one.userCouponId, one.orderId, one.amount.units, one.discount, one.cancelledAt),
     ),
-    events: [...events].sort(),
+    events: changes(events),
   };
 }
 

@@ -522,7 +522,7 @@ export class Model {
       const until = Math.min(now + lockMs, this.expiry(one), one.claimUntil ?? Number.POSITIVE_INFINITY);
       // A lock that is renewed stays the same one.
       one.lock = this.isLocked(one) ? { ...one.lock, until } : { version: one.lock.version + 1, until, requestId };
-      this.happened("USER_COUPON_LOCKED", one.couponId, one.id);
+      this.happened("USER_COUPON_LOCKED", one.couponId, one.id, `${one.lock.version}`, `${until}`);
       return { id, version: one.lock.version, until };
     });
     return { locks };
@@ -536,7 +536,7 @@ export class Model {
     );
     for (const one of ended) {
       this.endLock(one);
-      this.happened("USER_COUPON_UNLOCKED", one.couponId, one.id);
+      this.happened("USER_COUPON_UNLOCKED", one.couponId, one.id, `${one.lock.version}`);
     }
     return { unlocked: ended.map(({ id }) => id).sort() };
   }
@@ -620,7 +620,7 @@ export class Model {
     one.deletedAt = this.state.now;
     one.claimUntil = null;
     one.places = uses;
-    this.happened("USER_COUPON_DELETED", one.couponId, one.id);
+    this.happened("USER_COUPON_DELETED", one.couponId, one.id, `${restocked}`);
     return { restocked };
   }
 
@@ -651,8 +651,8 @@ export class Model {
     return answer;
   }
 
-  private happened(kind: string, ...ids: string[]): void {
-    this.state.events.push([kind, ...ids].join(" "));
+  private happened(kind: string, ...facts: string[]): void {
+    this.state.events.push([kind, ...facts].join(" "));
   }
 }
 

@@ -94,8 +94,9 @@ function isSaidAtGate(answer: Answer, { against }: Answer): boolean {
 }
 
 /**
- * The gate turns away those that come while others hold what is left, also when those others fail later. That is only
- * right while there are more callers than there is left, and some of the others did fail.
+ * The gate turns away those that come while others hold what is left, also when those others get nothing in the end. That
+ * is only right while there are more callers than there is left, and some of the others did get nothing; or if the same
+ * request is on its way twice.
  */
 function isTurnedAway(
   call: Call,
@@ -104,46 +105,38 @@ function isTurnedAway(
   calls: readonly Call[],
   answers: readonly Answer[],
 ): boolean {
-  // An order that another one with the same request id has overtaken half-way is rolled back.
-  if (answer.refused === "STORE_UNAVAILABLE") return call.method === "use" && hasTwin(call, calls);
+  const others = calls.flatMap((one, index) => (one === call ? [] : [{ call: one, answer: answers[index] as Answer }]));
+  const idle = (one: Answer) => one.replayed === true || (one.refused !== undefined && one.refused !== answer.refused);
+  /** The lowest that it is while the crowd is there. */
+  const lowest = (couponId: string, field: "quantity" | "usageCap") => {
+    const edits = calls.flatMap((one) =>
+      one.method === "update" && one.couponId === couponId ? [one.change[field]] : [],
+    );
+    return Math.min(...[before.coupon(couponId)[field], ...edits].map((value) => value ?? Number.POSITIVE_INFINITY));
+  };
   if (call.method === "issue" && answer.refused === "SOLD_OUT") {
     const { couponId } = call;
-    const others = calls.map((one, index) => ({
-      one,
-      refused: answers[index]?.refused,
-      replayed: answers[index]?.replayed,
-    }));
-    const rivals = others.filter(({ one }) => one.method === "issue" && one.couponId === couponId);
-    const { quantity, issuedCount } = before.coupon(couponId);
-    const failed = rivals.some(
-      ({ refused, replayed }) => replayed || (refused !== undefined && refused !== "SOLD_OUT"),
-    );
-    return failed && quantity !== null && rivals.length > quantity - issuedCount;
+    const rivals = others.filter((one) => one.call.method === "issue" && one.call.couponId === couponId);
+    const left = lowest(couponId, "quantity") - before.coupon(couponId).issuedCount;
+    return rivals.length >= left && rivals.some((one) => idle(one.answer));
   }
-  if (call.method !== "use" || answer.refused !== gateReason) return false;
-  if (answer.against?.flat().some((reason) => reason !== gateReason)) return false;
+  if (call.method !== "use") return false;
+  const isTwin = (one: Call) => one.method === "use" && call.requestId !== "" && one.requestId === call.requestId;
+  const hasTwin = others.some((one) => isTwin(one.call));
+  // An order that another one with the same request id has overtaken half-way is rolled back.
+  if (answer.refused === "STORE_UNAVAILABLE") return hasTwin;
+  if (answer.refused !== gateReason || answer.against?.flat().some((reason) => reason !== gateReason)) return false;
   const couponsOf = (one: Call) =>
     one.method === "use"
-      ? one.order.choices.map(({ id }) => before.state.userCoupons.find((held) => held.id === id)?.couponId)
+      ? one.order.choices.map(({ id }) => before.state.userCoupons.find((held) => held.id === id)?.couponId ?? "")
       : [];
-  const wanted = new Set(couponsOf(call).filter((_, index) => answer.against?.[index]?.length));
-  return [...wanted].every((couponId) => {
-    const rivals = calls.flatMap((one, index) =>
-      couponsOf(one)
-        .filter((id) => id === couponId)
-        .map(() => answers[index] as Answer),
-    );
-    const failed = rivals.some((one) => one.replayed || (one.refused && one !== answer && one.refused !== gateReason));
-    const target = couponId === undefined ? undefined : before.coupon(couponId);
-    const many = calls.some((one) => one.method === "use" && one.order.choices.length > 1);
-    return (
-      target !== undefined && (failed || hasTwin(call, calls) || many) && rivals.length > before.placesLeft(target)
-    );
+  return couponsOf(call).every((couponId, index) => {
+    if (answer.against?.[index]?.length === 0) return true;
+    const rivals = [...others, { call, answer }].filter((one) => couponsOf(one.call).includes(couponId));
+    const wanted = rivals.flatMap((one) => couponsOf(one.call).filter((id) => id === couponId)).length;
+    const left = lowest(couponId, "usageCap") - before.placesTaken(before.coupon(couponId));
+    const isSplit = (one: { call: Call; answer: Answer }) =>
+      one.answer.refused !== undefined && couponsOf(one.call).length > 1;
+    return wanted > left && (hasTwin || rivals.some((one) => idle(one.answer) || isSplit(one)));
   });
-}
-
-function hasTwin(call: Call & { requestId: string }, calls: readonly Call[]): boolean {
-  return calls.some(
-    (one) => one !== call && one.method === "use" && call.requestId !== "" && one.requestId === call.requestId,
-  );
 }

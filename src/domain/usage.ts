@@ -76,14 +76,31 @@ export function judgeOrder(
   lockToken = "",
 ): Judgement {
   const { amount, choices } = order;
-  const objections = chosen.map((one, index) => {
+  const alone = chosen.map((one, index): readonly UseRefusal[] => {
     if (!one) return ["USER_COUPON_NOT_FOUND" as const];
     const reasons = [...standingAgainst(one, now), ...lockAgainst(one, choices[index] as Choice, now, lockToken)];
     if (choices.length > 1 && !one.coupon.stackable) reasons.push("NOT_STACKABLE");
     if (amount) reasons.push(...amountAgainst(one.coupon, amount));
     return reasons;
   });
+  const objections = underCaps(chosen, alone);
   return { objections, discounted: amount && discountsOf(amount, chosen, objections) };
+}
+
+/** Of several user coupons of one coupon, its usage cap may have places for some only: for those named first. */
+function underCaps(
+  chosen: readonly (ChosenCoupon | null)[],
+  objections: readonly (readonly UseRefusal[])[],
+): readonly (readonly UseRefusal[])[] {
+  const wanted = new Map<string, number>();
+  return chosen.map((one, index) => {
+    const reasons = objections[index] ?? [];
+    if (!one || reasons.length > 0 || one.coupon.usageCap === null || keptPlaces(one.userCoupon) > 0) return reasons;
+    const { id, usageCap, placeCount } = one.coupon;
+    const count = (wanted.get(id) ?? 0) + 1;
+    wanted.set(id, count);
+    return placeCount + count > usageCap ? ["USAGE_CAP_REACHED"] : reasons;
+  });
 }
 
 function discountsOf(

@@ -34,6 +34,7 @@ interface ChosenRow extends UserCoupon {
   readonly lockToken: string | null;
   readonly revision: number;
   readonly exhaustedAt: Date | null;
+  readonly couponPlaceCount: number;
   readonly now: Date;
 }
 
@@ -63,7 +64,8 @@ export class PostgresUsageStore implements UsageStore {
     const { sql } = this.database;
     return await guarded(noDeadlineMs, async () => {
       const rows = await sql<ChosenRow[]>`
-        SELECT ${userCouponColumns(sql)}, u.lock_version, u.lock_token, c.revision, c.exhausted_at, clock.now
+        SELECT ${userCouponColumns(sql)}, u.lock_version, u.lock_token, c.revision, c.exhausted_at,
+          c.place_count AS coupon_place_count, clock.now
         FROM (SELECT coupon_clock() AS now OFFSET 0) clock
           LEFT JOIN user_coupons u ON u.id = ANY (${asks.map((ask) => ask.userCouponId)}::uuid[]) AND u.deleted_at IS NULL
           LEFT JOIN coupons c ON c.id = u.coupon_id`;
@@ -75,10 +77,11 @@ export class PostgresUsageStore implements UsageStore {
       return asks.map(({ userId, userCouponId }) => {
         const row = byId.get(userCouponId);
         if (row?.userId !== userId) return { value: null, now };
-        const { lockVersion, lockToken, revision: _, exhaustedAt, now: __, ...userCoupon } = row;
+        const { lockVersion, lockToken, revision: _, exhaustedAt, couponPlaceCount, now: __, ...userCoupon } = row;
         const definition = coupons.get(userCoupon.couponId);
         if (!definition) throw new Error(`coupon ${userCoupon.couponId} is gone`);
-        return { value: { userCoupon, coupon: { ...definition, exhaustedAt }, lockVersion, lockToken }, now };
+        const coupon = { ...definition, exhaustedAt, placeCount: couponPlaceCount };
+        return { value: { userCoupon, coupon, lockVersion, lockToken }, now };
       });
     });
   }

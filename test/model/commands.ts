@@ -300,7 +300,7 @@ export function crowdOf(command: Command, model: Model, life: Life): Call[] {
   switch (command.kind) {
     case "crowd": {
       const calls = command.commands.flatMap((one) => callOf(one, model, life) ?? []);
-      return command.doubled ? [...calls, ...calls.slice(0, 1)] : calls;
+      return command.doubled ? [...calls, ...structuredClone(calls.slice(0, 1))] : calls;
     }
     case "rush": {
       const target = pick(coupons, command.coupon);

@@ -427,7 +427,7 @@ export class Model {
   // Using.
 
   /** Every reason against each choice. */
-  private against({ userId, choices, amount }: Order, lockRequestId = ""): string[][] {
+  private againstEach({ userId, choices, amount }: Order, lockRequestId: string): string[][] {
     const { now } = this.state;
     return choices.map((choice) => {
       const one = this.held(userId, choice.id);
@@ -457,8 +457,8 @@ export class Model {
   }
 
   /** The same, and the usage cap counted over the whole order: places are given in the order of the choices. */
-  private againstUse(order: Order): string[][] {
-    const against = this.against(order);
+  private against(order: Order, lockRequestId = ""): string[][] {
+    const against = this.againstEach(order, lockRequestId);
     const wanted = new Map<string, number>();
     return against.map((reasons, index) => {
       const one = this.held(order.userId, order.choices[index]?.id ?? "");
@@ -504,7 +504,7 @@ export class Model {
   }
 
   private quote(order: Order): Answer {
-    const against = this.againstUse(order);
+    const against = this.against(order);
     const discounts = this.discounts(order, against);
     const total = sum(discounts);
     const usable = against.flat().length === 0;
@@ -564,7 +564,7 @@ export class Model {
         return { refused: "REQUEST_ID_REUSED" };
       return this.usedAnswer(order, earlier, true);
     }
-    const against = this.againstUse(order);
+    const against = this.against(order);
     const refusal = this.refusal(order, against);
     if (refusal) return refusal;
     const discounts = this.discounts(order, against);

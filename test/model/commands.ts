@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import type { Call, Choice, Definition, Discount, Model, Order, UserCoupon } from "./model.js";
+import { type Call, type Choice, type Definition, type Discount, Model, type Order, type UserCoupon } from "./model.js";
 
 /**
  * Postgres' clock stands still between steps of ten seconds and the gate's runs on, so everything that depends on time
@@ -49,8 +49,13 @@ export type Command =
   | { readonly kind: "sweep" }
   /** A call that was made before is made once more. */
   | { readonly kind: "again"; readonly back: number }
-  /** `doubled`: the first one is sent twice. */
-  | { readonly kind: "crowd"; readonly commands: readonly Command[]; readonly doubled: boolean }
+  /** `about`: all of them are about one user coupon, if not null. `doubled`: the first one is sent twice. */
+  | {
+      readonly kind: "crowd";
+      readonly commands: readonly Command[];
+      readonly about: number | null;
+      readonly doubled: boolean;
+    }
   | { readonly kind: "rush"; readonly coupon: number; readonly users: readonly number[] }
   | { readonly kind: "useAll"; readonly coupon: number };
 
@@ -110,10 +115,10 @@ const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
   validity: orNone(few(4), 1),
   maxPerUser: fc.constantFrom(1, 2, 2),
   usageCap: orNone(few(4), 3),
-  stackable: fc.constantFrom(true, true, false),
+  stackable: fc.constantFrom(true, true, true, false),
   maxUses: fc.constantFrom(1, 1, 2, 3),
   lock: few(3),
-  claim: orNone(few(4), 1),
+  claim: orNone(few(3), 2),
 };
 const createCommand = fc.record({ kind: fc.constant("create" as const), facts: fc.record(fields), request });
 const lock = fc.constantFrom<LockChoice>("own", "own", "none", "none", "none", "stale");
@@ -126,6 +131,7 @@ const change: fc.Arbitrary<Change> = fc.oneof(
   ),
   // Those that matter most to using.
   fields.usageCap.map((usageCap) => ({ usageCap })),
+  fields.discount.map((chosen) => ({ discount: chosen })),
   fields.discount.map((chosen) => ({ discount: chosen })),
 );
 
@@ -174,13 +180,14 @@ const crowd = fc.record({
         unlock: 1,
         cancel: 3,
         deleteUserCoupon: 3,
-        update: 2,
+        update: 3,
         delete: 1,
         release: 1,
       }),
     ),
     { minLength: 2, maxLength: 6 },
   ),
+  about: fc.option(fc.nat(40), { freq: 2 }),
   doubled: fc.boolean(),
 });
 const rush = fc.record({
@@ -201,7 +208,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     update: 3,
     pause: 1,
     delete: 1,
-    release: 2,
+    release: 3,
   }),
   { weight: 4, arbitrary: orderCommand(["quote"]) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("advance" as const), steps: few(2) }) },
@@ -209,7 +216,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     weight: 4,
     arbitrary: fc.record({ kind: fc.constant("read" as const), what: fc.constantFrom(...reads), pick: fc.nat(40) }),
   },
-  { weight: 5, arbitrary: fc.record({ kind: fc.constant("load" as const), coupon }) },
+  { weight: 8, arbitrary: fc.record({ kind: fc.constant("load" as const), coupon }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("forget" as const), coupon }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("sweep" as const) }) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("again" as const), back: fc.nat(6) }) },
@@ -222,8 +229,8 @@ export const lives: fc.Arbitrary<Command[]> = fc.noBias(
   fc
     .tuple(
       createCommand,
-      fc.array(createCommand, { maxLength: 1 }),
-      fc.array(rush, { minLength: 1, maxLength: 2 }),
+      fc.array(createCommand, { maxLength: 2 }),
+      fc.array(rush, { minLength: 1, maxLength: 3 }),
       fc.array(command, { maxLength: 40, size: "max" }),
     )
     .map(([first, others, issues, rest]): Command[] => [first, ...others, ...issues, ...rest]),
@@ -299,7 +306,8 @@ export function crowdOf(command: Command, model: Model, life: Life): Call[] {
   const { coupons, userCoupons } = model.state;
   switch (command.kind) {
     case "crowd": {
-      const calls = command.commands.flatMap((one) => callOf(one, model, life) ?? []);
+      const scope = command.about === null ? model : focus(model, command.about);
+      const calls = command.commands.flatMap((one) => callOf(one, scope, life) ?? []);
       return command.doubled ? [...calls, ...structuredClone(calls.slice(0, 1))] : calls;
     }
     case "rush": {
@@ -320,6 +328,19 @@ export function crowdOf(command: Command, model: Model, life: Life): Call[] {
     default:
       return [];
   }
+}
+
+/** The world as if there were one user coupon only. */
+function focus(model: Model, about: number): Model {
+  const [one] = choose(model, [about]);
+  if (!one) return model;
+  const { state } = model;
+  return new Model({
+    ...state,
+    userCoupons: [one],
+    coupons: [model.coupon(one.couponId)],
+    usages: state.usages.filter((usage) => usage.userCouponId === one.id),
+  });
 }
 
 /** What commands need to know of the life that they are part of. */
@@ -394,7 +415,7 @@ function choose(model: Model, picks: readonly number[]): UserCoupon[] {
   const { userCoupons } = model.state;
   const usable = userCoupons.filter((one) => one.deletedAt === null && ["READY", "LOCKED"].includes(model.status(one)));
   const [first = 0, ...others] = picks;
-  const from = first % 4 > 0 && usable.length > 0 ? usable : userCoupons;
+  const from = first % 3 > 0 && usable.length > 0 ? usable : userCoupons;
   const one = pick(from, first);
   if (!one) return [];
   const chosen = [one];

@@ -34,7 +34,8 @@ export function livesGoAsTheModelSays(gate: GateName): void {
           throw error;
         }
       });
-      const found = await fc.check(property, { numRuns: runs, seed, ...(path !== undefined && { path }) });
+      const replay = path !== undefined && { path, numRuns: 1, endOnFailure: true };
+      const found = await fc.check(property, { numRuns: runs, seed, ...replay });
       if (!found.failed) return;
       throw new Error(
         report(gate, found.counterexample?.[0] ?? [], found.counterexamplePath, found.errorInstance ?? last),

@@ -88,7 +88,7 @@ function startReplica(database: Database, reservations: Reservations, log: GateK
     keysOf: (ask) => (ask.requestId ? [ask.requestId] : []),
   });
   const locks = queueOf<LockAsk, LockOutcome>({ commit: (asks) => usageStore.lockBatch(asks, { together: false }) });
-  const reads = queueOf({ commit: (asks: readonly ChoiceAsk[]) => usageStore.readChosen(asks) });
+  const reads = queueOf({ commit: (asks: readonly ChoiceAsk[]) => usageStore.readChosen(asks), maxBatches: 1 });
   const issuer = new Issuer(reservations, keeper, issues, userCouponStore);
   const checkout = new Checkout(usageStore, { reads, uses, locks }, reservations, keeper);
   const renew = (couponId: string) => keeper.forget(couponId);

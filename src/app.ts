@@ -109,8 +109,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   });
   const locks = queueOf<LockAsk, LockOutcome>("lock", {
     commit: (asks) => usageStore.lockBatch(asks, { together: false }),
-    // A call and its retry: the later one finds the lock that the first one was granted.
-    keysOf: (ask) => [`${ask.userCouponId} ${ask.token}`],
+    keysOf: () => [],
   });
   const checkout = new Checkout(usageStore, { reads, uses, locks }, reservations, keeper);
 

@@ -40,12 +40,7 @@ export function updateCoupon(store: CouponStore, renew: (couponId: string) => Pr
           const description = `${current.placeCount} places have been taken`;
           return new Refusal("USAGE_CAP_BELOW_USED", [{ field: "coupon.usage_cap", description }]);
         }
-        // A cap that was reached stays reached, also when a place was given up since: only another cap changes that.
-        const isSameCap = definition.usageCap === current.usageCap;
-        return {
-          ...definition,
-          exhaustedAt: isSameCap ? current.exhaustedAt : exhaustionOf(definition.usageCap, current, now),
-        };
+        return { ...definition, exhaustedAt: exhaustionOf(definition.usageCap, current, now) };
       },
       () => renew(id),
       context.deadlineMs,

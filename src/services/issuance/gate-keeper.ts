@@ -147,6 +147,9 @@ export class GateKeeper {
     const stock = (await this.store.readStock([couponId])).get(couponId);
     if (!stock || stock.remainingPlaces === null) return;
     await this.reservations.loadPlaces(couponId, { revision: stock.revision, remaining: stock.remainingPlaces });
+    // Places that were freed since, and told of before these were known, would be missing.
+    const after = (await this.store.readStock([couponId])).get(couponId);
+    if ((after?.remainingPlaces ?? 0) > stock.remainingPlaces) await this.forget(couponId);
   }
 
   private async settleOverduePlaces(surveys: readonly Survey[]): Promise<void> {

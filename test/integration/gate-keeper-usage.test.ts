@@ -144,6 +144,32 @@ describe.each(implementations)("with $name", ({ open }) => {
       expect(await reservations.takePlace(placeOf(couponId))).toBe("NOT_LOADED");
     });
 
+    test("that were read before some were freed do not stay loaded after that", async () => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
+      const one = await held(couponId);
+      const usageId = randomUUID();
+      await used(one, usageId);
+      await usages.cancel({ userId: one.userId, usageId, request: null }, Date.now() + 5_000);
+      const slow = new PostgresIssueStore(clocked.database);
+      const late = new GateKeeper(reservations, slow, usages, log);
+      let reads = 0;
+      slow.readStock = async (couponIds) => {
+        const read = await issues.readStock(couponIds);
+        if (reads++ > 0) return read;
+        // The user deletes it while what was read is on its way: the kept place goes back to all.
+        const { userId, userCouponId } = one;
+        const deletion = { userId, userCouponId, restock: true, deleteUsed: false, request: null };
+        await userCoupons.delete(deletion, (back) => keeper.giveBack([back]), Date.now() + 5_000);
+        await keeper.forget(couponId);
+        return read;
+      };
+      late.loadPlaces(couponId);
+      await late.close();
+      expect(await remaining(couponId)).toBeUndefined();
+      await placesLoaded(couponId);
+      expect(await remaining(couponId)).toBe(5);
+    });
+
     test("that are overdue stay taken when the usage is stored, and are free when it is not", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
       await placesLoaded(couponId);

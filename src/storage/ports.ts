@@ -142,6 +142,8 @@ export type UseOutcome =
   | {
       /** The usage is committed. */ readonly kind: "USED";
       readonly usage: Usage;
+      /** Whether this very commit took a place for it. A cancelled use may have left one since the order was judged. */
+      readonly placed: boolean;
       /** Whether this commit has reached the coupon's usage cap. */
       readonly exhausted: boolean;
     }

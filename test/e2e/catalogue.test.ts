@@ -180,7 +180,10 @@ describe("UpdateCoupon", () => {
       { validityAfterIssue: durationFromMs(9_000) },
     ],
     ["max_per_user", { maxPerUser: 9 }, { maxPerUser: 9 }],
-    ["usage_cap", { usageCap: 9n }, { usageCap: 9n }],
+    ["usage_cap", { usageCap: 9n }, { usageCap: 9n, remainingUseCount: 9n }],
+    ["max_uses", { maxUses: 4 }, { maxUses: 4 }],
+    ["lock_duration", { lockDuration: durationFromMs(8_000) }, { lockDuration: durationFromMs(8_000) }],
+    ["claim_window", { claimWindow: durationFromMs(7_000) }, { claimWindow: durationFromMs(7_000) }],
     ["stackable", { stackable: true }, { stackable: true }],
   ];
   const everything: CouponInit = Object.assign({}, ...changes.map(([, fields]) => fields));

@@ -250,7 +250,7 @@ test(
     const kill = async () => {
       const rows = await audit.connection()`
       SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-      WHERE datname = current_database() AND application_name = 'coupon-service' AND state = 'active'`;
+      WHERE datname = current_database() AND application_name = 'coupon-service'`;
       kills += rows.length;
     };
     const kept: Promise<void>[] = [];

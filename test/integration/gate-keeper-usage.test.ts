@@ -5,6 +5,7 @@ import { MemoryReservations } from "../../src/reservation/memory/memory-reservat
 import { type Ask, defaultReservationMs, type PlaceAsk, type Reservations } from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 import { GateKeeper } from "../../src/services/issuance/gate-keeper.js";
+import { settleUses } from "../../src/services/usage/checkout.js";
 import { Releaser } from "../../src/services/user-coupon/releaser.js";
 import type { GivenBack, UserCouponStore } from "../../src/storage/ports.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
@@ -368,6 +369,23 @@ describe.each(implementations)("with $name", ({ open }) => {
       await new Releaser(store, { giveBack: async () => {} } as unknown as GateKeeper, log).release();
       expect(calls).toBe(20);
     });
+  });
+
+  test("a place that was taken for a use which found a kept one is given back", async () => {
+    const usageCap = 5;
+    const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap, maxUses: 2 }));
+    const held = await hold(clocked.sql, couponId, now, { maxUses: 2 });
+    const first = useAskOf(held);
+    await usages.useBatch([first], { again: false, together: false });
+    await reservations.loadPlaces(couponId, { revision: 1, remaining: usageCap - 1 });
+    // Judged while the first use stood, so a place was taken; then that was cancelled, and its place kept.
+    const second = useAskOf(held, { placeTaken: true });
+    expect(await reservations.takePlace(second)).toBe("TAKEN");
+    await usages.cancel({ userId: held.userId, usageId: first.usageId, request: null }, Date.now() + 60_000);
+    const outcomes = await usages.useBatch([second], { again: false, together: false });
+    expect(outcomes).toMatchObject([{ kind: "USED", placed: false }]);
+    await settleUses(reservations, keeper, [second], outcomes);
+    expect((await reservations.survey(10, 10))[0]?.places?.remaining).toBe(usageCap - 1);
   });
 
   /** A place that is held for good by a usage which Postgres has never heard of. */

@@ -88,11 +88,11 @@ describe("locks", () => {
     expect(await lock(held, { token: "call" })).toMatchObject({ version: 1 });
     await clocked.setClock(later(4_000));
     expect(await lock(held, { lockVersion: 1 })).toMatchObject({ version: 1, until: later(14_000) });
-    // The renewing call is the one that has it now.
-    expect(await lock(held, { token: "call" })).toBe("LOCKED");
+    // A renewal leaves the lock to the call that was granted it.
     expect(await lock(held, { token: "again", lockVersion: 1 })).toMatchObject({ version: 1 });
+    expect(await lock(held, { token: "again" })).toBe("LOCKED");
     await clocked.setClock(later(5_000));
-    expect(await lock(held, { token: "again" })).toMatchObject({ version: 1, until: later(15_000) });
+    expect(await lock(held, { token: "call" })).toMatchObject({ version: 1, until: later(15_000) });
   });
 
   test.each([

@@ -191,7 +191,8 @@ export async function settleUses(
   asks.forEach(({ couponId, usageId, placeTaken }, index) => {
     const outcome = outcomes[index] as UseOutcome;
     const isUsed = outcome.kind === "USED";
-    if (placeTaken) settlements.push({ couponId, usageId, verdict: isUsed ? "CONFIRM" : "RELEASE" });
+    const isPlaced = isUsed && outcome.placed;
+    if (placeTaken) settlements.push({ couponId, usageId, verdict: isPlaced ? "CONFIRM" : "RELEASE" });
     if (isUsed && outcome.exhausted) exhausted.add(couponId);
     // Let through here and refused there: the copy is out of date.
     if (placeTaken && outcome.kind === "REFUSED" && outcome.reason === "USAGE_CAP_REACHED") differing.add(couponId);

@@ -42,6 +42,7 @@ interface UseRow {
   readonly outcome: "USED" | "REPLAYED" | "CONFLICT" | "STALE" | "CONSENT" | UseRefusal;
   readonly id: string;
   readonly usedAtMs: number;
+  readonly placed: boolean;
   readonly exhausted: boolean;
 }
 
@@ -265,7 +266,7 @@ export class PostgresUsageStore implements UsageStore {
 function toUseOutcome(row: UseRow, ask: UseAsk): UseOutcome {
   switch (row.outcome) {
     case "USED":
-      return { kind: "USED", usage: usageOf(ask, row), exhausted: row.exhausted };
+      return { kind: "USED", usage: usageOf(ask, row), placed: row.placed, exhausted: row.exhausted };
     case "REPLAYED":
     case "STALE":
     case "CONSENT":

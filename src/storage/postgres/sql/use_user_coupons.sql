@@ -3,7 +3,8 @@
 --
 -- No two asks of a batch may carry the same request id unless they are `together`; those must be of different user
 -- coupons. `again` says that some of the asks may have been committed by an earlier call whose answer was lost.
---   USED               it is inserted, or was by an earlier call with the same usage id
+--   USED               it is inserted, or was by an earlier call with the same usage id; `placed` says that it took a new
+--                      place under the usage cap
 --   REPLAYED           the same request had used it before; `id` is that usage
 --   CONFLICT           a transaction at the same moment used this request id: ask again
 --   STALE              the coupon's definition has changed since the discount was computed
@@ -14,7 +15,7 @@
 -- changes it meanwhile, and nothing can deadlock. What is read after the lock is read by a later statement, which sees all
 -- that was committed before the lock was granted, and so is the clock.
 CREATE OR REPLACE FUNCTION use_user_coupons(coupon_ids uuid[], asks json, together boolean, again boolean)
-RETURNS TABLE (outcome text, id uuid, used_at_ms bigint, exhausted boolean)
+RETURNS TABLE (outcome text, id uuid, used_at_ms bigint, placed boolean, exhausted boolean)
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
 SET enable_seqscan = off
@@ -154,6 +155,7 @@ BEGIN
     END,
     coalesce(n.earlier_id, n.id),
     millis(coalesce(n.earlier_used_at, at)),
+    n.stored AND n.needs_place,
     n.coupon_id IN (SELECT x.id FROM exhaustions x)
   FROM done n
   ORDER BY n.ord;

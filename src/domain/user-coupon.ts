@@ -30,7 +30,7 @@ export type StatusFacts = Pick<
 /** The earlier of its own validity and the coupon's present expire time. */
 export function expiryOf(userCoupon: Pick<UserCoupon, "validUntil">, coupon: Pick<Coupon, "expiresAt">): Date {
   const { validUntil } = userCoupon;
-  return validUntil && validUntil < coupon.expiresAt ? validUntil : coupon.expiresAt;
+  return validUntil && validUntil.getTime() < coupon.expiresAt.getTime() ? validUntil : coupon.expiresAt;
 }
 
 /** The same rule stands in SQL as `user_coupon_status`; a test holds the two against each other. */
@@ -41,13 +41,18 @@ export function userCouponStatus(
 ): UserCouponStatus {
   const { claimUntil, lockedUntil, useCount, placeCount } = userCoupon;
   const expiry = expiryOf(userCoupon, coupon);
-  if (userCoupon.releasedAt || (claimUntil && claimUntil <= now && claimUntil < expiry)) return "RELEASED";
+  if (userCoupon.releasedAt || (claimUntil && hasCome(claimUntil, now) && claimUntil < expiry)) return "RELEASED";
   if (useCount >= userCoupon.maxUses) return "USED";
   // The usage cap has no place for another use of it.
   if (coupon.exhaustedAt && useCount > 0 && useCount >= placeCount) return "USED";
-  if (coupon.revokedAt && coupon.revokedAt <= now) return "REVOKED";
+  if (coupon.revokedAt && hasCome(coupon.revokedAt, now)) return "REVOKED";
   if (coupon.exhaustedAt && placeCount === 0) return "REVOKED";
-  if (expiry <= now) return "EXPIRED";
-  if (lockedUntil && lockedUntil > now) return "LOCKED";
+  if (hasCome(expiry, now)) return "EXPIRED";
+  if (lockedUntil && !hasCome(lockedUntil, now)) return "LOCKED";
   return "READY";
+}
+
+/** To compare two dates themselves takes ten times as long, and a list asks for each of its rows. */
+function hasCome(at: Date, now: Date): boolean {
+  return at.getTime() <= now.getTime();
 }

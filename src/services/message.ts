@@ -20,7 +20,7 @@ import {
 import type { FieldViolation } from "../domain/refusal.js";
 import type { Usage } from "../domain/usage.js";
 import { expiryOf, type UserCouponStatus as Status, type UserCoupon, userCouponStatus } from "../domain/user-coupon.js";
-import type { RequestKey } from "../storage/ports.js";
+import type { RequestKey, UserCouponWithCoupon } from "../storage/ports.js";
 
 /** Between the messages of the contract and the values of the domain. Nothing is decided here. */
 
@@ -29,16 +29,17 @@ import type { RequestKey } from "../storage/ports.js";
  * takes ten times as long, and one user's list has hundreds of messages.
  */
 export function couponMessage(coupon: Coupon, now: Date): CouponMessage {
-  const state = CouponState[couponState(coupon, now)];
   const known = couponMessages.get(coupon);
-  if (known?.state === state) return known;
-  const message = buildCouponMessage(coupon, state);
-  couponMessages.set(coupon, Object.freeze(message));
+  // The lists that share a query share its time.
+  if (known?.now === now) return known.message;
+  const state = CouponState[couponState(coupon, now)];
+  const message = known?.message.state === state ? known.message : Object.freeze(buildCouponMessage(coupon, state));
+  couponMessages.set(coupon, { message, now });
   return message;
 }
 
 /** A coupon is a value; of what is in its message, only the state depends on the time as well. */
-const couponMessages = new WeakMap<Coupon, CouponMessage>();
+const couponMessages = new WeakMap<Coupon, { readonly message: CouponMessage; readonly now: Date }>();
 
 function buildCouponMessage(coupon: Coupon, state: CouponState): CouponMessage {
   const remaining = remainingCount(coupon);
@@ -137,6 +138,19 @@ export function userCouponMessage(userCoupon: UserCoupon, coupon: Coupon, now: D
   const message = issuedMessage(userCoupon, expiryOf(userCoupon, coupon), userCouponStatus(userCoupon, coupon, now));
   message.coupon = couponMessage(coupon, now);
   return message;
+}
+
+/** Whether `userCouponMessage` would make these very messages again. */
+export function isCurrent(
+  messages: readonly UserCouponMessage[],
+  rows: readonly UserCouponWithCoupon[],
+  now: Date,
+): boolean {
+  return rows.every(({ userCoupon, coupon }, index) => {
+    const message = messages[index]!;
+    const status = UserCouponStatus[userCouponStatus(userCoupon, coupon, now)];
+    return message.status === status && message.coupon === couponMessage(coupon, now);
+  });
 }
 
 /** A user coupon without its coupon. */

@@ -6,8 +6,8 @@ import "./text-encoding.js";
  * the description of each field anew for each message; here a type is compiled once, into one function for each field.
  * What is not known here, types of fields as well as values, is left to `toBinary`.
  *
- * A large frozen message inside of another one is written once, and its bytes are used again: who freezes a message promises
- * that nothing in it changes any more.
+ * A frozen message, when it is an answer or a large part of one, is written once, and its bytes are used again: who freezes
+ * a message promises that nothing in it changes any more.
  *
  * Messages are written from their end to their beginning, so that the length of a part is known when its turn comes.
  */
@@ -35,7 +35,7 @@ type WriteFields = WriteField[];
 /** As many as there are types; null: not for here. */
 const compiled = new Map<DescMessage, WriteFields | null>();
 
-/** The bytes of frozen messages inside of others, for as long as the messages are there themselves. */
+/** The bytes of frozen messages, for as long as the messages are there themselves. */
 const frozen = new WeakMap<Fields, Buffer>();
 
 class Unknown extends Error {}
@@ -43,6 +43,15 @@ class Unknown extends Error {}
 const unknown = new Unknown();
 
 export function encode<D extends DescMessage>(schema: D, message: MessageShape<D>): Buffer {
+  if (!Object.isFrozen(message)) return write(schema, message);
+  const known = frozen.get(message as unknown as Fields);
+  if (known) return known;
+  const bytes = write(schema, message);
+  frozen.set(message as unknown as Fields, bytes);
+  return bytes;
+}
+
+function write<D extends DescMessage>(schema: D, message: MessageShape<D>): Buffer {
   const fields = compiled.get(schema) ?? compile(schema);
   if (fields !== null) {
     at = scratchBytes;

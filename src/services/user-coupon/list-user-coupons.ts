@@ -1,12 +1,13 @@
 import { create } from "@bufbuild/protobuf";
 import {
   type ListUserCouponsRequest,
+  type ListUserCouponsResponse,
   ListUserCouponsResponseSchema,
 } from "../../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { UsageStore, UserCouponStore } from "../../storage/ports.js";
-import { usageMessage, userCouponMessage } from "../message.js";
+import type { Listed, UsageStore, UserCouponStore, UserCouponWithCoupon } from "../../storage/ports.js";
+import { isCurrent, usageMessage, userCouponMessage } from "../message.js";
 import { nextPageToken, readPage } from "../page-token.js";
 import { maxUsages } from "./get-user-coupon.js";
 
@@ -16,18 +17,42 @@ export function listUserCoupons(store: UserCouponStore, usages: UsageStore) {
     const parameters = ["ListUserCoupons", userId, showExpired, showUsages];
     const page = readPage(request, parameters);
     if (page instanceof Refusal) return page;
-    const { rows, hasMore, now } = await store.list(userId, page, showExpired, context.deadlineMs);
-    const messages = rows.map(({ userCoupon, coupon }) => userCouponMessage(userCoupon, coupon, now));
-    const used = rows.filter(({ userCoupon }) => userCoupon.placeCount > 0).map(({ userCoupon }) => userCoupon.id);
-    if (showUsages && used.length > 0) {
-      const byId = new Map(messages.map((message) => [message.id, message]));
-      for (const usage of await usages.ofUserCoupons(userId, used, maxUsages, context.deadlineMs)) {
-        byId.get(usage.userCouponId)?.usages.push(usageMessage(usage));
-      }
+    const listed = await store.list(userId, page, showExpired, context.deadlineMs);
+    const { rows, hasMore } = listed;
+    const pageToken = nextPageToken(hasMore, rows.at(-1)?.userCoupon.id, parameters);
+    const used = showUsages ? rows.filter(({ userCoupon }) => userCoupon.placeCount > 0) : [];
+    if (used.length === 0) return responseOf(listed, pageToken);
+
+    const response = buildResponse(listed, pageToken);
+    const byId = new Map(response.userCoupons.map((message) => [message.id, message]));
+    const ids = used.map(({ userCoupon }) => userCoupon.id);
+    for (const usage of await usages.ofUserCoupons(userId, ids, maxUsages, context.deadlineMs)) {
+      byId.get(usage.userCouponId)?.usages.push(usageMessage(usage));
     }
-    const response = create(ListUserCouponsResponseSchema);
-    response.userCoupons = messages;
-    response.nextPageToken = nextPageToken(hasMore, rows.at(-1)?.userCoupon.id, parameters);
     return response;
   };
+}
+
+type Rows = Listed<UserCouponWithCoupon>;
+
+/** By the rows, which are the same array as long as nothing in them has changed; statuses change with the time as well. */
+const responses = new WeakMap<Rows["rows"], ListUserCouponsResponse>();
+
+function responseOf(listed: Rows, pageToken: string): ListUserCouponsResponse {
+  const { rows, now } = listed;
+  const known = responses.get(rows);
+  if (known?.nextPageToken === pageToken && isCurrent(known.userCoupons, rows, now)) {
+    // Only what is asked for again is worth it to keep its bytes.
+    return Object.freeze(known);
+  }
+  const response = buildResponse(listed, pageToken);
+  responses.set(rows, response);
+  return response;
+}
+
+function buildResponse({ rows, now }: Rows, pageToken: string): ListUserCouponsResponse {
+  const response = create(ListUserCouponsResponseSchema);
+  response.userCoupons = rows.map(({ userCoupon, coupon }) => userCouponMessage(userCoupon, coupon, now));
+  response.nextPageToken = pageToken;
+  return response;
 }

@@ -1,10 +1,11 @@
 import type { Coupon } from "../../domain/coupon.js";
-import { type UserCoupon, userCouponStatus } from "../../domain/user-coupon.js";
+import { type UserCoupon, type UserCouponStatus, userCouponStatus } from "../../domain/user-coupon.js";
 import type { DeadlineMs, Listed, Page, UserCouponWithCoupon } from "../ports.js";
 import { CountedCoupons, type CouponVersion } from "./counted-coupons.js";
 import { CouponCache } from "./coupon-cache.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
+import { PageMemory } from "./page-memory.js";
 import { TurnBatch } from "./turn-batch.js";
 
 /** Pages that are read in one query. It stands in the query as well, where it tells the planner how many to expect. */
@@ -38,6 +39,7 @@ interface AnswerRow {
  */
 export class UserCouponPages {
   private readonly coupons: CountedCoupons;
+  private readonly memory = new PageMemory();
   private readonly held = new TurnBatch<Ask, Answer>(maxPages, (asks) => this.query(asks));
   private readonly live = new TurnBatch<Ask, Answer>(maxPages, (asks) => this.query(asks, { onlyLive: true }));
 
@@ -53,19 +55,32 @@ export class UserCouponPages {
   ): Promise<Listed<UserCouponWithCoupon>> {
     const ask = { userId, before: page.before, size: page.size + 1 };
     let answer = await guarded(deadlineMs, () => this.held.add(ask));
-    let rows = parseRows(answer, userId);
+    let rows = this.rowsOf(answer, userId);
     if (!showExpired) {
       const { now } = answer;
-      const live = rows.filter(({ userCoupon, coupon }) => isLive(userCoupon, coupon, now));
-      if (live.length < ask.size && rows.length === ask.size) {
-        // What is not live has filled the page, and there may be more behind it. Postgres leaves it out at a higher price.
-        answer = await guarded(deadlineMs, () => this.live.add(ask));
-        rows = parseRows(answer, userId);
-      } else {
-        rows = live;
+      const isLive = ({ userCoupon, coupon }: UserCouponWithCoupon) =>
+        !hidden.includes(userCouponStatus(userCoupon, coupon, now));
+      if (!rows.every(isLive)) {
+        if (rows.length < ask.size) {
+          rows = rows.filter(isLive);
+        } else {
+          // There may be more behind those that are in the way. Postgres leaves them out at a higher price.
+          answer = await guarded(deadlineMs, () => this.live.add(ask));
+          rows = this.rowsOf(answer, userId);
+        }
       }
     }
-    return { rows: rows.slice(0, page.size), hasMore: rows.length > page.size, now: answer.now };
+    const hasMore = rows.length > page.size;
+    return { rows: hasMore ? rows.slice(0, page.size) : rows, hasMore, now: answer.now };
+  }
+
+  private rowsOf({ rows: text, coupons }: Answer, userId: string): readonly UserCouponWithCoupon[] {
+    if (text === null) return [];
+    const known = this.memory.get(userId, text, coupons);
+    if (known) return known;
+    const rows = parseRows(text, coupons, userId);
+    this.memory.set(userId, text, rows);
+    return rows;
   }
 
   /**
@@ -126,17 +141,14 @@ export class UserCouponPages {
   }
 }
 
-function isLive(userCoupon: UserCoupon, coupon: Coupon, now: Date): boolean {
-  const status = userCouponStatus(userCoupon, coupon, now);
-  return status !== "EXPIRED" && status !== "RELEASED";
-}
+/** The statuses of what only a list with show_expired has. The query for the live ones names them, too. */
+const hidden: readonly UserCouponStatus[] = ["EXPIRED", "RELEASED"];
 
 /** As many as the query puts into the text of a user coupon, and of a coupon. */
 const rowColumns = 5;
 const versionColumns = 6;
 
-function parseRows({ rows: text, coupons }: Answer, userId: string): UserCouponWithCoupon[] {
-  if (text === null) return [];
+function parseRows(text: string, coupons: ReadonlyMap<string, Coupon>, userId: string): UserCouponWithCoupon[] {
   const values = text.split(" ");
   const rows: UserCouponWithCoupon[] = [];
   for (let at = 0; at < values.length; at += rowColumns) {

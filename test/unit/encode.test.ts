@@ -13,6 +13,7 @@ import { describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponSchema } from "../../gen/coupon/v1/coupon_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponSchema } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { ListUserCouponsResponseSchema, UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
@@ -74,7 +75,7 @@ function messageOf(schema: DescMessage, depth = 0): fc.Arbitrary<Message> {
   return fc.record(fields, { requiredKeys: [] }).map((init) => create(schema, init as never) as Message);
 }
 
-const responses = [CatalogService, IssuanceService, UserCouponService].flatMap(({ methods }) =>
+const responses = [CatalogService, IssuanceService, UsageService, UserCouponService].flatMap(({ methods }) =>
   methods.map(({ output }) => output),
 );
 
@@ -121,6 +122,15 @@ describe("the bytes are those of toBinary", () => {
 test("what toBinary refuses is refused with its words", () => {
   const wrong = create(CouponSchema, { maxPerUser: 2 ** 31 });
   expect(() => encode(CouponSchema, wrong)).toThrow(/cannot encode field coupon.v1.Coupon.max_per_user/);
+});
+
+test("a frozen message is written once", () => {
+  const message = Object.freeze(create(ListUserCouponsResponseSchema, { nextPageToken: "é" }));
+  const bytes = encode(ListUserCouponsResponseSchema, message);
+  expect(bytes.equals(toBinary(ListUserCouponsResponseSchema, message))).toBe(true);
+  encode(CouponSchema, create(CouponSchema, { name: "another" }));
+  expect(encode(ListUserCouponsResponseSchema, message)).toBe(bytes);
+  expect(bytes.equals(toBinary(ListUserCouponsResponseSchema, message))).toBe(true);
 });
 
 test("a frozen message may stand in several others", () => {

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { create, type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { type Duration, durationFromMs, durationMs, type Timestamp } from "@bufbuild/protobuf/wkt";
 import {
   type Coupon as CouponMessage,
@@ -7,7 +7,7 @@ import {
   type Discount as DiscountMessage,
   type Money as MoneyMessage,
 } from "../../gen/coupon/v1/coupon_pb.js";
-import { type Usage as UsageMessage, UsageSchema } from "../../gen/coupon/v1/usage_pb.js";
+import type { Usage as UsageMessage } from "../../gen/coupon/v1/usage_pb.js";
 import { type UserCoupon as UserCouponMessage, UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import {
   type Coupon,
@@ -173,16 +173,18 @@ export function issuedMessage(userCoupon: UserCoupon, expiresAt: Date, status: S
 }
 
 export function usageMessage(usage: Usage): UsageMessage {
-  const message = create(UsageSchema);
-  message.id = usage.id;
-  message.userCouponId = usage.userCouponId;
-  message.couponId = usage.couponId;
-  message.userId = usage.userId;
-  message.productId = usage.productId;
-  message.orderId = usage.orderId;
-  message.orderAmount = moneyMessage(usage.orderAmount);
-  message.discountAmount = moneyMessage(usage.discountAmount);
-  message.useTime = timestampMessage(usage.usedAt);
+  const message: UsageMessage = {
+    $typeName: "coupon.v1.Usage",
+    id: usage.id,
+    userCouponId: usage.userCouponId,
+    couponId: usage.couponId,
+    userId: usage.userId,
+    productId: usage.productId,
+    orderId: usage.orderId,
+    orderAmount: moneyMessage(usage.orderAmount),
+    discountAmount: moneyMessage(usage.discountAmount),
+    useTime: timestampMessage(usage.usedAt),
+  };
   if (usage.cancelledAt) message.cancelTime = timestampMessage(usage.cancelledAt);
   return message;
 }

@@ -1,5 +1,4 @@
-import { create } from "@bufbuild/protobuf";
-import { type UseCouponsRequest, UseCouponsResponseSchema } from "../../../gen/coupon/v1/usage_service_pb.js";
+import type { UseCouponsRequest, UseCouponsResponse } from "../../../gen/coupon/v1/usage_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
 import { moneyMessage, usageMessage } from "../message.js";
@@ -14,11 +13,13 @@ export function useCoupons(checkout: Checkout) {
     if (used instanceof Refusal) return used;
     const { currencyCode, minorUnits } = order.amount ?? { currencyCode: "", minorUnits: 0 };
     const discount = used.usages.reduce((sum, usage) => sum + usage.discountAmount.minorUnits, 0);
-    const response = create(UseCouponsResponseSchema);
-    response.usages = used.usages.map(usageMessage);
-    response.discountAmount = moneyMessage({ currencyCode, minorUnits: discount });
-    response.finalAmount = moneyMessage({ currencyCode, minorUnits: minorUnits - discount });
-    response.replayed = used.replayed;
+    const response: UseCouponsResponse = {
+      $typeName: "coupon.v1.UseCouponsResponse",
+      usages: used.usages.map(usageMessage),
+      discountAmount: moneyMessage({ currencyCode, minorUnits: discount }),
+      finalAmount: moneyMessage({ currencyCode, minorUnits: minorUnits - discount }),
+      replayed: used.replayed,
+    };
     return response;
   };
 }

@@ -1,11 +1,11 @@
 import type { Row } from "../row.js";
 import { bare } from "./bare.js";
 import { issue } from "./issue.js";
-import { list } from "./list.js";
+import { list, listCold } from "./list.js";
 import { noop } from "./noop.js";
 import { openLoop } from "./open-loop.js";
 import { soldOut } from "./sold-out.js";
 import { use } from "./use.js";
 
 /** In the order in which each round runs them. The first is what the ratios of the others refer to. */
-export const rows: readonly Row[] = [noop, bare, issue, soldOut, use, list, openLoop];
+export const rows: readonly Row[] = [noop, bare, issue, soldOut, use, list, listCold, openLoop];

@@ -4,7 +4,10 @@ import { expectOnly, type Row } from "../row.js";
 import { type Api, encode, pathOf } from "../support/api.js";
 import { createCoupon } from "./coupons.js";
 
+/** The service remembers the last lists of about 400 users with so much; whoever asks again gets the same bytes again. */
 const users = 200;
+/** So many that each one's list is forgotten before it is asked for again. */
+const manyUsers = 600;
 /** Each of another coupon. It is also the page that a caller gets who asks for no size. */
 const heldByEach = 50;
 /** How many answers are looked at after a run. */
@@ -12,32 +15,31 @@ const sampled = 5;
 
 const method = UserCouponService.method.listUserCoupons;
 
-export const list: Row = {
-  name: "list",
-  title: `ListUserCoupons, ${heldByEach} user coupons with their coupons`,
-  async prepare({ api, sql, maxCalls }) {
-    const holders = await holdersOf(api);
-    return {
-      method: pathOf(method),
-      messages: requests(holders, maxCalls),
-      async verify(measured) {
-        expectOnly(measured, "OK");
-        for (const userId of holders.slice(0, sampled)) await expectWhole(api, sql, userId);
-      },
-    };
-  },
-};
+export const list = rowOf("list", `ListUserCoupons, ${heldByEach} with their coupons, asked for again`, users);
+export const listCold = rowOf("listCold", "the same, of users whose last list is forgotten", manyUsers);
 
-/** Issuing so many takes a while, and reading changes nothing: it is done once for all runs. */
-const prepared = new WeakMap<Api, Promise<string[]>>();
-
-function holdersOf(api: Api): Promise<string[]> {
-  const holders = prepared.get(api) ?? issueToAll(api);
-  prepared.set(api, holders);
-  return holders;
+function rowOf(name: string, title: string, userCount: number): Row {
+  // Issuing so many takes a while, and reading changes nothing: it is done once for all runs.
+  let holders: Promise<string[]> | undefined;
+  return {
+    name,
+    title,
+    async prepare({ api, sql, maxCalls }) {
+      holders ??= issueToAll(api, userCount);
+      const userIds = await holders;
+      return {
+        method: pathOf(method),
+        messages: requests(userIds, maxCalls),
+        async verify(measured) {
+          expectOnly(measured, "OK");
+          for (const userId of userIds.slice(0, sampled)) await expectWhole(api, sql, userId);
+        },
+      };
+    },
+  };
 }
 
-async function issueToAll(api: Api): Promise<string[]> {
+async function issueToAll(api: Api, users: number): Promise<string[]> {
   const run = crypto.randomUUID().slice(0, 8);
   const holders = Array.from({ length: users }, (_, index) => `holder-${run}-${index}`);
   for (let count = 0; count < heldByEach; count += 1) {

@@ -38,8 +38,8 @@ import {
   ListUserCouponsRequestSchema,
 } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
-import type { Answer, Call, Choice, Definition, Discount, Money, Order } from "./model.js";
 import type { Replica } from "./service.js";
+import type { Answer, Call, Choice, Definition, Discount, Money, Order } from "./state.js";
 
 /** Between the calls of the model and the messages of the contract. Nothing is decided here. */
 

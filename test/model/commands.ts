@@ -1,5 +1,6 @@
 import fc from "fast-check";
-import { type Call, type Choice, type Definition, type Discount, Model, type Order, type UserCoupon } from "./model.js";
+import { Model } from "./model.js";
+import type { Call, Choice, Definition, Discount, Order, UserCoupon } from "./state.js";
 
 /**
  * Postgres' clock stands still between steps of ten seconds and the gate's runs on, so everything that depends on time

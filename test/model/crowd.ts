@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { madeBy } from "./calls.js";
-import { type Answer, type Call, type Expected, type Model, standingReasons } from "./model.js";
+import type { Model } from "./model.js";
+import { type Answer, type Call, type Expected, standingReasons } from "./state.js";
 
 /** Orders looked at before a crowd counts as not to be explained. */
 const maxSteps = 20_000;

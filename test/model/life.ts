@@ -3,8 +3,9 @@ import { expect } from "vitest";
 import { madeBy, perform } from "./calls.js";
 import { type Command, callOf, crowdOf, definitionOf, type Facts, type Life as LifeNames, stepMs } from "./commands.js";
 import { explain } from "./crowd.js";
-import { type Answer, type Call, type Expected, Model } from "./model.js";
+import { Model } from "./model.js";
 import type { Service } from "./service.js";
+import type { Answer, Call, Expected } from "./state.js";
 
 /** A coupon that could not be loaded again for a moment can be after this long. */
 const reloadPauseMs = 260;

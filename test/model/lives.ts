@@ -5,7 +5,7 @@ import { Life } from "./life.js";
 import { type GateName, type Service, startService } from "./service.js";
 
 /** `npm run test:model` sets these; see scripts/model.mjs. */
-const runs = Number(process.env.MODEL_RUNS ?? 40);
+const runs = Number(process.env.MODEL_RUNS ?? 30);
 const seed = Number(process.env.MODEL_SEED ?? Math.trunc(Math.random() * 2 ** 31));
 const path = process.env.MODEL_PATH;
 /** What the shortest failing life may take to find. */

@@ -30,7 +30,8 @@ export interface GateKeeperLog {
 export class GateKeeper {
   private readonly loads = new Map<string, Promise<void>>();
   private readonly pausedUntilMs = new Map<string, number>();
-  private suspects = new Map<string, string>();
+  /** By coupon: how it differed from Postgres when it was last looked at. */
+  private readonly suspects = new Map<string, string>();
   /** Coupons whose copy is out of date and could not be dropped. */
   private readonly stale = new Set<string>();
   private readonly rounds = new Rounds(
@@ -171,20 +172,22 @@ export class GateKeeper {
   private async compare(surveys: readonly Survey[]): Promise<void> {
     if (surveys.length === 0) return;
     const stored = await this.store.readStock(surveys.map((survey) => survey.couponId));
-    const suspects = new Map<string, string>();
+    if (this.suspects.size >= maxRemembered) this.suspects.clear();
     for (const survey of surveys) {
       const { couponId } = survey;
       const row = stored.get(couponId);
       const difference = differenceOf(survey, row);
+      // Where there are more coupons than one round looks at, a coupon's last look was some rounds ago.
+      const before = this.suspects.get(couponId);
+      this.suspects.delete(couponId);
       if (difference === "") continue;
-      if (difference === "revision" || this.suspects.get(couponId) === difference) {
+      if (difference === "revision" || before === difference) {
         this.log.info({ ...survey, stored: row }, "reservation layer differs from postgres; loading anew");
         await this.reload(couponId);
       } else {
-        suspects.set(couponId, difference);
+        this.suspects.set(couponId, difference);
       }
     }
-    this.suspects = suspects;
   }
 
   private pause(couponId: string): void {

@@ -8,6 +8,8 @@ import { type GateName, type Service, startService } from "./service.js";
 const runs = Number(process.env.MODEL_RUNS ?? 30);
 const seed = Number(process.env.MODEL_SEED ?? Math.trunc(Math.random() * 2 ** 31));
 const path = process.env.MODEL_PATH;
+/** Lives in one database. Their coupons stay known in the gate for a while, and a sweep looks at 500 of them. */
+const maxLives = 100;
 /** What the shortest failing life may take to find. */
 const shrinkMs = Number(process.env.MODEL_SHRINK_MS ?? 60_000);
 
@@ -24,11 +26,17 @@ export function livesGoAsTheModelSays(gate: GateName): void {
       let stopAtMs = Number.POSITIVE_INFINITY;
       let last: unknown;
       let lived = 0;
+      let livesHere = 0;
       const property = fc.asyncProperty(lives, async (commands) => {
         // Past the time for shrinking every shorter life counts as good, which ends it.
         if (Date.now() > stopAtMs) return;
         // After the life that a path names, fast-check goes on with those beside it.
         if (path !== undefined && lived++ > 0) return;
+        if (++livesHere > maxLives) {
+          await service.close();
+          service = await startService(gate);
+          livesHere = 1;
+        }
         try {
           await new Life(service).live(commands);
         } catch (error) {

@@ -258,7 +258,7 @@ test(
       clients,
       inFlight: 100,
       onUsed: (used) => {
-        if (used % 50 === 0) kept.push(kill());
+        if (used % 100 === 0) kept.push(kill());
       },
     });
     await Promise.all(kept);

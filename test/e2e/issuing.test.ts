@@ -122,6 +122,8 @@ describe("what a user gets", () => {
     ["a b"],
     ["'; DROP TABLE coupons; --"],
     ["{}:*"],
+    ['back\\slash, "quotes", {braces}'],
+    ["NULL"],
     ["🎟️"],
     ["x".repeat(128)],
     ["🎟".repeat(128)],

@@ -30,6 +30,12 @@ export interface DatabaseOptions {
   readonly applicationName?: string;
 }
 
+/** Of texts and uuids; other arrays are not sent. */
+function arrayLiteral(items: readonly (string | null)[]): string {
+  const quoted = items.map((item) => (item === null ? "NULL" : `"${item.replace(/["\\]/g, "\\$&")}"`));
+  return `{${quoted.join(",")}}`;
+}
+
 export function openDatabase({ url, poolSize, applicationName = "coupon-service" }: DatabaseOptions): Database {
   const client = (max: number, camelCase: boolean) =>
     postgres(url, {
@@ -40,7 +46,14 @@ export function openDatabase({ url, poolSize, applicationName = "coupon-service"
       onnotice: () => {},
       transform: camelCase ? { column: { from: postgres.toCamel } } : {},
       // No count or amount comes near 2^53: the contract's ranges end at 10^15.
-      types: { count: { to: 20, from: [20], parse: Number, serialize: String } },
+      types: {
+        count: { to: 20, from: [20], parse: Number, serialize: String },
+        uuids: { to: 2951, from: [], parse: String, serialize: arrayLiteral },
+        texts: { to: 1009, from: [], parse: String, serialize: arrayLiteral },
+      },
+      // The driver would ask each new connection for all array types, and if that one died meanwhile, nobody would
+      // handle the rejection: the process would end.
+      fetch_types: false,
       connection: {
         application_name: applicationName,
         statement_timeout: statementTimeoutMs,

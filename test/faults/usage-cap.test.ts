@@ -263,6 +263,8 @@ test(
     });
     await Promise.all(kept);
     expect(kills).toBeGreaterThan(3);
+    for (const { process: child } of [survivor, victim])
+      expect([child.exitCode, child.signalCode]).toEqual([null, null]);
     expect([...refused]).toEqual([]);
     expect([...passing.keys()].filter((kind) => !passingKinds.test(kind))).toEqual([]);
     expect(usages.size).toBe(count);

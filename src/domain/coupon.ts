@@ -74,9 +74,10 @@ export function remainingCount(coupon: Pick<Coupon, "quantity" | "issuedCount">)
   return coupon.quantity === null ? null : Math.max(0, coupon.quantity - coupon.issuedCount);
 }
 
-/** How many more places its usage cap has; null without a cap. */
-export function remainingUseCount(coupon: Pick<Coupon, "usageCap" | "placeCount">): number | null {
-  return coupon.usageCap === null ? null : Math.max(0, coupon.usageCap - coupon.placeCount);
+/** How many more places its usage cap has to give; null without a cap. What is freed after it was reached is nobody's. */
+export function remainingUseCount(coupon: Pick<Coupon, "usageCap" | "placeCount" | "exhaustedAt">): number | null {
+  if (coupon.usageCap === null) return null;
+  return coupon.exhaustedAt ? 0 : Math.max(0, coupon.usageCap - coupon.placeCount);
 }
 
 /**

@@ -73,8 +73,9 @@ export interface PlaceAsk {
 /**
  * - TAKEN: one place is held for this use until the reservation's deadline.
  * - NOT_LOADED: the coupon's places are not known here, or are those of another revision. Ask Postgres, and load them.
+ * - UNDECIDED: the last places are taken by uses that are not decided yet, of which this one may be a retry. Ask Postgres.
  */
-export const placeWords = ["TAKEN", "NOT_LOADED", "USAGE_CAP_REACHED"] as const;
+export const placeWords = ["TAKEN", "NOT_LOADED", "UNDECIDED", "USAGE_CAP_REACHED"] as const;
 export type PlaceWord = (typeof placeWords)[number];
 
 /** What Postgres said of a use that had taken a place. */

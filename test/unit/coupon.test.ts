@@ -188,13 +188,17 @@ test.for([
 });
 
 test.for([
-  [null, 7, null],
-  [5, 0, 5],
-  [5, 5, 0],
-  [5, 6, 0],
-] as const)("remainingUseCount under a cap of %s with %s places taken is %s", ([usageCap, placeCount, remaining]) => {
-  expect(remainingUseCount({ usageCap, placeCount })).toBe(remaining);
-});
+  [null, 7, null, null],
+  [5, 0, null, 5],
+  [5, 5, null, 0],
+  [5, 6, null, 0],
+  [5, 4, now, 0],
+] as const)(
+  "remainingUseCount under a cap of %s with %s places taken, exhausted at %s, is %s",
+  ([usageCap, placeCount, exhaustedAt, remaining]) => {
+    expect(remainingUseCount({ usageCap, placeCount, exhaustedAt })).toBe(remaining);
+  },
+);
 
 describe("exhaustionOf", () => {
   test.for([

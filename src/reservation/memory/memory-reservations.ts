@@ -135,7 +135,7 @@ export class MemoryReservations implements Reservations {
   async takePlace({ couponId, usageId, revision }: PlaceAsk): Promise<PlaceWord> {
     const places = this.places.get(couponId);
     if (places?.revision !== revision) return "NOT_LOADED";
-    if (places.remaining <= 0) return "USAGE_CAP_REACHED";
+    if (places.remaining <= 0) return this.taken.has(couponId) ? "UNDECIDED" : "USAGE_CAP_REACHED";
     const nowMs = this.now();
     places.remaining -= 1;
     places.keepUntilMs = nowMs + keepPlacesMs;

@@ -1,7 +1,7 @@
 -- Takes places under one coupon's usage cap for uses, or says that there is none. O(number of asks * log n), at most 128.
 -- KEYS: places taken
 -- ARGV: clockOffsetMs reservationMs keepMs (usageId revision)...
--- OUTCOMES: TAKEN NOT_LOADED USAGE_CAP_REACHED
+-- OUTCOMES: TAKEN NOT_LOADED UNDECIDED USAGE_CAP_REACHED
 -- Returns one outcome for each ask, in order.
 local placesKey, takenKey = KEYS[1], KEYS[2]
 local clockOffsetMs, reservationMs, keepMs = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
@@ -13,12 +13,13 @@ local facts = redis.call('HMGET', placesKey, 'revision', 'remaining')
 local known, remaining = facts[1], tonumber(facts[2])
 
 local outcomes, members, taken = {}, {}, 0
+local pending = redis.call('ZCARD', takenKey)
 for i = 1, askCount do
   local usageId, revision = ARGV[i * 2 + 2], ARGV[i * 2 + 3]
   if known ~= revision then
     outcomes[i] = 'NOT_LOADED'
   elseif remaining - taken <= 0 then
-    outcomes[i] = 'USAGE_CAP_REACHED'
+    outcomes[i] = pending + taken > 0 and 'UNDECIDED' or 'USAGE_CAP_REACHED'
   else
     outcomes[i] = 'TAKEN'
     taken = taken + 1

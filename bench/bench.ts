@@ -23,6 +23,8 @@ const pauseMs = 500;
 /** No message is sent twice, so enough must be made: at first this many, then by what the warm-up needed. */
 const warmUpCallsPerSecond = 40_000;
 const callsHeadroom = 3;
+/** However slow a cold warm-up was. */
+const leastCallsPerSecond = 12_000;
 /** Room for what a generator sends around the measured time. */
 const spareSeconds = 2;
 
@@ -113,7 +115,10 @@ async function runBench(options: BenchOptions, signal: AbortSignal, cleanups: ((
     const maxCallsPerSecond = new Map<Row, number>();
     for (const row of rows) {
       const warmUp = await measure(row, warmUpSeconds, row.requestsPerSecond ?? warmUpCallsPerSecond);
-      maxCallsPerSecond.set(row, row.requestsPerSecond ?? warmUp.callsPerSecond * callsHeadroom);
+      maxCallsPerSecond.set(
+        row,
+        row.requestsPerSecond ?? Math.max(leastCallsPerSecond, warmUp.callsPerSecond * callsHeadroom),
+      );
     }
     const entries: RoundEntry[] = [];
     for (let round = 1; round <= options.rounds; round += 1) {

@@ -106,6 +106,8 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     commit: (asks, again) => usageStore.useBatch(asks, { again, together: false }),
     afterCommit: (asks, outcomes) => settleUses(reservations, keeper, asks, outcomes),
     keysOf: (ask) => (ask.requestId ? [ask.requestId] : []),
+    // What a commit costs is shared by its rows; while one is under way, the next orders are read and judged.
+    maxBatches: 1,
   });
   const locks = queueOf<LockAsk, LockOutcome>("lock", {
     commit: (asks) => usageStore.lockBatch(asks, { together: false }),

@@ -42,6 +42,8 @@ async function hold({ sql }: RowContext, couponId: string, count: number): Promi
   }
   await sql`UPDATE coupons SET issued_count = ${count} WHERE id = ${couponId}`;
   await sql`VACUUM ANALYZE user_coupons`;
+  // What was written here is on disk before the run, which would else wait for it.
+  await sql`CHECKPOINT`;
   return ids;
 }
 

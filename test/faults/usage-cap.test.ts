@@ -240,6 +240,46 @@ test(
 );
 
 test(
+  "a retry beside its first call, both for the last place, is told of the first one's use",
+  async () => {
+    const couponId = await createCappedCoupon(survivor.client, { usageCap: 2 });
+    const [first, second] = (await purchasesOf(couponId, 2)) as [Purchase, Purchase];
+    await withReservations(async (reservations) => {
+      const survey = async () => (await reservations.survey(100, 100)).find((one) => one.couponId === couponId);
+      // The first use makes the places known.
+      await useOnce(survivor.client, first);
+      await until("the places are loaded", async () => (await survey())?.places);
+      const calls: Promise<string>[] = [];
+      await audit.connection().begin(async (tx) => {
+        await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
+        calls.push(useOnce(survivor.client, second));
+        await until("the last place is taken", async () => (await survey())?.takenCount === 1);
+        // Through the other replica, which has read that the user coupon can be used.
+        calls.push(useOnce(victim.client, second));
+        await until(
+          "the retry waits for the coupon, too",
+          async () =>
+            (
+              await audit.connection()`
+                SELECT FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%use_user_coupons%'`
+            ).length === 2,
+        );
+      });
+      const [made, told] = await Promise.all(calls);
+      expect(told).toBe(made);
+    });
+    expect(await storedUses(audit, couponId)).toMatchObject({
+      usedCount: 2,
+      placeCount: 2,
+      standing: 2,
+      exhausted: true,
+    });
+  },
+  longMs,
+);
+
+test(
   "connections to Postgres are killed again and again: retries end with one usage each",
   async () => {
     const count = sized(500, 5_000);

@@ -33,7 +33,8 @@ export enum ErrorReason {
 
   /**
    * INVALID_ARGUMENT. A field is missing, malformed or out of its range, or the message could not be read. A
-   * google.rpc.BadRequest names each field by its path ("coupon.discount.fixed_amount.currency_code").
+   * google.rpc.BadRequest names each field, the first 20 of them, by its path
+   * ("coupon.discount.fixed_amount.currency_code").
    *
    * @generated from enum value: ERROR_REASON_INVALID_FIELD = 1;
    */

@@ -246,9 +246,12 @@ test(
     const [first, second] = (await purchasesOf(couponId, 2)) as [Purchase, Purchase];
     await withReservations(async (reservations) => {
       const survey = async () => (await reservations.survey(100, 100)).find((one) => one.couponId === couponId);
-      // The first use makes the places known.
       await useOnce(survivor.client, first);
-      await until("the places are loaded", async () => (await survey())?.places);
+      await until("the gate knows of one place", async () => {
+        await reservations.invalidate(couponId);
+        await reservations.loadPlaces(couponId, { revision: 1, remaining: 1 });
+        return (await survey())?.places?.remaining === 1;
+      });
       const calls: Promise<string>[] = [];
       await audit.connection().begin(async (tx) => {
         await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;

@@ -214,7 +214,8 @@ export class Model {
       usedCount: this.state.usages.filter((usage) => usage.cancelledAt === null && this.couponOf(usage) === coupon.id)
         .length,
       remaining: quantity === null ? null : quantity - coupon.issuedCount,
-      remainingUses: usageCap === null ? null : this.placesLeft(coupon),
+      // A place that is freed after the cap was reached is nobody's.
+      remainingUses: usageCap === null ? null : coupon.exhaustedAt === null ? this.placesLeft(coupon) : 0,
     };
   }
 

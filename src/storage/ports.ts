@@ -101,7 +101,7 @@ export interface UserCouponStore {
 
   /**
    * USER_COUPON_NOT_FOUND, ALREADY_USED, LOCKED; requests as in `CouponStore.create`. `beforeCommit` runs while the coupon
-   * is locked, unless nothing was deleted.
+   * is locked, unless nothing was deleted; what it was told may be rolled back: then the answer is a refusal or a replay.
    */
   delete(
     deletion: {
@@ -113,7 +113,7 @@ export interface UserCouponStore {
     },
     beforeCommit: (given: GivenBack) => Promise<void>,
     deadlineMs: DeadlineMs,
-  ): Promise<{ readonly restocked: boolean } | Refusal>;
+  ): Promise<{ readonly restocked: boolean /** An earlier call had done it. */; readonly replayed: boolean } | Refusal>;
 
   /** Takes back what was not used within its claim window, at most `limit` at once, and answers what that was. */
   release(limit: number): Promise<GivenBack[]>;

@@ -221,7 +221,10 @@ describe("deleting", () => {
   ])("frees the slot, and the stock if that is wanted: $restock", async ({ restock, issuedCount }) => {
     const held = await newHeld(await newCoupon({ quantity: 2 }), { requestId: `r-${randomUUID()}` });
     const given: GivenBack[] = [];
-    expect(await remove(held, { restock }, async (one) => void given.push(one))).toEqual({ restocked: restock });
+    expect(await remove(held, { restock }, async (one) => void given.push(one))).toEqual({
+      restocked: restock,
+      replayed: false,
+    });
     expect(given).toMatchObject([
       { ...held, restocked: restock, freed: false, requestId: expect.stringMatching(/^r-/) },
     ]);
@@ -239,7 +242,10 @@ describe("deleting", () => {
     const told = async (one: GivenBack) => void given.push(one);
     expect(await remove(held, { restock: true }, told)).toBe("ALREADY_USED");
     expect(given).toEqual([]);
-    expect(await remove(held, { restock: true, deleteUsed: true }, told)).toEqual({ restocked: false });
+    expect(await remove(held, { restock: true, deleteUsed: true }, told)).toEqual({
+      restocked: false,
+      replayed: false,
+    });
     expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ issuedCount: 1, usedCount: 1, placeCount: 1 });
   });
 
@@ -250,12 +256,12 @@ describe("deleting", () => {
     const refusal = await userCoupons.delete(deletion, async () => {}, farMs);
     expect(refusal).toMatchObject({ reason: "LOCKED", detail: { retryAfterMs: 700 } });
     await clocked.setClock(later(700));
-    expect(await remove(held)).toEqual({ restocked: false });
+    expect(await remove(held)).toEqual({ restocked: false, replayed: false });
   });
 
   test("of what is not used in time, but not yet released, puts it back once", async () => {
     const held = await newHeld(await newCoupon(), { claimUntil: later(-1) });
-    expect(await remove(held, { restock: true })).toEqual({ restocked: true });
+    expect(await remove(held, { restock: true })).toEqual({ restocked: true, replayed: false });
     expect(await userCoupons.release(10)).toEqual([]);
     expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ issuedCount: 0 });
   });
@@ -263,7 +269,7 @@ describe("deleting", () => {
   test("of what was released puts nothing back a second time", async () => {
     const held = await newHeld(await newCoupon(), { claimUntil: later(-1) });
     expect((await userCoupons.release(10)).length).toBe(1);
-    expect(await remove(held, { restock: true })).toEqual({ restocked: false });
+    expect(await remove(held, { restock: true })).toEqual({ restocked: false, replayed: false });
     expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ issuedCount: 0 });
   });
 
@@ -271,7 +277,8 @@ describe("deleting", () => {
     const held = await newHeld(await newCoupon());
     const request = requestOf("DeleteUserCoupon", randomUUID());
     const said = await Promise.all([1, 2, 3].map(() => remove(held, { restock: true, request })));
-    expect(said).toEqual([{ restocked: true }, { restocked: true }, { restocked: true }]);
+    expect(said).toMatchObject([{ restocked: true }, { restocked: true }, { restocked: true }]);
+    expect(said.map((one) => (one as { replayed: boolean }).replayed).sort()).toEqual([false, true, true]);
     expect(await countEvents(clocked.sql, held.couponId)).toEqual({ USER_COUPON_DELETED: 1 });
     expect(await remove(held, { restock: true, request: requestOf("DeleteUserCoupon", request.requestId, 2) })).toBe(
       "REQUEST_ID_REUSED",

@@ -6,7 +6,7 @@ import {
 } from "../../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { UserCouponStore } from "../../storage/ports.js";
+import type { GivenBack, UserCouponStore } from "../../storage/ports.js";
 import type { GateKeeper } from "../issuance/gate-keeper.js";
 import { requestKey } from "../message.js";
 
@@ -15,17 +15,23 @@ export function deleteUserCoupon(store: UserCouponStore, keeper: GateKeeper) {
     const { userId, restock, deleteUsed } = request;
     const userCouponId = request.userCouponId.toLowerCase();
     const key = requestKey("DeleteUserCoupon", DeleteUserCouponRequestSchema, request);
-    let freedOf: string | undefined;
-    const deleted = await store.delete(
-      { userId, userCouponId, restock, deleteUsed, request: key },
-      async (given) => {
-        await keeper.giveBack([given]);
-        if (given.freed) freedOf = given.couponId;
-      },
-      context.deadlineMs,
-    );
-    if (freedOf) await keeper.forget(freedOf);
-    if (deleted instanceof Refusal) return deleted;
-    return create(DeleteUserCouponResponseSchema, { restocked: deleted.restocked });
+    let told: GivenBack | undefined;
+    let isDone = false;
+    try {
+      const deleted = await store.delete(
+        { userId, userCouponId, restock, deleteUsed, request: key },
+        async (given) => {
+          told = given;
+          await keeper.giveBack([given]);
+        },
+        context.deadlineMs,
+      );
+      if (deleted instanceof Refusal) return deleted;
+      isDone = !deleted.replayed;
+      return create(DeleteUserCouponResponseSchema, { restocked: deleted.restocked });
+    } finally {
+      // The gate was told of what was then rolled back, or knows too few places: it has to read anew.
+      if (told && (told.freed || !isDone)) await keeper.forget(told.couponId);
+    }
   };
 }

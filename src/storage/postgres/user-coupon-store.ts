@@ -79,12 +79,12 @@ export class PostgresUserCouponStore implements UserCouponStore {
     },
     beforeCommit: (given: GivenBack) => Promise<void>,
     deadlineMs: DeadlineMs,
-  ): Promise<{ restocked: boolean } | Refusal> {
+  ): Promise<{ restocked: boolean; replayed: boolean } | Refusal> {
     const { userId, userCouponId, restock, deleteUsed, request } = deletion;
     return once(this.database, request, deadlineMs, async (tx) => {
       const earlier = await findEarlier(tx, request);
       if (earlier instanceof Refusal) return earlier;
-      if (earlier) return earlier.answer as { restocked: boolean };
+      if (earlier) return replayOf(earlier.answer);
       const [row] = await tx.execute<DeletionRow>(
         statement`SELECT * FROM delete_user_coupon(${userId}, ${userCouponId}, ${restock}, ${deleteUsed})`,
       );
@@ -94,12 +94,12 @@ export class PostgresUserCouponStore implements UserCouponStore {
         // Unless it was this very request, at the same moment, that has done it.
         const winner = await findEarlier(tx, request);
         if (winner instanceof Refusal || !winner) return winner ?? deletionRefusal(row as DeletionRow, now);
-        return winner.answer as { restocked: boolean };
+        return replayOf(winner.answer);
       }
       const { coupon_id: couponId, request_id: requestId, freed } = row as DeletionRow;
       await beforeCommit({ couponId, userId, userCouponId, requestId: requestId ?? "", restocked, freed });
       await recordRequest(tx, { restocked }, request, now);
-      return { restocked };
+      return { restocked, replayed: false };
     });
   }
 
@@ -119,6 +119,10 @@ export class PostgresUserCouponStore implements UserCouponStore {
       freed: false,
     }));
   }
+}
+
+function replayOf(answer: unknown): { restocked: boolean; replayed: boolean } {
+  return { restocked: (answer as { restocked: boolean }).restocked, replayed: true };
 }
 
 function deletionRefusal({ outcome, locked_until_ms: lockedUntilMs }: DeletionRow, now: Date): Refusal {

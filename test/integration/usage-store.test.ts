@@ -252,7 +252,7 @@ describe("the usage cap", () => {
     await cancel(kept, ofKept);
     const { userId, userCouponId } = gone;
     const deletion = { userId, userCouponId, restock: true, deleteUsed: true, request: null };
-    expect(await userCoupons.delete(deletion, async () => {}, farMs)).toEqual({ restocked: false });
+    expect(await userCoupons.delete(deletion, async () => {}, farMs)).toEqual({ restocked: false, replayed: false });
     expect(await cancel(gone, ofGone)).toMatchObject({ freed: true });
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 0, placeCount: 1, exhaustedAt: noon });
     await clocked.setClock(later(1_000));
@@ -279,7 +279,7 @@ describe("the usage cap", () => {
     const given = async (one: unknown) => {
       told = one;
     };
-    expect(await userCoupons.delete(deletion, given, farMs)).toEqual({ restocked: true });
+    expect(await userCoupons.delete(deletion, given, farMs)).toEqual({ restocked: true, replayed: false });
     expect(told).toEqual({ ...a, requestId: "", restocked: true, freed: true });
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ issuedCount: 1, usedCount: 0, placeCount: 0 });
     await used(b);

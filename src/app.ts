@@ -8,6 +8,7 @@ import type { Config } from "./config.js";
 import type { ChosenCoupon } from "./domain/usage.js";
 import type { Logger } from "./platform/logger.js";
 import { Metrics } from "./platform/metrics.js";
+import { QuotaDays } from "./platform/quota-days.js";
 import { Watch } from "./platform/watch.js";
 import { MemoryReservations } from "./reservation/memory/memory-reservations.js";
 import type { Reservations } from "./reservation/port.js";
@@ -72,7 +73,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
 
   const couponStore = new PostgresCouponStore(database);
   const userCouponStore = new PostgresUserCouponStore(database);
-  const issueStore = new PostgresIssueStore(database);
+  const issueStore = new PostgresIssueStore(database, config.QUOTA_TIME_ZONE);
   const usageStore = new PostgresUsageStore(database);
   const keeper = new GateKeeper(reservations, issueStore, usageStore, log);
   const releaser = new Releaser(userCouponStore, keeper, log);
@@ -90,12 +91,15 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       onBatch: (size) => metrics.batch(name, size),
       ...options,
     });
-  const issues = queueOf<QueuedAsk, IssueOutcome>("issue", {
-    commit: (asks, again) => issueStore.issueBatch(asks, again),
-    afterCommit: (asks, outcomes) => settleBatch(reservations, keeper, asks, outcomes),
-    keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
-  });
-  const issuer = new Issuer(reservations, keeper, issues, userCouponStore);
+  const issueQueueOf = (name: string) =>
+    queueOf<QueuedAsk, IssueOutcome>(name, {
+      commit: (asks, again) => issueStore.issueBatch(asks, again),
+      afterCommit: (asks, outcomes) => settleBatch(reservations, keeper, asks, outcomes),
+      keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
+    });
+  const issues = { any: issueQueueOf("issue"), code: issueQueueOf("issue-code") };
+  const quotaDays = new QuotaDays(config.QUOTA_TIME_ZONE);
+  const issuer = new Issuer(reservations, keeper, issues, userCouponStore, quotaDays);
   const reads = queueOf<ChoiceAsk, Dated<ChosenCoupon | null>>("read", {
     commit: (asks) => usageStore.readChosen(asks),
     keysOf: () => [],
@@ -181,7 +185,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       watch.close();
       grpcServer.setServing(false);
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
-      await Promise.all([issues, reads, uses, locks].map((queue) => queue.drain()));
+      await Promise.all([...Object.values(issues), reads, uses, locks].map((queue) => queue.drain()));
       await Promise.all([keeper.close(), releaser.close()]);
       await reservations.close();
       await database.close();

@@ -4,6 +4,15 @@ const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).de
 const whole = (fallback: number, least: number, most: number) =>
   z.coerce.number().int().min(least).max(most).default(fallback);
 
+function isTimeZone(name: string): boolean {
+  try {
+    new Intl.DateTimeFormat("en", { timeZone: name });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Every setting is an environment variable. The README lists them; a test compares the two. */
 const schema = z.object({
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
@@ -18,9 +27,10 @@ const schema = z.object({
   DATA_DIR: z.string().min(1).optional(),
   DATABASE_POOL_SIZE: whole(12, 4, 200),
   MAX_IN_FLIGHT: whole(4_000, 1, 100_000),
-  DEFAULT_DEADLINE_MS: whole(5_000, 100, 600_000),
+  DEFAULT_DEADLINE_MS: whole(15_000, 100, 600_000),
   MAX_DEADLINE_MS: whole(30_000, 100, 600_000),
   RESERVATION_MS: whole(5_000, 1_000, 60_000),
+  QUOTA_TIME_ZONE: z.string().refine(isTimeZone, "must be a name of the IANA time zone database").default("UTC"),
   DRAIN_MS: whole(10_000, 0, 600_000),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
   EXIT_ON_STDIN_CLOSE: z.stringbool().default(false),

@@ -31,12 +31,14 @@ const neverUsed = {
   lockedUntil: null,
   claimUntil: null,
   releasedAt: null,
+  code: null,
+  discount: null,
 };
 const method = IssuanceService.method.issueCoupon;
 const invoke = pipeline.mount(method, async ({ target, userId }) => {
   const issuedAt = new Date();
   const response = create(IssueCouponResponseSchema);
-  const userCoupon = { id: newId(), couponId: target.value ?? "", userId, issuedAt, ...neverUsed };
+  const userCoupon = { id: newId(), couponId: String(target.value), userId, issuedAt, ...neverUsed };
   response.userCoupon = issuedMessage(userCoupon, issuedAt, "READY");
   return response;
 });

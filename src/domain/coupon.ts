@@ -16,6 +16,26 @@ export interface Discount {
   readonly minimumOrderAmount: Money | null;
 }
 
+export const couponTypes = ["FREE", "STANDARD", "MEGADEAL"] as const;
+export type CouponType = (typeof couponTypes)[number];
+
+/** How fast a coupon is issued at most, over all replicas. */
+export interface Throttle {
+  /** 1 to 1,000. */
+  readonly maxConcurrent: number;
+  /** 1 to 1,000. */
+  readonly maxPerSecond: number;
+  /** How long a caller waits for its turn at most, 0 to 20,000 ms. */
+  readonly maxWaitMs: number;
+}
+
+/** What one user is issued at most in a day over all coupons of a group. */
+export interface Quota {
+  readonly group: string;
+  /** 1 to 1,000. */
+  readonly maxPerDay: number;
+}
+
 /** What a merchant decides about a coupon. */
 export interface CouponDefinition {
   readonly name: string;
@@ -37,7 +57,23 @@ export interface CouponDefinition {
   readonly lockDurationMs: number;
   /** null: what is not used stays the user's. */
   readonly claimWindowMs: number | null;
+  readonly type: CouponType | null;
+  /** null: it is issued as fast as callers come. */
+  readonly throttle: Throttle | null;
+  /** null: none. The group never changes. */
+  readonly quota: Quota | null;
+  /** Its stock is its codes. null: it has none. Never changes. */
+  readonly codeBook: CodeBook | null;
 }
+
+export interface CodeBook {
+  /** Whether codes are told apart by case and separators. */
+  readonly exactMatch: boolean;
+}
+
+/** What a MEGADEAL coupon has unless it has a throttle of its own. */
+export const megadealThrottle: Throttle = { maxConcurrent: 5, maxPerSecond: 10, maxWaitMs: 10_000 };
+export const defaultMaxWaitMs = 10_000;
 
 export interface Coupon extends CouponDefinition {
   readonly id: string;
@@ -53,6 +89,8 @@ export interface Coupon extends CouponDefinition {
   readonly updatedAt: Date;
   readonly pausedAt: Date | null;
   readonly deletedAt: Date | null;
+  /** Whether it is the pool of its type. */
+  readonly isPool: boolean;
   /** Set when it was deleted with `revoke_issued`: from then on what was issued and not used is REVOKED. */
   readonly revokedAt: Date | null;
 }
@@ -122,9 +160,11 @@ export function checkDefinition(draft: CouponDraft): CouponDefinition | Refusal 
   if (expiresAt === null) wrong("expire_time", "is required");
   if (startsAt === null) wrong("start_time", "cannot be cleared");
   if (startsAt && expiresAt && expiresAt <= startsAt) wrong("expire_time", "must be after start_time");
+  if (draft.quantity !== null && draft.quantity < 1 && !draft.codeBook) wrong("quantity", "must be at least 1");
 
   if (violations.length > 0 || !discount || !startsAt || !expiresAt) return new Refusal("INVALID_FIELD", violations);
-  return { ...draft, discount, startsAt, expiresAt };
+  const throttle = draft.throttle ?? (draft.type === "MEGADEAL" ? megadealThrottle : null);
+  return { ...draft, discount, startsAt, expiresAt, throttle };
 }
 
 /** What is wrong with a currency code; undefined: nothing. */

@@ -1,4 +1,4 @@
-import type { Coupon, Money } from "./coupon.js";
+import type { Coupon, Discount, Money } from "./coupon.js";
 import { applyDiscounts, currencyOf, type DiscountedOrder } from "./discount.js";
 import { type Reason, Refusal } from "./refusal.js";
 import { expiryOf, type UserCoupon } from "./user-coupon.js";
@@ -80,7 +80,7 @@ export function judgeOrder(
     if (!one) return ["USER_COUPON_NOT_FOUND" as const];
     const reasons = [...standingAgainst(one, now), ...lockAgainst(one, choices[index] as Choice, now, lockToken)];
     if (choices.length > 1 && !one.coupon.stackable) reasons.push("NOT_STACKABLE");
-    if (amount) reasons.push(...amountAgainst(one.coupon, amount));
+    if (amount) reasons.push(...amountAgainst(discountOf(one), amount));
     return reasons;
   });
   const objections = underCaps(chosen, alone);
@@ -108,10 +108,10 @@ function discountsOf(
   chosen: readonly (ChosenCoupon | null)[],
   objections: readonly (readonly UseRefusal[])[],
 ): DiscountedOrder {
-  const usable: { index: number; userCouponId: string; discount: Coupon["discount"] }[] = [];
+  const usable: { index: number; userCouponId: string; discount: Discount }[] = [];
   chosen.forEach((one, index) => {
     if (one && objections[index]?.length === 0) {
-      usable.push({ index, userCouponId: one.userCoupon.id, discount: one.coupon.discount });
+      usable.push({ index, userCouponId: one.userCoupon.id, discount: discountOf(one) });
     }
   });
   const discounted = applyDiscounts(amount.minorUnits, usable);
@@ -120,6 +120,11 @@ function discountsOf(
     amounts[index] = discounted.amounts[position] ?? 0;
   });
   return { ...discounted, amounts };
+}
+
+/** Its code's own discount, or the coupon's. */
+function discountOf({ userCoupon, coupon }: ChosenCoupon): Discount {
+  return userCoupon.discount ?? coupon.discount;
 }
 
 /** What speaks against the user coupon as it stands, its lock aside. */
@@ -147,7 +152,7 @@ function lockAgainst(one: ChosenCoupon, choice: Choice, now: Date, lockToken: st
   return locked ? ["LOCKED"] : [];
 }
 
-function amountAgainst({ discount }: Coupon, amount: Money): UseRefusal[] {
+function amountAgainst(discount: Discount, amount: Money): UseRefusal[] {
   const currency = currencyOf(discount);
   if (currency !== null && currency !== amount.currencyCode) return ["CURRENCY_MISMATCH"];
   const { minimumOrderAmount } = discount;

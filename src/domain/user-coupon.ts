@@ -1,4 +1,4 @@
-import type { Coupon } from "./coupon.js";
+import type { Coupon, Discount } from "./coupon.js";
 
 export interface UserCoupon {
   readonly id: string;
@@ -17,6 +17,10 @@ export interface UserCoupon {
   readonly claimUntil: Date | null;
   /** When it went back into stock. */
   readonly releasedAt: Date | null;
+  /** The code that it carries; null: its coupon is not a code book. */
+  readonly code: string | null;
+  /** The code's own discount; null: the coupon's holds. */
+  readonly discount: Discount | null;
 }
 
 export type UserCouponStatus = "READY" | "LOCKED" | "USED" | "REVOKED" | "EXPIRED" | "RELEASED";

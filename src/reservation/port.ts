@@ -1,3 +1,5 @@
+import type { Quota, Throttle } from "../domain/coupon.js";
+
 /**
  * The reservation port: the fast gate in front of Postgres. It only ever turns requests away or lets them through;
  * nothing is issued here. Losing all of its state at any moment is allowed to cost speed, never correctness.
@@ -20,8 +22,16 @@ export interface Ask {
   readonly userId: string;
   /** "" when the caller gave none. */
   readonly requestId: string;
-  /** The id that the user coupon will have. It also names the reservation. */
+  /** The id that the user coupon will have. It also names the reservation. A UUIDv7, whose time says of which day it is. */
   readonly userCouponId: string;
+}
+
+/** An ask on its way through the gate. */
+export interface AdmissionAsk extends Ask {
+  /** Whether it has had its turn in the line of a throttled coupon, as WAIT had told it. */
+  readonly hasTurn?: boolean;
+  /** How long the caller can wait for a turn at most, in ms; the coupon's own limit holds as well. Absent: only that. */
+  readonly patienceMs?: number;
 }
 
 /**
@@ -29,6 +39,8 @@ export interface Ask {
  * - REPLAY: the same request was issued before, as `userCouponId`.
  * - IN_FLIGHT: the answer hangs on a reservation of the same user that is not decided yet. Ask Postgres.
  * - NOT_LOADED: nothing is known of the coupon here. Ask Postgres, and load it.
+ * - WAIT: the coupon is throttled. Nothing is held, but a place in its line: ask again in `waitMs`, with `hasTurn`.
+ * - THROTTLED: a turn would come in `waitMs`, which is too late.
  * - the others: refusals, see `domain/issue.ts`.
  */
 export const admissionWords = [
@@ -36,12 +48,15 @@ export const admissionWords = [
   "REPLAY",
   "IN_FLIGHT",
   "NOT_LOADED",
+  "WAIT",
+  "THROTTLED",
   "COUPON_NOT_FOUND",
   "COUPON_PAUSED",
   "COUPON_NOT_STARTED",
   "COUPON_ENDED",
   "USAGE_CAP_REACHED",
   "ALREADY_ISSUED",
+  "QUOTA_REACHED",
   "SOLD_OUT",
 ] as const;
 export type AdmissionWord = (typeof admissionWords)[number];
@@ -50,6 +65,8 @@ export interface Admission {
   readonly word: AdmissionWord;
   /** Set for REPLAY. */
   readonly userCouponId?: string;
+  /** Set for WAIT and THROTTLED, at least 1. */
+  readonly waitMs?: number;
 }
 
 /** What Postgres said of an ask. */
@@ -111,6 +128,8 @@ export interface GateFacts {
   readonly maxPerUser: number;
   /** `quantity - issued_count` at the same moment as the holders; null: unlimited. */
   readonly remaining: number | null;
+  readonly throttle: Throttle | null;
+  readonly quota: Quota | null;
 }
 
 /** A load under way. Every step answers false when the load was cancelled by `invalidate` or taken over. */
@@ -137,7 +156,7 @@ export interface Survey {
 
 export interface Reservations {
   /** Throws StoreUnavailable; a reservation may then have been taken all the same, and is swept later. */
-  admit(ask: Ask): Promise<Admission>;
+  admit(ask: AdmissionAsk): Promise<Admission>;
   /** All of one coupon or of many. Void for reservations and coupons that are not known. Throws StoreUnavailable. */
   settle(settlements: readonly Settlement[]): Promise<void>;
   /**

@@ -4,18 +4,23 @@ import { type Duration, durationFromMs, durationMs, type Timestamp } from "@bufb
 import {
   type Coupon as CouponMessage,
   CouponState,
+  CouponType as CouponTypeMessage,
   type Discount as DiscountMessage,
   type Money as MoneyMessage,
+  type Throttle as ThrottleMessage,
 } from "../../gen/coupon/v1/coupon_pb.js";
 import type { Usage as UsageMessage } from "../../gen/coupon/v1/usage_pb.js";
 import { type UserCoupon as UserCouponMessage, UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import {
   type Coupon,
+  type CouponType,
   couponState,
+  couponTypes,
   type Discount,
   type Money,
   remainingCount,
   remainingUseCount,
+  type Throttle,
 } from "../domain/coupon.js";
 import type { FieldViolation } from "../domain/refusal.js";
 import type { Usage } from "../domain/usage.js";
@@ -63,6 +68,8 @@ function buildCouponMessage(coupon: Coupon, state: CouponState): CouponMessage {
     maxUses: coupon.maxUses,
     lockDuration: durationFromMs(coupon.lockDurationMs),
     usedCount: BigInt(coupon.usedCount),
+    type: CouponTypeMessage[coupon.type ?? "UNSPECIFIED"],
+    typePool: coupon.isPool,
   };
   if (coupon.quantity !== null) message.quantity = BigInt(coupon.quantity);
   if (coupon.validityAfterIssueMs !== null) message.validityAfterIssue = durationFromMs(coupon.validityAfterIssueMs);
@@ -72,10 +79,22 @@ function buildCouponMessage(coupon: Coupon, state: CouponState): CouponMessage {
   if (coupon.claimWindowMs !== null) message.claimWindow = durationFromMs(coupon.claimWindowMs);
   if (remainingUses !== null) message.remainingUseCount = BigInt(remainingUses);
   if (coupon.exhaustedAt) message.exhaustTime = timestampMessage(coupon.exhaustedAt);
+  if (coupon.throttle) message.throttle = throttleMessage(coupon.throttle);
+  if (coupon.quota) message.quota = { $typeName: "coupon.v1.Quota", ...coupon.quota };
+  if (coupon.codeBook) message.codeBook = { $typeName: "coupon.v1.CodeBook", ...coupon.codeBook };
   return message;
 }
 
-function discountMessage({ kind, maximumAmount, minimumOrderAmount }: Discount): DiscountMessage {
+function throttleMessage({ maxConcurrent, maxPerSecond, maxWaitMs }: Throttle): ThrottleMessage {
+  return { $typeName: "coupon.v1.Throttle", maxConcurrent, maxPerSecond, maxWait: durationFromMs(maxWaitMs) };
+}
+
+/** null: none. */
+export function typeOf(message: CouponTypeMessage): CouponType | null {
+  return couponTypes.find((type) => CouponTypeMessage[type] === message) ?? null;
+}
+
+export function discountMessage({ kind, maximumAmount, minimumOrderAmount }: Discount): DiscountMessage {
   const message: DiscountMessage = {
     $typeName: "coupon.v1.Discount",
     kind:
@@ -166,7 +185,9 @@ export function issuedMessage(userCoupon: UserCoupon, expiresAt: Date, status: S
     maxUses: userCoupon.maxUses,
     useCount: userCoupon.useCount,
     usages: [],
+    code: userCoupon.code ?? "",
   };
+  if (userCoupon.discount) message.discount = discountMessage(userCoupon.discount);
   if (status === "LOCKED" && userCoupon.lockedUntil) message.lockExpireTime = timestampMessage(userCoupon.lockedUntil);
   if (userCoupon.claimUntil) message.claimExpireTime = timestampMessage(userCoupon.claimUntil);
   return message;

@@ -1,5 +1,5 @@
 import type { Coupon, CouponDefinition, Money } from "../domain/coupon.js";
-import type { IssueRefusal } from "../domain/issue.js";
+import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
 import type { Refusal } from "../domain/refusal.js";
 import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../domain/usage.js";
 import type { UserCoupon } from "../domain/user-coupon.js";
@@ -228,6 +228,14 @@ export interface UsageStore {
   findUsed(usageIds: readonly string[]): Promise<Set<string>>;
 }
 
+/** One issue on its way into Postgres. */
+export interface IssueAsk extends Ask {
+  /** The code that is wanted. Absent: any. */
+  readonly codeId?: number;
+  /** As in AdmissionAsk. */
+  readonly hasTurn?: boolean;
+}
+
 /** What became of one row. */
 export type IssueOutcome =
   | { /** The row is committed. */ readonly kind: "ISSUED"; readonly userCoupon: UserCoupon; readonly expiresAt: Date }
@@ -235,16 +243,17 @@ export type IssueOutcome =
       /** An earlier call with the same request id had issued it. */ readonly kind: "REPLAYED";
       readonly userCouponId: string;
     }
-  | { readonly kind: "REFUSED"; readonly reason: IssueRefusal | "REQUEST_ID_REUSED" };
+  | { readonly kind: "REFUSED"; readonly reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED" }
+  | { /** The coupon is throttled, and the ask has had no turn. */ readonly kind: "TURN_NEEDED" };
 
 /** The hot path's own port: batches, and what the reservation layer needs to be filled and swept. */
 export interface IssueStore {
   /**
    * Issues a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may be of the
-   * same user and coupon, nor carry the same request id. With `again`, asks that an earlier call has committed get the same
+   * same user and coupon, nor carry the same request id, and either all name a code or none does. With `again`, asks that an earlier call has committed get the same
    * outcome: user coupon ids are chosen by the caller. Throws StoreUnavailable when it is not known whether anything was committed.
    */
-  issueBatch(asks: readonly Ask[], again?: boolean): Promise<IssueOutcome[]>;
+  issueBatch(asks: readonly IssueAsk[], again?: boolean): Promise<IssueOutcome[]>;
 
   /** Of the given ids, those that are stored. `isHeld`: neither deleted nor released since. */
   findIssued(userCouponIds: readonly string[]): Promise<Map<string, { validUntil: Date | null; isHeld: boolean }>>;

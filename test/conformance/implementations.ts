@@ -92,6 +92,8 @@ export function openFacts(nowMs: number, changed: Partial<GateFacts> = {}): Gate
     exhausted: false,
     maxPerUser: 1,
     remaining: 10,
+    throttle: null,
+    quota: null,
     ...changed,
   };
 }

@@ -207,6 +207,8 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     const loading = await reservations.beginLoad(couponId);
     await loading?.install({
       ...openCoupon(now),
+      throttle: null,
+      quota: null,
       revision: 1,
       paused: false,
       deleted: false,

@@ -105,6 +105,8 @@ describe("issue_user_coupons decides as the domain does", () => {
       lockedUntil: null,
       claimUntil: later(coupon.claimWindowMs),
       releasedAt: null,
+      code: null,
+      discount: null,
     };
   };
 
@@ -124,7 +126,11 @@ describe("issue_user_coupons decides as the domain does", () => {
         });
         if (coupon) await insertHolders(clocked.sql, holders, fromNoon(-8_000));
         const live = coupon ? holders.filter(({ validUntil }) => !validUntil || validUntil > noon) : [];
-        const expected = decideIssue({ coupon, liveHeldCount: live.length, now: noon });
+        const expected = decideIssue({
+          coupon: coupon && { ...coupon, quota: null },
+          liveHeldCount: live.length,
+          now: noon,
+        });
 
         const before = coupon && (await stored(couponId));
         const ask = askOf(couponId, "u");
@@ -172,7 +178,11 @@ describe("issue_user_coupons decides as the domain does", () => {
             row.userId === ask.userId &&
             (row.validUntil === null || row.validUntil > now),
         );
-        const decision = decideIssue({ coupon: coupon && { ...coupon, issuedCount }, liveHeldCount: live.length, now });
+        const decision = decideIssue({
+          coupon: coupon && { ...coupon, issuedCount, quota: null },
+          liveHeldCount: live.length,
+          now,
+        });
         if (decision !== "ISSUED" || !coupon) return { kind: "REFUSED", reason: decision as "COUPON_NOT_FOUND" };
         const userCoupon = issued(ask, coupon, now);
         this.rows.push({ ...ask, userCoupon, validUntil: userCoupon.validUntil });

@@ -1,3 +1,4 @@
+import { QuotaDays } from "../../src/platform/quota-days.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
 import type { Reservations } from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
@@ -89,7 +90,7 @@ function startReplica(database: Database, reservations: Reservations, log: GateK
   });
   const locks = queueOf<LockAsk, LockOutcome>({ commit: (asks) => usageStore.lockBatch(asks, { together: false }) });
   const reads = queueOf({ commit: (asks: readonly ChoiceAsk[]) => usageStore.readChosen(asks), maxBatches: 1 });
-  const issuer = new Issuer(reservations, keeper, issues, userCouponStore);
+  const issuer = new Issuer(reservations, keeper, { any: issues, code: issues }, userCouponStore, new QuotaDays("UTC"));
   const checkout = new Checkout(usageStore, { reads, uses, locks }, reservations, keeper);
   const renew = (couponId: string) => keeper.forget(couponId);
   return {

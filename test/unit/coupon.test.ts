@@ -39,6 +39,10 @@ const draft: CouponDraft = {
   maxUses: 1,
   lockDurationMs: 300_000,
   claimWindowMs: null,
+  type: null,
+  throttle: null,
+  quota: null,
+  codeBook: null,
 };
 
 const violated = (change: Partial<CouponDraft>): string[] => {

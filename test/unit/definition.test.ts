@@ -197,6 +197,10 @@ describe("a changed definition", () => {
     maxUses: 6,
     lockDurationMs: 60_000,
     claimWindowMs: 7_000,
+    type: null,
+    throttle: null,
+    quota: null,
+    codeBook: null,
   };
 
   test("takes what is named and keeps the rest", () => {

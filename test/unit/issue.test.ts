@@ -4,7 +4,7 @@ import { decideIssue, type IssueFacts } from "../../src/domain/issue.js";
 const now = new Date("2030-06-01T12:00:00.000Z");
 const at = (offsetMs: number) => new Date(now.getTime() + offsetMs);
 
-type Facts = NonNullable<IssueFacts["coupon"]> & { liveHeldCount: number };
+type Facts = NonNullable<IssueFacts["coupon"]> & { liveHeldCount: number; issuedToday: number };
 const open: Facts = {
   startsAt: at(-1_000),
   expiresAt: at(1_000),
@@ -14,12 +14,14 @@ const open: Facts = {
   quantity: 10,
   issuedCount: 3,
   maxPerUser: 2,
+  quota: { group: "g", maxPerDay: 3 },
   liveHeldCount: 1,
+  issuedToday: 2,
 };
 
 const decide = (change: Partial<Facts>) => {
-  const { liveHeldCount, ...coupon } = { ...open, ...change };
-  return decideIssue({ coupon, liveHeldCount, now });
+  const { liveHeldCount, issuedToday, ...coupon } = { ...open, ...change };
+  return decideIssue({ coupon, liveHeldCount, issuedToday, now });
 };
 
 /** One row for each refusal, in the order in which they are checked, with the least that brings it about. */
@@ -30,6 +32,7 @@ const refusals: [string, Partial<Facts>][] = [
   ["COUPON_ENDED", { expiresAt: now }],
   ["USAGE_CAP_REACHED", { exhaustedAt: at(-1) }],
   ["ALREADY_ISSUED", { liveHeldCount: 2 }],
+  ["QUOTA_REACHED", { issuedToday: 3 }],
   ["SOLD_OUT", { issuedCount: 10 }],
 ];
 
@@ -59,6 +62,7 @@ describe("what is just allowed", () => {
     ["in the last millisecond", { expiresAt: at(1) }],
     ["the last one", { issuedCount: 9 }],
     ["any number of an unlimited one", { quantity: null, issuedCount: 10 ** 12 }],
+    ["any number a day without a quota", { quota: null, issuedToday: 1_000 }],
     ["the last one that the user may hold", { maxPerUser: 100, liveHeldCount: 99 }],
   ] as [string, Partial<Facts>][])("%s", ([, change]) => {
     expect(decide(change)).toBe("ISSUED");

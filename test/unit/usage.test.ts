@@ -48,6 +48,8 @@ function chosen(
       lockedUntil: null,
       claimUntil: null,
       releasedAt: null,
+      code: null,
+      discount: null,
       ...userCoupon,
     },
     coupon: {

@@ -2,20 +2,24 @@
 // @generated from file coupon/v1/catalog_service.proto (package coupon.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import type { Coupon } from "./coupon_pb.js";
+import type { Code, CodeJob, CodeTerms } from "./code_pb.js";
+import { file_coupon_v1_code } from "./code_pb.js";
+import type { Coupon, CouponType } from "./coupon_pb.js";
 import { file_coupon_v1_coupon } from "./coupon_pb.js";
-import type { FieldMask } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_field_mask } from "@bufbuild/protobuf/wkt";
+import type { ItemError } from "./item_error_pb.js";
+import { file_coupon_v1_item_error } from "./item_error_pb.js";
+import type { FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file coupon/v1/catalog_service.proto.
  */
 export const file_coupon_v1_catalog_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9jb3Vwb24vdjEvY2F0YWxvZ19zZXJ2aWNlLnByb3RvEgljb3Vwb24udjEiZwoTQ3JlYXRlQ291cG9uUmVxdWVzdBIpCgZjb3Vwb24YASABKAsyES5jb3Vwb24udjEuQ291cG9uQga6SAPIAQESJQoKcmVxdWVzdF9pZBgCIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOQoUQ3JlYXRlQ291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiIvChBHZXRDb3Vwb25SZXF1ZXN0EhsKCWNvdXBvbl9pZBgBIAEoCUIIukgFcgOwAQEiNgoRR2V0Q291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiJnChJMaXN0Q291cG9uc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAEEhQKDHNob3dfZGVsZXRlZBgDIAEoCCJSChNMaXN0Q291cG9uc1Jlc3BvbnNlEiIKB2NvdXBvbnMYASADKAsyES5jb3Vwb24udjEuQ291cG9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKgAQoTVXBkYXRlQ291cG9uUmVxdWVzdBIpCgZjb3Vwb24YASABKAsyES5jb3Vwb24udjEuQ291cG9uQga6SAPIAQESNwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQga6SAPIAQESJQoKcmVxdWVzdF9pZBgDIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOQoUVXBkYXRlQ291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiKLAQoTRGVsZXRlQ291cG9uUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEhkKCHJldmlzaW9uGAIgASgDQge6SAQiAigAEhUKDXJldm9rZV9pc3N1ZWQYAyABKAgSJQoKcmVxdWVzdF9pZBgEIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOQoURGVsZXRlQ291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiJYChJQYXVzZUNvdXBvblJlcXVlc3QSGwoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABARIlCgpyZXF1ZXN0X2lkGAIgASgJQhG6SA5yDBhAMgheWyEtfl0qJCI4ChNQYXVzZUNvdXBvblJlc3BvbnNlEiEKBmNvdXBvbhgBIAEoCzIRLmNvdXBvbi52MS5Db3Vwb24iWQoTUmVzdW1lQ291cG9uUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEiUKCnJlcXVlc3RfaWQYAiABKAlCEbpIDnIMGEAyCF5bIS1+XSokIjkKFFJlc3VtZUNvdXBvblJlc3BvbnNlEiEKBmNvdXBvbhgBIAEoCzIRLmNvdXBvbi52MS5Db3Vwb24ywgQKDkNhdGFsb2dTZXJ2aWNlEk8KDENyZWF0ZUNvdXBvbhIeLmNvdXBvbi52MS5DcmVhdGVDb3Vwb25SZXF1ZXN0Gh8uY291cG9uLnYxLkNyZWF0ZUNvdXBvblJlc3BvbnNlEksKCUdldENvdXBvbhIbLmNvdXBvbi52MS5HZXRDb3Vwb25SZXF1ZXN0GhwuY291cG9uLnYxLkdldENvdXBvblJlc3BvbnNlIgOQAgESUQoLTGlzdENvdXBvbnMSHS5jb3Vwb24udjEuTGlzdENvdXBvbnNSZXF1ZXN0Gh4uY291cG9uLnYxLkxpc3RDb3Vwb25zUmVzcG9uc2UiA5ACARJPCgxVcGRhdGVDb3Vwb24SHi5jb3Vwb24udjEuVXBkYXRlQ291cG9uUmVxdWVzdBofLmNvdXBvbi52MS5VcGRhdGVDb3Vwb25SZXNwb25zZRJPCgxEZWxldGVDb3Vwb24SHi5jb3Vwb24udjEuRGVsZXRlQ291cG9uUmVxdWVzdBofLmNvdXBvbi52MS5EZWxldGVDb3Vwb25SZXNwb25zZRJMCgtQYXVzZUNvdXBvbhIdLmNvdXBvbi52MS5QYXVzZUNvdXBvblJlcXVlc3QaHi5jb3Vwb24udjEuUGF1c2VDb3Vwb25SZXNwb25zZRJPCgxSZXN1bWVDb3Vwb24SHi5jb3Vwb24udjEuUmVzdW1lQ291cG9uUmVxdWVzdBofLmNvdXBvbi52MS5SZXN1bWVDb3Vwb25SZXNwb25zZWIGcHJvdG8z", [file_buf_validate_validate, file_coupon_v1_coupon, file_google_protobuf_field_mask]);
+  fileDesc("Ch9jb3Vwb24vdjEvY2F0YWxvZ19zZXJ2aWNlLnByb3RvEgljb3Vwb24udjEiZwoTQ3JlYXRlQ291cG9uUmVxdWVzdBIpCgZjb3Vwb24YASABKAsyES5jb3Vwb24udjEuQ291cG9uQga6SAPIAQESJQoKcmVxdWVzdF9pZBgCIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOQoUQ3JlYXRlQ291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiIvChBHZXRDb3Vwb25SZXF1ZXN0EhsKCWNvdXBvbl9pZBgBIAEoCUIIukgFcgOwAQEiNgoRR2V0Q291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiJnChJMaXN0Q291cG9uc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAEEhQKDHNob3dfZGVsZXRlZBgDIAEoCCJSChNMaXN0Q291cG9uc1Jlc3BvbnNlEiIKB2NvdXBvbnMYASADKAsyES5jb3Vwb24udjEuQ291cG9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKgAQoTVXBkYXRlQ291cG9uUmVxdWVzdBIpCgZjb3Vwb24YASABKAsyES5jb3Vwb24udjEuQ291cG9uQga6SAPIAQESNwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQga6SAPIAQESJQoKcmVxdWVzdF9pZBgDIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOQoUVXBkYXRlQ291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiKLAQoTRGVsZXRlQ291cG9uUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEhkKCHJldmlzaW9uGAIgASgDQge6SAQiAigAEhUKDXJldm9rZV9pc3N1ZWQYAyABKAgSJQoKcmVxdWVzdF9pZBgEIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOQoURGVsZXRlQ291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiJYChJQYXVzZUNvdXBvblJlcXVlc3QSGwoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABARIlCgpyZXF1ZXN0X2lkGAIgASgJQhG6SA5yDBhAMgheWyEtfl0qJCI4ChNQYXVzZUNvdXBvblJlc3BvbnNlEiEKBmNvdXBvbhgBIAEoCzIRLmNvdXBvbi52MS5Db3Vwb24iWQoTUmVzdW1lQ291cG9uUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEiUKCnJlcXVlc3RfaWQYAiABKAlCEbpIDnIMGEAyCF5bIS1+XSokIjkKFFJlc3VtZUNvdXBvblJlc3BvbnNlEiEKBmNvdXBvbhgBIAEoCzIRLmNvdXBvbi52MS5Db3Vwb24ieAoZQmF0Y2hDcmVhdGVDb3Vwb25zUmVxdWVzdBI0Cgdjb3Vwb25zGAEgAygLMhEuY291cG9uLnYxLkNvdXBvbkIQukgNkgEKCAEQ6AciA9gBAxIlCgpyZXF1ZXN0X2lkGAIgASgJQhG6SA5yDBhAMgheWyEtfl0qJCJmCg1DcmVhdGVPdXRjb21lEiMKBmNvdXBvbhgBIAEoCzIRLmNvdXBvbi52MS5Db3Vwb25IABIlCgVlcnJvchgCIAEoCzIULmNvdXBvbi52MS5JdGVtRXJyb3JIAEIJCgdvdXRjb21lIkgKGkJhdGNoQ3JlYXRlQ291cG9uc1Jlc3BvbnNlEioKCG91dGNvbWVzGAEgAygLMhguY291cG9uLnYxLkNyZWF0ZU91dGNvbWUigwIKFFNlYXJjaENvdXBvbnNSZXF1ZXN0EhcKBXF1ZXJ5GAEgASgJQgi6SAVyAxjIARIZCghjYXRlZ29yeRgCIAEoCUIHukgEcgIYZBItCgR0eXBlGAMgASgOMhUuY291cG9uLnYxLkNvdXBvblR5cGVCCLpIBYIBAhABEjgKDWRpc2NvdW50X2tpbmQYBCABKA4yFy5jb3Vwb24udjEuRGlzY291bnRLaW5kQgi6SAWCAQIQARISCgpzaG93X2VuZGVkGAUgASgIEhwKCXBhZ2Vfc2l6ZRgGIAEoBUIJukgGGgQYZCgAEhwKCnBhZ2VfdG9rZW4YByABKAlCCLpIBXIDGIAEIm0KFVNlYXJjaENvdXBvbnNSZXNwb25zZRIiCgdjb3Vwb25zGAEgAygLMhEuY291cG9uLnYxLkNvdXBvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSFwoPY29ycmVjdGVkX3F1ZXJ5GAMgASgJIj0KCENvZGVMaW5lEgwKBGNvZGUYASABKAkSIwoFdGVybXMYAiABKAsyFC5jb3Vwb24udjEuQ29kZVRlcm1zItUBChJVcGxvYWRDb2Rlc1JlcXVlc3QSHQoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEjEKBHR5cGUYAiABKA4yFS5jb3Vwb24udjEuQ291cG9uVHlwZUIKukgHggEEEAEgAEgAEjUKBWxpbmVzGAMgAygLMhMuY291cG9uLnYxLkNvZGVMaW5lQhG6SA6SAQsIARDQhgMiA9gBAxIlCgpyZXF1ZXN0X2lkGAQgASgJQhG6SA5yDBhAMgheWyEtfl0qJEIPCgZ0YXJnZXQSBbpIAggBIlYKDFJlamVjdGVkTGluZRIMCgRsaW5lGAEgASgFEicKB3Byb2JsZW0YAiABKA4yFi5jb3Vwb24udjEuTGluZVByb2JsZW0SDwoHbWVzc2FnZRgDIAEoCSKeAQoTVXBsb2FkQ29kZXNSZXNwb25zZRIRCgljb3Vwb25faWQYASABKAkSEwoLYWRkZWRfY291bnQYAiABKAUSFwoPZHVwbGljYXRlX2NvdW50GAMgASgFEhUKDWludmFsaWRfY291bnQYBCABKAUSLwoOcmVqZWN0ZWRfbGluZXMYBSADKAsyFy5jb3Vwb24udjEuUmVqZWN0ZWRMaW5lIrgBChRHZW5lcmF0ZUNvZGVzUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEhsKB3BhdHRlcm4YAiABKAlCCrpIB3IFEAEYyAESGgoFY291bnQYAyABKAVCC7pICBoGGMCEPSgBEiMKBXRlcm1zGAQgASgLMhQuY291cG9uLnYxLkNvZGVUZXJtcxIlCgpyZXF1ZXN0X2lkGAUgASgJQhG6SA5yDBhAMgheWyEtfl0qJCI4ChVHZW5lcmF0ZUNvZGVzUmVzcG9uc2USHwoDam9iGAEgASgLMhIuY291cG9uLnYxLkNvZGVKb2IiLQoRR2V0Q29kZUpvYlJlcXVlc3QSGAoGam9iX2lkGAEgASgJQgi6SAVyA7ABASI1ChJHZXRDb2RlSm9iUmVzcG9uc2USHwoDam9iGAEgASgLMhIuY291cG9uLnYxLkNvZGVKb2IibAoQTGlzdENvZGVzUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEh0KCXBhZ2Vfc2l6ZRgCIAEoBUIKukgHGgUY6AcoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiABCJMChFMaXN0Q29kZXNSZXNwb25zZRIeCgVjb2RlcxgBIAMoCzIPLmNvdXBvbi52MS5Db2RlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJsCg9HZXRTdGF0c1JlcXVlc3QSHQoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEjEKBHR5cGUYAiABKA4yFS5jb3Vwb24udjEuQ291cG9uVHlwZUIKukgHggEEEAEgAEgAQgcKBXNjb3BlItEBCgVTdGF0cxIUCgxjb3Vwb25fY291bnQYASABKAMSEgoKY29kZV9jb3VudBgCIAEoAxIUCgxpc3N1ZWRfY291bnQYAyABKAMSFQoNZGVsZXRlZF9jb3VudBgEIAEoAxIWCg5yZWxlYXNlZF9jb3VudBgFIAEoAxISCgp1c2VkX2NvdW50GAYgASgDEhcKD2NhbmNlbGxlZF9jb3VudBgHIAEoAxIVCg1yZXZva2VkX2NvdW50GAggASgDEhUKDWV4cGlyZWRfY291bnQYCSABKAMiYgoQR2V0U3RhdHNSZXNwb25zZRIfCgVzdGF0cxgBIAEoCzIQLmNvdXBvbi52MS5TdGF0cxItCglyZWFkX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKmsKDERpc2NvdW50S2luZBIdChlESVNDT1VOVF9LSU5EX1VOU1BFQ0lGSUVEEAASHAoYRElTQ09VTlRfS0lORF9QRVJDRU5UQUdFEAESHgoaRElTQ09VTlRfS0lORF9GSVhFRF9BTU9VTlQQAiphCgtMaW5lUHJvYmxlbRIcChhMSU5FX1BST0JMRU1fVU5TUEVDSUZJRUQQABIYChRMSU5FX1BST0JMRU1fSU5WQUxJRBABEhoKFkxJTkVfUFJPQkxFTV9EVVBMSUNBVEUQAjKHCQoOQ2F0YWxvZ1NlcnZpY2USTwoMQ3JlYXRlQ291cG9uEh4uY291cG9uLnYxLkNyZWF0ZUNvdXBvblJlcXVlc3QaHy5jb3Vwb24udjEuQ3JlYXRlQ291cG9uUmVzcG9uc2USSwoJR2V0Q291cG9uEhsuY291cG9uLnYxLkdldENvdXBvblJlcXVlc3QaHC5jb3Vwb24udjEuR2V0Q291cG9uUmVzcG9uc2UiA5ACARJRCgtMaXN0Q291cG9ucxIdLmNvdXBvbi52MS5MaXN0Q291cG9uc1JlcXVlc3QaHi5jb3Vwb24udjEuTGlzdENvdXBvbnNSZXNwb25zZSIDkAIBEk8KDFVwZGF0ZUNvdXBvbhIeLmNvdXBvbi52MS5VcGRhdGVDb3Vwb25SZXF1ZXN0Gh8uY291cG9uLnYxLlVwZGF0ZUNvdXBvblJlc3BvbnNlEk8KDERlbGV0ZUNvdXBvbhIeLmNvdXBvbi52MS5EZWxldGVDb3Vwb25SZXF1ZXN0Gh8uY291cG9uLnYxLkRlbGV0ZUNvdXBvblJlc3BvbnNlEkwKC1BhdXNlQ291cG9uEh0uY291cG9uLnYxLlBhdXNlQ291cG9uUmVxdWVzdBoeLmNvdXBvbi52MS5QYXVzZUNvdXBvblJlc3BvbnNlEk8KDFJlc3VtZUNvdXBvbhIeLmNvdXBvbi52MS5SZXN1bWVDb3Vwb25SZXF1ZXN0Gh8uY291cG9uLnYxLlJlc3VtZUNvdXBvblJlc3BvbnNlEmEKEkJhdGNoQ3JlYXRlQ291cG9ucxIkLmNvdXBvbi52MS5CYXRjaENyZWF0ZUNvdXBvbnNSZXF1ZXN0GiUuY291cG9uLnYxLkJhdGNoQ3JlYXRlQ291cG9uc1Jlc3BvbnNlElcKDVNlYXJjaENvdXBvbnMSHy5jb3Vwb24udjEuU2VhcmNoQ291cG9uc1JlcXVlc3QaIC5jb3Vwb24udjEuU2VhcmNoQ291cG9uc1Jlc3BvbnNlIgOQAgESTAoLVXBsb2FkQ29kZXMSHS5jb3Vwb24udjEuVXBsb2FkQ29kZXNSZXF1ZXN0Gh4uY291cG9uLnYxLlVwbG9hZENvZGVzUmVzcG9uc2USUgoNR2VuZXJhdGVDb2RlcxIfLmNvdXBvbi52MS5HZW5lcmF0ZUNvZGVzUmVxdWVzdBogLmNvdXBvbi52MS5HZW5lcmF0ZUNvZGVzUmVzcG9uc2USTgoKR2V0Q29kZUpvYhIcLmNvdXBvbi52MS5HZXRDb2RlSm9iUmVxdWVzdBodLmNvdXBvbi52MS5HZXRDb2RlSm9iUmVzcG9uc2UiA5ACARJLCglMaXN0Q29kZXMSGy5jb3Vwb24udjEuTGlzdENvZGVzUmVxdWVzdBocLmNvdXBvbi52MS5MaXN0Q29kZXNSZXNwb25zZSIDkAIBEkgKCEdldFN0YXRzEhouY291cG9uLnYxLkdldFN0YXRzUmVxdWVzdBobLmNvdXBvbi52MS5HZXRTdGF0c1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_buf_validate_validate, file_coupon_v1_code, file_coupon_v1_coupon, file_coupon_v1_item_error, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * Request of CreateCoupon.
@@ -186,7 +190,7 @@ export type UpdateCouponRequest = Message<"coupon.v1.UpdateCouponRequest"> & {
 
   /**
    * Required: name, description, category, discount, start_time, expire_time, quantity, validity_after_issue,
-   * max_per_user, usage_cap, stackable, max_uses, lock_duration, claim_window. A field that is named but absent in
+   * max_per_user, usage_cap, stackable, max_uses, lock_duration, claim_window, type, throttle, quota. A field that is named but absent in
    * `coupon` is cleared; a required one cannot be. A lower max_per_user takes nothing away from users who hold more.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
@@ -391,6 +395,740 @@ export const ResumeCouponResponseSchema: GenMessage<ResumeCouponResponse> = /*@_
   messageDesc(file_coupon_v1_catalog_service, 13);
 
 /**
+ * Request of BatchCreateCoupons.
+ *
+ * @generated from message coupon.v1.BatchCreateCouponsRequest
+ */
+export type BatchCreateCouponsRequest = Message<"coupon.v1.BatchCreateCouponsRequest"> & {
+  /**
+   * 1 to 1,000. Each is what CreateCoupon takes, and is checked on its own.
+   *
+   * @generated from field: repeated coupon.v1.Coupon coupons = 1;
+   */
+  coupons: Coupon[];
+
+  /**
+   * See CreateCouponRequest.request_id.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message coupon.v1.BatchCreateCouponsRequest.
+ * Use `create(BatchCreateCouponsRequestSchema)` to create a new message.
+ */
+export const BatchCreateCouponsRequestSchema: GenMessage<BatchCreateCouponsRequest> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 14);
+
+/**
+ * What became of one coupon of BatchCreateCoupons.
+ *
+ * @generated from message coupon.v1.CreateOutcome
+ */
+export type CreateOutcome = Message<"coupon.v1.CreateOutcome"> & {
+  /**
+   * One of both.
+   *
+   * @generated from oneof coupon.v1.CreateOutcome.outcome
+   */
+  outcome: {
+    /**
+     * The coupon as created.
+     *
+     * @generated from field: coupon.v1.Coupon coupon = 1;
+     */
+    value: Coupon;
+    case: "coupon";
+  } | {
+    /**
+     * Why it was not.
+     *
+     * @generated from field: coupon.v1.ItemError error = 2;
+     */
+    value: ItemError;
+    case: "error";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message coupon.v1.CreateOutcome.
+ * Use `create(CreateOutcomeSchema)` to create a new message.
+ */
+export const CreateOutcomeSchema: GenMessage<CreateOutcome> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 15);
+
+/**
+ * Response of BatchCreateCoupons.
+ *
+ * @generated from message coupon.v1.BatchCreateCouponsResponse
+ */
+export type BatchCreateCouponsResponse = Message<"coupon.v1.BatchCreateCouponsResponse"> & {
+  /**
+   * One for each coupon, in order.
+   *
+   * @generated from field: repeated coupon.v1.CreateOutcome outcomes = 1;
+   */
+  outcomes: CreateOutcome[];
+};
+
+/**
+ * Describes the message coupon.v1.BatchCreateCouponsResponse.
+ * Use `create(BatchCreateCouponsResponseSchema)` to create a new message.
+ */
+export const BatchCreateCouponsResponseSchema: GenMessage<BatchCreateCouponsResponse> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 16);
+
+/**
+ * Request of SearchCoupons. The filters that are set must all hold.
+ *
+ * @generated from message coupon.v1.SearchCouponsRequest
+ */
+export type SearchCouponsRequest = Message<"coupon.v1.SearchCouponsRequest"> & {
+  /**
+   * Words, at most 200 characters; the first 8 words count. Empty: all coupons that the filters leave.
+   *
+   * @generated from field: string query = 1;
+   */
+  query: string;
+
+  /**
+   * The whole category, without regard to case. Empty: all.
+   *
+   * @generated from field: string category = 2;
+   */
+  category: string;
+
+  /**
+   * Unspecified: all.
+   *
+   * @generated from field: coupon.v1.CouponType type = 3;
+   */
+  type: CouponType;
+
+  /**
+   * Unspecified: both.
+   *
+   * @generated from field: coupon.v1.DiscountKind discount_kind = 4;
+   */
+  discountKind: DiscountKind;
+
+  /**
+   * Coupons whose expire time has passed, too. Deleted ones are never found.
+   *
+   * @generated from field: bool show_ended = 5;
+   */
+  showEnded: boolean;
+
+  /**
+   * How many at most, from 1 to 100. 0 means 20.
+   *
+   * @generated from field: int32 page_size = 6;
+   */
+  pageSize: number;
+
+  /**
+   * The `next_page_token` of the page before. All other fields but `page_size` must be as they were for that page.
+   *
+   * @generated from field: string page_token = 7;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message coupon.v1.SearchCouponsRequest.
+ * Use `create(SearchCouponsRequestSchema)` to create a new message.
+ */
+export const SearchCouponsRequestSchema: GenMessage<SearchCouponsRequest> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 17);
+
+/**
+ * Response of SearchCoupons.
+ *
+ * @generated from message coupon.v1.SearchCouponsResponse
+ */
+export type SearchCouponsResponse = Message<"coupon.v1.SearchCouponsResponse"> & {
+  /**
+   * Best first.
+   *
+   * @generated from field: repeated coupon.v1.Coupon coupons = 1;
+   */
+  coupons: Coupon[];
+
+  /**
+   * Names the next page. Empty on the last one.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * The words that were looked for instead, when a word of the query occurs nowhere: "coffee cofee" has "coffee" here.
+   * Empty when the query was taken as it is.
+   *
+   * @generated from field: string corrected_query = 3;
+   */
+  correctedQuery: string;
+};
+
+/**
+ * Describes the message coupon.v1.SearchCouponsResponse.
+ * Use `create(SearchCouponsResponseSchema)` to create a new message.
+ */
+export const SearchCouponsResponseSchema: GenMessage<SearchCouponsResponse> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 18);
+
+/**
+ * One line of UploadCodes. It is not checked with the request but on its own.
+ *
+ * @generated from message coupon.v1.CodeLine
+ */
+export type CodeLine = Message<"coupon.v1.CodeLine"> & {
+  /**
+   * 1 to 64 visible ASCII characters, and spaces between them. It must have a letter or a digit.
+   *
+   * @generated from field: string code = 1;
+   */
+  code: string;
+
+  /**
+   * What it has of its own. A code of a type's pool needs a discount and an expire time.
+   *
+   * @generated from field: coupon.v1.CodeTerms terms = 2;
+   */
+  terms?: CodeTerms | undefined;
+};
+
+/**
+ * Describes the message coupon.v1.CodeLine.
+ * Use `create(CodeLineSchema)` to create a new message.
+ */
+export const CodeLineSchema: GenMessage<CodeLine> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 19);
+
+/**
+ * Request of UploadCodes.
+ *
+ * @generated from message coupon.v1.UploadCodesRequest
+ */
+export type UploadCodesRequest = Message<"coupon.v1.UploadCodesRequest"> & {
+  /**
+   * Where the codes belong.
+   *
+   * @generated from oneof coupon.v1.UploadCodesRequest.target
+   */
+  target: {
+    /**
+     * To this code book, a UUID.
+     *
+     * @generated from field: string coupon_id = 1;
+     */
+    value: string;
+    case: "couponId";
+  } | {
+    /**
+     * To the pool of this type.
+     *
+     * @generated from field: coupon.v1.CouponType type = 2;
+     */
+    value: CouponType;
+    case: "type";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * 1 to 50,000.
+   *
+   * @generated from field: repeated coupon.v1.CodeLine lines = 3;
+   */
+  lines: CodeLine[];
+
+  /**
+   * See CreateCouponRequest.request_id.
+   *
+   * @generated from field: string request_id = 4;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message coupon.v1.UploadCodesRequest.
+ * Use `create(UploadCodesRequestSchema)` to create a new message.
+ */
+export const UploadCodesRequestSchema: GenMessage<UploadCodesRequest> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 20);
+
+/**
+ * A line that was not added.
+ *
+ * @generated from message coupon.v1.RejectedLine
+ */
+export type RejectedLine = Message<"coupon.v1.RejectedLine"> & {
+  /**
+   * Its number, from 1.
+   *
+   * @generated from field: int32 line = 1;
+   */
+  line: number;
+
+  /**
+   * Why.
+   *
+   * @generated from field: coupon.v1.LineProblem problem = 2;
+   */
+  problem: LineProblem;
+
+  /**
+   * What is wrong, with the path of the field: "terms.max_uses: must be from 1 to 1000". Empty for a duplicate.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message coupon.v1.RejectedLine.
+ * Use `create(RejectedLineSchema)` to create a new message.
+ */
+export const RejectedLineSchema: GenMessage<RejectedLine> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 21);
+
+/**
+ * Response of UploadCodes.
+ *
+ * @generated from message coupon.v1.UploadCodesResponse
+ */
+export type UploadCodesResponse = Message<"coupon.v1.UploadCodesResponse"> & {
+  /**
+   * The coupon that the codes belong to now.
+   *
+   * @generated from field: string coupon_id = 1;
+   */
+  couponId: string;
+
+  /**
+   * How many codes were added.
+   *
+   * @generated from field: int32 added_count = 2;
+   */
+  addedCount: number;
+
+  /**
+   * How many lines were duplicates.
+   *
+   * @generated from field: int32 duplicate_count = 3;
+   */
+  duplicateCount: number;
+
+  /**
+   * How many lines were invalid.
+   *
+   * @generated from field: int32 invalid_count = 4;
+   */
+  invalidCount: number;
+
+  /**
+   * Every line that was not added, in order.
+   *
+   * @generated from field: repeated coupon.v1.RejectedLine rejected_lines = 5;
+   */
+  rejectedLines: RejectedLine[];
+};
+
+/**
+ * Describes the message coupon.v1.UploadCodesResponse.
+ * Use `create(UploadCodesResponseSchema)` to create a new message.
+ */
+export const UploadCodesResponseSchema: GenMessage<UploadCodesResponse> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 22);
+
+/**
+ * Request of GenerateCodes.
+ *
+ * @generated from message coupon.v1.GenerateCodesRequest
+ */
+export type GenerateCodesRequest = Message<"coupon.v1.GenerateCodesRequest"> & {
+  /**
+   * Required, a UUID.
+   *
+   * @generated from field: string coupon_id = 1;
+   */
+  couponId: string;
+
+  /**
+   * Required, see GenerateCodes. At most 200 characters.
+   *
+   * @generated from field: string pattern = 2;
+   */
+  pattern: string;
+
+  /**
+   * How many codes, from 1 to 1,000,000.
+   *
+   * @generated from field: int32 count = 3;
+   */
+  count: number;
+
+  /**
+   * What each of the codes has of its own.
+   *
+   * @generated from field: coupon.v1.CodeTerms terms = 4;
+   */
+  terms?: CodeTerms | undefined;
+
+  /**
+   * See CreateCouponRequest.request_id.
+   *
+   * @generated from field: string request_id = 5;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message coupon.v1.GenerateCodesRequest.
+ * Use `create(GenerateCodesRequestSchema)` to create a new message.
+ */
+export const GenerateCodesRequestSchema: GenMessage<GenerateCodesRequest> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 23);
+
+/**
+ * Response of GenerateCodes.
+ *
+ * @generated from message coupon.v1.GenerateCodesResponse
+ */
+export type GenerateCodesResponse = Message<"coupon.v1.GenerateCodesResponse"> & {
+  /**
+   * The job as it begins, or as it is now when the request was repeated.
+   *
+   * @generated from field: coupon.v1.CodeJob job = 1;
+   */
+  job?: CodeJob | undefined;
+};
+
+/**
+ * Describes the message coupon.v1.GenerateCodesResponse.
+ * Use `create(GenerateCodesResponseSchema)` to create a new message.
+ */
+export const GenerateCodesResponseSchema: GenMessage<GenerateCodesResponse> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 24);
+
+/**
+ * Request of GetCodeJob.
+ *
+ * @generated from message coupon.v1.GetCodeJobRequest
+ */
+export type GetCodeJobRequest = Message<"coupon.v1.GetCodeJobRequest"> & {
+  /**
+   * Required, a UUID.
+   *
+   * @generated from field: string job_id = 1;
+   */
+  jobId: string;
+};
+
+/**
+ * Describes the message coupon.v1.GetCodeJobRequest.
+ * Use `create(GetCodeJobRequestSchema)` to create a new message.
+ */
+export const GetCodeJobRequestSchema: GenMessage<GetCodeJobRequest> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 25);
+
+/**
+ * Response of GetCodeJob.
+ *
+ * @generated from message coupon.v1.GetCodeJobResponse
+ */
+export type GetCodeJobResponse = Message<"coupon.v1.GetCodeJobResponse"> & {
+  /**
+   * The job.
+   *
+   * @generated from field: coupon.v1.CodeJob job = 1;
+   */
+  job?: CodeJob | undefined;
+};
+
+/**
+ * Describes the message coupon.v1.GetCodeJobResponse.
+ * Use `create(GetCodeJobResponseSchema)` to create a new message.
+ */
+export const GetCodeJobResponseSchema: GenMessage<GetCodeJobResponse> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 26);
+
+/**
+ * Request of ListCodes.
+ *
+ * @generated from message coupon.v1.ListCodesRequest
+ */
+export type ListCodesRequest = Message<"coupon.v1.ListCodesRequest"> & {
+  /**
+   * Required, a UUID.
+   *
+   * @generated from field: string coupon_id = 1;
+   */
+  couponId: string;
+
+  /**
+   * How many at most, from 1 to 1,000. 0 means 50.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * The `next_page_token` of the page before. All other fields but `page_size` must be as they were for that page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message coupon.v1.ListCodesRequest.
+ * Use `create(ListCodesRequestSchema)` to create a new message.
+ */
+export const ListCodesRequestSchema: GenMessage<ListCodesRequest> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 27);
+
+/**
+ * Response of ListCodes.
+ *
+ * @generated from message coupon.v1.ListCodesResponse
+ */
+export type ListCodesResponse = Message<"coupon.v1.ListCodesResponse"> & {
+  /**
+   * In the order in which they were added.
+   *
+   * @generated from field: repeated coupon.v1.Code codes = 1;
+   */
+  codes: Code[];
+
+  /**
+   * Names the next page. Empty on the last one.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message coupon.v1.ListCodesResponse.
+ * Use `create(ListCodesResponseSchema)` to create a new message.
+ */
+export const ListCodesResponseSchema: GenMessage<ListCodesResponse> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 28);
+
+/**
+ * Request of GetStats.
+ *
+ * @generated from message coupon.v1.GetStatsRequest
+ */
+export type GetStatsRequest = Message<"coupon.v1.GetStatsRequest"> & {
+  /**
+   * Of what. Absent: of all coupons.
+   *
+   * @generated from oneof coupon.v1.GetStatsRequest.scope
+   */
+  scope: {
+    /**
+     * Of one coupon, a UUID. A deleted one, too.
+     *
+     * @generated from field: string coupon_id = 1;
+     */
+    value: string;
+    case: "couponId";
+  } | {
+    /**
+     * Of all coupons of this type, its pool among them.
+     *
+     * @generated from field: coupon.v1.CouponType type = 2;
+     */
+    value: CouponType;
+    case: "type";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message coupon.v1.GetStatsRequest.
+ * Use `create(GetStatsRequestSchema)` to create a new message.
+ */
+export const GetStatsRequestSchema: GenMessage<GetStatsRequest> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 29);
+
+/**
+ * What happened so far. Counts of what happened never fall; those of where user coupons stand are as of the moment of
+ * reading.
+ *
+ * @generated from message coupon.v1.Stats
+ */
+export type Stats = Message<"coupon.v1.Stats"> & {
+  /**
+   * Coupons created, deleted ones included.
+   *
+   * @generated from field: int64 coupon_count = 1;
+   */
+  couponCount: bigint;
+
+  /**
+   * Codes uploaded and generated.
+   *
+   * @generated from field: int64 code_count = 2;
+   */
+  codeCount: bigint;
+
+  /**
+   * User coupons issued.
+   *
+   * @generated from field: int64 issued_count = 3;
+   */
+  issuedCount: bigint;
+
+  /**
+   * Of those, deleted by or for their users.
+   *
+   * @generated from field: int64 deleted_count = 4;
+   */
+  deletedCount: bigint;
+
+  /**
+   * Of those, released because they were not used within their claim window.
+   *
+   * @generated from field: int64 released_count = 5;
+   */
+  releasedCount: bigint;
+
+  /**
+   * Uses made, cancelled ones included.
+   *
+   * @generated from field: int64 used_count = 6;
+   */
+  usedCount: bigint;
+
+  /**
+   * Uses cancelled.
+   *
+   * @generated from field: int64 cancelled_count = 7;
+   */
+  cancelledCount: bigint;
+
+  /**
+   * User coupons that are REVOKED now.
+   *
+   * @generated from field: int64 revoked_count = 8;
+   */
+  revokedCount: bigint;
+
+  /**
+   * User coupons that are EXPIRED now, purged ones included.
+   *
+   * @generated from field: int64 expired_count = 9;
+   */
+  expiredCount: bigint;
+};
+
+/**
+ * Describes the message coupon.v1.Stats.
+ * Use `create(StatsSchema)` to create a new message.
+ */
+export const StatsSchema: GenMessage<Stats> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 30);
+
+/**
+ * Response of GetStats.
+ *
+ * @generated from message coupon.v1.GetStatsResponse
+ */
+export type GetStatsResponse = Message<"coupon.v1.GetStatsResponse"> & {
+  /**
+   * The counts.
+   *
+   * @generated from field: coupon.v1.Stats stats = 1;
+   */
+  stats?: Stats | undefined;
+
+  /**
+   * The moment that they are of.
+   *
+   * @generated from field: google.protobuf.Timestamp read_time = 2;
+   */
+  readTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message coupon.v1.GetStatsResponse.
+ * Use `create(GetStatsResponseSchema)` to create a new message.
+ */
+export const GetStatsResponseSchema: GenMessage<GetStatsResponse> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 31);
+
+/**
+ * Which kind of discount a coupon has.
+ *
+ * @generated from enum coupon.v1.DiscountKind
+ */
+export enum DiscountKind {
+  /**
+   * Either.
+   *
+   * @generated from enum value: DISCOUNT_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A percentage.
+   *
+   * @generated from enum value: DISCOUNT_KIND_PERCENTAGE = 1;
+   */
+  PERCENTAGE = 1,
+
+  /**
+   * A fixed amount.
+   *
+   * @generated from enum value: DISCOUNT_KIND_FIXED_AMOUNT = 2;
+   */
+  FIXED_AMOUNT = 2,
+}
+
+/**
+ * Describes the enum coupon.v1.DiscountKind.
+ */
+export const DiscountKindSchema: GenEnum<DiscountKind> = /*@__PURE__*/
+  enumDesc(file_coupon_v1_catalog_service, 0);
+
+/**
+ * Why a line of UploadCodes was not added.
+ *
+ * @generated from enum coupon.v1.LineProblem
+ */
+export enum LineProblem {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: LINE_PROBLEM_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Something is wrong with it, see `message`.
+   *
+   * @generated from enum value: LINE_PROBLEM_INVALID = 1;
+   */
+  INVALID = 1,
+
+  /**
+   * The code exists already, in this coupon or another one, or in an earlier line. What exists was not changed.
+   *
+   * @generated from enum value: LINE_PROBLEM_DUPLICATE = 2;
+   */
+  DUPLICATE = 2,
+}
+
+/**
+ * Describes the enum coupon.v1.LineProblem.
+ */
+export const LineProblemSchema: GenEnum<LineProblem> = /*@__PURE__*/
+  enumDesc(file_coupon_v1_catalog_service, 1);
+
+/**
  * Creates, reads and changes coupons.
  *
  * Every call that changes something takes a `request_id`. A repeated call with the same `request_id` and the same
@@ -477,6 +1215,102 @@ export const CatalogService: GenService<{
     methodKind: "unary";
     input: typeof ResumeCouponRequestSchema;
     output: typeof ResumeCouponResponseSchema;
+  },
+  /**
+   * Creates up to 1,000 coupons, each on its own: one that is refused harms no other. The message may have 8 MiB.
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_TOO_LARGE.
+   *
+   * @generated from rpc coupon.v1.CatalogService.BatchCreateCoupons
+   */
+  batchCreateCoupons: {
+    methodKind: "unary";
+    input: typeof BatchCreateCouponsRequestSchema;
+    output: typeof BatchCreateCouponsResponseSchema;
+  },
+  /**
+   * Finds coupons by words, best first: those that have all words in their name, then those that have them in name,
+   * category and description together; the newest first among equals. A word also finds longer ones that begin with
+   * it, and one that occurs nowhere is replaced by those that are most like it.
+   * Errors: INVALID_FIELD.
+   *
+   * @generated from rpc coupon.v1.CatalogService.SearchCoupons
+   */
+  searchCoupons: {
+    methodKind: "unary";
+    input: typeof SearchCouponsRequestSchema;
+    output: typeof SearchCouponsResponseSchema;
+  },
+  /**
+   * Adds up to 50,000 codes to a code book, or to the pool of a type, which the first such upload creates. Good lines are
+   * kept and bad ones reported; a code that exists is never changed. The message may have 8 MiB.
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_TOO_LARGE, COUPON_NOT_FOUND, NOT_A_CODE_BOOK.
+   *
+   * @generated from rpc coupon.v1.CatalogService.UploadCodes
+   */
+  uploadCodes: {
+    methodKind: "unary";
+    input: typeof UploadCodesRequestSchema;
+    output: typeof UploadCodesResponseSchema;
+  },
+  /**
+   * Makes random codes to a pattern, up to 1,000,000 in one call. It answers at once with a job that goes on by itself,
+   * also when the replica that began it dies; GetCodeJob tells how far it is.
+   *
+   * The pattern says what each character of a code is:
+   *
+   *   #        a digit, 0 to 9
+   *   ?        a letter, A to Z
+   *   *        a letter or a digit, A to Z and 0 to 9
+   *   [...]    one of the given characters; A-Z and the like are ranges: [2-9A-HJ-NP-Z] has no look-alikes
+   *   {n}      after one of the above: n of them, from 1 to 64
+   *   \        the next character as it stands
+   *   others   as they stand: letters, digits, space and - _ . /
+   *
+   * "RIDE-*{4}-*{4}" makes codes like RIDE-7KQ2-M0XD. A pattern must make codes of 1 to 64 characters, and be able to make
+   * at least `count` different ones; in a code book that ignores case and separators, that is what they are counted by,
+   * and [...] may not have characters that are the same there.
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, COUPON_NOT_FOUND, NOT_A_CODE_BOOK.
+   *
+   * @generated from rpc coupon.v1.CatalogService.GenerateCodes
+   */
+  generateCodes: {
+    methodKind: "unary";
+    input: typeof GenerateCodesRequestSchema;
+    output: typeof GenerateCodesResponseSchema;
+  },
+  /**
+   * Reads how far a code job is.
+   * Errors: INVALID_FIELD, CODE_JOB_NOT_FOUND.
+   *
+   * @generated from rpc coupon.v1.CatalogService.GetCodeJob
+   */
+  getCodeJob: {
+    methodKind: "unary";
+    input: typeof GetCodeJobRequestSchema;
+    output: typeof GetCodeJobResponseSchema;
+  },
+  /**
+   * Lists a coupon's codes with their status, in the order in which they were added.
+   * Errors: INVALID_FIELD, COUPON_NOT_FOUND, NOT_A_CODE_BOOK.
+   *
+   * @generated from rpc coupon.v1.CatalogService.ListCodes
+   */
+  listCodes: {
+    methodKind: "unary";
+    input: typeof ListCodesRequestSchema;
+    output: typeof ListCodesResponseSchema;
+  },
+  /**
+   * Counts what was created, issued and used: of one coupon, of all coupons of a type, or of all. The counts are exact,
+   * also after what they count was purged.
+   * Errors: INVALID_FIELD, COUPON_NOT_FOUND.
+   *
+   * @generated from rpc coupon.v1.CatalogService.GetStats
+   */
+  getStats: {
+    methodKind: "unary";
+    input: typeof GetStatsRequestSchema;
+    output: typeof GetStatsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_coupon_v1_catalog_service, 0);

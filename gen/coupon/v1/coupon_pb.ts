@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/coupon.proto.
  */
 export const file_coupon_v1_coupon: GenFile = /*@__PURE__*/
-  fileDesc("ChZjb3Vwb24vdjEvY291cG9uLnByb3RvEgljb3Vwb24udjEiWAoFTW9uZXkSKAoNY3VycmVuY3lfY29kZRgBIAEoCUIRukgOcgwyCl5bQS1aXXszfSQSJQoLbWlub3JfdW5pdHMYAiABKANCELpIDSILGICAmqbqr+MBKAAizAEKCERpc2NvdW50Ei0KF3BlcmNlbnRhZ2VfYmFzaXNfcG9pbnRzGAEgASgFQgq6SAcaBRiQTigBSAASKAoMZml4ZWRfYW1vdW50GAIgASgLMhAuY291cG9uLnYxLk1vbmV5SAASKAoObWF4aW11bV9hbW91bnQYAyABKAsyEC5jb3Vwb24udjEuTW9uZXkSLgoUbWluaW11bV9vcmRlcl9hbW91bnQYBCABKAsyEC5jb3Vwb24udjEuTW9uZXlCDQoEa2luZBIFukgCCAEixAgKBkNvdXBvbhIKCgJpZBgBIAEoCRIWCgRuYW1lGAIgASgJQgi6SAVyAxjIARIdCgtkZXNjcmlwdGlvbhgDIAEoCUIIukgFcgMYoB8SGQoIY2F0ZWdvcnkYBCABKAlCB7pIBHICGGQSJQoIZGlzY291bnQYBSABKAsyEy5jb3Vwb24udjEuRGlzY291bnQSLgoKc3RhcnRfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKCHF1YW50aXR5GAggASgDQg66SAsiCRiAoJSljR0oAUgAiAEBEksKFHZhbGlkaXR5X2FmdGVyX2lzc3VlGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhK6SA+qAQwiBgiAhrCWATICCAESJAoMbWF4X3Blcl91c2VyGAogASgFQgm6SAYaBBhkKAFIAYgBARImCgl1c2FnZV9jYXAYCyABKANCDrpICyIJGICglKWNHSgBSAKIAQESEQoJc3RhY2thYmxlGAwgASgIEhQKDGlzc3VlZF9jb3VudBgNIAEoAxIcCg9yZW1haW5pbmdfY291bnQYDiABKANIA4gBARIlCgVzdGF0ZRgPIAEoDjIWLmNvdXBvbi52MS5Db3Vwb25TdGF0ZRIZCghyZXZpc2lvbhgQIAEoA0IHukgEIgIoABIvCgtjcmVhdGVfdGltZRgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYEiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2RlbGV0ZV90aW1lGBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIhCghtYXhfdXNlcxgUIAEoBUIKukgHGgUY6AcoAUgEiAEBEkIKDWxvY2tfZHVyYXRpb24YFSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIECICjBTICCAESQgoMY2xhaW1fd2luZG93GBYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA6qAQsiBQiA54QPMgIIARISCgp1c2VkX2NvdW50GBcgASgDEiAKE3JlbWFpbmluZ191c2VfY291bnQYGCABKANIBYgBARIwCgxleGhhdXN0X3RpbWUYGSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgsKCV9xdWFudGl0eUIPCg1fbWF4X3Blcl91c2VyQgwKCl91c2FnZV9jYXBCEgoQX3JlbWFpbmluZ19jb3VudEILCglfbWF4X3VzZXNCFgoUX3JlbWFpbmluZ191c2VfY291bnQq4gEKC0NvdXBvblN0YXRlEhwKGENPVVBPTl9TVEFURV9VTlNQRUNJRklFRBAAEhoKFkNPVVBPTl9TVEFURV9TQ0hFRFVMRUQQARIXChNDT1VQT05fU1RBVEVfQUNUSVZFEAISFwoTQ09VUE9OX1NUQVRFX1BBVVNFRBADEhkKFUNPVVBPTl9TVEFURV9TT0xEX09VVBAEEhYKEkNPVVBPTl9TVEFURV9FTkRFRBAFEhgKFENPVVBPTl9TVEFURV9ERUxFVEVEEAYSGgoWQ09VUE9OX1NUQVRFX0VYSEFVU1RFRBAHYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChZjb3Vwb24vdjEvY291cG9uLnByb3RvEgljb3Vwb24udjEiWAoFTW9uZXkSKAoNY3VycmVuY3lfY29kZRgBIAEoCUIRukgOcgwyCl5bQS1aXXszfSQSJQoLbWlub3JfdW5pdHMYAiABKANCELpIDSILGICAmqbqr+MBKAAizAEKCERpc2NvdW50Ei0KF3BlcmNlbnRhZ2VfYmFzaXNfcG9pbnRzGAEgASgFQgq6SAcaBRiQTigBSAASKAoMZml4ZWRfYW1vdW50GAIgASgLMhAuY291cG9uLnYxLk1vbmV5SAASKAoObWF4aW11bV9hbW91bnQYAyABKAsyEC5jb3Vwb24udjEuTW9uZXkSLgoUbWluaW11bV9vcmRlcl9hbW91bnQYBCABKAsyEC5jb3Vwb24udjEuTW9uZXlCDQoEa2luZBIFukgCCAEijQEKCFRocm90dGxlEiIKDm1heF9jb25jdXJyZW50GAEgASgFQgq6SAcaBRjoBygBEiIKDm1heF9wZXJfc2Vjb25kGAIgASgFQgq6SAcaBRjoBygBEjkKCG1heF93YWl0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgy6SAmqAQYiAggUMgAiVwoFUXVvdGESLQoFZ3JvdXAYASABKAlCHrpIG3IZMhdeW0EtWmEtejAtOV8uOi1dezEsNjR9JBIfCgttYXhfcGVyX2RheRgCIAEoBUIKukgHGgUY6AcoASIfCghDb2RlQm9vaxITCgtleGFjdF9tYXRjaBgBIAEoCCL2CQoGQ291cG9uEgoKAmlkGAEgASgJEhYKBG5hbWUYAiABKAlCCLpIBXIDGMgBEh0KC2Rlc2NyaXB0aW9uGAMgASgJQgi6SAVyAxigHxIZCghjYXRlZ29yeRgEIAEoCUIHukgEcgIYZBIlCghkaXNjb3VudBgFIAEoCzITLmNvdXBvbi52MS5EaXNjb3VudBIuCgpzdGFydF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJQoIcXVhbnRpdHkYCCABKANCDrpICyIJGICglKWNHSgASACIAQESSwoUdmFsaWRpdHlfYWZ0ZXJfaXNzdWUYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CErpID6oBDCIGCICGsJYBMgIIARIkCgxtYXhfcGVyX3VzZXIYCiABKAVCCbpIBhoEGGQoAUgBiAEBEiYKCXVzYWdlX2NhcBgLIAEoA0IOukgLIgkYgKCUpY0dKAFIAogBARIRCglzdGFja2FibGUYDCABKAgSFAoMaXNzdWVkX2NvdW50GA0gASgDEhwKD3JlbWFpbmluZ19jb3VudBgOIAEoA0gDiAEBEiUKBXN0YXRlGA8gASgOMhYuY291cG9uLnYxLkNvdXBvblN0YXRlEhkKCHJldmlzaW9uGBAgASgDQge6SAQiAigAEi8KC2NyZWF0ZV90aW1lGBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZGVsZXRlX3RpbWUYEyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiEKCG1heF91c2VzGBQgASgFQgq6SAcaBRjoBygBSASIAQESQgoNbG9ja19kdXJhdGlvbhgVIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgQIgKMFMgIIARJCCgxjbGFpbV93aW5kb3cYFiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CEbpIDqoBCyIFCIDnhA8yAggBEhIKCnVzZWRfY291bnQYFyABKAMSIAoTcmVtYWluaW5nX3VzZV9jb3VudBgYIAEoA0gFiAEBEjAKDGV4aGF1c3RfdGltZRgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoEdHlwZRgaIAEoDjIVLmNvdXBvbi52MS5Db3Vwb25UeXBlQgi6SAWCAQIQARIlCgh0aHJvdHRsZRgbIAEoCzITLmNvdXBvbi52MS5UaHJvdHRsZRIfCgVxdW90YRgcIAEoCzIQLmNvdXBvbi52MS5RdW90YRImCgljb2RlX2Jvb2sYHSABKAsyEy5jb3Vwb24udjEuQ29kZUJvb2sSEQoJdHlwZV9wb29sGB4gASgIQgsKCV9xdWFudGl0eUIPCg1fbWF4X3Blcl91c2VyQgwKCl91c2FnZV9jYXBCEgoQX3JlbWFpbmluZ19jb3VudEILCglfbWF4X3VzZXNCFgoUX3JlbWFpbmluZ191c2VfY291bnQqcwoKQ291cG9uVHlwZRIbChdDT1VQT05fVFlQRV9VTlNQRUNJRklFRBAAEhQKEENPVVBPTl9UWVBFX0ZSRUUQARIYChRDT1VQT05fVFlQRV9TVEFOREFSRBACEhgKFENPVVBPTl9UWVBFX01FR0FERUFMEAMq4gEKC0NvdXBvblN0YXRlEhwKGENPVVBPTl9TVEFURV9VTlNQRUNJRklFRBAAEhoKFkNPVVBPTl9TVEFURV9TQ0hFRFVMRUQQARIXChNDT1VQT05fU1RBVEVfQUNUSVZFEAISFwoTQ09VUE9OX1NUQVRFX1BBVVNFRBADEhkKFUNPVVBPTl9TVEFURV9TT0xEX09VVBAEEhYKEkNPVVBPTl9TVEFURV9FTkRFRBAFEhgKFENPVVBPTl9TVEFURV9ERUxFVEVEEAYSGgoWQ09VUE9OX1NUQVRFX0VYSEFVU1RFRBAHYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * An amount of money in the smallest unit of its currency: 1250 with "USD" is $12.50, 1250 with "JPY" is 1250 yen.
@@ -95,6 +95,96 @@ export const DiscountSchema: GenMessage<Discount> = /*@__PURE__*/
   messageDesc(file_coupon_v1_coupon, 1);
 
 /**
+ * A limit on how fast a coupon is issued, over all replicas of the service. Callers are let through in the order of
+ * their arrival; who must wait, waits inside the call. A caller whose turn cannot come within `max_wait`, or before its
+ * own deadline, is refused at once with THROTTLED.
+ *
+ * @generated from message coupon.v1.Throttle
+ */
+export type Throttle = Message<"coupon.v1.Throttle"> & {
+  /**
+   * How many are being issued at the same time at most, from 1 to 1,000.
+   *
+   * @generated from field: int32 max_concurrent = 1;
+   */
+  maxConcurrent: number;
+
+  /**
+   * How many are begun within any second at most, from 1 to 1,000. Turns are evenly spaced.
+   *
+   * @generated from field: int32 max_per_second = 2;
+   */
+  maxPerSecond: number;
+
+  /**
+   * How long a caller waits for its turn at most, from 0 to 20 seconds in whole milliseconds. Absent: 10 seconds.
+   *
+   * @generated from field: google.protobuf.Duration max_wait = 3;
+   */
+  maxWait?: Duration | undefined;
+};
+
+/**
+ * Describes the message coupon.v1.Throttle.
+ * Use `create(ThrottleSchema)` to create a new message.
+ */
+export const ThrottleSchema: GenMessage<Throttle> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_coupon, 2);
+
+/**
+ * A limit on what one user is issued in one day, over all coupons of a group. The day is a calendar day in the service's
+ * configured time zone (QUOTA_TIME_ZONE). What was issued counts, also when it was deleted or released later.
+ *
+ * @generated from message coupon.v1.Quota
+ */
+export type Quota = Message<"coupon.v1.Quota"> & {
+  /**
+   * The group's name: 1 to 64 letters, digits and the characters _ . : -. Coupons that name the same group share it.
+   * It cannot be changed once the coupon was created.
+   *
+   * @generated from field: string group = 1;
+   */
+  group: string;
+
+  /**
+   * This coupon is issued to a user only while fewer than this many of the group were issued to that user today. From 1
+   * to 1,000.
+   *
+   * @generated from field: int32 max_per_day = 2;
+   */
+  maxPerDay: number;
+};
+
+/**
+ * Describes the message coupon.v1.Quota.
+ * Use `create(QuotaSchema)` to create a new message.
+ */
+export const QuotaSchema: GenMessage<Quota> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_coupon, 3);
+
+/**
+ * Makes a coupon a code book: every user coupon of it carries a code, and its stock is its codes.
+ *
+ * @generated from message coupon.v1.CodeBook
+ */
+export type CodeBook = Message<"coupon.v1.CodeBook"> & {
+  /**
+   * Whether codes are told apart by case and separators. Otherwise "ab-12 cd" and "AB12CD" are the same code: letters are
+   * compared without case, and spaces, hyphens, underscores and dots are ignored.
+   *
+   * @generated from field: bool exact_match = 1;
+   */
+  exactMatch: boolean;
+};
+
+/**
+ * Describes the message coupon.v1.CodeBook.
+ * Use `create(CodeBookSchema)` to create a new message.
+ */
+export const CodeBookSchema: GenMessage<CodeBook> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_coupon, 4);
+
+/**
  * A coupon: the definition that a merchant creates. What a user gets of it is a UserCoupon.
  *
  * @generated from message coupon.v1.Coupon
@@ -151,7 +241,8 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
   expireTime?: Timestamp | undefined;
 
   /**
-   * How many may be issued, from 1 to 10^12. Absent: unlimited. Cannot be set below `issued_count`.
+   * How many may be issued, from 1 to 10^12. Absent: unlimited. Cannot be set below `issued_count`. Of a code book it is
+   * output only: as many as its codes may be held by, less those that expired before anybody held them.
    *
    * @generated from field: optional int64 quantity = 8;
    */
@@ -285,6 +376,41 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
    * @generated from field: google.protobuf.Timestamp exhaust_time = 25;
    */
   exhaustTime?: Timestamp | undefined;
+
+  /**
+   * Absent: none.
+   *
+   * @generated from field: coupon.v1.CouponType type = 26;
+   */
+  type: CouponType;
+
+  /**
+   * Absent: not throttled, unless the type is MEGADEAL.
+   *
+   * @generated from field: coupon.v1.Throttle throttle = 27;
+   */
+  throttle?: Throttle | undefined;
+
+  /**
+   * Absent: none.
+   *
+   * @generated from field: coupon.v1.Quota quota = 28;
+   */
+  quota?: Quota | undefined;
+
+  /**
+   * Absent: not a code book. It cannot be changed once the coupon was created.
+   *
+   * @generated from field: coupon.v1.CodeBook code_book = 29;
+   */
+  codeBook?: CodeBook | undefined;
+
+  /**
+   * Whether it is the pool of its type: a code book that the first upload of codes for the type has made. Output only.
+   *
+   * @generated from field: bool type_pool = 30;
+   */
+  typePool: boolean;
 };
 
 /**
@@ -292,7 +418,49 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
  * Use `create(CouponSchema)` to create a new message.
  */
 export const CouponSchema: GenMessage<Coupon> = /*@__PURE__*/
-  messageDesc(file_coupon_v1_coupon, 2);
+  messageDesc(file_coupon_v1_coupon, 5);
+
+/**
+ * What kind of coupon the merchant calls it.
+ *
+ * @generated from enum coupon.v1.CouponType
+ */
+export enum CouponType {
+  /**
+   * None.
+   *
+   * @generated from enum value: COUPON_TYPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Given away freely.
+   *
+   * @generated from enum value: COUPON_TYPE_FREE = 1;
+   */
+  FREE = 1,
+
+  /**
+   * An ordinary one.
+   *
+   * @generated from enum value: COUPON_TYPE_STANDARD = 2;
+   */
+  STANDARD = 2,
+
+  /**
+   * One that many want. Its issuing is always throttled: without a `throttle` of its own it is 5 at once, 10 a second,
+   * and 10 seconds in line.
+   *
+   * @generated from enum value: COUPON_TYPE_MEGADEAL = 3;
+   */
+  MEGADEAL = 3,
+}
+
+/**
+ * Describes the enum coupon.v1.CouponType.
+ */
+export const CouponTypeSchema: GenEnum<CouponType> = /*@__PURE__*/
+  enumDesc(file_coupon_v1_coupon, 0);
 
 /**
  * Where a coupon stands at the moment of reading.
@@ -361,5 +529,5 @@ export enum CouponState {
  * Describes the enum coupon.v1.CouponState.
  */
 export const CouponStateSchema: GenEnum<CouponState> = /*@__PURE__*/
-  enumDesc(file_coupon_v1_coupon, 0);
+  enumDesc(file_coupon_v1_coupon, 1);
 

@@ -5,6 +5,10 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import type { CouponType } from "./coupon_pb.js";
+import { file_coupon_v1_coupon } from "./coupon_pb.js";
+import type { ItemError } from "./item_error_pb.js";
+import { file_coupon_v1_item_error } from "./item_error_pb.js";
 import type { UserCoupon } from "./user_coupon_pb.js";
 import { file_coupon_v1_user_coupon } from "./user_coupon_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -13,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/issuance_service.proto.
  */
 export const file_coupon_v1_issuance_service: GenFile = /*@__PURE__*/
-  fileDesc("CiBjb3Vwb24vdjEvaXNzdWFuY2Vfc2VydmljZS5wcm90bxIJY291cG9uLnYxIp0BChJJc3N1ZUNvdXBvblJlcXVlc3QSHQoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEjAKB3VzZXJfaWQYAiABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSJQoKcmVxdWVzdF9pZBgDIAEoCUIRukgOcgwYQDIIXlshLX5dKiRCDwoGdGFyZ2V0EgW6SAIIASJTChNJc3N1ZUNvdXBvblJlc3BvbnNlEioKC3VzZXJfY291cG9uGAEgASgLMhUuY291cG9uLnYxLlVzZXJDb3Vwb24SEAoIcmVwbGF5ZWQYAiABKAgyXwoPSXNzdWFuY2VTZXJ2aWNlEkwKC0lzc3VlQ291cG9uEh0uY291cG9uLnYxLklzc3VlQ291cG9uUmVxdWVzdBoeLmNvdXBvbi52MS5Jc3N1ZUNvdXBvblJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_coupon_v1_user_coupon]);
+  fileDesc("CiBjb3Vwb24vdjEvaXNzdWFuY2Vfc2VydmljZS5wcm90bxIJY291cG9uLnYxIusBChJJc3N1ZUNvdXBvblJlcXVlc3QSHQoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEhkKBGNvZGUYBCABKAlCCbpIBnIEEAEYQEgAEjEKBHR5cGUYBSABKA4yFS5jb3Vwb24udjEuQ291cG9uVHlwZUIKukgHggEEEAEgAEgAEjAKB3VzZXJfaWQYAiABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSJQoKcmVxdWVzdF9pZBgDIAEoCUIRukgOcgwYQDIIXlshLX5dKiRCDwoGdGFyZ2V0EgW6SAIIASJTChNJc3N1ZUNvdXBvblJlc3BvbnNlEioKC3VzZXJfY291cG9uGAEgASgLMhUuY291cG9uLnYxLlVzZXJDb3Vwb24SEAoIcmVwbGF5ZWQYAiABKAginQEKGEJhdGNoSXNzdWVDb3Vwb25zUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEj0KCHVzZXJfaWRzGAIgAygJQiu6SCiSASUIARDoBxgBIhxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEiUKCnJlcXVlc3RfaWQYAyABKAlCEbpIDnIMGEAyCF5bIS1+XSokIpEBCgxJc3N1ZU91dGNvbWUSDwoHdXNlcl9pZBgBIAEoCRIsCgt1c2VyX2NvdXBvbhgCIAEoCzIVLmNvdXBvbi52MS5Vc2VyQ291cG9uSAASJQoFZXJyb3IYAyABKAsyFC5jb3Vwb24udjEuSXRlbUVycm9ySAASEAoIcmVwbGF5ZWQYBCABKAhCCQoHb3V0Y29tZSJGChlCYXRjaElzc3VlQ291cG9uc1Jlc3BvbnNlEikKCG91dGNvbWVzGAEgAygLMhcuY291cG9uLnYxLklzc3VlT3V0Y29tZTK/AQoPSXNzdWFuY2VTZXJ2aWNlEkwKC0lzc3VlQ291cG9uEh0uY291cG9uLnYxLklzc3VlQ291cG9uUmVxdWVzdBoeLmNvdXBvbi52MS5Jc3N1ZUNvdXBvblJlc3BvbnNlEl4KEUJhdGNoSXNzdWVDb3Vwb25zEiMuY291cG9uLnYxLkJhdGNoSXNzdWVDb3Vwb25zUmVxdWVzdBokLmNvdXBvbi52MS5CYXRjaElzc3VlQ291cG9uc1Jlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_coupon_v1_coupon, file_coupon_v1_item_error, file_coupon_v1_user_coupon]);
 
 /**
  * Request of IssueCoupon.
@@ -34,6 +38,22 @@ export type IssueCouponRequest = Message<"coupon.v1.IssueCouponRequest"> & {
      */
     value: string;
     case: "couponId";
+  } | {
+    /**
+     * This code: 1 to 64 characters.
+     *
+     * @generated from field: string code = 4;
+     */
+    value: string;
+    case: "code";
+  } | {
+    /**
+     * Any of this type.
+     *
+     * @generated from field: coupon.v1.CouponType type = 5;
+     */
+    value: CouponType;
+    case: "type";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -89,6 +109,113 @@ export const IssueCouponResponseSchema: GenMessage<IssueCouponResponse> = /*@__P
   messageDesc(file_coupon_v1_issuance_service, 1);
 
 /**
+ * Request of BatchIssueCoupons.
+ *
+ * @generated from message coupon.v1.BatchIssueCouponsRequest
+ */
+export type BatchIssueCouponsRequest = Message<"coupon.v1.BatchIssueCouponsRequest"> & {
+  /**
+   * Required, a UUID.
+   *
+   * @generated from field: string coupon_id = 1;
+   */
+  couponId: string;
+
+  /**
+   * 1 to 1,000 different users, see IssueCouponRequest.user_id.
+   *
+   * @generated from field: repeated string user_ids = 2;
+   */
+  userIds: string[];
+
+  /**
+   * See IssueCouponRequest.request_id.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message coupon.v1.BatchIssueCouponsRequest.
+ * Use `create(BatchIssueCouponsRequestSchema)` to create a new message.
+ */
+export const BatchIssueCouponsRequestSchema: GenMessage<BatchIssueCouponsRequest> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_issuance_service, 2);
+
+/**
+ * What became of one user of BatchIssueCoupons.
+ *
+ * @generated from message coupon.v1.IssueOutcome
+ */
+export type IssueOutcome = Message<"coupon.v1.IssueOutcome"> & {
+  /**
+   * The user.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * One of both.
+   *
+   * @generated from oneof coupon.v1.IssueOutcome.outcome
+   */
+  outcome: {
+    /**
+     * What the user now holds.
+     *
+     * @generated from field: coupon.v1.UserCoupon user_coupon = 2;
+     */
+    value: UserCoupon;
+    case: "userCoupon";
+  } | {
+    /**
+     * Why nothing was issued.
+     *
+     * @generated from field: coupon.v1.ItemError error = 3;
+     */
+    value: ItemError;
+    case: "error";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * True when an earlier call with the same request id had issued it.
+   *
+   * @generated from field: bool replayed = 4;
+   */
+  replayed: boolean;
+};
+
+/**
+ * Describes the message coupon.v1.IssueOutcome.
+ * Use `create(IssueOutcomeSchema)` to create a new message.
+ */
+export const IssueOutcomeSchema: GenMessage<IssueOutcome> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_issuance_service, 3);
+
+/**
+ * Response of BatchIssueCoupons.
+ *
+ * @generated from message coupon.v1.BatchIssueCouponsResponse
+ */
+export type BatchIssueCouponsResponse = Message<"coupon.v1.BatchIssueCouponsResponse"> & {
+  /**
+   * One for each user, in order.
+   *
+   * @generated from field: repeated coupon.v1.IssueOutcome outcomes = 1;
+   */
+  outcomes: IssueOutcome[];
+};
+
+/**
+ * Describes the message coupon.v1.BatchIssueCouponsResponse.
+ * Use `create(BatchIssueCouponsResponseSchema)` to create a new message.
+ */
+export const BatchIssueCouponsResponseSchema: GenMessage<BatchIssueCouponsResponse> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_issuance_service, 4);
+
+/**
  * Issues coupons to users, first come, first served.
  *
  * @generated from service coupon.v1.IssuanceService
@@ -101,8 +228,17 @@ export const IssuanceService: GenService<{
    * sold out meanwhile. When that user coupon has expired it may be refused instead, and when it was deleted the answer
    * is USER_COUPON_NOT_FOUND; it never issues a second one.
    * Of the refusals, the first that applies is the answer: COUPON_NOT_FOUND, COUPON_PAUSED, COUPON_NOT_STARTED,
-   * COUPON_ENDED, USAGE_CAP_REACHED, ALREADY_ISSUED, SOLD_OUT. A request id that was used for something else gets
-   * REQUEST_ID_REUSED, unless one of these applies. Other errors: INVALID_FIELD, OVERLOADED, STORE_UNAVAILABLE, DEADLINE_EXCEEDED.
+   * COUPON_ENDED, USAGE_CAP_REACHED, ALREADY_ISSUED, QUOTA_REACHED, CODE_EXPIRED, SOLD_OUT or, of one code, CODE_TAKEN,
+   * THROTTLED. A request id that was used for something else gets REQUEST_ID_REUSED, unless one of these applies. Other
+   * errors: INVALID_FIELD, CODE_NOT_FOUND, OVERLOADED, STORE_UNAVAILABLE, DEADLINE_EXCEEDED.
+   *
+   * Of a code book a random free code is issued, of a type's pool the one that expires first.
+   *
+   * By type, the coupons of the type that can be issued are tried in the order in which they expire, the first 100 of
+   * them; the answer is SOLD_OUT when there is none, else the refusal of the last one. A throttled coupon that has a turn
+   * to give is waited for.
+   *
+   * While the fast store that keeps the lines of throttled coupons is away, those are refused with STORE_UNAVAILABLE.
    *
    * @generated from rpc coupon.v1.IssuanceService.IssueCoupon
    */
@@ -110,6 +246,19 @@ export const IssuanceService: GenService<{
     methodKind: "unary";
     input: typeof IssueCouponRequestSchema;
     output: typeof IssueCouponResponseSchema;
+  },
+  /**
+   * Issues one coupon to up to 1,000 users, as IssueCoupon would to each of them: one that is refused harms no other. A
+   * repeated request gets the same outcomes for those that were issued, and tries the others again. The message may have
+   * 1 MiB.
+   * Errors of the call: INVALID_FIELD, MESSAGE_TOO_LARGE. All others are outcomes.
+   *
+   * @generated from rpc coupon.v1.IssuanceService.BatchIssueCoupons
+   */
+  batchIssueCoupons: {
+    methodKind: "unary";
+    input: typeof BatchIssueCouponsRequestSchema;
+    output: typeof BatchIssueCouponsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_coupon_v1_issuance_service, 0);

@@ -4,7 +4,7 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Coupon } from "./coupon_pb.js";
+import type { Coupon, Discount } from "./coupon_pb.js";
 import { file_coupon_v1_coupon } from "./coupon_pb.js";
 import type { Usage } from "./usage_pb.js";
 import { file_coupon_v1_usage } from "./usage_pb.js";
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/user_coupon.proto.
  */
 export const file_coupon_v1_user_coupon: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb3Vwb24vdjEvdXNlcl9jb3Vwb24ucHJvdG8SCWNvdXBvbi52MSKhAwoKVXNlckNvdXBvbhIKCgJpZBgBIAEoCRIRCgljb3Vwb25faWQYAiABKAkSDwoHdXNlcl9pZBgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy5jb3Vwb24udjEuVXNlckNvdXBvblN0YXR1cxIuCgppc3N1ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIQoGY291cG9uGAcgASgLMhEuY291cG9uLnYxLkNvdXBvbhIQCghtYXhfdXNlcxgIIAEoBRIRCgl1c2VfY291bnQYCSABKAUSNAoQbG9ja19leHBpcmVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoRY2xhaW1fZXhwaXJlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiAKBnVzYWdlcxgMIAMoCzIQLmNvdXBvbi52MS5Vc2FnZSrxAQoQVXNlckNvdXBvblN0YXR1cxIiCh5VU0VSX0NPVVBPTl9TVEFUVVNfVU5TUEVDSUZJRUQQABIcChhVU0VSX0NPVVBPTl9TVEFUVVNfUkVBRFkQARIdChlVU0VSX0NPVVBPTl9TVEFUVVNfTE9DS0VEEAISGwoXVVNFUl9DT1VQT05fU1RBVFVTX1VTRUQQAxIeChpVU0VSX0NPVVBPTl9TVEFUVVNfUkVWT0tFRBAEEh4KGlVTRVJfQ09VUE9OX1NUQVRVU19FWFBJUkVEEAUSHwobVVNFUl9DT1VQT05fU1RBVFVTX1JFTEVBU0VEEAZiBnByb3RvMw", [file_coupon_v1_coupon, file_coupon_v1_usage, file_google_protobuf_timestamp]);
+  fileDesc("Chtjb3Vwb24vdjEvdXNlcl9jb3Vwb24ucHJvdG8SCWNvdXBvbi52MSLWAwoKVXNlckNvdXBvbhIKCgJpZBgBIAEoCRIRCgljb3Vwb25faWQYAiABKAkSDwoHdXNlcl9pZBgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy5jb3Vwb24udjEuVXNlckNvdXBvblN0YXR1cxIuCgppc3N1ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIQoGY291cG9uGAcgASgLMhEuY291cG9uLnYxLkNvdXBvbhIQCghtYXhfdXNlcxgIIAEoBRIRCgl1c2VfY291bnQYCSABKAUSNAoQbG9ja19leHBpcmVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoRY2xhaW1fZXhwaXJlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiAKBnVzYWdlcxgMIAMoCzIQLmNvdXBvbi52MS5Vc2FnZRIMCgRjb2RlGA0gASgJEiUKCGRpc2NvdW50GA4gASgLMhMuY291cG9uLnYxLkRpc2NvdW50KvEBChBVc2VyQ291cG9uU3RhdHVzEiIKHlVTRVJfQ09VUE9OX1NUQVRVU19VTlNQRUNJRklFRBAAEhwKGFVTRVJfQ09VUE9OX1NUQVRVU19SRUFEWRABEh0KGVVTRVJfQ09VUE9OX1NUQVRVU19MT0NLRUQQAhIbChdVU0VSX0NPVVBPTl9TVEFUVVNfVVNFRBADEh4KGlVTRVJfQ09VUE9OX1NUQVRVU19SRVZPS0VEEAQSHgoaVVNFUl9DT1VQT05fU1RBVFVTX0VYUElSRUQQBRIfChtVU0VSX0NPVVBPTl9TVEFUVVNfUkVMRUFTRUQQBmIGcHJvdG8z", [file_coupon_v1_coupon, file_coupon_v1_usage, file_google_protobuf_timestamp]);
 
 /**
  * One coupon issued to, and held by, one user.
@@ -108,6 +108,20 @@ export type UserCoupon = Message<"coupon.v1.UserCoupon"> & {
    * @generated from field: repeated coupon.v1.Usage usages = 12;
    */
   usages: Usage[];
+
+  /**
+   * The code that it carries, as it was uploaded or generated. Empty when its coupon is not a code book.
+   *
+   * @generated from field: string code = 13;
+   */
+  code: string;
+
+  /**
+   * What its code takes off, when the code has a discount of its own. Absent: the coupon's discount holds.
+   *
+   * @generated from field: coupon.v1.Discount discount = 14;
+   */
+  discount?: Discount | undefined;
 };
 
 /**

@@ -86,6 +86,7 @@ export class MemoryReservations implements Reservations {
         exhaustedAt: facts.exhausted ? facts.startsAt : null,
         maxPerUser: facts.maxPerUser,
         quantity: gate.stock,
+        quota: null,
         issuedCount: 0,
       },
       liveHeldCount: live.length,

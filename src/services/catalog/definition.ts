@@ -1,8 +1,14 @@
 import type { FieldMask } from "@bufbuild/protobuf/wkt";
-import type { Coupon as CouponMessage } from "../../../gen/coupon/v1/coupon_pb.js";
-import { type CouponDefinition, type CouponDraft, checkDefinition } from "../../domain/coupon.js";
+import type { Coupon as CouponMessage, Throttle as ThrottleMessage } from "../../../gen/coupon/v1/coupon_pb.js";
+import {
+  type CouponDefinition,
+  type CouponDraft,
+  checkDefinition,
+  defaultMaxWaitMs,
+  type Throttle,
+} from "../../domain/coupon.js";
 import { type FieldViolation, invalid, type Refusal } from "../../domain/refusal.js";
-import { dateOf, discountOf, millisOf } from "../message.js";
+import { dateOf, discountOf, millisOf, typeOf } from "../message.js";
 
 /** What a caller may set, by the names of the proto file. */
 const fields = {
@@ -20,6 +26,9 @@ const fields = {
   max_uses: "maxUses",
   lock_duration: "lockDurationMs",
   claim_window: "claimWindowMs",
+  type: "type",
+  throttle: "throttle",
+  quota: "quota",
 } as const satisfies Record<string, keyof CouponDefinition>;
 
 const defaultMaxPerUser = 1;
@@ -42,15 +51,34 @@ function draftOf(message: CouponMessage, violations: FieldViolation[]): CouponDr
     maxUses: message.maxUses ?? defaultMaxUses,
     lockDurationMs: millisOf(message.lockDuration, "coupon.lock_duration", violations) ?? defaultLockDurationMs,
     claimWindowMs: millisOf(message.claimWindow, "coupon.claim_window", violations),
+    type: typeOf(message.type),
+    throttle: throttleOf(message.throttle, violations),
+    quota: message.quota ? { group: message.quota.group, maxPerDay: message.quota.maxPerDay } : null,
+    codeBook: message.codeBook ? { exactMatch: message.codeBook.exactMatch } : null,
   };
+}
+
+function throttleOf(message: ThrottleMessage | undefined, violations: FieldViolation[]): Throttle | null {
+  if (!message) return null;
+  const { maxConcurrent, maxPerSecond } = message;
+  const maxWaitMs = millisOf(message.maxWait, "coupon.throttle.max_wait", violations) ?? defaultMaxWaitMs;
+  return { maxConcurrent, maxPerSecond, maxWaitMs };
 }
 
 /** The definition of a new coupon. */
 export function newDefinition(message: CouponMessage, now: Date): CouponDefinition | Refusal {
   const violations: FieldViolation[] = [];
   const draft = draftOf(message, violations);
+  if (draft.codeBook && draft.quantity !== null) {
+    violations.push({
+      field: "coupon.quantity",
+      description: "is output only for a code book: its stock is its codes",
+    });
+  }
   if (violations.length > 0) return invalid(...violations);
-  return checkDefinition({ ...draft, startsAt: draft.startsAt ?? now });
+  // A book is empty until codes are added.
+  const quantity = draft.codeBook ? 0 : draft.quantity;
+  return checkDefinition({ ...draft, quantity, startsAt: draft.startsAt ?? now });
 }
 
 /** Checks a mask before anything is read from the store. */
@@ -82,7 +110,28 @@ export function changedDefinition(
     masked.includes(fields[field.replace("coupon.", "") as keyof typeof fields]),
   );
   if (ours.length > 0) return invalid(...ours);
-  const merged: Record<string, unknown> = {};
+  const fixed = fixedAgainst(current, draft, masked);
+  if (fixed.length > 0) return invalid(...fixed);
+  const merged: Record<string, unknown> = { codeBook: current.codeBook };
   for (const field of Object.values(fields)) merged[field] = (masked.includes(field) ? draft : current)[field];
   return checkDefinition(merged as unknown as CouponDraft);
+}
+
+/** What an update may not touch. */
+function fixedAgainst(
+  current: CouponDefinition,
+  draft: CouponDraft,
+  masked: readonly (keyof CouponDefinition)[],
+): FieldViolation[] {
+  const violations: FieldViolation[] = [];
+  if (masked.includes("quantity") && current.codeBook) {
+    violations.push({
+      field: "coupon.quantity",
+      description: "is output only for a code book: its stock is its codes",
+    });
+  }
+  if (masked.includes("quota") && draft.quota?.group !== current.quota?.group) {
+    violations.push({ field: "coupon.quota.group", description: "cannot be changed, nor a quota be added or removed" });
+  }
+  return violations;
 }

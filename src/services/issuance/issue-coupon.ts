@@ -8,9 +8,10 @@ import type { Issuer } from "./issuer.js";
 
 export function issueCoupon(issuer: Issuer) {
   return async (request: IssueCouponRequest, context: CallContext) => {
-    const couponId = (request.target.value ?? "").toLowerCase();
+    const couponId = String(request.target.value).toLowerCase();
     const { userId, requestId } = request;
-    const issued = await issuer.issue({ couponId, userId, requestId, userCouponId: newId() }, context.deadlineMs);
+    const ask = { couponId, userId, requestId, userCouponId: newId() };
+    const issued = await issuer.issue(ask, context.deadlineMs);
     if (issued instanceof Refusal) return issued;
     const response = create(IssueCouponResponseSchema);
     response.userCoupon = issuedMessage(issued.userCoupon, issued.expiresAt, issued.status);

@@ -1,9 +1,18 @@
-import { type FieldViolation, type Reason, Refusal, StoreUnavailable } from "../../domain/refusal.js";
+import type { CodeRefusal, IssueRefusal } from "../../domain/issue.js";
+import { DeadlinePassed, type FieldViolation, type Reason, Refusal, StoreUnavailable } from "../../domain/refusal.js";
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../../domain/user-coupon.js";
-import type { Admission, Ask, Reservations, Settlement } from "../../reservation/port.js";
-import type { DeadlineMs, IssueOutcome, UserCouponStore } from "../../storage/ports.js";
+import type { QuotaDays } from "../../platform/quota-days.js";
+import { sleep } from "../../platform/sleep.js";
+import { type Admission, admissionWords, type Reservations, type Settlement } from "../../reservation/port.js";
+import type { DeadlineMs, IssueAsk, IssueOutcome, UserCouponStore } from "../../storage/ports.js";
 import type { GateKeeper } from "./gate-keeper.js";
 
+/** How often a call begins anew because it had no turn, or came too early for it. */
+const maxTurns = 50;
+/** Before a call that needs a turn asks again for a coupon that the gate does not know yet. */
+const loadPauseMs = 20;
+/** Of a caller's time, what is left for the work itself when its turn comes. */
+const workMs = 500;
 /** How many calls may be on their way to Postgres without the reservation layer having let them through. */
 const maxDirect = 2_000;
 
@@ -12,7 +21,7 @@ export interface IssueQueue {
   submit(item: QueuedAsk, deadlineMs: DeadlineMs): Promise<IssueOutcome>;
 }
 
-export interface QueuedAsk extends Ask {
+export interface QueuedAsk extends IssueAsk {
   /** Whether a reservation is held for it. */
   readonly reserved: boolean;
 }
@@ -25,6 +34,11 @@ export interface Issued {
   readonly replayed: boolean;
 }
 
+interface Turn {
+  readonly waitMs: number;
+  readonly hasTurn: boolean;
+}
+
 /** One issue, from the gate to the committed row: Redis admits, Postgres decides. */
 export class Issuer {
   private directCount = 0;
@@ -32,45 +46,72 @@ export class Issuer {
   constructor(
     private readonly reservations: Reservations,
     private readonly keeper: GateKeeper,
-    private readonly queue: IssueQueue,
+    /** For asks that name no code, and for those that do: no batch may have both. */
+    private readonly queues: { readonly any: IssueQueue; readonly code: IssueQueue },
     private readonly userCoupons: UserCouponStore,
+    private readonly quotaDays: QuotaDays,
   ) {}
 
-  async issue(ask: Ask, deadlineMs: DeadlineMs): Promise<Issued | Refusal> {
-    const admission = await this.admit(ask);
+  /** Waits for its turn where the coupon is throttled. */
+  async issue(wanted: IssueAsk, deadlineMs: DeadlineMs): Promise<Issued | Refusal> {
+    let ask = wanted;
+    for (let turn = 1; turn <= maxTurns; turn++) {
+      const answer = await this.tryOnce(ask, deadlineMs);
+      if (!("waitMs" in answer)) return answer;
+      if (Date.now() + answer.waitMs >= deadlineMs) throw new DeadlinePassed();
+      // A timer may fire a little early.
+      await sleep(answer.waitMs + 1);
+      ask = { ...ask, hasTurn: answer.hasTurn };
+    }
+    return new Refusal("OVERLOADED");
+  }
+
+  /** An answer, or how long to wait before the next try, and whether that is the wait for a turn. */
+  private async tryOnce(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<Issued | Refusal | Turn> {
+    const admission = await this.admit(ask, deadlineMs);
     switch (admission.word) {
+      case "WAIT":
+        return { waitMs: admission.waitMs ?? 1, hasTurn: true };
+      case "THROTTLED":
+        return new Refusal("THROTTLED", [], undefined, { retryAfterMs: admission.waitMs ?? 1 });
       case "RESERVED":
         return await this.conclude(ask, await this.decideReserved(ask, deadlineMs), deadlineMs);
       case "REPLAY": {
         const replayed = await this.replay(ask, admission.userCouponId ?? "", deadlineMs);
-        if (replayed) return replayed;
+        if (replayed && ask.codeId === undefined) return replayed;
+        // Whether it was the same code, Postgres knows.
         break;
       }
       case "NOT_LOADED":
         this.keeper.load(ask.couponId);
         break;
       case "IN_FLIGHT":
+      case "AWAY":
         break;
       default:
-        return new Refusal(admission.word);
+        return this.refusal(admission.word);
     }
     if (this.directCount >= maxDirect) return new Refusal("OVERLOADED");
-    return await this.conclude(ask, await this.decideDirect(ask, deadlineMs), deadlineMs);
+    const outcome = await this.decideDirect(ask, deadlineMs);
+    if (outcome.kind !== "TURN_NEEDED") return await this.conclude(ask, outcome, deadlineMs);
+    // Only the reservation layer keeps the line of a throttled coupon.
+    return admission.word === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: loadPauseMs, hasTurn: false };
   }
 
-  private async admit(ask: Ask): Promise<Admission> {
+  private async admit(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<Admission | { readonly word: "AWAY" }> {
+    const patienceMs = Math.max(0, deadlineMs - Date.now() - workMs);
     try {
-      return await this.reservations.admit(ask);
+      return await this.reservations.admit(Number.isFinite(patienceMs) ? { ...ask, patienceMs } : ask);
     } catch (error) {
       // The answers do not change without the reservation layer; Postgres gives them all.
-      if (error instanceof StoreUnavailable) return { word: "IN_FLIGHT" };
+      if (error instanceof StoreUnavailable) return { word: "AWAY" };
       throw error;
     }
   }
 
-  private async decideReserved(ask: Ask, deadlineMs: DeadlineMs): Promise<IssueOutcome> {
+  private async decideReserved(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<IssueOutcome> {
     try {
-      return await this.queue.submit({ ...ask, reserved: true }, deadlineMs);
+      return await this.queueOf(ask).submit({ ...ask, reserved: true }, deadlineMs);
     } catch (error) {
       // Not known whether the row is there: the reservation stays until a sweep has asked Postgres.
       if (!(error instanceof StoreUnavailable))
@@ -80,24 +121,40 @@ export class Issuer {
   }
 
   /** The path past the reservation layer; its bound is checked by the caller. */
-  private async decideDirect(ask: Ask, deadlineMs: DeadlineMs): Promise<IssueOutcome> {
+  private async decideDirect(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<IssueOutcome> {
     this.directCount += 1;
     try {
-      return await this.queue.submit({ ...ask, reserved: false }, deadlineMs);
+      return await this.queueOf(ask).submit({ ...ask, reserved: false }, deadlineMs);
     } finally {
       this.directCount -= 1;
     }
   }
 
-  private async conclude(ask: Ask, outcome: IssueOutcome, deadlineMs: DeadlineMs): Promise<Issued | Refusal> {
-    if (outcome.kind === "REFUSED") return new Refusal(outcome.reason, violationsOf(outcome.reason));
+  private queueOf({ codeId }: IssueAsk): IssueQueue {
+    return codeId === undefined ? this.queues.any : this.queues.code;
+  }
+
+  private refusal(reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED"): Refusal {
+    if (reason === "QUOTA_REACHED")
+      return new Refusal(reason, [], undefined, { retryAfterMs: this.quotaDays.leftMs() });
+    return new Refusal(reason, violationsOf(reason));
+  }
+
+  private async conclude(
+    ask: IssueAsk,
+    outcome: IssueOutcome,
+    deadlineMs: DeadlineMs,
+  ): Promise<Issued | Refusal | Turn> {
+    // The throttle was set after the reservation was made.
+    if (outcome.kind === "TURN_NEEDED") return { waitMs: loadPauseMs, hasTurn: false };
+    if (outcome.kind === "REFUSED") return this.refusal(outcome.reason);
     if (outcome.kind === "ISSUED") return { ...outcome, status: "READY", replayed: false };
     const replayed = await this.replay(ask, outcome.userCouponId, deadlineMs);
     // The user coupon of the repeated request has been deleted.
     return replayed ?? new Refusal("USER_COUPON_NOT_FOUND");
   }
 
-  private async replay(ask: Ask, userCouponId: string, deadlineMs: DeadlineMs): Promise<Issued | null> {
+  private async replay(ask: IssueAsk, userCouponId: string, deadlineMs: DeadlineMs): Promise<Issued | null> {
     const found = await this.userCoupons.get(ask.userId, userCouponId, deadlineMs);
     if (!found) return null;
     const { userCoupon, coupon } = found.value;
@@ -116,6 +173,9 @@ function violationsOf(reason: Reason): FieldViolation[] {
     : [];
 }
 
+/** Reasons that the gate could have given itself. */
+const gateReasons: ReadonlySet<string> = new Set(admissionWords);
+
 /** Tells the reservation layer what became of a committed batch. */
 export async function settleBatch(
   reservations: Reservations,
@@ -132,7 +192,9 @@ export async function settleBatch(
     } else if (ask.reserved) {
       settlements.push({ ...ask, verdict: "RELEASE" });
       // Let through here and refused there: the copy is out of date.
-      if (outcome.kind === "REFUSED" && outcome.reason !== "REQUEST_ID_REUSED") differing.add(ask.couponId);
+      if (outcome.kind === "TURN_NEEDED" || (outcome.kind === "REFUSED" && gateReasons.has(outcome.reason))) {
+        differing.add(ask.couponId);
+      }
     }
   });
   await settleQuietly(reservations, settlements);

@@ -1,7 +1,9 @@
 import type { TransactionSql } from "postgres";
+import { type Discount, remainingCount } from "../../domain/coupon.js";
 import { expiryOf, type UserCoupon } from "../../domain/user-coupon.js";
-import type { Ask, GateFacts, Holder } from "../../reservation/port.js";
-import type { IssueOutcome, IssueStore, Stock } from "../ports.js";
+import type { GateFacts, Holder } from "../../reservation/port.js";
+import type { IssueAsk, IssueOutcome, IssueStore, Stock } from "../ports.js";
+import { type CouponRow, toCoupon } from "./coupon-row.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
 
@@ -14,24 +16,41 @@ const holderPageSize = 500;
 const conflictAttempts = 3;
 
 interface IssuedRow {
-  outcome: "ISSUED" | "REPLAYED" | "CONFLICT" | (IssueOutcome & { kind: "REFUSED" })["reason"];
+  outcome:
+    | "ISSUED"
+    | "REPLAYED"
+    | "CONFLICT"
+    | "BEHIND"
+    | "TURN_NEEDED"
+    | (IssueOutcome & { kind: "REFUSED" })["reason"];
   id: string;
   issuedAtMs: number;
   validUntilMs: number | null;
   expiresAtMs: number;
   claimUntilMs: number | null;
   maxUses: number;
+  code: string | null;
+  discount: Discount | null;
 }
 
 export class PostgresIssueStore implements IssueStore {
-  constructor(private readonly database: Database) {}
+  constructor(
+    private readonly database: Database,
+    /** Where a quota's days begin: a name of the IANA time zone database. */
+    private readonly quotaTimeZone = "UTC",
+  ) {}
 
-  async issueBatch(asks: readonly Ask[], again = false): Promise<IssueOutcome[]> {
+  async issueBatch(asks: readonly IssueAsk[], again = false): Promise<IssueOutcome[]> {
     let rows = await this.issueOnce(asks, again);
-    for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
+    let attempts = 1;
+    const isOpen = ({ outcome }: IssuedRow) =>
+      // What is behind another ask of the batch moves up by one each time.
+      outcome === "BEHIND" || (outcome === "CONFLICT" && attempts < conflictAttempts);
+    while (rows.some(isOpen)) {
+      attempts += 1;
       rows = await this.issueOnce(asks, true);
     }
-    return rows.map((row, index) => toOutcome(row, asks[index] as Ask));
+    return rows.map((row, index) => toOutcome(row, asks[index] as IssueAsk));
   }
 
   async findIssued(
@@ -69,7 +88,7 @@ export class PostgresIssueStore implements IssueStore {
     return new Map(rows.map(({ id, ...stock }) => [id, stock]));
   }
 
-  private issueOnce(asks: readonly Ask[], again: boolean): Promise<IssuedRow[]> {
+  private issueOnce(asks: readonly IssueAsk[], again: boolean): Promise<IssuedRow[]> {
     const { commitSql } = this.database;
     return guarded(
       noDeadlineMs,
@@ -79,15 +98,20 @@ export class PostgresIssueStore implements IssueStore {
           ${asks.map((ask) => ask.couponId)}::uuid[],
           ${asks.map((ask) => ask.userId)}::text[],
           ${asks.map((ask) => ask.requestId || null)}::text[],
+          ${asks.map(({ codeId }) => (codeId === undefined ? null : String(codeId)))}::text[]::bigint[],
+          ${asks.map(({ hasTurn = false }) => String(hasTurn))}::text[]::boolean[],
+          ${this.quotaTimeZone},
           ${again})`,
     );
   }
 }
 
-function toOutcome(row: IssuedRow, ask: Ask): IssueOutcome {
+function toOutcome(row: IssuedRow, ask: IssueAsk): IssueOutcome {
   const { outcome, id } = row;
   if (outcome === "REPLAYED") return { kind: "REPLAYED", userCouponId: id };
   if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
+  if (outcome === "BEHIND") throw new Error("an ask stayed behind another one");
+  if (outcome === "TURN_NEEDED") return { kind: "TURN_NEEDED" };
   if (outcome !== "ISSUED") return { kind: "REFUSED", reason: outcome };
   const userCoupon: UserCoupon = {
     id,
@@ -101,6 +125,8 @@ function toOutcome(row: IssuedRow, ask: Ask): IssueOutcome {
     lockedUntil: null,
     claimUntil: row.claimUntilMs === null ? null : new Date(row.claimUntilMs),
     releasedAt: null,
+    code: row.code,
+    discount: row.discount,
   };
   return { kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt: new Date(row.expiresAtMs) }) };
 }
@@ -117,11 +143,21 @@ async function readSnapshot(
   couponId: string,
   onHolders: (holders: Holder[]) => Promise<boolean>,
 ): Promise<GateFacts | null> {
-  const [facts] = await tx<GateFacts[]>`
-    SELECT revision, starts_at, expires_at, paused_at IS NOT NULL AS paused, deleted_at IS NOT NULL AS deleted,
-      exhausted_at IS NOT NULL AS exhausted, max_per_user, quantity - issued_count AS remaining
-    FROM coupons WHERE id = ${couponId}`;
-  if (!facts) return null;
+  const [row] = await tx<CouponRow[]>`SELECT * FROM coupons WHERE id = ${couponId}`;
+  if (!row) return null;
+  const { revision, startsAt, expiresAt, maxPerUser, throttle, quota, ...coupon } = toCoupon(row);
+  const facts: GateFacts = {
+    revision,
+    startsAt,
+    expiresAt,
+    maxPerUser,
+    throttle,
+    quota,
+    paused: coupon.pausedAt !== null,
+    deleted: coupon.deletedAt !== null,
+    exhausted: coupon.exhaustedAt !== null,
+    remaining: remainingCount(coupon),
+  };
 
   // The last user of a page may go on in the next one. Expired holders are among them: they are counted as issued, and
   // a repeated request of theirs is still a repeated one.

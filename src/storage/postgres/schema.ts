@@ -5,6 +5,7 @@ import {
   char,
   check,
   customType,
+  date,
   index,
   integer,
   jsonb,
@@ -66,8 +67,45 @@ export const coupons = pgTable(
     pausedAt: moment("paused_at"),
     deletedAt: moment("deleted_at"),
     revokedAt: moment("revoked_at"),
+    /** FREE, STANDARD or MEGADEAL; null: none. */
+    type: text("type"),
+    /** The throttle: all three or none. */
+    throttleConcurrent: integer("throttle_concurrent"),
+    throttlePerSecond: integer("throttle_per_second"),
+    throttleWaitMs: integer("throttle_wait_ms"),
+    /** The quota: both or none. The group never changes. */
+    quotaGroup: text("quota_group"),
+    quotaPerDay: integer("quota_per_day"),
+    /** Its stock is its codes: `quantity` is the number of users that they may be held by. Never changes. */
+    isCodeBook: boolean("is_code_book").notNull().default(false),
+    /** Whether its codes are told apart by case and separators. Never changes. */
+    exactCodes: boolean("exact_codes").notNull().default(false),
+    /** Whether it is the pool of its type. */
+    isPool: boolean("is_pool").notNull().default(false),
+    /** Codes ever added. */
+    codeTotal: count("code_total").notNull().default(0),
+    /** User coupons ever issued, and of those deleted and released: `issued_count` goes back, these never do. */
+    issuedTotal: count("issued_total").notNull().default(0),
+    deletedTotal: count("deleted_total").notNull().default(0),
+    releasedTotal: count("released_total").notNull().default(0),
+    /** Uses ever cancelled. */
+    cancelledTotal: count("cancelled_total").notNull().default(0),
+    /** Of the user coupons that are neither deleted nor released: those used up, and those with a place under the cap. */
+    usedUpCount: count("used_up_count").notNull().default(0),
+    placedHolderCount: count("placed_holder_count").notNull().default(0),
+    /** Of the same: those whose own validity was seen to have run out before they were used up. */
+    lapsedCount: count("lapsed_count").notNull().default(0),
   },
   (t) => [
+    check("coupons_type", sql`${t.type} IN ('FREE', 'STANDARD', 'MEGADEAL')`),
+    check(
+      "coupons_throttle",
+      sql`num_nulls(${t.throttleConcurrent}, ${t.throttlePerSecond}, ${t.throttleWaitMs}) IN (0, 3)`,
+    ),
+    check("coupons_quota", sql`(${t.quotaGroup} IS NULL) = (${t.quotaPerDay} IS NULL)`),
+    check("coupons_books_have_quantities", sql`NOT ${t.isCodeBook} OR ${t.quantity} IS NOT NULL`),
+    uniqueIndex("coupons_one_pool_per_type").on(t.type).where(sql`${t.isPool}`),
+    index("coupons_by_type").on(t.type, t.expiresAt).where(sql`${t.type} IS NOT NULL`),
     check("coupons_never_over_quantity", sql`${t.issuedCount} >= 0 AND ${t.issuedCount} <= ${t.quantity}`),
     check("coupons_one_discount", sql`(${t.percentageBasisPoints} IS NULL) <> (${t.fixedAmount} IS NULL)`),
     check("coupons_percentage", sql`${t.percentageBasisPoints} BETWEEN 1 AND 10000`),
@@ -112,8 +150,19 @@ export const userCoupons = pgTable(
     claimUntil: moment("claim_until"),
     releasedAt: moment("released_at"),
     deletedAt: moment("deleted_at"),
+    /** The code that it carries; null: its coupon is not a code book. */
+    codeId: count("code_id"),
+    code: text("code"),
+    /** The code's own discount, as the domain has it; null: the coupon's holds. */
+    discount: jsonb("discount"),
+    /** `valid_until`, while it is neither used up nor counted as lapsed, nor deleted or released. */
+    lapseAt: moment("lapse_at"),
+    /** Whether its coupon's `lapsed_count` has it. */
+    lapsed: boolean("lapsed").notNull().default(false),
   },
   (t) => [
+    index("user_coupons_by_code").on(t.codeId).where(sql`${t.codeId} IS NOT NULL`),
+    index("user_coupons_to_lapse").on(t.lapseAt).where(sql`${t.lapseAt} IS NOT NULL`),
     check("user_coupons_never_over_max_uses", sql`${t.placeCount} <= ${t.maxUses}`),
     check("user_coupons_uses_have_places", sql`${t.useCount} >= 0 AND ${t.useCount} <= ${t.placeCount}`),
     index("user_coupons_to_release").on(t.claimUntil).where(sql`${t.claimUntil} IS NOT NULL`),
@@ -123,6 +172,82 @@ export const userCoupons = pgTable(
     uniqueIndex("user_coupons_one_per_request").on(t.requestId).where(sql`${t.requestId} IS NOT NULL`),
     // Grows at its end only, for ids are in the order of time.
     index("user_coupons_by_coupon").on(t.couponId, t.id),
+  ],
+);
+
+/**
+ * The codes of code books. A code's row changes only while its coupon is locked; rows are added before the coupon is
+ * locked, in the order of their keys.
+ */
+export const codes = pgTable(
+  "codes",
+  {
+    id: count("id").primaryKey().generatedAlwaysAsIdentity(),
+    couponId: uuid("coupon_id").notNull(),
+    /** As it was uploaded or generated. */
+    code: text("code").notNull(),
+    /** What it is found by, see codeKey() in the domain. */
+    codeKey: text("code_key").notNull(),
+    /** Its own discount, as the domain has it; null: the coupon's holds. So for the next two. */
+    discount: jsonb("discount"),
+    expiresAt: moment("expires_at"),
+    maxUses: smallint("max_uses"),
+    maxHolders: integer("max_holders").notNull().default(1),
+    /** Places that are taken. */
+    holderCount: integer("holder_count").notNull().default(0),
+    /** Free codes are issued in this order: random; in a type's pool first by expiry, see pickKey() in the domain. */
+    pickKey: count("pick_key").notNull(),
+    createdAt: moment("created_at").notNull(),
+    /** When it was seen to have expired: its free places are not in its coupon's quantity any more. */
+    retiredAt: moment("retired_at"),
+  },
+  (t) => [
+    check("codes_never_over_max_holders", sql`${t.holderCount} BETWEEN 0 AND ${t.maxHolders}`),
+    uniqueIndex("codes_one_per_key").on(t.codeKey),
+    index("codes_free")
+      .on(t.couponId, t.pickKey)
+      .where(sql`${t.holderCount} < ${t.maxHolders} AND ${t.retiredAt} IS NULL`),
+    index("codes_by_coupon").on(t.couponId, t.id),
+    index("codes_to_retire").on(t.expiresAt).where(sql`${t.expiresAt} IS NOT NULL AND ${t.retiredAt} IS NULL`),
+  ],
+);
+
+/** Calls of GenerateCodes. Whoever makes codes for a job holds its row's lock until they are committed. */
+export const codeJobs = pgTable(
+  "code_jobs",
+  {
+    id: uuid("id").primaryKey(),
+    couponId: uuid("coupon_id").notNull(),
+    pattern: text("pattern").notNull(),
+    /** What each code has of its own: CodeTerms of the domain. */
+    terms: jsonb("terms").notNull(),
+    count: integer("count").notNull(),
+    madeCount: integer("made_count").notNull().default(0),
+    createdAt: moment("created_at").notNull(),
+    /** null: it is running. */
+    endedAt: moment("ended_at"),
+    /** Why it ended before all were made. */
+    failure: text("failure"),
+  },
+  (t) => [
+    check("code_jobs_never_over_count", sql`${t.madeCount} BETWEEN 0 AND ${t.count}`),
+    index("code_jobs_running").on(t.id).where(sql`${t.endedAt} IS NULL`),
+  ],
+);
+
+/** How many user coupons of a quota group a user was issued on a day. */
+export const quotaDays = pgTable(
+  "quota_days",
+  {
+    quotaGroup: text("quota_group").notNull(),
+    userId: text("user_id").notNull(),
+    day: date("day").notNull(),
+    issuedCount: integer("issued_count").notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.quotaGroup, t.userId, t.day] }),
+    index("quota_days_by_day").on(t.day),
+    check("quota_days_count", sql`${t.issuedCount} >= 0`),
   ],
 );
 
@@ -154,6 +279,7 @@ export const usages = pgTable(
     index("usages_by_coupon").on(t.couponId, t.id),
     index("usages_by_product").on(t.productId, t.id),
     index("usages_by_order").on(t.orderId, t.id),
+    index("usages_cancelled").on(t.couponId).where(sql`${t.cancelledAt} IS NOT NULL`),
   ],
 );
 

@@ -1,4 +1,4 @@
-import type { Coupon } from "../../domain/coupon.js";
+import type { Coupon, Discount } from "../../domain/coupon.js";
 import { type UserCoupon, type UserCouponStatus, userCouponStatus } from "../../domain/user-coupon.js";
 import type { DeadlineMs, Listed, Page, UserCouponWithCoupon } from "../ports.js";
 import { CountedCoupons, type CouponVersion } from "./counted-coupons.js";
@@ -105,9 +105,10 @@ export class UserCouponPages {
             SELECT u.coupon_id, concat(
               u.id, ' ', u.coupon_id, ' ', millis(u.issued_at), ' ', millis(u.valid_until), ' ',
               CASE WHEN u.max_uses > 1 OR u.place_count > 0 OR u.locked_until IS NOT NULL OR u.claim_until IS NOT NULL
-                OR u.released_at IS NOT NULL
+                OR u.released_at IS NOT NULL OR u.code_id IS NOT NULL
               THEN concat(u.max_uses, ',', u.use_count, ',', u.place_count, ',',
-                millis(u.locked_until), ',', millis(u.claim_until), ',', millis(u.released_at)) END
+                millis(u.locked_until), ',', millis(u.claim_until), ',', millis(u.released_at), ',',
+                encode(convert_to(u.code, 'UTF8'), 'hex'), ',', encode(convert_to(u.discount::text, 'UTF8'), 'hex')) END
             ) AS row
             FROM (
               SELECT * FROM user_coupons one
@@ -176,10 +177,12 @@ const neverUsed: Rare = {
   lockedUntil: null,
   claimUntil: null,
   releasedAt: null,
+  code: null,
+  discount: null,
 };
 
 function parseRare(text: string): Rare {
-  const [maxUses, useCount, placeCount, lockedUntil, claimUntil, releasedAt] = text.split(",") as Six;
+  const [maxUses, useCount, placeCount, lockedUntil, claimUntil, releasedAt, code, discount] = text.split(",") as Eight;
   return {
     maxUses: Number(maxUses),
     useCount: Number(useCount),
@@ -187,10 +190,16 @@ function parseRare(text: string): Rare {
     lockedUntil: dateOf(lockedUntil),
     claimUntil: dateOf(claimUntil),
     releasedAt: dateOf(releasedAt),
+    code: code === "" ? null : textOf(code),
+    discount: discount === "" ? null : (JSON.parse(textOf(discount)) as Discount),
   };
 }
 
-type Six = [string, string, string, string, string, string];
+type Eight = [string, string, string, string, string, string, string, string];
+
+function textOf(hex: string): string {
+  return Buffer.from(hex, "hex").toString("utf8");
+}
 
 function parseVersions(text: string): CouponVersion[] {
   if (text === "") return [];

@@ -24,7 +24,7 @@ interface UserCouponRow extends UserCoupon {
 /** The columns of `user_coupons u` that make a UserCoupon. */
 export function userCouponColumns(sql: Database["sql"]) {
   return sql`u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until, u.max_uses, u.use_count, u.place_count,
-    u.locked_until, u.claim_until, u.released_at`;
+    u.locked_until, u.claim_until, u.released_at, u.code, u.discount`;
 }
 
 interface DeletionRow extends Record<string, unknown> {

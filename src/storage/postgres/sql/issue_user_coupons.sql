@@ -1,21 +1,29 @@
 -- Issues a batch of user coupons: one call is one transaction and one round trip.
 --
--- No two rows of a batch may have the same (coupon, user) or the same request id; the caller sees to that. Each row gets
--- one outcome, and no row's outcome harms another row. `again` says that some of the rows may have been committed by an
--- earlier call whose answer was lost:
+-- No two rows of a batch may have the same (coupon, user) or the same request id, and either all of them name a code of a
+-- code book or none does; the caller sees to that. Each row gets one outcome, and no row's outcome harms another row.
+-- `turned` says which rows have had their turn in the line of a throttled coupon, `time_zone` where a quota's days begin.
+-- `again` says that some of the rows may have been committed by an earlier call whose answer was lost:
 --   ISSUED             it is inserted, or was by an earlier call with the same id
 --   REPLAYED           the same request had issued it before; `id` is that user coupon
 --   CONFLICT           a transaction at the same moment used this request id: ask again
+--   BEHIND             another row of the batch is of the same user and quota group, and comes first: ask again
 --   REQUEST_ID_REUSED, COUPON_NOT_FOUND, COUPON_PAUSED, COUPON_NOT_STARTED, COUPON_ENDED, USAGE_CAP_REACHED,
---   ALREADY_ISSUED, SOLD_OUT
+--   ALREADY_ISSUED, QUOTA_REACHED, CODE_NOT_FOUND, CODE_EXPIRED
 --                      refused, the first that applies in this order
+--   TURN_NEEDED        the coupon is throttled, and the row has had no turn
+--   SOLD_OUT, CODE_TAKEN
+--                      refused: no stock, or no place of the code that was named
 --
--- The coupons are locked in the order of their ids, so that two batches cannot deadlock on them. What is read after the
--- lock is read by a later statement, which sees all that was committed before the lock was granted.
+-- The coupons are locked in the order of their ids, so that two batches cannot deadlock on them, and then the quota days in
+-- the order of their keys. What is read after the locks is read by a later statement, which sees all that was committed
+-- before they were granted.
 CREATE OR REPLACE FUNCTION issue_user_coupons(
-  ask_ids uuid[], ask_coupon_ids uuid[], ask_user_ids text[], ask_request_ids text[], again boolean
+  ask_ids uuid[], ask_coupon_ids uuid[], ask_user_ids text[], ask_request_ids text[], ask_code_ids bigint[], turned boolean[],
+  time_zone text, again boolean
 ) RETURNS TABLE (
-  outcome text, id uuid, issued_at_ms bigint, valid_until_ms bigint, expires_at_ms bigint, claim_until_ms bigint, max_uses int
+  outcome text, id uuid, issued_at_ms bigint, valid_until_ms bigint, expires_at_ms bigint, claim_until_ms bigint, max_uses int,
+  code text, discount jsonb
 )
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
@@ -26,27 +34,79 @@ AS $$
 #variable_conflict use_column
 DECLARE
   at timestamptz;
+  today date;
+  with_quota boolean;
+  books uuid[];
+  -- Free codes for the rows of each book: those of books[i] stand in picked[first[i] + 1] to picked[first[i] + free[i]].
+  picked bigint[];
+  first int[];
+  free int[];
 BEGIN
   PERFORM FROM coupons c WHERE c.id = ANY (ask_coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
   at := coupon_clock();
+  today := (at AT TIME ZONE time_zone)::date;
+  SELECT bool_or(c.quota_group IS NOT NULL), array_agg(c.id ORDER BY c.id) FILTER (WHERE c.is_code_book)
+  INTO with_quota, books
+  FROM coupons c WHERE c.id = ANY (ask_coupon_ids);
+
+  IF with_quota THEN
+    INSERT INTO quota_days (quota_group, user_id, day, issued_count)
+    SELECT DISTINCT c.quota_group, a.user_id, today, 0
+    FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id) JOIN coupons c ON c.id = a.coupon_id
+    WHERE c.quota_group IS NOT NULL
+    ORDER BY c.quota_group, a.user_id
+    ON CONFLICT DO NOTHING;
+    PERFORM FROM quota_days q
+    WHERE (q.quota_group, q.user_id, q.day) IN (
+      SELECT c.quota_group, a.user_id, today
+      FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id) JOIN coupons c ON c.id = a.coupon_id
+    )
+    ORDER BY q.quota_group, q.user_id FOR UPDATE;
+  END IF;
 
   -- A holder whose validity has run out gives up the slot.
   UPDATE user_coupons u SET slot = NULL
   FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id)
   WHERE u.coupon_id = a.coupon_id AND u.user_id = a.user_id AND u.slot IS NOT NULL AND u.valid_until <= at;
 
+  IF books IS NOT NULL THEN
+    SELECT array_agg(k.id ORDER BY b.i, k.place) FILTER (WHERE k.id IS NOT NULL) INTO picked
+    FROM unnest(books) WITH ORDINALITY AS b (id, i) CROSS JOIN LATERAL (
+      SELECT one.id, row_number() OVER (ORDER BY one.pick_key, one.id) AS place
+      FROM (
+        SELECT k.id, k.pick_key, generate_series(1, least(k.max_holders - k.holder_count, cardinality(ask_ids)))
+        FROM codes k
+        WHERE k.coupon_id = b.id AND k.holder_count < k.max_holders AND k.retired_at IS NULL
+          AND (k.expires_at IS NULL OR k.expires_at > at)
+        ORDER BY k.pick_key
+        LIMIT (SELECT count(*) FROM unnest(ask_coupon_ids) one (coupon_id) WHERE one.coupon_id = b.id)
+      ) one
+    ) k;
+    SELECT array_agg(n.free ORDER BY n.i), array_agg(n.before ORDER BY n.i) INTO free, first
+    FROM (
+      SELECT b.i, count(k.id)::int AS free, (sum(count(k.id)) OVER (ORDER BY b.i) - count(k.id))::int AS before
+      FROM unnest(books) WITH ORDINALITY AS b (id, i)
+      LEFT JOIN (SELECT k.id, k.coupon_id FROM unnest(picked) p (id) JOIN codes k ON k.id = p.id) k ON k.coupon_id = b.id
+      GROUP BY b.i
+    ) n;
+  END IF;
+
   RETURN QUERY
   WITH judged AS (
     SELECT
-      a.ord, a.id, a.coupon_id, a.user_id, a.request_id, c.expires_at, c.max_per_user, held.slots,
+      a.ord, a.id, a.coupon_id, a.user_id, a.request_id, a.code_id AS wanted_code_id, c.expires_at, c.max_per_user, held.slots,
       CASE WHEN earlier.id IS NULL THEN c.max_uses ELSE earlier.max_uses END AS max_uses,
       CASE WHEN earlier.id IS NULL THEN at + c.claim_window_ms * interval '1 millisecond' ELSE earlier.claim_until END AS claim_until,
       at + c.validity_after_issue_ms * interval '1 millisecond' AS valid_until,
-      c.quantity - c.issued_count AS remaining,
+      c.quantity - c.issued_count AS remaining, array_position(books, c.id) AS book, c.quota_group,
+      wanted.max_holders - wanted.holder_count AS places,
+      CASE WHEN c.quota_group IS NOT NULL THEN c.quota_per_day - q.issued_count END AS quota_left,
       earlier.id AS earlier_id, earlier.issued_at AS earlier_issued_at, earlier.valid_until AS earlier_valid_until,
+      earlier.code AS earlier_code, earlier.discount AS earlier_discount,
       CASE
         WHEN earlier.id = a.id THEN 'ISSUED'
-        WHEN earlier.coupon_id = a.coupon_id AND earlier.user_id = a.user_id THEN 'REPLAYED'
+        WHEN earlier.coupon_id = a.coupon_id AND earlier.user_id = a.user_id
+          AND (a.code_id IS NULL OR a.code_id = earlier.code_id) THEN 'REPLAYED'
         WHEN earlier.id IS NOT NULL THEN 'REQUEST_ID_REUSED'
         WHEN c.id IS NULL OR c.deleted_at IS NOT NULL THEN 'COUPON_NOT_FOUND'
         WHEN c.paused_at IS NOT NULL THEN 'COUPON_PAUSED'
@@ -54,16 +114,20 @@ BEGIN
         WHEN at >= c.expires_at THEN 'COUPON_ENDED'
         WHEN c.exhausted_at IS NOT NULL THEN 'USAGE_CAP_REACHED'
         WHEN cardinality(held.slots) >= c.max_per_user THEN 'ALREADY_ISSUED'
+        WHEN q.issued_count >= c.quota_per_day THEN 'QUOTA_REACHED'
+        WHEN a.code_id IS NOT NULL AND wanted.id IS NULL THEN 'CODE_NOT_FOUND'
+        WHEN wanted.retired_at IS NOT NULL OR wanted.expires_at <= at THEN 'CODE_EXPIRED'
+        WHEN c.throttle_per_second IS NOT NULL AND NOT a.turned THEN 'TURN_NEEDED'
       END AS verdict
-    FROM unnest(ask_ids, ask_coupon_ids, ask_user_ids, ask_request_ids)
-      WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, ord)
+    FROM unnest(ask_ids, ask_coupon_ids, ask_user_ids, ask_request_ids, ask_code_ids, turned)
+      WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, turned, ord)
     LEFT JOIN coupons c ON c.id = a.coupon_id
+    LEFT JOIN quota_days q ON with_quota AND q.quota_group = c.quota_group AND q.user_id = a.user_id AND q.day = today
+    LEFT JOIN codes wanted ON wanted.id = a.code_id AND wanted.coupon_id = a.coupon_id
     LEFT JOIN LATERAL (
-      SELECT u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until, u.max_uses, u.claim_until FROM user_coupons u
-      WHERE again AND u.id = a.id
+      SELECT u.* FROM user_coupons u WHERE again AND u.id = a.id
       UNION ALL
-      SELECT u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until, u.max_uses, u.claim_until FROM user_coupons u
-      WHERE u.request_id = a.request_id AND u.request_id IS NOT NULL
+      SELECT u.* FROM user_coupons u WHERE u.request_id = a.request_id AND u.request_id IS NOT NULL
       LIMIT 1
     ) earlier ON true
     CROSS JOIN LATERAL (
@@ -73,29 +137,70 @@ BEGIN
       ) AS slots
     ) held
   ),
-  -- First come, first served: of the rows that nothing else speaks against, those that the stock reaches.
-  chosen AS MATERIALIZED (
-    SELECT j.*, j.verdict IS NULL AND (
-      row_number() OVER (PARTITION BY j.coupon_id, j.verdict IS NULL ORDER BY j.ord) <= j.remaining
-    ) IS NOT FALSE AS in_stock
+  -- Of one user's rows under one quota, those past its rest wait for what becomes of the ones before.
+  queued AS (
+    SELECT j.*, coalesce(j.verdict, CASE
+      WHEN row_number() OVER (PARTITION BY j.quota_group, j.user_id, j.verdict IS NULL ORDER BY j.ord) > j.quota_left THEN 'BEHIND'
+    END) AS verdict_2
     FROM judged j
   ),
+  -- First come, first served: of the rows that nothing else speaks against, those that the stock reaches.
+  ranked AS (
+    SELECT j.*,
+      row_number() OVER (PARTITION BY j.coupon_id, j.verdict_2 IS NULL ORDER BY j.ord) AS turn,
+      row_number() OVER (PARTITION BY j.coupon_id, j.wanted_code_id, j.verdict_2 IS NULL ORDER BY j.ord) AS code_turn
+    FROM queued j
+  ),
+  chosen AS MATERIALIZED (
+    SELECT r.*,
+      r.verdict_2 IS NULL AND (r.turn <= r.remaining) IS NOT FALSE
+        AND CASE WHEN r.wanted_code_id IS NOT NULL THEN r.code_turn <= r.places ELSE (r.turn <= free[r.book]) IS NOT FALSE END
+        AS in_stock,
+      CASE
+        WHEN r.verdict_2 IS NOT NULL THEN NULL
+        WHEN r.wanted_code_id IS NOT NULL THEN r.wanted_code_id
+        WHEN r.turn <= free[r.book] THEN picked[first[r.book] + r.turn]
+      END AS code_id
+    FROM ranked r
+  ),
+  -- What the code has of its own.
+  termed AS MATERIALIZED (
+    SELECT n.*, k.code, k.discount,
+      least(n.valid_until, k.expires_at) AS own_valid_until, coalesce(k.max_uses, n.max_uses) AS own_max_uses
+    FROM chosen n LEFT JOIN codes k ON k.id = n.code_id AND n.in_stock
+  ),
   inserted AS (
-    INSERT INTO user_coupons (id, coupon_id, user_id, slot, request_id, issued_at, valid_until, max_uses, claim_until)
+    INSERT INTO user_coupons (id, coupon_id, user_id, slot, request_id, issued_at, valid_until, max_uses, claim_until,
+      code_id, code, discount, lapse_at)
     SELECT
       n.id, n.coupon_id, n.user_id,
       CASE WHEN n.slots = '{}' THEN 1
         ELSE (SELECT min(s) FROM generate_series(1, n.max_per_user) s WHERE s <> ALL (n.slots)) END,
-      n.request_id, at, n.valid_until, n.max_uses, n.claim_until
-    FROM chosen n WHERE n.in_stock
+      n.request_id, at, n.own_valid_until, n.own_max_uses, n.claim_until, n.code_id, n.code, n.discount, n.own_valid_until
+    FROM termed n WHERE n.in_stock
     ORDER BY n.coupon_id, n.user_id
     ON CONFLICT DO NOTHING
-    RETURNING id, coupon_id, user_id
+    RETURNING id, coupon_id, user_id, code_id
   ),
   counted AS (
-    UPDATE coupons c SET issued_count = c.issued_count + i.n
+    UPDATE coupons c SET issued_count = c.issued_count + i.n, issued_total = c.issued_total + i.n
     FROM (SELECT coupon_id, count(*) AS n FROM inserted GROUP BY coupon_id) i
     WHERE c.id = i.coupon_id
+  ),
+  taken AS (
+    UPDATE codes k SET holder_count = k.holder_count + i.n
+    FROM (SELECT code_id, count(*) AS n FROM inserted WHERE code_id IS NOT NULL GROUP BY code_id) i
+    WHERE k.id = i.code_id
+  ),
+  spent AS (
+    UPDATE quota_days q SET issued_count = q.issued_count + i.n
+    FROM (
+      SELECT c.quota_group, i.user_id, count(*) AS n
+      FROM inserted i JOIN coupons c ON c.id = i.coupon_id
+      WHERE with_quota AND c.quota_group IS NOT NULL
+      GROUP BY c.quota_group, i.user_id
+    ) i
+    WHERE q.quota_group = i.quota_group AND q.user_id = i.user_id AND q.day = today
   ),
   logged AS (
     INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id)
@@ -104,16 +209,17 @@ BEGIN
   -- A hashed subplan: a join of these would be a nested loop over the whole batch.
   SELECT
     CASE
-      WHEN n.verdict IS NOT NULL THEN n.verdict
-      WHEN NOT n.in_stock THEN 'SOLD_OUT'
+      WHEN n.verdict_2 IS NOT NULL THEN n.verdict_2
+      WHEN NOT n.in_stock THEN CASE WHEN n.wanted_code_id IS NULL OR n.code_turn <= n.places THEN 'SOLD_OUT' ELSE 'CODE_TAKEN' END
       WHEN n.id IN (SELECT i.id FROM inserted i) THEN 'ISSUED'
       ELSE 'CONFLICT'
     END,
     coalesce(n.earlier_id, n.id),
     millis(coalesce(n.earlier_issued_at, at)),
-    millis(CASE WHEN n.earlier_id IS NULL THEN n.valid_until ELSE n.earlier_valid_until END),
-    millis(n.expires_at), millis(n.claim_until), n.max_uses
-  FROM chosen n
+    millis(CASE WHEN n.earlier_id IS NULL THEN n.own_valid_until ELSE n.earlier_valid_until END),
+    millis(n.expires_at), millis(n.claim_until), n.own_max_uses,
+    coalesce(n.code, n.earlier_code), coalesce(n.discount, n.earlier_discount)
+  FROM termed n
   ORDER BY n.ord;
 END
 $$;

@@ -23,6 +23,7 @@ import { updateCoupon } from "./services/catalog/update-coupon.js";
 import { GateKeeper } from "./services/issuance/gate-keeper.js";
 import { issueCoupon } from "./services/issuance/issue-coupon.js";
 import { Issuer, type QueuedAsk, settleBatch } from "./services/issuance/issuer.js";
+import { TypeIssuer } from "./services/issuance/type-issuer.js";
 import { cancelUsage } from "./services/usage/cancel-usage.js";
 import { Checkout, settleUses } from "./services/usage/checkout.js";
 import { getUsage } from "./services/usage/get-usage.js";
@@ -42,6 +43,7 @@ import { GroupCommit, type GroupCommitOptions } from "./storage/postgres/group-c
 import { PostgresIssueStore } from "./storage/postgres/issue-store.js";
 import { migrate } from "./storage/postgres/migrate.js";
 import { ping } from "./storage/postgres/ping.js";
+import { PostgresTargetStore } from "./storage/postgres/target-store.js";
 import { PostgresUsageStore } from "./storage/postgres/usage-store.js";
 import { PostgresUserCouponStore } from "./storage/postgres/user-coupon-store.js";
 import { ConnectServer } from "./transport/connect-server.js";
@@ -75,6 +77,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const userCouponStore = new PostgresUserCouponStore(database);
   const issueStore = new PostgresIssueStore(database, config.QUOTA_TIME_ZONE);
   const usageStore = new PostgresUsageStore(database);
+  const targetStore = new PostgresTargetStore(database);
   const keeper = new GateKeeper(reservations, issueStore, usageStore, log);
   const releaser = new Releaser(userCouponStore, keeper, log);
   const queueOf = <Ask, Outcome>(
@@ -151,14 +154,14 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     route(CatalogService.method.deleteCoupon, deleteCoupon(couponStore, renew)),
     route(CatalogService.method.pauseCoupon, pauseCoupon(couponStore, renew)),
     route(CatalogService.method.resumeCoupon, resumeCoupon(couponStore, renew)),
-    route(IssuanceService.method.issueCoupon, issueCoupon(issuer)),
+    route(IssuanceService.method.issueCoupon, issueCoupon(issuer, new TypeIssuer(issuer, targetStore), targetStore)),
     route(UserCouponService.method.getUserCoupon, getUserCoupon(userCouponStore, usageStore)),
     route(UserCouponService.method.listUserCoupons, listUserCoupons(userCouponStore, usageStore)),
     route(UserCouponService.method.deleteUserCoupon, deleteUserCoupon(userCouponStore, keeper)),
-    route(UsageService.method.quoteUsage, quoteUsage(checkout, messageOf)),
-    route(UsageService.method.lockCoupons, lockCoupons(checkout)),
+    route(UsageService.method.quoteUsage, quoteUsage(checkout, usageStore, messageOf)),
+    route(UsageService.method.lockCoupons, lockCoupons(checkout, usageStore)),
     route(UsageService.method.unlockCoupons, unlockCoupons(usageStore)),
-    route(UsageService.method.useCoupons, useCoupons(checkout)),
+    route(UsageService.method.useCoupons, useCoupons(checkout, usageStore)),
     route(UsageService.method.cancelUsage, cancelUsage(usageStore, keeper)),
     route(UsageService.method.getUsage, getUsage(usageStore)),
     route(UsageService.method.listUsages, listUsages(usageStore)),

@@ -82,6 +82,10 @@ export function invalid(...violations: FieldViolation[]): Refusal {
   return new Refusal("INVALID_FIELD", violations);
 }
 
+export function requestIdReused(): Refusal {
+  return new Refusal("REQUEST_ID_REUSED", [{ field: "request_id", description: "was used before with other input" }]);
+}
+
 /** Thrown by adapters when their store cannot be reached or does not answer in time. */
 export class StoreUnavailable extends Error {
   override readonly name = "StoreUnavailable";

@@ -31,6 +31,8 @@ export interface Choice {
   readonly userCouponId: string;
   /** The version of the lock that the caller holds; 0: none. */
   readonly lockVersion: number;
+  /** The code by which the caller named it. Absent: it was named by its id. */
+  readonly code?: string;
 }
 
 /** A user coupon that a choice names, as it stands. */
@@ -46,6 +48,7 @@ export interface ChosenCoupon {
 export type UseRefusal = Extract<
   Reason,
   | "USER_COUPON_NOT_FOUND"
+  | "CODE_NOT_FOUND"
   | "USER_COUPON_RELEASED"
   | "ALREADY_USED"
   | "USER_COUPON_REVOKED"
@@ -77,7 +80,7 @@ export function judgeOrder(
 ): Judgement {
   const { amount, choices } = order;
   const alone = chosen.map((one, index): readonly UseRefusal[] => {
-    if (!one) return ["USER_COUPON_NOT_FOUND" as const];
+    if (!one) return [choices[index]?.code === undefined ? "USER_COUPON_NOT_FOUND" : "CODE_NOT_FOUND"];
     const reasons = [...standingAgainst(one, now), ...lockAgainst(one, choices[index] as Choice, now, lockToken)];
     if (choices.length > 1 && !one.coupon.stackable) reasons.push("NOT_STACKABLE");
     if (amount) reasons.push(...amountAgainst(discountOf(one), amount));

@@ -1,4 +1,5 @@
-import type { Coupon, CouponDefinition, Money } from "../domain/coupon.js";
+import type { FoundCode } from "../domain/code.js";
+import type { Coupon, CouponDefinition, CouponType, Money } from "../domain/coupon.js";
 import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
 import type { Refusal } from "../domain/refusal.js";
 import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../domain/usage.js";
@@ -201,6 +202,17 @@ export interface UsageStore {
   /** Locks a batch in one round trip, with one outcome for each ask in order; `together` as in `useBatch`. */
   lockBatch(asks: readonly LockAsk[], options: { together: boolean }): Promise<LockOutcome[]>;
 
+  /**
+   * For each choice that names a code, the ids of the user's user coupons with it, best first: what this very request has
+   * used or locked before, then what can be used, the earliest expiry first.
+   */
+  findByCodes(
+    userId: string,
+    choices: readonly (Choice & { readonly code: string })[],
+    requestId: string,
+    deadlineMs: DeadlineMs,
+  ): Promise<readonly (readonly string[])[]>;
+
   /** The ids of those whose locks were given up; null, and nothing done, when the user does not hold all of them. */
   unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null>;
 
@@ -267,6 +279,23 @@ export interface IssueStore {
 
   /** What the reservation layer counts, as it is stored. */
   readStock(couponIds: readonly string[]): Promise<Map<string, Stock>>;
+}
+
+/** What an earlier call with the same request id has issued. */
+export interface EarlierIssue {
+  readonly userId: string;
+  readonly couponId: string;
+  /** Of the coupon, as it is now. */
+  readonly type: CouponType | null;
+}
+
+/** Finds what is to be issued where the caller names no coupon. */
+export interface TargetStore {
+  /** null: there is no such code. */
+  findCode(written: string, deadlineMs: DeadlineMs): Promise<FoundCode | null>;
+  /** The coupons of a type that can be issued now, those that expire first before the others, at most `limit`. */
+  listIssuable(type: CouponType, limit: number): Promise<readonly string[]>;
+  findEarlierIssue(requestId: string, deadlineMs: DeadlineMs): Promise<EarlierIssue | null>;
 }
 
 export interface Stock {

@@ -11,6 +11,7 @@ import { updateCoupon } from "../../src/services/catalog/update-coupon.js";
 import { GateKeeper, type GateKeeperLog } from "../../src/services/issuance/gate-keeper.js";
 import { issueCoupon } from "../../src/services/issuance/issue-coupon.js";
 import { Issuer, type QueuedAsk, settleBatch } from "../../src/services/issuance/issuer.js";
+import { TypeIssuer } from "../../src/services/issuance/type-issuer.js";
 import { cancelUsage } from "../../src/services/usage/cancel-usage.js";
 import type { Queue } from "../../src/services/usage/checkout.js";
 import { Checkout, settleUses } from "../../src/services/usage/checkout.js";
@@ -28,6 +29,7 @@ import { PostgresCouponStore } from "../../src/storage/postgres/coupon-store.js"
 import { commitsPerQueue, type Database, openDatabase } from "../../src/storage/postgres/database.js";
 import { GroupCommit, type GroupCommitOptions } from "../../src/storage/postgres/group-commit.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
+import { PostgresTargetStore } from "../../src/storage/postgres/target-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
 import { messageOf } from "../../src/transport/error-table.js";
@@ -90,6 +92,7 @@ function startReplica(database: Database, reservations: Reservations, log: GateK
   });
   const locks = queueOf<LockAsk, LockOutcome>({ commit: (asks) => usageStore.lockBatch(asks, { together: false }) });
   const reads = queueOf({ commit: (asks: readonly ChoiceAsk[]) => usageStore.readChosen(asks), maxBatches: 1 });
+  const targetStore = new PostgresTargetStore(database);
   const issuer = new Issuer(reservations, keeper, { any: issues, code: issues }, userCouponStore, new QuotaDays("UTC"));
   const checkout = new Checkout(usageStore, { reads, uses, locks }, reservations, keeper);
   const renew = (couponId: string) => keeper.forget(couponId);
@@ -103,14 +106,14 @@ function startReplica(database: Database, reservations: Reservations, log: GateK
     delete: deleteCoupon(couponStore, renew),
     pause: pauseCoupon(couponStore, renew),
     resume: resumeCoupon(couponStore, renew),
-    issue: issueCoupon(issuer),
+    issue: issueCoupon(issuer, new TypeIssuer(issuer, targetStore), targetStore),
     getUserCoupon: getUserCoupon(userCouponStore, usageStore),
     listUserCoupons: listUserCoupons(userCouponStore, usageStore),
     deleteUserCoupon: deleteUserCoupon(userCouponStore, keeper),
-    quote: quoteUsage(checkout, messageOf),
-    lock: lockCoupons(checkout),
+    quote: quoteUsage(checkout, usageStore, messageOf),
+    lock: lockCoupons(checkout, usageStore),
     unlock: unlockCoupons(usageStore),
-    use: useCoupons(checkout),
+    use: useCoupons(checkout, usageStore),
     cancel: cancelUsage(usageStore, keeper),
     listUsages: listUsages(usageStore),
     /** A load that straddles a jump of time would see the two clocks apart; gate-keeper.test.ts has what must hold then. */

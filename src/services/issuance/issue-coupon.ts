@@ -1,17 +1,34 @@
 import { create } from "@bufbuild/protobuf";
 import { type IssueCouponRequest, IssueCouponResponseSchema } from "../../../gen/coupon/v1/issuance_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
+import type { CouponType } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
 import { newId } from "../../platform/new-id.js";
-import { issuedMessage } from "../message.js";
-import type { Issuer } from "./issuer.js";
+import type { TargetStore } from "../../storage/ports.js";
+import { issuedMessage, typeOf } from "../message.js";
+import type { Issued, Issuer } from "./issuer.js";
+import type { TypeIssuer } from "./type-issuer.js";
 
-export function issueCoupon(issuer: Issuer) {
+export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: TargetStore) {
+  const issue = async (request: IssueCouponRequest, { deadlineMs }: CallContext): Promise<Issued | Refusal> => {
+    const { target, userId, requestId } = request;
+    switch (target.case) {
+      case "code": {
+        const code = await store.findCode(target.value, deadlineMs);
+        if (!code) return new Refusal("CODE_NOT_FOUND");
+        const { id: codeId, couponId } = code;
+        return await issuer.issue({ couponId, codeId, userId, requestId, userCouponId: newId() }, deadlineMs);
+      }
+      case "type":
+        return await typeIssuer.issue({ type: typeOf(target.value) as CouponType, userId, requestId }, deadlineMs);
+      default: {
+        const couponId = (target.value ?? "").toLowerCase();
+        return await issuer.issue({ couponId, userId, requestId, userCouponId: newId() }, deadlineMs);
+      }
+    }
+  };
   return async (request: IssueCouponRequest, context: CallContext) => {
-    const couponId = String(request.target.value).toLowerCase();
-    const { userId, requestId } = request;
-    const ask = { couponId, userId, requestId, userCouponId: newId() };
-    const issued = await issuer.issue(ask, context.deadlineMs);
+    const issued = await issue(request, context);
     if (issued instanceof Refusal) return issued;
     const response = create(IssueCouponResponseSchema);
     response.userCoupon = issuedMessage(issued.userCoupon, issued.expiresAt, issued.status);

@@ -1,5 +1,5 @@
 import type { CodeRefusal, IssueRefusal } from "../../domain/issue.js";
-import { DeadlinePassed, type FieldViolation, type Reason, Refusal, StoreUnavailable } from "../../domain/refusal.js";
+import { DeadlinePassed, Refusal, requestIdReused, StoreUnavailable } from "../../domain/refusal.js";
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../../domain/user-coupon.js";
 import type { QuotaDays } from "../../platform/quota-days.js";
 import { sleep } from "../../platform/sleep.js";
@@ -137,7 +137,7 @@ export class Issuer {
   private refusal(reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED"): Refusal {
     if (reason === "QUOTA_REACHED")
       return new Refusal(reason, [], undefined, { retryAfterMs: this.quotaDays.leftMs() });
-    return new Refusal(reason, violationsOf(reason));
+    return reason === "REQUEST_ID_REUSED" ? requestIdReused() : new Refusal(reason);
   }
 
   private async conclude(
@@ -165,12 +165,6 @@ export class Issuer {
       replayed: true,
     };
   }
-}
-
-function violationsOf(reason: Reason): FieldViolation[] {
-  return reason === "REQUEST_ID_REUSED"
-    ? [{ field: "request_id", description: "was used before with other input" }]
-    : [];
 }
 
 /** Reasons that the gate could have given itself. */

@@ -1,4 +1,4 @@
-import { Overloaded, Refusal, StoreUnavailable } from "../../domain/refusal.js";
+import { Overloaded, Refusal, requestIdReused, StoreUnavailable } from "../../domain/refusal.js";
 import {
   type Choice,
   type ChosenCoupon,
@@ -130,9 +130,7 @@ export class Checkout {
     if (requestId === "") return null;
     const usages = await this.store.ofRequest(requestId, deadlineMs);
     if (usages.length === 0) return null;
-    if (isOrderOf(usages, order)) return { usages, replayed: true };
-    const description = "was used before with other input";
-    return new Refusal("REQUEST_ID_REUSED", [{ field: "request_id", description }]);
+    return isOrderOf(usages, order) ? { usages, replayed: true } : requestIdReused();
   }
 
   /** Lets those through that need a new place under a usage cap: all of them, or none. */

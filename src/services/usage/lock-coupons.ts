@@ -2,13 +2,14 @@ import { create } from "@bufbuild/protobuf";
 import { type LockCouponsRequest, LockCouponsResponseSchema } from "../../../gen/coupon/v1/usage_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
+import type { UsageStore } from "../../storage/ports.js";
 import { timestampMessage } from "../message.js";
 import type { Checkout } from "./checkout.js";
 import { orderOf } from "./order.js";
 
-export function lockCoupons(checkout: Checkout) {
+export function lockCoupons(checkout: Checkout, store: UsageStore) {
   return async (request: LockCouponsRequest, context: CallContext) => {
-    const order = orderOf(request);
+    const order = await orderOf(request, store, context.deadlineMs);
     if (order instanceof Refusal) return order;
     const locks = await checkout.lock(order, request.requestId, context.deadlineMs);
     if (locks instanceof Refusal) return locks;

@@ -1,41 +1,80 @@
 import type { Money } from "../../../gen/coupon/v1/coupon_pb.js";
 import type { CouponChoice } from "../../../gen/coupon/v1/usage_service_pb.js";
 import { checkCurrency } from "../../domain/coupon.js";
-import { type FieldViolation, invalid, type Refusal } from "../../domain/refusal.js";
+import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
 import type { Choice, Order } from "../../domain/usage.js";
+import type { DeadlineMs, UsageStore } from "../../storage/ports.js";
 import { moneyOf } from "../message.js";
 
 /** Beyond every version that will ever be given, and still a number that the store can read. */
 const greatestVersion = BigInt(Number.MAX_SAFE_INTEGER);
+/** The id of no user coupon: what a code names that the user does not hold. */
+const nobody = "00000000-0000-0000-0000-000000000000";
 
-interface OrderMessage {
+interface ChoicesMessage {
   readonly userId: string;
   readonly coupons: readonly CouponChoice[];
+  /** Absent, or "": the caller gave none. */
+  readonly requestId?: string;
+}
+
+interface OrderMessage extends ChoicesMessage {
   readonly productId: string;
   readonly orderId: string;
   readonly orderAmount?: Money | undefined;
 }
 
+type CodeStore = Pick<UsageStore, "findByCodes">;
+
 /** What quote, lock and use have in common. */
-export function orderOf(message: OrderMessage): Order | Refusal {
-  const { userId, coupons, productId, orderId, orderAmount } = message;
-  const violations: FieldViolation[] = [];
-  const choices = choicesOf(coupons, violations);
+export async function orderOf(
+  message: OrderMessage,
+  store: CodeStore,
+  deadlineMs: DeadlineMs,
+): Promise<Order | Refusal> {
+  const { userId, productId, orderId, orderAmount } = message;
   const unknown = orderAmount && checkCurrency(orderAmount.currencyCode);
-  if (unknown) violations.push({ field: "order_amount.currency_code", description: unknown });
-  if (violations.length > 0) return invalid(...violations);
+  const violations = unknown ? [{ field: "order_amount.currency_code", description: unknown }] : [];
+  const choices = await choicesOf(message, store, deadlineMs, violations);
+  if (choices instanceof Refusal) return choices;
   return { userId, choices, productId, orderId, amount: orderAmount ? moneyOf(orderAmount) : null };
 }
 
-/** No user coupon may be named twice. */
-export function choicesOf(coupons: readonly CouponChoice[], violations: FieldViolation[]): Choice[] {
-  const seen = new Set<string>();
-  return coupons.map(({ target, lockVersion }, index) => {
-    const userCouponId = (target.value ?? "").toLowerCase();
-    if (seen.has(userCouponId)) {
-      violations.push({ field: `coupons[${index}].user_coupon_id`, description: "is named twice" });
-    }
-    seen.add(userCouponId);
-    return { userCouponId, lockVersion: Number(lockVersion > greatestVersion ? greatestVersion : lockVersion) };
+/** What the caller named, codes looked up. No user coupon may be named twice. `violations`: what else is wrong. */
+export async function choicesOf(
+  { userId, coupons, requestId = "" }: ChoicesMessage,
+  store: CodeStore,
+  deadlineMs: DeadlineMs,
+  violations: readonly FieldViolation[] = [],
+): Promise<Choice[] | Refusal> {
+  const named = coupons.map(({ target, lockVersion }): Choice => {
+    const version = Number(lockVersion > greatestVersion ? greatestVersion : lockVersion);
+    const value = target.value ?? "";
+    return target.case === "code"
+      ? { userCouponId: nobody, lockVersion: version, code: value }
+      : { userCouponId: value.toLowerCase(), lockVersion: version };
   });
+  const twice = named.flatMap((choice, index) => {
+    const nameOf = ({ userCouponId, code }: Choice) => (code === undefined ? userCouponId : `code ${code}`);
+    const isSecond = named.findIndex((one) => nameOf(one) === nameOf(choice)) < index;
+    const field = `coupons[${index}].${choice.code === undefined ? "user_coupon_id" : "code"}`;
+    return isSecond ? [{ field, description: "is named twice" }] : [];
+  });
+  if (violations.length + twice.length > 0) return invalid(...violations, ...twice);
+
+  const coded = named.filter(hasCode);
+  if (coded.length === 0) return named;
+  const found = await store.findByCodes(userId, coded, requestId, deadlineMs);
+  const taken = new Set(named.map(({ userCouponId }) => userCouponId));
+  return named.map((choice) => {
+    if (!hasCode(choice)) return choice;
+    // Two ways to write one code, or a code and the id of what it names, are two user coupons.
+    const userCouponId = found[coded.indexOf(choice)]?.find((id) => !taken.has(id)) ?? nobody;
+    if (userCouponId !== nobody) taken.add(userCouponId);
+    return { ...choice, userCouponId };
+  });
+}
+
+function hasCode(choice: Choice): choice is Choice & { readonly code: string } {
+  return choice.code !== undefined;
 }

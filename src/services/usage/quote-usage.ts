@@ -4,13 +4,14 @@ import { type QuoteUsageRequest, QuoteUsageResponseSchema } from "../../../gen/c
 import type { CallContext } from "../../domain/call-context.js";
 import type { Money } from "../../domain/coupon.js";
 import { type Reason, Refusal } from "../../domain/refusal.js";
+import type { UsageStore } from "../../storage/ports.js";
 import { moneyMessage } from "../message.js";
 import type { Checkout } from "./checkout.js";
 import { orderOf } from "./order.js";
 
-export function quoteUsage(checkout: Checkout, messageOf: (reason: Reason) => string) {
+export function quoteUsage(checkout: Checkout, store: UsageStore, messageOf: (reason: Reason) => string) {
   return async (request: QuoteUsageRequest, context: CallContext) => {
-    const order = orderOf(request);
+    const order = await orderOf(request, store, context.deadlineMs);
     if (order instanceof Refusal) return order;
     const { objections, discounted, chosen } = await checkout.judge(order, context.deadlineMs);
     const { currencyCode, minorUnits } = order.amount as Money;

@@ -1,13 +1,14 @@
 import type { UseCouponsRequest, UseCouponsResponse } from "../../../gen/coupon/v1/usage_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
+import type { UsageStore } from "../../storage/ports.js";
 import { moneyMessage, usageMessage } from "../message.js";
 import type { Checkout } from "./checkout.js";
 import { orderOf } from "./order.js";
 
-export function useCoupons(checkout: Checkout) {
+export function useCoupons(checkout: Checkout, store: UsageStore) {
   return async (request: UseCouponsRequest, context: CallContext) => {
-    const order = orderOf(request);
+    const order = await orderOf(request, store, context.deadlineMs);
     if (order instanceof Refusal) return order;
     const used = await checkout.use(order, request.requestId, context.deadlineMs);
     if (used instanceof Refusal) return used;

@@ -1,7 +1,7 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { PgTransaction } from "drizzle-orm/pg-core";
 import type { PostgresJsQueryResultHKT } from "drizzle-orm/postgres-js";
-import { Refusal } from "../../domain/refusal.js";
+import { type Refusal, requestIdReused } from "../../domain/refusal.js";
 import type { DeadlineMs, RequestKey } from "../ports.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
@@ -49,8 +49,7 @@ export async function findEarlier(
     .where(and(eq(requests.method, request.method), eq(requests.requestId, request.requestId)));
   if (!earlier) return null;
   if (Buffer.compare(earlier.inputHash, request.inputHash) !== 0) {
-    const description = "was used before with other input";
-    return new Refusal("REQUEST_ID_REUSED", [{ field: "request_id", description }]);
+    return requestIdReused();
   }
   return { answer: earlier.answer, at: earlier.createdAt };
 }

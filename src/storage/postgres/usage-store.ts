@@ -1,4 +1,5 @@
 import { and, desc, eq, inArray, isNull, lt, sql as statement } from "drizzle-orm";
+import { codeKeys } from "../../domain/code.js";
 import { type Reason, Refusal } from "../../domain/refusal.js";
 import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../../domain/usage.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
@@ -117,6 +118,40 @@ export class PostgresUsageStore implements UsageStore {
       const { userCouponId } = asks[index] as LockAsk;
       return { kind: "GRANTED", lock: { userCouponId, version, until: new Date(untilMs) } };
     });
+  }
+
+  async findByCodes(
+    userId: string,
+    choices: readonly (Choice & { readonly code: string })[],
+    requestId: string,
+    deadlineMs: DeadlineMs,
+  ): Promise<string[][]> {
+    const { sql } = this.database;
+    const json = choices.map(({ code, lockVersion }) => ({ keys: codeKeys(code), lock_version: lockVersion }));
+    // What one user holds of one coupon is little; many may hold one code.
+    const rows = await guarded(
+      deadlineMs,
+      () => sql<{ ids: string[] }[]>`
+        SELECT to_json(array(
+          SELECT u.id
+          FROM codes k
+          CROSS JOIN LATERAL (
+            SELECT * FROM user_coupons one
+            WHERE one.user_id = ${userId} AND one.coupon_id = k.coupon_id AND one.deleted_at IS NULL OFFSET 0
+          ) u
+          JOIN coupons c ON c.id = k.coupon_id
+          CROSS JOIN (SELECT coupon_clock() AS now OFFSET 0) clock
+          WHERE k.code_key IN (a.keys ->> 0, a.keys ->> 1) AND u.code_id = k.id
+          ORDER BY
+            EXISTS (SELECT FROM usages s WHERE s.request_id = ${requestId} AND s.user_coupon_id = u.id) DESC,
+            (u.lock_token = ${requestId} AND u.locked_until > clock.now) IS TRUE DESC,
+            (usage_refusal(u, c, a.lock_version, clock.now) IS NULL) DESC,
+            least(u.valid_until, c.expires_at), u.id
+          LIMIT ${maxItems}
+        )) AS ids
+        FROM json_to_recordset(${JSON.stringify(json)}::text::json) AS a (keys json, lock_version bigint)`,
+    );
+    return rows.map(({ ids }) => ids);
   }
 
   async unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null> {

@@ -1,0 +1,85 @@
+import { codeKeys, type FoundCode } from "../../domain/code.js";
+import type { CouponType } from "../../domain/coupon.js";
+import type { DeadlineMs, EarlierIssue, TargetStore } from "../ports.js";
+import type { Database } from "./database.js";
+import { guarded } from "./errors.js";
+import { TurnBatch } from "./turn-batch.js";
+
+/** Codes looked up in one query. */
+const maxCodesPerQuery = 64;
+/** Codes that are remembered: which coupon a code belongs to never changes. */
+const maxRemembered = 10_000;
+
+interface CodeRow extends FoundCode {
+  readonly codeKey: string;
+}
+
+export class PostgresTargetStore implements TargetStore {
+  private readonly lookups = new TurnBatch<readonly string[], FoundCode | null>(maxCodesPerQuery, (asks) =>
+    this.readCodes(asks),
+  );
+  private readonly remembered = new Map<string, FoundCode>();
+
+  constructor(private readonly database: Database) {}
+
+  async findCode(written: string, deadlineMs: DeadlineMs): Promise<FoundCode | null> {
+    const keys = codeKeys(written);
+    const known = this.remembered.get(keys[0]);
+    if (known) return known;
+    const found = await guarded(deadlineMs, () => this.lookups.add(keys));
+    if (!found) return null;
+    if (this.remembered.size >= maxRemembered) this.remembered.delete(this.remembered.keys().next().value as string);
+    this.remembered.set(keys[0], found);
+    return found;
+  }
+
+  async listIssuable(type: CouponType, limit: number): Promise<string[]> {
+    const { sql } = this.database;
+    // A pool counts as what it has that expires first.
+    const rows = await guarded(
+      Number.POSITIVE_INFINITY,
+      () => sql<{ id: string }[]>`
+        WITH clock AS MATERIALIZED (SELECT coupon_clock() AS now),
+        issuable AS (
+          SELECT c.id, c.expires_at, c.is_pool
+          FROM coupons c, clock
+          WHERE c.type = ${type} AND c.deleted_at IS NULL AND c.paused_at IS NULL AND c.exhausted_at IS NULL
+            AND c.starts_at <= clock.now AND c.expires_at > clock.now AND (c.issued_count < c.quantity) IS NOT FALSE
+        ),
+        pool AS (
+          SELECT c.id, first.expires_at
+          FROM issuable c, clock, LATERAL (
+            SELECT k.expires_at FROM codes k
+            WHERE k.coupon_id = c.id AND k.holder_count < k.max_holders AND k.retired_at IS NULL
+              AND k.expires_at > clock.now
+            ORDER BY k.pick_key LIMIT 1
+          ) first
+          WHERE c.is_pool
+        ),
+        others AS (
+          SELECT id, expires_at FROM issuable WHERE NOT is_pool ORDER BY expires_at, id LIMIT ${limit}
+        )
+        SELECT id FROM (SELECT * FROM pool UNION ALL SELECT * FROM others) one ORDER BY expires_at, id LIMIT ${limit}`,
+    );
+    return rows.map(({ id }) => id);
+  }
+
+  async findEarlierIssue(requestId: string, deadlineMs: DeadlineMs): Promise<EarlierIssue | null> {
+    const { sql } = this.database;
+    const [found] = await guarded(
+      deadlineMs,
+      () => sql<EarlierIssue[]>`
+        SELECT u.user_id, u.coupon_id, c.type
+        FROM user_coupons u JOIN coupons c ON c.id = u.coupon_id WHERE u.request_id = ${requestId}`,
+    );
+    return found ?? null;
+  }
+
+  private async readCodes(asks: readonly (readonly string[])[]): Promise<(FoundCode | null)[]> {
+    const { sql } = this.database;
+    const rows = await sql<CodeRow[]>`
+      SELECT id, coupon_id, code_key FROM codes WHERE code_key = ANY (${asks.flat()}::text[])`;
+    const byKey = new Map(rows.map(({ codeKey, ...found }) => [codeKey, found]));
+    return asks.map((keys) => keys.map((key) => byKey.get(key)).find((found) => found !== undefined) ?? null);
+  }
+}

@@ -164,7 +164,7 @@ async function readSnapshot(
   let held: Holder[] = [];
   const pages = tx<HolderRow[]>`
     SELECT user_id, id, request_id, valid_until FROM user_coupons
-    WHERE coupon_id = ${couponId} AND slot IS NOT NULL
+    WHERE coupon_id = ${couponId} AND slot IS NOT NULL AND max_uses > 0
     ORDER BY user_id`.cursor(holderPageSize);
   for await (const page of pages) {
     const last = page.at(-1)?.userId;

@@ -170,8 +170,10 @@ export const userCoupons = pgTable(
     // index is most of what a row costs to insert, so this one serves both.
     uniqueIndex("user_coupons_one_per_slot").on(t.userId, t.couponId, t.slot),
     uniqueIndex("user_coupons_one_per_request").on(t.requestId).where(sql`${t.requestId} IS NOT NULL`),
-    // Grows at its end only, for ids are in the order of time.
-    index("user_coupons_by_coupon").on(t.couponId, t.id),
+    // Grows at its end only, for ids are in the order of time. Its condition holds for every row: only a query that names
+    // it can use this index. Else Postgres, while it has no statistics, takes it to find what one user holds of a coupon,
+    // and reads what all users hold: in the first minute of a new service a batch of 80 took 150 ms instead of 3.
+    index("user_coupons_by_coupon").on(t.couponId, t.id).where(sql`${t.maxUses} > 0`),
   ],
 );
 
@@ -246,7 +248,8 @@ export const quotaDays = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.quotaGroup, t.userId, t.day] }),
-    index("quota_days_by_day").on(t.day),
+    // For the purge alone, see user_coupons_by_coupon.
+    index("quota_days_by_day").on(t.day).where(sql`${t.issuedCount} >= 0`),
     check("quota_days_count", sql`${t.issuedCount} >= 0`),
   ],
 );

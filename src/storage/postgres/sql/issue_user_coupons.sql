@@ -28,6 +28,7 @@ CREATE OR REPLACE FUNCTION issue_user_coupons(
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
 SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
@@ -55,13 +56,8 @@ BEGIN
     FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id) JOIN coupons c ON c.id = a.coupon_id
     WHERE c.quota_group IS NOT NULL
     ORDER BY c.quota_group, a.user_id
-    ON CONFLICT DO NOTHING;
-    PERFORM FROM quota_days q
-    WHERE (q.quota_group, q.user_id, q.day) IN (
-      SELECT c.quota_group, a.user_id, today
-      FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id) JOIN coupons c ON c.id = a.coupon_id
-    )
-    ORDER BY q.quota_group, q.user_id FOR UPDATE;
+    -- Locks those that are there, by the key itself: a join may be planned by another index.
+    ON CONFLICT (quota_group, user_id, day) DO UPDATE SET issued_count = quota_days.issued_count;
   END IF;
 
   -- A holder whose validity has run out gives up the slot.
@@ -122,7 +118,10 @@ BEGIN
     FROM unnest(ask_ids, ask_coupon_ids, ask_user_ids, ask_request_ids, ask_code_ids, turned)
       WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, turned, ord)
     LEFT JOIN coupons c ON c.id = a.coupon_id
-    LEFT JOIN quota_days q ON with_quota AND q.quota_group = c.quota_group AND q.user_id = a.user_id AND q.day = today
+    LEFT JOIN LATERAL (
+      SELECT q.issued_count FROM quota_days q
+      WHERE with_quota AND q.quota_group = c.quota_group AND q.user_id = a.user_id AND q.day = today OFFSET 0
+    ) q ON true
     LEFT JOIN codes wanted ON wanted.id = a.code_id AND wanted.coupon_id = a.coupon_id
     LEFT JOIN LATERAL (
       SELECT u.* FROM user_coupons u WHERE again AND u.id = a.id
@@ -130,11 +129,13 @@ BEGIN
       SELECT u.* FROM user_coupons u WHERE u.request_id = a.request_id AND u.request_id IS NOT NULL
       LIMIT 1
     ) earlier ON true
+    -- OFFSET 0: it is asked for in several places, and would be read for each of them.
     CROSS JOIN LATERAL (
       SELECT array(
         SELECT u.slot FROM user_coupons u
         WHERE u.coupon_id = a.coupon_id AND u.user_id = a.user_id AND u.slot IS NOT NULL
       ) AS slots
+      OFFSET 0
     ) held
   ),
   -- Of one user's rows under one quota, those past its rest wait for what becomes of the ones before.
@@ -193,14 +194,12 @@ BEGIN
     WHERE k.id = i.code_id
   ),
   spent AS (
-    UPDATE quota_days q SET issued_count = q.issued_count + i.n
-    FROM (
-      SELECT c.quota_group, i.user_id, count(*) AS n
-      FROM inserted i JOIN coupons c ON c.id = i.coupon_id
-      WHERE with_quota AND c.quota_group IS NOT NULL
-      GROUP BY c.quota_group, i.user_id
-    ) i
-    WHERE q.quota_group = i.quota_group AND q.user_id = i.user_id AND q.day = today
+    INSERT INTO quota_days (quota_group, user_id, day, issued_count)
+    SELECT c.quota_group, i.user_id, today, count(*)
+    FROM inserted i JOIN coupons c ON c.id = i.coupon_id
+    WHERE with_quota AND c.quota_group IS NOT NULL
+    GROUP BY c.quota_group, i.user_id
+    ON CONFLICT (quota_group, user_id, day) DO UPDATE SET issued_count = quota_days.issued_count + excluded.issued_count
   ),
   logged AS (
     INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id)

@@ -1,0 +1,4 @@
+DROP INDEX "quota_days_by_day";--> statement-breakpoint
+DROP INDEX "user_coupons_by_coupon";--> statement-breakpoint
+CREATE INDEX "quota_days_by_day" ON "quota_days" USING btree ("day") WHERE "quota_days"."issued_count" >= 0;--> statement-breakpoint
+CREATE INDEX "user_coupons_by_coupon" ON "user_coupons" USING btree ("coupon_id","id") WHERE "user_coupons"."max_uses" > 0;

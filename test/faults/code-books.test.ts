@@ -1,0 +1,103 @@
+import { randomUUID } from "node:crypto";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { Redis } from "ioredis";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
+import { addCodes } from "../support/codes.js";
+import { type Replica, startReplica } from "../support/replica.js";
+import { createStores, type TestStores } from "../support/stores.js";
+import { Audit, issueToAll, missing, refusedButStored, type Tally, untilGateIsEven, wants } from "./crowd.js";
+
+/** 1: the races in their full size. */
+const scale = Number(process.env.FAULT_SCALE ?? 0.1);
+const codeCount = Math.round(5_000 * scale);
+const callerCount = codeCount * 2;
+
+let stores: TestStores;
+let audit: Audit;
+let redis: Redis;
+let replicas: Replica[];
+
+beforeEach(async () => {
+  stores = await createStores();
+  audit = new Audit(stores.databaseUrl);
+  redis = new Redis(stores.redisUrl);
+  replicas = await Promise.all([startReplica(stores), startReplica(stores)]);
+});
+afterEach(async () => {
+  await Promise.all(replicas.map((replica) => replica.stop()));
+  redis.disconnect();
+  await audit.close();
+  await stores.drop();
+});
+
+async function newBook(codes: number): Promise<string> {
+  const { coupon } = await replicas[0]!.client.call(CatalogService.method.createCoupon, {
+    coupon: {
+      name: "a book",
+      discount: { kind: { case: "percentageBasisPoints", value: 1_000 } },
+      expireTime: timestampFromMs(Date.now() + 3_600_000),
+      codeBook: {},
+    },
+  });
+  const { id } = coupon as { id: string };
+  const tag = randomUUID().slice(0, 8);
+  await addCodes(
+    audit.connection(),
+    id,
+    Array.from({ length: codes }, (_, n) => ({ code: `${tag}-${n}` })),
+  );
+  return id;
+}
+
+/** Of this test's keys, for the server is shared. */
+async function emptyRedis(): Promise<void> {
+  const keys = await redis.keys(`${stores.keyPrefix}:*`);
+  if (keys.length > 0) await redis.unlink(...keys);
+}
+
+/** Nobody has another's code, each code has one holder at most, and the book's counts are those of its rows. */
+async function expectEveryCodeOnce(couponId: string, issued: number): Promise<void> {
+  const [row] = await audit.connection()`
+    SELECT count(*)::int AS rows, count(DISTINCT u.code)::int AS codes, count(DISTINCT u.code_id)::int AS ids,
+      count(*) FILTER (WHERE k.code = u.code AND k.holder_count = 1)::int AS taken,
+      (SELECT count(*)::int FROM codes WHERE coupon_id = ${couponId} AND holder_count > 0) AS all_taken,
+      (SELECT issued_count::int FROM coupons WHERE id = ${couponId}) AS counted
+    FROM user_coupons u JOIN codes k ON k.id = u.code_id WHERE u.coupon_id = ${couponId}`;
+  expect(row).toEqual({ rows: issued, codes: issued, ids: issued, taken: issued, all_taken: issued, counted: issued });
+}
+
+async function expectFair(couponId: string, tally: Tally): Promise<void> {
+  expect(tally.acknowledged.size).toBe(codeCount);
+  expect(tally.count("SOLD_OUT")).toBe(callerCount - codeCount);
+  expect(await missing(audit, tally)).toEqual([]);
+  expect(await refusedButStored(audit, tally)).toEqual([]);
+  await expectEveryCodeOnce(couponId, codeCount);
+  await untilGateIsEven(audit, stores, new Map([[couponId, codeCount]]));
+}
+
+test("twice as many callers at once as a book has codes: a different code each, the others are told SOLD_OUT", async () => {
+  const couponId = await newBook(codeCount);
+  const clients = replicas.map(({ client }) => client);
+  const startedAt = Date.now();
+  const tally = await issueToAll(wants(couponId, "user", callerCount), { clients, inFlight: callerCount });
+  const ms = Date.now() - startedAt;
+  if (scale >= 1) process.stdout.write(`${callerCount} callers for ${codeCount} codes: ${ms} ms\n`);
+  await expectFair(couponId, tally);
+});
+
+test("the same while Redis is emptied twice", async () => {
+  const couponId = await newBook(codeCount);
+  let emptied = 0;
+  const tally = await issueToAll(wants(couponId, "user", callerCount), {
+    clients: replicas.map(({ client }) => client),
+    inFlight: Math.min(400, callerCount),
+    onAcknowledged: (count) => {
+      if (count < ((emptied + 1) * codeCount) / 3 || emptied === 2) return;
+      emptied += 1;
+      void emptyRedis();
+    },
+  });
+  expect(emptied).toBe(2);
+  await expectFair(couponId, tally);
+});

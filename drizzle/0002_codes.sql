@@ -15,7 +15,7 @@ CREATE TABLE "codes" (
 	"id" bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY (sequence name "codes_id_seq" INCREMENT BY 1 MINVALUE 1 MAXVALUE 9223372036854775807 START WITH 1 CACHE 1),
 	"coupon_id" uuid NOT NULL,
 	"code" text NOT NULL,
-	"code_key" text NOT NULL,
+	"code_key" text COLLATE "C" NOT NULL,
 	"discount" jsonb,
 	"expires_at" timestamp (3) with time zone,
 	"max_uses" smallint,
@@ -36,6 +36,7 @@ CREATE TABLE "quota_days" (
 	CONSTRAINT "quota_days_count" CHECK ("quota_days"."issued_count" >= 0)
 );
 --> statement-breakpoint
+DROP INDEX "user_coupons_by_coupon";--> statement-breakpoint
 ALTER TABLE "coupons" ADD COLUMN "type" text;--> statement-breakpoint
 ALTER TABLE "coupons" ADD COLUMN "throttle_concurrent" integer;--> statement-breakpoint
 ALTER TABLE "coupons" ADD COLUMN "throttle_per_second" integer;--> statement-breakpoint
@@ -63,12 +64,13 @@ CREATE UNIQUE INDEX "codes_one_per_key" ON "codes" USING btree ("code_key");--> 
 CREATE INDEX "codes_free" ON "codes" USING btree ("coupon_id","pick_key") WHERE "codes"."holder_count" < "codes"."max_holders" AND "codes"."retired_at" IS NULL;--> statement-breakpoint
 CREATE INDEX "codes_by_coupon" ON "codes" USING btree ("coupon_id","id");--> statement-breakpoint
 CREATE INDEX "codes_to_retire" ON "codes" USING btree ("expires_at") WHERE "codes"."expires_at" IS NOT NULL AND "codes"."retired_at" IS NULL;--> statement-breakpoint
-CREATE INDEX "quota_days_by_day" ON "quota_days" USING btree ("day");--> statement-breakpoint
+CREATE INDEX "quota_days_by_day" ON "quota_days" USING btree ("day") WHERE "quota_days"."issued_count" >= 0;--> statement-breakpoint
 CREATE UNIQUE INDEX "coupons_one_pool_per_type" ON "coupons" USING btree ("type") WHERE "coupons"."is_pool";--> statement-breakpoint
 CREATE INDEX "coupons_by_type" ON "coupons" USING btree ("type","expires_at") WHERE "coupons"."type" IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "usages_cancelled" ON "usages" USING btree ("coupon_id") WHERE "usages"."cancelled_at" IS NOT NULL;--> statement-breakpoint
-CREATE INDEX "user_coupons_by_code" ON "user_coupons" USING btree ("code_id") WHERE "user_coupons"."code_id" IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "user_coupons_by_code" ON "user_coupons" USING btree ("code_id","id") WHERE "user_coupons"."code_id" IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "user_coupons_to_lapse" ON "user_coupons" USING btree ("lapse_at") WHERE "user_coupons"."lapse_at" IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "user_coupons_by_coupon" ON "user_coupons" USING btree ("coupon_id","id") WHERE "user_coupons"."max_uses" > 0;--> statement-breakpoint
 ALTER TABLE "coupons" ADD CONSTRAINT "coupons_type" CHECK ("coupons"."type" IN ('FREE', 'STANDARD', 'MEGADEAL'));--> statement-breakpoint
 ALTER TABLE "coupons" ADD CONSTRAINT "coupons_throttle" CHECK (num_nulls("coupons"."throttle_concurrent", "coupons"."throttle_per_second", "coupons"."throttle_wait_ms") IN (0, 3));--> statement-breakpoint
 ALTER TABLE "coupons" ADD CONSTRAINT "coupons_quota" CHECK (("coupons"."quota_group" IS NULL) = ("coupons"."quota_per_day" IS NULL));--> statement-breakpoint
@@ -91,3 +93,6 @@ FROM (SELECT "coupon_id", count(*) AS "cancelled" FROM "usages" WHERE "cancelled
 WHERE c."id" = n."coupon_id";--> statement-breakpoint
 UPDATE "user_coupons" SET "lapse_at" = "valid_until"
 WHERE "valid_until" IS NOT NULL AND "use_count" < "max_uses" AND "deleted_at" IS NULL AND "released_at" IS NULL;
+--> statement-breakpoint
+-- By hand: functions are replaced at start, but not one with other parameters. This one knows nothing of the counters.
+DROP FUNCTION IF EXISTS issue_user_coupons(uuid[], uuid[], text[], text[], boolean);

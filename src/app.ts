@@ -13,13 +13,19 @@ import { Watch } from "./platform/watch.js";
 import { MemoryReservations } from "./reservation/memory/memory-reservations.js";
 import type { Reservations } from "./reservation/port.js";
 import { RedisReservations } from "./reservation/redis/redis-reservations.js";
+import { CodeMaker } from "./services/catalog/code-maker.js";
+import { CodeRetirer } from "./services/catalog/code-retirer.js";
 import { createCoupon } from "./services/catalog/create-coupon.js";
 import { deleteCoupon } from "./services/catalog/delete-coupon.js";
+import { generateCodes } from "./services/catalog/generate-codes.js";
+import { getCodeJob } from "./services/catalog/get-code-job.js";
 import { getCoupon } from "./services/catalog/get-coupon.js";
+import { listCodes } from "./services/catalog/list-codes.js";
 import { listCoupons } from "./services/catalog/list-coupons.js";
 import { pauseCoupon } from "./services/catalog/pause-coupon.js";
 import { resumeCoupon } from "./services/catalog/resume-coupon.js";
 import { updateCoupon } from "./services/catalog/update-coupon.js";
+import { uploadCodes } from "./services/catalog/upload-codes.js";
 import { GateKeeper } from "./services/issuance/gate-keeper.js";
 import { issueCoupon } from "./services/issuance/issue-coupon.js";
 import { Issuer, type QueuedAsk, settleBatch } from "./services/issuance/issuer.js";
@@ -37,6 +43,7 @@ import { getUserCoupon } from "./services/user-coupon/get-user-coupon.js";
 import { listUserCoupons } from "./services/user-coupon/list-user-coupons.js";
 import { Releaser } from "./services/user-coupon/releaser.js";
 import type { ChoiceAsk, Dated, IssueOutcome, LockAsk, LockOutcome, UseAsk, UseOutcome } from "./storage/ports.js";
+import { PostgresCodeStore } from "./storage/postgres/code-store.js";
 import { PostgresCouponStore } from "./storage/postgres/coupon-store.js";
 import { commitsPerQueue, openDatabase } from "./storage/postgres/database.js";
 import { GroupCommit, type GroupCommitOptions } from "./storage/postgres/group-commit.js";
@@ -74,12 +81,15 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const reservations = await openReservations(config, log);
 
   const couponStore = new PostgresCouponStore(database);
+  const codeStore = new PostgresCodeStore(database);
   const userCouponStore = new PostgresUserCouponStore(database);
   const issueStore = new PostgresIssueStore(database, config.QUOTA_TIME_ZONE);
   const usageStore = new PostgresUsageStore(database);
   const targetStore = new PostgresTargetStore(database);
   const keeper = new GateKeeper(reservations, issueStore, usageStore, log);
   const releaser = new Releaser(userCouponStore, keeper, log);
+  const codeMaker = new CodeMaker(codeStore, keeper, log);
+  const codeRetirer = new CodeRetirer(codeStore, keeper, log);
   const queueOf = <Ask, Outcome>(
     name: string,
     options: Pick<GroupCommitOptions<Ask, Outcome>, "commit" | "keysOf"> & Partial<GroupCommitOptions<Ask, Outcome>>,
@@ -155,6 +165,10 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     route(CatalogService.method.pauseCoupon, pauseCoupon(couponStore, renew)),
     route(CatalogService.method.resumeCoupon, resumeCoupon(couponStore, renew)),
     route(IssuanceService.method.issueCoupon, issueCoupon(issuer, new TypeIssuer(issuer, targetStore), targetStore)),
+    route(CatalogService.method.uploadCodes, uploadCodes(codeStore, renew)),
+    route(CatalogService.method.generateCodes, generateCodes(codeStore, codeMaker)),
+    route(CatalogService.method.getCodeJob, getCodeJob(codeStore)),
+    route(CatalogService.method.listCodes, listCodes(codeStore, couponStore)),
     route(UserCouponService.method.getUserCoupon, getUserCoupon(userCouponStore, usageStore)),
     route(UserCouponService.method.listUserCoupons, listUserCoupons(userCouponStore, usageStore)),
     route(UserCouponService.method.deleteUserCoupon, deleteUserCoupon(userCouponStore, keeper)),
@@ -179,6 +193,8 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const httpPort = await connectServer.listen(host, config.HTTP_PORT);
   keeper.start();
   releaser.start();
+  codeMaker.start();
+  codeRetirer.start();
   watch.start();
 
   return {
@@ -189,7 +205,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       grpcServer.setServing(false);
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
       await Promise.all([...Object.values(issues), reads, uses, locks].map((queue) => queue.drain()));
-      await Promise.all([keeper.close(), releaser.close()]);
+      await Promise.all([keeper.close(), releaser.close(), codeMaker.close(), codeRetirer.close()]);
       await reservations.close();
       await database.close();
     },

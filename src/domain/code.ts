@@ -1,4 +1,4 @@
-import type { Discount } from "./coupon.js";
+import type { Coupon, Discount } from "./coupon.js";
 
 /** What a code has of its own; null: the coupon's holds. */
 export interface CodeTerms {
@@ -16,15 +16,62 @@ export interface FoundCode {
   readonly couponId: string;
 }
 
+/** A code that is to be added to a code book. */
+export interface NewCode {
+  readonly code: string;
+  readonly key: string;
+  readonly pickKey: number;
+  readonly terms: CodeTerms;
+}
+
+/** A code as it is listed. */
+export interface Code extends CodeTerms {
+  readonly id: number;
+  readonly couponId: string;
+  readonly code: string;
+  readonly holderCount: number;
+  readonly createdAt: Date;
+  /** Whether all who hold it have used it as often as they may; nobody holds it: false. */
+  readonly usedUp: boolean;
+}
+
+export type CodeStatus = "USED" | "EXPIRED" | "FREE" | "ISSUED";
+
+/** The first that applies in the order of CodeStatus. */
+export function codeStatus(code: Code, coupon: Pick<Coupon, "expiresAt">, now: Date): CodeStatus {
+  const isFree = code.holderCount < code.maxHolders;
+  if (!isFree && code.usedUp) return "USED";
+  if (coupon.expiresAt <= now || (code.expiresAt && code.expiresAt <= now)) return "EXPIRED";
+  return isFree ? "FREE" : "ISSUED";
+}
+
+/** One call of GenerateCodes. */
+export interface CodeJob {
+  readonly id: string;
+  readonly couponId: string;
+  readonly pattern: string;
+  readonly terms: CodeTerms;
+  /** How many are wanted, 1 to 1,000,000. */
+  readonly count: number;
+  readonly madeCount: number;
+  readonly createdAt: Date;
+  /** null: it is running. */
+  readonly endedAt: Date | null;
+  /** Why it ended before all were made. */
+  readonly failure: string | null;
+}
+
 export const maxCodeLength = 64;
 
 /**
  * What a code is found by, unique over all coupons. Letters are compared without case and separators are ignored, unless
- * the coupon tells such codes apart.
+ * the coupon tells such codes apart. What begins an exact key is a separator, so that no other key can be the same.
  */
 export function codeKey(code: string, exactMatch: boolean): string {
-  return exactMatch ? `=${code}` : code.replace(/[ ._-]/g, "").toUpperCase();
+  return exactMatch ? `-${code}` : code.replace(separators, "").toUpperCase();
 }
+
+export const separators = /[ ._-]/g;
 
 /** The keys under which what a caller wrote may be found: the exact one comes first. */
 export function codeKeys(written: string): readonly [string, string] {

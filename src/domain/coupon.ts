@@ -131,6 +131,34 @@ export function exhaustionOf(
   return usageCap !== null && current.placeCount >= usageCap ? (current.exhaustedAt ?? now) : null;
 }
 
+/** The pool of a type, which the first upload of codes for it makes. Every code of it has a discount and an end of its own. */
+export function poolDefinition(type: CouponType, now: Date): CouponDefinition {
+  return {
+    name: `${type} codes`,
+    description: "",
+    category: "",
+    discount: { kind: { case: "percentage", basisPoints: 1 }, maximumAmount: null, minimumOrderAmount: null },
+    startsAt: now,
+    expiresAt: new Date("9999-12-31T23:59:59.999Z"),
+    quantity: 0,
+    validityAfterIssueMs: null,
+    maxPerUser: 100,
+    usageCap: null,
+    stackable: false,
+    maxUses: 1,
+    lockDurationMs: 300_000,
+    claimWindowMs: null,
+    type,
+    throttle: throttleOf(type, null),
+    quota: null,
+    codeBook: { exactMatch: false },
+  };
+}
+
+function throttleOf(type: CouponType | null, own: Throttle | null): Throttle | null {
+  return own ?? (type === "MEGADEAL" ? megadealThrottle : null);
+}
+
 /** A definition on its way to becoming one: what a caller sent may lack the required fields. */
 export type CouponDraft = {
   readonly [K in keyof CouponDefinition]: K extends "discount" | "startsAt" | "expiresAt"
@@ -163,8 +191,7 @@ export function checkDefinition(draft: CouponDraft): CouponDefinition | Refusal 
   if (draft.quantity !== null && draft.quantity < 1 && !draft.codeBook) wrong("quantity", "must be at least 1");
 
   if (violations.length > 0 || !discount || !startsAt || !expiresAt) return new Refusal("INVALID_FIELD", violations);
-  const throttle = draft.throttle ?? (draft.type === "MEGADEAL" ? megadealThrottle : null);
-  return { ...draft, discount, startsAt, expiresAt, throttle };
+  return { ...draft, discount, startsAt, expiresAt, throttle: throttleOf(draft.type, draft.throttle) };
 }
 
 /** What is wrong with a currency code; undefined: nothing. */
@@ -172,7 +199,8 @@ export function checkCurrency(code: string): string | undefined {
   return currencies.has(code) ? undefined : "is not a known ISO 4217 currency code";
 }
 
-function checkDiscount(discount: Discount, wrong: (field: string, description: string) => void): void {
+/** The rules of a discount that involve more than one field; paths start with "discount.". */
+export function checkDiscount(discount: Discount, wrong: (field: string, description: string) => void): void {
   const { kind, maximumAmount, minimumOrderAmount } = discount;
   const amounts: [string, Money | null, number][] = [
     ["discount.fixed_amount", kind.case === "fixedAmount" ? kind.amount : null, 1],

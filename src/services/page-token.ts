@@ -3,7 +3,8 @@ import { invalid, type Refusal } from "../domain/refusal.js";
 import type { Page } from "../storage/ports.js";
 
 const defaultPageSize = 50;
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+/** What a list is in the order of: ids of most things, and numbers in the order in which things were added. */
+const idKinds = { uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, number: /^[1-9][0-9]{0,14}$/ };
 
 /**
  * Page tokens name the last row of a page and the parameters that the listing was begun with, so that a token cannot be
@@ -12,11 +13,12 @@ const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 export function readPage(
   request: { pageSize: number; pageToken: string },
   parameters: readonly unknown[],
+  idKind: keyof typeof idKinds = "uuid",
 ): Page | Refusal {
   const size = request.pageSize === 0 ? defaultPageSize : request.pageSize;
   if (request.pageToken === "") return { size, before: null };
   const [before, hash, ...rest] = Buffer.from(request.pageToken, "base64url").toString("latin1").split(" ");
-  if (!before || !uuid.test(before) || !hash || rest.length > 0) {
+  if (!before || !idKinds[idKind].test(before) || !hash || rest.length > 0) {
     return invalid({ field: "page_token", description: "is not a next_page_token of this method" });
   }
   if (hash !== hashOf(parameters)) {

@@ -20,7 +20,7 @@ export interface RequestKey {
 export interface Page {
   /** 1 to 1,000. */
   readonly size: number;
-  /** The id of the last row of the page before; null for the first page. Rows come in falling order of their ids. */
+  /** The id of the last row of the page before; null for the first page. Rows come in falling order of their ids, unless a list says otherwise. */
   readonly before: string | null;
 }
 

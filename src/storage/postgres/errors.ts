@@ -41,15 +41,19 @@ export function translateError(error: unknown): unknown {
  * Runs a query unless the caller's deadline has passed, and waits for it until then or for as long as a query may take.
  * Throws DeadlinePassed or StoreUnavailable; in both cases the query may still take effect.
  */
-export async function guarded<T>(deadlineMs: DeadlineMs, query: () => Promise<T>): Promise<T> {
+export async function guarded<T>(
+  deadlineMs: DeadlineMs,
+  query: () => Promise<T>,
+  timeoutMs = queryTimeoutMs,
+): Promise<T> {
   const leftMs = deadlineMs - Date.now();
   if (leftMs <= 0) throw new DeadlinePassed();
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<never>((_, reject) => {
     // Made only when it is needed: the stack of an error costs more than the timer.
     const error = () =>
-      leftMs < queryTimeoutMs ? new DeadlinePassed() : new StoreUnavailable("postgres: no answer in time");
-    timer = setTimeout(() => reject(error()), Math.min(leftMs, queryTimeoutMs));
+      leftMs < timeoutMs ? new DeadlinePassed() : new StoreUnavailable("postgres: no answer in time");
+    timer = setTimeout(() => reject(error()), Math.min(leftMs, timeoutMs));
   });
   try {
     return await Promise.race([query(), timeout]);

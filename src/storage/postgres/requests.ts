@@ -4,7 +4,7 @@ import type { PostgresJsQueryResultHKT } from "drizzle-orm/postgres-js";
 import { type Refusal, requestIdReused } from "../../domain/refusal.js";
 import type { DeadlineMs, RequestKey } from "../ports.js";
 import type { Database } from "./database.js";
-import { guarded } from "./errors.js";
+import { guarded, queryTimeoutMs } from "./errors.js";
 import { coupons, requests } from "./schema.js";
 
 export type Tx = PgTransaction<PostgresJsQueryResultHKT, typeof import("./schema.js"), never> | Database["orm"];
@@ -20,16 +20,18 @@ export function once<T>(
   request: RequestKey | null,
   deadlineMs: DeadlineMs,
   work: (tx: Tx) => Promise<T>,
+  timeoutMs = queryTimeoutMs,
 ): Promise<T> {
   const run = () => database.orm.transaction((tx) => work(tx as unknown as Tx));
-  return guarded(deadlineMs, async () => {
+  const runOnce = async () => {
     try {
       return await run();
     } catch (error) {
       if (request && error instanceof LostToSameRequest) return await run();
       throw error;
     }
-  });
+  };
+  return guarded(deadlineMs, runOnce, timeoutMs);
 }
 
 export async function readClock(tx: Tx): Promise<Date> {

@@ -24,6 +24,8 @@ const count = (name: string) => bigint(name, { mode: "number" });
 
 /** A 64-bit transaction id, which never wraps around. */
 const xid8 = customType<{ data: string }>({ dataType: () => "xid8" });
+/** In the order of its bytes, whatever the database's locale is: faster to compare, and the order in which codes are locked. */
+const bytewiseText = customType<{ data: string }>({ dataType: () => 'text COLLATE "C"' });
 const bytea = customType<{ data: Uint8Array; driverData: Uint8Array }>({ dataType: () => "bytea" });
 
 /** Coupons are never removed, only marked as deleted: user coupons and events refer to them. */
@@ -161,7 +163,7 @@ export const userCoupons = pgTable(
     lapsed: boolean("lapsed").notNull().default(false),
   },
   (t) => [
-    index("user_coupons_by_code").on(t.codeId).where(sql`${t.codeId} IS NOT NULL`),
+    index("user_coupons_by_code").on(t.codeId, t.id).where(sql`${t.codeId} IS NOT NULL`),
     index("user_coupons_to_lapse").on(t.lapseAt).where(sql`${t.lapseAt} IS NOT NULL`),
     check("user_coupons_never_over_max_uses", sql`${t.placeCount} <= ${t.maxUses}`),
     check("user_coupons_uses_have_places", sql`${t.useCount} >= 0 AND ${t.useCount} <= ${t.placeCount}`),
@@ -189,7 +191,7 @@ export const codes = pgTable(
     /** As it was uploaded or generated. */
     code: text("code").notNull(),
     /** What it is found by, see codeKey() in the domain. */
-    codeKey: text("code_key").notNull(),
+    codeKey: bytewiseText("code_key").notNull(),
     /** Its own discount, as the domain has it; null: the coupon's holds. So for the next two. */
     discount: jsonb("discount"),
     expiresAt: moment("expires_at"),

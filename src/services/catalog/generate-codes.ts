@@ -1,0 +1,48 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  type GenerateCodesRequest,
+  GenerateCodesRequestSchema,
+  GenerateCodesResponseSchema,
+} from "../../../gen/coupon/v1/catalog_service_pb.js";
+import type { CallContext } from "../../domain/call-context.js";
+import { checkTerms } from "../../domain/code-line.js";
+import { checkPattern, PatternError, parsePattern } from "../../domain/code-pattern.js";
+import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
+import type { CodeStore } from "../../storage/code-ports.js";
+import { requestKey } from "../message.js";
+import { jobMessage } from "./code-job-message.js";
+import type { CodeMaker } from "./code-maker.js";
+import { termsOf } from "./code-terms.js";
+
+export function generateCodes(store: CodeStore, maker: Pick<CodeMaker, "kick">) {
+  return async (request: GenerateCodesRequest, context: CallContext) => {
+    const { count } = request;
+    const violations: FieldViolation[] = [];
+    const wrong = (field: string, description: string) => violations.push({ field, description });
+    const terms = termsOf(request.terms, violations);
+    const pattern = parsePattern(request.pattern);
+    if (pattern instanceof PatternError) {
+      wrong("pattern", pattern.description);
+      return invalid(...violations);
+    }
+    const job = await store.beginJob(
+      {
+        couponId: request.couponId.toLowerCase(),
+        pattern: request.pattern,
+        terms,
+        count,
+        request: requestKey("GenerateCodes", GenerateCodesRequestSchema, request),
+      },
+      ({ isPool, codeBook }, now) => {
+        checkTerms(terms, { isPool, now }, wrong);
+        const unfit = checkPattern(pattern, codeBook?.exactMatch ?? false, count);
+        if (unfit) wrong("pattern", unfit);
+        return violations.length > 0 ? invalid(...violations) : null;
+      },
+      context.deadlineMs,
+    );
+    if (job instanceof Refusal) return job;
+    maker.kick();
+    return create(GenerateCodesResponseSchema, { job: jobMessage(job) });
+  };
+}

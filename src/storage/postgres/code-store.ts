@@ -1,0 +1,231 @@
+import { and, eq, isNull, sql as statement } from "drizzle-orm";
+import type { CodeJob, CodeTerms } from "../../domain/code.js";
+import { type Coupon, type CouponType, poolDefinition } from "../../domain/coupon.js";
+import { Refusal } from "../../domain/refusal.js";
+import { newId } from "../../platform/new-id.js";
+import type { CheckedLines, CodeStore, DrawCodes, JobBatch, Uploaded } from "../code-ports.js";
+import type { Dated, DeadlineMs, Page, RequestKey } from "../ports.js";
+import { BookDeleted, type Inserted, insertCodes, stockCodes } from "./add-codes.js";
+import { listCodes } from "./code-page.js";
+import { type CouponRow, fromDefinition, toCoupon } from "./coupon-row.js";
+import type { Database } from "./database.js";
+import { guarded } from "./errors.js";
+import { clock, findEarlier, once, readClock, recordRequest, type Tx } from "./requests.js";
+import { codeJobs, coupons, events } from "./schema.js";
+
+/** An upload takes longer than other calls, also because it may have to wait for another one with the same codes. */
+const uploadStatementTimeoutMs = 20_000;
+const uploadTimeoutMs = uploadStatementTimeoutMs + 5_000;
+
+const noMoreCodes = "the pattern has no more codes that are not taken";
+const couponDeleted = "the coupon was deleted";
+
+type Upload = Parameters<CodeStore["upload"]>[0];
+
+export class PostgresCodeStore implements CodeStore {
+  constructor(private readonly database: Database) {}
+
+  async upload(
+    { target, request }: Upload,
+    check: (book: Coupon, now: Date) => Promise<CheckedLines>,
+    beforeCommit: (couponId: string) => Promise<void>,
+    deadlineMs: DeadlineMs,
+  ): Promise<Uploaded | Refusal> {
+    const { orm } = this.database;
+    const earlier = await guarded(deadlineMs, () => earlierUpload(orm, request));
+    if (earlier) return earlier;
+    const book = await guarded(deadlineMs, () =>
+      "type" in target ? this.openPool(target.type) : readBook(orm, target.couponId),
+    );
+    if (book instanceof Refusal) return book;
+    const lines = await check(book.value, book.now);
+    const work = async (tx: Tx) =>
+      (await earlierUpload(tx, request)) ?? (await addLines(tx, book.value.id, lines, request, beforeCommit));
+    try {
+      return await once(this.database, request, deadlineMs, work, uploadTimeoutMs);
+    } catch (error) {
+      if (error instanceof BookDeleted) return new Refusal("COUPON_NOT_FOUND");
+      throw error;
+    }
+  }
+
+  async beginJob(
+    wanted: Pick<CodeJob, "couponId" | "pattern" | "terms" | "count"> & { readonly request: RequestKey | null },
+    check: (book: Coupon, now: Date) => Refusal | null,
+    deadlineMs: DeadlineMs,
+  ): Promise<CodeJob | Refusal> {
+    const { request, ...facts } = wanted;
+    return await once(this.database, request, deadlineMs, async (tx) => {
+      const earlier = await findEarlier(tx, request);
+      if (earlier instanceof Refusal) return earlier;
+      if (earlier) return (await readJob(tx, (earlier.answer as { jobId: string }).jobId)) as CodeJob;
+      const book = await readBook(tx, facts.couponId);
+      if (book instanceof Refusal) return book;
+      const refusal = check(book.value, book.now);
+      if (refusal) return refusal;
+      const job = { id: newId(), ...facts, madeCount: 0, createdAt: book.now, endedAt: null, failure: null };
+      await tx.insert(codeJobs).values(job);
+      await recordRequest(tx, { jobId: job.id }, request, book.now);
+      return job;
+    });
+  }
+
+  getJob(jobId: string, deadlineMs: DeadlineMs): Promise<CodeJob | null> {
+    return guarded(deadlineMs, () => readJob(this.database.orm, jobId));
+  }
+
+  async workOnJob(draw: DrawCodes): Promise<JobBatch | null> {
+    const { orm } = this.database;
+    const work = () =>
+      guarded(Number.POSITIVE_INFINITY, () => orm.transaction((tx) => takeBatch(tx as unknown as Tx, draw)));
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof BookDeleted)) throw error;
+      // Now this is seen before anything is drawn.
+      return await work();
+    }
+  }
+
+  list(couponId: string, page: Page, deadlineMs: DeadlineMs) {
+    return listCodes(this.database, couponId, page, deadlineMs);
+  }
+
+  async retire(limit: number): Promise<{ couponIds: string[] } | null> {
+    const { sql } = this.database;
+    const rows = await guarded(
+      Number.POSITIVE_INFINITY,
+      () => sql<{ couponId: string; expiredCount: number }[]>`SELECT * FROM retire_codes(${limit})`,
+    );
+    if (rows.length === 0) return null;
+    return { couponIds: rows.filter((row) => row.expiredCount > 0).map((row) => row.couponId) };
+  }
+
+  /** The pool of a type; whoever comes first creates it. */
+  private async openPool(type: CouponType): Promise<Dated<Coupon> | Refusal> {
+    const ofType = and(eq(coupons.type, type), eq(coupons.isPool, true));
+    const { orm } = this.database;
+    const [known] = await orm.select({ row: coupons, now: clock }).from(coupons).where(ofType);
+    if (known) return bookOf(known);
+    await orm.transaction(async (transaction) => {
+      const tx = transaction as unknown as Tx;
+      const now = await readClock(tx);
+      const [row] = await tx
+        .insert(coupons)
+        .values({
+          id: newId(),
+          ...fromDefinition(poolDefinition(type, now)),
+          isPool: true,
+          createdAt: now,
+          updatedAt: now,
+        })
+        .onConflictDoNothing()
+        .returning();
+      if (row)
+        await tx.insert(events).values({ kind: "COUPON_CREATED", happenedAt: now, couponId: row.id, detail: row });
+    });
+    const [made] = await orm.select({ row: coupons, now: clock }).from(coupons).where(ofType);
+    return bookOf(made);
+  }
+}
+
+async function addLines(
+  tx: Tx,
+  couponId: string,
+  { good, rejected }: CheckedLines,
+  request: RequestKey | null,
+  beforeCommit: (couponId: string) => Promise<void>,
+): Promise<Uploaded> {
+  await tx.execute(statement.raw(`SET LOCAL statement_timeout = ${uploadStatementTimeoutMs}`));
+  await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${uploadStatementTimeoutMs}`));
+  const inserted = await insertCodes(
+    tx,
+    couponId,
+    good.map(({ line: _, ...code }) => code),
+  );
+  const duplicates = inserted.taken.map((index) => ({ line: good[index]!.line, message: null }));
+  const { codeCount, placeCount } = inserted;
+  const uploaded: Uploaded = {
+    couponId,
+    addedCount: codeCount,
+    rejected: [...rejected, ...duplicates].sort((a, b) => a.line - b.line),
+  };
+  if (codeCount === 0) {
+    await recordRequest(tx, uploaded, request, await readClock(tx));
+    return uploaded;
+  }
+  const now = await stockCodes(tx, couponId, inserted);
+  await tx
+    .insert(events)
+    .values({ kind: "CODES_UPLOADED", happenedAt: now, couponId, detail: { codeCount, placeCount } });
+  await recordRequest(tx, uploaded, request, now);
+  await beforeCommit(couponId);
+  return uploaded;
+}
+
+async function earlierUpload(tx: Tx, request: RequestKey | null): Promise<Uploaded | Refusal | null> {
+  const earlier = await findEarlier(tx, request);
+  return !earlier || earlier instanceof Refusal ? earlier : (earlier.answer as Uploaded);
+}
+
+async function readBook(tx: Tx, couponId: string): Promise<Dated<Coupon> | Refusal> {
+  const [found] = await tx.select({ row: coupons, now: clock }).from(coupons).where(eq(coupons.id, couponId));
+  return bookOf(found);
+}
+
+function bookOf(found: { readonly row: CouponRow; readonly now: Date } | undefined): Dated<Coupon> | Refusal {
+  if (!found || found.row.deletedAt) return new Refusal("COUPON_NOT_FOUND");
+  const value = toCoupon(found.row);
+  return value.codeBook ? { value, now: found.now } : new Refusal("NOT_A_CODE_BOOK");
+}
+
+async function readJob(tx: Tx, jobId: string): Promise<CodeJob | null> {
+  const [row] = await tx.select().from(codeJobs).where(eq(codeJobs.id, jobId));
+  return row ? toJob(row) : null;
+}
+
+function toJob(row: typeof codeJobs.$inferSelect): CodeJob {
+  const terms = row.terms as CodeTerms & { expiresAt: string | null };
+  return { ...row, terms: { ...terms, expiresAt: terms.expiresAt === null ? null : new Date(terms.expiresAt) } };
+}
+
+async function takeBatch(tx: Tx, draw: DrawCodes): Promise<JobBatch | null> {
+  // At random, so that a large job does not hold up small ones.
+  const [row] = await tx
+    .select()
+    .from(codeJobs)
+    .where(isNull(codeJobs.endedAt))
+    .orderBy(statement`random()`)
+    .limit(1)
+    .for("update", { skipLocked: true });
+  if (!row) return null;
+  const job = toJob(row);
+  const book = await readBook(tx, job.couponId);
+  if (book instanceof Refusal) return await endJob(tx, job, couponDeleted);
+  const drawn = await draw(job, book.value);
+  if (drawn.length === 0) return await endJob(tx, job, noMoreCodes);
+  return await addBatch(tx, job, await insertCodes(tx, job.couponId, drawn, job.count - job.madeCount));
+}
+
+async function addBatch(tx: Tx, job: CodeJob, inserted: Inserted): Promise<JobBatch> {
+  const madeCount = job.madeCount + inserted.codeCount;
+  if (inserted.codeCount > 0) await tx.update(codeJobs).set({ madeCount }).where(eq(codeJobs.id, job.id));
+  const now = await stockCodes(tx, job.couponId, inserted);
+  const made = { ...job, madeCount };
+  if (madeCount < job.count) return { job: made, addedCount: inserted.codeCount };
+  return { ...(await recordEnd(tx, made, null, now)), addedCount: inserted.codeCount };
+}
+
+async function endJob(tx: Tx, job: CodeJob, failure: string): Promise<JobBatch> {
+  // Events of one coupon are in order because they are appended under its lock.
+  await tx.select({ id: coupons.id }).from(coupons).where(eq(coupons.id, job.couponId)).for("no key update");
+  return await recordEnd(tx, job, failure, await readClock(tx));
+}
+
+async function recordEnd(tx: Tx, job: CodeJob, failure: string | null, now: Date): Promise<JobBatch> {
+  const { id: jobId, couponId, madeCount, terms } = job;
+  await tx.update(codeJobs).set({ endedAt: now, failure }).where(eq(codeJobs.id, jobId));
+  const detail = { jobId, codeCount: madeCount, placeCount: madeCount * terms.maxHolders, failure };
+  await tx.insert(events).values({ kind: "CODES_GENERATED", happenedAt: now, couponId, detail });
+  return { job: { ...job, endedAt: now, failure }, addedCount: 0 };
+}

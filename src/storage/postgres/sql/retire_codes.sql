@@ -1,0 +1,47 @@
+-- Takes codes whose own expire time has passed out of stock, at most `batch_size` at once, exactly once, however many
+-- replicas do this at the same time. Those that have no free place are marked, too, so that they are not looked at again.
+-- One row for each of their coupons: how many codes left its stock.
+CREATE OR REPLACE FUNCTION retire_codes(batch_size int)
+RETURNS TABLE (coupon_id uuid, expired_count bigint)
+LANGUAGE plpgsql VOLATILE
+-- The plans are cached while the tables are still small.
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+  at timestamptz := coupon_clock();
+  ids bigint[];
+BEGIN
+  SELECT array_agg(due.id) INTO ids
+  FROM (
+    SELECT k.id FROM codes k
+    WHERE k.expires_at IS NOT NULL AND k.retired_at IS NULL AND k.expires_at <= at
+    ORDER BY k.expires_at LIMIT batch_size
+  ) due;
+  IF ids IS NULL THEN RETURN; END IF;
+  PERFORM FROM coupons c
+  WHERE c.id IN (SELECT k.coupon_id FROM codes k WHERE k.id = ANY (ids)) ORDER BY c.id FOR NO KEY UPDATE;
+  at := coupon_clock();
+
+  RETURN QUERY
+  WITH retired AS (
+    UPDATE codes k SET retired_at = at
+    WHERE k.id = ANY (ids) AND k.retired_at IS NULL
+    RETURNING k.coupon_id, k.max_holders - k.holder_count AS places
+  ),
+  by_coupon AS (
+    SELECT r.coupon_id, sum(r.places) AS places, count(*) FILTER (WHERE r.places > 0) AS expired_count
+    FROM retired r GROUP BY r.coupon_id
+  ),
+  counted AS (
+    UPDATE coupons c SET quantity = c.quantity - b.places, revision = c.revision + 1, updated_at = at
+    FROM by_coupon b WHERE c.id = b.coupon_id AND b.places > 0
+  ),
+  logged AS (
+    INSERT INTO events (kind, happened_at, coupon_id, detail)
+    SELECT 'CODES_EXPIRED', at, b.coupon_id, jsonb_build_object('codeCount', b.expired_count, 'placeCount', b.places)
+    FROM by_coupon b WHERE b.places > 0 ORDER BY b.coupon_id
+  )
+  SELECT b.coupon_id, b.expired_count FROM by_coupon b;
+END
+$$;

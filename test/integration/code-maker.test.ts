@@ -1,0 +1,238 @@
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { CodeJob, CodeTerms } from "../../src/domain/code.js";
+import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
+import { CodeMaker } from "../../src/services/catalog/code-maker.js";
+import type { DrawCodes } from "../../src/storage/code-ports.js";
+import type { RequestKey } from "../../src/storage/ports.js";
+import { PostgresCodeStore } from "../../src/storage/postgres/code-store.js";
+import { until } from "../support/until.js";
+import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
+import { expectStocked, insertBook, readBook, storedEvents } from "./code-world.js";
+
+const noon = new Date("2026-11-21T12:00:00.000Z");
+const farMs = Number.POSITIVE_INFINITY;
+const noTerms: CodeTerms = { discount: null, expiresAt: null, maxUses: null, maxHolders: 1 };
+
+let clocked: ClockedDatabase;
+let store: PostgresCodeStore;
+let forgotten: string[];
+
+beforeAll(async () => {
+  clocked = await openClockedDatabase(noon, 12);
+  store = new PostgresCodeStore(clocked.database);
+});
+afterAll(() => clocked?.close());
+
+function newMaker(of: Pick<PostgresCodeStore, "workOnJob"> = store): CodeMaker {
+  forgotten = [];
+  const log = { info: () => {}, error: (details: object) => expect(details).toBeUndefined() };
+  return new CodeMaker(of, { forget: async (couponId) => void forgotten.push(couponId) }, log);
+}
+
+async function begin(
+  couponId: string,
+  pattern: string,
+  count: number,
+  { terms = noTerms, request = null as RequestKey | null } = {},
+): Promise<CodeJob> {
+  const job = await store.beginJob({ couponId, pattern, terms, count, request }, () => null, farMs);
+  if (job instanceof Refusal) throw new Error(job.reason);
+  return job;
+}
+
+const jobOf = async ({ id }: CodeJob) => (await store.getJob(id, farMs)) as CodeJob;
+
+/** That a job has made what it says, by what is stored. */
+async function expectMade(job: CodeJob, madeCount: number, failure: string | null = null): Promise<void> {
+  const { endedAt, ...now } = await jobOf(job);
+  expect(now).toMatchObject({ madeCount, failure });
+  expect(endedAt).not.toBeNull();
+  expect((await storedEvents(clocked.sql, job.couponId)).filter(([kind]) => kind === "CODES_GENERATED")).toEqual([
+    ["CODES_GENERATED", { jobId: job.id, codeCount: madeCount, placeCount: madeCount * job.terms.maxHolders, failure }],
+  ]);
+  await expectStocked(clocked.sql);
+}
+
+const taken = "the pattern has no more codes that are not taken";
+
+describe("a job", () => {
+  test("makes exactly what is wanted, to its pattern and with its terms", async () => {
+    const couponId = await insertBook(clocked.sql, noon);
+    const discount = {
+      kind: { case: "percentage" as const, basisPoints: 7 },
+      maximumAmount: null,
+      minimumOrderAmount: null,
+    };
+    const terms = { discount, expiresAt: new Date(noon.getTime() + 9e9), maxUses: 3, maxHolders: 4 };
+    const job = await begin(couponId, "J1-*{6}", 5_003, { terms });
+    expect(job).toMatchObject({ madeCount: 0, endedAt: null, failure: null });
+    await newMaker().work();
+    await expectMade(job, 5_003);
+    const [row] = await clocked.sql`
+      SELECT count(*)::int AS codes, count(DISTINCT pick_key)::int AS picks FROM codes
+      WHERE coupon_id = ${couponId} AND code ~ '^J1-[A-Z0-9]{6}$' AND code_key = replace(code, '-', '')`;
+    expect(row).toEqual({ codes: 5_003, picks: 5_003 });
+    expect(await readBook(clocked.sql, couponId)).toEqual({
+      ...{ quantity: 20_012, codeTotal: 5_003, revision: 3, issuedCount: 0 },
+    });
+    const { rows } = await store.list(couponId, { size: 1, before: null }, farMs);
+    expect(rows[0]?.code).toMatchObject(terms);
+    expect(forgotten).toContain(couponId);
+  });
+
+  test("is worked on by two at once and by others at the same time, and makes neither more nor fewer", async () => {
+    const books = [await insertBook(clocked.sql, noon), await insertBook(clocked.sql, noon, { exactCodes: true })];
+    const jobs = await Promise.all([
+      begin(books[0]!, "J2-*{8}", 12_345),
+      begin(books[1]!, "j2#{5}", 40_000),
+      begin(books[1]!, "one", 1),
+    ]);
+    await Promise.all([newMaker().work(), newMaker().work(), newMaker().work()]);
+    await until("all have ended", async () => (await Promise.all(jobs.map(jobOf))).every((job) => job.endedAt));
+    expect((await Promise.all(jobs.map(jobOf))).map((job) => [job.madeCount, job.failure])).toEqual([
+      [12_345, null],
+      [40_000, null],
+      [1, null],
+    ]);
+    await expectStocked(clocked.sql);
+    expect(await readBook(clocked.sql, books[1]!)).toMatchObject({ quantity: 40_001, codeTotal: 40_001 });
+  });
+
+  test("goes on with another one where a transaction was cut off", async () => {
+    const couponId = await insertBook(clocked.sql, noon);
+    const job = await begin(couponId, "J3-*{8}", 12_000);
+    let batches = 0;
+    const dying = newMaker({
+      workOnJob: (draw: DrawCodes) =>
+        store.workOnJob(async (...args) => {
+          const drawn = await draw(...args);
+          batches += 1;
+          if (batches < 2) return drawn;
+          const [{ n }] = await clocked.sql<[{ n: number }]>`
+            SELECT count(pg_terminate_backend(pid))::int AS n FROM pg_stat_activity
+            WHERE datname = current_database() AND state = 'idle in transaction'`;
+          expect(n).toBe(1);
+          return drawn;
+        }),
+    });
+    await expect(dying.work()).rejects.toThrow(StoreUnavailable);
+    const half = await jobOf(job);
+    expect(half).toMatchObject({ madeCount: 5_000, endedAt: null });
+    expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 5_000, codeTotal: 5_000 });
+    await newMaker().work();
+    await expectMade(job, 12_000);
+  });
+
+  test("adds nothing of a batch that fails after the codes were inserted", async () => {
+    const couponId = await insertBook(clocked.sql, noon);
+    const job = await begin(couponId, "J4-*{8}", 100);
+    await clocked.sql.begin(async (tx) => {
+      // It waits for the coupon's lock, for longer than it may.
+      await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
+      await expect(newMaker().work()).rejects.toThrow(StoreUnavailable);
+    });
+    expect(await clocked.sql`SELECT FROM codes WHERE coupon_id = ${couponId}`).toHaveLength(0);
+    await newMaker().work();
+    await expectMade(job, 100);
+  });
+
+  test("that wants all that a pattern can make gets all", async () => {
+    const couponId = await insertBook(clocked.sql, noon);
+    const job = await begin(couponId, "J5-#{2}[A-C]", 300);
+    await newMaker().work();
+    await expectMade(job, 300);
+  });
+
+  test.for([
+    [97, null],
+    [98, taken],
+  ] as const)("of 100 codes, three of which exist, that wants %i: %s", async ([count, failure]) => {
+    const couponId = await insertBook(clocked.sql, noon);
+    const name = `J6${count}-`;
+    await clocked.sql`
+      INSERT INTO codes (coupon_id, code, code_key, pick_key, created_at)
+      SELECT ${randomUUID()}, c, c, 1, ${noon} FROM unnest(array['07', '50', '99']) c`;
+    await clocked.sql`UPDATE codes SET code_key = ${`J6${count}`} || code WHERE length(code) = 2 AND code_key = code`;
+    const job = await begin(couponId, `${name}##`, count);
+    await newMaker().work();
+    await expectMade(job, 97, failure);
+  });
+
+  test.for([
+    [1, null],
+    [2, taken],
+  ] as const)("finds the only free code of 10,000; wanted are %i: %s", async ([count, failure]) => {
+    const couponId = await insertBook(clocked.sql, noon);
+    await clocked.sql`
+      INSERT INTO codes (coupon_id, code, code_key, pick_key, created_at)
+      SELECT ${randomUUID()}, 'x', ${`J7${count}`} || lpad(n::text, 4, '0'), 1, ${noon}
+      FROM generate_series(0, 9999) n WHERE n <> 4321`;
+    const job = await begin(couponId, `J7${count}-#{4}`, count);
+    await newMaker().work();
+    await expectMade(job, 1, failure);
+    const { rows } = await store.list(couponId, { size: 10, before: null }, farMs);
+    expect(rows.map(({ code }) => code.code)).toEqual([`J7${count}-4321`]);
+  });
+
+  test("ends when a pattern that is too large to be gone through yields nothing any more", async () => {
+    const couponId = await insertBook(clocked.sql, noon);
+    await clocked.sql.unsafe(`
+      CREATE FUNCTION no_j8() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+      CREATE TRIGGER no_j8 BEFORE INSERT ON codes FOR EACH ROW WHEN (NEW.code LIKE 'J8-%') EXECUTE FUNCTION no_j8()`);
+    const job = await begin(couponId, "J8-*{8}", 10);
+    await newMaker().work();
+    await expectMade(job, 0, taken);
+    expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 0, codeTotal: 0, revision: 1 });
+  });
+
+  test("ends when its coupon is deleted, and keeps what was made", async () => {
+    const couponId = await insertBook(clocked.sql, noon);
+    const job = await begin(couponId, "J9-*{8}", 9_000);
+    let batches = 0;
+    const maker = newMaker({
+      workOnJob: (draw: DrawCodes) =>
+        store.workOnJob(async (...args) => {
+          batches += 1;
+          // Once while a batch is being made, which is then undone.
+          if (batches === 2) await clocked.sql`UPDATE coupons SET deleted_at = ${noon} WHERE id = ${couponId}`;
+          return await draw(...args);
+        }),
+    });
+    await maker.work();
+    await expectMade(job, 5_000, "the coupon was deleted");
+  });
+
+  test("is begun once for one request id, and refused for what is no code book", async () => {
+    const couponId = await insertBook(clocked.sql, noon);
+    const request = { method: "GenerateCodes", requestId: randomUUID(), inputHash: new Uint8Array([1]) };
+    const jobs = await Promise.all([1, 2, 3].map(() => begin(couponId, "J10-*{8}", 10, { request })));
+    expect(new Set(jobs.map((job) => job.id)).size).toBe(1);
+    await newMaker().work();
+    expect(await begin(couponId, "J10-*{8}", 10, { request })).toMatchObject({ id: jobs[0]!.id, madeCount: 10 });
+    const other = { ...request, inputHash: new Uint8Array([2]) };
+    await expect(begin(couponId, "J10-*{8}", 10, { request: other })).rejects.toThrow("REQUEST_ID_REUSED");
+    await expect(begin(randomUUID(), "#", 1)).rejects.toThrow("COUPON_NOT_FOUND");
+    await expect(begin(await insertBook(clocked.sql, noon, { deletedAt: noon }), "#", 1)).rejects.toThrow(
+      "COUPON_NOT_FOUND",
+    );
+    await expect(begin(await insertBook(clocked.sql, noon, { isCodeBook: false }), "#", 1)).rejects.toThrow(
+      "NOT_A_CODE_BOOK",
+    );
+  });
+
+  test("is begun at once by the maker that is told, and left to others by one that is closed", async () => {
+    const couponId = await insertBook(clocked.sql, noon);
+    const job = await begin(couponId, "J11-*{8}", 20_000);
+    const maker = newMaker();
+    maker.kick();
+    await until("it has begun", async () => (await jobOf(job)).madeCount > 0);
+    await maker.close();
+    const left = await jobOf(job);
+    expect(left.madeCount).toBeLessThan(20_000);
+    expect(left.endedAt).toBeNull();
+    await newMaker().work();
+    await expectMade(job, 20_000);
+    expect(forgotten.length).toBeLessThanOrEqual(3);
+  });
+});

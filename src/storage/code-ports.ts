@@ -50,9 +50,8 @@ export interface ListedCode {
 export interface CodeStore {
   /**
    * Adds the good ones of the lines that `check` answers to a code book or to the pool of a type, which is created if there
-   * is none. What exists is never changed, and where nothing was added nothing changes. `beforeCommit` runs while the
-   * coupon is locked, if anything was added. COUPON_NOT_FOUND for deleted coupons, too; NOT_A_CODE_BOOK; requests as in
-   * `CouponStore.create`.
+   * is none. What exists is never changed, and where nothing was added nothing changes. COUPON_NOT_FOUND for deleted
+   * coupons, too; NOT_A_CODE_BOOK; requests as in `CouponStore.create`.
    */
   upload(
     upload: {
@@ -60,7 +59,6 @@ export interface CodeStore {
       readonly request: RequestKey | null;
     },
     check: (book: Coupon, now: Date) => Promise<CheckedLines>,
-    beforeCommit: (couponId: string) => Promise<void>,
     deadlineMs: DeadlineMs,
   ): Promise<Uploaded | Refusal>;
 
@@ -79,7 +77,8 @@ export interface CodeStore {
 
   /**
    * Takes a running job that nobody else works on, and adds some of its codes in one transaction: never more than it still
-   * wants. A job ends when all are made, when `draw` gives none, or when its coupon was deleted. null: there is no job.
+   * wants. A job ends when all are made, when `draw` gives none, or when its coupon was deleted. null: there is no such
+   * job, or another one was faster.
    */
   workOnJob(draw: DrawCodes): Promise<JobBatch | null>;
 

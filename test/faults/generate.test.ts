@@ -51,7 +51,7 @@ function memoryMiB({ process: { pid } }: Replica): number {
 test.for([
   ["random codes", "RIDE-*{4}-*{4}"],
   ["nearly all of a pattern", scaled ? "N#{6}" : "N[0-5]#{4}"],
-])(
+] as const)(
   "the replica that makes %s is killed half-way: the job ends on the other with exactly what was wanted",
   { timeout: limitMs + 30_000 },
   async ([, pattern]) => {

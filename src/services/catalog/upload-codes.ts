@@ -28,11 +28,11 @@ export function uploadCodes(store: CodeStore, renew: (couponId: string) => Promi
         request: await uploadKey(request),
       },
       (book, now) => checkLines(lines, book, now),
-      renew,
       context.deadlineMs,
     );
     if (uploaded instanceof Refusal) return uploaded;
     const { couponId, addedCount, rejected } = uploaded;
+    if (addedCount > 0) await renew(couponId);
     const duplicateCount = rejected.filter(({ message }) => message === null).length;
     const response = create(UploadCodesResponseSchema, {
       couponId,

@@ -17,6 +17,9 @@ import { codeJobs, coupons, events } from "./schema.js";
 const uploadStatementTimeoutMs = 20_000;
 const uploadTimeoutMs = uploadStatementTimeoutMs + 5_000;
 
+/** Work that no caller waits for has no deadline but the one every query has. */
+const noDeadlineMs = Number.POSITIVE_INFINITY;
+
 const noMoreCodes = "the pattern has no more codes that are not taken";
 const couponDeleted = "the coupon was deleted";
 
@@ -28,7 +31,6 @@ export class PostgresCodeStore implements CodeStore {
   async upload(
     { target, request }: Upload,
     check: (book: Coupon, now: Date) => Promise<CheckedLines>,
-    beforeCommit: (couponId: string) => Promise<void>,
     deadlineMs: DeadlineMs,
   ): Promise<Uploaded | Refusal> {
     const { orm } = this.database;
@@ -40,7 +42,7 @@ export class PostgresCodeStore implements CodeStore {
     if (book instanceof Refusal) return book;
     const lines = await check(book.value, book.now);
     const work = async (tx: Tx) =>
-      (await earlierUpload(tx, request)) ?? (await addLines(tx, book.value.id, lines, request, beforeCommit));
+      (await earlierUpload(tx, request)) ?? (await addLines(tx, book.value.id, lines, request));
     try {
       return await once(this.database, request, deadlineMs, work, uploadTimeoutMs);
     } catch (error) {
@@ -76,14 +78,24 @@ export class PostgresCodeStore implements CodeStore {
 
   async workOnJob(draw: DrawCodes): Promise<JobBatch | null> {
     const { orm } = this.database;
-    const work = () =>
-      guarded(Number.POSITIVE_INFINITY, () => orm.transaction((tx) => takeBatch(tx as unknown as Tx, draw)));
+    const found = await guarded(noDeadlineMs, () => findJob(orm));
+    if (!found) return null;
+    // Not within the transaction, which would keep its locks meanwhile.
+    const { job, book } = found;
+    const drawn = book ? await draw(job, book) : [];
+    const work = async (tx: Tx) => {
+      const mine = await lockJob(tx, job.id);
+      if (!mine) return null;
+      if (!book) return await endJob(tx, mine, couponDeleted);
+      if (drawn.length === 0) return await endJob(tx, mine, noMoreCodes);
+      return await addBatch(tx, mine, await insertCodes(tx, mine.couponId, drawn, mine.count - mine.madeCount));
+    };
     try {
-      return await work();
+      return await guarded(noDeadlineMs, () => orm.transaction((tx) => work(tx as unknown as Tx)));
     } catch (error) {
       if (!(error instanceof BookDeleted)) throw error;
-      // Now this is seen before anything is drawn.
-      return await work();
+      // This time it is seen before anything is drawn.
+      return await this.workOnJob(draw);
     }
   }
 
@@ -94,7 +106,7 @@ export class PostgresCodeStore implements CodeStore {
   async retire(limit: number): Promise<{ couponIds: string[] } | null> {
     const { sql } = this.database;
     const rows = await guarded(
-      Number.POSITIVE_INFINITY,
+      noDeadlineMs,
       () => sql<{ couponId: string; expiredCount: number }[]>`SELECT * FROM retire_codes(${limit})`,
     );
     if (rows.length === 0) return null;
@@ -134,7 +146,6 @@ async function addLines(
   couponId: string,
   { good, rejected }: CheckedLines,
   request: RequestKey | null,
-  beforeCommit: (couponId: string) => Promise<void>,
 ): Promise<Uploaded> {
   await tx.execute(statement.raw(`SET LOCAL statement_timeout = ${uploadStatementTimeoutMs}`));
   await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${uploadStatementTimeoutMs}`));
@@ -159,7 +170,6 @@ async function addLines(
     .insert(events)
     .values({ kind: "CODES_UPLOADED", happenedAt: now, couponId, detail: { codeCount, placeCount } });
   await recordRequest(tx, uploaded, request, now);
-  await beforeCommit(couponId);
   return uploaded;
 }
 
@@ -189,8 +199,8 @@ function toJob(row: typeof codeJobs.$inferSelect): CodeJob {
   return { ...row, terms: { ...terms, expiresAt: terms.expiresAt === null ? null : new Date(terms.expiresAt) } };
 }
 
-async function takeBatch(tx: Tx, draw: DrawCodes): Promise<JobBatch | null> {
-  // At random, so that a large job does not hold up small ones.
+/** A job that nobody works on, and its coupon, null: that was deleted. At random, so that a large job does not hold up small ones. */
+async function findJob(tx: Tx): Promise<{ readonly job: CodeJob; readonly book: Coupon | null } | null> {
   const [row] = await tx
     .select()
     .from(codeJobs)
@@ -201,10 +211,17 @@ async function takeBatch(tx: Tx, draw: DrawCodes): Promise<JobBatch | null> {
   if (!row) return null;
   const job = toJob(row);
   const book = await readBook(tx, job.couponId);
-  if (book instanceof Refusal) return await endJob(tx, job, couponDeleted);
-  const drawn = await draw(job, book.value);
-  if (drawn.length === 0) return await endJob(tx, job, noMoreCodes);
-  return await addBatch(tx, job, await insertCodes(tx, job.couponId, drawn, job.count - job.madeCount));
+  return { job, book: book instanceof Refusal ? null : book.value };
+}
+
+/** null: another one works on it, or has ended it. */
+async function lockJob(tx: Tx, jobId: string): Promise<CodeJob | null> {
+  const [row] = await tx
+    .select()
+    .from(codeJobs)
+    .where(and(eq(codeJobs.id, jobId), isNull(codeJobs.endedAt)))
+    .for("update", { skipLocked: true });
+  return row ? toJob(row) : null;
 }
 
 async function addBatch(tx: Tx, job: CodeJob, inserted: Inserted): Promise<JobBatch> {

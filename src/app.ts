@@ -56,10 +56,11 @@ import { PostgresUserCouponStore } from "./storage/postgres/user-coupon-store.js
 import { ConnectServer } from "./transport/connect-server.js";
 import { messageOf } from "./transport/error-table.js";
 import { GrpcServer } from "./transport/grpc-server.js";
+import { LargeMessages } from "./transport/large-messages.js";
 import { pages } from "./transport/pages.js";
 import { type Handler, Pipeline } from "./transport/pipeline.js";
 import { regexMatch } from "./transport/regex-match.js";
-import type { Route } from "./transport/routes.js";
+import { type Route, routeOf } from "./transport/routes.js";
 
 /** Rows in one commit at most, rows that are worth a second commit beside it, and rows waiting for one. */
 const maxBatchSize = 256;
@@ -152,7 +153,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const route = <I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     handler: Handler<I, O>,
-  ): Route => ({ method, invoke: pipeline.mount(method, handler) });
+  ): Route => routeOf(method, pipeline.mount(method, handler));
 
   // The reservation layer's copy goes before the edit is committed; if Redis is away, a sweep does it.
   const renew = (couponId: string) => keeper.forget(couponId);
@@ -182,9 +183,11 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   ];
   pipeline.warm(routes.map(({ method }) => method));
 
-  const grpcServer = new GrpcServer(routes);
+  const largeMessages = new LargeMessages();
+  const grpcServer = new GrpcServer(routes, largeMessages);
   const connectServer = new ConnectServer(
     routes,
+    largeMessages,
     pages(metrics, () => watch.up),
     (error) => log.warn({ err: error }, "answer could not be sent"),
   );

@@ -6,8 +6,10 @@ import { Metrics } from "../../src/platform/metrics.js";
 import { newId } from "../../src/platform/new-id.js";
 import { issuedMessage } from "../../src/services/message.js";
 import { GrpcServer } from "../../src/transport/grpc-server.js";
+import { LargeMessages } from "../../src/transport/large-messages.js";
 import { Pipeline } from "../../src/transport/pipeline.js";
 import { regexMatch } from "../../src/transport/regex-match.js";
+import { routeOf } from "../../src/transport/routes.js";
 
 /**
  * The service's gRPC front end with nothing behind it: IssueCoupon as it is served, through the same server, pipeline
@@ -42,7 +44,7 @@ const invoke = pipeline.mount(method, async ({ target, userId }) => {
   response.userCoupon = issuedMessage(userCoupon, issuedAt, "READY");
   return response;
 });
-const server = new GrpcServer([{ method, invoke }]);
+const server = new GrpcServer([routeOf(method, invoke)], new LargeMessages());
 const grpcPort = await server.listen("127.0.0.1", 0);
 process.stdout.write(`${JSON.stringify({ event: "serving", grpcPort, httpPort: 0, pid: process.pid })}\n`);
 process.stdin.resume().once("close", () => process.exit());

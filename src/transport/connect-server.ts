@@ -21,10 +21,16 @@ import {
 import { Refusal } from "../domain/refusal.js";
 import { readBinary, readJson } from "./decode.js";
 import { Failure } from "./error-table.js";
-import { maxMessageBytes, type Route } from "./routes.js";
+import type { LargeMessage, LargeMessages } from "./large-messages.js";
+import type { Route } from "./routes.js";
 
 type NodeRequest = http.IncomingMessage | http2.Http2ServerRequest;
 type NodeResponse = http.ServerResponse | http2.Http2ServerResponse;
+
+interface Mounted {
+  readonly handler: UniversalHandler;
+  readonly maxMessageBytes: number;
+}
 
 /** Paths that are not RPCs: `/metrics`, `/healthz`, `/readyz`. Answers false when the path is not one of its own. */
 export type PlainPages = (path: string, response: NodeResponse) => boolean;
@@ -53,17 +59,21 @@ export class ConnectServer {
   private readonly http2: http2.Http2Server;
   private readonly sockets = new Set<net.Socket>();
   private readonly sessions = new Set<http2.ServerHttp2Session>();
-  private readonly handlers = new Map<string, UniversalHandler>();
+  private readonly handlers = new Map<string, Mounted>();
 
   constructor(
     routes: readonly Route[],
+    private readonly largeMessages: LargeMessages,
     private readonly pages: PlainPages,
     private readonly onError: (error: unknown) => void,
   ) {
     // Brotli is left out: it is decompressed before any limit of ours applies.
-    const router = createConnectRouter({ acceptCompression: [compressionGzip], readMaxBytes: maxMessageBytes });
-    for (const route of routes) router.rpc(route.method, (request, context) => serve(route, request, context) as never);
-    for (const handler of router.handlers) this.handlers.set(handler.requestPath, handler);
+    for (const route of routes) {
+      const { method, maxMessageBytes } = route;
+      const router = createConnectRouter({ acceptCompression: [compressionGzip], readMaxBytes: maxMessageBytes });
+      router.rpc(method, (request, context) => serve(route, request, context) as never);
+      for (const handler of router.handlers) this.handlers.set(handler.requestPath, { handler, maxMessageBytes });
+    }
 
     const handle = (request: NodeRequest, response: NodeResponse) => this.handle(request, response);
     this.http1 = http.createServer(
@@ -123,10 +133,19 @@ export class ConnectServer {
     });
   }
 
+  /** Holds room for a large message until the call is over. */
+  private takeMessage(mounted: Mounted, request: UniversalServerRequest, response: NodeResponse) {
+    return takeMessage(mounted, request, (compressed) => {
+      const message = this.largeMessages.open(compressed, mounted.maxMessageBytes);
+      response.once("close", message.close);
+      return message;
+    });
+  }
+
   private handle(request: NodeRequest, response: NodeResponse): void {
     const path = (request.url ?? "").split("?", 1)[0] ?? "";
-    const handler = this.handlers.get(path);
-    if (!handler) {
+    const mounted = this.handlers.get(path);
+    if (!mounted) {
       if (!this.pages(path, response)) response.writeHead(404).end();
       return;
     }
@@ -134,10 +153,10 @@ export class ConnectServer {
       try {
         const universal = universalRequestFromNodeRequest(request, response, undefined, createContextValues());
         const arrivedMs = Date.now();
-        const taken = await takeMessage(handler, universal);
+        const taken = await this.takeMessage(mounted, universal, response);
         // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
         taken.contextValues?.set(readMsKey, Date.now() - arrivedMs);
-        const answer = await handler(taken);
+        const answer = await mounted.handler(taken);
         await universalResponseToNodeResponse(answer, response);
       } catch (error) {
         if (ConnectError.from(error).code !== ConnectCode.Aborted) this.onError(error);
@@ -166,8 +185,9 @@ async function serve({ method, invoke }: Route, request: unknown, context: Handl
 
 /** Replaces the message by an empty one and keeps the real one for the pipeline. */
 async function takeMessage(
-  handler: UniversalHandler,
+  { handler, maxMessageBytes }: Mounted,
   request: UniversalServerRequest,
+  open: (compressed: boolean) => LargeMessage,
 ): Promise<UniversalServerRequest> {
   const isGet = request.method === "GET";
   const query = new URL(request.url).searchParams;
@@ -179,18 +199,22 @@ async function takeMessage(
   const enveloped = type.startsWith("application/grpc");
   const json = type.includes("json");
 
-  const body = isGet
-    ? Buffer.from(query.get("message") ?? "", query.get("base64") === "1" ? "base64url" : "utf8")
-    : await readBody(request.body as AsyncIterable<Uint8Array>, maxMessageBytes + envelopeBytes);
   const encoding =
     (isGet ? query.get("compression") : request.header.get(enveloped ? "grpc-encoding" : "content-encoding")) ||
     "identity";
-  const message = body ? await unpack(body, enveloped, encoding) : null;
+  const body = isGet
+    ? Buffer.from(query.get("message") ?? "", query.get("base64") === "1" ? "base64url" : "utf8")
+    : await readBody(
+        request.body as AsyncIterable<Uint8Array>,
+        maxMessageBytes + envelopeBytes,
+        open(encoding !== "identity"),
+      );
+  const message = body instanceof Refusal ? body : await unpack(body, enveloped, encoding, maxMessageBytes);
   // An encoding that is not ours, or a broken envelope: connect-node knows what to answer.
   if (message === "foreign") return isGet ? request : { ...request, body: once(body as Uint8Array) };
 
   const decode = (method: DescMethodUnary) => {
-    if (message === null) return new Refusal("MESSAGE_TOO_LARGE");
+    if (message instanceof Refusal) return message;
     return json ? readJson(method.input, message) : readBinary(method.input, message);
   };
   const contextValues = (request.contextValues ?? createContextValues()).set(decodeKey, decode);
@@ -208,8 +232,13 @@ async function takeMessage(
   return { ...request, header, body: once(Buffer.concat([envelope, Buffer.from(empty)])), contextValues };
 }
 
-/** The message's bytes, null when they are too many, "foreign" when they are not ours to unpack. */
-async function unpack(body: Uint8Array, enveloped: boolean, encoding: string): Promise<Uint8Array | null | "foreign"> {
+/** The message's bytes, a refusal when they are too many, "foreign" when they are not ours to unpack. */
+async function unpack(
+  body: Uint8Array,
+  enveloped: boolean,
+  encoding: string,
+  limitBytes: number,
+): Promise<Uint8Array | Refusal | "foreign"> {
   let message = body;
   let compressed = encoding !== "identity";
   if (enveloped) {
@@ -218,25 +247,34 @@ async function unpack(body: Uint8Array, enveloped: boolean, encoding: string): P
     compressed = body[0] === 1;
     message = body.subarray(envelopeBytes);
   }
-  if (!compressed) return message.length > maxMessageBytes ? null : message;
+  if (!compressed) return message.length > limitBytes ? new Refusal("MESSAGE_TOO_LARGE") : message;
   if (encoding !== "gzip") return "foreign";
   try {
-    return await promisify(gunzip)(message, { maxOutputLength: maxMessageBytes });
+    return await promisify(gunzip)(message, { maxOutputLength: limitBytes });
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE" ? null : "foreign";
+    const tooLarge = (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE";
+    return tooLarge ? new Refusal("MESSAGE_TOO_LARGE") : "foreign";
   }
 }
 
-/** The whole body, or null when it is longer than the limit; the rest is read, up to a bound, and thrown away. */
-async function readBody(body: AsyncIterable<Uint8Array>, limitBytes: number): Promise<Uint8Array | null> {
-  const chunks: Uint8Array[] = [];
+/** The whole body, or why there is none; then the rest is read, up to a bound, and thrown away. */
+async function readBody(
+  body: AsyncIterable<Uint8Array>,
+  limitBytes: number,
+  large: LargeMessage,
+): Promise<Uint8Array | Refusal> {
+  let chunks: Uint8Array[] = [];
   let bytes = 0;
+  let refusal: Refusal | undefined;
   for await (const chunk of body) {
     bytes += chunk.byteLength;
-    if (bytes <= limitBytes) chunks.push(chunk);
+    if (bytes > limitBytes) refusal ??= new Refusal("MESSAGE_TOO_LARGE");
+    else if (!large.add(chunk.byteLength)) refusal ??= new Refusal("OVERLOADED");
+    if (refusal) chunks = [];
+    else chunks.push(chunk);
     if (bytes > maxDiscardedBytes) break;
   }
-  return bytes <= limitBytes ? Buffer.concat(chunks) : null;
+  return refusal ?? Buffer.concat(chunks);
 }
 
 async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {

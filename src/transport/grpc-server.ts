@@ -1,4 +1,5 @@
-import type { DescFile, DescMethodUnary, DescService } from "@bufbuild/protobuf";
+import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
+import type { DescFile, DescService } from "@bufbuild/protobuf";
 import { toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
@@ -7,11 +8,14 @@ import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation, protoPath as healthProtoPath } from "grpc-health-check";
 import { file_coupon_v1_error_reason } from "../../gen/coupon/v1/error_reason_pb.js";
 import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.js";
+import { Refusal } from "../domain/refusal.js";
 import { readBinary } from "./decode.js";
 import { encode } from "./encode.js";
 import { Failure } from "./error-table.js";
-import type { IncomingCall, Invoke } from "./pipeline.js";
-import { maxMessageBytes, type Route } from "./routes.js";
+import { watchStreams } from "./grpc-http2.js";
+import type { LargeMessages } from "./large-messages.js";
+import type { IncomingCall } from "./pipeline.js";
+import type { Route } from "./routes.js";
 
 /** Calls that one client connection may have open at once. */
 const maxConcurrentStreams = 1_000;
@@ -25,9 +29,16 @@ export class GrpcServer {
   private readonly health: HealthImplementation;
   private readonly names: string[];
 
-  constructor(routes: readonly Route[]) {
+  /** What is longer is not read: grpc-js has one limit for all methods. */
+  private readonly longestBytes: number;
+
+  constructor(
+    routes: readonly Route[],
+    private readonly largeMessages: LargeMessages,
+  ) {
+    this.longestBytes = Math.max(...routes.map(({ maxMessageBytes }) => maxMessageBytes));
     this.server = new grpc.Server({
-      "grpc.max_receive_message_length": maxMessageBytes,
+      "grpc.max_receive_message_length": this.longestBytes,
       "grpc.max_concurrent_streams": maxConcurrentStreams,
       "grpc.keepalive_time_ms": keepaliveMs,
       "grpc.keepalive_timeout_ms": keepaliveTimeoutMs,
@@ -42,7 +53,7 @@ export class GrpcServer {
       definitions[service.typeName] = definition;
       this.server.addService(
         definition,
-        Object.fromEntries(ofService.map(({ method, invoke }) => [method.name, unaryHandler(method, invoke)])),
+        Object.fromEntries(ofService.map((route) => [route.method.name, unaryHandler(route)])),
       );
     }
     this.names = ["", ...[...services.keys()].map((service) => service.typeName)];
@@ -56,10 +67,21 @@ export class GrpcServer {
     return new Promise((resolve, reject) => {
       const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
       this.server.bindAsync(address, grpc.ServerCredentials.createInsecure(), (error, bound) => {
-        if (error) reject(error);
-        else resolve(bound);
+        if (error) return reject(error);
+        watchStreams(this.server, (stream, headers) => this.bound(stream, headers));
+        resolve(bound);
       });
     });
+  }
+
+  /** Turns a call away when there is no room for its message. To the client that means that nothing was done. */
+  private bound(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+    const compressed = (headers["grpc-encoding"] ?? "identity") !== "identity";
+    const message = this.largeMessages.open(compressed, this.longestBytes);
+    stream.on("data", (chunk: Buffer) => {
+      if (!message.add(chunk.length)) stream.close(constants.NGHTTP2_REFUSED_STREAM);
+    });
+    stream.once("close", message.close);
   }
 
   setServing(serving: boolean): void {
@@ -78,9 +100,10 @@ export class GrpcServer {
   }
 }
 
-function unaryHandler(method: DescMethodUnary, invoke: Invoke): grpc.handleUnaryCall<Buffer, Buffer> {
+function unaryHandler(route: Route): grpc.handleUnaryCall<Buffer, Buffer> {
+  const { method, invoke } = route;
   return (call, callback) => {
-    void invoke(incomingCall(method, call)).then((answer) => {
+    void invoke(incomingCall(route, call)).then((answer) => {
       if (!(answer instanceof Failure)) {
         callback(null, encode(method.output, answer as never));
         return;
@@ -92,13 +115,14 @@ function unaryHandler(method: DescMethodUnary, invoke: Invoke): grpc.handleUnary
   };
 }
 
-function incomingCall(method: DescMethodUnary, call: grpc.ServerUnaryCall<Buffer, Buffer>): IncomingCall {
+function incomingCall({ method, maxMessageBytes }: Route, call: grpc.ServerUnaryCall<Buffer, Buffer>): IncomingCall {
   const deadline = call.getDeadline();
   return {
     frontEnd: "grpc",
     header: (name) => call.metadata.get(name)[0]?.toString(),
     deadlineMs: deadline instanceof Date ? deadline.getTime() : deadline,
-    decode: () => readBinary(method.input, call.request),
+    decode: () =>
+      call.request.length > maxMessageBytes ? new Refusal("MESSAGE_TOO_LARGE") : readBinary(method.input, call.request),
   };
 }
 

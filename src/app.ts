@@ -1,6 +1,6 @@
-import type { DescMessage, DescMethodUnary } from "@bufbuild/protobuf";
+import { create, type DescMessage, type DescMethodUnary } from "@bufbuild/protobuf";
 import { createValidator } from "@bufbuild/protovalidate";
-import { CatalogService } from "../gen/coupon/v1/catalog_service_pb.js";
+import { CatalogService, CreateCouponRequestSchema } from "../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../gen/coupon/v1/user_coupon_service_pb.js";
@@ -13,6 +13,7 @@ import { Watch } from "./platform/watch.js";
 import { MemoryReservations } from "./reservation/memory/memory-reservations.js";
 import type { Reservations } from "./reservation/port.js";
 import { RedisReservations } from "./reservation/redis/redis-reservations.js";
+import { batchCreateCoupons } from "./services/catalog/batch-create-coupons.js";
 import { CodeMaker } from "./services/catalog/code-maker.js";
 import { CodeRetirer } from "./services/catalog/code-retirer.js";
 import { createCoupon } from "./services/catalog/create-coupon.js";
@@ -26,6 +27,7 @@ import { pauseCoupon } from "./services/catalog/pause-coupon.js";
 import { resumeCoupon } from "./services/catalog/resume-coupon.js";
 import { updateCoupon } from "./services/catalog/update-coupon.js";
 import { uploadCodes } from "./services/catalog/upload-codes.js";
+import { batchIssueCoupons } from "./services/issuance/batch-issue-coupons.js";
 import { GateKeeper } from "./services/issuance/gate-keeper.js";
 import { issueCoupon } from "./services/issuance/issue-coupon.js";
 import { Issuer, type QueuedAsk, settleBatch } from "./services/issuance/issuer.js";
@@ -54,11 +56,11 @@ import { PostgresTargetStore } from "./storage/postgres/target-store.js";
 import { PostgresUsageStore } from "./storage/postgres/usage-store.js";
 import { PostgresUserCouponStore } from "./storage/postgres/user-coupon-store.js";
 import { ConnectServer } from "./transport/connect-server.js";
-import { messageOf } from "./transport/error-table.js";
+import { explain, messageOf } from "./transport/error-table.js";
 import { GrpcServer } from "./transport/grpc-server.js";
 import { LargeMessages } from "./transport/large-messages.js";
 import { pages } from "./transport/pages.js";
-import { type Handler, Pipeline } from "./transport/pipeline.js";
+import { type Handler, Pipeline, violationsIn } from "./transport/pipeline.js";
 import { regexMatch } from "./transport/regex-match.js";
 import { type Route, routeOf } from "./transport/routes.js";
 
@@ -141,10 +143,11 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       else log.error("postgres is away; not serving");
     },
   );
+  const validator = createValidator({ regexMatch });
   const pipeline = new Pipeline({
     log,
     metrics,
-    validator: createValidator({ regexMatch }),
+    validator,
     maxInFlight: config.MAX_IN_FLIGHT,
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,
@@ -159,6 +162,14 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const renew = (couponId: string) => keeper.forget(couponId);
   const routes = [
     route(CatalogService.method.createCoupon, createCoupon(couponStore)),
+    route(
+      CatalogService.method.batchCreateCoupons,
+      batchCreateCoupons(
+        couponStore,
+        (coupon) => violationsIn(validator, CreateCouponRequestSchema, create(CreateCouponRequestSchema, { coupon })),
+        explain,
+      ),
+    ),
     route(CatalogService.method.getCoupon, getCoupon(couponStore)),
     route(CatalogService.method.listCoupons, listCoupons(couponStore)),
     route(CatalogService.method.updateCoupon, updateCoupon(couponStore, renew)),
@@ -170,6 +181,10 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     route(CatalogService.method.generateCodes, generateCodes(codeStore, codeMaker)),
     route(CatalogService.method.getCodeJob, getCodeJob(codeStore)),
     route(CatalogService.method.listCodes, listCodes(codeStore, couponStore)),
+    route(
+      IssuanceService.method.batchIssueCoupons,
+      batchIssueCoupons(issuer, explain, (error) => log.error({ err: error }, "issuing to one of many failed")),
+    ),
     route(UserCouponService.method.getUserCoupon, getUserCoupon(userCouponStore, usageStore)),
     route(UserCouponService.method.listUserCoupons, listUserCoupons(userCouponStore, usageStore)),
     route(UserCouponService.method.deleteUserCoupon, deleteUserCoupon(userCouponStore, keeper)),

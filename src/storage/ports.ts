@@ -61,6 +61,16 @@ export interface CouponStore {
   ): Promise<Dated<Coupon> | Refusal>;
 
   /**
+   * The same for many, in one transaction: `build` says of each what it is to be, or why it is refused. The refused ones
+   * are part of the answer.
+   */
+  createMany(
+    build: (now: Date) => readonly (CouponDefinition | Refusal)[],
+    request: RequestKey | null,
+    deadlineMs: DeadlineMs,
+  ): Promise<Dated<readonly (Coupon | Refusal)[]> | Refusal>;
+
+  /**
    * Locks the coupon, applies `edit`, raises the revision and appends the event, unless the edit is null: then nothing
    * changes and the coupon is the answer. `beforeCommit` runs while the lock is held.
    * COUPON_NOT_FOUND for deleted coupons; STALE_REVISION unless `revision` is 0 or current; requests as in `create`.

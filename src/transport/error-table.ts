@@ -11,7 +11,7 @@ import {
   RetryInfoSchema,
 } from "../../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
-import { noDetail, type Reason, type Refusal } from "../domain/refusal.js";
+import { type FieldViolation, noDetail, type Reason, type Refusal } from "../domain/refusal.js";
 
 /** `ErrorInfo.domain` of every error. */
 export const errorDomain = "coupon.v1";
@@ -144,11 +144,21 @@ export function internalFailure(reason: Reason, requestId: string): Failure {
   return build({ reason, violations: [], detail: noDetail }, requestId);
 }
 
-function build(refusal: Pick<Refusal, "reason" | "violations" | "message" | "detail">, requestId?: string): Failure {
-  const { reason, message, detail } = refusal;
-  const violations = refusal.violations
+/** What is said of a refusal to people, and of how many fields. */
+export function explain({ reason, violations, message }: Pick<Refusal, "reason" | "violations" | "message">): {
+  readonly text: string;
+  readonly violations: readonly FieldViolation[];
+} {
+  const named = violations
     .slice(0, maxViolations)
     .map(({ field, description }) => ({ field, description: description.slice(0, maxDescriptionLength) }));
+  const said = named.map(({ field, description }) => (field ? `${field}: ${description}` : description)).join("; ");
+  return { text: message ?? (said || messageOf(reason)), violations: named };
+}
+
+function build(refusal: Pick<Refusal, "reason" | "violations" | "message" | "detail">, requestId?: string): Failure {
+  const { reason, detail } = refusal;
+  const { text, violations } = explain(refusal);
   const row = errorTable[reason];
   const details: OutgoingDetail[] = [];
   const add = <D extends DescMessage>(desc: D, value: MessageShape<D>) => details.push({ desc, value });
@@ -170,10 +180,6 @@ function build(refusal: Pick<Refusal, "reason" | "violations" | "message" | "det
     add(RetryInfoSchema, create(RetryInfoSchema, { retryDelay: durationFromMs(retryAfterMs) }));
   }
   if (requestId) add(RequestInfoSchema, create(RequestInfoSchema, { requestId }));
-  const said = violations
-    .map(({ field, description }) => (field ? `${field}: ${description}` : description))
-    .join("; ");
-  const text = message ?? (said || row.message);
   const status = create(StatusSchema, {
     code: row.code,
     message: text,

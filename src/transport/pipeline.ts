@@ -3,7 +3,7 @@ import { create, type DescMessage, type DescMethodUnary, type MessageShape } fro
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import type { Validator } from "@bufbuild/protovalidate";
 import type { CallContext } from "../domain/call-context.js";
-import { DeadlinePassed, invalid, Overloaded, Refusal, StoreUnavailable } from "../domain/refusal.js";
+import { DeadlinePassed, type FieldViolation, invalid, Refusal, refusalOf } from "../domain/refusal.js";
 import type { DeadlineMs } from "../storage/ports.js";
 import { Failure, failureOf, internalFailure } from "./error-table.js";
 
@@ -110,9 +110,8 @@ export class Pipeline {
       const answer = await this.serve(method, handler, call, context);
       return answer instanceof Refusal ? failureOf(answer) : answer;
     } catch (error) {
-      if (error instanceof DeadlinePassed) return failureOf(new Refusal("DEADLINE_EXCEEDED"));
-      if (error instanceof Overloaded) return failureOf(new Refusal("OVERLOADED"));
-      if (error instanceof StoreUnavailable) return failureOf(new Refusal("STORE_UNAVAILABLE"));
+      const refusal = refusalOf(error);
+      if (refusal) return failureOf(refusal);
       this.options.log.error({ err: error, rpc: method.name, requestId: context.requestId }, "call failed");
       return internalFailure("INTERNAL", context.requestId);
     }
@@ -134,16 +133,23 @@ export class Pipeline {
   private read(method: DescMethodUnary, call: IncomingCall): unknown | Refusal {
     const request = call.decode();
     if (request instanceof Refusal) return request;
-    const result = this.options.validator.validate(method.input, request as never);
-    if (result.kind === "valid") return request;
-    if (result.kind === "error") throw result.error;
-    return invalid(
-      ...result.violations.map((violation) => ({
-        field: pathToString(violation.field),
-        description: violation.message,
-      })),
-    );
+    const violations = violationsIn(this.options.validator, method.input, request as never);
+    return violations.length === 0 ? request : invalid(...violations);
   }
+}
+
+/** What the rules of the proto files have against a message. */
+export function violationsIn<D extends DescMessage>(
+  validator: Validator,
+  schema: D,
+  message: MessageShape<D>,
+): FieldViolation[] {
+  const result = validator.validate(schema, message);
+  if (result.kind === "error") throw result.error;
+  return (result.violations ?? []).map(({ field, message: description }) => ({
+    field: pathToString(field),
+    description,
+  }));
 }
 
 /** Every wait inside a handler is bounded; this bounds their sum. The handler goes on, and its answer is dropped. */

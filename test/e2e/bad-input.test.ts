@@ -14,9 +14,17 @@ import { use } from "./checkout.js";
 import { type Answer, callConnect, callGrpcWeb, callNative, envelope, pathOf, readConnect } from "./front-ends.js";
 import { type CouponInit, createSample, issue, issued, sampleCoupon } from "./samples.js";
 
-const { createCoupon, getCoupon, listCoupons, updateCoupon, deleteCoupon, pauseCoupon, resumeCoupon } =
-  CatalogService.method;
-const { issueCoupon } = IssuanceService.method;
+const {
+  createCoupon,
+  getCoupon,
+  listCoupons,
+  updateCoupon,
+  deleteCoupon,
+  pauseCoupon,
+  resumeCoupon,
+  batchCreateCoupons,
+} = CatalogService.method;
+const { issueCoupon, batchIssueCoupons } = IssuanceService.method;
 const { getUserCoupon, listUserCoupons, deleteUserCoupon } = UserCouponService.method;
 const { quoteUsage, lockCoupons, unlockCoupons, useCoupons, cancelUsage, getUsage, listUsages } = UsageService.method;
 
@@ -789,17 +797,11 @@ describe("messages past 64 KiB", () => {
     create(CreateCouponRequestSchema, { coupon: { name: "x", description: "x".repeat(5_000_000) } }),
   );
   const largeJson = JSON.stringify({ coupon: { ...good, description: "x".repeat(5_000_000) } });
-  const justOver = JSON.stringify({ coupon: { ...good, description: "x".repeat(65_536) } });
   const path = pathOf(createCoupon);
 
-  test("native gRPC: 5 MB", async () => {
-    const answer = await callNative(replica.client, createCoupon, large);
-    expect(answer.code).toBe("RESOURCE_EXHAUSTED");
-  });
-
   const ways: [string, () => Promise<Answer>][] = [
+    ["native gRPC: 5 MB", () => callNative(replica.client, createCoupon, large)],
     ["JSON of 5 MB", () => callConnect(replica.httpPort, path, largeJson)],
-    ["JSON just over the limit", () => callConnect(replica.httpPort, path, justOver)],
     [
       "application/proto of 5 MB",
       () => callConnect(replica.httpPort, path, new Uint8Array(large), { "content-type": "application/proto" }),
@@ -830,6 +832,52 @@ describe("messages past 64 KiB", () => {
   test("a description of 4,000 characters of four bytes is none", async () => {
     const text = JSON.stringify({ coupon: { ...good, description: "\u{1f39f}".repeat(4_000) } });
     expect((await callConnect(replica.httpPort, path, text)).code).toBe("OK");
+  });
+});
+
+describe("each method's own limit", () => {
+  const kib = 1_024;
+  const limits: [DescMethodUnary, number][] = [
+    [createCoupon, 64 * kib],
+    [batchIssueCoupons, 1_024 * kib],
+    [batchCreateCoupons, 8_192 * kib],
+  ];
+  /** A message of exactly this many bytes, of an unknown field of which nobody takes notice. */
+  const padded = (bytes: number) => {
+    const tag = [0x82, 0x7d];
+    const lengthBytes = bytes - tag.length < 0x4000 + 3 ? 3 : bytes - tag.length - 4 < 0x200000 ? 3 : 4;
+    const length = bytes - tag.length - lengthBytes;
+    const head = Array.from(
+      { length: lengthBytes },
+      (_, index) => ((length >>> (7 * index)) & 0x7f) | (index < lengthBytes - 1 ? 0x80 : 0),
+    );
+    const message = new Uint8Array(bytes);
+    message.set([...tag, ...head]);
+    return message;
+  };
+  const proto = { "content-type": "application/proto" };
+  const gzipped = { "content-encoding": "gzip" };
+  const json = (bytes: number) => `{${" ".repeat(bytes - 2)}}`;
+  const send: Record<string, (method: DescMethodUnary, bytes: number) => Promise<Answer>> = {
+    "native gRPC": (method, bytes) => callNative(replica.client, method, padded(bytes)),
+    JSON: (method, bytes) => callConnect(replica.httpPort, pathOf(method), json(bytes)),
+    Connect: (method, bytes) => callConnect(replica.httpPort, pathOf(method), padded(bytes), proto),
+    "gRPC-Web": (method, bytes) => callGrpcWeb(replica.httpPort, pathOf(method), envelope(padded(bytes))),
+    "JSON with gzip": (method, bytes) =>
+      callConnect(replica.httpPort, pathOf(method), new Uint8Array(gzipSync(json(bytes))), gzipped),
+    "gRPC-Web with gzip": (method, bytes) =>
+      callGrpcWeb(replica.httpPort, pathOf(method), envelope(gzipSync(padded(bytes)), 1), { "grpc-encoding": "gzip" }),
+  };
+  const rows = limits.flatMap(([method, limit]) =>
+    Object.entries(send).map(([way, call]) => ({ rpc: method.name, method, limit, way, call })),
+  );
+  test.for(rows)("$rpc by $way: $limit bytes and one more", async ({ method, limit, way, call }) => {
+    // What says nothing is read, and then refused for what it lacks.
+    expect((await call(method, limit)).reason).toBe("INVALID_FIELD");
+    const answer = await call(method, limit + 1);
+    // Past the largest limit of all, it is the transport of native gRPC that refuses.
+    const isTransport = way === "native gRPC" && limit === 8_192 * kib;
+    expect([answer.code, answer.reason]).toEqual(["RESOURCE_EXHAUSTED", isTransport ? undefined : "MESSAGE_TOO_LARGE"]);
   });
 });
 

@@ -35,7 +35,8 @@ export type ItemError = Message<"coupon.v1.ItemError"> & {
   message: string;
 
   /**
-   * The fields that are wrong, by their paths in the item, when the reason is INVALID_FIELD; the first 20.
+   * The fields that are wrong, by the paths that a call about this one alone would have, when the reason is
+   * INVALID_FIELD; the first 20.
    *
    * @generated from field: repeated coupon.v1.FieldError fields = 3;
    */
@@ -56,7 +57,7 @@ export const ItemErrorSchema: GenMessage<ItemError> = /*@__PURE__*/
  */
 export type FieldError = Message<"coupon.v1.FieldError"> & {
   /**
-   * Its path: "discount.fixed_amount.currency_code".
+   * Its path: "coupon.discount.fixed_amount.currency_code".
    *
    * @generated from field: string field = 1;
    */

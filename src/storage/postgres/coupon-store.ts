@@ -1,4 +1,4 @@
-import { and, desc, eq, isNull, lt } from "drizzle-orm";
+import { and, desc, eq, getTableColumns, isNull, lt, sql } from "drizzle-orm";
 import type { Coupon, CouponDefinition } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
 import { newId } from "../../platform/new-id.js";
@@ -33,6 +33,24 @@ export class PostgresCouponStore implements CouponStore {
         .values({ id: newId(), ...fromDefinition(definition), createdAt: now, updatedAt: now })
         .returning();
       return await record(tx, row as CouponRow, "COUPON_CREATED", request, now);
+    });
+  }
+
+  createMany(
+    build: (now: Date) => readonly (CouponDefinition | Refusal)[],
+    request: RequestKey | null,
+    deadlineMs: DeadlineMs,
+  ) {
+    return once(this.database, request, deadlineMs, async (tx) => {
+      const now = await readClock(tx);
+      const earlier = await findEarlier(tx, request);
+      if (earlier instanceof Refusal) return earlier;
+      if (earlier) return { value: (earlier.answer as StoredResult[]).map(fromStored), now: earlier.at };
+      const results = build(now).map((one) => (one instanceof Refusal ? one : newRow(one, now)));
+      const rows = results.filter((one): one is CouponRow => !(one instanceof Refusal));
+      if (rows.length > 0) await insertRows(tx, rows, now);
+      await recordRequest(tx, results.map(toStored), request, now);
+      return { value: results.map((one) => (one instanceof Refusal ? one : toCoupon(one))), now };
     });
   }
 
@@ -96,6 +114,46 @@ export class PostgresCouponStore implements CouponStore {
       };
     });
   }
+}
+
+/** One result of `createMany`, as it is kept for a repeated request. */
+type StoredResult = { readonly row: CouponRow } | { readonly refusal: Pick<Refusal, "reason" | "violations"> };
+
+function toStored(result: CouponRow | Refusal): StoredResult {
+  if (!(result instanceof Refusal)) return { row: result };
+  return { refusal: { reason: result.reason, violations: result.violations } };
+}
+
+function fromStored(stored: StoredResult): Coupon | Refusal {
+  if ("row" in stored) return toCoupon(rowFromJson(stored.row));
+  return new Refusal(stored.refusal.reason, stored.refusal.violations);
+}
+
+/** What Postgres does not work out by itself. */
+const columns = Object.entries(getTableColumns(coupons)).filter(([, column]) => !column.generated);
+const columnNames = sql.join(
+  columns.map(([, column]) => sql.identifier(column.name)),
+  sql`, `,
+);
+
+function newRow(definition: CouponDefinition, now: Date): CouponRow {
+  const unset = Object.fromEntries(columns.map(([field, { default: value }]) => [field, value ?? null]));
+  return { ...unset, id: newId(), ...fromDefinition(definition), createdAt: now, updatedAt: now } as CouponRow;
+}
+
+/** With their events: a statement for each table, for a parameter for each value would be 40,000 of them. */
+async function insertRows(tx: Tx, rows: readonly CouponRow[], now: Date): Promise<void> {
+  const byColumn = rows.map((row) =>
+    Object.fromEntries(columns.map(([field, { name }]) => [name, row[field as keyof CouponRow]])),
+  );
+  await tx.execute(sql`
+    INSERT INTO coupons (${columnNames})
+    SELECT ${columnNames} FROM json_populate_recordset(NULL::coupons, ${JSON.stringify(byColumn)}::text::json)`);
+  await tx.execute(sql`
+    INSERT INTO events (kind, happened_at, coupon_id, detail)
+    SELECT 'COUPON_CREATED', ${now.toISOString()}::timestamptz, (row ->> 'id')::uuid, row
+    FROM json_array_elements(${JSON.stringify(rows)}::text::json) WITH ORDINALITY AS made (row, position)
+    ORDER BY position`);
 }
 
 /** As it was then, also where the time of day shows: a state is derived for the moment of the first answer. */

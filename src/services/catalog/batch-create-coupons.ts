@@ -1,0 +1,41 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  type BatchCreateCouponsRequest,
+  BatchCreateCouponsRequestSchema,
+  BatchCreateCouponsResponseSchema,
+  CreateOutcomeSchema,
+} from "../../../gen/coupon/v1/catalog_service_pb.js";
+import type { Coupon as CouponMessage } from "../../../gen/coupon/v1/coupon_pb.js";
+import type { CallContext } from "../../domain/call-context.js";
+import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
+import type { CouponStore } from "../../storage/ports.js";
+import { type Explain, itemError } from "../item-error.js";
+import { couponMessage, requestKey } from "../message.js";
+import { newDefinition } from "./definition.js";
+
+export function batchCreateCoupons(
+  store: CouponStore,
+  /** What the proto file has against a coupon in CreateCoupon. */
+  check: (coupon: CouponMessage) => readonly FieldViolation[],
+  explain: Explain,
+) {
+  return async (request: BatchCreateCouponsRequest, context: CallContext) => {
+    const key = requestKey("BatchCreateCoupons", BatchCreateCouponsRequestSchema, request);
+    const build = (now: Date) =>
+      request.coupons.map((message) => {
+        const violations = check(message);
+        return violations.length > 0 ? invalid(...violations) : newDefinition(message, now);
+      });
+    const created = await store.createMany(build, key, context.deadlineMs);
+    if (created instanceof Refusal) return created;
+    const outcomes = created.value.map((one) =>
+      create(CreateOutcomeSchema, {
+        outcome:
+          one instanceof Refusal
+            ? { case: "error", value: itemError(one, explain) }
+            : { case: "coupon", value: couponMessage(one, created.now) },
+      }),
+    );
+    return create(BatchCreateCouponsResponseSchema, { outcomes });
+  };
+}

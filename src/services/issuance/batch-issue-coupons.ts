@@ -1,0 +1,93 @@
+import { createHash } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
+import {
+  type BatchIssueCouponsRequest,
+  BatchIssueCouponsResponseSchema,
+  IssueOutcomeSchema,
+} from "../../../gen/coupon/v1/issuance_service_pb.js";
+import type { CallContext } from "../../domain/call-context.js";
+import { Refusal, refusalOf } from "../../domain/refusal.js";
+import { newId } from "../../platform/new-id.js";
+import { type Explain, itemError } from "../item-error.js";
+import { issuedMessage } from "../message.js";
+import type { Issued, Issuer } from "./issuer.js";
+
+/** Users of one call that are issued to at the same time: about as many as one commit has rows. */
+const maxUsersAtOnce = 256;
+/** Users of all calls under way. */
+const maxUsers = 20_000;
+/** Of the call's time, what is kept for the answer. Users without an outcome by then get DEADLINE_EXCEEDED. */
+const answerShare = 0.25;
+const maxAnswerMs = 300;
+
+export function batchIssueCoupons(
+  issuer: Pick<Issuer, "issue">,
+  explain: Explain,
+  /** Told of errors that are bugs. */
+  onFault: (error: unknown) => void,
+) {
+  let underWay = 0;
+  return async ({ couponId, userIds, requestId }: BatchIssueCouponsRequest, context: CallContext) => {
+    const leftMs = context.deadlineMs - Date.now();
+    const deadlineMs = context.deadlineMs - Math.min(maxAnswerMs, leftMs * answerShare);
+    const issue = async (userId: string): Promise<Issued | Refusal> => {
+      try {
+        const requestIdOfUser = requestId === "" ? "" : userRequestId(requestId, userId);
+        const ask = { couponId: couponId.toLowerCase(), userId, requestId: requestIdOfUser, userCouponId: newId() };
+        return await issuer.issue(ask, deadlineMs);
+      } catch (error) {
+        const refusal = refusalOf(error);
+        if (!refusal) onFault(error);
+        return refusal ?? new Refusal("INTERNAL");
+      }
+    };
+
+    const issueToAll = async (results: (Issued | Refusal)[]) => {
+      const left = userIds.entries();
+      const worker = async () => {
+        // Each takes the next user that none of the others has taken.
+        for (const [index, userId] of left) {
+          if (Date.now() >= deadlineMs) return;
+          results[index] = await issue(userId);
+        }
+      };
+      underWay += userIds.length;
+      await Promise.all(Array.from({ length: Math.min(maxUsersAtOnce, userIds.length) }, worker));
+      underWay -= userIds.length;
+    };
+
+    const hasRoom = underWay + userIds.length <= maxUsers;
+    const none = new Refusal(hasRoom ? "DEADLINE_EXCEEDED" : "OVERLOADED");
+    const results: (Issued | Refusal)[] = userIds.map(() => none);
+    if (hasRoom) await beforeDeadline(issueToAll(results), deadlineMs);
+    return create(BatchIssueCouponsResponseSchema, {
+      outcomes: userIds.map((userId, index) => outcomeOf(userId, results[index] as Issued | Refusal, explain)),
+    });
+  };
+}
+
+function outcomeOf(userId: string, result: Issued | Refusal, explain: Explain) {
+  if (result instanceof Refusal) {
+    return create(IssueOutcomeSchema, { userId, outcome: { case: "error", value: itemError(result, explain) } });
+  }
+  const { userCoupon, expiresAt, status, replayed } = result;
+  const value = issuedMessage(userCoupon, expiresAt, status);
+  return create(IssueOutcomeSchema, { userId, outcome: { case: "userCoupon", value }, replayed });
+}
+
+/**
+ * One user's own request id, the same for each repetition: 43 visible characters that no caller chooses by chance. The
+ * coupon is not in it: used again for another coupon, it is refused as that of IssueCoupon would be.
+ */
+export function userRequestId(requestId: string, userId: string): string {
+  return createHash("sha256").update(`BatchIssueCoupons\0${requestId}\0${userId}`).digest("base64url");
+}
+
+async function beforeDeadline(work: Promise<unknown>, deadlineMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const passed = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, deadlineMs - Date.now());
+  });
+  await Promise.race([work, passed]);
+  clearTimeout(timer);
+}

@@ -12,6 +12,7 @@ import { QuotaDays } from "./platform/quota-days.js";
 import { Watch } from "./platform/watch.js";
 import { MemoryReservations } from "./reservation/memory/memory-reservations.js";
 import type { Reservations } from "./reservation/port.js";
+import type { QuotaOptions } from "./reservation/quota-groups.js";
 import { RedisReservations } from "./reservation/redis/redis-reservations.js";
 import { batchCreateCoupons } from "./services/catalog/batch-create-coupons.js";
 import { CodeMaker } from "./services/catalog/code-maker.js";
@@ -81,7 +82,6 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   await migrate(config.DATABASE_URL);
   const database = openDatabase({ url: config.DATABASE_URL, poolSize: config.DATABASE_POOL_SIZE });
   const metrics = new Metrics();
-  const reservations = await openReservations(config, log);
 
   const couponStore = new PostgresCouponStore(database);
   const codeStore = new PostgresCodeStore(database);
@@ -89,6 +89,11 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const issueStore = new PostgresIssueStore(database, config.QUOTA_TIME_ZONE);
   const usageStore = new PostgresUsageStore(database);
   const targetStore = new PostgresTargetStore(database);
+  const quotaDays = new QuotaDays(config.QUOTA_TIME_ZONE);
+  const reservations = await openReservations(config, log, {
+    quotaDays,
+    quotaGroupOf: (couponId) => issueStore.quotaGroupOf(couponId),
+  });
   const keeper = new GateKeeper(reservations, issueStore, usageStore, log);
   const releaser = new Releaser(userCouponStore, keeper, log);
   const codeMaker = new CodeMaker(codeStore, keeper, log);
@@ -114,7 +119,6 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
     });
   const issues = { any: issueQueueOf("issue"), code: issueQueueOf("issue-code") };
-  const quotaDays = new QuotaDays(config.QUOTA_TIME_ZONE);
   const issuer = new Issuer(reservations, keeper, issues, userCouponStore, quotaDays);
   const reads = queueOf<ChoiceAsk, Dated<ChosenCoupon | null>>("read", {
     commit: (asks) => usageStore.readChosen(asks),
@@ -230,16 +234,17 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   };
 }
 
-async function openReservations(config: Config, log: Logger): Promise<Reservations> {
+async function openReservations(config: Config, log: Logger, quotas: QuotaOptions): Promise<Reservations> {
   if (!config.REDIS_URL) {
     log.warn("no REDIS_URL: reservations are kept in this process, so run only one");
-    return new MemoryReservations({ reservationMs: config.RESERVATION_MS });
+    return new MemoryReservations({ reservationMs: config.RESERVATION_MS, ...quotas });
   }
   const reservations = new RedisReservations({
     url: config.REDIS_URL,
     keyPrefix: config.REDIS_KEY_PREFIX,
     log,
     reservationMs: config.RESERVATION_MS,
+    ...quotas,
   });
   if (!(await reservations.ready())) log.warn("redis does not answer; requests go straight to postgres until it does");
   return reservations;

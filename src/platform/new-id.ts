@@ -6,6 +6,11 @@ const idBytes = 16;
 const pool = new Uint8Array(idBytes * 512);
 let used = pool.length;
 
+/** When an id was made, in ms since 1970. */
+export function timeOf(id: string): number {
+  return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16);
+}
+
 /** A UUIDv7: unique, and in the order of creation to the millisecond. */
 export function newId(): string {
   if (used === pool.length) {

@@ -1,33 +1,29 @@
 import { DateTime } from "luxon";
 
-interface Day {
-  readonly name: string;
-  readonly fromMs: number;
-  readonly toMs: number;
-}
+/** Days begin and end at whole quarters of an hour, in every time zone. */
+const quarterMs = 900_000;
 
 /** Calendar days in a time zone, which is where a quota's days begin and end. */
 export class QuotaDays {
-  private latest: Day = { name: "", fromMs: 0, toMs: 0 };
+  private latest = { quarter: Number.NaN, name: "" };
 
   /** A name of the IANA time zone database. */
-  constructor(private readonly timeZone: string) {}
+  constructor(private readonly timeZone = "UTC") {}
 
   /** "2026-11-21". */
   nameOf(ms: number): string {
-    return this.dayOf(ms).name;
+    const quarter = Math.floor(ms / quarterMs);
+    if (quarter !== this.latest.quarter) this.latest = { quarter, name: this.at(ms).toISODate() ?? "" };
+    return this.latest.name;
   }
 
   /** How long the present day lasts, at least 1 ms. */
   leftMs(ms = Date.now()): number {
-    return Math.max(1, this.dayOf(ms).toMs - ms);
+    // Not every day begins at midnight.
+    return Math.max(1, this.at(ms).plus({ days: 1 }).startOf("day").toMillis() - ms);
   }
 
-  private dayOf(ms: number): Day {
-    const known = this.latest;
-    if (ms >= known.fromMs && ms < known.toMs) return known;
-    const from = DateTime.fromMillis(ms, { zone: this.timeZone }).startOf("day");
-    this.latest = { name: from.toISODate() ?? "", fromMs: from.toMillis(), toMs: from.plus({ days: 1 }).toMillis() };
-    return this.latest;
+  private at(ms: number): DateTime {
+    return DateTime.fromMillis(ms, { zone: this.timeZone });
   }
 }

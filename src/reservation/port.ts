@@ -28,8 +28,8 @@ export interface Ask {
 
 /** An ask on its way through the gate. */
 export interface AdmissionAsk extends Ask {
-  /** Whether it has had its turn in the line of a throttled coupon, as WAIT had told it. */
-  readonly hasTurn?: boolean;
+  /** Its turn in the line of a throttled coupon, as WAIT has told it. Absent: it has none yet. */
+  readonly turn?: number;
   /** How long the caller can wait for a turn at most, in ms; the coupon's own limit holds as well. Absent: only that. */
   readonly patienceMs?: number;
 }
@@ -39,7 +39,7 @@ export interface AdmissionAsk extends Ask {
  * - REPLAY: the same request was issued before, as `userCouponId`.
  * - IN_FLIGHT: the answer hangs on a reservation of the same user that is not decided yet. Ask Postgres.
  * - NOT_LOADED: nothing is known of the coupon here. Ask Postgres, and load it.
- * - WAIT: the coupon is throttled. Nothing is held, but a place in its line: ask again in `waitMs`, with `hasTurn`.
+ * - WAIT: the coupon is throttled. Nothing is held, but a place in its line: ask again in `waitMs`, with `turn`.
  * - THROTTLED: a turn would come in `waitMs`, which is too late.
  * - the others: refusals, see `domain/issue.ts`.
  */
@@ -67,6 +67,8 @@ export interface Admission {
   readonly userCouponId?: string;
   /** Set for WAIT and THROTTLED, at least 1. */
   readonly waitMs?: number;
+  /** Set for WAIT, and for RESERVED of a throttled coupon: the turn that it has in its line. */
+  readonly turn?: number;
 }
 
 /** What Postgres said of an ask. */
@@ -188,5 +190,11 @@ export const defaultReservationMs = 5_000;
 export const loadStepTimeoutMs = 5_000;
 /** How long a coupon's places stay loaded after the last one was taken. */
 export const keepPlacesMs = 3_600_000;
+/** What the line of a throttled coupon spaces its turns by, beyond the even share of a second. */
+export const turnSlack = 0.05;
+/** A second in which a throttle counts. Times are cut to whole milliseconds, so two that are 1,000 apart may be less. */
+export const throttleSecondMs = 1_001;
+/** How long the use of a quota's day stays known after the last change to it: longer than the day. */
+export const keepQuotaDayMs = 30 * 3_600_000;
 /** How long a coupon stays loaded after its expire time. */
 export const keepEndedMs = 600_000;

@@ -254,7 +254,7 @@ export interface UsageStore {
 export interface IssueAsk extends Ask {
   /** The code that is wanted. Absent: any. */
   readonly codeId?: number;
-  /** As in AdmissionAsk. */
+  /** Whether the reservation layer let it through at its turn in the line of a throttled coupon. */
   readonly hasTurn?: boolean;
 }
 
@@ -272,8 +272,9 @@ export type IssueOutcome =
 export interface IssueStore {
   /**
    * Issues a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may be of the
-   * same user and coupon, nor carry the same request id, and either all name a code or none does. With `again`, asks that an earlier call has committed get the same
-   * outcome: user coupon ids are chosen by the caller. Throws StoreUnavailable when it is not known whether anything was committed.
+   * same user and coupon, nor carry the same request id, and either all name a code or none does. With `again`, asks that
+   * an earlier call has committed get the same outcome: user coupon ids are chosen by the caller. Throws StoreUnavailable
+   * when it is not known whether anything was committed.
    */
   issueBatch(asks: readonly IssueAsk[], again?: boolean): Promise<IssueOutcome[]>;
 
@@ -286,6 +287,9 @@ export interface IssueStore {
    * the reading was ended.
    */
   readGate(couponId: string, onHolders: (holders: Holder[]) => Promise<boolean>): Promise<GateFacts | null>;
+
+  /** null: it has no quota; undefined: no such coupon. Asks of one moment share a query. */
+  quotaGroupOf(couponId: string): Promise<string | null | undefined>;
 
   /** What the reservation layer counts, as it is stored. */
   readStock(couponIds: readonly string[]): Promise<Map<string, Stock>>;

@@ -1,8 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { inject } from "vitest";
+import { newId } from "../../src/platform/new-id.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
 import type { Ask, GateFacts, Holder, Reservations } from "../../src/reservation/port.js";
+import type { QuotaOptions } from "../../src/reservation/quota-groups.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 
 /** One implementation of the port, with a clock that a test can move. */
@@ -19,31 +21,52 @@ export interface RedisSubject extends Subject {
   readonly keyPrefix: string;
 }
 
-export interface Implementation {
-  readonly name: string;
-  start(reservationMs?: number): Promise<Subject>;
+export interface SubjectOptions extends QuotaOptions {
+  readonly reservationMs?: number;
+  /** Its clock stands still, but for the time that a message takes, until it is advanced. */
+  readonly clockStands?: boolean;
 }
 
-export async function startRedisSubject(reservationMs?: number): Promise<RedisSubject> {
+export interface Implementation {
+  readonly name: string;
+  start(options?: SubjectOptions): Promise<Subject>;
+}
+
+/** A clock that a test can move, and how far it is from this machine's. */
+function clockOf(clockStands: boolean) {
+  const startedAtMs = Date.now();
+  let advancedMs = 0;
+  const now = () => (clockStands ? startedAtMs : Date.now()) + advancedMs;
+  return {
+    now,
+    offsetMs: () => now() - Date.now(),
+    advance: (ms: number) => {
+      advancedMs += ms;
+    },
+  };
+}
+
+export async function startRedisSubject(options: SubjectOptions = {}): Promise<RedisSubject> {
   const keyPrefix = `conformance-${randomUUID()}`;
   const url = inject("redisUrl");
   const redis = new Redis(url);
-  let offsetMs = 0;
+  const { clockStands = false, ...rest } = options;
+  const clock = clockOf(clockStands);
   const reservations = new RedisReservations({
     url,
     keyPrefix,
     log: { warn: () => {} },
-    clockOffsetMs: () => offsetMs,
-    ...(reservationMs !== undefined && { reservationMs }),
+    clockOffsetMs: clock.offsetMs,
+    ...rest,
   });
   if (!(await reservations.ready())) throw new Error("redis does not answer");
   return {
     reservations,
     redis,
     keyPrefix,
-    now: () => Date.now() + offsetMs,
+    now: clock.now,
     advance: async (ms) => {
-      offsetMs += ms;
+      clock.advance(ms);
       // What Redis itself lets expire grows older as well.
       for (const key of await redis.keys(`${keyPrefix}:*`)) {
         if (!/:(loading|stage|late|places)$/.test(key)) continue;
@@ -62,16 +85,14 @@ export async function startRedisSubject(reservationMs?: number): Promise<RedisSu
   };
 }
 
-async function startMemorySubject(reservationMs?: number): Promise<Subject> {
-  let offsetMs = 0;
-  const now = () => Date.now() + offsetMs;
-  const reservations = new MemoryReservations({ now, ...(reservationMs !== undefined && { reservationMs }) });
+async function startMemorySubject(options: SubjectOptions = {}): Promise<Subject> {
+  const { clockStands = false, ...rest } = options;
+  const clock = clockOf(clockStands);
+  const reservations = new MemoryReservations({ now: clock.now, ...rest });
   return {
     reservations,
-    now,
-    advance: async (ms) => {
-      offsetMs += ms;
-    },
+    now: clock.now,
+    advance: async (ms) => clock.advance(ms),
     close: () => reservations.close(),
   };
 }
@@ -111,7 +132,7 @@ export async function load(
 }
 
 export function askOf(couponId: string, userId: string, requestId = ""): Ask {
-  return { couponId, userId, requestId, userCouponId: randomUUID() };
+  return { couponId, userId, requestId, userCouponId: newId() };
 }
 
 export function holderOf({ userId, userCouponId, requestId }: Ask, validUntil: Date | null = null): Holder {

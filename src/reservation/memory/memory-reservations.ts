@@ -1,6 +1,9 @@
 import { decideIssue } from "../../domain/issue.js";
+import { timeOf } from "../../platform/new-id.js";
+import { QuotaDays } from "../../platform/quota-days.js";
 import type {
   Admission,
+  AdmissionAsk,
   Ask,
   GateFacts,
   Holder,
@@ -14,6 +17,9 @@ import type {
   Survey,
 } from "../port.js";
 import { defaultReservationMs, keepEndedMs, keepPlacesMs, loadStepTimeoutMs } from "../port.js";
+import { QuotaGroups, type QuotaOptions } from "../quota-groups.js";
+import { QuotaUse } from "./quota-use.js";
+import { ThrottleLine } from "./throttle-line.js";
 
 /** A user coupon that a user holds, or will hold when its reservation is confirmed. */
 interface Entry extends Holder {
@@ -39,7 +45,7 @@ interface Load {
   readonly late: Holder[];
 }
 
-export interface MemoryReservationsOptions {
+export interface MemoryReservationsOptions extends QuotaOptions {
   readonly reservationMs?: number;
   /** Milliseconds since 1970. */
   readonly now?: () => number;
@@ -56,6 +62,11 @@ export class MemoryReservations implements Reservations {
   private readonly places = new Map<string, Places>();
   /** By coupon: the deadlines of usages that have taken a place. */
   private readonly taken = new Map<string, Map<string, number>>();
+  /** Of coupons that were throttled once. */
+  private readonly throttleLines = new Map<string, ThrottleLine>();
+  private readonly quotaUse = new QuotaUse();
+  private readonly quotaGroups: QuotaGroups;
+  private readonly quotaDays: QuotaDays;
   private readonly reservationMs: number;
   private readonly now: () => number;
   private surveyOffset = 0;
@@ -63,9 +74,12 @@ export class MemoryReservations implements Reservations {
   constructor(options: MemoryReservationsOptions = {}) {
     this.reservationMs = options.reservationMs ?? defaultReservationMs;
     this.now = options.now ?? Date.now;
+    this.quotaGroups = new QuotaGroups(options.quotaGroupOf);
+    this.quotaDays = options.quotaDays ?? new QuotaDays();
   }
 
-  async admit(ask: Ask): Promise<Admission> {
+  async admit(askWithTurn: AdmissionAsk): Promise<Admission> {
+    const { turn: _, patienceMs: __, ...ask } = askWithTurn;
     const gate = this.gates.get(ask.couponId);
     if (!gate) return { word: "NOT_LOADED" };
     const nowMs = this.now();
@@ -77,6 +91,9 @@ export class MemoryReservations implements Reservations {
     const live = entries.filter((entry) => isLive(entry, nowMs));
     const decided = live.filter((entry) => !entry.pending);
     const { facts } = gate;
+    const { quota, throttle } = facts;
+    const day = quota ? this.dayOf(ask) : "";
+    const ofDay = quota ? this.quotaUse.count(quota.group, day, ask.userId) : { all: 0, decided: 0 };
     const decision = decideIssue({
       coupon: {
         startsAt: facts.startsAt,
@@ -86,25 +103,33 @@ export class MemoryReservations implements Reservations {
         exhaustedAt: facts.exhausted ? facts.startsAt : null,
         maxPerUser: facts.maxPerUser,
         quantity: gate.stock,
-        quota: null,
+        quota,
         issuedCount: 0,
       },
       liveHeldCount: live.length,
+      issuedToday: ofDay.all,
       now: new Date(nowMs),
     });
     if (decision === "ALREADY_ISSUED" && decided.length < facts.maxPerUser) return { word: "IN_FLIGHT" };
+    if (decision === "QUOTA_REACHED" && quota && ofDay.decided < quota.maxPerDay) return { word: "IN_FLIGHT" };
     if (decision !== "ISSUED") return { word: decision };
+    const pendingCount = this.pending.get(ask.couponId)?.size ?? 0;
+    const admission: Admission = throttle
+      ? this.lineOf(ask.couponId).queue(askWithTurn, throttle, pendingCount, nowMs)
+      : { word: "RESERVED" };
+    if (admission.word !== "RESERVED") return admission;
 
+    if (quota) this.quotaUse.set(quota.group, day, ask.userId, ask.userCouponId, true, nowMs);
     gate.holders.set(ask.userId, [...live, { ...ask, validUntil: null, pending: true }]);
     if (gate.stock !== null) gate.stock -= 1;
     const ofCoupon = this.pending.get(ask.couponId) ?? new Map();
     ofCoupon.set(ask.userCouponId, { ask, deadlineMs: nowMs + this.reservationMs });
     this.pending.set(ask.couponId, ofCoupon);
-    return { word: "RESERVED" };
+    return admission;
   }
 
   async settle(settlements: readonly Settlement[]): Promise<void> {
-    for (const settlement of settlements) this.settleOne(settlement);
+    for (const settlement of settlements) this.settleOne(settlement, await this.quotaGroups.of(settlement.couponId));
   }
 
   async beginLoad(couponId: string): Promise<Loading | null> {
@@ -165,8 +190,11 @@ export class MemoryReservations implements Reservations {
   async survey(couponLimit: number, overdueLimit: number): Promise<Survey[]> {
     const nowMs = this.now();
     for (const [id, { facts }] of this.gates) {
-      if (facts.expiresAt.getTime() + keepEndedMs <= nowMs) this.gates.delete(id);
+      if (facts.expiresAt.getTime() + keepEndedMs > nowMs) continue;
+      this.gates.delete(id);
+      this.throttleLines.delete(id);
     }
+    this.quotaUse.forgetOld(nowMs);
     for (const [id, { keepUntilMs }] of this.places) if (keepUntilMs <= nowMs) this.places.delete(id);
     const stores = [this.gates, this.pending, this.places, this.taken];
     const all = [...new Set(stores.flatMap((store) => [...store.keys()]))].sort();
@@ -200,9 +228,30 @@ export class MemoryReservations implements Reservations {
     };
   }
 
-  private settleOne(settlement: Settlement): void {
+  private lineOf(couponId: string): ThrottleLine {
+    const line = this.throttleLines.get(couponId) ?? new ThrottleLine();
+    this.throttleLines.set(couponId, line);
+    return line;
+  }
+
+  /** See RedisReservations. */
+  private dayOf({ userCouponId }: Ask): string {
+    return this.quotaDays.nameOf(timeOf(userCouponId) + this.now() - Date.now());
+  }
+
+  private settleDay(settlement: Settlement, group: string): void {
+    const { userId, userCouponId, verdict } = settlement;
+    const day = this.dayOf(settlement);
+    if (verdict === "RELEASE") this.quotaUse.release(group, day, userId, userCouponId);
+    else if (verdict === "CONFIRM" || this.quotaUse.has(group, day, userId, userCouponId)) {
+      this.quotaUse.set(group, day, userId, userCouponId, false, this.now());
+    }
+  }
+
+  private settleOne(settlement: Settlement, quotaGroup: string | null): void {
     const { couponId, userId, userCouponId, requestId } = settlement;
     const wasPending = this.forgetPending(couponId, userCouponId);
+    if (quotaGroup !== null) this.settleDay(settlement, quotaGroup);
     const gate = this.gates.get(couponId);
     if (gate) {
       const entries = gate.holders.get(userId) ?? [];
@@ -237,11 +286,11 @@ export class MemoryReservations implements Reservations {
       if (gate.stock !== null) gate.stock -= 1;
       return true;
     };
+    this.gates.set(couponId, gate);
     for (const holder of load.late) adopt({ ...holder, pending: false });
     for (const { ask } of [...(this.pending.get(couponId)?.values() ?? [])]) {
       if (!adopt({ ...ask, validUntil: null, pending: true })) this.forgetPending(couponId, ask.userCouponId);
     }
-    this.gates.set(couponId, gate);
     this.loads.delete(couponId);
   }
 
@@ -249,6 +298,9 @@ export class MemoryReservations implements Reservations {
     const ofCoupon = this.pending.get(couponId);
     const was = ofCoupon?.delete(userCouponId) ?? false;
     if (ofCoupon?.size === 0) this.pending.delete(couponId);
+    const gate = this.gates.get(couponId);
+    const isThrottled = gate ? gate.facts.throttle !== null : this.throttleLines.has(couponId);
+    if (was && isThrottled) this.lineOf(couponId).end(this.now());
     return was;
   }
 }

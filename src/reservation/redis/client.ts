@@ -1,6 +1,6 @@
 import { Redis } from "ioredis";
 import { StoreUnavailable } from "../../domain/refusal.js";
-import { Keys } from "./keys.js";
+import { type KeyOwner, Keys } from "./keys.js";
 import { type Script, scripts, sourceOf } from "./scripts.js";
 
 /** A reply that takes longer is not waited for: Postgres can answer by then. */
@@ -64,9 +64,9 @@ export class RedisClient {
     });
   }
 
-  run(script: Script, couponId: string, args: readonly (string | number)[]): Promise<unknown> {
+  run(script: Script, owner: KeyOwner, args: readonly (string | number)[]): Promise<unknown> {
     const command = this.commands.get(script.name) as Command;
-    return this.guard(() => command(...script.keys.map((name) => this.keys[name](couponId)), ...args));
+    return this.guard(() => command(...script.keys.map((name) => this.keys[name](owner)), ...args));
   }
 
   /** Runs an ordinary command. */

@@ -1,44 +1,75 @@
+/** Whose keys are meant. */
+export interface KeyOwner {
+  readonly couponId: string;
+  /** null: the coupon has no quota. */
+  readonly quotaGroup: string | null;
+  /** The quota's day, where one matters. */
+  readonly day: string;
+}
+
 /**
- * Every key that exists in Redis. The coupon's id is the hash tag, so all keys of one coupon lie in one slot of a Redis
- * Cluster and one script may touch them all.
+ * Every key that exists in Redis. The hash tag is the coupon's id, so all keys of one coupon lie in one slot of a Redis
+ * Cluster and one script may touch them all. With a quota it is the quota group, which all coupons of the group share.
  */
 export class Keys {
   constructor(private readonly prefix: string) {}
 
-  /** Hash: revision, startsAtMs, expiresAtMs, paused, deleted, exhausted, maxPerUser, keepUntilMs, stock (absent: unlimited). */
-  coupon(couponId: string): string {
-    return `${this.prefix}:{${couponId}}:coupon`;
+  /**
+   * Hash: revision, startsAtMs, expiresAtMs, paused, deleted, exhausted, maxPerUser, keepUntilMs, stock (absent: unlimited),
+   * maxConcurrent, maxPerSecond, maxWaitMs (absent: not throttled), quotaPerDay (absent: no quota).
+   */
+  coupon(owner: KeyOwner): string {
+    return this.of(owner, "coupon");
   }
   /** Hash, user id to entries `userCouponId US requestId US state US validUntilMs RS`; state P (pending), C (confirmed). */
-  holders(couponId: string): string {
-    return `${this.prefix}:{${couponId}}:holders`;
+  holders(owner: KeyOwner): string {
+    return this.of(owner, "holders");
   }
   /** Sorted set, `userCouponId US userId US requestId` by the reservation's deadline in ms. */
-  pending(couponId: string): string {
-    return `${this.prefix}:{${couponId}}:pending`;
+  pending(owner: KeyOwner): string {
+    return this.of(owner, "pending");
   }
   /** String, the token of the load under way. */
-  loading(couponId: string): string {
-    return `${this.prefix}:{${couponId}}:loading`;
+  loading(owner: KeyOwner): string {
+    return this.of(owner, "loading");
   }
   /** Hash, the holders of a load under way. */
-  stage(couponId: string): string {
-    return `${this.prefix}:{${couponId}}:stage`;
+  stage(owner: KeyOwner): string {
+    return this.of(owner, "stage");
   }
   /** List, confirmations that arrived during a load. */
-  late(couponId: string): string {
-    return `${this.prefix}:{${couponId}}:late`;
+  late(owner: KeyOwner): string {
+    return this.of(owner, "late");
+  }
+  /** Hash: next (the first free turn), behind (how far the line's clock is behind ours), in ms. */
+  line(owner: KeyOwner): string {
+    return this.of(owner, "line");
+  }
+  /** List, when reservations of a throttled coupon ended, in ms, the latest first. */
+  ended(owner: KeyOwner): string {
+    return this.of(owner, "ended");
+  }
+  /** Hash, user id to entries `userCouponId US state RS` of one quota group and day; states as for holders. */
+  quota(owner: KeyOwner): string {
+    const { quotaGroup, day } = owner;
+    return quotaGroup === null ? this.of(owner, "quota") : `${this.prefix}:{q:${quotaGroup}}:quota:${day}`;
   }
   /** Hash: revision, remaining: the places that are left under the usage cap. */
-  places(couponId: string): string {
-    return `${this.prefix}:{${couponId}}:places`;
+  places(owner: KeyOwner): string {
+    return this.of(owner, "places");
   }
   /** Sorted set, ids of usages that have taken a place and are not decided, by the reservation's deadline in ms. */
-  taken(couponId: string): string {
-    return `${this.prefix}:{${couponId}}:taken`;
+  taken(owner: KeyOwner): string {
+    return this.of(owner, "taken");
   }
   /** Sorted set, ids of coupons that were loaded, by the time in ms at which they last were seen to be. */
   registry(): string {
     return `${this.prefix}:coupons`;
+  }
+
+  private of({ couponId, quotaGroup }: KeyOwner, name: string): string {
+    return quotaGroup === null
+      ? `${this.prefix}:{${couponId}}:${name}`
+      : `${this.prefix}:{q:${quotaGroup}}:${couponId}:${name}`;
   }
 }

@@ -1,7 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { groupBy } from "../../platform/group-by.js";
+import { timeOf } from "../../platform/new-id.js";
+import { QuotaDays } from "../../platform/quota-days.js";
 import type {
   Admission,
+  AdmissionAsk,
   Ask,
   GateFacts,
   Holder,
@@ -14,15 +17,24 @@ import type {
   Settlement,
   Survey,
 } from "../port.js";
-import { defaultReservationMs, keepEndedMs, keepPlacesMs, loadStepTimeoutMs } from "../port.js";
+import {
+  defaultReservationMs,
+  keepEndedMs,
+  keepPlacesMs,
+  keepQuotaDayMs,
+  loadStepTimeoutMs,
+  throttleSecondMs,
+  turnSlack,
+} from "../port.js";
+import { QuotaGroups, type QuotaOptions } from "../quota-groups.js";
 import { RedisClient, type RedisLog } from "./client.js";
 import { Lines, scriptBatchSize } from "./lines.js";
-import { outcomeOf, scripts } from "./scripts.js";
+import { outcomeOf, type Script, scripts } from "./scripts.js";
 
 /** How long a coupon stays in the registry after it was last seen loaded. */
 const registryKeepMs = 3_600_000;
 
-export interface RedisReservationsOptions {
+export interface RedisReservationsOptions extends QuotaOptions {
   readonly url: string;
   readonly keyPrefix: string;
   readonly log: RedisLog;
@@ -36,56 +48,47 @@ export class RedisReservations implements Reservations {
   private readonly client: RedisClient;
   private readonly reservationMs: number;
   private readonly clockOffsetMs: () => number;
-  private readonly admissions = new Lines<Ask, Admission>((couponId, asks) => this.admitBatch(couponId, asks));
+  private readonly admissions = new Lines<AdmissionAsk, Admission>((couponId, asks) => this.admitBatch(couponId, asks));
   private readonly places = new Lines<PlaceAsk, PlaceWord>((couponId, asks) => this.takeBatch(couponId, asks));
+  private readonly quotaGroups: QuotaGroups;
+  private readonly quotaDays: QuotaDays;
   private registryOffset = 0;
 
   constructor(options: RedisReservationsOptions) {
     this.client = new RedisClient(options.url, options.keyPrefix, options.log);
     this.reservationMs = options.reservationMs ?? defaultReservationMs;
     this.clockOffsetMs = options.clockOffsetMs ?? (() => 0);
+    this.quotaGroups = new QuotaGroups(options.quotaGroupOf);
+    this.quotaDays = options.quotaDays ?? new QuotaDays();
   }
 
   ready(): Promise<boolean> {
     return this.client.ready();
   }
 
-  admit(ask: Ask): Promise<Admission> {
+  admit(ask: AdmissionAsk): Promise<Admission> {
     return this.admissions.ask(ask.couponId, ask);
   }
 
   async settle(settlements: readonly Settlement[]): Promise<void> {
-    const calls: Promise<unknown>[] = [];
-    for (const [couponId, ofCoupon] of groupBy(settlements, (settlement) => settlement.couponId)) {
-      for (const batch of batches(ofCoupon)) {
-        const args = batch.flatMap((s) => [
-          s.verdict,
-          s.userCouponId,
-          s.userId,
-          s.requestId,
-          s.verdict === "CONFIRM" ? millis(s.validUntil) : 0,
-        ]);
-        calls.push(this.client.run(scripts.settle, couponId, args));
-      }
-    }
-    for (const answer of await Promise.all(calls)) outcomeOf(scripts.settle, answer);
+    const ofCoupons = groupBy(settlements, (settlement) => settlement.couponId);
+    await Promise.all([...ofCoupons].map(([couponId, ofCoupon]) => this.settleCoupon(couponId, ofCoupon)));
   }
 
   async beginLoad(couponId: string): Promise<Loading | null> {
     const token = randomUUID();
-    const { client } = this;
-    const begun = await client.run(scripts.loadBegin, couponId, [token, loadStepTimeoutMs]);
+    const begun = await this.run(scripts.loadBegin, couponId, [token, loadStepTimeoutMs]);
     if (outcomeOf(scripts.loadBegin, begun) === "BUSY") return null;
     return {
       addHolders: async (holders) => {
         const args = [token, loadStepTimeoutMs, ...holderFields(holders)];
-        const answer = await client.run(scripts.loadHolders, couponId, args);
+        const answer = await this.run(scripts.loadHolders, couponId, args);
         return outcomeOf(scripts.loadHolders, answer) === "LOADING";
       },
       install: async (facts) => {
         // Registered first: a coupon that is loaded and not in the registry would never be swept.
         await this.register([couponId]);
-        const answer = await client.run(scripts.loadInstall, couponId, this.installArgs(token, facts));
+        const answer = await this.run(scripts.loadInstall, couponId, this.installArgs(token, facts));
         return outcomeOf(scripts.loadInstall, answer) === "INSTALLED";
       },
     };
@@ -93,8 +96,9 @@ export class RedisReservations implements Reservations {
 
   async invalidate(couponId: string): Promise<void> {
     const { keys } = this.client;
+    const owner = { couponId, quotaGroup: await this.quotaGroups.of(couponId), day: "" };
     await this.client.call((redis) =>
-      redis.unlink(keys.coupon(couponId), keys.loading(couponId), keys.holders(couponId), keys.places(couponId)),
+      redis.unlink(keys.coupon(owner), keys.loading(owner), keys.holders(owner), keys.places(owner)),
     );
   }
 
@@ -107,7 +111,7 @@ export class RedisReservations implements Reservations {
     for (const [couponId, ofCoupon] of groupBy(settlements, (settlement) => settlement.couponId)) {
       for (const batch of batches(ofCoupon)) {
         const args = batch.flatMap(({ verdict, usageId }) => [verdict, usageId]);
-        calls.push(this.client.run(scripts.settlePlaces, couponId, args));
+        calls.push(this.run(scripts.settlePlaces, couponId, args));
       }
     }
     for (const answer of await Promise.all(calls)) outcomeOf(scripts.settlePlaces, answer);
@@ -115,7 +119,7 @@ export class RedisReservations implements Reservations {
 
   async loadPlaces(couponId: string, { revision, remaining }: PlaceFacts): Promise<void> {
     await this.register([couponId]);
-    const answer = await this.client.run(scripts.loadPlaces, couponId, [revision, remaining, keepPlacesMs]);
+    const answer = await this.run(scripts.loadPlaces, couponId, [revision, remaining, keepPlacesMs]);
     outcomeOf(scripts.loadPlaces, answer);
   }
 
@@ -139,17 +143,69 @@ export class RedisReservations implements Reservations {
     this.client.close();
   }
 
-  private async admitBatch(couponId: string, asks: readonly Ask[]): Promise<Admission[]> {
-    const args: (string | number)[] = [this.clockOffsetMs(), this.reservationMs];
-    for (const ask of asks) args.push(ask.userCouponId, ask.userId, ask.requestId);
-    const answers = (await this.client.run(scripts.admit, couponId, args)) as string[];
+  /** Of a coupon that is known here the script call begins at once: nothing is waited for on the way. */
+  private run(script: Script, couponId: string, args: readonly (string | number)[], day = ""): Promise<unknown> {
+    const known = this.quotaGroups.known(couponId);
+    if (known !== undefined) return this.client.run(script, { couponId, quotaGroup: known, day }, args);
+    return this.quotaGroups
+      .of(couponId)
+      .then((quotaGroup) => this.client.run(script, { couponId, quotaGroup, day }, args));
+  }
+
+  /** The day of the quota that an ask counts in, from its id alone: so it is found again whenever it is settled. */
+  private dayOf(ask: Ask): string {
+    return this.quotaDays.nameOf(timeOf(ask.userCouponId) + this.clockOffsetMs());
+  }
+
+  private async admitBatch(couponId: string, asks: readonly AdmissionAsk[]): Promise<Admission[]> {
+    const known = this.quotaGroups.known(couponId);
+    const quotaGroup = known === undefined ? await this.quotaGroups.of(couponId) : known;
+    if (quotaGroup === null) return await this.admitOnDay(couponId, "", asks);
+    const admissions = new Map<Ask, Admission>();
+    for (const [day, ofDay] of groupBy(asks, (ask) => this.dayOf(ask))) {
+      const answers = await this.admitOnDay(couponId, day, ofDay);
+      for (const [index, ask] of ofDay.entries()) admissions.set(ask, answers[index] as Admission);
+    }
+    return asks.map((ask) => admissions.get(ask) as Admission);
+  }
+
+  private async admitOnDay(couponId: string, day: string, asks: readonly AdmissionAsk[]): Promise<Admission[]> {
+    const args: (string | number)[] = [
+      this.clockOffsetMs(),
+      this.reservationMs,
+      turnSlack,
+      throttleSecondMs,
+      keepQuotaDayMs,
+    ];
+    for (const { userCouponId, userId, requestId, turn = "", patienceMs = "" } of asks) {
+      args.push(userCouponId, userId, requestId, turn, patienceMs);
+    }
+    const answers = (await this.run(scripts.admit, couponId, args, day)) as string[];
     return asks.map((_, index) => admissionOf(answers[index]));
+  }
+
+  private async settleCoupon(couponId: string, settlements: readonly Settlement[]): Promise<void> {
+    const quotaGroup = await this.quotaGroups.of(couponId);
+    const days =
+      quotaGroup === null ? [["", settlements] as const] : groupBy(settlements, (settlement) => this.dayOf(settlement));
+    const calls: Promise<unknown>[] = [];
+    for (const [day, ofDay] of days) {
+      for (const batch of batches(ofDay)) {
+        const args: (string | number)[] = [this.clockOffsetMs(), quotaGroup === null ? 0 : 1, keepQuotaDayMs];
+        for (const s of batch) {
+          const validUntilMs = s.verdict === "CONFIRM" ? millis(s.validUntil) : 0;
+          args.push(s.verdict, s.userCouponId, s.userId, s.requestId, validUntilMs);
+        }
+        calls.push(this.run(scripts.settle, couponId, args, day));
+      }
+    }
+    for (const answer of await Promise.all(calls)) outcomeOf(scripts.settle, answer);
   }
 
   private async takeBatch(couponId: string, asks: readonly PlaceAsk[]): Promise<PlaceWord[]> {
     const args: (string | number)[] = [this.clockOffsetMs(), this.reservationMs, keepPlacesMs];
     for (const ask of asks) args.push(ask.usageId, ask.revision);
-    const answers = (await this.client.run(scripts.takePlaces, couponId, args)) as string[];
+    const answers = (await this.run(scripts.takePlaces, couponId, args)) as string[];
     return asks.map((_, index) => outcomeOf(scripts.takePlaces, answers[index]));
   }
 
@@ -166,6 +222,10 @@ export class RedisReservations implements Reservations {
       facts.exhausted ? 1 : 0,
       facts.maxPerUser,
       facts.remaining ?? "",
+      facts.throttle?.maxConcurrent ?? "",
+      facts.throttle?.maxPerSecond ?? "",
+      facts.throttle?.maxWaitMs ?? "",
+      facts.quota?.maxPerDay ?? "",
     ];
   }
 
@@ -178,7 +238,7 @@ export class RedisReservations implements Reservations {
 
   private async inspect(couponId: string, overdueLimit: number): Promise<Survey> {
     const args = [this.clockOffsetMs(), overdueLimit];
-    const answer = (await this.client.run(scripts.inspect, couponId, args)) as InspectAnswer;
+    const answer = (await this.run(scripts.inspect, couponId, args)) as InspectAnswer;
     const [outcome, revision, stock, pendingCount, members, placesRevision, remaining, takenCount, usageIds] = answer;
     const overdue: Ask[] = [];
     for (const member of members) {
@@ -202,9 +262,12 @@ export class RedisReservations implements Reservations {
 type InspectAnswer = [string, string, string, number, string[], string, string, number, string[]];
 
 function admissionOf(answer: string | undefined): Admission {
-  const [word, userCouponId] = (answer ?? "").split(" ");
-  const outcome = outcomeOf(scripts.admit, word);
-  return userCouponId === undefined ? { word: outcome } : { word: outcome, userCouponId };
+  const [first, second, third] = (answer ?? "").split(" ");
+  const word = outcomeOf(scripts.admit, first);
+  if (second === undefined) return { word };
+  if (word === "REPLAY") return { word, userCouponId: second };
+  if (word === "RESERVED") return { word, turn: Number(second) };
+  return { word, waitMs: Number(second), ...(third !== undefined && { turn: Number(third) }) };
 }
 
 function* batches<T>(items: readonly T[]): Generator<readonly T[]> {

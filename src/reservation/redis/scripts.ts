@@ -16,14 +16,14 @@ export interface ScriptSpec {
 export const scripts = {
   admit: {
     name: "admit",
-    keys: ["coupon", "holders", "pending"],
-    args: "clockOffsetMs reservationMs (userCouponId userId requestId)...",
+    keys: ["coupon", "holders", "pending", "quota", "line", "ended"],
+    args: "clockOffsetMs reservationMs turnSlack secondMs keepQuotaMs (userCouponId userId requestId turn patienceMs)...",
     outcomes: admissionWords,
   },
   settle: {
     name: "settle",
-    keys: ["coupon", "holders", "pending", "loading", "late"],
-    args: "(verdict userCouponId userId requestId validUntilMs)...",
+    keys: ["coupon", "holders", "pending", "loading", "late", "quota", "line", "ended"],
+    args: "clockOffsetMs hasQuota keepQuotaMs (verdict userCouponId userId requestId validUntilMs)...",
     outcomes: ["SETTLED"],
   },
   loadBegin: {
@@ -40,8 +40,8 @@ export const scripts = {
   },
   loadInstall: {
     name: "load_install",
-    keys: ["loading", "stage", "late", "coupon", "holders", "pending"],
-    args: "token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser remaining",
+    keys: ["loading", "stage", "late", "coupon", "holders", "pending", "ended"],
+    args: "token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser remaining maxConcurrent maxPerSecond maxWaitMs quotaPerDay",
     outcomes: ["INSTALLED", "LOST"],
   },
   takePlaces: {

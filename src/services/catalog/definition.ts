@@ -106,9 +106,8 @@ export function changedDefinition(
 ): CouponDefinition | Refusal {
   const violations: FieldViolation[] = [];
   const draft = draftOf(message, violations);
-  const ours = violations.filter(({ field }) =>
-    masked.includes(fields[field.replace("coupon.", "") as keyof typeof fields]),
-  );
+  // "coupon.throttle.max_wait" belongs to "throttle".
+  const ours = violations.filter(({ field }) => masked.includes(fields[field.split(".")[1] as keyof typeof fields]));
   if (ours.length > 0) return invalid(...ours);
   const fixed = fixedAgainst(current, draft, masked);
   if (fixed.length > 0) return invalid(...fixed);

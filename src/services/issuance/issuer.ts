@@ -3,14 +3,21 @@ import { DeadlinePassed, Refusal, requestIdReused, StoreUnavailable } from "../.
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../../domain/user-coupon.js";
 import type { QuotaDays } from "../../platform/quota-days.js";
 import { sleep } from "../../platform/sleep.js";
-import { type Admission, admissionWords, type Reservations, type Settlement } from "../../reservation/port.js";
+import {
+  type Admission,
+  type AdmissionAsk,
+  admissionWords,
+  type Reservations,
+  type Settlement,
+} from "../../reservation/port.js";
 import type { DeadlineMs, IssueAsk, IssueOutcome, UserCouponStore } from "../../storage/ports.js";
 import type { GateKeeper } from "./gate-keeper.js";
 
-/** How often a call begins anew because it had no turn, or came too early for it. */
-const maxTurns = 50;
-/** Before a call that needs a turn asks again for a coupon that the gate does not know yet. */
-const loadPauseMs = 20;
+/** How often a call asks for its turn again; its deadline ends that sooner. */
+const maxTurns = 1_000;
+/** Before a call that needs a turn asks again for a coupon that the gate does not know yet: at first, and at most. */
+const firstLoadPauseMs = 20;
+const longestLoadPauseMs = 320;
 /** Of a caller's time, what is left for the work itself when its turn comes. */
 const workMs = 500;
 /** How many calls may be on their way to Postgres without the reservation layer having let them through. */
@@ -34,10 +41,14 @@ export interface Issued {
   readonly replayed: boolean;
 }
 
-interface Turn {
-  readonly waitMs: number;
-  readonly hasTurn: boolean;
+/** When to ask again. */
+interface Again {
+  /** null: when the gate may know the coupon. */
+  readonly waitMs: number | null;
+  readonly turn?: number | undefined;
 }
+
+type Asking = IssueAsk & Pick<AdmissionAsk, "turn">;
 
 /** One issue, from the gate to the committed row: Redis admits, Postgres decides. */
 export class Issuer {
@@ -54,28 +65,35 @@ export class Issuer {
 
   /** Waits for its turn where the coupon is throttled. */
   async issue(wanted: IssueAsk, deadlineMs: DeadlineMs): Promise<Issued | Refusal> {
-    let ask = wanted;
-    for (let turn = 1; turn <= maxTurns; turn++) {
+    let ask: Asking = wanted;
+    let loadPauseMs = firstLoadPauseMs;
+    for (let tries = 1; tries <= maxTurns; tries++) {
       const answer = await this.tryOnce(ask, deadlineMs);
       if (!("waitMs" in answer)) return answer;
-      if (Date.now() + answer.waitMs >= deadlineMs) throw new DeadlinePassed();
+      const waitMs = answer.waitMs ?? loadPauseMs;
+      if (answer.waitMs === null) loadPauseMs = Math.min(loadPauseMs * 2, longestLoadPauseMs);
+      if (Date.now() + waitMs >= deadlineMs) throw new DeadlinePassed();
       // A timer may fire a little early.
-      await sleep(answer.waitMs + 1);
-      ask = { ...ask, hasTurn: answer.hasTurn };
+      await sleep(waitMs + 1);
+      // A turn that it once had stays its own.
+      if (answer.turn !== undefined) ask = { ...ask, turn: answer.turn };
     }
     return new Refusal("OVERLOADED");
   }
 
-  /** An answer, or how long to wait before the next try, and whether that is the wait for a turn. */
-  private async tryOnce(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<Issued | Refusal | Turn> {
+  private async tryOnce(ask: Asking, deadlineMs: DeadlineMs): Promise<Issued | Refusal | Again> {
     const admission = await this.admit(ask, deadlineMs);
     switch (admission.word) {
       case "WAIT":
-        return { waitMs: admission.waitMs ?? 1, hasTurn: true };
+        return { waitMs: admission.waitMs ?? 1, turn: admission.turn };
       case "THROTTLED":
         return new Refusal("THROTTLED", [], undefined, { retryAfterMs: admission.waitMs ?? 1 });
-      case "RESERVED":
-        return await this.conclude(ask, await this.decideReserved(ask, deadlineMs), deadlineMs);
+      case "RESERVED": {
+        const { turn } = admission;
+        const outcome = await this.decideReserved(turn === undefined ? ask : { ...ask, hasTurn: true }, deadlineMs);
+        // The throttle was set after the reservation was made.
+        return outcome.kind === "TURN_NEEDED" ? { waitMs: null } : await this.conclude(ask, outcome, deadlineMs);
+      }
       case "REPLAY": {
         const replayed = await this.replay(ask, admission.userCouponId ?? "", deadlineMs);
         if (replayed && ask.codeId === undefined) return replayed;
@@ -95,10 +113,10 @@ export class Issuer {
     const outcome = await this.decideDirect(ask, deadlineMs);
     if (outcome.kind !== "TURN_NEEDED") return await this.conclude(ask, outcome, deadlineMs);
     // Only the reservation layer keeps the line of a throttled coupon.
-    return admission.word === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: loadPauseMs, hasTurn: false };
+    return admission.word === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: null };
   }
 
-  private async admit(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<Admission | { readonly word: "AWAY" }> {
+  private async admit(ask: Asking, deadlineMs: DeadlineMs): Promise<Admission | { readonly word: "AWAY" }> {
     const patienceMs = Math.max(0, deadlineMs - Date.now() - workMs);
     try {
       return await this.reservations.admit(Number.isFinite(patienceMs) ? { ...ask, patienceMs } : ask);
@@ -142,11 +160,9 @@ export class Issuer {
 
   private async conclude(
     ask: IssueAsk,
-    outcome: IssueOutcome,
+    outcome: Exclude<IssueOutcome, { kind: "TURN_NEEDED" }>,
     deadlineMs: DeadlineMs,
-  ): Promise<Issued | Refusal | Turn> {
-    // The throttle was set after the reservation was made.
-    if (outcome.kind === "TURN_NEEDED") return { waitMs: loadPauseMs, hasTurn: false };
+  ): Promise<Issued | Refusal> {
     if (outcome.kind === "REFUSED") return this.refusal(outcome.reason);
     if (outcome.kind === "ISSUED") return { ...outcome, status: "READY", replayed: false };
     const replayed = await this.replay(ask, outcome.userCouponId, deadlineMs);
@@ -167,8 +183,11 @@ export class Issuer {
   }
 }
 
-/** Reasons that the gate could have given itself. */
-const gateReasons: ReadonlySet<string> = new Set(admissionWords);
+/**
+ * Reasons that the gate could have given itself, if its copy of the coupon were up to date. Of quotas it has none: it may
+ * know of fewer than were issued, and loading the coupon anew does not change that.
+ */
+const gateReasons: ReadonlySet<string> = new Set(admissionWords.filter((word) => word !== "QUOTA_REACHED"));
 
 /** Tells the reservation layer what became of a committed batch. */
 export async function settleBatch(

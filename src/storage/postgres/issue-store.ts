@@ -6,12 +6,15 @@ import type { IssueAsk, IssueOutcome, IssueStore, Stock } from "../ports.js";
 import { type CouponRow, toCoupon } from "./coupon-row.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
+import { TurnBatch } from "./turn-batch.js";
 
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 /** Holders read at once while a coupon is loaded into the reservation layer. */
 const holderPageSize = 500;
+/** Coupons in one query of the store at most. */
+const maxGroupAsks = 500;
 /** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
 const conflictAttempts = 3;
 
@@ -34,6 +37,10 @@ interface IssuedRow {
 }
 
 export class PostgresIssueStore implements IssueStore {
+  private readonly quotaGroups = new TurnBatch<string, string | null | undefined>(maxGroupAsks, (couponIds) =>
+    this.readQuotaGroups(couponIds),
+  );
+
   constructor(
     private readonly database: Database,
     /** Where a quota's days begin: a name of the IANA time zone database. */
@@ -41,16 +48,27 @@ export class PostgresIssueStore implements IssueStore {
   ) {}
 
   async issueBatch(asks: readonly IssueAsk[], again = false): Promise<IssueOutcome[]> {
-    let rows = await this.issueOnce(asks, again);
-    let attempts = 1;
-    const isOpen = ({ outcome }: IssuedRow) =>
-      // What is behind another ask of the batch moves up by one each time.
-      outcome === "BEHIND" || (outcome === "CONFLICT" && attempts < conflictAttempts);
-    while (rows.some(isOpen)) {
-      attempts += 1;
-      rows = await this.issueOnce(asks, true);
+    const rows = await this.issueOnce(asks, again);
+    let conflicts = 0;
+    // Those that are behind another ask move up each time, for what is decided is not asked again; so this ends.
+    for (let tries = 1; tries <= asks.length + conflictAttempts; tries++) {
+      if (rows.some(({ outcome }) => outcome === "CONFLICT")) conflicts += 1;
+      const open = [...rows.keys()].filter((index) => {
+        const { outcome } = rows[index] as IssuedRow;
+        return outcome === "BEHIND" || (outcome === "CONFLICT" && conflicts < conflictAttempts);
+      });
+      if (open.length === 0) break;
+      const next = await this.issueOnce(
+        open.map((index) => asks[index] as IssueAsk),
+        true,
+      );
+      for (const [at, index] of open.entries()) rows[index] = next[at] as IssuedRow;
     }
     return rows.map((row, index) => toOutcome(row, asks[index] as IssueAsk));
+  }
+
+  quotaGroupOf(couponId: string): Promise<string | null | undefined> {
+    return this.quotaGroups.add(couponId);
   }
 
   async findIssued(
@@ -86,6 +104,16 @@ export class PostgresIssueStore implements IssueStore {
         FROM coupons WHERE id = ANY (${[...couponIds]}::uuid[])`,
     );
     return new Map(rows.map(({ id, ...stock }) => [id, stock]));
+  }
+
+  private async readQuotaGroups(couponIds: readonly string[]): Promise<(string | null | undefined)[]> {
+    const rows = await guarded(
+      noDeadlineMs,
+      () => this.database.sql<{ id: string; quotaGroup: string | null }[]>`
+        SELECT id, quota_group FROM coupons WHERE id = ANY (${[...couponIds]}::uuid[])`,
+    );
+    const groups = new Map(rows.map(({ id, quotaGroup }) => [id, quotaGroup]));
+    return couponIds.map((couponId) => groups.get(couponId));
   }
 
   private issueOnce(asks: readonly IssueAsk[], again: boolean): Promise<IssuedRow[]> {

@@ -1,16 +1,20 @@
 -- Lets asks for one coupon through, or says why not. O(number of asks), at most 128.
--- KEYS: coupon holders pending
--- ARGV: clockOffsetMs reservationMs (userCouponId userId requestId)...
--- OUTCOMES: RESERVED REPLAY IN_FLIGHT NOT_LOADED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED SOLD_OUT
--- Returns one outcome for each ask, in order; REPLAY is followed by a blank and the user coupon's id.
-local couponKey, holdersKey, pendingKey = KEYS[1], KEYS[2], KEYS[3]
-local clockOffsetMs, reservationMs = tonumber(ARGV[1]), tonumber(ARGV[2])
-local askCount = (#ARGV - 2) / 3
+-- KEYS: coupon holders pending quota line ended
+-- ARGV: clockOffsetMs reservationMs turnSlack secondMs keepQuotaMs (userCouponId userId requestId turn patienceMs)...
+-- OUTCOMES: RESERVED REPLAY IN_FLIGHT NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
+-- Returns one outcome for each ask, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
+-- and turn, THROTTLED by waitMs, RESERVED of a throttled coupon by its turn.
+local couponKey, holdersKey, pendingKey, quotaKey, lineKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local clockOffsetMs, reservationMs, turnSlack, secondMs, keepQuotaMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local askCount = (#ARGV - 5) / 5
+-- Longer than anybody waits in a line.
+local keepLineMs = 600000
 
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
 
-local facts = redis.call('HMGET', couponKey, 'startsAtMs', 'expiresAtMs', 'paused', 'deleted', 'maxPerUser', 'stock', 'keepUntilMs', 'exhausted')
+local facts = redis.call('HMGET', couponKey, 'startsAtMs', 'expiresAtMs', 'paused', 'deleted', 'maxPerUser', 'stock', 'keepUntilMs', 'exhausted',
+  'maxPerSecond', 'maxConcurrent', 'maxWaitMs', 'quotaPerDay')
 local startsAtMs, expiresAtMs = tonumber(facts[1]), tonumber(facts[2])
 local outcomes = {}
 if not startsAtMs then
@@ -18,6 +22,7 @@ if not startsAtMs then
   return outcomes
 end
 local maxPerUser, stock = tonumber(facts[5]), tonumber(facts[6])
+local maxPerSecond, maxConcurrent, maxWaitMs, quotaPerDay = tonumber(facts[9]), tonumber(facts[10]), tonumber(facts[11]), tonumber(facts[12])
 
 -- The refusal that holds for everybody who is not repeating a request.
 local closed = facts[4] == '1' and 'COUPON_NOT_FOUND'
@@ -27,14 +32,60 @@ local closed = facts[4] == '1' and 'COUPON_NOT_FOUND'
   or facts[8] == '1' and 'USAGE_CAP_REACHED'
 
 local users = {}
-for i = 1, askCount do users[i] = ARGV[i * 3 + 1] end
+for i = 1, askCount do users[i] = ARGV[i * 5 + 2] end
 local stored = redis.call('HMGET', holdersKey, unpack(users))
+local storedDays = quotaPerDay and redis.call('HMGET', quotaKey, unpack(users))
 
--- What this call changes: it is written at the end, in three commands.
-local held, reserved, taken = {}, {}, 0
+-- What this call changes: it is written at the end, in a few commands.
+local held, days, reserved, taken = {}, {}, {}, 0
+
+local pendingCount, interval, nextTurn, behind, moved = 0, 0, 0, 0, false
+if maxPerSecond then
+  local line = redis.call('HMGET', lineKey, 'next', 'behind')
+  nextTurn, behind = tonumber(line[1]) or 0, tonumber(line[2]) or 0
+  interval = 1000 * (1 + turnSlack) / maxPerSecond
+  pendingCount = redis.call('ZCARD', pendingKey)
+end
+
+-- How long no other may begin. What is pending and what has ended within a second counts: so it is never more a second
+-- when they begin, nor when Postgres issues them.
+local function busyMs()
+  local begun = pendingCount + taken
+  if begun >= maxConcurrent or begun >= maxPerSecond then return interval end
+  local endedMs = tonumber(redis.call('LINDEX', endedKey, maxPerSecond - begun - 1))
+  return endedMs and math.max(0, endedMs + secondMs - nowMs) or 0
+end
+
+-- The line has a clock of its own, which stands still while the first in line may not begin: everybody behind moves back
+-- with it, and nobody is overtaken. Answers the turn, and an outcome if this is not the moment to begin.
+local function queue(turn, patienceMs)
+  local isNew, clockMs, stopMs = not turn, nowMs - behind, 0
+  turn = turn or math.max(nextTurn, clockMs)
+  local waitMs = turn - clockMs
+  if waitMs <= 0 then
+    stopMs = busyMs()
+    waitMs = stopMs
+  end
+  local limitMs = math.min(patienceMs or maxWaitMs, isNew and maxWaitMs or math.huge)
+  if waitMs > 0 and waitMs > limitMs then return turn, 'THROTTLED ' .. math.ceil(waitMs - limitMs) end
+  if isNew then nextTurn = turn + interval end
+  if stopMs > 0 then behind = nowMs + stopMs - turn end
+  moved = moved or isNew or stopMs > 0
+  if waitMs > 0 then return turn, 'WAIT ' .. math.ceil(waitMs) .. string.format(' %.2f', turn) end
+  return turn
+end
+
+local function quotaRefusal(ofDay)
+  local count, undecided = 0, 0
+  for state in string.gmatch(ofDay, '\31(%a)\30') do
+    count = count + 1
+    if state == 'P' then undecided = undecided + 1 end
+  end
+  if count >= quotaPerDay then return count - undecided < quotaPerDay and 'IN_FLIGHT' or 'QUOTA_REACHED' end
+end
 
 for i = 1, askCount do
-  local userCouponId, userId, requestId = ARGV[i * 3], users[i], ARGV[i * 3 + 2]
+  local userCouponId, userId, requestId = ARGV[i * 5 + 1], users[i], ARGV[i * 5 + 3]
   local text = held[userId] or stored[i] or ''
   local outcome
   local live, undecided, kept = 0, 0, {}
@@ -49,15 +100,21 @@ for i = 1, askCount do
     end
   end
   if not outcome then
+    local turn
+    local ofDay = quotaPerDay and (days[userId] or storedDays[i] or '')
     if closed then outcome = closed
     elseif live >= maxPerUser then
       outcome = live - undecided < maxPerUser and 'IN_FLIGHT' or 'ALREADY_ISSUED'
-    elseif stock and stock - taken <= 0 then outcome = 'SOLD_OUT'
     else
-      outcome = 'RESERVED'
+      outcome = ofDay and quotaRefusal(ofDay) or stock and stock - taken <= 0 and 'SOLD_OUT'
+      if not outcome and maxPerSecond then turn, outcome = queue(tonumber(ARGV[i * 5 + 4]), tonumber(ARGV[i * 5 + 5])) end
+    end
+    if not outcome then
+      outcome = turn and 'RESERVED' .. string.format(' %.2f', turn) or 'RESERVED'
       taken = taken + 1
       kept[#kept + 1] = userCouponId .. '\31' .. requestId .. '\31P\0310\30'
       held[userId] = table.concat(kept)
+      if ofDay then days[userId] = ofDay .. userCouponId .. '\31P\30' end
       reserved[#reserved + 1] = nowMs + reservationMs
       reserved[#reserved + 1] = userCouponId .. '\31' .. userId .. '\31' .. requestId
     end
@@ -65,15 +122,27 @@ for i = 1, askCount do
   outcomes[i] = outcome
 end
 
-if taken > 0 then
+local function flat(texts)
   local fields = {}
-  for userId, text in pairs(held) do
+  for userId, text in pairs(texts) do
     fields[#fields + 1] = userId
     fields[#fields + 1] = text
   end
-  redis.call('HSET', holdersKey, unpack(fields))
+  return fields
+end
+
+if taken > 0 then
+  redis.call('HSET', holdersKey, unpack(flat(held)))
   redis.call('PEXPIREAT', holdersKey, facts[7])
   redis.call('ZADD', pendingKey, unpack(reserved))
   if stock then redis.call('HINCRBY', couponKey, 'stock', -taken) end
+  if quotaPerDay then
+    redis.call('HSET', quotaKey, unpack(flat(days)))
+    redis.call('PEXPIRE', quotaKey, keepQuotaMs)
+  end
+end
+if moved then
+  redis.call('HSET', lineKey, 'next', string.format('%.2f', nextTurn), 'behind', string.format('%.2f', behind))
+  redis.call('PEXPIRE', lineKey, keepLineMs)
 end
 return outcomes

@@ -1,12 +1,13 @@
 -- Ends a load: from now on the coupon is known here. Settlements that arrived during the load and reservations that are
 -- still pending are counted, unless the holders read from Postgres have them already. O(late + pending).
--- KEYS: loading stage late coupon holders pending
--- ARGV: token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser remaining
+-- KEYS: loading stage late coupon holders pending ended
+-- ARGV: token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser remaining maxConcurrent maxPerSecond maxWaitMs quotaPerDay
 -- OUTCOMES: INSTALLED LOST
-local loadingKey, stageKey, lateKey, couponKey, holdersKey, pendingKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local loadingKey, stageKey, lateKey, couponKey, holdersKey, pendingKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local token, clockOffsetMs, keepEndedMs, revision = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local startsAtMs, expiresAtMs, paused, deleted, exhausted = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local maxPerUser, remaining = ARGV[10], tonumber(ARGV[11])
+local maxConcurrent, maxPerSecond, maxWaitMs, quotaPerDay = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
 
 if redis.call('GET', loadingKey) ~= token then return 'LOST' end
 
@@ -39,12 +40,18 @@ for _, member in ipairs(pending) do
   local userCouponId, userId, requestId = string.match(member, '^([^\31]*)\31([^\31]*)\31([^\31]*)$')
   if not adopt(userId, userCouponId, userCouponId .. '\31' .. requestId .. '\31P\0310\30') then
     redis.call('ZREM', pendingKey, member)
+    if maxPerSecond ~= '' then redis.call('LPUSH', endedKey, string.format('%.0f', realNowMs + clockOffsetMs)) end
   end
 end
 
 redis.call('HSET', couponKey, 'revision', revision, 'startsAtMs', startsAtMs, 'expiresAtMs', expiresAtMs, 'paused', paused,
   'deleted', deleted, 'exhausted', exhausted, 'maxPerUser', maxPerUser, 'keepUntilMs', keepUntilMs)
 if remaining then redis.call('HSET', couponKey, 'stock', string.format('%.0f', remaining)) end
+if maxPerSecond ~= '' then
+  redis.call('HSET', couponKey, 'maxConcurrent', maxConcurrent, 'maxPerSecond', maxPerSecond, 'maxWaitMs', maxWaitMs)
+  redis.call('PEXPIRE', endedKey, 60000)
+end
+if quotaPerDay ~= '' then redis.call('HSET', couponKey, 'quotaPerDay', quotaPerDay) end
 redis.call('PEXPIREAT', couponKey, keepUntilMs)
 redis.call('PEXPIREAT', holdersKey, keepUntilMs)
 redis.call('UNLINK', loadingKey, lateKey)

@@ -1,22 +1,43 @@
 -- Confirms or releases user coupons of one coupon after Postgres has decided, or forgets those that users have given back:
 -- RETURN puts them into stock, FREE does not. O(number of settlements), at most 128. Repeating a settlement changes nothing.
--- KEYS: coupon holders pending loading late
--- ARGV: (verdict userCouponId userId requestId validUntilMs)...
+-- KEYS: coupon holders pending loading late quota line ended
+-- ARGV: clockOffsetMs hasQuota keepQuotaMs (verdict userCouponId userId requestId validUntilMs)...
 -- OUTCOMES: SETTLED
-local couponKey, holdersKey, pendingKey, loadingKey, lateKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local count = #ARGV / 5
+local couponKey, holdersKey, pendingKey, loadingKey, lateKey, quotaKey, lineKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local clockOffsetMs, hasQuota, keepQuotaMs = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local count = (#ARGV - 3) / 5
 -- Longer than any load; the next load begins with an empty list.
 local lateKeepMs = 600000
+-- As many ends as the fastest throttle looks back on, for longer than it does.
+local maxEnded, keepEndedMs = 1000, 60000
 
-local facts = redis.call('HMGET', couponKey, 'stock', 'maxPerUser', 'keepUntilMs')
+local facts = redis.call('HMGET', couponKey, 'stock', 'maxPerUser', 'keepUntilMs', 'maxPerSecond')
 local stock, loaded = tonumber(facts[1]), facts[2]
 local loadingLeftMs = redis.call('PTTL', loadingKey)
-local given, adopted = 0, 0
+local given, adopted, ended = 0, 0, {}
+
+-- Of what a user was issued in a day everything counts, also what was given back later.
+local function settleDay(verdict, userCouponId, userId)
+  local before = redis.call('HGET', quotaKey, userId) or ''
+  local kept, state = {}, nil
+  for entry, id, its in string.gmatch(before, '(([^\31]*)\31(%a)\30)') do
+    if id == userCouponId then state = its else kept[#kept + 1] = entry end
+  end
+  if verdict == 'RELEASE' then
+    if state ~= 'P' then return end
+  elseif state == 'C' or (not state and verdict ~= 'CONFIRM') then return
+  else kept[#kept + 1] = userCouponId .. '\31C\30'
+  end
+  if #kept > 0 then redis.call('HSET', quotaKey, userId, table.concat(kept)) else redis.call('HDEL', quotaKey, userId) end
+  redis.call('PEXPIRE', quotaKey, keepQuotaMs)
+end
 
 for i = 1, count do
-  local at = (i - 1) * 5
+  local at = (i - 1) * 5 + 3
   local verdict, userCouponId, userId, requestId, validUntilMs = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   local wasPending = redis.call('ZREM', pendingKey, userCouponId .. '\31' .. userId .. '\31' .. requestId) == 1
+  if wasPending then ended[#ended + 1] = 0 end
+  if hasQuota == '1' then settleDay(verdict, userCouponId, userId) end
   if loaded then
     local before = redis.call('HGET', holdersKey, userId) or ''
     local kept, known = {}, false
@@ -50,4 +71,13 @@ if loaded then
   redis.call('PEXPIREAT', holdersKey, facts[3])
 end
 if loadingLeftMs > 0 then redis.call('PEXPIRE', lateKey, lateKeepMs) end
+-- While the coupon is not loaded, its line says whether it is throttled.
+if #ended > 0 and (facts[4] or (not loaded and redis.call('EXISTS', lineKey) == 1)) then
+  local time = redis.call('TIME')
+  local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
+  for i = 1, #ended do ended[i] = nowMs end
+  redis.call('LPUSH', endedKey, unpack(ended))
+  redis.call('LTRIM', endedKey, 0, maxEnded - 1)
+  redis.call('PEXPIRE', endedKey, keepEndedMs)
+end
 return 'SETTLED'

@@ -1,0 +1,41 @@
+import type { Throttle } from "../../domain/coupon.js";
+import type { Admission, AdmissionAsk } from "../port.js";
+import { throttleSecondMs, turnSlack } from "../port.js";
+
+/** As many ends as the fastest throttle looks back on. */
+const maxEnded = 1_000;
+
+/** The line of a throttled coupon. It has a clock of its own, see `admit.lua`. */
+export class ThrottleLine {
+  private nextTurn = 0;
+  private behindMs = 0;
+  /** When reservations ended, the latest last. */
+  private readonly ended: number[] = [];
+
+  /** RESERVED, if this is the moment to begin. */
+  queue(ask: AdmissionAsk, throttle: Throttle, pendingCount: number, nowMs: number): Admission {
+    const { patienceMs = throttle.maxWaitMs } = ask;
+    const intervalMs = (1_000 * (1 + turnSlack)) / throttle.maxPerSecond;
+    const clockMs = nowMs - this.behindMs;
+    const turn = ask.turn ?? Math.max(this.nextTurn, clockMs);
+    const stopMs = turn <= clockMs ? this.busyMs(throttle, pendingCount, nowMs, intervalMs) : 0;
+    const waitMs = turn <= clockMs ? stopMs : turn - clockMs;
+    const limitMs = ask.turn === undefined ? Math.min(patienceMs, throttle.maxWaitMs) : patienceMs;
+    if (waitMs > 0 && waitMs > limitMs) return { word: "THROTTLED", waitMs: Math.ceil(waitMs - limitMs) };
+    if (ask.turn === undefined) this.nextTurn = turn + intervalMs;
+    if (stopMs > 0) this.behindMs = nowMs + stopMs - turn;
+    return waitMs > 0 ? { word: "WAIT", waitMs: Math.ceil(waitMs), turn } : { word: "RESERVED", turn };
+  }
+
+  end(nowMs: number): void {
+    this.ended.push(nowMs);
+    if (this.ended.length > maxEnded) this.ended.shift();
+  }
+
+  private busyMs(throttle: Throttle, begun: number, nowMs: number, intervalMs: number): number {
+    const { maxConcurrent, maxPerSecond } = throttle;
+    if (begun >= maxConcurrent || begun >= maxPerSecond) return intervalMs;
+    const endedMs = this.ended.at(begun - maxPerSecond);
+    return endedMs === undefined ? 0 : Math.max(0, endedMs + throttleSecondMs - nowMs);
+  }
+}

@@ -31,8 +31,10 @@ describe.each(implementations)("$name", ({ start }) => {
   let subject: Subject;
   let couponId: string;
 
+  const quotaGroups = new Map<string, string>();
+
   beforeEach(async () => {
-    subject = await start();
+    subject = await start({ quotaGroupOf: async (id) => quotaGroups.get(id) ?? null });
     couponId = randomUUID();
   });
   afterEach(() => subject.close());
@@ -59,15 +61,31 @@ describe.each(implementations)("$name", ({ start }) => {
 
   describe("admit", () => {
     /** Everything that can speak against an ask, in the order in which it is checked. */
-    const obstacles: { word: AdmissionWord; facts?: (nowMs: number) => Partial<GateFacts>; held?: true }[] = [
+    const throttle = { maxConcurrent: 0, maxPerSecond: 1, maxWaitMs: 0 };
+    const obstacles: {
+      word: AdmissionWord;
+      facts?: (nowMs: number) => Partial<GateFacts>;
+      held?: true;
+      spent?: true;
+    }[] = [
       { word: "COUPON_NOT_FOUND", facts: () => ({ deleted: true }) },
       { word: "COUPON_PAUSED", facts: () => ({ paused: true }) },
       { word: "COUPON_NOT_STARTED", facts: (nowMs) => ({ startsAt: new Date(nowMs + hourMs) }) },
       { word: "COUPON_ENDED", facts: (nowMs) => ({ expiresAt: new Date(nowMs - 1_000) }) },
       { word: "USAGE_CAP_REACHED", facts: () => ({ exhausted: true }) },
       { word: "ALREADY_ISSUED", held: true },
+      { word: "QUOTA_REACHED", facts: () => ({ quota: { group: "g", maxPerDay: 1 } }), spent: true },
       { word: "SOLD_OUT", facts: () => ({ remaining: 0 }) },
+      { word: "THROTTLED", facts: () => ({ throttle }) },
+      { word: "WAIT", facts: () => ({ throttle: { ...throttle, maxWaitMs: 5_000 } }) },
     ];
+    /** Today u was issued another coupon of the quota group. */
+    const spend = async ({ spent }: { spent?: true }) => {
+      if (!spent) return;
+      const other = randomUUID();
+      quotaGroups.set(couponId, "g").set(other, "g");
+      await confirm(askOf(other, "u"));
+    };
     const pairs = obstacles.flatMap((first, index) =>
       obstacles
         .slice(index)
@@ -76,6 +94,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test.each(pairs)("$name: the first in order is the answer", async ({ first, second }) => {
       const nowMs = subject.now();
+      for (const one of [first, second]) await spend(one);
       const holders = first.held || second.held ? [holderOf(ask("u"))] : [];
       await load(subject, couponId, facts({ ...second.facts?.(nowMs), ...first.facts?.(nowMs) }), holders);
       expect(await admit(ask("u"))).toBe(first.word);
@@ -83,6 +102,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test.each(obstacles)("a repeated request is answered before $word", async (obstacle) => {
       const first = ask("u", "r");
+      await spend(obstacle);
       await load(subject, couponId, facts(obstacle.facts?.(subject.now())), [holderOf(first)]);
       expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
         word: "REPLAY",
@@ -91,6 +111,7 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test.each(obstacles)("a request that is being decided is IN_FLIGHT before $word", async (obstacle) => {
+      await spend(obstacle);
       await load(subject, couponId, facts());
       await reserved("u", "r");
       await load(subject, couponId, facts(obstacle.facts?.(subject.now())));

@@ -1,0 +1,264 @@
+import { randomUUID } from "node:crypto";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { Throttle } from "../../src/domain/coupon.js";
+import type { Admission, AdmissionAsk } from "../../src/reservation/port.js";
+import { askOf, implementations, load, openFacts, type Subject } from "./implementations.js";
+
+/** How long a message may take: the clock of a subject stands still but for that. */
+const messageMs = 60;
+const runs = Number(process.env.MODEL_RUNS ?? 12);
+const seed = process.env.MODEL_SEED === undefined ? {} : { seed: Number(process.env.MODEL_SEED) };
+
+describe.each(implementations)("$name, throttle", ({ start }) => {
+  let subject: Subject;
+  let couponId: string;
+
+  beforeEach(async () => {
+    subject = await start({ clockStands: true });
+    couponId = randomUUID();
+  });
+  afterEach(() => subject.close());
+
+  const open = (throttle: Throttle | null, remaining: number | null = null) =>
+    load(subject, couponId, openFacts(subject.now(), { throttle, remaining }));
+  const newAsk = (userId: string = randomUUID()): AdmissionAsk => askOf(couponId, userId);
+  const admit = (ask: AdmissionAsk) => subject.reservations.admit(ask);
+  const end = (ask: AdmissionAsk, verdict: "CONFIRM" | "RELEASE" = "CONFIRM") =>
+    subject.reservations.settle([{ ...ask, verdict, validUntil: null }]);
+  /** An ask that has got a place in the line. */
+  const queued = async (): Promise<AdmissionAsk> => {
+    const ask = newAsk();
+    const { word, turn } = await admit(ask);
+    expect(word).toBe("WAIT");
+    return { ...ask, turn: turn as number };
+  };
+  const begun = async (ask = newAsk()): Promise<AdmissionAsk> => {
+    expect((await admit(ask)).word).toBe("RESERVED");
+    return ask;
+  };
+  const expectAbout = ({ word, waitMs }: Admission, expected: Admission["word"], ms: number) => {
+    expect(word).toBe(expected);
+    expect(waitMs).toBeGreaterThan(ms - messageMs);
+    expect(waitMs).toBeLessThan(ms + messageMs);
+  };
+
+  test("turns are evenly spaced, a little wider than the limit; who comes too late is told so and takes no turn", async () => {
+    await open({ maxConcurrent: 100, maxPerSecond: 2, maxWaitMs: 1_200 });
+    const first = await admit(newAsk());
+    expect(first.word).toBe("RESERVED");
+    expect(first.turn).toBeTypeOf("number");
+    expectAbout(await admit(newAsk()), "WAIT", 525);
+    expectAbout(await admit(newAsk()), "WAIT", 1_050);
+    expectAbout(await admit(newAsk()), "THROTTLED", 375);
+    expectAbout(await admit(newAsk()), "THROTTLED", 375);
+    await subject.advance(500);
+    expectAbout(await admit(newAsk()), "WAIT", 1_075);
+  });
+
+  test("asks of one moment take their turns in the order in which they came", async () => {
+    await open({ maxConcurrent: 100, maxPerSecond: 4, maxWaitMs: 10_000 });
+    const answers = await Promise.all(Array.from({ length: 20 }, () => admit(newAsk())));
+    expect(answers[0]?.word).toBe("RESERVED");
+    for (const [index, answer] of answers.slice(1).entries()) expectAbout(answer, "WAIT", (index + 1) * 262.5);
+  });
+
+  test("a line that is empty gives a turn at once, however long it was empty", async () => {
+    await open({ maxConcurrent: 1, maxPerSecond: 1, maxWaitMs: 0 });
+    for (let n = 0; n < 3; n++) {
+      await end(await begun());
+      expect((await admit(newAsk())).word).toBe("THROTTLED");
+      await subject.advance(5_000);
+    }
+  });
+
+  test("before its turn an ask waits on, at its turn it begins", async () => {
+    await open({ maxConcurrent: 5, maxPerSecond: 1, maxWaitMs: 5_000 });
+    await end(await begun());
+    const second = await queued();
+    await subject.advance(500);
+    expectAbout(await admit(second), "WAIT", 550);
+    await subject.advance(700);
+    await begun(second);
+  });
+
+  test("no more are pending at once than may be; the place of one that ended goes to the next", async () => {
+    await open({ maxConcurrent: 2, maxPerSecond: 1_000, maxWaitMs: 60_000 });
+    const asks = [newAsk(), newAsk(), newAsk(), newAsk()];
+    let running: AdmissionAsk[] = [];
+    for (const [index, ask] of asks.entries()) {
+      await subject.advance(100);
+      const answer = await admit(ask);
+      expect(answer.word).toBe(index < 2 ? "RESERVED" : "WAIT");
+      if (index < 2) running.push(ask);
+      else asks[index] = { ...ask, turn: answer.turn as number };
+    }
+    await subject.advance(1_000);
+    expect((await admit(asks[2] as AdmissionAsk)).word).toBe("WAIT");
+    await end(running[0] as AdmissionAsk, "RELEASE");
+    running = running.slice(1);
+    await subject.advance(1_000);
+    await begun(asks[2]);
+    expect((await admit(asks[3] as AdmissionAsk)).word).toBe("WAIT");
+  });
+
+  test("what ended counts for a second, however late the turns are used", async () => {
+    await open({ maxConcurrent: 100, maxPerSecond: 3, maxWaitMs: 60_000 });
+    await end(await begun());
+    const line = [await queued(), await queued(), await queued(), await queued()];
+    await subject.advance(60_000);
+    // All of them are late, and come at once.
+    for (const ask of line.slice(0, 3)) await begun(ask);
+    expect((await admit(line[3] as AdmissionAsk)).word).toBe("WAIT");
+    for (const ask of line.slice(0, 3)) await end(ask);
+    await subject.advance(400);
+    expectAbout(await admit(line[3] as AdmissionAsk), "WAIT", 601);
+    await subject.advance(600 + messageMs);
+    await begun(line[3]);
+  });
+
+  test("who must wait although it has its turn is not overtaken", async () => {
+    await open({ maxConcurrent: 1, maxPerSecond: 2, maxWaitMs: 60_000 });
+    const running = await begun();
+    const [second, third] = [await queued(), await queued()];
+    await subject.advance(800);
+    expectAbout(await admit(second), "WAIT", 525);
+    await subject.advance(525);
+    expectAbout(await admit(second), "WAIT", 525);
+    await end(running);
+    // Both turns have passed by our clock, not by the line's.
+    expectAbout(await admit(third), "WAIT", 1_050);
+    expectAbout(await admit(newAsk()), "WAIT", 1_575);
+    await subject.advance(525 + messageMs);
+    await end(await begun(second));
+    expect((await admit(third)).word).toBe("WAIT");
+  });
+
+  test("a caller's patience counts as the limit does, also when it has its turn", async () => {
+    await open({ maxConcurrent: 1, maxPerSecond: 1, maxWaitMs: 5_000 });
+    const running = await begun();
+    expectAbout(await admit({ ...newAsk(), patienceMs: 700 }), "THROTTLED", 350);
+    const second = await queued();
+    await subject.advance(1_200);
+    expectAbout(await admit({ ...second, patienceMs: 300 }), "THROTTLED", 750);
+    await end(running, "RELEASE");
+    await subject.advance(1_200);
+    await begun({ ...second, patienceMs: 300 });
+  });
+
+  test("an edit forgets neither the line nor what ended a moment ago; new limits hold at once", async () => {
+    const throttle = { maxConcurrent: 5, maxPerSecond: 1, maxWaitMs: 5_000 };
+    await open(throttle);
+    const running = await begun();
+    const second = await queued();
+    await subject.advance(2_000);
+    await subject.reservations.invalidate(couponId);
+    await end(running);
+    await open(throttle);
+    expectAbout(await admit(second), "WAIT", 1_001);
+    expectAbout(await admit(newAsk()), "WAIT", 2_051);
+
+    await subject.reservations.invalidate(couponId);
+    await open({ ...throttle, maxWaitMs: 500 });
+    expect((await admit(newAsk())).word).toBe("THROTTLED");
+    await subject.reservations.invalidate(couponId);
+    await open({ ...throttle, maxPerSecond: 2 });
+    await subject.advance(1_001 + messageMs);
+    await end(await begun(second));
+    // Turns that were given stay as they are; those that are new are half as far apart.
+    await subject.advance(10_000);
+    await begun();
+    expectAbout(await admit(newAsk()), "WAIT", 525);
+    await subject.reservations.invalidate(couponId);
+    await open(null);
+    for (let n = 0; n < 3; n++) expect(await admit(newAsk())).toEqual({ word: "RESERVED" });
+  });
+
+  test("a reservation that a load finds to be issued has ended then", async () => {
+    const throttle = { maxConcurrent: 5, maxPerSecond: 1, maxWaitMs: 5_000 };
+    await open(throttle);
+    const running = await begun(newAsk("u"));
+    const second = await queued();
+    await subject.advance(2_000);
+    const { userId, userCouponId, requestId } = running;
+    const holder = { userId, userCouponId, requestId, validUntil: null };
+    await load(subject, couponId, openFacts(subject.now(), { throttle, remaining: null }), [holder]);
+    expectAbout(await admit(second), "WAIT", 1_001);
+  });
+
+  test("nobody waits for what is sold out, and a place in the line holds no stock", async () => {
+    await open({ maxConcurrent: 5, maxPerSecond: 1, maxWaitMs: 60_000 }, 2);
+    await end(await begun());
+    const line = [await queued(), await queued()];
+    await subject.advance(2_000);
+    await begun(line[0]);
+    expect((await admit(newAsk())).word).toBe("SOLD_OUT");
+    expect((await admit(line[1] as AdmissionAsk)).word).toBe("SOLD_OUT");
+  });
+
+  test("a coupon that is not throttled has neither line nor turns", async () => {
+    await open(null);
+    for (const ask of [newAsk(), { ...newAsk(), turn: 5 }, { ...newAsk(), patienceMs: 0 }]) {
+      expect(await admit(ask)).toEqual({ word: "RESERVED" });
+    }
+  });
+
+  test("in any crowd: never more at once or a second than may be, and first come, first served", async () => {
+    const crowd = fc.record({
+      maxConcurrent: fc.integer({ min: 1, max: 4 }),
+      maxPerSecond: fc.constantFrom(1, 2, 5, 20, 100),
+      callers: fc.array(fc.record({ afterMs: fc.nat(400), workMs: fc.integer({ min: 1, max: 500 }) }), {
+        minLength: 5,
+        maxLength: 30,
+      }),
+    });
+    await fc.assert(
+      fc.asyncProperty(crowd, async ({ callers, ...limits }) => {
+        couponId = randomUUID();
+        await open({ ...limits, maxWaitMs: 100_000 });
+        const startedAtMs = subject.now();
+        let atMs = startedAtMs;
+        // What is to happen, and when: an ask, or the end of one.
+        const coming = callers.map(({ afterMs, workMs }, index) => {
+          atMs += afterMs;
+          return { atMs, ask: newAsk(), workMs, index, ends: false };
+        });
+        const begunAtMs: number[] = [];
+        const endedAtMs: number[] = [];
+        const order: number[] = [];
+        let running = 0;
+        while (coming.length > 0) {
+          const next = coming.reduce((first, one) => (one.atMs < first.atMs ? one : first));
+          coming.splice(coming.indexOf(next), 1);
+          await subject.advance(Math.max(0, next.atMs - subject.now()));
+          if (next.ends) {
+            await end(next.ask);
+            running -= 1;
+            endedAtMs.push(subject.now());
+            continue;
+          }
+          const { word, waitMs, turn } = await admit(next.ask);
+          if (word === "RESERVED") {
+            running += 1;
+            begunAtMs.push(subject.now());
+            order.push(next.index);
+            coming.push({ ...next, atMs: subject.now() + next.workMs, ends: true });
+          } else {
+            expect(word).toBe("WAIT");
+            // Its timer may be some milliseconds late, like any.
+            const ask = { ...next.ask, turn: turn as number };
+            coming.push({ ...next, ask, atMs: subject.now() + (waitMs as number) + 1 });
+          }
+          expect(running).toBeLessThanOrEqual(limits.maxConcurrent);
+        }
+        for (const times of [begunAtMs, endedAtMs]) times.sort((a, b) => a - b);
+        for (const [index, ms] of begunAtMs.entries()) {
+          const before = begunAtMs[index - limits.maxPerSecond];
+          if (before !== undefined) expect(ms - before).toBeGreaterThanOrEqual(1_000 - messageMs);
+        }
+        expect(order).toEqual(callers.map((_, index) => index));
+      }),
+      { numRuns: runs, ...seed },
+    );
+  });
+});

@@ -1,7 +1,9 @@
 import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import type { Throttle } from "../../src/domain/coupon.js";
 import type {
+  Admission,
   Ask,
   Holder,
   Loading,
@@ -14,12 +16,14 @@ import { implementations, openFacts, type Subject } from "./implementations.js";
 
 /**
  * Both implementations get the same random life, command by command, and must give the same answers and the same survey
- * after each. The clocks run on by themselves, so time is moved in steps of ten seconds while everything that depends on
- * it lies five seconds past a step.
+ * after each. The clocks stand but for what messages take, so time is moved in steps of ten seconds while everything that
+ * depends on it lies some seconds past a step. Both coupons are of one quota group.
  */
 const stepMs = 10_000;
 const reservationMs = 15_000;
 const longestLifeMs = 500_000;
+const dayMs = 86_400_000;
+const quotaGroup = "group";
 const runs = Number(process.env.MODEL_RUNS ?? 150);
 const seed = process.env.MODEL_SEED === undefined ? {} : { seed: Number(process.env.MODEL_SEED) };
 
@@ -33,6 +37,7 @@ interface Who {
 
 type Command =
   | { readonly kind: "admit"; readonly asks: readonly Who[] }
+  | { /** Of those that wait for their turn. */ readonly kind: "again"; readonly which: readonly number[] }
   | {
       readonly kind: "settle";
       readonly which: readonly { ask: number; verdict: Settlement["verdict"]; validSteps: number }[];
@@ -56,6 +61,8 @@ type Command =
       readonly exhausted: boolean;
       readonly maxPerUser: number;
       readonly remaining: number | null;
+      readonly throttle: Throttle | null;
+      readonly maxPerDay: number | null;
     }
   | { readonly kind: "take"; readonly coupon: number; readonly revisions: readonly number[] }
   | { readonly kind: "settlePlaces"; readonly which: readonly { usage: number; confirm: boolean }[] }
@@ -89,6 +96,16 @@ const install = fc.record({
   exhausted: rarely,
   maxPerUser: fc.integer({ min: 1, max: 2 }),
   remaining: fc.constantFrom(null, 0, 1, 2, 3, 5),
+  // Waits are some whole seconds, which the time that messages take cannot blur.
+  throttle: fc.option(
+    fc.record({
+      maxConcurrent: fc.integer({ min: 1, max: 2 }),
+      maxPerSecond: fc.constant(1),
+      maxWaitMs: fc.constantFrom(2_600, 60_000),
+    }),
+    { freq: 2 },
+  ),
+  maxPerDay: fc.constantFrom(null, null, 1, 3),
 });
 
 const command: fc.Arbitrary<Command> = fc.oneof(
@@ -107,6 +124,13 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("adopt"), who, validSteps }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("again"),
+      which: fc.array(fc.nat(30), { minLength: 1, maxLength: 4 }),
+    }),
+  },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("begin"), coupon }) },
   {
     weight: 2,
@@ -159,7 +183,10 @@ class Script {
   private readonly stored = new Set<Ask>();
 
   newAsk({ coupon, user, request }: Who): Ask {
-    const userCouponId = uuidOf(`ask ${this.asks.length}`);
+    // Noon of today: the clock of a life does not come to another day.
+    const madeAtMs = Math.floor(Date.now() / dayMs) * dayMs + dayMs / 2;
+    const time = madeAtMs.toString(16).padStart(12, "0");
+    const userCouponId = `${time.slice(0, 8)}-${time.slice(8)}${uuidOf(`ask ${this.asks.length}`).slice(13)}`;
     const ask = {
       couponId: couponIds[coupon] as string,
       userId: `user-${user}`,
@@ -230,15 +257,43 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
   const validUntil = (steps: number) => (steps === 0 ? null : moment(stepsGone + steps - 1));
   const script = new Script();
   const loads = new Map<number, { pair: (Loading | null)[]; staged: boolean }>();
+  /** Asks that have a place in a line, with the turn that each subject gave. */
+  const waiting: { ask: Ask; turns: number[] }[] = [];
+
+  /** Turns and waits depend on the moment at which a subject looks at its clock; what else is answered must be the same. */
+  const admitAll = async (asks: readonly { ask: Ask; turns: readonly number[] }[]) => {
+    const turns = asks.map((): number[] => []);
+    const words = await twice(subjects, async ({ reservations }, index) => {
+      const answers = await Promise.all(
+        asks.map((one) => {
+          const turn = one.turns[index];
+          return reservations.admit(turn === undefined ? one.ask : { ...one.ask, turn });
+        }),
+      );
+      return answers.map(({ word, userCouponId, turn, waitMs }: Admission, at) => {
+        if (turn !== undefined) turns[at]?.push(turn);
+        return { word, userCouponId, hasTurn: turn !== undefined, waits: waitMs !== undefined && waitMs >= 1 };
+      });
+    });
+    for (const [at, { word }] of words.entries()) {
+      const { ask } = asks[at] as { ask: Ask };
+      if (word === "RESERVED") script.own(ask);
+      if (word === "WAIT") waiting.push({ ask, turns: turns[at] as number[] });
+    }
+  };
 
   for (const one of commands) {
     switch (one.kind) {
       case "admit": {
         const asks = one.asks.map((each) => script.newAsk(each));
-        const answers = await twice(subjects, ({ reservations }) =>
-          Promise.all(asks.map((ask) => reservations.admit(ask))),
-        );
-        for (const [index, { word }] of answers.entries()) if (word === "RESERVED") script.own(asks[index] as Ask);
+        await admitAll(asks.map((ask) => ({ ask, turns: [] })));
+        break;
+      }
+      case "again": {
+        const chosen = new Set(one.which.map((index) => waiting[index % waiting.length]));
+        const asks = [...chosen].filter((each) => each !== undefined);
+        for (const each of asks) waiting.splice(waiting.indexOf(each), 1);
+        if (asks.length > 0) await admitAll(asks);
         break;
       }
       case "settle": {
@@ -297,7 +352,7 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
         const load = loads.get(one.coupon);
         if (!load) break;
         loads.delete(one.coupon);
-        const { revision, paused, deleted, exhausted, maxPerUser, remaining } = one;
+        const { revision, paused, deleted, exhausted, maxPerUser, remaining, throttle, maxPerDay } = one;
         const facts = openFacts(startedAt, {
           revision,
           paused,
@@ -305,6 +360,8 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
           exhausted,
           maxPerUser,
           remaining,
+          throttle,
+          quota: maxPerDay === null ? null : { group: quotaGroup, maxPerDay },
           startsAt: moment(one.startSteps),
           expiresAt: moment(one.endSteps),
         });
@@ -348,7 +405,7 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
 test("Redis and memory answer the same in any life", { timeout: 300_000 }, async () => {
   await fc.assert(
     fc.asyncProperty(life, async (commands) => {
-      const subjects = await Promise.all(implementations.map(({ start }) => start({ reservationMs })));
+      const subjects = await Promise.all(implementations.map(({ start }) => start({ reservationMs, clockStands: true, quotaGroupOf: async () => quotaGroup })));
       try {
         await live(subjects, commands);
       } finally {

@@ -92,7 +92,7 @@ async function rush(couponId: string, apartMs: number) {
   const rows = await audit.connection()<{ userId: string; ms: number }[]>`
     SELECT user_id AS "userId", (extract(epoch FROM issued_at) * 1000)::float8 AS ms FROM user_coupons
     WHERE coupon_id = ${couponId} ORDER BY issued_at, id`;
-  return { answers, rows, mostPending };
+  return { answers, rows: [...rows], mostPending };
 }
 
 type Rush = Awaited<ReturnType<typeof rush>>;

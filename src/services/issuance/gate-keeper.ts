@@ -68,6 +68,11 @@ export class GateKeeper {
     this.startLoad(`places ${couponId}`, couponId, () => this.loadPlacesNow(couponId));
   }
 
+  /** Resolves when a load of a coupon that is under way here is over, however it ends; undefined: there is none. */
+  loadOf(couponId: string): Promise<void> | undefined {
+    return this.loads.get(couponId);
+  }
+
   /** Loads a coupon anew that Postgres was found to see otherwise. */
   async reload(couponId: string): Promise<void> {
     if ((this.pausedUntilMs.get(couponId) ?? 0) > Date.now()) return;

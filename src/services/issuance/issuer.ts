@@ -71,10 +71,15 @@ export class Issuer {
       const answer = await this.tryOnce(ask, deadlineMs);
       if (!("waitMs" in answer)) return answer;
       const waitMs = answer.waitMs ?? loadPauseMs;
-      if (answer.waitMs === null) loadPauseMs = Math.min(loadPauseMs * 2, longestLoadPauseMs);
       if (Date.now() + waitMs >= deadlineMs) throw new DeadlinePassed();
-      // A timer may fire a little early.
-      await sleep(waitMs + 1);
+      if (answer.waitMs === null) {
+        loadPauseMs = Math.min(loadPauseMs * 2, longestLoadPauseMs);
+        const load = this.keeper.loadOf(ask.couponId);
+        await (load ? Promise.race([load, sleep(longestLoadPauseMs)]) : sleep(waitMs));
+      } else {
+        // A timer may fire a little early.
+        await sleep(waitMs + 1);
+      }
       // A turn that it once had stays its own.
       if (answer.turn !== undefined) ask = { ...ask, turn: answer.turn };
     }

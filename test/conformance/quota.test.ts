@@ -4,7 +4,14 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
 import { QuotaDays } from "../../src/platform/quota-days.js";
 import { type Ask, defaultReservationMs, keepQuotaDayMs, type Settlement } from "../../src/reservation/port.js";
-import { implementations, load, openFacts, type RedisSubject, type Subject, startRedisSubject } from "./implementations.js";
+import {
+  implementations,
+  load,
+  openFacts,
+  type RedisSubject,
+  type Subject,
+  startRedisSubject,
+} from "./implementations.js";
 
 const dayMs = 86_400_000;
 const group = "summer";
@@ -76,7 +83,8 @@ describe.each(implementations)("$name, quota", ({ start }) => {
 
   test("what was issued counts once, however often it is confirmed, and stays when it is given back", async () => {
     const first = await reserved(a);
-    for (const verdict of ["CONFIRM", "CONFIRM", "RELEASE", "CONFIRM", "RELEASE"] as const) await settle(first, verdict);
+    for (const verdict of ["CONFIRM", "CONFIRM", "RELEASE", "CONFIRM", "RELEASE"] as const)
+      await settle(first, verdict);
     const second = await reserved(b);
     await settle(second);
     await settle(second, "RETURN");
@@ -202,7 +210,8 @@ describe("quotas in Redis", () => {
     for (const time of ["2026-11-20T14:59:59.999Z", "2026-11-20T15:00:00.000Z", "2026-11-21T14:59:59.999Z"]) {
       const one = ask(couponId, idAt(time));
       words.push((await subject.reservations.admit(one)).word);
-      if (words.at(-1) === "RESERVED") await subject.reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+      if (words.at(-1) === "RESERVED")
+        await subject.reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
     }
     expect(words).toEqual(["RESERVED", "RESERVED", "QUOTA_REACHED"]);
     // Asks of two days in one moment go to the day of each.

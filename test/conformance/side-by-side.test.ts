@@ -405,7 +405,11 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
 test("Redis and memory answer the same in any life", { timeout: 300_000 }, async () => {
   await fc.assert(
     fc.asyncProperty(life, async (commands) => {
-      const subjects = await Promise.all(implementations.map(({ start }) => start({ reservationMs, clockStands: true, quotaGroupOf: async () => quotaGroup })));
+      const subjects = await Promise.all(
+        implementations.map(({ start }) =>
+          start({ reservationMs, clockStands: true, quotaGroupOf: async () => quotaGroup }),
+        ),
+      );
       try {
         await live(subjects, commands);
       } finally {

@@ -1,15 +1,17 @@
 import { randomUUID } from "node:crypto";
-import { timestampDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { timestampDate, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import postgres, { type Sql } from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
 import { ErrorReason } from "../../gen/coupon/v1/error_reason_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import type { UserCoupon } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
+import { discountMessage } from "../../src/services/message.js";
 import type { GrpcClient } from "../support/clients.js";
-import { addCodes } from "../support/codes.js";
+import { addCodes as addCodesBySql, type CodeFacts } from "../support/codes.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
 import { usd } from "./checkout.js";
@@ -42,6 +44,21 @@ const newCodes = (count: number) => {
   const prefix = randomUUID().slice(0, 8).toUpperCase();
   return Array.from({ length: count }, (_, index) => ({ code: `${prefix}-${String(index).padStart(5, "0")}` }));
 };
+
+async function upload(couponId: string, facts: readonly CodeFacts[]): Promise<void> {
+  const lines = facts.map(({ code, discount, expiresAt, maxUses, maxHolders }) => ({
+    code,
+    terms: {
+      ...(discount && { discount: discountMessage(discount) }),
+      ...(expiresAt && { expireTime: timestampFromDate(expiresAt) }),
+      ...(maxUses && { maxUses }),
+      ...(maxHolders && { maxHolders }),
+    },
+  }));
+  const target = { case: "couponId" as const, value: couponId };
+  const answer = await there.call(CatalogService.method.uploadCodes, { target, lines });
+  expect(answer).toMatchObject({ addedCount: facts.length, rejectedLines: [] });
+}
 
 function issueCode(client: GrpcClient, code: string, userId: string, requestId = "") {
   return client.call(issueCoupon, { target: { case: "code", value: code }, userId, requestId });
@@ -85,7 +102,7 @@ describe("a code book", () => {
     expect(book).toMatchObject({ codeBook: { exactMatch: false }, quantity: 0n, remainingCount: 0n });
     expect(await reasonOf(issue(here, book.id, "early"))).toBe("SOLD_OUT");
     const codes = newCodes(3);
-    await addCodes(sql, book.id, codes);
+    await upload(book.id, codes);
     const got: string[] = [];
     for (const user of ["a", "b", "c"]) got.push(((await issue(here, book.id, user)).userCoupon as UserCoupon).code);
     expect(got.sort()).toEqual(codes.map(({ code }) => code));
@@ -95,7 +112,7 @@ describe("a code book", () => {
 
   test("gives a thousand callers at once a different code each", async () => {
     const book = await newBook();
-    await addCodes(sql, book.id, newCodes(800));
+    await upload(book.id, newCodes(800));
     const answers = await Promise.all(
       Array.from({ length: 1_000 }, (_, index) =>
         issue(clientOf(index), book.id, `user ${index}`).then(
@@ -114,7 +131,7 @@ describe("a code book", () => {
   test("hands its codes out at random", async () => {
     const book = await newBook();
     const codes = newCodes(60);
-    await addCodes(sql, book.id, codes);
+    await upload(book.id, codes);
     const order: string[] = [];
     for (let user = 0; user < 20; user++) {
       order.push(((await issue(here, book.id, `u${user}`)).userCoupon as UserCoupon).code);
@@ -132,7 +149,7 @@ describe("a code book", () => {
       minimumOrderAmount: null,
     };
     const [{ code } = { code: "" }] = newCodes(1);
-    await addCodes(sql, book.id, [{ code, expiresAt, discount, maxUses: 2 }]);
+    await upload(book.id, [{ code, expiresAt, discount, maxUses: 2 }]);
     const { userCoupon } = await issue(here, book.id, "u");
     expect(userCoupon).toMatchObject({ code, maxUses: 2 });
     expect(timestampDate(userCoupon!.expireTime!)).toEqual(expiresAt);
@@ -151,7 +168,7 @@ describe("a code book", () => {
   test("a code that has expired is not issued", async () => {
     const book = await newBook();
     const [late, good] = newCodes(2) as [{ code: string }, { code: string }];
-    await addCodes(sql, book.id, [{ ...late, expiresAt: new Date(Date.now() - 1) }, good]);
+    await addCodesBySql(sql, book.id, [{ ...late, expiresAt: new Date(Date.now() - 1) }, good]);
     expect(await reasonOf(issueCode(here, late.code, "x"))).toBe("CODE_EXPIRED");
     expect((await issue(here, book.id, "y")).userCoupon).toMatchObject({ code: good.code });
     expect(await reasonOf(issue(there, book.id, "z"))).toBe("SOLD_OUT");
@@ -162,7 +179,7 @@ describe("one code", () => {
   test("is issued however it is written, once", async () => {
     const book = await newBook();
     const tag = randomUUID().slice(0, 6).toUpperCase();
-    await addCodes(sql, book.id, [{ code: `Summer-${tag}` }, ...newCodes(1)]);
+    await upload(book.id, [{ code: `Summer-${tag}` }, ...newCodes(1)]);
     const { userCoupon } = await issueCode(here, `summer ${tag.toLowerCase()}`, "u");
     expect(userCoupon).toMatchObject({ code: `Summer-${tag}`, couponId: book.id });
     expect(await reasonOf(issueCode(there, `SUMMER${tag}`, "v"))).toBe("CODE_TAKEN");
@@ -173,10 +190,7 @@ describe("one code", () => {
   test("is told apart by case where the book says so", async () => {
     const book = await newBook({ codeBook: { exactMatch: true }, maxPerUser: 3 });
     const tag = randomUUID().slice(0, 6);
-    await addCodes(sql, book.id, [
-      { code: `x-${tag}`, exactMatch: true },
-      { code: `X-${tag}`, exactMatch: true },
-    ]);
+    await upload(book.id, [{ code: `x-${tag}` }, { code: `X-${tag}` }]);
     expect((await issueCode(here, `X-${tag}`, "u")).userCoupon).toMatchObject({ code: `X-${tag}` });
     expect((await issueCode(here, `x-${tag}`, "u")).userCoupon).toMatchObject({ code: `x-${tag}` });
     expect(await reasonOf(issueCode(here, `x${tag}`, "u"))).toBe("CODE_NOT_FOUND");
@@ -185,7 +199,7 @@ describe("one code", () => {
   test("goes to one of many who want it at once, and to as many as may hold it", async () => {
     const book = await newBook();
     const [one, shared] = newCodes(2) as [{ code: string }, { code: string }];
-    await addCodes(sql, book.id, [one, { ...shared, maxHolders: 30 }]);
+    await upload(book.id, [one, { ...shared, maxHolders: 30 }]);
     const want = async (code: string, prefix: string): Promise<Answer[]> =>
       await Promise.all(
         Array.from({ length: 60 }, (_, index) => answerOf(issueCode(clientOf(index), code, `${prefix}${index}`))),
@@ -206,7 +220,7 @@ describe("one code", () => {
   test("a repeated request gets the same one, for another code it is refused", async () => {
     const book = await newBook({ maxPerUser: 5 });
     const [one, other] = newCodes(2) as [{ code: string }, { code: string }];
-    await addCodes(sql, book.id, [one, other]);
+    await upload(book.id, [one, other]);
     const requestId = randomUUID();
     const first = await issueCode(here, one.code, "u", requestId);
     const again = await issueCode(there, one.code.toLowerCase(), "u", requestId);
@@ -219,7 +233,7 @@ describe("one code", () => {
   test("is quoted, locked, unlocked and used by its holder alone", async () => {
     const book = await newBook();
     const [{ code } = { code: "" }] = newCodes(1);
-    await addCodes(sql, book.id, [{ code }]);
+    await upload(book.id, [{ code }]);
     const held = (await issueCode(here, code, "u")).userCoupon!;
     const { quoteUsage, lockCoupons, unlockCoupons, useCoupons } = UsageService.method;
 
@@ -246,7 +260,7 @@ describe("one code", () => {
   test("of several user coupons with it, the one that can be used is used, and a retry finds the one that was", async () => {
     const book = await newBook({ maxPerUser: 2 });
     const [{ code } = { code: "" }] = newCodes(1);
-    await addCodes(sql, book.id, [{ code, maxHolders: 2 }]);
+    await upload(book.id, [{ code, maxHolders: 2 }]);
     const ids = [];
     for (let n = 0; n < 2; n++) ids.push((await issueCode(here, code, "u")).userCoupon!.id);
     const orders = [orderOf(code, "u", randomUUID()), orderOf(code, "u", randomUUID())];

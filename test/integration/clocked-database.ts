@@ -130,6 +130,11 @@ export async function insertHolders(sql: Sql, holders: readonly HolderFacts[], i
     claim_until: holder.claimUntil ?? null,
     released_at: holder.releasedAt ?? null,
     deleted_at: holder.deletedAt ?? null,
+    lapse_at:
+      holder.deletedAt || holder.releasedAt || (holder.useCount ?? 0) >= (holder.maxUses ?? 1)
+        ? null
+        : holder.validUntil,
+    gone_at: (holder.placeCount ?? holder.useCount) ? null : (holder.deletedAt ?? holder.releasedAt ?? null),
   }));
   await sql`INSERT INTO user_coupons ${sql(rows)}`;
 }

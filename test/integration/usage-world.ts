@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { Sql } from "postgres";
 import { expect } from "vitest";
 import type { LockAsk, UseAsk } from "../../src/storage/ports.js";
+import { miscounted } from "../support/counted-stats.js";
 import { type HolderFacts, insertHolders } from "./clocked-database.js";
 
 /** A user coupon, as asks name it. */
@@ -22,7 +23,14 @@ export async function hold(
   const userCouponId = facts.id ?? randomUUID();
   const holder = { couponId, slot: 1, requestId: null, validUntil: null, ...facts, userId, id: userCouponId };
   await insertHolders(sql, [holder], issuedAt);
-  await sql`UPDATE coupons SET issued_count = issued_count + 1 WHERE id = ${couponId}`;
+  await sql`
+    UPDATE coupons c SET issued_count = c.issued_count + 1, issued_total = c.issued_total + 1,
+      deleted_total = c.deleted_total + (u.deleted_at IS NOT NULL)::int,
+      released_total = c.released_total + (u.released_at IS NOT NULL)::int,
+      used_up_count = c.used_up_count + (held.yes AND u.use_count >= u.max_uses)::int,
+      placed_holder_count = c.placed_holder_count + (held.yes AND u.place_count > 0)::int
+    FROM user_coupons u CROSS JOIN LATERAL (SELECT u.deleted_at IS NULL AND u.released_at IS NULL AS yes) held
+    WHERE c.id = ${couponId} AND u.id = ${userCouponId}`;
   return { couponId, userCouponId, userId };
 }
 
@@ -121,4 +129,5 @@ export async function expectCounted(sql: Sql): Promise<void> {
     ) standing
     WHERE u.use_count <> standing.n`;
   expect([...userCoupons]).toEqual([]);
+  expect(await miscounted(sql)).toEqual([]);
 }

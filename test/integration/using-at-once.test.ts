@@ -31,15 +31,17 @@ function generator(seed: number) {
   };
 }
 
-test("uses, locks, cancellations, deletions, releases and issues at once: no deadlock, and every counter is right", {
+test("uses, locks, cancellations, deletions, releases, lapses and issues at once: no deadlock, and every counter is right", {
   timeout: 240_000,
 }, async () => {
   const { sql } = clocked;
   const couponIds: string[] = [];
   for (let n = 0; n < 3; n++) {
-    // The first one has a usage cap that is reached on the way, the last one takes back what is not used in time.
+    // The first one has a usage cap that is reached on the way, what is issued of the second one expires soon, the last one
+    // takes back what is not used in time.
     const facts = { quantity, maxUses: 3, maxPerUser: 2, lockDurationMs: 1_000, usageCap: n === 0 ? usageCap : null };
-    couponIds.push(await insertCoupon(sql, openCoupon(noon, { ...facts, claimWindowMs: n === 2 ? 1_000 : null })));
+    const spans = { claimWindowMs: n === 2 ? 1_000 : null, validityAfterIssueMs: n === 1 ? 2_000 : null };
+    couponIds.push(await insertCoupon(sql, openCoupon(noon, { ...facts, ...spans })));
   }
   const databases = Array.from({ length: 4 }, () => openDatabase({ url: clocked.stores.databaseUrl, poolSize: 8 }));
   onTestFinished(async () => void (await Promise.all(databases.map((database) => database.close()))));
@@ -136,6 +138,7 @@ test("uses, locks, cancellations, deletions, releases and issues at once: no dea
             await clocked.setClock(new Date(nowMs));
           }
           for (const _ of await userCoupons.release(3)) count("released");
+          if ((await userCoupons.lapse(3)) > 0) count("lapsed");
           // What was given away without going back: somebody restocks the shelf.
           await sql`UPDATE coupons SET quantity = issued_count + ${quantity} WHERE id = ${pick(couponIds) as string}`;
           break;
@@ -150,7 +153,7 @@ test("uses, locks, cancellations, deletions, releases and issues at once: no dea
   expect(first?.placeCount).toBeLessThanOrEqual(usageCap);
   const [slots] = await sql`
     SELECT count(*)::int AS wrong FROM user_coupons
-    WHERE (slot IS NULL) <> (deleted_at IS NOT NULL OR released_at IS NOT NULL)`;
+    WHERE (slot IS NULL) <> (deleted_at IS NOT NULL OR released_at IS NOT NULL) AND valid_until IS NULL`;
   expect(slots?.wrong).toBe(0);
   // Everything has happened, and more than once.
   const often = [
@@ -161,7 +164,7 @@ test("uses, locks, cancellations, deletions, releases and issues at once: no dea
     "cancel CANCELLED",
     "delete restocked true",
   ];
-  for (const what of [...often, "delete restocked false", "delete ALREADY_USED", "released"]) {
+  for (const what of [...often, "delete restocked false", "delete ALREADY_USED", "released", "lapsed"]) {
     expect(said.get(what) ?? 0, what).toBeGreaterThan(20);
   }
 });

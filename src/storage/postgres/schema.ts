@@ -97,6 +97,8 @@ export const coupons = pgTable(
     placedHolderCount: count("placed_holder_count").notNull().default(0),
     /** Of the same: those whose own validity was seen to have run out before they were used up. */
     lapsedCount: count("lapsed_count").notNull().default(0),
+    /** Of the same: those whose rows were purged. They count as lapsed and never used. */
+    purgedTotal: count("purged_total").notNull().default(0),
   },
   (t) => [
     check("coupons_type", sql`${t.type} IN ('FREE', 'STANDARD', 'MEGADEAL')`),
@@ -161,10 +163,13 @@ export const userCoupons = pgTable(
     lapseAt: moment("lapse_at"),
     /** Whether its coupon's `lapsed_count` has it. */
     lapsed: boolean("lapsed").notNull().default(false),
+    /** Since when it is lapsed, deleted or released, when it was never used before: it may be purged some time later. */
+    goneAt: moment("gone_at"),
   },
   (t) => [
     index("user_coupons_by_code").on(t.codeId, t.id).where(sql`${t.codeId} IS NOT NULL`),
     index("user_coupons_to_lapse").on(t.lapseAt).where(sql`${t.lapseAt} IS NOT NULL`),
+    index("user_coupons_gone").on(t.goneAt, t.id).where(sql`${t.goneAt} IS NOT NULL`),
     check("user_coupons_never_over_max_uses", sql`${t.placeCount} <= ${t.maxUses}`),
     check("user_coupons_uses_have_places", sql`${t.useCount} >= 0 AND ${t.useCount} <= ${t.placeCount}`),
     index("user_coupons_to_release").on(t.claimUntil).where(sql`${t.claimUntil} IS NOT NULL`),
@@ -212,6 +217,7 @@ export const codes = pgTable(
       .on(t.couponId, t.pickKey)
       .where(sql`${t.holderCount} < ${t.maxHolders} AND ${t.retiredAt} IS NULL`),
     index("codes_by_coupon").on(t.couponId, t.id),
+    index("codes_to_purge").on(t.retiredAt, t.id).where(sql`${t.retiredAt} IS NOT NULL AND ${t.holderCount} = 0`),
     index("codes_to_retire").on(t.expiresAt).where(sql`${t.expiresAt} IS NOT NULL AND ${t.retiredAt} IS NULL`),
   ],
 );

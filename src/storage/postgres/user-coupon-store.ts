@@ -119,6 +119,15 @@ export class PostgresUserCouponStore implements UserCouponStore {
       freed: false,
     }));
   }
+
+  async lapse(limit: number): Promise<number> {
+    const { sql } = this.database;
+    const [row] = await guarded(
+      Number.POSITIVE_INFINITY,
+      () => sql<{ looked: number }[]>`SELECT lapse_user_coupons(${limit}) AS looked`,
+    );
+    return row?.looked ?? 0;
+  }
 }
 
 function replayOf(answer: unknown): { restocked: boolean; replayed: boolean } {

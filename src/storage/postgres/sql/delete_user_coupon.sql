@@ -1,5 +1,6 @@
 -- Deletes one user coupon of one user: frees its slot, and puts it back into stock if that is wanted and no use of it
--- stands. Places that cancelled uses have kept under the coupon's usage cap go back to the others.
+-- stands; its code goes back with it. Places that cancelled uses have kept under the coupon's usage cap go back to the
+-- others. A user coupon that was released before stays counted as released.
 --   DELETED, USER_COUPON_NOT_FOUND, ALREADY_USED (a use of it stands and `used_too` is not set), LOCKED
 CREATE OR REPLACE FUNCTION delete_user_coupon(holder text, deleted_id uuid, restock boolean, used_too boolean)
 RETURNS TABLE (outcome text, coupon_id uuid, request_id text, restocked boolean, freed boolean, locked_until_ms bigint)
@@ -24,12 +25,18 @@ BEGIN
     RETURN QUERY SELECT 'LOCKED', NULL::uuid, NULL, false, false, millis(target.locked_until);
   ELSE
     UPDATE user_coupons u
-    SET deleted_at = at, slot = NULL, claim_until = NULL, locked_until = NULL, lock_token = NULL, place_count = u.use_count
+    SET deleted_at = at, slot = NULL, claim_until = NULL, locked_until = NULL, lock_token = NULL, place_count = u.use_count,
+      lapse_at = NULL, lapsed = false, gone_at = CASE WHEN u.place_count = 0 THEN coalesce(u.gone_at, at) END
     WHERE u.id = deleted_id;
     UPDATE coupons c
-    SET issued_count = c.issued_count - CASE WHEN back THEN 1 ELSE 0 END,
-      place_count = c.place_count - (target.place_count - target.use_count)
-    WHERE c.id = target.coupon_id AND (back OR target.place_count > target.use_count);
+    SET issued_count = c.issued_count - back::int,
+      place_count = c.place_count - (target.place_count - target.use_count),
+      deleted_total = c.deleted_total + (target.released_at IS NULL)::int,
+      used_up_count = c.used_up_count - (target.use_count >= target.max_uses)::int,
+      placed_holder_count = c.placed_holder_count - (target.place_count > 0)::int,
+      lapsed_count = c.lapsed_count - target.lapsed::int
+    WHERE c.id = target.coupon_id;
+    IF back AND target.code_id IS NOT NULL THEN PERFORM give_back_codes(ARRAY[target.code_id]); END IF;
     INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id, detail)
     VALUES ('USER_COUPON_DELETED', at, target.coupon_id, target.id, target.user_id, jsonb_build_object('restocked', back));
     RETURN QUERY

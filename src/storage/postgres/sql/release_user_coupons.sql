@@ -1,5 +1,5 @@
 -- Takes back what was not used within its claim window, at most `batch_size` at once: frees the slots and puts the stock
--- back, exactly once, however many replicas do this at the same time. One row for each that was released.
+-- back with the codes, exactly once, however many replicas do this at the same time. One row for each that was released.
 CREATE OR REPLACE FUNCTION release_user_coupons(batch_size int)
 RETURNS TABLE (id uuid, coupon_id uuid, user_id text, request_id text)
 LANGUAGE plpgsql VOLATILE AS $$
@@ -7,6 +7,7 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   at timestamptz := coupon_clock();
   ids uuid[];
+  code_ids bigint[];
 BEGIN
   SELECT array_agg(due.id) INTO ids
   FROM (SELECT u.id FROM user_coupons u WHERE u.claim_until <= at ORDER BY u.claim_until LIMIT batch_size) due;
@@ -19,15 +20,18 @@ BEGIN
   FROM coupons c
   WHERE u.id = ANY (ids) AND c.id = u.coupon_id AND u.claim_until <= at AND u.claim_until >= least(u.valid_until, c.expires_at);
 
+  SELECT array_agg(u.code_id) INTO code_ids
+  FROM user_coupons u WHERE u.id = ANY (ids) AND u.claim_until <= at AND u.code_id IS NOT NULL;
+
   RETURN QUERY
   WITH released AS (
     UPDATE user_coupons u
-    SET released_at = at, slot = NULL, claim_until = NULL, locked_until = NULL, lock_token = NULL
+    SET released_at = at, slot = NULL, claim_until = NULL, locked_until = NULL, lock_token = NULL, lapse_at = NULL, gone_at = at
     WHERE u.id = ANY (ids) AND u.claim_until <= at
     RETURNING u.id, u.coupon_id, u.user_id, u.request_id
   ),
   counted AS (
-    UPDATE coupons c SET issued_count = c.issued_count - r.n
+    UPDATE coupons c SET issued_count = c.issued_count - r.n, released_total = c.released_total + r.n
     FROM (SELECT coupon_id, count(*) AS n FROM released GROUP BY coupon_id) r
     WHERE c.id = r.coupon_id
   ),
@@ -36,5 +40,7 @@ BEGIN
     SELECT 'USER_COUPON_RELEASED', at, r.coupon_id, r.id, r.user_id FROM released r
   )
   SELECT * FROM released;
+
+  IF code_ids IS NOT NULL THEN PERFORM give_back_codes(code_ids); END IF;
 END
 $$;

@@ -40,7 +40,7 @@ BEGIN
   ),
   judged AS (
     SELECT
-      a.*, u.use_count, u.place_count,
+      a.*, u.use_count, u.place_count, u.max_uses,
       -- A place that was freed after the cap had been reached is nobody's.
       CASE WHEN c.exhausted_at IS NULL THEN c.usage_cap - c.place_count ELSE 0 END AS cap_left,
       -- Under a lock one use, which spends it.
@@ -117,18 +117,22 @@ BEGIN
   used AS (
     UPDATE user_coupons u SET
       use_count = u.use_count + i.n, place_count = greatest(u.place_count, u.use_count + i.n),
-      locked_until = NULL, lock_token = NULL, claim_until = NULL
+      locked_until = NULL, lock_token = NULL, claim_until = NULL,
+      lapse_at = CASE WHEN u.use_count + i.n < u.max_uses THEN u.lapse_at END
     FROM (SELECT d.user_coupon_id, count(*)::int AS n FROM done d WHERE d.stored GROUP BY d.user_coupon_id) i
     WHERE u.id = i.user_coupon_id
   ),
   counted AS (
     UPDATE coupons c SET
       used_count = c.used_count + i.uses, place_count = c.place_count + i.places,
+      used_up_count = c.used_up_count + i.used_up, placed_holder_count = c.placed_holder_count + i.first_placed,
       exhausted_at = CASE WHEN i.places > 0 AND c.place_count + i.places >= c.usage_cap THEN at ELSE c.exhausted_at END
     FROM (
-      SELECT one.coupon_id, sum(one.n) AS uses, sum(greatest(0, one.n - one.kept)) AS places
+      SELECT one.coupon_id, sum(one.n) AS uses, sum(greatest(0, one.n - (one.places - one.uses))) AS places,
+        count(*) FILTER (WHERE one.uses + one.n >= one.max_uses) AS used_up,
+        count(*) FILTER (WHERE one.places = 0) AS first_placed
       FROM (
-        SELECT d.coupon_id, count(*) AS n, min(d.place_count - d.use_count) AS kept
+        SELECT d.coupon_id, count(*) AS n, min(d.use_count) AS uses, min(d.place_count) AS places, min(d.max_uses) AS max_uses
         FROM done d WHERE d.stored
         GROUP BY d.coupon_id, d.user_coupon_id
       ) one

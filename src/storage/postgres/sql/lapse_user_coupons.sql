@@ -1,0 +1,42 @@
+-- Counts the user coupons whose own validity has run out before they were used up, at most `batch_size` at once: each once,
+-- however many replicas do this at the same time. Those that were not used within their claim window before are left to
+-- release_user_coupons(). Answers how many it has looked at.
+CREATE OR REPLACE FUNCTION lapse_user_coupons(batch_size int) RETURNS int
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+  at timestamptz := coupon_clock();
+  ids uuid[];
+BEGIN
+  SELECT array_agg(due.id) INTO ids
+  FROM (
+    SELECT u.id FROM user_coupons u JOIN coupons c ON c.id = u.coupon_id
+    WHERE u.lapse_at <= at AND user_coupon_status(u, c, at) <> 'RELEASED'
+    ORDER BY u.lapse_at LIMIT batch_size
+  ) due;
+  IF ids IS NULL THEN RETURN 0; END IF;
+  PERFORM FROM coupons c
+  WHERE c.id IN (SELECT u.coupon_id FROM user_coupons u WHERE u.id = ANY (ids)) ORDER BY c.id FOR NO KEY UPDATE;
+  at := coupon_clock();
+
+  WITH lapsing AS (
+    -- The stock has gone with it: there is nothing to release any more, also when the coupon's end is moved.
+    UPDATE user_coupons u
+    SET lapsed = true, lapse_at = NULL, claim_until = NULL, gone_at = CASE WHEN u.place_count = 0 THEN u.valid_until END
+    FROM coupons c
+    WHERE u.id = ANY (ids) AND c.id = u.coupon_id AND u.lapse_at <= at AND user_coupon_status(u, c, at) <> 'RELEASED'
+    RETURNING u.id, u.coupon_id, u.user_id
+  ),
+  counted AS (
+    UPDATE coupons c SET lapsed_count = c.lapsed_count + l.n
+    FROM (SELECT coupon_id, count(*) AS n FROM lapsing GROUP BY coupon_id) l
+    WHERE c.id = l.coupon_id
+  )
+  INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id)
+  SELECT 'USER_COUPON_EXPIRED', at, l.coupon_id, l.id, l.user_id FROM lapsing l;
+  RETURN cardinality(ids);
+END
+$$;

@@ -22,6 +22,7 @@ import { deleteCoupon } from "./services/catalog/delete-coupon.js";
 import { generateCodes } from "./services/catalog/generate-codes.js";
 import { getCodeJob } from "./services/catalog/get-code-job.js";
 import { getCoupon } from "./services/catalog/get-coupon.js";
+import { getStats } from "./services/catalog/get-stats.js";
 import { listCodes } from "./services/catalog/list-codes.js";
 import { listCoupons } from "./services/catalog/list-coupons.js";
 import { pauseCoupon } from "./services/catalog/pause-coupon.js";
@@ -43,16 +44,20 @@ import { unlockCoupons } from "./services/usage/unlock-coupons.js";
 import { useCoupons } from "./services/usage/use-coupons.js";
 import { deleteUserCoupon } from "./services/user-coupon/delete-user-coupon.js";
 import { getUserCoupon } from "./services/user-coupon/get-user-coupon.js";
+import { Lapser } from "./services/user-coupon/lapser.js";
 import { listUserCoupons } from "./services/user-coupon/list-user-coupons.js";
+import { Purger } from "./services/user-coupon/purger.js";
 import { Releaser } from "./services/user-coupon/releaser.js";
 import type { ChoiceAsk, Dated, IssueOutcome, LockAsk, LockOutcome, UseAsk, UseOutcome } from "./storage/ports.js";
 import { PostgresCodeStore } from "./storage/postgres/code-store.js";
 import { PostgresCouponStore } from "./storage/postgres/coupon-store.js";
-import { commitsPerQueue, openDatabase } from "./storage/postgres/database.js";
+import { commitsPerQueue, type Database, openDatabase } from "./storage/postgres/database.js";
 import { GroupCommit, type GroupCommitOptions } from "./storage/postgres/group-commit.js";
 import { PostgresIssueStore } from "./storage/postgres/issue-store.js";
 import { migrate } from "./storage/postgres/migrate.js";
 import { ping } from "./storage/postgres/ping.js";
+import { PostgresPurgeStore } from "./storage/postgres/purge-store.js";
+import { PostgresStatsStore } from "./storage/postgres/stats-store.js";
 import { PostgresTargetStore } from "./storage/postgres/target-store.js";
 import { PostgresUsageStore } from "./storage/postgres/usage-store.js";
 import { PostgresUserCouponStore } from "./storage/postgres/user-coupon-store.js";
@@ -95,9 +100,15 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     quotaGroupOf: (couponId) => issueStore.quotaGroupOf(couponId),
   });
   const keeper = new GateKeeper(reservations, issueStore, usageStore, log);
-  const releaser = new Releaser(userCouponStore, keeper, log);
   const codeMaker = new CodeMaker(codeStore, keeper, log);
-  const codeRetirer = new CodeRetirer(codeStore, keeper, log);
+  const upkeep = [
+    keeper,
+    codeMaker,
+    new CodeRetirer(codeStore, keeper, log),
+    new Releaser(userCouponStore, keeper, log),
+    new Lapser(userCouponStore, log),
+    ...(config.PURGE === "off" ? [] : [openPurger(config, database, log)]),
+  ];
   const queueOf = <Ask, Outcome>(
     name: string,
     options: Pick<GroupCommitOptions<Ask, Outcome>, "commit" | "keysOf"> & Partial<GroupCommitOptions<Ask, Outcome>>,
@@ -189,6 +200,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       IssuanceService.method.batchIssueCoupons,
       batchIssueCoupons(issuer, explain, (error) => log.error({ err: error }, "issuing to one of many failed")),
     ),
+    route(CatalogService.method.getStats, getStats(new PostgresStatsStore(database))),
     route(UserCouponService.method.getUserCoupon, getUserCoupon(userCouponStore, usageStore)),
     route(UserCouponService.method.listUserCoupons, listUserCoupons(userCouponStore, usageStore)),
     route(UserCouponService.method.deleteUserCoupon, deleteUserCoupon(userCouponStore, keeper)),
@@ -213,10 +225,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const host = config.HOST ?? "0.0.0.0";
   const grpcPort = await grpcServer.listen(host, config.GRPC_PORT);
   const httpPort = await connectServer.listen(host, config.HTTP_PORT);
-  keeper.start();
-  releaser.start();
-  codeMaker.start();
-  codeRetirer.start();
+  for (const work of upkeep) work.start();
   watch.start();
 
   return {
@@ -227,11 +236,16 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       grpcServer.setServing(false);
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
       await Promise.all([...Object.values(issues), reads, uses, locks].map((queue) => queue.drain()));
-      await Promise.all([keeper.close(), releaser.close(), codeMaker.close(), codeRetirer.close()]);
+      await Promise.all(upkeep.map((work) => work.close()));
       await reservations.close();
       await database.close();
     },
   };
+}
+
+function openPurger(config: Config, database: Database, log: Logger): Purger {
+  const { PURGE, PURGE_AFTER_DAYS: afterDays, PURGE_EVERY_MINUTES: everyMinutes } = config;
+  return new Purger(new PostgresPurgeStore(database), { afterDays, everyMinutes, dryRun: PURGE === "dry-run" }, log);
 }
 
 async function openReservations(config: Config, log: Logger, quotas: QuotaOptions): Promise<Reservations> {

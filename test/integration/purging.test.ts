@@ -1,0 +1,375 @@
+import { randomUUID } from "node:crypto";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
+import { GateKeeper } from "../../src/services/issuance/gate-keeper.js";
+import { Lapser } from "../../src/services/user-coupon/lapser.js";
+import { type PurgeOptions, Purger } from "../../src/services/user-coupon/purger.js";
+import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
+import { PostgresPurgeStore } from "../../src/storage/postgres/purge-store.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
+import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import { miscounted } from "../support/counted-stats.js";
+import { until } from "../support/until.js";
+import {
+  type ClockedDatabase,
+  type CouponFacts,
+  insertCoupon,
+  openClockedDatabase,
+  openCoupon,
+} from "./clocked-database.js";
+import { insertCodes, retireCodes } from "./codes-world.js";
+import { countEvents, type Held, hold, useAskOf } from "./usage-world.js";
+
+const noon = new Date("2030-06-01T12:00:00.000Z");
+const [secondMs, hourMs, dayMs] = [1_000, 3_600_000, 86_400_000];
+const later = (ms: number) => new Date(noon.getTime() + ms);
+const farMs = Date.now() + hourMs;
+
+let clocked: ClockedDatabase;
+let issues: PostgresIssueStore;
+let usages: PostgresUsageStore;
+let userCoupons: PostgresUserCouponStore;
+
+beforeAll(async () => {
+  clocked = await openClockedDatabase(noon);
+  issues = new PostgresIssueStore(clocked.database);
+  usages = new PostgresUsageStore(clocked.database);
+  userCoupons = new PostgresUserCouponStore(clocked.database);
+});
+beforeEach(async () => {
+  await clocked.sql`TRUNCATE coupons, user_coupons, codes, usages, events, requests, quota_days`;
+  await clocked.setClock(noon);
+});
+afterEach(async () => expect(await miscounted(clocked.sql)).toEqual([]));
+afterAll(() => clocked?.close());
+
+const newCoupon = (changed: Partial<CouponFacts> = {}) => insertCoupon(clocked.sql, openCoupon(noon, changed));
+const newBook = async (codes: Parameters<typeof insertCodes>[2], changed: Partial<CouponFacts> = {}) => {
+  const couponId = await newCoupon({ quantity: 0, ...changed });
+  return { couponId, codeIds: await insertCodes(clocked.sql, couponId, codes) };
+};
+
+async function issue(couponId: string, count = 1): Promise<Held[]> {
+  const asks = Array.from({ length: count }, () => ({
+    couponId,
+    userId: `user-${randomUUID()}`,
+    userCouponId: randomUUID(),
+    requestId: "",
+  }));
+  for (const { kind } of await issues.issueBatch(asks)) expect(kind).toBe("ISSUED");
+  return asks;
+}
+
+async function use(held: Held): Promise<void> {
+  const [row] = await clocked.sql`SELECT revision::int FROM coupons WHERE id = ${held.couponId}`;
+  const [said] = await usages.useBatch([useAskOf(held, { revision: row?.revision })], {
+    again: false,
+    together: false,
+  });
+  expect(said?.kind).toBe("USED");
+}
+
+const remove = ({ userId, userCouponId }: Held, restock: boolean) =>
+  userCoupons.delete({ userId, userCouponId, restock, deleteUsed: true, request: null }, async () => {}, farMs);
+
+const stockOf = async (couponId: string) =>
+  (
+    await clocked.sql`SELECT quantity::int, issued_count::int AS "issuedCount", revision::int, lapsed_count::int AS "lapsedCount"
+      FROM coupons WHERE id = ${couponId}`
+  )[0];
+const holdersOf = async (codeId: number) =>
+  (await clocked.sql`SELECT holder_count AS n FROM codes WHERE id = ${codeId}`)[0]?.n;
+const countOf = async (table: string) =>
+  (await clocked.sql`SELECT count(*)::int AS n FROM ${clocked.sql(table)}`)[0]?.n;
+
+describe("a code's place", () => {
+  test.each([
+    ["with the stock of what is deleted", true, 0, 0],
+    ["not when what is deleted is not put back", false, 1, 1],
+  ] as const)("goes back %s", async (_, restock, holderCount, issuedCount) => {
+    const { couponId, codeIds } = await newBook([{ maxHolders: 3 }]);
+    const [held] = await issue(couponId);
+    await remove(held as Held, restock);
+    expect(await holdersOf(codeIds[0] as number)).toBe(holderCount);
+    expect(await stockOf(couponId)).toMatchObject({ quantity: 3, issuedCount, revision: 1 });
+  });
+
+  test("goes back with what is released, and another user gets the code", async () => {
+    const { couponId, codeIds } = await newBook([{ maxHolders: 2 }], { claimWindowMs: secondMs });
+    await issue(couponId, 2);
+    await clocked.setClock(later(secondMs));
+    expect((await userCoupons.release(10)).length).toBe(2);
+    expect(await holdersOf(codeIds[0] as number)).toBe(0);
+    await issue(couponId, 2);
+    expect(await holdersOf(codeIds[0] as number)).toBe(2);
+  });
+
+  test("goes back, but into no stock, when the code has expired", async () => {
+    const { couponId, codeIds } = await newBook([{ maxHolders: 5, expiresAt: later(hourMs / 2) }]);
+    const [one] = await issue(couponId, 2);
+    await clocked.setClock(later(hourMs / 2));
+    await retireCodes(clocked.sql);
+    expect(await stockOf(couponId)).toMatchObject({ quantity: 2, issuedCount: 2, revision: 2 });
+    await remove(one as Held, true);
+    expect(await holdersOf(codeIds[0] as number)).toBe(1);
+    expect(await stockOf(couponId)).toMatchObject({ quantity: 1, issuedCount: 1, revision: 3 });
+  });
+});
+
+describe("lapsing", () => {
+  const lapser = () => new Lapser(userCoupons, { info: () => {}, error: (details) => expect(details).toBeNull() });
+
+  test("counts each once, though three do it at once, and puts it on record", async () => {
+    const ids = [
+      await newCoupon({ quantity: null, validityAfterIssueMs: secondMs }),
+      await newCoupon({ quantity: null }),
+    ];
+    for (const id of ids) for (let n = 0; n < 3; n++) await issue(id, 250);
+    await clocked.setClock(later(secondMs));
+    await Promise.all([1, 2, 3].map(() => lapser().lapse()));
+    expect((await stockOf(ids[0] as string))?.lapsedCount).toBe(750);
+    expect((await stockOf(ids[1] as string))?.lapsedCount).toBe(0);
+    expect(await countEvents(clocked.sql, ids[0] as string)).toMatchObject({ USER_COUPON_EXPIRED: 750 });
+  });
+
+  test("leaves what is used up, deleted or released already", async () => {
+    const couponId = await newCoupon({ validityAfterIssueMs: 2 * secondMs, claimWindowMs: secondMs });
+    const [used, deleted, released, lapsed] = (await issue(couponId, 4)) as [Held, Held, Held, Held];
+    await use(used);
+    await remove(deleted, false);
+    // It was used once, so that its window is over; and then the use was cancelled.
+    await use(lapsed);
+    const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${lapsed.userCouponId}`;
+    await usages.cancel({ userId: lapsed.userId, usageId: usage?.id, request: null }, farMs);
+    await clocked.setClock(later(2 * secondMs));
+    await lapser().lapse();
+    const rows = await clocked.sql`SELECT id FROM user_coupons WHERE lapsed`;
+    expect(rows.map(({ id }) => id)).toEqual([lapsed.userCouponId]);
+    expect((await userCoupons.release(10)).map(({ userCouponId }) => userCouponId)).toEqual([released.userCouponId]);
+  });
+});
+
+test("what lapsed in a coupon that had ended is not released when the end is moved", async () => {
+  const windows = { claimWindowMs: 15 * secondMs, validityAfterIssueMs: 20 * secondMs };
+  const couponId = await newCoupon({ expiresAt: later(10 * secondMs), ...windows });
+  await issue(couponId);
+  await clocked.setClock(later(25 * secondMs));
+  await userCoupons.lapse(10);
+  await clocked.sql`UPDATE coupons SET expires_at = ${later(hourMs)} WHERE id = ${couponId}`;
+  expect(await userCoupons.release(10)).toEqual([]);
+  expect(await stockOf(couponId)).toMatchObject({ issuedCount: 1, lapsedCount: 1 });
+});
+
+describe("a purge", () => {
+  const logged: object[] = [];
+  const log = { info: (details: object) => void logged.push(details), error: () => {} };
+  const purger = (options: Partial<PurgeOptions> = {}) =>
+    new Purger(
+      new PostgresPurgeStore(clocked.database),
+      { afterDays: 30, dryRun: false, everyMinutes: 60, batchSize: 10, ...options },
+      log,
+    );
+  beforeEach(() => void logged.splice(0));
+
+  /** Of each kind 25, in a coupon that ends within the hour, and 5 that were used. */
+  async function full(changed: Partial<CouponFacts> = {}): Promise<string> {
+    const couponId = await newCoupon({ quantity: null, ...changed });
+    const helds = await issue(couponId, 80);
+    for (const held of helds.slice(0, 5)) await use(held);
+    for (const held of helds.slice(5, 30)) await remove(held, true);
+    await clocked.sql`UPDATE user_coupons SET claim_until = ${later(secondMs)}
+      WHERE id = ANY (${helds.slice(30, 55).map((held) => held.userCouponId)}::text[]::uuid[])`;
+    await clocked.setClock(later(secondMs));
+    await userCoupons.release(100);
+    return couponId;
+  }
+
+  test("removes what has been expired, deleted or released for long, in batches; what was used stays", async () => {
+    const couponId = await full();
+    await clocked.setClock(later(hourMs + 30 * dayMs - 1));
+    // Those deleted and released are due, those that expired are not.
+    expect(await purger().purge()).toMatchObject({ userCoupons: 50 });
+    await clocked.setClock(later(hourMs + 30 * dayMs));
+    expect(await purger().purge()).toEqual({ userCoupons: 25, codes: 0, requests: 0, quotaDays: 0 });
+    expect(await purger().purge()).toMatchObject({ userCoupons: 0 });
+    expect(await countOf("user_coupons")).toBe(5);
+    const events = await clocked.sql`SELECT detail FROM events WHERE kind = 'USER_COUPONS_PURGED' ORDER BY seq`;
+    const total = { expired: 0, deleted: 0, released: 0 };
+    for (const { detail } of events) {
+      for (const kind of ["expired", "deleted", "released"] as const) total[kind] += detail[kind];
+    }
+    expect(total).toEqual({ expired: 25, deleted: 25, released: 25 });
+    expect(events.length).toBeGreaterThan(3);
+    expect(logged.at(-1)).toMatchObject({ userCoupons: 25, dryRun: false });
+    expect(await countEvents(clocked.sql, couponId)).toMatchObject({ USER_COUPON_ISSUED: 80, USER_COUPON_DELETED: 25 });
+  });
+
+  test("removes what has lapsed in a coupon that still runs, and its holder can be issued another one", async () => {
+    const couponId = await newCoupon({ validityAfterIssueMs: secondMs, expiresAt: later(400 * dayMs) });
+    const held = (await issue(couponId, 3)) as [Held, Held, Held];
+    await clocked.setClock(later(secondMs));
+    await userCoupons.lapse(10);
+    await clocked.setClock(later(secondMs + 30 * dayMs));
+    expect(await purger().purge()).toMatchObject({ userCoupons: 3 });
+    expect(await stockOf(couponId)).toMatchObject({ quantity: 10, issuedCount: 3 });
+    const ask = { couponId, userId: held[0].userId, userCouponId: randomUUID(), requestId: "" };
+    expect((await issues.issueBatch([ask]))[0]?.kind).toBe("ISSUED");
+  });
+
+  test("of an end that was moved into the past counts from when it was moved", async () => {
+    const couponId = await newCoupon({ expiresAt: later(400 * dayMs) });
+    await issue(couponId, 3);
+    await clocked.setClock(later(200 * dayMs));
+    await clocked.sql`UPDATE coupons SET expires_at = ${later(secondMs)}, updated_at = coupon_clock() WHERE id = ${couponId}`;
+    expect(await purger().purge()).toMatchObject({ userCoupons: 0 });
+    await clocked.setClock(later(230 * dayMs));
+    expect(await purger().purge()).toMatchObject({ userCoupons: 3 });
+  });
+
+  test("goes on in the next round where many used ones have stopped it", async () => {
+    const couponId = await newCoupon({ quantity: null });
+    const helds = await issue(couponId, 20);
+    await clocked.sql`UPDATE user_coupons SET id = '00000000-0000-0000-0000-000000000001' WHERE id = ${(helds[0] as Held).userCouponId}`;
+    await use({ ...(helds[0] as Held), userCouponId: "00000000-0000-0000-0000-000000000001" });
+    await clocked.setClock(later(hourMs + 30 * dayMs));
+    const one = purger({ batchSize: 1, maxBatches: 1 });
+    expect(await one.purge()).toMatchObject({ userCoupons: 0 });
+    expect(await one.purge()).toMatchObject({ userCoupons: 1 });
+  });
+
+  test("does nothing in a dry run but say what it would do", async () => {
+    await full();
+    const { couponId } = await newBook([{ maxHolders: 1 }, { maxHolders: 1 }]);
+    await issue(couponId);
+    await clocked.sql`INSERT INTO requests VALUES ('M', 'r', decode('00', 'hex'), '{}', ${noon})`;
+    await clocked.sql`INSERT INTO quota_days VALUES ('g', 'u', '2030-06-01', 1)`;
+    await clocked.setClock(later(hourMs + 31 * dayMs));
+    const tables = ["coupons", "user_coupons", "codes", "events", "requests", "quota_days"];
+    const contents = () =>
+      Promise.all(tables.map((table) => clocked.sql`SELECT t::text FROM ${clocked.sql(table)} t ORDER BY 1`));
+    const before = await contents();
+    const would = { userCoupons: 76, codes: 2, requests: 1, quotaDays: 1 };
+    expect(await purger({ dryRun: true }).purge()).toEqual(would);
+    expect(logged).toEqual([{ ...would, dryRun: true }]);
+    expect(await contents()).toEqual(before);
+    expect(await purger().purge()).toEqual(would);
+  });
+
+  test("is done by one at a time, and by two together once", async () => {
+    await full();
+    await clocked.setClock(later(hourMs + 30 * dayMs));
+    await clocked.sql.begin(async (tx) => {
+      await tx`SELECT take_purge_turn()`;
+      expect(await purger().purge()).toEqual({ userCoupons: 0, codes: 0, requests: 0, quotaDays: 0 });
+    });
+    const done = await Promise.all([purger().purge(), purger().purge()]);
+    const rest = await purger().purge();
+    expect([...done, rest].reduce((sum, { userCoupons: n }) => sum + n, 0)).toBe(75);
+    expect(await countOf("user_coupons")).toBe(5);
+  });
+
+  test("removes old requests and quota days, and no young ones", async () => {
+    for (let age = 0; age < 40; age++) {
+      await clocked.sql`INSERT INTO requests VALUES ('M', ${`r${age}`}, decode('00', 'hex'), '{}', ${later(-age * dayMs)})`;
+      await clocked.sql`INSERT INTO quota_days VALUES ('g', 'u', ${later(-age * dayMs)
+        .toISOString()
+        .slice(0, 10)}, 1)`;
+    }
+    expect(await purger().purge()).toMatchObject({ requests: 10, quotaDays: 36 });
+    const [oldest] =
+      await clocked.sql`SELECT min(created_at) AS request, min(day)::text AS day FROM requests, quota_days`;
+    expect(oldest).toEqual({ request: later(-29 * dayMs), day: "2030-05-29" });
+    expect(await purger({ afterDays: 1 }).purge()).toMatchObject({ requests: 29, quotaDays: 0 });
+  });
+
+  test("removes codes that expired free, and what is left of stock is what codes have left", async () => {
+    const soon = later(secondMs);
+    const { couponId } = await newBook(
+      [{ expiresAt: soon, maxHolders: 4 }, { expiresAt: soon }, { maxHolders: 3 }, {}, {}],
+      { expiresAt: later(400 * dayMs) },
+    );
+    const [held] = await issue(couponId);
+    await clocked.setClock(soon);
+    await retireCodes(clocked.sql);
+    await clocked.setClock(later(secondMs + 30 * dayMs));
+    await userCoupons.lapse(10);
+    // The first code was held, and goes with its holder.
+    expect(await purger().purge()).toMatchObject({ userCoupons: 1, codes: 2 });
+    expect(await userCoupons.get((held as Held).userId, (held as Held).userCouponId, farMs)).toBeNull();
+    expect(await stockOf(couponId)).toMatchObject({ quantity: 6, issuedCount: 1, revision: 2 });
+    await issue(couponId, 2);
+    // When the coupon ends itself, its free codes go, too; those of users who have used theirs stay.
+    const rows = await clocked.sql`SELECT id, user_id FROM user_coupons`;
+    await use({ couponId, userCouponId: rows[0]?.id, userId: rows[0]?.user_id });
+    await clocked.setClock(later(430 * dayMs));
+    expect(await purger().purge()).toMatchObject({ userCoupons: 1 });
+    const codes = await clocked.sql`SELECT holder_count FROM codes WHERE holder_count > 0`;
+    expect(codes.length).toBeGreaterThan(0);
+    expect(await countEvents(clocked.sql, couponId)).toMatchObject({ CODES_PURGED: expect.any(Number) });
+  });
+
+  test("keeps a code of many as long as somebody may still get it", async () => {
+    const { couponId, codeIds } = await newBook([{ maxHolders: 3 }], {
+      validityAfterIssueMs: secondMs,
+      expiresAt: later(400 * dayMs),
+    });
+    await issue(couponId, 2);
+    await clocked.setClock(later(secondMs));
+    await userCoupons.lapse(10);
+    await clocked.setClock(later(secondMs + 30 * dayMs));
+    expect(await purger().purge()).toMatchObject({ userCoupons: 2, codes: 0 });
+    expect(await holdersOf(codeIds[0] as number)).toBe(2);
+    await issue(couponId);
+  });
+
+  test("is no difference to the reservation layer: what it loads afterwards is right", async () => {
+    const couponId = await newCoupon({ validityAfterIssueMs: secondMs, expiresAt: later(400 * dayMs) });
+    await issue(couponId, 4);
+    await clocked.setClock(later(secondMs));
+    await userCoupons.lapse(10);
+    await clocked.setClock(later(secondMs + 30 * dayMs));
+    const reservations = new MemoryReservations({ reservationMs: 5_000 });
+    const keeper = new GateKeeper(reservations, issues, usages, log);
+    const stock = async () => (await reservations.survey(10, 10))[0]?.loaded?.stock;
+    for (const when of ["before", "after"]) {
+      if (when === "after") await purger().purge();
+      await until("it is loaded", async () => {
+        keeper.load(couponId);
+        return (await stock()) !== undefined;
+      });
+      expect(await stock()).toBe(6);
+      await keeper.forget(couponId);
+    }
+    await keeper.close();
+    await reservations.close();
+  });
+});
+
+test("a user coupon of several uses counts as used up with the last one, and not any more when one is cancelled", async () => {
+  const couponId = await newCoupon({ maxUses: 3, quantity: null });
+  const held = await hold(clocked.sql, couponId, noon, { maxUses: 3 });
+  const counters = async () =>
+    (
+      await clocked.sql`SELECT used_up_count::int AS "usedUp", placed_holder_count::int AS placed, cancelled_total::int AS cancelled
+        FROM coupons WHERE id = ${couponId}`
+    )[0];
+  const batch = [1, 2].map(() => useAskOf(held));
+  await usages.useBatch(batch, { again: false, together: false });
+  expect(await counters()).toEqual({ usedUp: 0, placed: 1, cancelled: 0 });
+  // Two more, of which one is too many.
+  await usages.useBatch([useAskOf(held), useAskOf(held)], { again: false, together: false });
+  expect(await counters()).toEqual({ usedUp: 1, placed: 1, cancelled: 0 });
+  await usages.cancel(
+    { userId: held.userId, usageId: (batch[0] as { usageId: string }).usageId, request: null },
+    farMs,
+  );
+  expect(await counters()).toEqual({ usedUp: 0, placed: 1, cancelled: 1 });
+  await use(held);
+  await remove(held, false);
+  expect(await counters()).toEqual({ usedUp: 0, placed: 0, cancelled: 1 });
+  await usages.cancel(
+    { userId: held.userId, usageId: (batch[1] as { usageId: string }).usageId, request: null },
+    farMs,
+  );
+  expect(await counters()).toEqual({ usedUp: 0, placed: 0, cancelled: 2 });
+});

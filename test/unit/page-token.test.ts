@@ -72,3 +72,24 @@ describe("a token of another listing is refused:", () => {
     expect(fieldsOf(token, others)).toEqual(refused);
   });
 });
+
+describe("a list in the order in which things were added", () => {
+  const numbered = nextPageToken(true, "1234567", parameters);
+  const pageOf = (pageToken: string) => readPage({ pageSize: 10, pageToken }, parameters, "number");
+
+  test("goes on after a number", () => {
+    expect(pageOf(numbered)).toEqual({ size: 10, before: "1234567" });
+  });
+  test.for([
+    ["an id", token],
+    ["0", nextPageToken(true, "0", parameters)],
+    ["a sign", nextPageToken(true, "-1", parameters)],
+    ["more digits than a number has", nextPageToken(true, "1".repeat(16), parameters)],
+    ["a fraction", nextPageToken(true, "1.5", parameters)],
+  ] as const)("is not led on by %s", ([, pageToken]) => {
+    expect(pageOf(pageToken)).toMatchObject({ violations: [{ field: "page_token" }] });
+  });
+  test("does not lead on a list of ids", () => {
+    expect(fieldsOf(numbered)).toEqual(refused);
+  });
+});

@@ -20,11 +20,11 @@ export function generateCodes(store: CodeStore, maker: Pick<CodeMaker, "kick">) 
     const violations: FieldViolation[] = [];
     const wrong = (field: string, description: string) => violations.push({ field, description });
     const terms = termsOf(request.terms, violations);
+    // What is wrong whatever the book and the time are.
+    checkTerms(terms, { isPool: false, now: new Date(0) }, wrong);
     const pattern = parsePattern(request.pattern);
-    if (pattern instanceof PatternError) {
-      wrong("pattern", pattern.description);
-      return invalid(...violations);
-    }
+    if (pattern instanceof PatternError) wrong("pattern", pattern.description);
+    if (pattern instanceof PatternError || violations.length > 0) return invalid(...violations);
     const job = await store.beginJob(
       {
         couponId: request.couponId.toLowerCase(),

@@ -15,57 +15,27 @@ export interface Inserted {
 export class BookDeleted extends Error {}
 
 interface InsertedRow extends Record<string, unknown> {
-  readonly codes: string;
-  readonly places: string;
+  readonly code_count: string;
+  readonly place_count: string;
   readonly taken: number[] | null;
 }
 
-/**
- * Inserts codes in the order of their keys, so that two who insert the same ones wait for each other in one direction only;
- * ids are in the order of the list. Of those that do not exist yet at most `most` are inserted.
- */
-export async function insertCodes(
-  tx: Tx,
-  couponId: string,
-  codes: readonly NewCode[],
-  most = codes.length,
-): Promise<Inserted> {
-  const rows = codes.map(({ terms, ...code }) => ({ ...code, ...terms }));
-  // When there are more than are wanted, those that exist must not use up what is wanted.
-  const chosen =
-    codes.length > most
-      ? sql`WHERE NOT EXISTS (SELECT FROM codes k WHERE k.code_key = w.key) ORDER BY w.place LIMIT ${most}`
-      : sql``;
-  const [row] = await tx.execute<InsertedRow>(sql`
-    WITH wanted AS MATERIALIZED (
-      SELECT w.*, nextval('codes_id_seq') AS id
-      FROM (
-        SELECT * FROM ROWS FROM (
-          json_to_recordset(${JSON.stringify(rows)}::text::json) AS (code text, key text, "pickKey" bigint,
-            discount jsonb, "expiresAt" timestamptz, "maxUses" smallint, "maxHolders" int)
-        ) WITH ORDINALITY AS w (code, key, pick_key, discount, expires_at, max_uses, max_holders, place)
-        ORDER BY place
-      ) w
-    ),
-    added AS (
-      INSERT INTO codes (id, coupon_id, code, code_key, pick_key, discount, expires_at, max_uses, max_holders, created_at)
-      OVERRIDING SYSTEM VALUE
-      SELECT w.id, ${couponId}::uuid, w.code, w.key, w.pick_key, w.discount, w.expires_at, w.max_uses, w.max_holders, clock.now
-      FROM (SELECT * FROM wanted w ${chosen}) w CROSS JOIN (SELECT coupon_clock() AS now OFFSET 0) clock
-      ORDER BY w.key COLLATE "C"
-      ON CONFLICT (code_key) DO NOTHING
-      RETURNING code_key, max_holders
-    )
-    SELECT count(*) AS codes, coalesce(sum(max_holders), 0) AS places, (
-      SELECT json_agg(w.place - 1 ORDER BY w.place) FROM wanted w WHERE w.key NOT IN (SELECT code_key FROM added)
-    ) AS taken
-    FROM added`);
-  const { codes: codeCount, places, taken } = row as InsertedRow;
-  return { codeCount: Number(codeCount), placeCount: Number(places), taken: taken ?? [] };
+/** Codes as `insert_codes` and `make_codes` take them. */
+export function listOf(codes: readonly NewCode[]): string {
+  return JSON.stringify(codes.map(({ code, key, pickKey, terms }) => ({ code, key, pickKey, ...terms })));
+}
+
+/** Inserts those that do not exist yet. */
+export async function insertCodes(tx: Tx, couponId: string, codes: readonly NewCode[]): Promise<Inserted> {
+  const [row] = await tx.execute<InsertedRow>(
+    sql`SELECT * FROM insert_codes(${couponId}, ${listOf(codes)}::text::json, ${codes.length})`,
+  );
+  const { code_count: codeCount, place_count: placeCount, taken } = row as InsertedRow;
+  return { codeCount: Number(codeCount), placeCount: Number(placeCount), taken: taken ?? [] };
 }
 
 /** Locks the coupon and puts what was inserted into its stock. Throws BookDeleted. */
-export async function stockCodes(tx: Tx, couponId: string, inserted: Omit<Inserted, "taken">): Promise<Date> {
+export async function stockCodes(tx: Tx, couponId: string, { codeCount, placeCount }: Inserted): Promise<Date> {
   const [book] = await tx
     .select({ deletedAt: coupons.deletedAt })
     .from(coupons)
@@ -73,16 +43,14 @@ export async function stockCodes(tx: Tx, couponId: string, inserted: Omit<Insert
     .for("no key update");
   if (!book || book.deletedAt) throw new BookDeleted();
   const now = await readClock(tx);
-  if (inserted.codeCount > 0) {
-    await tx
-      .update(coupons)
-      .set({
-        quantity: sql`${coupons.quantity} + ${inserted.placeCount}`,
-        codeTotal: sql`${coupons.codeTotal} + ${inserted.codeCount}`,
-        revision: sql`${coupons.revision} + 1`,
-        updatedAt: now,
-      })
-      .where(eq(coupons.id, couponId));
-  }
+  await tx
+    .update(coupons)
+    .set({
+      quantity: sql`${coupons.quantity} + ${placeCount}`,
+      codeTotal: sql`${coupons.codeTotal} + ${codeCount}`,
+      revision: sql`${coupons.revision} + 1`,
+      updatedAt: now,
+    })
+    .where(eq(coupons.id, couponId));
   return now;
 }

@@ -5,7 +5,7 @@ import { Refusal } from "../../domain/refusal.js";
 import { newId } from "../../platform/new-id.js";
 import type { CheckedLines, CodeStore, DrawCodes, JobBatch, Uploaded } from "../code-ports.js";
 import type { Dated, DeadlineMs, Page, RequestKey } from "../ports.js";
-import { BookDeleted, type Inserted, insertCodes, stockCodes } from "./add-codes.js";
+import { BookDeleted, insertCodes, listOf, stockCodes } from "./add-codes.js";
 import { listCodes } from "./code-page.js";
 import { type CouponRow, fromDefinition, toCoupon } from "./coupon-row.js";
 import type { Database } from "./database.js";
@@ -19,9 +19,6 @@ const uploadTimeoutMs = uploadStatementTimeoutMs + 5_000;
 
 /** Work that no caller waits for has no deadline but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
-
-const noMoreCodes = "the pattern has no more codes that are not taken";
-const couponDeleted = "the coupon was deleted";
 
 type Upload = Parameters<CodeStore["upload"]>[0];
 
@@ -80,23 +77,17 @@ export class PostgresCodeStore implements CodeStore {
     const { orm } = this.database;
     const found = await guarded(noDeadlineMs, () => findJob(orm));
     if (!found) return null;
-    // Not within the transaction, which would keep its locks meanwhile.
     const { job, book } = found;
     const drawn = book ? await draw(job, book) : [];
-    const work = async (tx: Tx) => {
-      const mine = await lockJob(tx, job.id);
-      if (!mine) return null;
-      if (!book) return await endJob(tx, mine, couponDeleted);
-      if (drawn.length === 0) return await endJob(tx, mine, noMoreCodes);
-      return await addBatch(tx, mine, await insertCodes(tx, mine.couponId, drawn, mine.count - mine.madeCount));
-    };
-    try {
-      return await guarded(noDeadlineMs, () => orm.transaction((tx) => work(tx as unknown as Tx)));
-    } catch (error) {
-      if (!(error instanceof BookDeleted)) throw error;
-      // This time it is seen before anything is drawn.
-      return await this.workOnJob(draw);
-    }
+    const { sql } = this.database;
+    const [made] = await guarded(
+      noDeadlineMs,
+      () => sql<(Pick<CodeJob, "madeCount" | "endedAt" | "failure"> & { addedCount: number })[]>`
+        SELECT * FROM make_codes(${job.id}, ${listOf(drawn)}::text::json)`,
+    );
+    if (!made) return null;
+    const { addedCount, ...changed } = made;
+    return { job: { ...job, ...changed }, addedCount };
   }
 
   list(couponId: string, page: Page, deadlineMs: DeadlineMs) {
@@ -212,37 +203,4 @@ async function findJob(tx: Tx): Promise<{ readonly job: CodeJob; readonly book: 
   const job = toJob(row);
   const book = await readBook(tx, job.couponId);
   return { job, book: book instanceof Refusal ? null : book.value };
-}
-
-/** null: another one works on it, or has ended it. */
-async function lockJob(tx: Tx, jobId: string): Promise<CodeJob | null> {
-  const [row] = await tx
-    .select()
-    .from(codeJobs)
-    .where(and(eq(codeJobs.id, jobId), isNull(codeJobs.endedAt)))
-    .for("update", { skipLocked: true });
-  return row ? toJob(row) : null;
-}
-
-async function addBatch(tx: Tx, job: CodeJob, inserted: Inserted): Promise<JobBatch> {
-  const madeCount = job.madeCount + inserted.codeCount;
-  if (inserted.codeCount > 0) await tx.update(codeJobs).set({ madeCount }).where(eq(codeJobs.id, job.id));
-  const now = await stockCodes(tx, job.couponId, inserted);
-  const made = { ...job, madeCount };
-  if (madeCount < job.count) return { job: made, addedCount: inserted.codeCount };
-  return { ...(await recordEnd(tx, made, null, now)), addedCount: inserted.codeCount };
-}
-
-async function endJob(tx: Tx, job: CodeJob, failure: string): Promise<JobBatch> {
-  // Events of one coupon are in order because they are appended under its lock.
-  await tx.select({ id: coupons.id }).from(coupons).where(eq(coupons.id, job.couponId)).for("no key update");
-  return await recordEnd(tx, job, failure, await readClock(tx));
-}
-
-async function recordEnd(tx: Tx, job: CodeJob, failure: string | null, now: Date): Promise<JobBatch> {
-  const { id: jobId, couponId, madeCount, terms } = job;
-  await tx.update(codeJobs).set({ endedAt: now, failure }).where(eq(codeJobs.id, jobId));
-  const detail = { jobId, codeCount: madeCount, placeCount: madeCount * terms.maxHolders, failure };
-  await tx.insert(events).values({ kind: "CODES_GENERATED", happenedAt: now, couponId, detail });
-  return { job: { ...job, endedAt: now, failure }, addedCount: 0 };
 }

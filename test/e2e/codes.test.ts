@@ -12,7 +12,7 @@ import { until } from "../support/until.js";
 import { answerOf, callConnect, pathOf } from "./front-ends.js";
 import { type CouponInit, createSample, issue, issued, readCoupon } from "./samples.js";
 
-const { uploadCodes, generateCodes, getCodeJob, listCodes, deleteCoupon } = CatalogService.method;
+const { uploadCodes, generateCodes, getCodeJob, listCodes, deleteCoupon, updateCoupon } = CatalogService.method;
 
 let stores: TestStores;
 let replicas: Replica[];
@@ -150,6 +150,17 @@ describe("UploadCodes", () => {
       ...{ name: "MEGADEAL codes", type: CouponType.MEGADEAL, typePool: true, quantity: 4n, state: CouponState.ACTIVE },
       ...{ codeBook: { exactMatch: false }, throttle: { maxConcurrent: 5, maxPerSecond: 10 } },
     });
+  });
+
+  test("for a type makes a pool that stays of its type", async () => {
+    const target = { case: "type" as const, value: CouponType.STANDARD };
+    const { couponId } = await here.call(uploadCodes, { target, lines: [{ code: "" }] });
+    const change = (type: CouponType) =>
+      answerOf(
+        here.call(updateCoupon, { coupon: { id: couponId, type, name: "n" }, updateMask: { paths: ["type", "name"] } }),
+      );
+    expect(await change(CouponType.FREE)).toMatchObject({ reason: "INVALID_FIELD", fields: ["coupon.type"] });
+    expect(await change(CouponType.STANDARD)).toMatchObject({ code: "OK" });
   });
 
   test("of codes with an end of their own: they leave the stock when it has come", async () => {

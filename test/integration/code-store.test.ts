@@ -288,7 +288,14 @@ describe("retiring", () => {
     expect(await store.retire(100)).toBeNull();
 
     await clocked.setClock(later(1_000));
-    const said = await Promise.all([1, 2, 3].map(() => store.retire(100)));
+    let retiring: Promise<({ couponIds: readonly string[] } | null)[]> | undefined;
+    await clocked.sql.begin(async (tx) => {
+      await tx`SELECT FROM coupons WHERE id = ANY (${[first, second]}) FOR UPDATE`;
+      // All three have seen the same codes when the first of them gets on.
+      retiring = Promise.all([1, 2, 3].map(() => store.retire(100)));
+      await untilWaiting(3);
+    });
+    const said = (await retiring) ?? [];
     expect(said.flatMap((one) => one?.couponIds ?? [])).toEqual([first]);
     expect(await readBook(clocked.sql, first)).toEqual({ quantity: 3, codeTotal: 4, revision: 3, issuedCount: 1 });
     // Nothing of it was in stock any more, so nothing has changed.

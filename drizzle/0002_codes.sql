@@ -54,22 +54,26 @@ ALTER TABLE "coupons" ADD COLUMN "cancelled_total" bigint DEFAULT 0 NOT NULL;-->
 ALTER TABLE "coupons" ADD COLUMN "used_up_count" bigint DEFAULT 0 NOT NULL;--> statement-breakpoint
 ALTER TABLE "coupons" ADD COLUMN "placed_holder_count" bigint DEFAULT 0 NOT NULL;--> statement-breakpoint
 ALTER TABLE "coupons" ADD COLUMN "lapsed_count" bigint DEFAULT 0 NOT NULL;--> statement-breakpoint
+ALTER TABLE "coupons" ADD COLUMN "purged_total" bigint DEFAULT 0 NOT NULL;--> statement-breakpoint
 ALTER TABLE "user_coupons" ADD COLUMN "code_id" bigint;--> statement-breakpoint
 ALTER TABLE "user_coupons" ADD COLUMN "code" text;--> statement-breakpoint
 ALTER TABLE "user_coupons" ADD COLUMN "discount" jsonb;--> statement-breakpoint
 ALTER TABLE "user_coupons" ADD COLUMN "lapse_at" timestamp (3) with time zone;--> statement-breakpoint
 ALTER TABLE "user_coupons" ADD COLUMN "lapsed" boolean DEFAULT false NOT NULL;--> statement-breakpoint
+ALTER TABLE "user_coupons" ADD COLUMN "gone_at" timestamp (3) with time zone;--> statement-breakpoint
 CREATE INDEX "code_jobs_running" ON "code_jobs" USING btree ("id") WHERE "code_jobs"."ended_at" IS NULL;--> statement-breakpoint
 CREATE UNIQUE INDEX "codes_one_per_key" ON "codes" USING btree ("code_key");--> statement-breakpoint
 CREATE INDEX "codes_free" ON "codes" USING btree ("coupon_id","pick_key") WHERE "codes"."holder_count" < "codes"."max_holders" AND "codes"."retired_at" IS NULL;--> statement-breakpoint
 CREATE INDEX "codes_by_coupon" ON "codes" USING btree ("coupon_id","id");--> statement-breakpoint
+CREATE INDEX "codes_to_purge" ON "codes" USING btree ("retired_at","id") WHERE "codes"."retired_at" IS NOT NULL AND "codes"."holder_count" = 0;--> statement-breakpoint
 CREATE INDEX "codes_to_retire" ON "codes" USING btree ("expires_at") WHERE "codes"."expires_at" IS NOT NULL AND "codes"."retired_at" IS NULL;--> statement-breakpoint
 CREATE INDEX "quota_days_by_day" ON "quota_days" USING btree ("day") WHERE "quota_days"."issued_count" >= 0;--> statement-breakpoint
-CREATE UNIQUE INDEX "coupons_one_pool_per_type" ON "coupons" USING btree ("type") WHERE "coupons"."is_pool";--> statement-breakpoint
+CREATE UNIQUE INDEX "coupons_one_pool_per_type" ON "coupons" USING btree ("type") WHERE "coupons"."is_pool" AND "coupons"."deleted_at" IS NULL;--> statement-breakpoint
 CREATE INDEX "coupons_by_type" ON "coupons" USING btree ("type","expires_at") WHERE "coupons"."type" IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "usages_cancelled" ON "usages" USING btree ("coupon_id") WHERE "usages"."cancelled_at" IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "user_coupons_by_code" ON "user_coupons" USING btree ("code_id","id") WHERE "user_coupons"."code_id" IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "user_coupons_to_lapse" ON "user_coupons" USING btree ("lapse_at") WHERE "user_coupons"."lapse_at" IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "user_coupons_gone" ON "user_coupons" USING btree ("gone_at","id") WHERE "user_coupons"."gone_at" IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "user_coupons_by_coupon" ON "user_coupons" USING btree ("coupon_id","id") WHERE "user_coupons"."max_uses" > 0;--> statement-breakpoint
 ALTER TABLE "coupons" ADD CONSTRAINT "coupons_type" CHECK ("coupons"."type" IN ('FREE', 'STANDARD', 'MEGADEAL'));--> statement-breakpoint
 ALTER TABLE "coupons" ADD CONSTRAINT "coupons_throttle" CHECK (num_nulls("coupons"."throttle_concurrent", "coupons"."throttle_per_second", "coupons"."throttle_wait_ms") IN (0, 3));--> statement-breakpoint
@@ -96,3 +100,8 @@ WHERE "valid_until" IS NOT NULL AND "use_count" < "max_uses" AND "deleted_at" IS
 --> statement-breakpoint
 -- By hand: functions are replaced at start, but not one with other parameters. This one knows nothing of the counters.
 DROP FUNCTION IF EXISTS issue_user_coupons(uuid[], uuid[], text[], text[], boolean);
+--> statement-breakpoint
+-- By hand: since when those are gone that were never used.
+UPDATE "user_coupons" u SET "gone_at" = least(u."deleted_at", u."released_at")
+WHERE (u."deleted_at" IS NOT NULL OR u."released_at" IS NOT NULL) AND u."place_count" = 0
+  AND NOT EXISTS (SELECT FROM "usages" s WHERE s."user_id" = u."user_id" AND s."user_coupon_id" = u."id");

@@ -2,9 +2,9 @@ import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { inject } from "vitest";
 import { newId } from "../../src/platform/new-id.js";
+import type { QuotaOptions } from "../../src/platform/quota-groups.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
 import type { Ask, GateFacts, Holder, Reservations } from "../../src/reservation/port.js";
-import type { QuotaOptions } from "../../src/reservation/quota-groups.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 
 /** One implementation of the port, with a clock that a test can move. */

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Throttle } from "../../src/domain/coupon.js";
+import { groupBy } from "../../src/platform/group-by.js";
 import type {
   Admission,
   Ask,
@@ -261,7 +262,7 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
   const waiting: { ask: Ask; turns: number[] }[] = [];
 
   /** Turns and waits depend on the moment at which a subject looks at its clock; what else is answered must be the same. */
-  const admitAll = async (asks: readonly { ask: Ask; turns: readonly number[] }[]) => {
+  const admitTogether = async (asks: readonly { ask: Ask; turns: readonly number[] }[]) => {
     const turns = asks.map((): number[] => []);
     const words = await twice(subjects, async ({ reservations }, index) => {
       const answers = await Promise.all(
@@ -280,6 +281,10 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
       if (word === "RESERVED") script.own(ask);
       if (word === "WAIT") waiting.push({ ask, turns: turns[at] as number[] });
     }
+  };
+  /** Those of one coupon at once. Over coupons that share a quota their order is nobody's promise. */
+  const admitAll = async (asks: readonly { ask: Ask; turns: readonly number[] }[]) => {
+    for (const ofCoupon of groupBy(asks, ({ ask }) => ask.couponId).values()) await admitTogether(ofCoupon);
   };
 
   for (const one of commands) {

@@ -123,7 +123,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     const [second, third] = [await queued(), await queued()];
     await subject.advance(800);
     expectAbout(await admit(second), "WAIT", 525);
-    await subject.advance(525);
+    await subject.advance(525 + messageMs);
     expectAbout(await admit(second), "WAIT", 525);
     await end(running);
     // Both turns have passed by our clock, not by the line's.
@@ -203,7 +203,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     }
   });
 
-  test("in any crowd: never more at once or a second than may be, and first come, first served", async () => {
+  test("in any crowd: never more at once or a second, and first come, first served", { timeout: 300_000 }, async () => {
     const crowd = fc.record({
       maxConcurrent: fc.integer({ min: 1, max: 4 }),
       maxPerSecond: fc.constantFrom(1, 2, 5, 20, 100),

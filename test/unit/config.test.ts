@@ -92,6 +92,8 @@ describe("a wrong variable is named", () => {
     ["PURGE_AFTER_DAYS", "3651"],
     ["PURGE_EVERY_MINUTES", "0"],
     ["PURGE_EVERY_MINUTES", "10081"],
+    ["QUOTA_TIME_ZONE", "Mars/Olympus"],
+    ["QUOTA_TIME_ZONE", "JST-9"],
     ["DRAIN_MS", "-1"],
     ["DRAIN_MS", "NaN"],
     ["LOG_LEVEL", "loud"],

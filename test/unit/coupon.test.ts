@@ -114,6 +114,26 @@ describe("checkDefinition names", () => {
   });
 });
 
+describe("checkDefinition throttles a MEGADEAL", () => {
+  const own = { maxConcurrent: 1, maxPerSecond: 2, maxWaitMs: 3 };
+  const throttleOf = (change: Partial<CouponDraft>) => (checkDefinition({ ...draft, ...change }) as Coupon).throttle;
+
+  test("to 5 at once, 10 a second and 10 seconds in line, unless it says otherwise", () => {
+    expect(throttleOf({ type: "MEGADEAL" })).toEqual({ maxConcurrent: 5, maxPerSecond: 10, maxWaitMs: 10_000 });
+    expect(throttleOf({ type: "MEGADEAL", throttle: own })).toEqual(own);
+  });
+
+  test.for([null, "FREE", "STANDARD"] as const)("and not %s", (type) => {
+    expect(throttleOf({ type })).toBeNull();
+    expect(throttleOf({ type, throttle: own })).toEqual(own);
+  });
+});
+
+test("a code book may be empty", () => {
+  expect(violated({ quantity: 0 })).toEqual(["coupon.quantity"]);
+  expect(violated({ quantity: 0, codeBook: { exactMatch: false } })).toEqual([]);
+});
+
 describe("checkDefinition accepts", () => {
   test.for([
     ["the least", {}],
@@ -146,6 +166,7 @@ const coupon: Coupon = {
   pausedAt: null,
   deletedAt: null,
   revokedAt: null,
+  isPool: false,
 };
 
 /** In the order in which they win. */

@@ -1,7 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs, FieldMaskSchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
-import { CouponSchema } from "../../gen/coupon/v1/coupon_pb.js";
+import { CouponSchema, CouponType } from "../../gen/coupon/v1/coupon_pb.js";
 import type { CouponDefinition } from "../../src/domain/coupon.js";
 import { Refusal } from "../../src/domain/refusal.js";
 import { changedDefinition, maskedFields, newDefinition } from "../../src/services/catalog/definition.js";
@@ -46,6 +46,10 @@ describe("a new coupon", () => {
       maxUses: 1,
       lockDurationMs: 300_000,
       claimWindowMs: null,
+      type: null,
+      throttle: null,
+      quota: null,
+      codeBook: null,
     });
   });
 
@@ -68,6 +72,9 @@ describe("a new coupon", () => {
       maxUses: 1_000,
       lockDuration: durationFromMs(86_400_000),
       claimWindow: durationFromMs(1_001),
+      type: CouponType.MEGADEAL,
+      throttle: { maxConcurrent: 1, maxPerSecond: 1_000, maxWait: durationFromMs(20_000) },
+      quota: { group: "summer", maxPerDay: 1_000 },
     };
     expect(newDefinition(message(fields), now)).toEqual({
       name: "Ten percent",
@@ -88,6 +95,10 @@ describe("a new coupon", () => {
       maxUses: 1_000,
       lockDurationMs: 86_400_000,
       claimWindowMs: 1_001,
+      type: "MEGADEAL",
+      throttle: { maxConcurrent: 1, maxPerSecond: 1_000, maxWaitMs: 20_000 },
+      quota: { group: "summer", maxPerDay: 1_000 },
+      codeBook: null,
     });
   });
 
@@ -115,12 +126,32 @@ describe("a new coupon", () => {
       ["coupon.claim_window"],
     ],
     [
+      "a wait of a fraction of a millisecond",
+      { ...least, throttle: { maxConcurrent: 1, maxPerSecond: 1, maxWait: { seconds: 1n, nanos: 1 } } },
+      ["coupon.throttle.max_wait"],
+    ],
+    ["a quantity of a code book", { ...least, codeBook: {}, quantity: 5n }, ["coupon.quantity"]],
+    [
       "two times that cannot be stored",
       { ...least, startTime: { seconds: -1n }, expireTime: { seconds: 2n ** 62n } },
       ["coupon.start_time", "coupon.expire_time"],
     ],
   ] as [string, Init, string[]][])("is refused with %s", ([, fields, wrong]) => {
     expect(fieldsOf(newDefinition(message(fields), now)).sort()).toEqual([...wrong].sort());
+  });
+});
+
+test("a throttle that says nothing of waiting lets callers wait for ten seconds", () => {
+  const throttle = { maxConcurrent: 1, maxPerSecond: 1 };
+  expect(newDefinition(message({ ...least, throttle }), now)).toMatchObject({
+    throttle: { ...throttle, maxWaitMs: 10_000 },
+  });
+});
+
+test("a new code book is empty", () => {
+  expect(newDefinition(message({ ...least, codeBook: { exactMatch: true } }), now)).toMatchObject({
+    codeBook: { exactMatch: true },
+    quantity: 0,
   });
 });
 
@@ -142,6 +173,9 @@ describe("an update mask", () => {
     ["max_uses", "maxUses"],
     ["lock_duration", "lockDurationMs"],
     ["claim_window", "claimWindowMs"],
+    ["type", "type"],
+    ["throttle", "throttle"],
+    ["quota", "quota"],
   ] as [string, keyof CouponDefinition][])("may name %s", ([path, field]) => {
     expect(mask(path)).toEqual([field]);
   });
@@ -156,6 +190,8 @@ describe("an update mask", () => {
     "issued_count",
     "state",
     "revision",
+    "code_book",
+    "type_pool",
     "create_time",
     "paused",
     "colour",
@@ -197,9 +233,9 @@ describe("a changed definition", () => {
     maxUses: 6,
     lockDurationMs: 60_000,
     claimWindowMs: 7_000,
-    type: null,
-    throttle: null,
-    quota: null,
+    type: "STANDARD",
+    throttle: { maxConcurrent: 4, maxPerSecond: 4, maxWaitMs: 4 },
+    quota: { group: "summer", maxPerDay: 2 },
     codeBook: null,
   };
 
@@ -219,6 +255,8 @@ describe("a changed definition", () => {
     ["maxUses", 1],
     ["lockDurationMs", 300_000],
     ["claimWindowMs", null],
+    ["type", null],
+    ["throttle", null],
   ] as [keyof CouponDefinition, unknown][])("clears %s when it is named and absent", ([field, cleared]) => {
     expect(changedDefinition(current, message(), [field])).toEqual({ ...current, [field]: cleared });
   });
@@ -230,6 +268,42 @@ describe("a changed definition", () => {
     ["expiresAt", "coupon.expire_time"],
   ] as [keyof CouponDefinition, string][])("cannot go without %s", ([field, path]) => {
     expect(fieldsOf(changedDefinition(current, message(), [field]))).toEqual([path]);
+  });
+
+  test("keeps its quota group, and never gets or loses a quota", () => {
+    const sent = (quota?: Init["quota"]) => message(quota ? { quota } : {});
+    const changed = changedDefinition(current, sent({ group: "summer", maxPerDay: 3 }), ["quota"]);
+    expect(changed).toEqual({ ...current, quota: { group: "summer", maxPerDay: 3 } });
+    const none = { ...current, quota: null };
+    expect(changedDefinition(none, sent(), ["quota"])).toEqual(none);
+    for (const [before, quota] of [
+      [current, { group: "winter", maxPerDay: 2 }],
+      [current, undefined],
+      [none, { group: "summer", maxPerDay: 2 }],
+    ] as const) {
+      expect(fieldsOf(changedDefinition(before, sent(quota), ["quota"]))).toEqual(["coupon.quota.group"]);
+      expect(changedDefinition(before, sent(quota), ["description"])).toEqual({ ...before, description: "" });
+    }
+  });
+
+  test("stays or is no code book, and the quantity of one is its codes", () => {
+    const book: CouponDefinition = { ...current, codeBook: { exactMatch: true }, quantity: 7 };
+    const sent = message({ name: "New", quantity: 9n });
+    expect(changedDefinition(book, sent, ["name"])).toEqual({ ...book, name: "New" });
+    expect(fieldsOf(changedDefinition(book, sent, ["name", "quantity"]))).toEqual(["coupon.quantity"]);
+  });
+
+  test("becomes a MEGADEAL with its throttle, or with that of every MEGADEAL", () => {
+    const sent = message({ type: CouponType.MEGADEAL });
+    expect(changedDefinition(current, sent, ["type"])).toEqual({ ...current, type: "MEGADEAL" });
+    const throttle = { maxConcurrent: 5, maxPerSecond: 10, maxWaitMs: 10_000 };
+    expect(changedDefinition(current, sent, ["type", "throttle"])).toEqual({ ...current, type: "MEGADEAL", throttle });
+  });
+
+  test("is refused with a wait that cannot be stored", () => {
+    const sent = message({ throttle: { maxConcurrent: 1, maxPerSecond: 1, maxWait: { seconds: 1n, nanos: 1 } } });
+    expect(fieldsOf(changedDefinition(current, sent, ["throttle"]))).toEqual(["coupon.throttle.max_wait"]);
+    expect(changedDefinition(current, sent, ["category"])).toEqual({ ...current, category: "" });
   });
 
   test("is checked against what is kept", () => {

@@ -1,6 +1,7 @@
 import { decideIssue } from "../../domain/issue.js";
 import { timeOf } from "../../platform/new-id.js";
 import { QuotaDays } from "../../platform/quota-days.js";
+import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
 import type {
   Admission,
   AdmissionAsk,
@@ -17,7 +18,6 @@ import type {
   Survey,
 } from "../port.js";
 import { defaultReservationMs, keepEndedMs, keepPlacesMs, loadStepTimeoutMs } from "../port.js";
-import { QuotaGroups, type QuotaOptions } from "../quota-groups.js";
 import { QuotaUse } from "./quota-use.js";
 import { ThrottleLine } from "./throttle-line.js";
 

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { groupBy } from "../../platform/group-by.js";
 import { timeOf } from "../../platform/new-id.js";
 import { QuotaDays } from "../../platform/quota-days.js";
+import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
 import type {
   Admission,
   AdmissionAsk,
@@ -26,7 +27,6 @@ import {
   throttleSecondMs,
   turnSlack,
 } from "../port.js";
-import { QuotaGroups, type QuotaOptions } from "../quota-groups.js";
 import { RedisClient, type RedisLog } from "./client.js";
 import { Lines, scriptBatchSize } from "./lines.js";
 import { outcomeOf, type Script, scripts } from "./scripts.js";

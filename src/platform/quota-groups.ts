@@ -1,4 +1,4 @@
-import type { QuotaDays } from "../platform/quota-days.js";
+import type { QuotaDays } from "./quota-days.js";
 
 /** Coupons whose quota group is remembered. */
 const maxKnown = 100_000;

@@ -5,6 +5,7 @@ import { MemoryReservations } from "../../src/reservation/memory/memory-reservat
 import { type Ask, defaultReservationMs, type Reservations, type Settlement } from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 import { GateKeeper } from "../../src/services/issuance/gate-keeper.js";
+import { settleBatch } from "../../src/services/issuance/issuer.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
 import { until } from "../support/until.js";
@@ -194,6 +195,28 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     });
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 19 }, pendingCount: 1 });
     expect((await reservations.admit(askOf(couponId, "v"))).word).toBe("COUPON_PAUSED");
+  });
+
+  test("a copy that let through what Postgres refuses is dropped, unless that is for a quota, which it does not hold", async () => {
+    const quotas = [await insertCoupon(clocked.sql, openCoupon(now)), await insertCoupon(clocked.sql, openCoupon(now))];
+    await clocked.sql`UPDATE coupons SET quota_group = 'g', quota_per_day = 1 WHERE id = ANY (${quotas}::uuid[])`;
+    const [first, second] = quotas as [string, string];
+    const soldOut = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 1 }));
+    for (const couponId of [second, soldOut]) await loaded(couponId);
+    // Past the gate.
+    await store.issueBatch([askOf(first, "u"), askOf(soldOut, "v")]);
+    const asks = [askOf(second, "u"), askOf(soldOut, "u")].map((ask) => ({ ...ask, reserved: true }));
+    for (const ask of asks) expect((await reservations.admit(ask)).word).toBe("RESERVED");
+    const outcomes = await store.issueBatch(asks);
+    expect(outcomes).toEqual([
+      { kind: "REFUSED", reason: "QUOTA_REACHED" },
+      { kind: "REFUSED", reason: "SOLD_OUT" },
+    ]);
+    const dropped: string[] = [];
+    const reload = async (couponId: string) => void dropped.push(couponId);
+    await settleBatch(reservations, { reload } as GateKeeper, asks, outcomes);
+    expect(dropped).toEqual([soldOut]);
+    expect(await surveyOf(second)).toMatchObject({ loaded: { stock: 10 }, pendingCount: 0 });
   });
 
   test("an unknown coupon is never loaded, and a copy of one is dropped", async () => {

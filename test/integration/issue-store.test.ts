@@ -634,6 +634,15 @@ describe("readGate", () => {
       deleted: false,
       maxPerUser: 4,
       remaining: null,
+      throttle: null,
+      quota: null,
+    });
+    await clocked.sql`
+      UPDATE coupons SET throttle_concurrent = 1, throttle_per_second = 2, throttle_wait_ms = 3, quota_group = 'g',
+        quota_per_day = 4 WHERE id = ${couponId}`;
+    expect((await pagesOf(couponId)).facts).toMatchObject({
+      throttle: { maxConcurrent: 1, maxPerSecond: 2, maxWaitMs: 3 },
+      quota: { group: "g", maxPerDay: 4 },
     });
     const exhausted = await insertCoupon(clocked.sql, openCoupon(noon, { exhaustedAt: noon }));
     expect((await pagesOf(exhausted)).facts).toMatchObject({ exhausted: true, paused: false });

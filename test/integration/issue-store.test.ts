@@ -625,8 +625,6 @@ describe("readGate", () => {
     const couponId = await insertCoupon(clocked.sql, coupon);
     expect((await pagesOf(couponId)).facts).toEqual({
       exhausted: false,
-      throttle: null,
-      quota: null,
       revision: 1,
       startsAt: coupon.startsAt,
       expiresAt: coupon.expiresAt,

@@ -21,6 +21,7 @@ import {
 import { Refusal } from "../domain/refusal.js";
 import { readBinary, readJson } from "./decode.js";
 import { Failure } from "./error-table.js";
+import { http2Limits, maxConcurrentStreams } from "./http2-limits.js";
 import type { LargeMessage, LargeMessages } from "./large-messages.js";
 import type { Route } from "./routes.js";
 
@@ -35,7 +36,6 @@ interface Mounted {
 /** Paths that are not RPCs: `/metrics`, `/healthz`, `/readyz`. Answers false when the path is not one of its own. */
 export type PlainPages = (path: string, response: NodeResponse) => boolean;
 
-const maxConcurrentStreams = 1_000;
 const headersTimeoutMs = 10_000;
 const requestTimeoutMs = 30_000;
 const timeoutCheckMs = 1_000;
@@ -86,7 +86,7 @@ export class ConnectServer {
     );
     // It is handed its connections and never listens itself, but only then does it begin to look at its time limits.
     this.http1.emit("listening");
-    this.http2 = http2.createServer({ settings: { maxConcurrentStreams } }, handle);
+    this.http2 = http2.createServer({ settings: { maxConcurrentStreams }, ...http2Limits }, handle);
     this.http2.on("session", (session) => {
       this.sessions.add(session);
       session.on("close", () => this.sessions.delete(session));

@@ -3,6 +3,11 @@ import type { Server } from "@grpc/grpc-js";
 
 /** What grpc-js has no way to set about its HTTP/2 servers: found by name, so a test sees whether it is still there. */
 
+/** Before the server listens. */
+export function setHttp2Options(server: Server, options: object): void {
+  Object.assign(Reflect.get(server, "commonServerOptions"), options);
+}
+
 /** After it has begun to listen. `watch` sees each stream before grpc-js does. */
 export function watchStreams(
   server: Server,

@@ -12,13 +12,12 @@ import { Refusal } from "../domain/refusal.js";
 import { readBinary } from "./decode.js";
 import { encode } from "./encode.js";
 import { Failure } from "./error-table.js";
-import { watchStreams } from "./grpc-http2.js";
+import { setHttp2Options, watchStreams } from "./grpc-http2.js";
+import { http2Limits, maxConcurrentStreams } from "./http2-limits.js";
 import type { LargeMessages } from "./large-messages.js";
 import type { IncomingCall } from "./pipeline.js";
 import type { Route } from "./routes.js";
 
-/** Calls that one client connection may have open at once. */
-const maxConcurrentStreams = 1_000;
 /** A connection on which nothing is heard is asked for a sign of life, and closed when none comes. */
 const keepaliveMs = 30_000;
 const keepaliveTimeoutMs = 10_000;
@@ -43,6 +42,7 @@ export class GrpcServer {
       "grpc.keepalive_time_ms": keepaliveMs,
       "grpc.keepalive_timeout_ms": keepaliveTimeoutMs,
     });
+    setHttp2Options(this.server, http2Limits);
     const services = new Map<DescService, Route[]>();
     for (const route of routes) {
       services.set(route.method.parent, [...(services.get(route.method.parent) ?? []), route]);

@@ -5,7 +5,7 @@ import type { Invoke } from "./pipeline.js";
 import "./text-encoding.js";
 
 /** The largest message of an ordinary call. */
-export const ordinaryMessageBytes = 64 * 1024;
+const ordinaryMessageBytes = 64 * 1024;
 /** Of a call with 1,000 users. */
 const usersMessageBytes = 1024 * 1024;
 /** Of a call with 1,000 coupons or 50,000 codes. */

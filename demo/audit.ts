@@ -20,7 +20,7 @@ export interface AuditInput {
   readonly couponId: string;
   readonly seed: number;
   readonly acknowledgements: readonly Acknowledgement[];
-  /** Users of the plan who were never told yes. */
+  /** Users of the plan who were told no, and clearly, whenever they asked. */
   readonly losers: readonly number[];
 }
 

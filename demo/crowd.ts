@@ -32,7 +32,7 @@ export interface CrowdJob {
 export interface CrowdReport extends Counts, LatencySummary {
   readonly offered: number;
   readonly completed: number;
-  /** Attempts beyond the first, after UNAVAILABLE or DEADLINE_EXCEEDED. */
+  /** Attempts beyond the first, after failures that may pass. */
   readonly retries: number;
   readonly contradictions: number;
   readonly errorsByReason: Readonly<Record<string, number>>;
@@ -40,6 +40,8 @@ export interface CrowdReport extends Counts, LatencySummary {
   readonly durationS: number;
   /** Those since the report before. */
   readonly acknowledgements: readonly Acknowledgement[];
+  /** Users of whose requests one ended without a clear answer, since the report before. */
+  readonly unclearUsers: readonly number[];
 }
 
 /** Sends the whole plan, open loop, and reports on the way. The last report is the result. */
@@ -95,6 +97,7 @@ async function offer(
     durationS: ((completed === plan.count ? lastAnswerAtMs : performance.now()) - startedAtMs) / 1_000,
     ...latencies.summary(),
     acknowledgements: ledger.takeAcknowledgements(),
+    unclearUsers: ledger.takeUnclear(),
   });
 
   const underWay = new Set<Promise<void>>();

@@ -129,7 +129,7 @@ async function auditSale(sale: Sale, options: DemoOptions, databaseUrl: string, 
   const winners = new Set(sale.acknowledgements.map(({ user }) => user));
   const losers: number[] = [];
   for (let user = 0; user < plan.count; user += 1) {
-    if (plan.userOf[user] === user && !winners.has(user)) losers.push(user);
+    if (plan.userOf[user] === user && !winners.has(user) && !sale.unclearUsers.has(user)) losers.push(user);
   }
   const targets = replicas.filter((replica) => replica.ended() === undefined).map(({ target }) => target);
   const { couponId, acknowledgements } = sale;
@@ -137,7 +137,7 @@ async function auditSale(sale: Sale, options: DemoOptions, databaseUrl: string, 
 }
 
 function summary(options: DemoOptions, { couponId, crowd }: Sale, audit: Audit, passed: boolean) {
-  const { acknowledgements: _, durationS, ...counts } = crowd;
+  const { acknowledgements: _, unclearUsers: __, durationS, ...counts } = crowd;
   return { passed, ...counts, durationS: rounded(durationS, 3), ...audit, ...options, couponId };
 }
 

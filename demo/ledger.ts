@@ -35,7 +35,10 @@ export class Ledger {
   /** By user: the user coupon, and the request id that got it. */
   readonly #held = new Map<number, { readonly userCouponId: string; readonly intent: number }>();
   readonly #toldAlreadyIssued = new Set<number>();
+  /** Users of whose requests one ended without a clear answer: it may have taken effect. */
+  readonly #unclear = new Set<number>();
   #fresh: Acknowledgement[] = [];
+  #freshlyUnclear: number[] = [];
 
   constructor(plan: Plan, userIdOf: (user: number) => string) {
     this.#plan = plan;
@@ -61,9 +64,18 @@ export class Ledger {
     return fresh;
   }
 
-  /** To be called after the last answer: nobody may have been told that he holds one who holds none. */
+  /** The users since the last call who do not know what they have. */
+  takeUnclear(): number[] {
+    const fresh = this.#freshlyUnclear;
+    this.#freshlyUnclear = [];
+    return fresh;
+  }
+
+  /** To be called after the last answer: nobody may have been told that he holds one who can hold none. */
   close(): void {
-    for (const user of this.#toldAlreadyIssued) if (!this.#held.has(user)) this.contradictions += 1;
+    for (const user of this.#toldAlreadyIssued) {
+      if (!this.#held.has(user) && !this.#unclear.has(user)) this.contradictions += 1;
+    }
   }
 
   #noteYes(request: number, userCouponId: string, userId: string): void {
@@ -88,6 +100,9 @@ export class Ledger {
     } else {
       this.counts.errors += 1;
       this.errorsByReason[refusal] = (this.errorsByReason[refusal] ?? 0) + 1;
+      const user = this.#plan.userOf[request]!;
+      if (!this.#unclear.has(user)) this.#freshlyUnclear.push(user);
+      this.#unclear.add(user);
       return;
     }
     if (owed !== "ANYTHING" && owed !== refusal) this.contradictions += 1;

@@ -14,6 +14,8 @@ export interface Sale {
   readonly couponId: string;
   readonly crowd: CrowdReport;
   readonly acknowledgements: readonly Acknowledgement[];
+  /** Who was left without a clear answer to one of his requests. */
+  readonly unclearUsers: ReadonlySet<number>;
 }
 
 export async function createEvent(api: Api, name: string, quantity: number): Promise<string> {
@@ -44,19 +46,24 @@ export async function runSale(
   const { seed, requests, requestsPerSecond, quantity } = options;
   const { couponId } = coupons;
   const acknowledgements: Acknowledgement[] = [];
+  const unclearUsers = new Set<number>();
+  const take = (report: CrowdReport) => {
+    acknowledgements.push(...report.acknowledgements);
+    for (const user of report.unclearUsers) unclearUsers.add(user);
+  };
   const stock = watchStock(targets, couponId, quantity);
   try {
     const show = (report: CrowdReport) => {
-      acknowledgements.push(...report.acknowledgements);
+      take(report);
       screen.progress(report, stock.remaining());
     };
     const job: CrowdJob = { targets, ...coupons, plan: { seed, requests, requestsPerSecond } };
     const entry = new URL("./crowd-process.js", import.meta.url);
     const crowd: CrowdReport = await runInProcess(entry, job, { onProgress: show, signal });
-    acknowledgements.push(...crowd.acknowledgements);
+    take(crowd);
     await stock.refresh();
     screen.progress(crowd, stock.remaining(), true);
-    return { couponId, crowd, acknowledgements };
+    return { couponId, crowd, acknowledgements, unclearUsers };
   } finally {
     stock.stop();
   }

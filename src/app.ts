@@ -123,14 +123,15 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       onBatch: (size) => metrics.batch(name, size),
       ...options,
     });
-  const issueQueueOf = (name: string) =>
+  const issueQueueOf = (name: string, maxBatches: number) =>
     queueOf<QueuedAsk, IssueOutcome>(name, {
+      maxBatches,
       commit: (asks, again) => issueStore.issueBatch(asks, again),
       afterCommit: (asks, outcomes) => settleBatch(reservations, keeper, asks, outcomes),
       keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
     });
-  const issues = { any: issueQueueOf("issue"), code: issueQueueOf("issue-code") };
-  const issuer = new Issuer(reservations, keeper, issues, userCouponStore, quotaDays);
+  const issues = { any: issueQueueOf("issue", commitsPerQueue), code: issueQueueOf("issue-code", 1) };
+  const issuer = new Issuer(reservations, keeper, issues, userCouponStore, quotaDays, config.RESERVATION_MS);
   const reads = queueOf<ChoiceAsk, Dated<ChosenCoupon | null>>("read", {
     commit: (asks) => usageStore.readChosen(asks),
     keysOf: () => [],
@@ -148,7 +149,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     commit: (asks) => usageStore.lockBatch(asks, { together: false }),
     keysOf: () => [],
   });
-  const checkout = new Checkout(usageStore, { reads, uses, locks }, reservations, keeper);
+  const checkout = new Checkout(usageStore, { reads, uses, locks }, reservations, keeper, config.RESERVATION_MS);
 
   const watch = new Watch(
     () => ping(database),

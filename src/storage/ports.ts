@@ -205,6 +205,8 @@ export interface UseAsk extends PlaceAsk {
   readonly item: number;
   /** Whether a place is held for it in the reservation layer. */
   readonly placeTaken: boolean;
+  /** As in IssueAsk. */
+  readonly untilMs?: number;
 }
 
 export type UseOutcome =
@@ -217,6 +219,7 @@ export type UseOutcome =
       readonly exhausted: boolean;
     }
   | { /** An earlier call with the same request id had used it. */ readonly kind: "REPLAYED" }
+  | { /** Past `untilMs`; nothing was done. */ readonly kind: "TOO_LATE" }
   | { /** The coupon was edited since it was read: judge it anew. */ readonly kind: "STALE" }
   | {
       /** Nothing against this one, but against another one of the order; nothing was done. */ readonly kind: "CONSENT";
@@ -314,6 +317,11 @@ export interface IssueAsk extends Ask {
   readonly codeId?: number;
   /** Whether the reservation layer let it through at its turn in the line of a throttled coupon. */
   readonly hasTurn?: boolean;
+  /**
+   * Until when it may be decided, in ms since 1970 by this machine's clock: later its reservation may be gone, or its
+   * caller have been told something else. Absent: at any time.
+   */
+  readonly untilMs?: number;
 }
 
 /** What became of one row. */
@@ -324,7 +332,8 @@ export type IssueOutcome =
       readonly userCouponId: string;
     }
   | { readonly kind: "REFUSED"; readonly reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED" }
-  | { /** The coupon is throttled, and the ask has had no turn. */ readonly kind: "TURN_NEEDED" };
+  | { /** The coupon is throttled, and the ask has had no turn. */ readonly kind: "TURN_NEEDED" }
+  | { /** Past `untilMs`; nothing was done. */ readonly kind: "TOO_LATE" };
 
 /** The hot path's own port: batches, and what the reservation layer needs to be filled and swept. */
 export interface IssueStore {

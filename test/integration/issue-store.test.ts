@@ -406,6 +406,32 @@ describe("request ids", () => {
   });
 });
 
+test("nothing is issued after its time, when its caller may have been told something else", async () => {
+  const { sql } = clocked;
+  const couponId = await insertCoupon(sql, openCoupon(noon));
+  const untilMs = Date.now() + 150;
+  const late = { ...askOf(couponId, "late", "late"), untilMs };
+  const patient = { ...askOf(couponId, "patient"), untilMs: untilMs + 60_000 };
+  let issuing: Promise<IssueOutcome[]> | undefined;
+  await sql.begin(async (tx) => {
+    await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
+    issuing = store.issueBatch([late, patient, askOf(couponId, "any time")]);
+    await until("its time is over", () => Date.now() > untilMs);
+  });
+  expect((await issuing)?.map(({ kind }) => kind)).toEqual(["TOO_LATE", "ISSUED", "ISSUED"]);
+  // What was done in time is known when it is asked for again, however late.
+  const over = Date.now() - 1;
+  const again = await store.issueBatch(
+    [
+      { ...patient, untilMs: over },
+      { ...late, untilMs: over },
+    ],
+    true,
+  );
+  expect(again.map(({ kind }) => kind)).toEqual(["ISSUED", "TOO_LATE"]);
+  expect((await stored(couponId)).rows.map(({ userId }) => userId).sort()).toEqual(["any time", "patient"]);
+});
+
 describe("the tables' own guards, past the function", () => {
   const refusedWith = (code: string) => expect.objectContaining({ code });
 

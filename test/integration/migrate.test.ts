@@ -37,7 +37,7 @@ test("four replicas that start at once on an empty database migrate it once; and
       expect.arrayContaining(["coupons", "user_coupons", "events", "requests"]),
     );
     const [row] =
-      await sql`SELECT count(*)::int AS n FROM issue_user_coupons('{}', '{}', '{}', '{}', '{}', '{}', 'UTC', false)`;
+      await sql`SELECT count(*)::int AS n FROM issue_user_coupons('{}', '{}', '{}', '{}', '{}', '{}', '{}', 'UTC', false)`;
     expect(row?.n).toBe(0);
   }
 });

@@ -136,6 +136,24 @@ describe("one use", () => {
     expect(outcome).toMatchObject({ value: { kind: "REFUSED", reason: "USER_COUPON_EXPIRED" } });
   });
 
+  test("is not made after its time, when its caller may have been told something else", async () => {
+    const held = await heldOfNew({}, { maxUses: 3 });
+    const untilMs = Date.now() + 150;
+    const late = useAskOf(held, { untilMs, requestId: "late" });
+    const patient = useAskOf(held, { untilMs: untilMs + 60_000 });
+    const [one, other] = await whileWaiting(held.couponId, [() => use(late), () => use(patient)], async () => {
+      await until("its time is over", () => Date.now() > untilMs);
+    });
+    expect(one).toMatchObject({ value: { kind: "TOO_LATE" } });
+    expect(other).toMatchObject({ value: { kind: "USED" } });
+    // What was done in time is known when it is asked for again, however late.
+    const [again] = await store.useBatch([{ ...patient, untilMs: Date.now() - 1 }], { again: true, together: false });
+    expect(again?.kind).toBe("USED");
+    expect(await store.ofRequest("late", farMs)).toEqual([]);
+    const order = orderOf([held, await heldOfNew()], { untilMs: Date.now() - 1 });
+    expect(kinds(await store.useBatch(order, together))).toEqual(["TOO_LATE", "TOO_LATE"]);
+  });
+
   test("of a coupon that is edited meanwhile is STALE", async () => {
     const held = await heldOfNew();
     const edit = () => clocked.sql`UPDATE coupons SET revision = 2 WHERE id = ${held.couponId}`;

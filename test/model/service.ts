@@ -93,8 +93,15 @@ function startReplica(database: Database, reservations: Reservations, log: GateK
   const locks = queueOf<LockAsk, LockOutcome>({ commit: (asks) => usageStore.lockBatch(asks, { together: false }) });
   const reads = queueOf({ commit: (asks: readonly ChoiceAsk[]) => usageStore.readChosen(asks), maxBatches: 1 });
   const targetStore = new PostgresTargetStore(database);
-  const issuer = new Issuer(reservations, keeper, { any: issues, code: issues }, userCouponStore, new QuotaDays("UTC"));
-  const checkout = new Checkout(usageStore, { reads, uses, locks }, reservations, keeper);
+  const issuer = new Issuer(
+    reservations,
+    keeper,
+    { any: issues, code: issues },
+    userCouponStore,
+    new QuotaDays("UTC"),
+    5_000,
+  );
+  const checkout = new Checkout(usageStore, { reads, uses, locks }, reservations, keeper, 5_000);
   const renew = (couponId: string) => keeper.forget(couponId);
   return {
     keeper,

@@ -1,5 +1,5 @@
 import type { CodeRefusal, IssueRefusal } from "../../domain/issue.js";
-import { DeadlinePassed, Refusal, requestIdReused, StoreUnavailable } from "../../domain/refusal.js";
+import { DeadlinePassed, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../../domain/refusal.js";
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../../domain/user-coupon.js";
 import type { QuotaDays } from "../../platform/quota-days.js";
 import { sleep } from "../../platform/sleep.js";
@@ -20,6 +20,11 @@ const firstLoadPauseMs = 20;
 const longestLoadPauseMs = 320;
 /** Of a caller's time, what is left for the work itself when its turn comes. */
 const workMs = 500;
+/**
+ * Of the time that a reservation lasts, what is left for the commit itself and for Redis to hear of it: nothing is decided
+ * after a sweep may have given the reservation up.
+ */
+export const settleMs = 500;
 /** How many calls may be on their way to Postgres without the reservation layer having let them through. */
 const maxDirect = 2_000;
 
@@ -61,6 +66,8 @@ export class Issuer {
     private readonly queues: { readonly any: IssueQueue; readonly code: IssueQueue },
     private readonly userCoupons: UserCouponStore,
     private readonly quotaDays: QuotaDays,
+    /** How long a reservation lasts. */
+    private readonly reservationMs: number,
   ) {}
 
   /** Waits for its turn where the coupon is throttled. */
@@ -87,6 +94,7 @@ export class Issuer {
   }
 
   private async tryOnce(ask: Asking, deadlineMs: DeadlineMs): Promise<Issued | Refusal | Again> {
+    const reservedUntilMs = Date.now() + this.reservationMs - settleMs;
     const admission = await this.admit(ask, deadlineMs);
     switch (admission.word) {
       case "WAIT":
@@ -95,7 +103,8 @@ export class Issuer {
         return new Refusal("THROTTLED", [], undefined, { retryAfterMs: admission.waitMs ?? 1 });
       case "RESERVED": {
         const { turn } = admission;
-        const outcome = await this.decideReserved(turn === undefined ? ask : { ...ask, hasTurn: true }, deadlineMs);
+        const reserved = { ...ask, ...(turn !== undefined && { hasTurn: true }) };
+        const outcome = await this.decideReserved(reserved, deadlineMs, reservedUntilMs);
         // The throttle was set after the reservation was made.
         return outcome.kind === "TURN_NEEDED" ? { waitMs: null } : await this.conclude(ask, outcome, deadlineMs);
       }
@@ -132,14 +141,15 @@ export class Issuer {
     }
   }
 
-  private async decideReserved(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<IssueOutcome> {
+  private async decideReserved(ask: IssueAsk, deadlineMs: DeadlineMs, reservedUntilMs: number): Promise<IssueOutcome> {
+    const untilMs = Math.min(deadlineMs, reservedUntilMs);
     try {
-      return await this.queueOf(ask).submit({ ...ask, reserved: true }, deadlineMs);
+      return await this.queueOf(ask).submit({ ...ask, untilMs, reserved: true }, untilMs);
     } catch (error) {
       // Not known whether the row is there: the reservation stays until a sweep has asked Postgres.
-      if (!(error instanceof StoreUnavailable))
-        await settleQuietly(this.reservations, [{ ...ask, verdict: "RELEASE" }]);
-      throw error;
+      if (error instanceof StoreUnavailable) throw error;
+      await settleQuietly(this.reservations, [{ ...ask, verdict: "RELEASE" }]);
+      throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
     }
   }
 
@@ -147,7 +157,7 @@ export class Issuer {
   private async decideDirect(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<IssueOutcome> {
     this.directCount += 1;
     try {
-      return await this.queueOf(ask).submit({ ...ask, reserved: false }, deadlineMs);
+      return await this.queueOf(ask).submit({ ...ask, untilMs: deadlineMs, reserved: false }, deadlineMs);
     } finally {
       this.directCount -= 1;
     }
@@ -168,6 +178,7 @@ export class Issuer {
     outcome: Exclude<IssueOutcome, { kind: "TURN_NEEDED" }>,
     deadlineMs: DeadlineMs,
   ): Promise<Issued | Refusal> {
+    if (outcome.kind === "TOO_LATE") throw tooLate(deadlineMs);
     if (outcome.kind === "REFUSED") return this.refusal(outcome.reason);
     if (outcome.kind === "ISSUED") return { ...outcome, status: "READY", replayed: false };
     const replayed = await this.replay(ask, outcome.userCouponId, deadlineMs);

@@ -1,4 +1,11 @@
-import { Overloaded, Refusal, requestIdReused, StoreUnavailable } from "../../domain/refusal.js";
+import {
+  DeadlinePassed,
+  Overloaded,
+  Refusal,
+  requestIdReused,
+  StoreUnavailable,
+  tooLate,
+} from "../../domain/refusal.js";
 import {
   type Choice,
   type ChosenCoupon,
@@ -24,6 +31,7 @@ import type {
   UseOutcome,
 } from "../../storage/ports.js";
 import type { GateKeeper } from "../issuance/gate-keeper.js";
+import { settleMs } from "../issuance/issuer.js";
 
 /** How often an order is judged anew because a coupon was edited between judging and using. */
 const maxAttempts = 5;
@@ -57,6 +65,8 @@ export class Checkout {
     private readonly queues: CheckoutQueues,
     private readonly reservations: Reservations,
     private readonly keeper: GateKeeper,
+    /** How long a place is held while its use is not decided. */
+    private readonly reservationMs: number,
   ) {}
 
   async judge(order: Order, deadlineMs: DeadlineMs, lockToken = ""): Promise<JudgedOrder> {
@@ -96,9 +106,15 @@ export class Checkout {
       const refusal = refusalOf(judged.objections, judged.chosen, judged.now);
       if (refusal) return (await this.replay(order, requestId, deadlineMs)) ?? refusal;
 
-      const asks = await this.takePlaces(useAsks(order, requestId, judged));
+      const heldUntilMs = Date.now() + this.reservationMs - settleMs;
+      const asks = await this.takePlaces(
+        useAsks(order, requestId, judged),
+        Math.min(deadlineMs, heldUntilMs),
+        deadlineMs,
+      );
       if (asks instanceof Refusal) return (await this.replay(order, requestId, deadlineMs)) ?? asks;
       const outcomes = await this.commit(asks, deadlineMs);
+      if (outcomes.some(({ kind }) => kind === "TOO_LATE")) throw tooLate(deadlineMs);
       if (outcomes.some(({ kind }) => kind === "STALE")) continue;
       if (outcomes.some(({ kind }) => kind === "REPLAYED")) {
         return (await this.replay(order, requestId, deadlineMs)) as Used | Refusal;
@@ -134,9 +150,16 @@ export class Checkout {
   }
 
   /** Lets those through that need a new place under a usage cap: all of them, or none. */
-  private async takePlaces(asks: readonly (UseAsk & { needsPlace: boolean })[]): Promise<readonly UseAsk[] | Refusal> {
+  private async takePlaces(
+    asks: readonly (UseAsk & { needsPlace: boolean })[],
+    heldUntilMs: number,
+    deadlineMs: DeadlineMs,
+  ): Promise<readonly UseAsk[] | Refusal> {
     const words = await Promise.all(asks.map((ask) => (ask.needsPlace ? this.takePlace(ask) : null)));
-    const taken = asks.map((ask, index) => ({ ...ask, placeTaken: words[index] === "TAKEN" }));
+    const taken = asks.map((ask, index) => {
+      const placeTaken = words[index] === "TAKEN";
+      return { ...ask, placeTaken, untilMs: placeTaken ? heldUntilMs : deadlineMs };
+    });
     if (!words.includes("USAGE_CAP_REACHED")) return taken;
     await this.settle(taken, "RELEASE");
     return refusalOfOutcomes(
@@ -159,14 +182,15 @@ export class Checkout {
   private async commit(asks: readonly UseAsk[], deadlineMs: DeadlineMs): Promise<UseOutcome[]> {
     const [only] = asks;
     try {
-      if (asks.length === 1 && only) return [await this.queues.uses.submit(only, deadlineMs)];
+      if (asks.length === 1 && only) return [await this.queues.uses.submit(only, only.untilMs ?? deadlineMs)];
       const outcomes = await this.store.useBatch(asks, { again: false, together: true });
       await settleUses(this.reservations, this.keeper, asks, outcomes);
       return outcomes;
     } catch (error) {
       // Not known whether the rows are there: the places stay taken until a sweep has asked Postgres.
-      if (!(error instanceof StoreUnavailable)) await this.settle(asks, "RELEASE");
-      throw error;
+      if (error instanceof StoreUnavailable) throw error;
+      await this.settle(asks, "RELEASE");
+      throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
     }
   }
 

@@ -9,8 +9,8 @@ const idleTimeoutS = 300;
 
 /** Batches of one queue that are committed at once. */
 export const commitsPerQueue = 2;
-/** For issues on the one hand, uses and locks on the other. */
-const maxCommitConnections = 2 * commitsPerQueue;
+/** Issues and locks have two batches under way, issues by code and uses one. */
+const maxCommitConnections = 2 * commitsPerQueue + 2;
 
 export interface Database {
   /** For hot paths and bulk reads: raw SQL. Columns come in camel case. */

@@ -6,6 +6,7 @@ import type { IssueAsk, IssueOutcome, IssueStore, Stock } from "../ports.js";
 import { type CouponRow, toCoupon } from "./coupon-row.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
+import { patienceOf } from "./patience.js";
 import { TurnBatch } from "./turn-batch.js";
 
 /** Work that serves many callers has no deadline of its own but the one every query has. */
@@ -25,6 +26,7 @@ interface IssuedRow {
     | "CONFLICT"
     | "BEHIND"
     | "TURN_NEEDED"
+    | "TOO_LATE"
     | (IssueOutcome & { kind: "REFUSED" })["reason"];
   id: string;
   issuedAtMs: number;
@@ -128,6 +130,7 @@ export class PostgresIssueStore implements IssueStore {
           ${asks.map((ask) => ask.requestId || null)}::text[],
           ${asks.map(({ codeId }) => (codeId === undefined ? null : String(codeId)))}::text[]::bigint[],
           ${asks.map(({ hasTurn = false }) => String(hasTurn))}::text[]::boolean[],
+          ${patienceOf(asks).map((ms) => (ms === null ? null : String(ms)))}::text[]::int[],
           ${this.quotaTimeZone},
           ${again})`,
     );
@@ -139,7 +142,7 @@ function toOutcome(row: IssuedRow, ask: IssueAsk): IssueOutcome {
   if (outcome === "REPLAYED") return { kind: "REPLAYED", userCouponId: id };
   if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
   if (outcome === "BEHIND") throw new Error("an ask stayed behind another one");
-  if (outcome === "TURN_NEEDED") return { kind: "TURN_NEEDED" };
+  if (outcome === "TURN_NEEDED" || outcome === "TOO_LATE") return { kind: outcome };
   if (outcome !== "ISSUED") return { kind: "REFUSED", reason: outcome };
   const userCoupon: UserCoupon = {
     id,

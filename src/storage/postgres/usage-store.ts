@@ -19,6 +19,7 @@ import type {
 import { CouponCache } from "./coupon-cache.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
+import { patienceOf } from "./patience.js";
 import { findEarlier, once, readClock, recordRequest } from "./requests.js";
 import { usages } from "./schema.js";
 import { userCouponColumns } from "./user-coupon-store.js";
@@ -40,7 +41,7 @@ interface ChosenRow extends UserCoupon {
 }
 
 interface UseRow {
-  readonly outcome: "USED" | "REPLAYED" | "CONFLICT" | "STALE" | "CONSENT" | UseRefusal;
+  readonly outcome: "USED" | "REPLAYED" | "CONFLICT" | "STALE" | "TOO_LATE" | "CONSENT" | UseRefusal;
   readonly id: string;
   readonly usedAtMs: number;
   readonly placed: boolean;
@@ -273,7 +274,8 @@ export class PostgresUsageStore implements UsageStore {
 
   private useOnce(asks: readonly UseAsk[], { again, together }: { again: boolean; together: boolean }) {
     const { commitSql } = this.database;
-    const json = asks.map((ask) => ({
+    const patience = patienceOf(asks);
+    const json = asks.map((ask, index) => ({
       id: ask.usageId,
       user_coupon_id: ask.userCouponId,
       coupon_id: ask.couponId,
@@ -287,6 +289,7 @@ export class PostgresUsageStore implements UsageStore {
       discount_amount: ask.discountAmount,
       request_id: ask.requestId || null,
       item: ask.item,
+      patience_ms: patience[index],
     }));
     return guarded(
       noDeadlineMs,
@@ -304,6 +307,7 @@ function toUseOutcome(row: UseRow, ask: UseAsk): UseOutcome {
       return { kind: "USED", usage: usageOf(ask, row), placed: row.placed, exhausted: row.exhausted };
     case "REPLAYED":
     case "STALE":
+    case "TOO_LATE":
     case "CONSENT":
       return { kind: row.outcome };
     case "CONFLICT":

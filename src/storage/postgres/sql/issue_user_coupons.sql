@@ -2,11 +2,13 @@
 --
 -- No two rows of a batch may have the same (coupon, user) or the same request id, and either all of them name a code of a
 -- code book or none does; the caller sees to that. Each row gets one outcome, and no row's outcome harms another row.
--- `turned` says which rows have had their turn in the line of a throttled coupon, `time_zone` where a quota's days begin.
+-- `turned` says which rows have had their turn in the line of a throttled coupon, `patience_ms` how long after this call
+-- each may still be decided (null: for ever), `time_zone` where a quota's days begin.
 -- `again` says that some of the rows may have been committed by an earlier call whose answer was lost:
 --   ISSUED             it is inserted, or was by an earlier call with the same id
 --   REPLAYED           the same request had issued it before; `id` is that user coupon
 --   CONFLICT           a transaction at the same moment used this request id: ask again
+--   TOO_LATE           its locks took longer than its patience: whoever asked was told otherwise by now
 --   BEHIND             another row of the batch is of the same user and quota group, and comes first: ask again
 --   REQUEST_ID_REUSED, COUPON_NOT_FOUND, COUPON_PAUSED, COUPON_NOT_STARTED, COUPON_ENDED, USAGE_CAP_REACHED,
 --   ALREADY_ISSUED, QUOTA_REACHED, CODE_NOT_FOUND, CODE_EXPIRED
@@ -20,7 +22,7 @@
 -- before they were granted.
 CREATE OR REPLACE FUNCTION issue_user_coupons(
   ask_ids uuid[], ask_coupon_ids uuid[], ask_user_ids text[], ask_request_ids text[], ask_code_ids bigint[], turned boolean[],
-  time_zone text, again boolean
+  patience_ms int[], time_zone text, again boolean
 ) RETURNS TABLE (
   outcome text, id uuid, issued_at_ms bigint, valid_until_ms bigint, expires_at_ms bigint, claim_until_ms bigint, max_uses int,
   code text, discount jsonb
@@ -35,6 +37,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
   at timestamptz;
+  waited_ms int;
   today date;
   with_quota boolean;
   books uuid[];
@@ -45,6 +48,7 @@ DECLARE
 BEGIN
   PERFORM FROM coupons c WHERE c.id = ANY (ask_coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
   at := coupon_clock();
+  waited_ms := date_part('epoch', clock_timestamp() - statement_timestamp()) * 1000;
   today := (at AT TIME ZONE time_zone)::date;
   SELECT bool_or(c.quota_group IS NOT NULL), array_agg(c.id ORDER BY c.id) FILTER (WHERE c.is_code_book)
   INTO with_quota, books
@@ -104,6 +108,7 @@ BEGIN
         WHEN earlier.coupon_id = a.coupon_id AND earlier.user_id = a.user_id
           AND (a.code_id IS NULL OR a.code_id = earlier.code_id) THEN 'REPLAYED'
         WHEN earlier.id IS NOT NULL THEN 'REQUEST_ID_REUSED'
+        WHEN waited_ms >= a.patience_ms THEN 'TOO_LATE'
         WHEN c.id IS NULL OR c.deleted_at IS NOT NULL THEN 'COUPON_NOT_FOUND'
         WHEN c.paused_at IS NOT NULL THEN 'COUPON_PAUSED'
         WHEN at < c.starts_at THEN 'COUPON_NOT_STARTED'
@@ -115,8 +120,8 @@ BEGIN
         WHEN wanted.retired_at IS NOT NULL OR wanted.expires_at <= at THEN 'CODE_EXPIRED'
         WHEN c.throttle_per_second IS NOT NULL AND NOT a.turned THEN 'TURN_NEEDED'
       END AS verdict
-    FROM unnest(ask_ids, ask_coupon_ids, ask_user_ids, ask_request_ids, ask_code_ids, turned)
-      WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, turned, ord)
+    FROM unnest(ask_ids, ask_coupon_ids, ask_user_ids, ask_request_ids, ask_code_ids, turned, patience_ms)
+      WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, turned, patience_ms, ord)
     LEFT JOIN coupons c ON c.id = a.coupon_id
     LEFT JOIN LATERAL (
       SELECT q.issued_count FROM quota_days q

@@ -8,6 +8,7 @@
 --   REPLAYED           the same request had used it before; `id` is that usage
 --   CONFLICT           a transaction at the same moment used this request id: ask again
 --   STALE              the coupon's definition has changed since the discount was computed
+--   TOO_LATE           its locks took longer than its `patience_ms` (null: for ever): whoever asked was told otherwise by now
 --   CONSENT            nothing speaks against it, but against another one of the order
 --   USER_COUPON_NOT_FOUND, or a reason of usage_refusal(): refused
 --
@@ -25,17 +26,20 @@ AS $$
 #variable_conflict use_column
 DECLARE
   at timestamptz;
+  waited_ms int;
   stored int;
 BEGIN
   PERFORM FROM coupons c WHERE c.id = ANY (coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
   at := coupon_clock();
+  waited_ms := date_part('epoch', clock_timestamp() - statement_timestamp()) * 1000;
 
   RETURN QUERY
   WITH asked AS (
     SELECT row_number() OVER () AS ord, a.*
     FROM json_to_recordset(asks) AS a (
       id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, revision bigint, product_id text,
-      order_id text, currency_code char(3), order_amount bigint, discount_amount bigint, request_id text, item smallint
+      order_id text, currency_code char(3), order_amount bigint, discount_amount bigint, request_id text, item smallint,
+      patience_ms int
     )
   ),
   judged AS (
@@ -50,6 +54,7 @@ BEGIN
       CASE
         WHEN earlier.id = a.id THEN 'USED'
         WHEN earlier.id IS NOT NULL THEN 'REPLAYED'
+        WHEN waited_ms >= a.patience_ms THEN 'TOO_LATE'
         WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
         WHEN c.revision <> a.revision THEN 'STALE'
         ELSE usage_refusal(u, c, a.lock_version, at)

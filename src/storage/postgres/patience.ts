@@ -1,0 +1,9 @@
+const longestMs = 2 ** 31 - 1;
+
+/** How long from now on each ask of a batch may still be decided, in whole ms; null: for ever. */
+export function patienceOf(asks: readonly { readonly untilMs?: number }[]): (number | null)[] {
+  const now = Date.now();
+  return asks.map(({ untilMs = Number.POSITIVE_INFINITY }) =>
+    Number.isFinite(untilMs) ? Math.min(Math.max(0, Math.floor(untilMs - now)), longestMs) : null,
+  );
+}

@@ -180,7 +180,7 @@ const couponRows: Row[] = [
   coupon("a negative revision", { revision: "-1" }, "coupon.revision"),
   coupon(
     "everything wrong at once, by range",
-    { name: "x".repeat(201), discount: { percentageBasisPoints: 0 }, quantity: "0", maxPerUser: 0 },
+    { name: "x".repeat(201), discount: { percentageBasisPoints: 0 }, quantity: "-1", maxPerUser: 0 },
     "coupon.name",
     "coupon.discount.percentage_basis_points",
     "coupon.quantity",
@@ -188,11 +188,12 @@ const couponRows: Row[] = [
   ),
   coupon(
     "everything wrong at once, by rule",
-    { name: "", discount: { fixedAmount: usd(0, "XXQ") }, expireTime: yesterday },
+    { name: "", discount: { fixedAmount: usd(0, "XXQ") }, expireTime: yesterday, quantity: "0" },
     "coupon.name",
     "coupon.discount.fixed_amount.currency_code",
     "coupon.discount.fixed_amount.minor_units",
     "coupon.expire_time",
+    "coupon.quantity",
   ),
 ];
 
@@ -681,7 +682,7 @@ describe("JSON that cannot be read", () => {
 
   const ofUse = (fields: object) => JSON.stringify({ ...order, ...fields });
   const unreadableUses: [string, string, string][] = [
-    ["an unknown target", ofUse({ coupons: [{ code: "X" }] }), "coupons[0].code"],
+    ["an unknown target", ofUse({ coupons: [{ couponName: "X" }] }), "coupons[0].couponName"],
     ["a text for the user coupons", ofUse({ coupons: "x" }), "coupons"],
     ["a text for a choice", ofUse({ coupons: [chosen(someId), "x"] }), "coupons[1]"],
     ["a number for an id", ofUse({ coupons: [{ userCouponId: 1 }] }), "coupons[0].user_coupon_id"],

@@ -111,6 +111,34 @@ describe("UploadCodes", () => {
     },
   );
 
+  test("takes 50,000 lines in one call, names those that are bad, and adds nothing the second time", async () => {
+    const book = await newBook();
+    const bad = new Set([1, 2, 777, 4_096, 10_000, 25_001, 33_333, 49_998, 49_999, 50_000]);
+    const lines = Array.from({ length: 50_000 }, (_, index) =>
+      bad.has(index + 1)
+        ? { code: `bad-${index}`, terms: { maxUses: 0 } }
+        : { code: `BULK-${String(index).padStart(6, "0")}`, terms: { discount: percent(1 + (index % 10_000)) } },
+    );
+    const request = { target: { case: "couponId" as const, value: book.id }, lines };
+    const send = async () => {
+      const startedAt = performance.now();
+      const answer = await here.call(uploadCodes, request, { timeoutMs: 30_000 });
+      return { answer, ms: Math.round(performance.now() - startedAt) };
+    };
+    const first = await send();
+    expect(first.answer).toMatchObject({ addedCount: 49_990, duplicateCount: 0, invalidCount: 10 });
+    expect(first.answer.rejectedLines.map(({ line }) => line)).toEqual([...bad]);
+    for (const { message } of first.answer.rejectedLines) expect(message).toMatch(/^terms\.max_uses: /);
+    const after = await readCoupon(there, book.id);
+    expect(after).toMatchObject({ quantity: 49_990n, remainingCount: 49_990n, revision: 2n });
+
+    const second = await send();
+    expect(second.answer).toMatchObject({ addedCount: 0, duplicateCount: 49_990, invalidCount: 10 });
+    expect(second.answer.rejectedLines).toHaveLength(50_000);
+    expect(await readCoupon(there, book.id)).toEqual(after);
+    if (process.env.FAULT_SCALE) process.stdout.write(`50,000 lines: ${first.ms} ms, again ${second.ms} ms\n`);
+  });
+
   test("is refused for unknown, deleted and ordinary coupons, and for a request id with other lines", async () => {
     const { id: plain } = await createSample(here);
     const { id: deleted } = await newBook();

@@ -92,7 +92,7 @@ export class PostgresPurgeStore implements PurgeStore {
       case "USER_COUPONS_OF_ENDED":
         return sql<Step[]>`
           SELECT u.id, u.id AS place FROM user_coupons u
-          WHERE u.coupon_id = ${walk.couponId} AND u.id > ${from ?? leastId}::uuid
+          WHERE u.coupon_id = ${walk.couponId} AND u.max_uses > 0 AND u.id > ${from ?? leastId}::uuid
           ORDER BY u.coupon_id, u.id LIMIT ${batchSize}`;
       case "RETIRED_CODES":
         return sql<Step[]>`

@@ -19,7 +19,7 @@ BEGIN
   ) old;
   SELECT array_agg(old.ctid) INTO quota_tids
   FROM (
-    SELECT q.ctid FROM quota_days q WHERE q.day < (at AT TIME ZONE 'UTC')::date - kept_quota_days ORDER BY q.day LIMIT batch_size
+    SELECT q.ctid FROM quota_days q WHERE q.issued_count >= 0 AND q.day < (at AT TIME ZONE 'UTC')::date - kept_quota_days ORDER BY q.day LIMIT batch_size
   ) old;
   IF NOT dry_run THEN
     DELETE FROM requests r WHERE r.ctid = ANY (request_tids);

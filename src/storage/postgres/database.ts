@@ -2,6 +2,7 @@ import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import postgres, { type Sql } from "postgres";
 import { statementTimeoutMs } from "./errors.js";
 import * as schema from "./schema.js";
+import { Transactions } from "./transactions.js";
 
 const lockTimeoutMs = 2_000;
 const connectTimeoutS = 2;
@@ -37,9 +38,11 @@ function arrayLiteral(items: readonly (string | null)[]): string {
 }
 
 export function openDatabase({ url, poolSize, applicationName = "coupon-service" }: DatabaseOptions): Database {
-  const client = (max: number, camelCase: boolean) =>
-    postgres(url, {
+  const client = (max: number, camelCase: boolean) => {
+    const transactions = new Transactions();
+    const made = postgres(url, {
       max,
+      onclose: transactions.onclose,
       connect_timeout: connectTimeoutS,
       idle_timeout: idleTimeoutS,
       backoff: false,
@@ -62,6 +65,8 @@ export function openDatabase({ url, poolSize, applicationName = "coupon-service"
         TimeZone: "UTC",
       },
     });
+    return transactions.protect(made);
+  };
   const commitConnections = Math.min(maxCommitConnections, poolSize - 2);
   const half = Math.floor((poolSize - commitConnections) / 2);
   const clients = {

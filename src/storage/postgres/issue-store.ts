@@ -193,11 +193,14 @@ async function readSnapshot(
   // The last user of a page may go on in the next one. Expired holders are among them: they are counted as issued, and
   // a repeated request of theirs is still a repeated one.
   let held: Holder[] = [];
-  const pages = tx<HolderRow[]>`
+  await tx`
+    DECLARE holders NO SCROLL CURSOR FOR
     SELECT user_id, id, request_id, valid_until FROM user_coupons
     WHERE coupon_id = ${couponId} AND slot IS NOT NULL AND max_uses > 0
-    ORDER BY user_id`.cursor(holderPageSize);
-  for await (const page of pages) {
+    ORDER BY user_id`;
+  for (;;) {
+    const page = await tx.unsafe<HolderRow[]>(`FETCH ${holderPageSize} FROM holders`);
+    if (page.length === 0) break;
     const last = page.at(-1)?.userId;
     const holders = [...held, ...page.map(toHolder)];
     held = holders.filter((holder) => holder.userId === last);

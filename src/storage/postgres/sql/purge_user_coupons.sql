@@ -30,12 +30,12 @@ BEGIN
     WHEN u.gone_at <= horizon THEN NOT of_ended
     ELSE of_ended AND u.deleted_at IS NULL AND has_long_ended(c, horizon) AND user_coupon_status(u, c, at) <> 'RELEASED'
   END;
-  -- A code with places left is kept until it has expired itself.
+  -- A code with places left is kept until it has expired itself; one that nobody holds any more goes by itself.
   SELECT array_agg(k.id) INTO code_ids
   FROM (SELECT DISTINCT u.code_id FROM user_coupons u WHERE u.id = ANY (ids)) held
   JOIN codes k ON k.id = held.code_id
   JOIN coupons c ON c.id = k.coupon_id
-  WHERE (k.holder_count >= k.max_holders OR k.retired_at <= horizon OR has_long_ended(c, horizon))
+  WHERE k.holder_count > 0 AND (k.holder_count >= k.max_holders OR k.retired_at <= horizon OR has_long_ended(c, horizon))
     AND NOT EXISTS (SELECT FROM user_coupons u WHERE u.code_id = k.id AND u.id <> ALL (ids));
   RETURN QUERY SELECT coalesce(cardinality(ids), 0), coalesce(cardinality(code_ids), 0);
   IF dry_run OR ids IS NULL THEN RETURN; END IF;

@@ -253,12 +253,14 @@ describe("the pool of a type", () => {
     expect(outcomes.map((one) => one.kind === "ISSUED" && one.userCoupon.code).sort()).toEqual(["first", "second"]);
   });
 
-  test("that was deleted is not found", async () => {
-    const { couponId } = await uploaded({ type: CouponType.FREE }, [{ code: "gone", terms: terms(1_000) }]);
-    await clocked.sql`UPDATE coupons SET deleted_at = ${noon} WHERE id = ${couponId}`;
-    expect(await upload({ type: CouponType.FREE }, [{ code: "gone-2", terms: terms(1_000) }])).toMatchObject({
-      reason: "COUPON_NOT_FOUND",
-    });
+  test("that was deleted is followed by a new one", async () => {
+    const type = { type: CouponType.FREE };
+    const first = await uploaded(type, [{ code: "old", terms: terms(1_000) }]);
+    await clocked.sql`UPDATE coupons SET deleted_at = ${noon} WHERE id = ${first.couponId}`;
+    const second = await uploaded(type, [{ code: "new", terms: terms(1_000) }]);
+    expect(second).toMatchObject({ addedCount: 1 });
+    expect(second.couponId).not.toBe(first.couponId);
+    expect((await uploaded(type, [{ code: "newer", terms: terms(1_000) }])).couponId).toBe(second.couponId);
   });
 });
 

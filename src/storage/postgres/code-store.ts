@@ -106,7 +106,7 @@ export class PostgresCodeStore implements CodeStore {
 
   /** The pool of a type; whoever comes first creates it. */
   private async openPool(type: CouponType): Promise<Dated<Coupon> | Refusal> {
-    const ofType = and(eq(coupons.type, type), eq(coupons.isPool, true));
+    const ofType = and(eq(coupons.type, type), eq(coupons.isPool, true), isNull(coupons.deletedAt));
     const { orm } = this.database;
     const [known] = await orm.select({ row: coupons, now: clock }).from(coupons).where(ofType);
     if (known) return bookOf(known);

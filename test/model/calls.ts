@@ -1,27 +1,15 @@
 import { create } from "@bufbuild/protobuf";
 import {
-  type Duration,
-  durationFromMs,
-  durationMs,
-  type Timestamp,
-  timestampFromMs,
-  timestampMs,
-} from "@bufbuild/protobuf/wkt";
-import {
   CreateCouponRequestSchema,
   DeleteCouponRequestSchema,
   GetCouponRequestSchema,
+  GetStatsRequestSchema,
   PauseCouponRequestSchema,
   ResumeCouponRequestSchema,
   UpdateCouponRequestSchema,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
-import {
-  type Coupon as CouponMessage,
-  CouponState,
-  type Money as MoneyMessage,
-} from "../../gen/coupon/v1/coupon_pb.js";
 import { ErrorReason } from "../../gen/coupon/v1/error_reason_pb.js";
-import { IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { BatchIssueCouponsRequestSchema, IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
 import type { Usage as UsageMessage } from "../../gen/coupon/v1/usage_pb.js";
 import {
   CancelUsageRequestSchema,
@@ -31,24 +19,38 @@ import {
   UnlockCouponsRequestSchema,
   UseCouponsRequestSchema,
 } from "../../gen/coupon/v1/usage_service_pb.js";
-import { type UserCoupon as UserCouponMessage, UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
+import type { UserCoupon as UserCouponMessage } from "../../gen/coupon/v1/user_coupon_pb.js";
 import {
   DeleteUserCouponRequestSchema,
   GetUserCouponRequestSchema,
   ListUserCouponsRequestSchema,
 } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
+import { generate, listCodes, makeCodes, targetFields, upload } from "./code-calls.js";
+import {
+  choiceFields,
+  fieldsOf,
+  fullUserCouponView,
+  msOf,
+  orderFields,
+  paths,
+  usageView,
+  userCouponView,
+  withCoupon,
+} from "./messages.js";
 import type { Replica } from "./service.js";
-import type { Answer, Call, Choice, Definition, Discount, Money, Order } from "./state.js";
+import type { Answer, Call } from "./state.js";
 
 /** Between the calls of the model and the messages of the contract. Nothing is decided here. */
 
 const deadlineMs = 20_000;
 const pageSize = 1_000;
+const longestDayMs = 25 * 3_600_000;
 
-export async function perform(replica: Replica, call: Call): Promise<Answer> {
+/** `alone`: nothing else is under way, and an issue by type does not rely on what was read a moment ago. */
+export async function perform(replica: Replica, call: Call, alone = false): Promise<Answer> {
   try {
-    const answer = await send(replica, call);
+    const answer = await send(alone ? { ...replica, issue: replica.issueAnew } : replica, call);
     return answer instanceof Refusal ? refusalView(answer, call) : answer;
   } catch (error) {
     if (error instanceof StoreUnavailable) return { refused: "STORE_UNAVAILABLE" };
@@ -56,14 +58,10 @@ export async function perform(replica: Replica, call: Call): Promise<Answer> {
   }
 }
 
-/** The ids of what a call has made, as its answer tells them. */
-export function madeBy(answer: Answer): string[] {
-  if (answer.usages) return (answer.usages as { id: string }[]).map(({ id }) => id);
-  return typeof answer.id === "string" ? [answer.id] : [];
-}
+const contextNow = () => ({ requestId: "model", deadlineMs: Date.now() + deadlineMs });
 
 async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
-  const context = { requestId: "model", deadlineMs: Date.now() + deadlineMs };
+  const context = contextNow();
   switch (call.method) {
     case "create": {
       const { definition, requestId } = call;
@@ -74,7 +72,7 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
       const { couponId, revision, change, requestId } = call;
       const message = create(UpdateCouponRequestSchema, {
         coupon: { id: couponId, revision: BigInt(revision), ...fieldsOf(change) },
-        updateMask: { paths: Object.keys(change).map((field) => paths[field as keyof Definition]) },
+        updateMask: { paths: Object.keys(change).map((field) => paths[field as keyof typeof paths]) },
         requestId,
       });
       return withCoupon(await replica.update(message, context));
@@ -90,8 +88,8 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
     case "getCoupon":
       return withCoupon(await replica.getCoupon(create(GetCouponRequestSchema, inputOf(call)), context));
     case "issue": {
-      const target = { case: "couponId" as const, value: call.couponId };
       const { userId, requestId } = call;
+      const target = targetFields(call.target);
       const answer = await replica.issue(create(IssueCouponRequestSchema, { target, userId, requestId }), context);
       if (answer instanceof Refusal) return answer;
       return { replayed: answer.replayed, ...userCouponView(answer.userCoupon as UserCouponMessage) };
@@ -157,9 +155,34 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
       const answer = await replica.listUsages(message, context);
       return answer instanceof Refusal ? answer : { usages: answer.usages.map(usageView) };
     }
+    case "upload":
+      return await upload(replica, call, context);
+    case "generate":
+      return await generate(replica, call, context);
+    case "makeCodes":
+      return await makeCodes(replica, call, context);
+    case "listCodes":
+      return await listCodes(replica, call.couponId, context);
+    case "getStats": {
+      const scope = call.scope ? (targetFields(call.scope) as { case: "couponId"; value: string }) : undefined;
+      const answer = await replica.getStats(create(GetStatsRequestSchema, { ...(scope && { scope }) }), context);
+      if (answer instanceof Refusal) return answer;
+      const { $typeName: _, ...stats } = answer.stats as NonNullable<typeof answer.stats>;
+      return Object.fromEntries(Object.entries(stats).map(([name, count]) => [name, Number(count)]));
+    }
     case "release":
       await replica.releaser.release();
       return {};
+    case "retire":
+      await replica.codeRetirer.retire();
+      return {};
+    case "lapse":
+      await replica.lapser.lapse();
+      return {};
+    case "purge": {
+      const { userCoupons, codes } = await (call.dryRun ? replica.dryPurger : replica.purger).purge();
+      return { userCoupons, codes };
+    }
   }
 }
 
@@ -167,155 +190,28 @@ function inputOf<C extends Call>({ method: _, ...input }: C): Omit<C, "method"> 
   return input;
 }
 
-const paths: Record<keyof Definition, string> = {
-  discount: "discount",
-  startsAt: "start_time",
-  expiresAt: "expire_time",
-  quantity: "quantity",
-  validityMs: "validity_after_issue",
-  maxPerUser: "max_per_user",
-  usageCap: "usage_cap",
-  stackable: "stackable",
-  maxUses: "max_uses",
-  lockMs: "lock_duration",
-  claimMs: "claim_window",
-};
-
-function fieldsOf(one: Partial<Definition>) {
-  const { discount, startsAt, expiresAt, quantity, validityMs, usageCap, lockMs, claimMs } = one;
-  return {
-    name: "model",
-    stackable: one.stackable ?? false,
-    ...(discount && { discount: discountFields(discount) }),
-    ...(startsAt !== undefined && { startTime: timestampFromMs(startsAt) }),
-    ...(expiresAt !== undefined && { expireTime: timestampFromMs(expiresAt) }),
-    ...(quantity != null && { quantity: BigInt(quantity) }),
-    ...(validityMs != null && { validityAfterIssue: durationFromMs(validityMs) }),
-    ...(one.maxPerUser !== undefined && { maxPerUser: one.maxPerUser }),
-    ...(usageCap != null && { usageCap: BigInt(usageCap) }),
-    ...(one.maxUses !== undefined && { maxUses: one.maxUses }),
-    ...(lockMs !== undefined && { lockDuration: durationFromMs(lockMs) }),
-    ...(claimMs != null && { claimWindow: durationFromMs(claimMs) }),
-  };
-}
-
-function discountFields({ kind, value, currency, maximum, minimum }: Discount) {
-  const money = (units: number) => moneyFields({ currency: currency ?? "", units });
-  return {
-    kind:
-      kind === "fixed"
-        ? { case: "fixedAmount" as const, value: money(value) }
-        : { case: "percentageBasisPoints" as const, value },
-    ...(maximum !== null && { maximumAmount: money(maximum) }),
-    ...(minimum !== null && { minimumOrderAmount: money(minimum) }),
-  };
-}
-
-function moneyFields({ currency, units }: Money) {
-  return { $typeName: "coupon.v1.Money" as const, currencyCode: currency, minorUnits: BigInt(units) };
-}
-
-function choiceFields({ id, lockVersion }: Choice) {
-  return { target: { case: "userCouponId" as const, value: id }, lockVersion: BigInt(lockVersion) };
-}
-
-function orderFields({ userId, choices, orderId, amount }: Order) {
-  const orderAmount = amount && { orderAmount: moneyFields(amount) };
-  return { userId, orderId, productId: "product", coupons: choices.map(choiceFields), ...orderAmount };
+/** One call for many users: what became of each of them, as if each had called alone. */
+export async function performBatch(
+  replica: Replica,
+  { couponId, userIds, requestId }: { couponId: string; userIds: readonly string[]; requestId: string },
+): Promise<Answer[]> {
+  const message = create(BatchIssueCouponsRequestSchema, { couponId, userIds: [...userIds], requestId });
+  const { outcomes } = await replica.batchIssue(message, contextNow());
+  return outcomes.map(({ outcome, replayed }) =>
+    outcome.case === "userCoupon"
+      ? { replayed, ...userCouponView(outcome.value) }
+      : { refused: String(ErrorReason[outcome.value?.reason ?? 0]) },
+  );
 }
 
 function refusalView({ reason, detail }: Refusal, call: Call): Answer {
   const { preconditions, retryAfterMs } = detail;
-  const retry = retryAfterMs !== undefined && { retryMs: retryAfterMs };
+  // The day ends where the process is, whose clock is not moved.
+  const isOfQuota = reason === "QUOTA_REACHED" && retryAfterMs !== undefined && retryAfterMs <= longestDayMs;
+  const retry = retryAfterMs !== undefined && !isOfQuota && { retryMs: retryAfterMs };
   if (!preconditions || !("order" in call)) return { refused: reason, ...retry };
   const against = call.order.choices.map((_, index) =>
     preconditions.filter(({ field }) => field === `coupons[${index}]`).map((one) => one.reason),
   );
   return { refused: reason, against, ...retry };
-}
-
-function withCoupon(answer: { coupon?: CouponMessage | undefined } | Refusal): Answer | Refusal {
-  return answer instanceof Refusal ? answer : couponView(answer.coupon as CouponMessage);
-}
-
-function couponView(message: CouponMessage): Answer {
-  const count = (value: bigint | undefined) => (value === undefined ? null : Number(value));
-  return {
-    id: message.id,
-    discount: discountView(message.discount),
-    startsAt: msOf(message.startTime),
-    expiresAt: msOf(message.expireTime),
-    quantity: count(message.quantity),
-    validityMs: durationOf(message.validityAfterIssue),
-    maxPerUser: message.maxPerUser,
-    usageCap: count(message.usageCap),
-    stackable: message.stackable,
-    maxUses: message.maxUses,
-    lockMs: durationOf(message.lockDuration),
-    claimMs: durationOf(message.claimWindow),
-    revision: Number(message.revision),
-    deletedAt: msOf(message.deleteTime),
-    exhaustedAt: msOf(message.exhaustTime),
-    state: CouponState[message.state],
-    issuedCount: Number(message.issuedCount),
-    remaining: count(message.remainingCount),
-    usedCount: Number(message.usedCount),
-    remainingUses: count(message.remainingUseCount),
-  };
-}
-
-function discountView(message: CouponMessage["discount"]): Discount | undefined {
-  if (message?.kind.case === undefined) return undefined;
-  const { kind, maximumAmount, minimumOrderAmount } = message;
-  const fixed = kind.case === "fixedAmount" ? kind.value : undefined;
-  const units = (money: MoneyMessage | undefined) => (money ? Number(money.minorUnits) : null);
-  return {
-    kind: fixed ? "fixed" : "percentage",
-    value: fixed ? Number(fixed.minorUnits) : (kind.value as number),
-    currency: (fixed ?? maximumAmount ?? minimumOrderAmount)?.currencyCode ?? null,
-    maximum: units(maximumAmount),
-    minimum: units(minimumOrderAmount),
-  };
-}
-
-function userCouponView(message: UserCouponMessage): Answer {
-  return {
-    id: message.id,
-    status: UserCouponStatus[message.status],
-    expiresAt: msOf(message.expireTime),
-    maxUses: message.maxUses,
-    useCount: message.useCount,
-    lockedUntil: msOf(message.lockExpireTime),
-    claimUntil: msOf(message.claimExpireTime),
-  };
-}
-
-function fullUserCouponView(message: UserCouponMessage): Answer {
-  return {
-    ...userCouponView(message),
-    coupon: couponView(message.coupon as CouponMessage),
-    usages: message.usages.map(usageView),
-  };
-}
-
-function usageView(message: UsageMessage): Answer {
-  const { orderAmount } = message;
-  return {
-    id: message.id,
-    userCouponId: message.userCouponId,
-    userId: message.userId,
-    orderId: message.orderId,
-    amount: { currency: orderAmount?.currencyCode, units: Number(orderAmount?.minorUnits) },
-    discount: Number(message.discountAmount?.minorUnits),
-    usedAt: msOf(message.useTime),
-    cancelledAt: msOf(message.cancelTime),
-  };
-}
-
-function msOf(message: Timestamp | undefined): number | null {
-  return message ? timestampMs(message) : null;
-}
-
-function durationOf(message: Duration | undefined): number | null {
-  return message ? durationMs(message) : null;
 }

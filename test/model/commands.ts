@@ -1,6 +1,5 @@
 import fc from "fast-check";
-import { Model } from "./model.js";
-import type { Call, Choice, Definition, Discount, Order, UserCoupon } from "./state.js";
+import type { CouponType, Definition, Discount } from "./state.js";
 
 /**
  * Postgres' clock stands still between steps of ten seconds and the gate's runs on, so everything that depends on time
@@ -12,20 +11,27 @@ export const stepMs = 10_000;
  * One thing that happens in a life. Numbers choose among what there is by then: `Call`s are made of them at the last
  * moment, so that a life stays sensible when fast-check takes commands away.
  */
-type OrderCommand = {
+export type OrderCommand = {
   readonly kind: "quote" | "lock" | "use";
   readonly picks: readonly number[];
   readonly lock: LockChoice;
   readonly amount: number;
   readonly order: number;
+  /** How the codes of those that have one are written. null: all are named by their ids. */
+  readonly spelling: number | null;
   readonly request: number;
 };
 
 export type Command =
   | { readonly kind: "create"; readonly facts: Facts; readonly request: number }
-  | { readonly kind: "issue"; readonly coupon: number; readonly user: number; readonly request: number }
+  | { readonly kind: "issue"; readonly by: IssueBy; readonly user: number; readonly request: number }
   | OrderCommand
-  | { readonly kind: "unlock"; readonly picks: readonly number[]; readonly lock: "own" | "stale" }
+  | {
+      readonly kind: "unlock";
+      readonly picks: readonly number[];
+      readonly lock: "own" | "stale";
+      readonly spelling: number | null;
+    }
   | { readonly kind: "cancel"; readonly usage: number; readonly request: number }
   | {
       readonly kind: "deleteUserCoupon";
@@ -43,11 +49,29 @@ export type Command =
     }
   | { readonly kind: "pause" | "resume"; readonly coupon: number; readonly request: number }
   | { readonly kind: "delete"; readonly coupon: number; readonly revoke: boolean; readonly request: number }
-  | { readonly kind: "read"; readonly what: "coupon" | "userCoupon" | "all" | "live" | "usages"; readonly pick: number }
-  | { readonly kind: "release" }
+  | { readonly kind: "read"; readonly what: (typeof reads)[number]; readonly pick: number }
+  | {
+      readonly kind: "upload";
+      readonly to: { readonly book: number } | { readonly type: CouponType };
+      readonly lines: readonly LineFacts[];
+      readonly request: number;
+    }
+  | {
+      readonly kind: "generate";
+      readonly book: number;
+      readonly stem: number;
+      readonly characters: string;
+      readonly count: number;
+      readonly terms: TermFacts;
+      readonly request: number;
+    }
+  | { readonly kind: "makeCodes" | "release" | "retire" | "lapse" }
+  | { readonly kind: "purge"; readonly dryRun: boolean }
   | { readonly kind: "advance"; readonly steps: number }
   | { readonly kind: "load" | "forget"; readonly coupon: number }
   | { readonly kind: "sweep" }
+  /** The gate loses its memory, if it is one that can. */
+  | { readonly kind: "wipe" }
   /** A call that was made before is made once more. */
   | { readonly kind: "again"; readonly back: number }
   /** `about`: all of them are about one user coupon, if not null. `doubled`: the first one is sent twice. */
@@ -58,6 +82,12 @@ export type Command =
       readonly doubled: boolean;
     }
   | { readonly kind: "rush"; readonly coupon: number; readonly users: readonly number[] }
+  /** The same as one call. */
+  | { readonly kind: "batch"; readonly coupon: number; readonly users: readonly number[]; readonly request: number }
+  /** Many at once for the same code, for a type, and one user for all coupons of a quota group. */
+  | { readonly kind: "codeRush"; readonly code: number; readonly users: readonly number[] }
+  | { readonly kind: "typeRush"; readonly type: CouponType; readonly users: readonly number[] }
+  | { readonly kind: "groupRush"; readonly coupon: number; readonly user: number; readonly picks: readonly number[] }
   | { readonly kind: "useAll"; readonly coupon: number };
 
 /** Times in steps; discounts by their place in `discounts`. null: no limit. */
@@ -73,15 +103,42 @@ export interface Facts {
   readonly maxUses: number;
   readonly lock: number;
   readonly claim: number | null;
+  readonly type: CouponType | null;
+  readonly quota: { readonly group: number; readonly max: number } | null;
+  readonly book: Definition["book"];
+}
+
+export type IssueBy =
+  | { readonly coupon: number }
+  /** One of the codes that there are, mostly. */
+  | { readonly code: number; readonly spelling: number }
+  | { readonly type: CouponType };
+
+/** Times in steps from then. */
+export interface TermFacts {
+  readonly discount: number | null;
+  readonly end: number | null;
+  readonly maxUses: number | null;
+  readonly maxHolders: number;
+  /** Whether it may lack what a code of a pool needs. */
+  readonly bare: boolean;
+}
+
+export interface LineFacts {
+  readonly code: number;
+  readonly spelling: number;
+  /** What is wrong with it. */
+  readonly bad: "text" | "end" | "uses" | "holders" | null;
+  readonly terms: TermFacts;
 }
 
 type Change = Partial<Facts>;
-type LockChoice = "own" | "none" | "stale";
+export type LockChoice = "own" | "none" | "stale";
 
 const discount = (kind: Discount["kind"], value: number, limits: Partial<Discount> = {}): Discount => {
   return { kind, value, currency: kind === "fixed" ? "USD" : null, maximum: null, minimum: null, ...limits };
 };
-const discounts = [
+export const discounts = [
   discount("percentage", 1_250),
   discount("percentage", 5_000, { currency: "USD", maximum: 400, minimum: 1_000 }),
   discount("percentage", 1_000, { currency: "USD", maximum: 20 }),
@@ -91,7 +148,7 @@ const discounts = [
   discount("fixed", 500, { currency: "EUR" }),
 ];
 /** Around the minimum of the discounts, and one in another currency. */
-const amounts = [
+export const amounts = [
   { currency: "USD", units: 1_000 },
   { currency: "USD", units: 999 },
   { currency: "USD", units: 3_333 },
@@ -99,6 +156,9 @@ const amounts = [
 ];
 /** Of a lock, one may come without an amount. */
 const noAmount = amounts.length;
+
+const daySteps = 86_400_000 / stepMs;
+const monthSteps = 30 * daySteps;
 
 const coupon = fc.nat(5);
 const request = fc.constantFrom(0, 0, 0, 1, 2, 3);
@@ -111,7 +171,7 @@ const orNone = (arbitrary: fc.Arbitrary<number>, freq = 2) => fc.option(arbitrar
 const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
   discount: fc.nat(discounts.length - 1),
   start: fc.constantFrom(-5, -5, -5, -5, -5, 1),
-  end: fc.constantFrom(30, 30, 30, 30, 4),
+  end: fc.constantFrom(30, 30, 30, monthSteps, monthSteps, 4),
   quantity: orNone(few(6), 4),
   validity: orNone(few(4), 1),
   maxPerUser: fc.constantFrom(1, 2, 2),
@@ -120,31 +180,72 @@ const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
   maxUses: fc.constantFrom(1, 1, 2, 3),
   lock: few(3),
   claim: orNone(few(3), 2),
+  type: fc.constantFrom<(CouponType | null)[]>(null, "FREE", "FREE", "STANDARD"),
+  quota: fc.option(fc.record({ group: fc.constantFrom(0, 0, 0, 1), max: few(3) }), { freq: 1 }),
+  book: fc.constantFrom<Definition["book"][]>(null, null, "folded", "folded", "exact"),
 };
 const createCommand = fc.record({ kind: fc.constant("create" as const), facts: fc.record(fields), request });
 const lock = fc.constantFrom<LockChoice>("own", "own", "none", "none", "none", "stale");
 const amount: fc.Arbitrary<number> = fc.constantFrom(0, 0, 0, 1, 1, 2, 2, 3);
+const spelling = fc.option(fc.nat(3), { freq: 1 });
 const orderCommand = (kinds: ("quote" | "lock" | "use")[], amountOf = amount) =>
-  fc.record({ kind: fc.constantFrom(...kinds), picks, lock, amount: amountOf, order: fc.nat(1), request });
+  fc.record({ kind: fc.constantFrom(...kinds), picks, lock, amount: amountOf, order: fc.nat(1), spelling, request });
+const { book: _, ...changeable } = fields;
 const change: fc.Arbitrary<Change> = fc.oneof(
-  ...Object.entries({ ...fields, end: fc.integer({ min: -6, max: 30 }) }).map(([field, arbitrary]) =>
+  ...Object.entries({ ...changeable, end: fc.integer({ min: -6, max: 30 }) }).map(([field, arbitrary]) =>
     (arbitrary as fc.Arbitrary<unknown>).map((value): Change => ({ [field]: value })),
   ),
   // Those that matter most to using.
   fields.usageCap.map((usageCap) => ({ usageCap })),
+  fc.record({ group: fc.constant(0), max: few(3) }).map((quota) => ({ quota })),
   fields.discount.map((chosen) => ({ discount: chosen })),
   fields.discount.map((chosen) => ({ discount: chosen })),
 );
 
+const type = fc.constantFrom<CouponType[]>("FREE", "FREE", "STANDARD");
+const issueBy: fc.Arbitrary<IssueBy> = fc.oneof(
+  { weight: 5, arbitrary: fc.record({ coupon }) },
+  { weight: 4, arbitrary: fc.record({ code: fc.nat(40), spelling: fc.nat(3) }) },
+  { weight: 2, arbitrary: fc.record({ type }) },
+);
+const terms: fc.Arbitrary<TermFacts> = fc.record({
+  discount: orNone(fc.nat(discounts.length - 1), 1),
+  end: orNone(fc.constantFrom(1, 2, 2, 3, 8, daySteps + 10), 2),
+  maxUses: orNone(few(3), 1),
+  maxHolders: fc.constantFrom(1, 1, 1, 2, 3),
+  bare: fc.constantFrom(false, false, false, false, false, true),
+});
+const upload = fc.record({
+  kind: fc.constant("upload" as const),
+  to: fc.oneof(
+    { weight: 5, arbitrary: fc.record({ book: fc.nat(20) }) },
+    { weight: 2, arbitrary: fc.record({ type }) },
+  ),
+  lines: fc.array(
+    fc.record({
+      code: fc.nat(15),
+      spelling: fc.nat(3),
+      bad: fc.constantFrom<LineFacts["bad"][]>(null, null, null, null, null, null, "text", "end", "uses", "holders"),
+      terms,
+    }),
+    { minLength: 1, maxLength: 6 },
+  ),
+  request,
+});
+
 /** What one caller may do while others do the like. */
 const callCommands = {
-  issue: fc.record({ kind: fc.constant("issue" as const), coupon, user: fc.nat(3), request }),
+  issue: fc.record({ kind: fc.constant("issue" as const), by: issueBy, user: fc.nat(3), request }),
+  upload,
+  retire: fc.record({ kind: fc.constant("retire" as const) }),
+  lapse: fc.record({ kind: fc.constant("lapse" as const) }),
   use: orderCommand(["use"]),
   lock: orderCommand(["lock"], fc.constantFrom(0, 0, 2, 3, noAmount, noAmount)),
   unlock: fc.record({
     kind: fc.constant("unlock" as const),
     picks,
     lock: fc.constantFrom("own" as const, "own" as const, "stale" as const),
+    spelling,
   }),
   cancel: fc.record({ kind: fc.constant("cancel" as const), usage: fc.nat(40), request }),
   deleteUserCoupon: fc.record({
@@ -184,6 +285,9 @@ const crowd = fc.record({
         update: 3,
         delete: 1,
         release: 1,
+        upload: 1,
+        retire: 1,
+        lapse: 1,
       }),
     ),
     { minLength: 2, maxLength: 6 },
@@ -196,12 +300,27 @@ const rush = fc.record({
   coupon,
   users: fc.array(fc.nat(4), { minLength: 2, maxLength: 10 }),
 });
-const reads = ["coupon", "userCoupon", "all", "live", "usages"] as const;
+const users = fc.array(fc.nat(4), { minLength: 2, maxLength: 8 });
+const otherRushes: fc.Arbitrary<Command> = fc.oneof(
+  fc.record({ kind: fc.constant("batch" as const), coupon, users, request }),
+  fc.record({ kind: fc.constant("codeRush" as const), code: fc.nat(40), users }),
+  fc.record({ kind: fc.constant("typeRush" as const), type, users }),
+  fc.record({
+    kind: fc.constant("groupRush" as const),
+    coupon,
+    user: fc.nat(3),
+    picks: fc.array(fc.nat(5), { minLength: 2, maxLength: 6 }),
+  }),
+);
+const reads = ["coupon", "userCoupon", "all", "live", "usages", "codes", "stats"] as const;
 const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: createCommand },
   ...weighted({
-    issue: 12,
+    issue: 16,
     use: 12,
+    upload: 4,
+    retire: 2,
+    lapse: 2,
     lock: 7,
     unlock: 2,
     cancel: 5,
@@ -213,6 +332,23 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   }),
   { weight: 4, arbitrary: orderCommand(["quote"]) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("advance" as const), steps: few(2) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("advance" as const), steps: fc.constant(daySteps + 1) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("purge" as const), dryRun: fc.boolean() }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant("generate" as const),
+      book: fc.nat(20),
+      stem: fc.nat(2),
+      characters: fc.constantFrom("abc", "xy", "abcdef", "aA"),
+      count: few(3),
+      terms,
+      request,
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("makeCodes" as const) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("wipe" as const) }) },
+  { weight: 4, arbitrary: otherRushes },
   {
     weight: 4,
     arbitrary: fc.record({ kind: fc.constant("read" as const), what: fc.constantFrom(...reads), pick: fc.nat(40) }),
@@ -230,216 +366,10 @@ export const lives: fc.Arbitrary<Command[]> = fc.noBias(
   fc
     .tuple(
       createCommand,
-      fc.array(createCommand, { maxLength: 2 }),
+      fc.array(createCommand, { maxLength: 3 }),
+      fc.array(upload, { minLength: 1, maxLength: 3 }),
       fc.array(rush, { minLength: 1, maxLength: 3 }),
       fc.array(command, { maxLength: 40, size: "max" }),
     )
-    .map(([first, others, issues, rest]): Command[] => [first, ...others, ...issues, ...rest]),
+    .map(([first, others, uploads, issues, rest]): Command[] => [first, ...others, ...uploads, ...issues, ...rest]),
 );
-
-/** The call that a command stands for in a life that has come to `model`; null when there is nothing to do it to. */
-export function callOf(command: Command, model: Model, life: Life): Call | null {
-  const { coupons, usages } = model.state;
-  switch (command.kind) {
-    case "create":
-      return {
-        method: "create",
-        definition: life.definitionOf(command.facts) as Definition,
-        requestId: life.requestId(command.request),
-      };
-    case "quote":
-    case "lock":
-    case "use":
-      return orderCall(command, model, life);
-    case "unlock": {
-      const chosen = choose(model, command.picks);
-      const [first] = chosen;
-      if (!first) return null;
-      // A lock's version cannot be 0 here.
-      const choices = choicesOf(model, chosen, command.lock).map((one) => ({
-        ...one,
-        lockVersion: one.lockVersion || 1,
-      }));
-      return { method: "unlock", userId: first.userId, choices };
-    }
-    case "again": {
-      const repeatable = life.made.filter((one) => "requestId" in one && one.requestId !== "");
-      return repeatable.at(-1 - command.back) ?? null;
-    }
-    case "cancel": {
-      const standing = usages.filter(({ cancelledAt }) => cancelledAt === null);
-      const usage = pick(command.usage % 4 > 0 && standing.length > 0 ? standing : usages, command.usage);
-      if (!usage) return null;
-      return { method: "cancel", userId: usage.userId, usageId: usage.id, requestId: life.requestId(command.request) };
-    }
-    case "deleteUserCoupon": {
-      const [one] = choose(model, [command.pick]);
-      if (!one) return null;
-      const { restock, deleteUsed } = command;
-      const requestId = life.requestId(command.request);
-      return { method: "deleteUserCoupon", userId: one.userId, userCouponId: one.id, restock, deleteUsed, requestId };
-    }
-    case "read":
-      return readCall(command, model);
-    case "release":
-      return { method: "release" };
-    case "issue":
-    case "update":
-    case "pause":
-    case "resume":
-    case "delete": {
-      const target = pick(coupons, command.coupon);
-      if (!target) return null;
-      const [couponId, requestId] = [target.id, life.requestId(command.request)];
-      if (command.kind === "issue") return { method: "issue", couponId, userId: life.userId(command.user), requestId };
-      if (command.kind === "delete") return { method: "delete", couponId, revoke: command.revoke, requestId };
-      if (command.kind !== "update") return { method: command.kind, couponId, requestId };
-      const revision = { any: 0, current: target.revision, stale: target.revision + 1 }[command.revision];
-      return { method: "update", couponId, revision, change: life.definitionOf(command.change), requestId };
-    }
-    default:
-      return null;
-  }
-}
-
-/** The calls that are made at once. */
-export function crowdOf(command: Command, model: Model, life: Life): Call[] {
-  const { coupons, userCoupons } = model.state;
-  switch (command.kind) {
-    case "crowd": {
-      const scope = command.about === null ? model : focus(model, command.about);
-      const calls = command.commands.flatMap((one) => callOf(one, scope, life) ?? []);
-      return command.doubled ? [...calls, ...structuredClone(calls.slice(0, 1))] : calls;
-    }
-    case "rush": {
-      const target = pick(coupons, command.coupon);
-      if (!target) return [];
-      return command.users.map((user) => ({
-        method: "issue",
-        couponId: target.id,
-        userId: life.userId(user),
-        requestId: "",
-      }));
-    }
-    case "useAll": {
-      const target = pick(coupons, command.coupon);
-      const held = userCoupons.filter((one) => one.couponId === target?.id && one.deletedAt === null);
-      return held.map((one) => ({ method: "use", order: orderOf(model, [one], "own", 2, 0), requestId: "" }));
-    }
-    default:
-      return [];
-  }
-}
-
-/** The world as if there were one user coupon only. */
-function focus(model: Model, about: number): Model {
-  const [one] = choose(model, [about]);
-  if (!one) return model;
-  const { state } = model;
-  return new Model({
-    ...state,
-    userCoupons: [one],
-    coupons: [model.coupon(one.couponId)],
-    usages: state.usages.filter((usage) => usage.userCouponId === one.id),
-  });
-}
-
-/** What commands need to know of the life that they are part of. */
-export interface Life {
-  /** The calls so far. */
-  readonly made: readonly Call[];
-  /** "" for 0. */
-  requestId(request: number): string;
-  userId(user: number): string;
-  definitionOf(facts: Partial<Facts>): Partial<Definition>;
-}
-
-/** Times lie five seconds past a step, counted from the beginning of the life. */
-export function definitionOf(facts: Partial<Facts>, startedAt: number): Partial<Definition> {
-  const moment = (steps: number) => startedAt + steps * stepMs + stepMs / 2;
-  const length = (steps: number | null) => (steps === null ? null : steps * stepMs - stepMs / 2);
-  const all: { [K in keyof Facts]: (value: Facts[K]) => Partial<Definition> } = {
-    discount: (index) => ({ discount: discounts[index] as Discount }),
-    start: (steps) => ({ startsAt: moment(steps) }),
-    end: (steps) => ({ expiresAt: moment(steps) }),
-    validity: (steps) => ({ validityMs: length(steps) }),
-    lock: (steps) => ({ lockMs: length(steps) as number }),
-    claim: (steps) => ({ claimMs: length(steps) }),
-    quantity: (quantity) => ({ quantity }),
-    maxPerUser: (maxPerUser) => ({ maxPerUser }),
-    usageCap: (usageCap) => ({ usageCap }),
-    stackable: (stackable) => ({ stackable }),
-    maxUses: (maxUses) => ({ maxUses }),
-  };
-  const parts = Object.entries(facts).map(([field, value]) =>
-    (all[field as keyof Facts] as (one: unknown) => object)(value),
-  );
-  return Object.assign({}, ...parts);
-}
-
-function orderCall(command: OrderCommand, model: Model, life: Life): Call | null {
-  const chosen = choose(model, command.picks);
-  if (chosen.length === 0) return null;
-  const order = orderOf(model, chosen, command.lock, command.amount, command.order);
-  return command.kind === "quote"
-    ? { method: "quote", order }
-    : { method: command.kind, order, requestId: life.requestId(command.request) };
-}
-
-function orderOf(
-  model: Model,
-  chosen: readonly UserCoupon[],
-  held: LockChoice,
-  amountOf: number,
-  order: number,
-): Order {
-  const userId = chosen[0]?.userId ?? "";
-  return {
-    userId,
-    choices: choicesOf(model, chosen, held),
-    orderId: `order-${order}`,
-    amount: amounts[amountOf] ?? null,
-  };
-}
-
-function choicesOf(model: Model, chosen: readonly UserCoupon[], held: LockChoice): Choice[] {
-  return chosen.map((one) => {
-    const own = model.isLocked(one) ? one.lock.version : 0;
-    // The one before, or one that there has not been yet.
-    const stale = one.lock.version > 1 ? one.lock.version - 1 : one.lock.version + 1;
-    return { id: one.id, lockVersion: { own, none: 0, stale }[held] };
-  });
-}
-
-/** User coupons of one user, mostly such as can be used. Now and then another user's is among them. */
-function choose(model: Model, picks: readonly number[]): UserCoupon[] {
-  const { userCoupons } = model.state;
-  const usable = userCoupons.filter((one) => one.deletedAt === null && ["READY", "LOCKED"].includes(model.status(one)));
-  const [first = 0, ...others] = picks;
-  const from = first % 3 > 0 && usable.length > 0 ? usable : userCoupons;
-  const one = pick(from, first);
-  if (!one) return [];
-  const chosen = [one];
-  for (const other of others) {
-    const same = from.filter(({ userId, id }) => userId === one.userId && !chosen.some((taken) => taken.id === id));
-    const next = pick(other === 0 ? userCoupons : same, other);
-    if (next && !chosen.includes(next)) chosen.push(next);
-  }
-  return chosen;
-}
-
-function readCall({ what, pick: index }: Command & { kind: "read" }, model: Model): Call | null {
-  const { coupons, userCoupons } = model.state;
-  const target = pick(coupons, index);
-  const one = pick(userCoupons, index);
-  if (what === "coupon") return target ? { method: "getCoupon", couponId: target.id } : null;
-  if (!one) return null;
-  const { userId } = one;
-  if (what === "userCoupon") return { method: "getUserCoupon", userId, userCouponId: one.id };
-  if (what === "usages") return { method: "listUsages", userId, showCancelled: index % 2 === 0 };
-  return { method: "listUserCoupons", userId, showExpired: what === "all" };
-}
-
-function pick<T>(all: readonly T[], index: number): T | undefined {
-  return all[index % Math.max(1, all.length)];
-}

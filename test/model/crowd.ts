@@ -1,5 +1,4 @@
 import { isDeepStrictEqual } from "node:util";
-import { madeBy } from "./calls.js";
 import type { Model } from "./model.js";
 import { type Answer, type Call, type Expected, standingReasons } from "./state.js";
 
@@ -27,7 +26,7 @@ export function explain(
     for (const index of left) {
       const [call, answer] = [calls[index] as Call, answers[index] as Answer];
       const after = model.clone();
-      const expected = after.apply(call, madeBy(answer));
+      const expected = after.apply(named(call, answer, model), answer);
       const unchanged = isDeepStrictEqual(after.state, model.state);
       if (!isAnswer(answer, expected) && !(unchanged && isTurnedAway(call, answer, before, calls, answers))) continue;
       // What changes nothing may as well come now.
@@ -62,10 +61,20 @@ export function explain(
   );
 }
 
+/**
+ * Of a type any coupon that can be issued may be: which ones were tried is not decided in one moment. One that was issued
+ * is held to the rules of its coupon.
+ */
+function named(call: Call, answer: Answer, model: Model): Call {
+  if (call.method !== "issue" || !("type" in call.target) || answer.refused) return call;
+  const couponId = String(answer.couponId);
+  return model.coupon(couponId)?.type === call.target.type ? { ...call, target: { couponId } } : call;
+}
+
 /** Alone, a call gets exactly the answer that is expected. In a crowd there are two ways to say no, and less to say yes. */
 function isAnswer(answer: Answer, expected: Expected): boolean {
   const { or, ...first } = expected;
-  return [first, ...(or ? [or] : [])].some(
+  return [first, ...(or ?? [])].some(
     (one) =>
       isDeepStrictEqual(inCrowd(answer), inCrowd(one)) ||
       isDeepStrictEqual(inCrowd(answer), whenStored(one)) ||
@@ -113,14 +122,20 @@ function isTurnedAway(
     const edits = calls.flatMap((one) =>
       one.method === "update" && one.couponId === couponId ? [one.change[field]] : [],
     );
-    return Math.min(...[before.coupon(couponId)[field], ...edits].map((value) => value ?? Number.POSITIVE_INFINITY));
+    const coupon = before.coupon(couponId);
+    const now = field === "quantity" ? before.quantityOf(coupon) : coupon.usageCap;
+    return Math.min(...[now, ...edits].map((value) => value ?? Number.POSITIVE_INFINITY));
   };
-  if (call.method === "issue" && answer.refused === "SOLD_OUT") {
-    const { couponId } = call;
-    const rivals = others.filter((one) => one.call.method === "issue" && one.call.couponId === couponId);
+  if (call.method === "issue" && "type" in call.target) return isPassedOver(call, answer, before, calls);
+  const couponId = call.method === "issue" ? couponOf(call, before) : undefined;
+  if (couponId !== undefined && answer.refused === "SOLD_OUT") {
+    const rivals = others.filter((one) => one.call.method === "issue" && couponOf(one.call, before) === couponId);
     const left = lowest(couponId, "quantity") - before.coupon(couponId).issuedCount;
     return rivals.length >= left && rivals.some((one) => idle(one.answer));
   }
+  // The pool that was found was deleted before the codes came into it.
+  if (call.method === "upload" && "type" in call.target)
+    return answer.refused === "COUPON_NOT_FOUND" && calls.some(({ method }) => method === "delete");
   if (call.method !== "use") return false;
   const isTwin = (one: Call) => one.method === "use" && call.requestId !== "" && one.requestId === call.requestId;
   const hasTwin = others.some((one) => isTwin(one.call));
@@ -139,5 +154,40 @@ function isTurnedAway(
     const isSplit = (one: { call: Call; answer: Answer }) =>
       one.answer.refused !== undefined && couponsOf(one.call).length > 1;
     return wanted > left && (hasTwin || rivals.some((one) => idle(one.answer) || isSplit(one)));
+  });
+}
+
+/** The coupon that an issue is about, if one is named. */
+function couponOf({ target }: Call & { method: "issue" }, before: Model): string | undefined {
+  if ("code" in target) return before.findCode(target.code)?.couponId;
+  return "couponId" in target ? target.couponId : undefined;
+}
+
+const passing = ["COUPON_NOT_FOUND", "COUPON_PAUSED", "COUPON_NOT_STARTED", "COUPON_ENDED", "USAGE_CAP_REACHED"];
+passing.push("ALREADY_ISSUED", "QUOTA_REACHED", "SOLD_OUT");
+
+/**
+ * One that is issued by type looks at one coupon after the other, while others come and go. It leaves with nothing only if
+ * they can have taken all that it could have had, or if what it could have had was there for a part of the time.
+ */
+function isPassedOver(
+  call: Call & { method: "issue" },
+  answer: Answer,
+  before: Model,
+  calls: readonly Call[],
+): boolean {
+  if (!answer.refused || !passing.includes(answer.refused) || !("type" in call.target)) return false;
+  const { type } = call.target;
+  const isIssue = (one: Call) => one.method === "issue";
+  if (!calls.every(isIssue)) return true;
+  const open = before.state.coupons.filter(
+    (coupon) => coupon.type === type && before.issueRefusal(coupon, call.userId) === undefined,
+  );
+  return open.every((coupon) => {
+    const left = (before.quantityOf(coupon) ?? Number.POSITIVE_INFINITY) - coupon.issuedCount;
+    const quotaLeft = (coupon.quota?.maxPerDay ?? Number.POSITIVE_INFINITY) - before.issuedToday(coupon, call.userId);
+    const perUser = coupon.maxPerUser - before.liveCount(coupon.id, call.userId);
+    const ofUser = calls.filter((one) => one.method === "issue" && one.userId === call.userId).length;
+    return calls.length > left || ofUser > Math.min(quotaLeft, perUser);
   });
 }

@@ -14,8 +14,14 @@ export interface Discount {
   readonly minimum: number | null;
 }
 
-/** What a merchant decides. null: no limit. */
+export type CouponType = "FREE" | "STANDARD";
+
+/** What a merchant decides. null: no limit, or none. */
 export interface Definition {
+  readonly type: CouponType | null;
+  readonly quota: { readonly group: string; readonly maxPerDay: number } | null;
+  /** How its codes are told apart. null: it is no code book. */
+  readonly book: "folded" | "exact" | null;
   readonly discount: Discount;
   readonly startsAt: number;
   readonly expiresAt: number;
@@ -31,6 +37,10 @@ export interface Definition {
 
 export interface Coupon extends Definition {
   readonly id: string;
+  /** Whether it is the pool of its type. */
+  readonly isPool: boolean;
+  /** When the definition last changed. */
+  readonly updatedAt: number;
   readonly revision: number;
   readonly issuedCount: number;
   readonly pausedAt: number | null;
@@ -39,8 +49,55 @@ export interface Coupon extends Definition {
   readonly exhaustedAt: number | null;
 }
 
+/** What a code has of its own. null: the coupon's holds. */
+export interface Terms {
+  readonly discount: Discount | null;
+  readonly expiresAt: number | null;
+  readonly maxUses: number | null;
+  readonly maxHolders: number;
+}
+
+export interface Code extends Terms {
+  readonly number: number;
+  readonly couponId: string;
+  /** As it was uploaded or generated. */
+  readonly code: string;
+  /** Places that are taken. */
+  holders: number;
+  /** When it was taken out of stock. */
+  retiredAt: number | null;
+}
+
+/** What makes codes to a pattern. */
+export interface Job {
+  readonly id: string;
+  readonly couponId: string;
+  /** What comes before the one character that differs, and what that can be. */
+  readonly stem: string;
+  readonly characters: string;
+  readonly count: number;
+  readonly terms: Terms;
+  made: number;
+  failure: string;
+  isEnded: boolean;
+}
+
+/** One line of an upload. */
+export interface Line {
+  readonly code: string;
+  readonly terms: Terms;
+}
+
 export interface UserCoupon {
   readonly id: string;
+  /** The code that it carries, and what that takes off. null: none. */
+  readonly codeNumber: number | null;
+  readonly code: string | null;
+  readonly discount: Discount | null;
+  /** Whether it is on record that its validity ran out before it was used up. */
+  lapsed: boolean;
+  /** Since when it is so, or deleted, or released. */
+  goneAt: number | null;
   readonly couponId: string;
   readonly userId: string;
   readonly requestId: string;
@@ -68,7 +125,9 @@ export interface Usage {
 }
 
 export interface Choice {
+  /** "" when it is named by its code. */
   readonly id: string;
+  readonly code?: string;
   /** 0: none. */
   readonly lockVersion: number;
 }
@@ -93,7 +152,27 @@ export type Call =
   | { readonly method: "pause" | "resume"; readonly couponId: string; readonly requestId: string }
   | { readonly method: "delete"; readonly couponId: string; readonly revoke: boolean; readonly requestId: string }
   | { readonly method: "getCoupon"; readonly couponId: string }
-  | { readonly method: "issue"; readonly couponId: string; readonly userId: string; readonly requestId: string }
+  | { readonly method: "issue"; readonly target: Target; readonly userId: string; readonly requestId: string }
+  | {
+      readonly method: "upload";
+      readonly target: { readonly couponId: string } | { readonly type: CouponType };
+      readonly lines: readonly Line[];
+      readonly requestId: string;
+    }
+  | {
+      readonly method: "generate";
+      readonly couponId: string;
+      readonly stem: string;
+      readonly characters: string;
+      readonly count: number;
+      readonly terms: Terms;
+      readonly requestId: string;
+    }
+  | { readonly method: "makeCodes"; readonly jobs: readonly Pick<Job, "id" | "couponId">[] }
+  | { readonly method: "retire" | "lapse" }
+  | { readonly method: "listCodes"; readonly couponId: string }
+  | { readonly method: "getStats"; readonly scope: Scope }
+  | { readonly method: "purge"; readonly dryRun: boolean }
   | { readonly method: "quote"; readonly order: Order }
   | { readonly method: "lock" | "use"; readonly order: Order; readonly requestId: string }
   | { readonly method: "unlock"; readonly userId: string; readonly choices: readonly Choice[] }
@@ -111,6 +190,19 @@ export type Call =
   | { readonly method: "listUsages"; readonly userId: string; readonly showCancelled: boolean }
   | { readonly method: "release" };
 
+export type Target = { readonly couponId: string } | { readonly code: string } | { readonly type: CouponType };
+
+/** null: of all coupons. */
+export type Scope = { readonly couponId: string } | { readonly type: CouponType } | null;
+
+/** What was purged of one coupon, which stays counted. */
+export interface Purged {
+  readonly expired: number;
+  readonly deleted: number;
+  readonly released: number;
+  readonly codes: number;
+}
+
 /** Plain values, so that what was answered can be held against what should have been. */
 export interface Answer {
   /** The reason, when the call was refused. */
@@ -123,7 +215,7 @@ export interface Answer {
 }
 
 /** `or`: what may be answered as well, in the cases in which the contract leaves it open. */
-export type Expected = Answer & { readonly or?: Answer };
+export type Expected = Answer & { readonly or?: readonly Answer[] };
 
 /** Everything there is, in plain data. */
 export interface State {
@@ -131,14 +223,24 @@ export interface State {
   coupons: Coupon[];
   userCoupons: UserCoupon[];
   usages: Usage[];
+  /** In the order in which they were added. */
+  codes: Code[];
+  /** The number of the last one that was added. */
+  lastCode: number;
+  jobs: Job[];
+  /** By quota group, user and day: how many were issued. */
+  issuedOnDay: Record<string, number>;
+  /** By coupon. */
+  purged: Record<string, Purged>;
   /** By method and request id: what was asked, and answered. */
-  answered: Record<string, { input: string; answer: Answer }>;
+  answered: Record<string, { input: string; answer: Answer; at: number }>;
   events: string[];
 }
 
 /** The reasons that a use is checked for once more when it is stored. */
 export const standingReasons = [
   "USER_COUPON_NOT_FOUND",
+  "CODE_NOT_FOUND",
   "USER_COUPON_RELEASED",
   "ALREADY_USED",
   "USER_COUPON_REVOKED",

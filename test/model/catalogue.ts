@@ -1,0 +1,249 @@
+import type { Answer, Call, Code, Coupon, CouponType, Definition, Job, Terms } from "./state.js";
+import { Using } from "./using.js";
+
+const visible = /^[!-~]([ -~]*[!-~])?$/;
+const maxCodeLength = 64;
+/** The pool of a type never ends by itself: its codes do. */
+const poolEnd = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
+
+/** Coupons, and the codes of code books. */
+export class Catalogue extends Using {
+  protected create(definition: Definition, id: string): Answer {
+    this.addCoupon(definition, id, false);
+    return this.couponView(this.coupon(id));
+  }
+
+  private addCoupon(definition: Definition, id: string, isPool: boolean): void {
+    const none = { pausedAt: null, deletedAt: null, revokedAt: null, exhaustedAt: null };
+    const updatedAt = this.state.now;
+    this.state.coupons.push({ ...definition, ...none, id, isPool, revision: 1, updatedAt, issuedCount: 0 });
+    this.happened("COUPON_CREATED", id);
+  }
+
+  /** `change` answers what changes, null for nothing, or a refusal. */
+  protected changeCoupon(
+    id: string,
+    revision: number,
+    change: (current: Coupon) => Partial<Coupon> | string | null,
+  ): Answer {
+    const current = this.coupon(id);
+    if (current.deletedAt !== null) return { refused: "COUPON_NOT_FOUND" };
+    if (revision !== 0 && revision !== current.revision) return { refused: "STALE_REVISION" };
+    const changed = change(current);
+    if (typeof changed === "string") return { refused: changed };
+    if (changed) this.revise(id, changed);
+    return this.couponView(this.coupon(id));
+  }
+
+  private revise(id: string, changed: Partial<Coupon>): void {
+    this.setCoupon(id, { ...changed, revision: this.coupon(id).revision + 1, updatedAt: this.state.now });
+  }
+
+  protected edit(current: Coupon, change: Partial<Definition>): Partial<Coupon> | string {
+    const wanted = { ...current, ...change };
+    const places = this.placesTaken(current);
+    if (wanted.quota?.group !== current.quota?.group) return "INVALID_FIELD";
+    if (current.isPool && wanted.type !== current.type) return "INVALID_FIELD";
+    if (current.book !== null && "quantity" in change) return "INVALID_FIELD";
+    if (wanted.expiresAt <= wanted.startsAt) return "INVALID_FIELD";
+    if (wanted.quantity !== null && wanted.quantity < current.issuedCount) return "QUANTITY_BELOW_ISSUED";
+    if (wanted.usageCap !== null && wanted.usageCap < places) return "USAGE_CAP_BELOW_USED";
+    this.happened("COUPON_UPDATED", current.id);
+    // Only another cap can make a coupon exhausted, or end that.
+    if (wanted.usageCap === current.usageCap) return change;
+    const reached = wanted.usageCap !== null && places >= wanted.usageCap;
+    return { ...change, exhaustedAt: reached ? (current.exhaustedAt ?? this.state.now) : null };
+  }
+
+  // Codes.
+
+  protected upload({ target, lines }: Call & { method: "upload" }, poolId: string): Answer {
+    const book = "type" in target ? this.openPool(target.type, poolId) : this.coupon(target.couponId);
+    const refused = this.bookRefusal(book);
+    if (refused) return { refused };
+    const keys = new Set(this.state.codes.map((code) => this.keyOf(code)));
+    const rejected: { line: number; problem: string }[] = [];
+    lines.forEach(({ code, terms }, index) => {
+      const key = this.codeKey(code, book.book);
+      const isGood = isCode(code) && this.areGood(terms, book);
+      if (isGood && !keys.has(key)) this.addCode(book.id, code, terms);
+      else rejected.push({ line: index + 1, problem: isGood ? "DUPLICATE" : "INVALID" });
+      if (isGood) keys.add(key);
+    });
+    const added = lines.length - rejected.length;
+    if (added > 0) {
+      this.revise(book.id, {});
+      this.happened("CODES_UPLOADED", book.id);
+    }
+    return { couponId: book.id, added, rejected };
+  }
+
+  private bookRefusal({ deletedAt, book }: Coupon): string | null {
+    if (deletedAt !== null) return "COUPON_NOT_FOUND";
+    return book === null ? "NOT_A_CODE_BOOK" : null;
+  }
+
+  private areGood({ discount, expiresAt, maxUses, maxHolders }: Terms, { isPool }: Coupon): boolean {
+    if (isPool && (discount === null || expiresAt === null)) return false;
+    if (expiresAt !== null && expiresAt <= this.state.now) return false;
+    return (maxUses === null || (maxUses >= 1 && maxUses <= 1_000)) && maxHolders >= 1 && maxHolders <= 1_000_000;
+  }
+
+  private addCode(couponId: string, code: string, terms: Terms): void {
+    const number = ++this.state.lastCode;
+    this.state.codes.push({ ...terms, number, couponId, code, holders: 0, retiredAt: null });
+  }
+
+  /** The pool of a type; the first upload makes it. */
+  private openPool(type: CouponType, id: string): Coupon {
+    const isOpen = (one: Coupon) => one.isPool && one.type === type && one.deletedAt === null;
+    const known = this.state.coupons.find(isOpen);
+    if (known) return known;
+    const pool: Definition = {
+      discount: { kind: "percentage", value: 1, currency: null, maximum: null, minimum: null },
+      startsAt: this.state.now,
+      expiresAt: poolEnd,
+      quantity: null,
+      validityMs: null,
+      maxPerUser: 100,
+      usageCap: null,
+      stackable: false,
+      maxUses: 1,
+      lockMs: 300_000,
+      claimMs: null,
+      type,
+      quota: null,
+      book: "folded",
+    };
+    this.addCoupon(pool, id, true);
+    return this.coupon(id);
+  }
+
+  protected generate(call: Call & { method: "generate" }, id: string): Answer {
+    const { method: _, requestId, ...wanted } = call;
+    const key = `generate ${requestId}`;
+    const input = JSON.stringify(wanted);
+    const earlier = requestId === "" ? undefined : this.state.answered[key];
+    if (earlier && earlier.input !== input) return { refused: "REQUEST_ID_REUSED" };
+    // As it is now.
+    if (earlier) return this.jobView(this.state.jobs.find((job) => job.id === earlier.answer.id) as Job);
+    const book = this.coupon(call.couponId);
+    const refused = this.bookRefusal(book);
+    if (refused) return { refused };
+    const different = new Set([...call.characters].map((one) => this.codeKey(one, book.book))).size;
+    const isGood = this.areGood(call.terms, book) && different === call.characters.length && different >= call.count;
+    if (!isGood) return { refused: "INVALID_FIELD" };
+    const job: Job = { id, ...wanted, made: 0, failure: "", isEnded: false };
+    this.state.jobs.push(job);
+    const answer = this.jobView(job);
+    if (requestId !== "") this.state.answered[key] = { input, answer, at: this.state.now };
+    return answer;
+  }
+
+  /** Rounds until no job is left. `told`: the codes that there are then, as they are listed. */
+  protected makeCodes(told: Answer): Answer {
+    const stored = (told.codes ?? []) as { couponId: string; code: string }[];
+    const revisions: Record<string, number> = {};
+    const running = this.state.jobs.filter(({ isEnded }) => !isEnded);
+    const known = new Set(this.state.codes.map((code) => this.keyOf(code)));
+    const added: { job: Job; code: string; position: number }[] = [];
+    for (const job of running) {
+      const book = this.coupon(job.couponId);
+      const possible = [...job.characters].filter((one) => !known.has(this.codeKey(job.stem + one, book.book)));
+      const due = book.deletedAt === null ? Math.min(job.count, possible.length) : 0;
+      // Which ones is the service's choice.
+      const made = stored.flatMap(({ couponId, code }, position) =>
+        couponId === job.couponId && possible.some((one) => job.stem + one === code) ? [{ job, code, position }] : [],
+      );
+      added.push(...made.slice(0, due));
+      job.made = due;
+      job.isEnded = true;
+      if (book.deletedAt !== null) job.failure = "the coupon was deleted";
+      else if (due < job.count) job.failure = "the pattern has no more codes that are not taken";
+      this.happened("CODES_GENERATED", job.couponId);
+    }
+    added.sort((a, b) => a.position - b.position);
+    for (const { job, code } of added) this.addCode(job.couponId, code, job.terms);
+    for (const { id, deletedAt } of this.state.coupons) {
+      const ofCoupon = added.filter(({ job }) => job.couponId === id).length;
+      if (ofCoupon === 0 || deletedAt !== null) continue;
+      // At most one for each code: where some were taken, the rest takes another batch.
+      const { revision } = this.coupon(id);
+      const now = (told.revisions as Record<string, number> | undefined)?.[id] ?? 0;
+      this.revise(id, {});
+      if (now > revision && now <= revision + ofCoupon) this.setCoupon(id, { revision: now });
+    }
+    for (const { couponId } of running) revisions[couponId] = this.coupon(couponId).revision;
+    const codes = this.state.codes
+      .filter(({ couponId }) => couponId in revisions && this.coupon(couponId).deletedAt === null)
+      .map(({ couponId, code }) => ({ couponId, code }));
+    return { jobs: running.map((job) => this.jobView(job)), codes: inOrder(codes), revisions };
+  }
+
+  private jobView({ id, made, failure, isEnded }: Job): Answer {
+    return { id, made, failure, state: isEnded ? (failure === "" ? "DONE" : "FAILED") : "RUNNING" };
+  }
+
+  protected listCodes(couponId: string): Answer {
+    const book = this.coupon(couponId);
+    const refused = this.bookRefusal(book);
+    if (refused) return { refused };
+    return { codes: this.codesOf(couponId).map((code) => this.codeView(code, book)) };
+  }
+
+  private codeView(code: Code, book: Coupon): Answer {
+    const { discount, expiresAt, maxUses, maxHolders, holders } = code;
+    const held = this.holdersOf(code);
+    const isFull = holders === maxHolders;
+    const usedUp = isFull && held.length > 0 && held.every((one) => this.status(one) === "USED");
+    const isOver = book.expiresAt <= this.state.now || (expiresAt !== null && expiresAt <= this.state.now);
+    return {
+      code: code.code,
+      ...{ discount, expiresAt, maxUses, maxHolders },
+      status: usedUp ? "USED" : isOver ? "EXPIRED" : isFull ? "ISSUED" : "FREE",
+      holderCount: holders,
+      holders: held.slice(0, 10).map((one) => `${one.userId} ${one.id} ${this.status(one)}`),
+    };
+  }
+
+  /** Those who have it now; a place may be taken although its holder is gone. */
+  holdersOf({ number }: Code) {
+    return this.state.userCoupons
+      .filter((one) => one.codeNumber === number && one.deletedAt === null && one.releasedAt === null)
+      .sort((a, b) => (a.id < b.id ? -1 : 1));
+  }
+
+  /** One round, as it runs every second. */
+  protected retire(): void {
+    const due = this.state.codes.filter((one) => one.retiredAt === null && this.isExpiredCode(one));
+    for (const { id } of this.state.coupons) {
+      const ofCoupon = due.filter(({ couponId }) => couponId === id);
+      const free = ofCoupon.reduce((total, { maxHolders, holders }) => total + maxHolders - holders, 0);
+      for (const code of ofCoupon) code.retiredAt = this.state.now;
+      if (free === 0) continue;
+      this.revise(id, {});
+      this.happened("CODES_EXPIRED", id);
+    }
+  }
+
+  /** Frees the places of user coupons that went back. Those of codes that were retired are in no stock any more. */
+  protected giveBack(numbers: readonly (number | null)[]): void {
+    const revised = new Set<string>();
+    for (const number of numbers) {
+      const code = this.state.codes.find((one) => one.number === number);
+      if (!code) continue;
+      code.holders -= 1;
+      if (code.retiredAt !== null) revised.add(code.couponId);
+    }
+    for (const id of revised) this.setCoupon(id, { revision: this.coupon(id).revision + 1 });
+  }
+}
+
+function isCode(code: string): boolean {
+  return code.length <= maxCodeLength && visible.test(code) && /[A-Za-z0-9]/.test(code);
+}
+
+/** By coupon; those of one coupon stay in their order. */
+export function inOrder<T extends { couponId: string }>(codes: readonly T[]): T[] {
+  return [...codes].sort((a, b) => (a.couponId === b.couponId ? 0 : a.couponId < b.couponId ? -1 : 1));
+}

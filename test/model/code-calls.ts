@@ -1,0 +1,125 @@
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import {
+  GenerateCodesRequestSchema,
+  GetCodeJobRequestSchema,
+  GetCouponRequestSchema,
+  LineProblem,
+  ListCodesRequestSchema,
+  UploadCodesRequestSchema,
+} from "../../gen/coupon/v1/catalog_service_pb.js";
+import { type Code, type CodeJob, CodeJobState, CodeStatus } from "../../gen/coupon/v1/code_pb.js";
+import { CouponType as CouponTypes } from "../../gen/coupon/v1/coupon_pb.js";
+import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
+import type { CallContext } from "../../src/domain/call-context.js";
+import { Refusal } from "../../src/domain/refusal.js";
+import { inOrder } from "./catalogue.js";
+import { discountFields, discountView, msOf } from "./messages.js";
+import type { Replica } from "./service.js";
+import type { Answer, Call, Target, Terms } from "./state.js";
+
+/** The calls about codes, as messages. */
+
+const pageSize = 1_000;
+
+/** What an issue or an upload is about. */
+export function targetFields(target: Target) {
+  if ("type" in target) return { case: "type" as const, value: CouponTypes[target.type] };
+  if ("code" in target) return { case: "code" as const, value: target.code };
+  return { case: "couponId" as const, value: target.couponId };
+}
+
+function termsFields({ discount, expiresAt, maxUses, maxHolders }: Terms) {
+  return {
+    ...(discount && { discount: discountFields(discount) }),
+    ...(expiresAt !== null && { expireTime: timestampFromMs(expiresAt) }),
+    ...(maxUses !== null && { maxUses }),
+    // Absent: 1.
+    ...(maxHolders !== 1 && { maxHolders }),
+  };
+}
+
+export async function upload(
+  replica: Replica,
+  { target, lines, requestId }: Call & { method: "upload" },
+  context: CallContext,
+): Promise<Answer | Refusal> {
+  const message = create(UploadCodesRequestSchema, {
+    target:
+      "type" in target
+        ? { case: "type", value: CouponTypes[target.type] }
+        : { case: "couponId", value: target.couponId },
+    lines: lines.map(({ code, terms }) => ({ code, terms: termsFields(terms) })),
+    requestId,
+  });
+  const answer = await replica.upload(message, context);
+  if (answer instanceof Refusal) return answer;
+  const rejected = answer.rejectedLines.map(({ line, problem }) => ({ line, problem: LineProblem[problem] }));
+  const countOf = (name: string) => rejected.filter(({ problem }) => problem === name).length;
+  const isCounted = answer.duplicateCount === countOf("DUPLICATE") && answer.invalidCount === countOf("INVALID");
+  return { couponId: answer.couponId, added: isCounted ? answer.addedCount : -1, rejected };
+}
+
+export async function generate(
+  replica: Replica,
+  { couponId, stem, characters, count, terms, requestId }: Call & { method: "generate" },
+  context: CallContext,
+): Promise<Answer | Refusal> {
+  const pattern = `${stem}[${characters}]`;
+  const message = create(GenerateCodesRequestSchema, {
+    couponId,
+    pattern,
+    count,
+    terms: termsFields(terms),
+    requestId,
+  });
+  const answer = await replica.generate(message, context);
+  return answer instanceof Refusal ? answer : jobView(answer.job);
+}
+
+/** The rounds of the worker, and what there is of its coupons then. */
+export async function makeCodes(
+  replica: Replica,
+  { jobs }: Call & { method: "makeCodes" },
+  context: CallContext,
+): Promise<Answer | Refusal> {
+  await replica.codeMaker.work();
+  const ended: Answer[] = [];
+  for (const { id } of jobs) {
+    const answer = await replica.getCodeJob(create(GetCodeJobRequestSchema, { jobId: id }), context);
+    if (answer instanceof Refusal) return answer;
+    ended.push(jobView(answer.job));
+  }
+  const codes: { couponId: string; code: string }[] = [];
+  const revisions: Record<string, number> = {};
+  for (const couponId of new Set(jobs.map((job) => job.couponId))) {
+    const found = await replica.getCoupon(create(GetCouponRequestSchema, { couponId }), context);
+    if (found instanceof Refusal) return found;
+    revisions[couponId] = Number(found.coupon?.revision);
+    const listed = await replica.listCodes(create(ListCodesRequestSchema, { couponId, pageSize }), context);
+    if (!(listed instanceof Refusal)) codes.push(...listed.codes.map(({ code }) => ({ couponId, code })));
+  }
+  return { jobs: ended, codes: inOrder(codes), revisions };
+}
+
+function jobView(job: CodeJob | undefined): Answer {
+  return { id: job?.id, made: job?.madeCount, failure: job?.failure, state: CodeJobState[job?.state ?? 0] };
+}
+
+export async function listCodes(replica: Replica, couponId: string, context: CallContext): Promise<Answer | Refusal> {
+  const answer = await replica.listCodes(create(ListCodesRequestSchema, { couponId, pageSize }), context);
+  return answer instanceof Refusal ? answer : { codes: answer.codes.map(codeView) };
+}
+
+function codeView({ code, terms, status, holderCount, holders }: Code): Answer {
+  return {
+    code,
+    discount: discountView(terms?.discount) ?? null,
+    expiresAt: msOf(terms?.expireTime),
+    maxUses: terms?.maxUses ?? null,
+    maxHolders: terms?.maxHolders,
+    status: CodeStatus[status],
+    holderCount,
+    holders: holders.map((one) => `${one.userId} ${one.userCouponId} ${UserCouponStatus[one.status]}`),
+  };
+}

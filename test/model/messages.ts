@@ -1,0 +1,177 @@
+import {
+  type Duration,
+  durationFromMs,
+  durationMs,
+  type Timestamp,
+  timestampFromMs,
+  timestampMs,
+} from "@bufbuild/protobuf/wkt";
+import {
+  type Coupon as CouponMessage,
+  CouponState,
+  CouponType as CouponTypes,
+  type Money as MoneyMessage,
+} from "../../gen/coupon/v1/coupon_pb.js";
+import type { Usage as UsageMessage } from "../../gen/coupon/v1/usage_pb.js";
+import { type UserCoupon as UserCouponMessage, UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
+import { Refusal } from "../../src/domain/refusal.js";
+import type { Answer, Choice, Definition, Discount, Money, Order } from "./state.js";
+
+/** What the model says, as messages, and messages as the model says them. Nothing is decided here. */
+
+export const paths: Record<Exclude<keyof Definition, "book">, string> = {
+  discount: "discount",
+  startsAt: "start_time",
+  expiresAt: "expire_time",
+  quantity: "quantity",
+  validityMs: "validity_after_issue",
+  maxPerUser: "max_per_user",
+  usageCap: "usage_cap",
+  stackable: "stackable",
+  maxUses: "max_uses",
+  lockMs: "lock_duration",
+  claimMs: "claim_window",
+  type: "type",
+  quota: "quota",
+};
+
+export function fieldsOf(one: Partial<Definition>) {
+  const { discount, startsAt, expiresAt, quantity, validityMs, usageCap, lockMs, claimMs } = one;
+  return {
+    name: "model",
+    stackable: one.stackable ?? false,
+    ...(discount && { discount: discountFields(discount) }),
+    ...(startsAt !== undefined && { startTime: timestampFromMs(startsAt) }),
+    ...(expiresAt !== undefined && { expireTime: timestampFromMs(expiresAt) }),
+    ...(quantity != null && { quantity: BigInt(quantity) }),
+    ...(validityMs != null && { validityAfterIssue: durationFromMs(validityMs) }),
+    ...(one.maxPerUser !== undefined && { maxPerUser: one.maxPerUser }),
+    ...(usageCap != null && { usageCap: BigInt(usageCap) }),
+    ...(one.maxUses !== undefined && { maxUses: one.maxUses }),
+    ...(lockMs !== undefined && { lockDuration: durationFromMs(lockMs) }),
+    ...(claimMs != null && { claimWindow: durationFromMs(claimMs) }),
+    ...(one.type != null && { type: CouponTypes[one.type] }),
+    ...(one.quota != null && { quota: one.quota }),
+    ...(one.book != null && { codeBook: { exactMatch: one.book === "exact" } }),
+  };
+}
+
+export function discountFields({ kind, value, currency, maximum, minimum }: Discount) {
+  const money = (units: number) => moneyFields({ currency: currency ?? "", units });
+  return {
+    kind:
+      kind === "fixed"
+        ? { case: "fixedAmount" as const, value: money(value) }
+        : { case: "percentageBasisPoints" as const, value },
+    ...(maximum !== null && { maximumAmount: money(maximum) }),
+    ...(minimum !== null && { minimumOrderAmount: money(minimum) }),
+  };
+}
+
+function moneyFields({ currency, units }: Money) {
+  return { $typeName: "coupon.v1.Money" as const, currencyCode: currency, minorUnits: BigInt(units) };
+}
+
+export function choiceFields({ id, code, lockVersion }: Choice) {
+  const target =
+    code === undefined ? { case: "userCouponId" as const, value: id } : { case: "code" as const, value: code };
+  return { target, lockVersion: BigInt(lockVersion) };
+}
+
+export function orderFields({ userId, choices, orderId, amount }: Order) {
+  const orderAmount = amount && { orderAmount: moneyFields(amount) };
+  return { userId, orderId, productId: "product", coupons: choices.map(choiceFields), ...orderAmount };
+}
+
+export function withCoupon(answer: { coupon?: CouponMessage | undefined } | Refusal): Answer | Refusal {
+  return answer instanceof Refusal ? answer : couponView(answer.coupon as CouponMessage);
+}
+
+function couponView(message: CouponMessage): Answer {
+  const count = (value: bigint | undefined) => (value === undefined ? null : Number(value));
+  return {
+    id: message.id,
+    discount: discountView(message.discount),
+    startsAt: msOf(message.startTime),
+    expiresAt: msOf(message.expireTime),
+    quantity: count(message.quantity),
+    validityMs: durationOf(message.validityAfterIssue),
+    maxPerUser: message.maxPerUser,
+    usageCap: count(message.usageCap),
+    stackable: message.stackable,
+    maxUses: message.maxUses,
+    lockMs: durationOf(message.lockDuration),
+    claimMs: durationOf(message.claimWindow),
+    type: message.type === 0 ? null : CouponTypes[message.type],
+    quota: message.quota ? { group: message.quota.group, maxPerDay: message.quota.maxPerDay } : null,
+    book: message.codeBook ? (message.codeBook.exactMatch ? "exact" : "folded") : null,
+    isPool: message.typePool,
+    revision: Number(message.revision),
+    deletedAt: msOf(message.deleteTime),
+    exhaustedAt: msOf(message.exhaustTime),
+    state: CouponState[message.state],
+    issuedCount: Number(message.issuedCount),
+    remaining: count(message.remainingCount),
+    usedCount: Number(message.usedCount),
+    remainingUses: count(message.remainingUseCount),
+  };
+}
+
+export function discountView(message: CouponMessage["discount"]): Discount | undefined {
+  if (message?.kind.case === undefined) return undefined;
+  const { kind, maximumAmount, minimumOrderAmount } = message;
+  const fixed = kind.case === "fixedAmount" ? kind.value : undefined;
+  const units = (money: MoneyMessage | undefined) => (money ? Number(money.minorUnits) : null);
+  return {
+    kind: fixed ? "fixed" : "percentage",
+    value: fixed ? Number(fixed.minorUnits) : (kind.value as number),
+    currency: (fixed ?? maximumAmount ?? minimumOrderAmount)?.currencyCode ?? null,
+    maximum: units(maximumAmount),
+    minimum: units(minimumOrderAmount),
+  };
+}
+
+export function userCouponView(message: UserCouponMessage): Answer {
+  return {
+    id: message.id,
+    couponId: message.couponId,
+    code: message.code === "" ? null : message.code,
+    discount: discountView(message.discount) ?? null,
+    status: UserCouponStatus[message.status],
+    expiresAt: msOf(message.expireTime),
+    maxUses: message.maxUses,
+    useCount: message.useCount,
+    lockedUntil: msOf(message.lockExpireTime),
+    claimUntil: msOf(message.claimExpireTime),
+  };
+}
+
+export function fullUserCouponView(message: UserCouponMessage): Answer {
+  return {
+    ...userCouponView(message),
+    coupon: couponView(message.coupon as CouponMessage),
+    usages: message.usages.map(usageView),
+  };
+}
+
+export function usageView(message: UsageMessage): Answer {
+  const { orderAmount } = message;
+  return {
+    id: message.id,
+    userCouponId: message.userCouponId,
+    userId: message.userId,
+    orderId: message.orderId,
+    amount: { currency: orderAmount?.currencyCode, units: Number(orderAmount?.minorUnits) },
+    discount: Number(message.discountAmount?.minorUnits),
+    usedAt: msOf(message.useTime),
+    cancelledAt: msOf(message.cancelTime),
+  };
+}
+
+export function msOf(message: Timestamp | undefined): number | null {
+  return message ? timestampMs(message) : null;
+}
+
+function durationOf(message: Duration | undefined): number | null {
+  return message ? durationMs(message) : null;
+}

@@ -1,0 +1,241 @@
+import type { Answer, Choice, Discount, Money, Order, Usage, UserCoupon } from "./state.js";
+import { sum, usageView, World } from "./world.js";
+
+/** Quotes, locks, uses and cancellations. */
+export class Using extends World {
+  /**
+   * The order as if each user coupon were named by its id. Of several with a code it is the one that can be used, the
+   * earliest expiry first; a repeated call means the one that it meant before.
+   */
+  private resolve<O extends Pick<Order, "userId" | "choices">>(order: O, requestId: string): O {
+    const taken = new Set(order.choices.map(({ id }) => id));
+    const choices = order.choices.map((choice): Choice => {
+      if (choice.code === undefined) return choice;
+      const number = this.findCode(choice.code)?.number;
+      const carrying = this.state.userCoupons.filter(
+        (one) =>
+          number !== undefined &&
+          one.codeNumber === number &&
+          one.userId === order.userId &&
+          one.deletedAt === null &&
+          !taken.has(one.id),
+      );
+      const rank = (one: UserCoupon) => {
+        const isUsed = this.state.usages.some(
+          (usage) => usage.userCouponId === one.id && usage.requestId === requestId,
+        );
+        const isLocked = this.isLocked(one) && one.lock.requestId === requestId;
+        if (requestId !== "" && isUsed) return 0;
+        if (requestId !== "" && isLocked) return 1;
+        return this.againstOne(one, choice.lockVersion, "").length === 0 ? 2 : 3;
+      };
+      const [found] = carrying.sort(
+        (a, b) => rank(a) - rank(b) || this.expiry(a) - this.expiry(b) || (a.id < b.id ? -1 : 1),
+      );
+      if (found) taken.add(found.id);
+      return { ...choice, id: found?.id ?? "" };
+    });
+    return { ...order, choices };
+  }
+
+  /** Whether a user coupon, or a code as it is written, is named twice. */
+  private isNamedTwice(choices: readonly Choice[]): boolean {
+    const names = choices.map(({ id, code }) => code ?? id);
+    return new Set(names).size < names.length;
+  }
+
+  /** What speaks against a user coupon by itself. */
+  private againstOne(one: UserCoupon, lockVersion: number, lockRequestId: string): string[] {
+    const coupon = this.coupon(one.couponId);
+    const uses = this.standing(one).length;
+    const locked = this.isLocked(one);
+    const own =
+      locked && (lockVersion === one.lock.version || (lockRequestId !== "" && lockRequestId === one.lock.requestId));
+    const rules: [string, boolean][] = [
+      ["USER_COUPON_RELEASED", this.isReleased(one)],
+      ["ALREADY_USED", uses >= one.maxUses],
+      ["USER_COUPON_REVOKED", coupon.revokedAt !== null],
+      ["USAGE_CAP_REACHED", coupon.exhaustedAt !== null && one.places === uses],
+      ["USER_COUPON_EXPIRED", this.expiry(one) <= this.state.now],
+      ["LOCKED", locked && !own && lockVersion === 0],
+      ["LOCK_LOST", !own && lockVersion !== 0],
+    ];
+    return rules.filter(([, applies]) => applies).map(([reason]) => reason);
+  }
+
+  /** Every reason against each choice. */
+  private againstEach({ userId, choices, amount }: Order, lockRequestId: string): string[][] {
+    return choices.map((choice) => {
+      const one = this.held(userId, choice.id);
+      if (!one) return [choice.code === undefined ? "USER_COUPON_NOT_FOUND" : "CODE_NOT_FOUND"];
+      const coupon = this.coupon(one.couponId);
+      const { currency, minimum } = this.discountOf(one);
+      const mismatch = amount !== null && currency !== null && currency !== amount.currency;
+      const rules: [string, boolean][] = [
+        ["NOT_STACKABLE", choices.length > 1 && !coupon.stackable],
+        ["CURRENCY_MISMATCH", mismatch],
+        ["MINIMUM_ORDER_NOT_REACHED", amount !== null && !mismatch && amount.units < (minimum ?? 0)],
+      ];
+      const others = rules.filter(([, applies]) => applies).map(([reason]) => reason);
+      return [...this.againstOne(one, choice.lockVersion, lockRequestId), ...others];
+    });
+  }
+
+  /** The same, and the usage cap counted over the whole order: places are given in the order of the choices. */
+  private against(order: Order, lockRequestId = ""): string[][] {
+    const against = this.againstEach(order, lockRequestId);
+    const wanted = new Map<string, number>();
+    return against.map((reasons, index) => {
+      const one = this.held(order.userId, order.choices[index]?.id ?? "");
+      if (!one || reasons.length > 0 || one.places > this.standing(one).length) return reasons;
+      const count = (wanted.get(one.couponId) ?? 0) + 1;
+      wanted.set(one.couponId, count);
+      return count > this.placesLeft(this.coupon(one.couponId)) ? ["USAGE_CAP_REACHED"] : [];
+    });
+  }
+
+  private refusal(order: Order, against: string[][]): Answer | null {
+    const all = against.flat();
+    if (all.length === 0) return null;
+    const ends = order.choices.map(({ id }) => this.held(order.userId, id)?.lock.until ?? 0);
+    const retryMs = Math.max(...ends) - this.state.now;
+    return { refused: all[0] as string, against, ...(all.every((one) => one === "LOCKED") && { retryMs }) };
+  }
+
+  /** What each choice takes off; those with a reason against them nothing. */
+  private discounts({ userId, choices, amount }: Order, against: string[][]): number[] {
+    let left = amount?.units ?? 0;
+    const taken = choices.map(() => 0);
+    const applied = choices
+      .map(({ id }, index) => ({ id, index, discount: this.couponDiscount(userId, id) }))
+      .filter(({ index }) => against[index]?.length === 0)
+      .sort((a, b) => {
+        if (a.discount.kind !== b.discount.kind) return a.discount.kind === "percentage" ? -1 : 1;
+        return b.discount.value - a.discount.value || (a.id < b.id ? -1 : 1);
+      });
+    for (const { index, discount } of applied) {
+      const share = discount.kind === "fixed" ? discount.value : Math.floor((left * discount.value) / 10_000);
+      taken[index] = Math.min(share, left, discount.maximum ?? share);
+      left -= taken[index];
+    }
+    return taken;
+  }
+
+  private couponDiscount(userId: string, id: string): Discount {
+    const one = this.held(userId, id);
+    return one ? this.discountOf(one) : { kind: "fixed", value: 0, currency: null, maximum: null, minimum: null };
+  }
+
+  protected quote(asked: Order): Answer {
+    if (this.isNamedTwice(asked.choices)) return { refused: "INVALID_FIELD" };
+    const order = this.resolve(asked, "");
+    const against = this.against(order);
+    const discounts = this.discounts(order, against);
+    const total = sum(discounts);
+    const usable = against.flat().length === 0;
+    const coupons = order.choices.map(({ id }) => this.held(order.userId, id)?.couponId ?? "");
+    return { coupons, objections: against, discounts, total, final: (order.amount?.units ?? 0) - total, usable };
+  }
+
+  protected lock(asked: Order, requestId: string): Answer {
+    if (this.isNamedTwice(asked.choices)) return { refused: "INVALID_FIELD" };
+    const order = this.resolve(asked, requestId);
+    const refusal = this.refusal(order, this.against(order, requestId));
+    if (refusal) return refusal;
+    const { now } = this.state;
+    const locks = order.choices.map(({ id }) => {
+      const one = this.held(order.userId, id) as UserCoupon;
+      const { lockMs } = this.coupon(one.couponId);
+      const until = Math.min(now + lockMs, this.expiry(one), one.claimUntil ?? Number.POSITIVE_INFINITY);
+      // A lock that is renewed stays the same one.
+      one.lock = this.isLocked(one) ? { ...one.lock, until } : { version: one.lock.version + 1, until, requestId };
+      this.happened("USER_COUPON_LOCKED", one.couponId, one.id, `${one.lock.version}`, `${until}`);
+      return { id, version: one.lock.version, until };
+    });
+    return { locks };
+  }
+
+  protected unlock(userId: string, asked: readonly Choice[]): Answer {
+    if (this.isNamedTwice(asked)) return { refused: "INVALID_FIELD" };
+    const { choices } = this.resolve({ userId, choices: asked }, "");
+    const held = choices.map(({ id }) => this.held(userId, id));
+    if (held.includes(undefined)) return { refused: "USER_COUPON_NOT_FOUND" };
+    const ended = (held as UserCoupon[]).filter(
+      (one, index) => this.isLocked(one) && one.lock.version === choices[index]?.lockVersion,
+    );
+    for (const one of ended) {
+      this.endLock(one);
+      this.happened("USER_COUPON_UNLOCKED", one.couponId, one.id, `${one.lock.version}`);
+    }
+    return { unlocked: ended.map(({ id }) => id).sort() };
+  }
+
+  protected endLock(one: UserCoupon): void {
+    one.lock = { version: one.lock.version, until: 0, requestId: "" };
+  }
+
+  protected use(asked: Order, requestId: string, ids: readonly string[]): Answer {
+    if (this.isNamedTwice(asked.choices)) return { refused: "INVALID_FIELD" };
+    const order = this.resolve(asked, requestId);
+    const earlier = this.state.usages.filter((usage) => requestId !== "" && usage.requestId === requestId);
+    if (earlier.length > 0) {
+      const inputOf = (one: { userId: string; orderId: string; amount: Money | null }, chosen: string[]) =>
+        JSON.stringify([one.userId, one.orderId, one.amount, chosen]);
+      const before = inputOf(
+        earlier[0] as Usage,
+        earlier.map(({ userCouponId }) => userCouponId),
+      );
+      if (
+        before !==
+        inputOf(
+          order,
+          order.choices.map(({ id }) => id),
+        )
+      )
+        return { refused: "REQUEST_ID_REUSED" };
+      return this.usedAnswer(order, earlier, true);
+    }
+    const against = this.against(order);
+    const refusal = this.refusal(order, against);
+    if (refusal) return refusal;
+    const discounts = this.discounts(order, against);
+    const usages = order.choices.map((choice, index): Usage => {
+      const { userId, orderId } = order;
+      const amount = order.amount as Money;
+      const discount = discounts[index] ?? 0;
+      const common = { userCouponId: choice.id, userId, orderId, amount, discount, requestId };
+      return { id: ids[index] ?? "?", ...common, usedAt: this.state.now, cancelledAt: null };
+    });
+    for (const usage of usages) this.spend(this.held(order.userId, usage.userCouponId) as UserCoupon, usage);
+    return this.usedAnswer(order, usages, false);
+  }
+
+  private spend(one: UserCoupon, usage: Usage): void {
+    this.state.usages.push(usage);
+    this.happened("USER_COUPON_USED", one.couponId, one.id, usage.id);
+    this.endLock(one);
+    one.claimUntil = null;
+    one.places = Math.max(one.places, this.standing(one).length);
+    const coupon = this.coupon(one.couponId);
+    if (coupon.exhaustedAt !== null || this.placesLeft(coupon) > 0) return;
+    this.setCoupon(coupon.id, { exhaustedAt: this.state.now });
+    this.happened("COUPON_EXHAUSTED", coupon.id);
+  }
+
+  private usedAnswer(order: Order, usages: readonly Usage[], replayed: boolean): Answer {
+    const total = sum(usages.map(({ discount }) => discount));
+    return { usages: usages.map(usageView), total, final: (order.amount?.units ?? 0) - total, replayed };
+  }
+
+  protected cancel(userId: string, usageId: string): Answer {
+    const usage = this.state.usages.find((one) => one.id === usageId && one.userId === userId);
+    if (!usage) return { refused: "USAGE_NOT_FOUND" };
+    if (usage.cancelledAt !== null) return { refused: "USAGE_ALREADY_CANCELLED" };
+    usage.cancelledAt = this.state.now;
+    const one = this.state.userCoupons.find(({ id }) => id === usage.userCouponId) as UserCoupon;
+    // Nobody can come back to the place that a deleted one has kept.
+    if (one.deletedAt !== null) one.places = this.standing(one).length;
+    this.happened("USAGE_CANCELLED", one.couponId, one.id, usage.id);
+    return usageView(usage);
+  }
+}

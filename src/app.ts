@@ -27,6 +27,7 @@ import { listCodes } from "./services/catalog/list-codes.js";
 import { listCoupons } from "./services/catalog/list-coupons.js";
 import { pauseCoupon } from "./services/catalog/pause-coupon.js";
 import { resumeCoupon } from "./services/catalog/resume-coupon.js";
+import { searchCoupons } from "./services/catalog/search-coupons.js";
 import { updateCoupon } from "./services/catalog/update-coupon.js";
 import { uploadCodes } from "./services/catalog/upload-codes.js";
 import { batchIssueCoupons } from "./services/issuance/batch-issue-coupons.js";
@@ -58,6 +59,7 @@ import { migrate } from "./storage/postgres/migrate.js";
 import { ping } from "./storage/postgres/ping.js";
 import { PostgresPurgeStore } from "./storage/postgres/purge-store.js";
 import { PostgresStatsStore } from "./storage/postgres/stats-store.js";
+import { PostgresSearchStore } from "./storage/postgres/search-store.js";
 import { PostgresTargetStore } from "./storage/postgres/target-store.js";
 import { PostgresUsageStore } from "./storage/postgres/usage-store.js";
 import { PostgresUserCouponStore } from "./storage/postgres/user-coupon-store.js";
@@ -193,6 +195,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     route(CatalogService.method.pauseCoupon, pauseCoupon(couponStore, renew)),
     route(CatalogService.method.resumeCoupon, resumeCoupon(couponStore, renew)),
     route(IssuanceService.method.issueCoupon, issueCoupon(issuer, new TypeIssuer(issuer, targetStore), targetStore)),
+    route(CatalogService.method.searchCoupons, searchCoupons(new PostgresSearchStore(database))),
     route(CatalogService.method.uploadCodes, uploadCodes(codeStore, renew)),
     route(CatalogService.method.generateCodes, generateCodes(codeStore, codeMaker)),
     route(CatalogService.method.getCodeJob, getCodeJob(codeStore)),

@@ -3,8 +3,12 @@ import { invalid, type Refusal } from "../domain/refusal.js";
 import type { Page } from "../storage/ports.js";
 
 const defaultPageSize = 50;
-/** What a list is in the order of: ids of most things, and numbers in the order in which things were added. */
-const idKinds = { uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, number: /^[1-9][0-9]{0,14}$/ };
+/** What a list is in the order of: ids, numbers in the order in which things were added, and tiers with ids in them. */
+const idKinds = {
+  uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
+  number: /^[1-9][0-9]{0,14}$/,
+  place: /^[12]\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
+};
 
 /**
  * Page tokens name the last row of a page and the parameters that the listing was begun with, so that a token cannot be
@@ -14,8 +18,9 @@ export function readPage(
   request: { pageSize: number; pageToken: string },
   parameters: readonly unknown[],
   idKind: keyof typeof idKinds = "uuid",
+  sizeByDefault = defaultPageSize,
 ): Page | Refusal {
-  const size = request.pageSize === 0 ? defaultPageSize : request.pageSize;
+  const size = request.pageSize === 0 ? sizeByDefault : request.pageSize;
   if (request.pageToken === "") return { size, before: null };
   const [before, hash, ...rest] = Buffer.from(request.pageToken, "base64url").toString("latin1").split(" ");
   if (!before || !idKinds[idKind].test(before) || !hash || rest.length > 0) {

@@ -92,6 +92,40 @@ export interface CouponStore {
   list(page: Page, showDeleted: boolean, deadlineMs: DeadlineMs): Promise<Listed<Coupon>>;
 }
 
+/** What is searched for. The filters that are set must all hold. */
+export interface CouponQuery {
+  /** As they were typed. "": all coupons that the filters leave. */
+  readonly words: string;
+  /** Without regard to case. "": all. */
+  readonly category: string;
+  readonly type: CouponType | null;
+  readonly discountKind: "PERCENTAGE" | "FIXED_AMOUNT" | null;
+  /** Whether coupons whose expire time has passed are found, too. */
+  readonly withEnded: boolean;
+}
+
+/** Where a found coupon stands: all words in the name are tier 1, else 2; the newest id first in a tier. */
+export interface CouponPlace {
+  readonly tier: number;
+  readonly couponId: string;
+}
+
+export interface FoundCoupons extends Listed<Coupon> {
+  /** null: there are no rows. */
+  readonly last: CouponPlace | null;
+  /** The words that were looked for instead; "" when the query was taken as it is. */
+  readonly correctedQuery: string;
+}
+
+export interface SearchStore {
+  /** A page, best first, of 1 to 100 coupons. Throws as CouponStore does. */
+  search(
+    query: CouponQuery,
+    page: { readonly size: number; readonly after: CouponPlace | null },
+    deadlineMs: DeadlineMs,
+  ): Promise<FoundCoupons>;
+}
+
 export interface UserCouponWithCoupon {
   readonly userCoupon: UserCoupon;
   readonly coupon: Coupon;

@@ -26,6 +26,7 @@ const count = (name: string) => bigint(name, { mode: "number" });
 const xid8 = customType<{ data: string }>({ dataType: () => "xid8" });
 /** In the order of its bytes, whatever the database's locale is: faster to compare, and the order in which codes are locked. */
 const bytewiseText = customType<{ data: string }>({ dataType: () => 'text COLLATE "C"' });
+const tsvector = customType<{ data: string }>({ dataType: () => "tsvector" });
 const bytea = customType<{ data: Uint8Array; driverData: Uint8Array }>({ dataType: () => "bytea" });
 
 /** Coupons are never removed, only marked as deleted: user coupons and events refer to them. */
@@ -330,3 +331,47 @@ export const requests = pgTable(
   },
   (t) => [primaryKey({ columns: [t.method, t.requestId] }), index("requests_by_age").on(t.createdAt)],
 );
+
+/** Words are compared in small letters, of any script and whatever the database's locale is. */
+const smallLetters = (column: string) => `lower((${column}) COLLATE "und-x-icu")`;
+/** The characters of which the parser would make e-mail addresses, host names, paths and numbers with signs only end words. */
+const wordsOf = (text: string) => `strip(to_tsvector('simple', translate(${text}, '-_./~@<>&+', '          ')))`;
+/** What SearchCoupons filters by, as words that nobody can type: so an index finds "coffee in this category" as one thing. */
+const filterWords = `array_to_tsvector(array_remove(ARRAY[
+  '=c ' || ${smallLetters("category")}, '=t ' || type, '=k ' || discount_kind], NULL))`;
+
+/**
+ * What SearchCoupons looks for, and in: one row for each coupon that is neither deleted nor a pool. A trigger keeps it, so
+ * that the coupon's own row, which every batch of issues writes anew, stays small and out of these indexes.
+ */
+export const couponSearch = pgTable(
+  "coupon_search",
+  {
+    couponId: uuid("coupon_id").primaryKey(),
+    name: text("name").notNull(),
+    category: text("category").notNull(),
+    description: text("description").notNull(),
+    type: text("type"),
+    /** PERCENTAGE or FIXED_AMOUNT. */
+    discountKind: text("discount_kind").notNull(),
+    expiresAt: moment("expires_at").notNull(),
+    nameWords: tsvector("name_words")
+      .notNull()
+      .generatedAlwaysAs(sql.raw(`${wordsOf(smallLetters("name"))} || ${filterWords}`)),
+    allWords: tsvector("all_words")
+      .notNull()
+      .generatedAlwaysAs(
+        sql.raw(
+          `${wordsOf(smallLetters("name || ' ' || category || ' ' || description"))} || ${filterWords}`,
+        ),
+      ),
+  },
+  (t) => [
+    // Without a list of pending entries: every search would read all of it.
+    index("coupon_search_by_name").using("gin", t.nameWords).with({ fastupdate: false }),
+    index("coupon_search_by_all").using("gin", t.allWords).with({ fastupdate: false }),
+  ],
+);
+
+/** Every word that a coupon ever had, for what a prefix stands for and what a mistyped word is like. */
+export const searchWords = pgTable("search_words", { word: bytewiseText("word").primaryKey() });

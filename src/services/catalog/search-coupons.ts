@@ -1,0 +1,51 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  DiscountKind,
+  type SearchCouponsRequest,
+  SearchCouponsResponseSchema,
+} from "../../../gen/coupon/v1/catalog_service_pb.js";
+import type { CallContext } from "../../domain/call-context.js";
+import { invalid, Refusal } from "../../domain/refusal.js";
+import type { CouponPlace, CouponQuery, SearchStore } from "../../storage/ports.js";
+import { couponMessage, typeOf } from "../message.js";
+import { nextPageToken, readPage } from "../page-token.js";
+
+const defaultPageSize = 20;
+const discountKinds = {
+  [DiscountKind.UNSPECIFIED]: null,
+  [DiscountKind.PERCENTAGE]: "PERCENTAGE",
+  [DiscountKind.FIXED_AMOUNT]: "FIXED_AMOUNT",
+} as const;
+
+export function searchCoupons(store: SearchStore) {
+  return async (request: SearchCouponsRequest, context: CallContext) => {
+    const withNul = (["query", "category"] as const).filter((field) => request[field].includes("\0"));
+    if (withNul.length > 0) {
+      return invalid(...withNul.map((field) => ({ field, description: "must not contain a NUL character" })));
+    }
+    const query: CouponQuery = {
+      words: request.query,
+      category: request.category,
+      type: typeOf(request.type),
+      discountKind: discountKinds[request.discountKind],
+      withEnded: request.showEnded,
+    };
+    const parameters = ["SearchCoupons", query];
+    const page = readPage(request, parameters, "place", defaultPageSize);
+    if (page instanceof Refusal) return page;
+    const { rows, hasMore, last, correctedQuery, now } = await store.search(
+      query,
+      { size: page.size, after: page.before === null ? null : placeOf(page.before) },
+      context.deadlineMs,
+    );
+    return create(SearchCouponsResponseSchema, {
+      coupons: rows.map((coupon) => couponMessage(coupon, now)),
+      nextPageToken: nextPageToken(hasMore, last ? `${last.tier}.${last.couponId}` : undefined, parameters),
+      correctedQuery,
+    });
+  };
+}
+
+function placeOf(text: string): CouponPlace {
+  return { tier: Number(text[0]), couponId: text.slice(2) };
+}

@@ -1,0 +1,46 @@
+import type { CouponPlace, CouponQuery, DeadlineMs, FoundCoupons, SearchStore } from "../ports.js";
+import { type CouponRow, toCoupon } from "./coupon-row.js";
+import type { Database } from "./database.js";
+import { guarded } from "./errors.js";
+
+/** Coupons that are looked through, newest first, for each place of a page, before an index is asked. */
+const windowSize = 50;
+
+/** A coupon's columns are null in the one row of an empty page. */
+type FoundRow = CouponRow & { tier: number | null; correctedQuery: string; now: Date };
+
+export class PostgresSearchStore implements SearchStore {
+  constructor(
+    private readonly database: Database,
+    private readonly options = { windowSize },
+  ) {}
+
+  search(
+    query: CouponQuery,
+    page: { size: number; after: CouponPlace | null },
+    deadlineMs: DeadlineMs,
+  ): Promise<FoundCoupons> {
+    return guarded(deadlineMs, async () => {
+      const { sql } = this.database;
+      const found = await sql<FoundRow[]>`
+        SELECT f.tier, s.corrected_query, coupon_clock() AS now, c.*
+        FROM search_coupons(${query.words}, ${query.category || null}, ${query.type},
+          ${query.discountKind}, ${query.withEnded}, ${page.size}, ${page.after?.tier ?? null},
+          ${page.after?.couponId ?? null}, ${this.options.windowSize}) s
+        LEFT JOIN LATERAL unnest(s.coupon_ids, s.tiers) WITH ORDINALITY f (coupon_id, tier, place) ON true
+        -- One by one by its key, at every size of the table.
+        LEFT JOIN LATERAL (SELECT * FROM coupons WHERE id = f.coupon_id OFFSET 0) c ON true
+        ORDER BY f.place`;
+      const [first] = found;
+      const rows = found.filter(({ tier }) => tier !== null).slice(0, page.size);
+      const last = rows.at(-1);
+      return {
+        rows: rows.map(({ tier: _, correctedQuery: _corrected, now: _now, ...row }) => toCoupon(row)),
+        hasMore: found.length > page.size,
+        now: first?.now ?? new Date(0),
+        last: last ? { tier: last.tier ?? 0, couponId: last.id } : null,
+        correctedQuery: first?.correctedQuery ?? "",
+      };
+    });
+  }
+}

@@ -1,0 +1,78 @@
+import type { Sql } from "postgres";
+import { newId } from "../../src/platform/new-id.js";
+import type { CouponPlace, CouponQuery, SearchStore } from "../../src/storage/ports.js";
+
+export interface SearchedCoupon {
+  readonly id: string;
+  readonly name: string;
+  readonly category: string;
+  readonly description: string;
+  readonly type: "FREE" | "STANDARD" | "MEGADEAL" | null;
+  readonly discountKind: "PERCENTAGE" | "FIXED_AMOUNT";
+  readonly expiresAt: Date;
+  readonly deletedAt: Date | null;
+  readonly isPool: boolean;
+}
+
+export function coupon(noon: Date, changed: Partial<SearchedCoupon>): SearchedCoupon {
+  return {
+    id: newId(),
+    name: "",
+    category: "",
+    description: "",
+    type: null,
+    discountKind: "PERCENTAGE",
+    expiresAt: new Date(noon.getTime() + 3_600_000),
+    deletedAt: null,
+    isPool: false,
+    ...changed,
+  };
+}
+
+/** All of them in one statement. */
+export async function insertSearched(sql: Sql, noon: Date, coupons: readonly SearchedCoupon[]): Promise<void> {
+  if (coupons.length === 0) return;
+  const startsAt = new Date(noon.getTime() - 86_400_000);
+  await sql`INSERT INTO coupons ${sql(
+    coupons.map((one) => ({
+      id: one.id,
+      name: one.name,
+      category: one.category,
+      description: one.description,
+      type: one.type,
+      percentage_basis_points: one.discountKind === "PERCENTAGE" ? 1_000 : null,
+      fixed_amount: one.discountKind === "PERCENTAGE" ? null : 500,
+      currency_code: one.discountKind === "PERCENTAGE" ? null : "USD",
+      starts_at: startsAt,
+      expires_at: one.expiresAt,
+      deleted_at: one.deletedAt,
+      is_pool: one.isPool,
+      max_per_user: 1,
+      stackable: false,
+      created_at: startsAt,
+      updated_at: startsAt,
+    })),
+  )}`;
+}
+
+export const everything: CouponQuery = { words: "", category: "", type: null, discountKind: null, withEnded: false };
+
+/** All pages, and the words that were looked for instead on the first one. */
+export async function searchAll(
+  store: SearchStore,
+  query: Partial<CouponQuery>,
+  size = 100,
+  betweenPages = async () => {},
+): Promise<{ ids: string[]; correctedQuery: string }> {
+  const ids: string[] = [];
+  let after: CouponPlace | null = null;
+  let correctedQuery: string | undefined;
+  for (;;) {
+    const page = await store.search({ ...everything, ...query }, { size, after }, Number.POSITIVE_INFINITY);
+    correctedQuery ??= page.correctedQuery;
+    ids.push(...page.rows.map(({ id }) => id));
+    if (!page.hasMore) return { ids, correctedQuery };
+    after = page.last;
+    await betweenPages();
+  }
+}

@@ -17,7 +17,12 @@ const wordFunction = `
 export function wordAt(n: number): string {
   const syllables = [..."bcdfghklmnp"].flatMap((consonant) => [..."aeo"].map((vowel) => consonant + vowel));
   const m = (n * 7919) % vocabularySize;
-  return [syllables[m % 25], syllables[Math.floor(m / 25) % 25], syllables[Math.floor(m / 625)], ["", "n", "r", "s"][m % 4]].join("");
+  return [
+    syllables[m % 25],
+    syllables[Math.floor(m / 25) % 25],
+    syllables[Math.floor(m / 625)],
+    ["", "n", "r", "s"][m % 4],
+  ].join("");
 }
 
 /**

@@ -26,7 +26,9 @@ export function searchModel(
   const occursNow = (word: string) => [...live].some((other) => other.startsWith(word));
   const isGone = (word: string) => occurs(word) && !occursNow(word);
   if (!typed.some(isGone)) return found;
-  return find(there, known, query, now, typed, (word) => occurs(word) && !isGone(word)) ?? { ids: [], correctedQuery: "" };
+  return (
+    find(there, known, query, now, typed, (word) => occurs(word) && !isGone(word)) ?? { ids: [], correctedQuery: "" }
+  );
 }
 
 function find(

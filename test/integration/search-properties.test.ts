@@ -1,6 +1,5 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { newId } from "../../src/platform/new-id.js";
 import type { CouponQuery } from "../../src/storage/ports.js";
 import { PostgresSearchStore } from "../../src/storage/postgres/search-store.js";
 import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
@@ -22,9 +21,12 @@ const word = fc.string({ unit: fc.constantFrom("a", "b", "c", "B"), minLength: 1
 const glue = fc.constantFrom(" ", "  ", "-", ".", "/", " & ", "'", ", ", "_", "@", "! ");
 const text = (maxLength: number) =>
   fc
-    .array(fc.tuple(fc.oneof({ weight: 9, arbitrary: word }, { weight: 1, arbitrary: fc.constantFrom("50", "2x") }), glue), {
-      maxLength,
-    })
+    .array(
+      fc.tuple(fc.oneof({ weight: 9, arbitrary: word }, { weight: 1, arbitrary: fc.constantFrom("50", "2x") }), glue),
+      {
+        maxLength,
+      },
+    )
     .map((parts) => parts.flat().join(""));
 const category = fc.constantFrom("", "ab", "AB", "c b");
 const type = fc.constantFrom("FREE", "STANDARD", null);
@@ -53,7 +55,7 @@ const query: fc.Arbitrary<CouponQuery> = fc.record({
 test("small catalogues are searched as the model says, by the window and by the indexes, page by page", async () => {
   const check = async (facts: typeof catalogue extends fc.Arbitrary<infer T> ? T : never, queries: CouponQuery[]) => {
     await clocked.sql`TRUNCATE coupons, coupon_search, search_words`;
-    const before = facts.map(({ fate: _, laterName: _later, ...one }) => coupon(noon, { ...one, id: newId() }));
+    const before = facts.map(({ fate: _, laterName: _later, ...one }) => coupon(noon, one));
     await insertSearched(clocked.sql, noon, before);
     const coupons: SearchedCoupon[] = [];
     for (const [index, one] of before.entries()) {
@@ -71,5 +73,7 @@ test("small catalogues are searched as the model says, by the window and by the 
       }
     }
   };
-  await fc.assert(fc.asyncProperty(catalogue, fc.array(query, { minLength: 1, maxLength: 4 }), check), { numRuns: runs });
+  await fc.assert(fc.asyncProperty(catalogue, fc.array(query, { minLength: 1, maxLength: 4 }), check), {
+    numRuns: runs,
+  });
 }, 240_000);

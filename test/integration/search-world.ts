@@ -1,5 +1,4 @@
 import type { Sql } from "postgres";
-import { newId } from "../../src/platform/new-id.js";
 import type { CouponPlace, CouponQuery, SearchStore } from "../../src/storage/ports.js";
 
 export interface SearchedCoupon {
@@ -14,9 +13,17 @@ export interface SearchedCoupon {
   readonly isPool: boolean;
 }
 
+let coupons = 0;
+
+/** Ids of one millisecond are in no order; these grow. */
+function nextId(): string {
+  coupons += 1;
+  return `01900000-0000-7000-8000-${coupons.toString(16).padStart(12, "0")}`;
+}
+
 export function coupon(noon: Date, changed: Partial<SearchedCoupon>): SearchedCoupon {
   return {
-    id: newId(),
+    id: nextId(),
     name: "",
     category: "",
     description: "",

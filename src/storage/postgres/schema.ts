@@ -361,9 +361,7 @@ export const couponSearch = pgTable(
     allWords: tsvector("all_words")
       .notNull()
       .generatedAlwaysAs(
-        sql.raw(
-          `${wordsOf(smallLetters("name || ' ' || category || ' ' || description"))} || ${filterWords}`,
-        ),
+        sql.raw(`${wordsOf(smallLetters("name || ' ' || category || ' ' || description"))} || ${filterWords}`),
       ),
   },
   (t) => [

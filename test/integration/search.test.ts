@@ -150,7 +150,7 @@ test.for([
   ["numbers with signs", "-1.5e10 +3 1,000.50 50%"],
   ["a tag and an entity", "<b>coffee</b> &amp; &#9749;"],
   ["the marks of filters", "=c =t FREE =k"],
-])("a coupon that says just that is found by it: %s", async ([, words]) => {
+] as const)("a coupon that says just that is found by it: %s", async ([, words]) => {
   const ids = await add({ it: { name: "It", description: words }, other: { name: "another thing", category: "FREE" } });
   for (const windowSize of [0, 50]) {
     store = new PostgresSearchStore(clocked.database, { windowSize });

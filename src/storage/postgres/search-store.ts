@@ -3,8 +3,8 @@ import { type CouponRow, toCoupon } from "./coupon-row.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
 
-/** Coupons that are looked through, newest first, for each place of a page, before an index is asked. */
-const windowSize = 50;
+/** Coupons that are looked through, newest first, before an index is asked. */
+export const windowSize = 1_000;
 
 /** A coupon's columns are null in the one row of an empty page. */
 type FoundRow = CouponRow & { tier: number | null; correctedQuery: string; now: Date };

@@ -2,9 +2,9 @@
 -- tier of each: 1 has all words in its name, 2 in name, category and description together. The newest come first in a tier,
 -- and a page goes on after (`after_tier`, `after_id`). Without words all are of tier 1. Filters that are null leave all.
 --
--- A tier is looked for among the newest coupons first, `window_size` of them for each one that is missing: a word that many
--- have fills the page there, and sorting all that have it would take seconds. Only what is too rare for that is asked of the
--- index, where the filters are words like the others.
+-- A tier is looked for among the newest `window_size` coupons first: a word that many have fills the page there, and sorting
+-- all that have it would take half a second. Only what is too rare for that is asked of an index, where the filters are words
+-- like the others.
 CREATE OR REPLACE FUNCTION search_coupons(
   query text, of_category text, of_type text, of_discount_kind text, with_ended boolean, page_size int, after_tier int,
   after_id uuid, window_size int
@@ -17,7 +17,7 @@ SET jit = off
 AS $$
 DECLARE
   -- The window is made this much larger when it has a part of the page that promises the rest there.
-  larger CONSTANT int := 8;
+  larger CONSTANT int := 12;
   at CONSTANT timestamptz := coupon_clock();
   last CONSTANT uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
   filters tsquery;
@@ -61,13 +61,13 @@ BEGIN
       from_id := CASE WHEN tier = after_tier THEN after_id ELSE last END;
       hits := NULL;
       FOR size IN 1 .. 2 LOOP
-        -- A fourth in a window of one size is most probably the whole in one that is eight times as large.
-        EXIT WHEN window_size = 0 OR cardinality(hits) = missing OR cardinality(hits) * 4 < missing;
+        -- An eighth of the page in the first window is most probably the whole in the larger one.
+        EXIT WHEN window_size = 0 OR cardinality(hits) = missing OR cardinality(hits) * 8 < missing;
         SELECT coalesce(array_agg(f.coupon_id), '{}') INTO hits FROM (
           SELECT n.coupon_id
           FROM (
             SELECT s.coupon_id, s.name_words, s.all_words, s.expires_at FROM coupon_search s WHERE s.coupon_id < from_id
-            ORDER BY s.coupon_id DESC LIMIT window_size * missing * CASE size WHEN 1 THEN 1 ELSE larger END
+            ORDER BY s.coupon_id DESC LIMIT window_size * CASE size WHEN 1 THEN 1 ELSE larger END
           ) n
           WHERE (with_ended OR n.expires_at > at)
             AND CASE tier WHEN 1 THEN n.name_words @@ checked ELSE n.all_words @@ checked AND NOT n.name_words @@ checked END

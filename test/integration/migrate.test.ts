@@ -42,6 +42,25 @@ test("four replicas that start at once on an empty database migrate it once; and
   }
 });
 
+test("coupons from before there was a search are found after the upgrade", async () => {
+  await migrate(url);
+  await sql.unsafe(`
+    DROP FUNCTION search_created_coupons, search_changed_coupon CASCADE;
+    DROP FUNCTION keep_coupon_search;
+    DROP TABLE coupon_search, search_words`);
+  await sql`DELETE FROM drizzle.__drizzle_migrations WHERE id > 3`;
+  await sql`
+    INSERT INTO coupons (id, name, description, category, fixed_amount, currency_code, starts_at, expires_at, max_per_user,
+      stackable, created_at, updated_at, deleted_at)
+    SELECT gen_random_uuid(), 'Coffee ' || n, '', '', 1, 'USD', '2026-01-01', '2099-01-01', 1, false, now(), now(),
+      CASE WHEN n = 3 THEN now() END
+    FROM generate_series(1, 3) n`;
+  await migrate(url);
+  const [found] = await sql`
+    SELECT cardinality(coupon_ids) AS n FROM search_coupons('coff', NULL, NULL, NULL, true, 20, NULL, NULL, 1000)`;
+  expect(found?.n).toBe(2);
+});
+
 test("a function is replaced when its file has changed, and left alone when not", async () => {
   await migrate(url);
   const stub = `CREATE OR REPLACE FUNCTION coupon_clock() RETURNS timestamptz LANGUAGE sql AS 'SELECT ''2001-01-01''::timestamptz'`;

@@ -1,10 +1,11 @@
-import { randomUUID } from "node:crypto";
-import { readdirSync } from "node:fs";
+import { createHash, randomUUID } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import postgres, { type Sql } from "postgres";
 import { afterEach, beforeEach, expect, inject, test } from "vitest";
 import { packageRoot } from "../../src/platform/package-root.js";
 import { migrate } from "../../src/storage/postgres/migrate.js";
+import { miscounted } from "../support/counted-stats.js";
 
 let url: string;
 let name: string;
@@ -42,23 +43,63 @@ test("four replicas that start at once on an empty database migrate it once; and
   }
 });
 
-test("coupons from before there was a search are found after the upgrade", async () => {
-  await migrate(url);
+/** As the first two migrations left a database, with what somebody did there. */
+async function beforeCodes(): Promise<void> {
+  const folder = join(packageRoot(), "drizzle");
+  const journal = JSON.parse(readFileSync(join(folder, "meta/_journal.json"), "utf8")) as {
+    entries: { tag: string; when: number }[];
+  };
   await sql.unsafe(`
-    DROP FUNCTION search_created_coupons, search_changed_coupon CASCADE;
-    DROP FUNCTION keep_coupon_search;
-    DROP TABLE coupon_search, search_words`);
-  await sql`DELETE FROM drizzle.__drizzle_migrations WHERE id > 3`;
+    CREATE SCHEMA drizzle;
+    CREATE TABLE drizzle.__drizzle_migrations (id serial PRIMARY KEY, hash text NOT NULL, created_at bigint)`);
+  for (const { tag, when } of journal.entries.slice(0, 2)) {
+    const source = readFileSync(join(folder, `${tag}.sql`), "utf8");
+    for (const statement of source.split("--> statement-breakpoint")) await sql.unsafe(statement);
+    const hash = createHash("sha256").update(source).digest("hex");
+    await sql`INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES (${hash}, ${when})`;
+  }
   await sql`
     INSERT INTO coupons (id, name, description, category, fixed_amount, currency_code, starts_at, expires_at, max_per_user,
-      stackable, created_at, updated_at, deleted_at)
+      stackable, created_at, updated_at, deleted_at, quantity, issued_count, used_count, place_count, max_uses)
     SELECT gen_random_uuid(), 'Coffee ' || n, '', '', 1, 'USD', '2026-01-01', '2099-01-01', 1, false, now(), now(),
-      CASE WHEN n = 3 THEN now() END
+      CASE WHEN n = 3 THEN now() END, 10, CASE WHEN n = 1 THEN 4 ELSE 0 END, CASE WHEN n = 1 THEN 1 ELSE 0 END,
+      CASE WHEN n = 1 THEN 2 ELSE 0 END, 1
     FROM generate_series(1, 3) n`;
+  // Of the first coupon: one used, one used and cancelled, one deleted, one that ends, one released.
+  await sql`
+    INSERT INTO user_coupons (id, coupon_id, user_id, slot, issued_at, max_uses, use_count, place_count, deleted_at,
+      released_at, valid_until)
+    SELECT gen_random_uuid(), c.id, 'user ' || n, CASE WHEN n NOT IN (3, 5) THEN 1 END, now(), 1, CASE WHEN n = 1 THEN 1 ELSE 0 END,
+      CASE WHEN n IN (1, 2) THEN 1 ELSE 0 END, CASE WHEN n = 3 THEN now() END, CASE WHEN n = 5 THEN now() END,
+      CASE WHEN n = 4 THEN now() END
+    FROM coupons c CROSS JOIN generate_series(1, 5) n WHERE c.name = 'Coffee 1'`;
+  await sql`
+    INSERT INTO usages (id, user_coupon_id, coupon_id, user_id, product_id, order_id, currency_code, order_amount,
+      discount_amount, item, used_at, cancelled_at)
+    SELECT gen_random_uuid(), u.id, u.coupon_id, u.user_id, 'p', 'o', 'USD', 1, 1, 0, now(),
+      CASE WHEN u.use_count = 0 THEN now() END
+    FROM user_coupons u WHERE u.place_count = 1`;
+}
+
+test("what was there before there were counters and a search is counted and found after the upgrade", async () => {
+  await beforeCodes();
   await migrate(url);
   const [found] = await sql`
     SELECT cardinality(coupon_ids) AS n FROM search_coupons('coff', NULL, NULL, NULL, true, 20, NULL, NULL, 1000)`;
   expect(found?.n).toBe(2);
+  const [{ id } = { id: "" }] = await sql<{ id: string }[]>`SELECT id FROM coupons WHERE name = 'Coffee 1'`;
+  const [stats] = await sql`SELECT * FROM coupon_stats(${id}, NULL)`;
+  expect(stats).toMatchObject({
+    issued_count: "5",
+    deleted_count: "1",
+    released_count: "1",
+    used_count: "2",
+    cancelled_count: "1",
+    expired_count: "1",
+  });
+  expect(await miscounted(sql)).toEqual([]);
+  const [old] = await sql`SELECT count(*)::int AS n FROM pg_proc WHERE proname = 'issue_user_coupons'`;
+  expect(old?.n).toBe(1);
 });
 
 test("a function is replaced when its file has changed, and left alone when not", async () => {

@@ -44,7 +44,7 @@ const layers: readonly Layer[] = [
   },
   {
     name: "ports",
-    files: /^src\/(reservation\/port|storage\/(code-)?ports)\.ts$/,
+    files: /^src\/(reservation\/port|storage\/((code|stats)-)?ports)\.ts$/,
     mayUse: ["domain"],
     packages: /^$/,
     advice: "a port says what is needed, in words of the domain, and knows nobody who does it.",

@@ -1,6 +1,6 @@
 import { StoreUnavailable } from "../../domain/refusal.js";
 import { Rounds } from "../../platform/rounds.js";
-import type { PurgeStore, PurgeTerms, PurgeWalk } from "../../storage/ports.js";
+import type { PurgeStore, PurgeTerms, PurgeWalk } from "../../storage/stats-ports.js";
 import type { GateKeeperLog } from "../issuance/gate-keeper.js";
 
 const minuteMs = 60_000;

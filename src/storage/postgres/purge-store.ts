@@ -1,4 +1,4 @@
-import type { PurgeBatch, PurgeStore, PurgeTerms, PurgeWalk } from "../ports.js";
+import type { PurgeBatch, PurgeStore, PurgeTerms, PurgeWalk } from "../stats-ports.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
 

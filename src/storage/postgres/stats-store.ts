@@ -1,4 +1,5 @@
-import type { Dated, DeadlineMs, Stats, StatsScope, StatsStore } from "../ports.js";
+import type { Dated, DeadlineMs } from "../ports.js";
+import type { Stats, StatsScope, StatsStore } from "../stats-ports.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
 

@@ -41,6 +41,10 @@ export async function fillCatalogue(
   await sql`SET statement_timeout = 0`;
   await sql`SELECT setseed(0.42)`;
   await sql.unsafe(wordFunction);
+  // Made at the end, all at once, which takes a third of the time.
+  const indexes = await sql`
+    SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'coupon_search' AND indexdef LIKE '% USING gin %'`;
+  for (const { indexname } of indexes) await sql`DROP INDEX ${sql(indexname)}`;
   for (let from = 0; from < coupons; from += chunk) {
     await sql`
       INSERT INTO coupons (id, name, description, category, percentage_basis_points, fixed_amount, currency_code, starts_at,
@@ -60,6 +64,8 @@ export async function fillCatalogue(
       FROM generate_series(${from}::bigint + 1, ${from}::bigint + ${Math.min(chunk, coupons - from)}) i`;
     progress(Math.min(from + chunk, coupons));
   }
+  await sql`SET maintenance_work_mem = '256MB'`;
+  for (const { indexdef } of indexes) await sql.unsafe(indexdef);
   await sql`VACUUM ANALYZE coupon_search`;
   await sql`VACUUM ANALYZE coupons`;
   await sql`VACUUM ANALYZE search_words`;

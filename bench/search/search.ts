@@ -57,40 +57,55 @@ try {
 
   await fillCatalogue(sql, coupons, (done) => process.stderr.write(`\r${grouped(done)} coupons`));
   process.stderr.write("\n");
-  await sql.unsafe(
-    "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on",
-  );
+  await sql.unsafe("LOAD 'auto_explain'; SET auto_explain.log_nested_statements = on");
   await sql.unsafe("SET client_min_messages = log; SET auto_explain.log_level = log");
 
   const { withSearch, without } = await timeOfAdding(sql);
   console.log(
     `1,000 coupons added by one statement: ${withSearch.toFixed(0)} ms; ${without.toFixed(0)} ms without the search.`,
   );
-  console.log(`\n  ${"".padEnd(32)}found   p50 ms   p99 ms   indexes`);
+  console.log(`\n  ${"".padEnd(32)}found      p50      p99   of it in Postgres   indexes`);
+  const [some] = await sql`SELECT id FROM coupons LIMIT 1`;
+  const reading = await timesOf(() => api.call(CatalogService.method.getCoupon, { couponId: some!.id }));
+  console.log(lineOf("to compare with: GetCoupon", 1, reading));
   for (const [title, first, page] of queries) {
     const firstPage = await api.call(CatalogService.method.searchCoupons, first);
     const request = page ? { ...first, pageToken: firstPage.nextPageToken } : first;
-    const times: number[] = [];
     let found = 0;
-    for (let call = -warmUpCalls; call < calls; call += 1) {
-      const begin = performance.now();
+    const times = await timesOf(async () => {
       found = (await api.call(CatalogService.method.searchCoupons, request)).coupons.length;
-      if (call >= 0) times.push(performance.now() - begin);
-    }
-    times.sort((a, b) => a - b);
+    });
     const after = page ? firstPage.coupons.at(-1)!.id : null;
-    notices.length = 0;
-    await sql`
+    const inPostgres = () => sql`
       SELECT * FROM search_coupons(${request.query ?? ""}, ${request.category ?? null},
         ${request.type ? CouponType[request.type]! : null}, ${request.discountKind ? DiscountKind[request.discountKind]! : null},
         false, 20, ${after && 1}, ${after}, ${windowSize})`;
-    const cells = [found, times[calls / 2]!.toFixed(1), times[Math.floor(calls * 0.99)]!.toFixed(1)].map((cell) =>
-      String(cell).padStart(6),
-    );
-    console.log(`  ${title.padEnd(31)}${cells.join("   ")}   ${indexesOf(notices).join(", ")}`);
+    const postgresTimes = await timesOf(inPostgres);
+    notices.length = 0;
+    await sql`SET auto_explain.log_min_duration = 0`;
+    await inPostgres();
+    await sql`SET auto_explain.log_min_duration = -1`;
+    console.log(`${lineOf(title, found, times, postgresTimes)}   ${indexesOf(notices).join(", ")}`);
   }
 } finally {
   for (const cleanup of cleanups.reverse()) await cleanup();
+}
+
+/** How long calls took, in ms, the shortest first. */
+async function timesOf(call: () => Promise<unknown>): Promise<number[]> {
+  const times: number[] = [];
+  for (let count = -warmUpCalls; count < calls; count += 1) {
+    const begin = performance.now();
+    await call();
+    if (count >= 0) times.push(performance.now() - begin);
+  }
+  return times.sort((a, b) => a - b);
+}
+
+/** Found, then p50 and p99 of each. */
+function lineOf(title: string, found: number, ...all: readonly (readonly number[])[]): string {
+  const cells = all.flatMap((times) => [times[calls / 2]!.toFixed(1), times[Math.floor(calls * 0.99)]!.toFixed(1)]);
+  return `  ${title.padEnd(31)}${[String(found), ...cells].map((cell) => cell.padStart(6)).join("   ")}`;
 }
 
 /** The indexes in the plans that Postgres has run, in the order of their use. A scan of a whole table has none. */

@@ -14,6 +14,7 @@ import { CodeRetirer } from "../../src/services/catalog/code-retirer.js";
 import { uploadCodes } from "../../src/services/catalog/upload-codes.js";
 import { PostgresCodeStore } from "../../src/storage/postgres/code-store.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
+import { PostgresTargetStore } from "../../src/storage/postgres/target-store.js";
 import { until } from "../support/until.js";
 import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
 import { expectStocked, insertBook, readBook, storedEvents } from "./code-world.js";
@@ -212,6 +213,18 @@ describe("an upload", () => {
     for (const [n, one] of said.entries()) expect(one.addedCount + one.duplicateCount).toBe(files[n]!.length);
     await expectStocked(clocked.sql);
   });
+});
+
+test("a code that was purged and added to another book is found there, also where it was looked up before", async () => {
+  const [first, second] = [await insertBook(clocked.sql, noon), await insertBook(clocked.sql, noon)];
+  const targets = new PostgresTargetStore(clocked.database);
+  const bookOf = async () => (await targets.findCode("again-1", farMs))?.couponId;
+  await uploaded({ couponId: first }, codesOf("again", 1, 1));
+  expect(await bookOf()).toBe(first);
+  await clocked.sql`UPDATE coupons SET quantity = 0, code_total = 0 WHERE id = ${first}`;
+  await clocked.sql`DELETE FROM codes WHERE coupon_id = ${first}`;
+  await uploaded({ couponId: second }, codesOf("again", 1, 1));
+  await until("it is found in the second one", async () => (await bookOf()) === second);
 });
 
 describe("the pool of a type", () => {

@@ -7,8 +7,12 @@ import { TurnBatch } from "./turn-batch.js";
 
 /** Codes looked up in one query. */
 const maxCodesPerQuery = 64;
-/** Codes that are remembered: which coupon a code belongs to never changes. */
+/**
+ * Codes that are remembered, and for how long, so that a crowd for one code looks it up once. Not for ever: a code that was
+ * purged may be added again, to another coupon.
+ */
 const maxRemembered = 10_000;
+const rememberMs = 1_000;
 
 interface CodeRow extends FoundCode {
   readonly codeKey: string;
@@ -18,18 +22,19 @@ export class PostgresTargetStore implements TargetStore {
   private readonly lookups = new TurnBatch<readonly string[], FoundCode | null>(maxCodesPerQuery, (asks) =>
     this.readCodes(asks),
   );
-  private readonly remembered = new Map<string, FoundCode>();
+  private readonly remembered = new Map<string, { readonly found: FoundCode; readonly untilMs: number }>();
 
   constructor(private readonly database: Database) {}
 
   async findCode(written: string, deadlineMs: DeadlineMs): Promise<FoundCode | null> {
     const keys = codeKeys(written);
     const known = this.remembered.get(keys[0]);
-    if (known) return known;
+    const askedAtMs = Date.now();
+    if (known && askedAtMs < known.untilMs) return known.found;
     const found = await guarded(deadlineMs, () => this.lookups.add(keys));
     if (!found) return null;
     if (this.remembered.size >= maxRemembered) this.remembered.delete(this.remembered.keys().next().value as string);
-    this.remembered.set(keys[0], found);
+    this.remembered.set(keys[0], { found, untilMs: askedAtMs + rememberMs });
     return found;
   }
 

@@ -167,13 +167,14 @@ const picks = fc.oneof(
   { weight: 1, arbitrary: fc.array(fc.nat(40), { minLength: 2, maxLength: 3 }) },
 );
 const few = (max: number) => fc.integer({ min: 1, max });
+/** null once in `freq` times. */
 const orNone = (arbitrary: fc.Arbitrary<number>, freq = 2) => fc.option(arbitrary, { freq });
 const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
   discount: fc.nat(discounts.length - 1),
   start: fc.constantFrom(-5, -5, -5, -5, -5, 1),
   end: fc.constantFrom(30, 30, 30, monthSteps, monthSteps, 4),
   quantity: orNone(few(6), 4),
-  validity: orNone(few(4), 1),
+  validity: orNone(few(4), 3),
   maxPerUser: fc.constantFrom(1, 2, 2),
   usageCap: orNone(few(4), 3),
   stackable: fc.constantFrom(true, true, true, false),
@@ -181,13 +182,13 @@ const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
   lock: few(3),
   claim: orNone(few(3), 2),
   type: fc.constantFrom<(CouponType | null)[]>(null, "FREE", "FREE", "STANDARD"),
-  quota: fc.option(fc.record({ group: fc.constantFrom(0, 0, 0, 1), max: few(3) }), { freq: 1 }),
+  quota: fc.option(fc.record({ group: fc.constantFrom(0, 0, 0, 1), max: fc.constantFrom(1, 1, 2, 3) }), { freq: 2 }),
   book: fc.constantFrom<Definition["book"][]>(null, null, "folded", "folded", "exact"),
 };
 const createCommand = fc.record({ kind: fc.constant("create" as const), facts: fc.record(fields), request });
 const lock = fc.constantFrom<LockChoice>("own", "own", "none", "none", "none", "stale");
 const amount: fc.Arbitrary<number> = fc.constantFrom(0, 0, 0, 1, 1, 2, 2, 3);
-const spelling = fc.option(fc.nat(3), { freq: 1 });
+const spelling = fc.option(fc.nat(3), { freq: 2 });
 const orderCommand = (kinds: ("quote" | "lock" | "use")[], amountOf = amount) =>
   fc.record({ kind: fc.constantFrom(...kinds), picks, lock, amount: amountOf, order: fc.nat(1), spelling, request });
 const { book: _, ...changeable } = fields;
@@ -209,11 +210,11 @@ const issueBy: fc.Arbitrary<IssueBy> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ type }) },
 );
 const terms: fc.Arbitrary<TermFacts> = fc.record({
-  discount: orNone(fc.nat(discounts.length - 1), 1),
+  discount: orNone(fc.nat(discounts.length - 1)),
   end: orNone(fc.constantFrom(1, 2, 2, 3, 8, daySteps + 10), 2),
-  maxUses: orNone(few(3), 1),
+  maxUses: orNone(few(3)),
   maxHolders: fc.constantFrom(1, 1, 1, 2, 3),
-  bare: fc.constantFrom(false, false, false, false, false, true),
+  bare: fc.nat(11).map((one) => one === 11),
 });
 const upload = fc.record({
   kind: fc.constant("upload" as const),
@@ -225,10 +226,13 @@ const upload = fc.record({
     fc.record({
       code: fc.nat(15),
       spelling: fc.nat(3),
-      bad: fc.constantFrom<LineFacts["bad"][]>(null, null, null, null, null, null, "text", "end", "uses", "holders"),
+      bad: fc.oneof(
+        { weight: 4, arbitrary: fc.constant(null) },
+        { weight: 1, arbitrary: fc.constantFrom("text" as const, "end" as const, "uses" as const, "holders" as const) },
+      ),
       terms,
     }),
-    { minLength: 1, maxLength: 6 },
+    { minLength: 2, maxLength: 6 },
   ),
   request,
 });
@@ -262,7 +266,7 @@ const callCommands = {
     revision: fc.constantFrom("any" as const, "any" as const, "current" as const, "stale" as const),
     request,
   }),
-  pause: fc.record({ kind: fc.constantFrom("pause" as const, "resume" as const), coupon, request }),
+  pause: fc.record({ kind: fc.constantFrom("pause" as const, "pause" as const, "resume" as const), coupon, request }),
   delete: fc.record({ kind: fc.constant("delete" as const), coupon, revoke: fc.boolean(), request }),
   release: fc.record({ kind: fc.constant("release" as const) }),
 };
@@ -313,6 +317,15 @@ const otherRushes: fc.Arbitrary<Command> = fc.oneof(
   }),
 );
 const reads = ["coupon", "userCoupon", "all", "live", "usages", "codes", "stats"] as const;
+const generate = fc.record({
+  kind: fc.constant("generate" as const),
+  book: fc.nat(20),
+  stem: fc.nat(1),
+  characters: fc.constantFrom("xyz", "xy", "xy", "xX"),
+  count: fc.constantFrom(1, 2, 2, 3),
+  terms,
+  request,
+});
 const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: createCommand },
   ...weighted({
@@ -326,27 +339,15 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     cancel: 5,
     deleteUserCoupon: 3,
     update: 3,
-    pause: 1,
+    pause: 3,
     delete: 1,
     release: 3,
   }),
   { weight: 4, arbitrary: orderCommand(["quote"]) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("advance" as const), steps: few(2) }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant("advance" as const), steps: fc.constant(daySteps + 1) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("purge" as const), dryRun: fc.boolean() }) },
-  {
-    weight: 2,
-    arbitrary: fc.record({
-      kind: fc.constant("generate" as const),
-      book: fc.nat(20),
-      stem: fc.nat(2),
-      characters: fc.constantFrom("abc", "xy", "abcdef", "aA"),
-      count: few(3),
-      terms,
-      request,
-    }),
-  },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("makeCodes" as const) }) },
+  { weight: 1, arbitrary: generate },
+  { weight: 1, arbitrary: fc.constant({ kind: "makeCodes" as const }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("wipe" as const) }) },
   { weight: 4, arbitrary: otherRushes },
   {
@@ -361,15 +362,39 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 2, arbitrary: rush },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("useAll" as const), coupon }) },
 );
+const rounds = fc.subarray(["lapse", "retire", "release"] as const).map((kinds) => kinds.map((kind) => ({ kind })));
+const purges = fc.subarray([true, false]).map((runs) => runs.map((dryRun) => ({ kind: "purge" as const, dryRun })));
+/** What belongs together, or would seldom come together. */
+const chapter: fc.Arbitrary<Command[]> = fc.oneof(
+  { weight: 26, arbitrary: command.map((one) => [one]) },
+  { weight: 1, arbitrary: generate.map((one) => [one, { kind: "makeCodes" as const }]) },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(rounds, rounds, purges)
+      .map(([before, after, last]) => [
+        ...before,
+        { kind: "advance" as const, steps: daySteps + 1 },
+        ...after,
+        ...last,
+      ]),
+  },
+);
 /** A coupon, some of it in users' hands, and what comes then. */
 export const lives: fc.Arbitrary<Command[]> = fc.noBias(
   fc
     .tuple(
       createCommand,
-      fc.array(createCommand, { maxLength: 3 }),
-      fc.array(upload, { minLength: 1, maxLength: 3 }),
+      fc.array(createCommand, { minLength: 1, maxLength: 3 }),
+      fc.array(upload, { minLength: 2, maxLength: 4 }),
       fc.array(rush, { minLength: 1, maxLength: 3 }),
-      fc.array(command, { maxLength: 40, size: "max" }),
+      fc.array(chapter, { maxLength: 40, size: "max" }),
     )
-    .map(([first, others, uploads, issues, rest]): Command[] => [first, ...others, ...uploads, ...issues, ...rest]),
+    .map(([first, others, uploads, issues, rest]): Command[] => [
+      first,
+      ...others,
+      ...uploads,
+      ...issues,
+      ...rest.flat(),
+    ]),
 );

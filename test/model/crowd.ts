@@ -159,7 +159,7 @@ function isTurnedAway(
 
 /** The coupon that an issue is about, if one is named. */
 function couponOf({ target }: Call & { method: "issue" }, before: Model): string | undefined {
-  if ("code" in target) return before.findCode(target.code)?.couponId;
+  if ("code" in target) return before.findCodes(target.code)[0]?.couponId;
   return "couponId" in target ? target.couponId : undefined;
 }
 

@@ -104,3 +104,17 @@ export async function storedOf(sql: Sql, now: number): Promise<Stored> {
     events: changes(events),
   };
 }
+
+/** The lines that only one of both has. */
+export function differences(stored: Stored, expected: Stored): string[] {
+  const names = Object.keys(expected) as (keyof Stored)[];
+  return names.flatMap((name) => {
+    const [is, should] = [stored[name], expected[name]];
+    if (JSON.stringify(is) === JSON.stringify(should)) return [];
+    const lines = [
+      ...is.filter((line) => !should.includes(line)).map((line) => `${name}, is:     ${line}`),
+      ...should.filter((line) => !is.includes(line)).map((line) => `${name}, should: ${line}`),
+    ];
+    return lines.length > 0 ? lines : [`${name}: in another order, or as often: ${is.join(", ")}`];
+  });
+}

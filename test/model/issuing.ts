@@ -14,7 +14,7 @@ export class Issuing extends Catalogue {
   protected issue(call: IssueCall, made: Made): Expected {
     const { target, userId } = call;
     if ("type" in target) return this.issueByType(call, target.type, made);
-    const code = "code" in target ? this.findCode(target.code) : undefined;
+    const code = "code" in target ? this.findCodes(target.code)[0] : undefined;
     if ("code" in target && !code) return { refused: "CODE_NOT_FOUND" };
     const coupon = this.coupon("couponId" in target ? target.couponId : (code as Code).couponId);
     const refused = this.refusals(coupon, userId, code);

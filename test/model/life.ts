@@ -5,7 +5,7 @@ import { callOf, crowdOf, definitionOf, type Life as LifeNames } from "./call-of
 import { perform, performBatch } from "./calls.js";
 import { type Command, type Facts, stepMs } from "./commands.js";
 import { explain } from "./crowd.js";
-import { factsOf, storedOf } from "./facts.js";
+import { differences, factsOf, storedOf } from "./facts.js";
 import { Model } from "./model.js";
 import type { Service } from "./service.js";
 import type { Answer, Call, Expected } from "./state.js";
@@ -133,18 +133,27 @@ export class Life implements LifeNames {
         calls.map((call, index) => ({ call, answer: answers[index] })),
         { depth: 9 },
       );
-      const facts = inspect({ before: factsOf(this.model), stored }, { depth: 9, maxStringLength: 200 });
-      throw new Error(`no order of these calls explains their answers and what was stored: ${text}\n${facts}`);
+      const facts = differences(stored, factsOf(this.model)).join("\n");
+      throw new Error(
+        `no order of these calls explains their answers and what was stored: ${text}\nwhich has changed so:\n${facts}`,
+      );
     }
     this.model = after;
+    for (const [index, call] of calls.entries()) tally(call, answers[index] as Answer, "at once: ");
   }
 
   /** Postgres has what callers were told, no more and no less, and the gate counts the same. */
   private async checkBooks(): Promise<void> {
     const { sql } = this.service.clocked;
-    expect(await storedOf(this.service.clocked.sql, this.model.state.now)).toEqual(factsOf(this.model));
-    expect(await miscounted(sql), "counters that differ from what they count").toEqual([]);
+    const differing = differences(await storedOf(sql, this.model.state.now), factsOf(this.model));
+    if (differing.length > 0) throw new Error(`what is stored differs:\n${differing.join("\n")}`);
+    const miscounts = await miscounted(sql);
+    if (miscounts.length > 0) throw new Error(`counters differ from what they count: ${inspect(miscounts)}`);
     await this.checkReports();
+    for (const event of this.model.state.events) {
+      const name = `event ${event.split(" ")[0]}`;
+      outcomes.set(name, (outcomes.get(name) ?? 0) + 1);
+    }
     await this.service.settled();
     await this.checkGate(false);
     for (let attempt = 0; attempt < maxSweepAttempts; attempt++) {
@@ -211,11 +220,36 @@ function compare(call: Call, answer: Answer, { or, ...expected }: Expected): voi
   throw new Error(`${text(call)}\nwas answered\n${text(answer)}\nand should have been\n${text(right)}`);
 }
 
-/** How often each call had each outcome. */
+/** How often each call had each outcome, over all lives. */
 export const outcomes = new Map<string, number>();
 
-function tally(call: Call, answer: Answer): void {
-  const by = call.method === "issue" ? ` by ${Object.keys(call.target)[0]}` : "";
-  const name = `${call.method}${by}: ${answer.refused ?? (answer.replayed ? "replayed" : "done")}`;
-  outcomes.set(name, (outcomes.get(name) ?? 0) + 1);
+function tally(call: Call, answer: Answer, where = ""): void {
+  const count = (name: string) => outcomes.set(`${where}${name}`, (outcomes.get(`${where}${name}`) ?? 0) + 1);
+  const outcome = answer.refused ?? (answer.replayed ? "replayed" : "done");
+  switch (call.method) {
+    case "issue":
+      return void count(`issue by ${Object.keys(call.target)[0]}: ${outcome}`);
+    case "use":
+    case "lock":
+    case "quote": {
+      const isByCode = call.order.choices.some(({ code }) => code !== undefined);
+      return void count(`${call.method}${isByCode ? " by code" : ""}: ${outcome}`);
+    }
+    case "purge": {
+      const what = ["userCoupons", "codes"].filter((one) => Number(answer[one]) > 0).join(" and ");
+      return void count(`purge${call.dryRun ? ", dry" : ""}: ${what || "nothing"}`);
+    }
+    case "listCodes":
+      for (const { status } of (answer.codes ?? []) as { status: string }[]) count(`listCodes: ${status}`);
+      return void count(`listCodes: ${outcome}`);
+    case "makeCodes":
+      for (const { state, failure } of answer.jobs as { state: string; failure: string }[])
+        count(`makeCodes: ${state} ${failure}`);
+      return;
+    case "upload":
+      for (const { problem } of (answer.rejected ?? []) as { problem: string }[]) count(`upload: ${problem}`);
+      return void count(`upload${"type" in call.target ? " by type" : ""}: ${outcome}`);
+    default:
+      return void count(`${call.method}: ${outcome}`);
+  }
 }

@@ -111,7 +111,7 @@ export class Model extends Upkeep {
         this.lapse();
         return {};
       case "purge":
-        return call.dryRun ? this.clone().purge() : this.purge();
+        return this.purge(call.dryRun);
     }
   }
 }

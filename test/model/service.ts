@@ -153,9 +153,11 @@ function startReplica(database: Database, reservations: Reservations, log: GateK
     pause: pauseCoupon(couponStore, renew),
     resume: resumeCoupon(couponStore, renew),
     issue: issueCoupon(issuer, new TypeIssuer(issuer, targetStore), targetStore),
-    /** As `issue` is when the list of the type's coupons was not read a moment ago. */
-    issueAnew: (...call: Parameters<ReturnType<typeof issueCoupon>>) =>
-      issueCoupon(issuer, new TypeIssuer(issuer, targetStore), targetStore)(...call),
+    /** As `issue` is when neither the code nor the coupons of the type were looked up a moment ago. */
+    issueAnew: (...call: Parameters<ReturnType<typeof issueCoupon>>) => {
+      const freshStore = new PostgresTargetStore(database);
+      return issueCoupon(issuer, new TypeIssuer(issuer, freshStore), freshStore)(...call);
+    },
     getUserCoupon: getUserCoupon(userCouponStore, usageStore),
     listUserCoupons: listUserCoupons(userCouponStore, usageStore),
     deleteUserCoupon: deleteUserCoupon(userCouponStore, keeper),

@@ -61,8 +61,11 @@ export class Upkeep extends Issuing {
     }
   }
 
-  /** One round. A dry run answers the same, and changes nothing. */
-  protected purge(): Answer {
+  /**
+   * One round. A dry run changes nothing and so does not see that the last ones who had a code are gone when others were
+   * counted: it may count fewer codes.
+   */
+  protected purge(dryRun: boolean): Answer {
     const horizon = this.state.now - purgeAfterDays * dayMs;
     const hasLongEnded = ({ expiresAt, updatedAt }: Coupon) => Math.max(expiresAt, updatedAt) <= horizon;
     const isUnused = (one: UserCoupon) => !this.state.usages.some((usage) => usage.userCouponId === one.id);
@@ -71,6 +74,7 @@ export class Upkeep extends Issuing {
 
     const removeCodes = (codes: readonly Code[]) => {
       count.codes += codes.length;
+      if (dryRun) return;
       this.state.codes = this.state.codes.filter((code) => !codes.includes(code));
       for (const { id, revision } of this.state.coupons) {
         const ofCoupon = codes.filter(({ couponId }) => couponId === id);
@@ -82,31 +86,36 @@ export class Upkeep extends Issuing {
     };
     const remove = (held: readonly UserCoupon[]) => {
       count.userCoupons += held.length;
+      // The codes that only they held go with them, unless such a code can still be issued.
+      const numbers = new Set(held.map(({ codeNumber }) => codeNumber));
+      const isLeft = ({ number }: Code) =>
+        this.state.userCoupons.some((one) => one.codeNumber === number && !held.includes(one));
+      const isOver = (code: Code) =>
+        code.holders > 0 &&
+        (code.holders === code.maxHolders ||
+          (code.retiredAt !== null && code.retiredAt <= horizon) ||
+          hasLongEnded(this.coupon(code.couponId)));
+      const codes = this.state.codes.filter((code) => numbers.has(code.number) && !isLeft(code) && isOver(code));
+      removeCodes(codes);
+      if (dryRun) return;
       this.state.userCoupons = this.state.userCoupons.filter((one) => !held.includes(one));
       for (const one of held) {
         const kind = one.releasedAt !== null ? "released" : one.deletedAt !== null ? "deleted" : "expired";
         this.countPurged(one.couponId, { [kind]: 1 });
       }
-      // The codes that only they held go with them, unless such a code can still be issued.
-      const numbers = new Set(held.map(({ codeNumber }) => codeNumber));
-      const isLeft = ({ number }: Code) => this.state.userCoupons.some((one) => one.codeNumber === number);
-      const isOver = (code: Code) =>
-        code.holders === code.maxHolders ||
-        (code.retiredAt !== null && code.retiredAt <= horizon) ||
-        hasLongEnded(this.coupon(code.couponId));
-      removeCodes(this.state.codes.filter((code) => numbers.has(code.number) && !isLeft(code) && isOver(code)));
     };
 
     remove(this.state.userCoupons.filter((one) => isUnused(one) && isGone(one)));
     for (const coupon of this.state.coupons.filter(hasLongEnded)) {
       const isOfEnded = (one: UserCoupon) =>
-        one.couponId === coupon.id && one.deletedAt === null && !this.isReleased(one);
+        one.couponId === coupon.id && one.deletedAt === null && !isGone(one) && !this.isReleased(one);
       remove(this.state.userCoupons.filter((one) => isOfEnded(one) && isUnused(one)));
       removeCodes(this.codesOf(coupon.id).filter(({ holders, retiredAt }) => holders === 0 && retiredAt === null));
     }
     removeCodes(
       this.state.codes.filter(({ holders, retiredAt }) => holders === 0 && retiredAt !== null && retiredAt <= horizon),
     );
+    if (dryRun) return count;
     for (const [key, { at }] of Object.entries(this.state.answered)) if (at <= horizon) delete this.state.answered[key];
     return count;
   }

@@ -11,11 +11,10 @@ export class Using extends World {
     const taken = new Set(order.choices.map(({ id }) => id));
     const choices = order.choices.map((choice): Choice => {
       if (choice.code === undefined) return choice;
-      const number = this.findCode(choice.code)?.number;
+      const numbers = this.findCodes(choice.code).map(({ number }) => number);
       const carrying = this.state.userCoupons.filter(
         (one) =>
-          number !== undefined &&
-          one.codeNumber === number &&
+          numbers.includes(one.codeNumber ?? 0) &&
           one.userId === order.userId &&
           one.deletedAt === null &&
           !taken.has(one.id),

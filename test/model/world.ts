@@ -92,11 +92,11 @@ export class World {
     return this.codeKey(code.code, this.coupon(code.couponId).book);
   }
 
-  /** The code that a caller means; one that is written exactly so comes first. */
-  findCode(written: string): Code | undefined {
+  /** The codes that a caller may mean, the one that is written exactly so first: books of both kinds may have it. */
+  findCodes(written: string): Code[] {
     const keys = [this.codeKey(written, "exact"), this.codeKey(written, "folded")];
     const found = this.state.codes.filter((one) => keys.includes(this.keyOf(one)));
-    return found.sort((a, b) => keys.indexOf(this.keyOf(a)) - keys.indexOf(this.keyOf(b)))[0];
+    return found.sort((a, b) => keys.indexOf(this.keyOf(a)) - keys.indexOf(this.keyOf(b)));
   }
 
   codesOf(couponId: string): Code[] {

@@ -134,7 +134,10 @@ export interface UserCouponWithCoupon {
 /** A user coupon that was taken from its user: what the reservation layer must be told. */
 export interface GivenBack extends Ask {
   readonly restocked: boolean;
-  /** Whether places under the coupon's usage cap went back, too. */
+  /**
+   * Whether the reservation layer cannot count what went back, and has to read anew: places under the coupon's usage cap, or
+   * the stock of one that had expired, which it does not know any more.
+   */
   readonly freed: boolean;
 }
 

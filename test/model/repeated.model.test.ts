@@ -8,6 +8,7 @@ import {
   ResumeCouponRequestSchema,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { DeleteUserCouponRequestSchema } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { Refusal } from "../../src/domain/refusal.js";
 import { until } from "../support/until.js";
 import { type GateName, type Service, startService } from "./service.js";
@@ -27,7 +28,7 @@ describe.each(["redis", "memory"] satisfies GateName[])("with the gate in %s", (
   afterAll(() => service.close());
 
   const context = () => ({ requestId: "test", deadlineMs: Date.now() + 20_000 });
-  const newOne = async (fields: { quantity?: bigint; validityMs?: number } = {}) => {
+  const newOne = async (fields: { quantity?: bigint; validityMs?: number; claimMs?: number } = {}) => {
     const message = create(CreateCouponRequestSchema, {
       coupon: {
         name: "one",
@@ -36,6 +37,7 @@ describe.each(["redis", "memory"] satisfies GateName[])("with the gate in %s", (
         expireTime: timestampFromDate(new Date(Date.now() + 3_600_000)),
         quantity: fields.quantity ?? 10n,
         ...(fields.validityMs !== undefined && { validityAfterIssue: durationFromMs(fields.validityMs) }),
+        ...(fields.claimMs !== undefined && { claimWindow: durationFromMs(fields.claimMs) }),
       },
     });
     const answer = await service.replicas[0].create(message, context());
@@ -107,6 +109,29 @@ describe.each(["redis", "memory"] satisfies GateName[])("with the gate in %s", (
       await loadAnew(soldOut);
       expect(["SOLD_OUT", "REQUEST_ID_REUSED"]).toContain(await issue(soldOut, "u", "r"));
     });
+  });
+
+  // DeleteUserCouponRequest.restock: "Puts it back into stock for another user". The gate forgets a user
+  // coupon that has expired when its user gets the next one.
+  test("what had expired is put back into stock", async () => {
+    const couponId = await newOne({ quantity: 2n, validityMs: 60_000 });
+    const [, userCouponId = ""] = (await issue(couponId, "u")).split(" ");
+    await later(120_000);
+    await loadAnew(couponId);
+    expect(await issue(couponId, "u")).toMatch(/^ISSUED/);
+    const call = create(DeleteUserCouponRequestSchema, { userId: "u", userCouponId, restock: true });
+    expect(await service.replicas[0].deleteUserCoupon(call, context())).toMatchObject({ restocked: true });
+    expect(await issue(couponId, "v")).toMatch(/^ISSUED/);
+  });
+
+  test("what was not used within its claim window is back in stock, also when it has expired before the release", async () => {
+    const couponId = await newOne({ quantity: 2n, validityMs: 60_000, claimMs: 30_000 });
+    await issue(couponId, "u");
+    await later(120_000);
+    await loadAnew(couponId);
+    expect(await issue(couponId, "u")).toMatch(/^ISSUED/);
+    await service.replicas[0].releaser.release();
+    expect(await issue(couponId, "v")).toMatch(/^ISSUED/);
   });
 
   // CatalogService: "A repeated call with the same request_id and the same input does nothing and gets the first call's

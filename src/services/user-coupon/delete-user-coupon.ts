@@ -30,7 +30,7 @@ export function deleteUserCoupon(store: UserCouponStore, keeper: GateKeeper) {
       isDone = !deleted.replayed;
       return create(DeleteUserCouponResponseSchema, { restocked: deleted.restocked });
     } finally {
-      // The gate was told of what was then rolled back, or knows too few places: it has to read anew.
+      // The gate was told of what was then rolled back, or cannot count it: it has to read anew.
       if (told && (told.freed || !isDone)) await keeper.forget(told.couponId);
     }
   };

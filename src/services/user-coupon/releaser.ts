@@ -41,6 +41,8 @@ export class Releaser {
       const released = await this.store.release(batchSize);
       if (released.length > 0) {
         await this.keeper.giveBack(released);
+        const uncounted = released.filter(({ freed }) => freed).map(({ couponId }) => couponId);
+        for (const couponId of new Set(uncounted)) await this.keeper.forget(couponId);
         this.log.info({ count: released.length }, "released user coupons that were not used in time");
       }
       if (released.length < batchSize) return;

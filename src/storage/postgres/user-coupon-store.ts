@@ -107,16 +107,16 @@ export class PostgresUserCouponStore implements UserCouponStore {
     const { sql } = this.database;
     const rows = await guarded(
       Number.POSITIVE_INFINITY,
-      () => sql<{ id: string; couponId: string; userId: string; requestId: string | null }[]>`
+      () => sql<{ id: string; couponId: string; userId: string; requestId: string | null; freed: boolean }[]>`
         SELECT * FROM release_user_coupons(${limit})`,
     );
-    return rows.map(({ id, couponId, userId, requestId }) => ({
+    return rows.map(({ id, couponId, userId, requestId, freed }) => ({
       couponId,
       userId,
       userCouponId: id,
       requestId: requestId ?? "",
       restocked: true,
-      freed: false,
+      freed,
     }));
   }
 

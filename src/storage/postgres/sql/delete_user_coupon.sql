@@ -1,6 +1,7 @@
 -- Deletes one user coupon of one user: frees its slot, and puts it back into stock if that is wanted and no use of it
 -- stands; its code goes back with it. Places that cancelled uses have kept under the coupon's usage cap go back to the
--- others. A user coupon that was released before stays counted as released.
+-- others. A user coupon that was released before stays counted as released. `freed` says that the gate cannot count what went
+-- back: places, or the stock of one that had expired, which it does not know any more.
 --   DELETED, USER_COUPON_NOT_FOUND, ALREADY_USED (a use of it stands and `used_too` is not set), LOCKED
 CREATE OR REPLACE FUNCTION delete_user_coupon(holder text, deleted_id uuid, restock boolean, used_too boolean)
 RETURNS TABLE (outcome text, coupon_id uuid, request_id text, restocked boolean, freed boolean, locked_until_ms bigint)
@@ -40,7 +41,8 @@ BEGIN
     INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id, detail)
     VALUES ('USER_COUPON_DELETED', at, target.coupon_id, target.id, target.user_id, jsonb_build_object('restocked', back));
     RETURN QUERY
-    SELECT 'DELETED', target.coupon_id, target.request_id, back, target.place_count > target.use_count, NULL::bigint;
+    SELECT 'DELETED', target.coupon_id, target.request_id, back,
+      (target.place_count > target.use_count OR (back AND target.valid_until <= at)) IS TRUE, NULL::bigint;
   END IF;
 END
 $$;

@@ -1,7 +1,8 @@
 -- Takes back what was not used within its claim window, at most `batch_size` at once: frees the slots and puts the stock
--- back with the codes, exactly once, however many replicas do this at the same time. One row for each that was released.
+-- back with the codes, exactly once, however many replicas do this at the same time. One row for each that was released;
+-- `freed` as in delete_user_coupon().
 CREATE OR REPLACE FUNCTION release_user_coupons(batch_size int)
-RETURNS TABLE (id uuid, coupon_id uuid, user_id text, request_id text)
+RETURNS TABLE (id uuid, coupon_id uuid, user_id text, request_id text, freed boolean)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -28,7 +29,7 @@ BEGIN
     UPDATE user_coupons u
     SET released_at = at, slot = NULL, claim_until = NULL, locked_until = NULL, lock_token = NULL, lapse_at = NULL, gone_at = at
     WHERE u.id = ANY (ids) AND u.claim_until <= at
-    RETURNING u.id, u.coupon_id, u.user_id, u.request_id
+    RETURNING u.id, u.coupon_id, u.user_id, u.request_id, (u.valid_until <= at) IS TRUE AS freed
   ),
   counted AS (
     UPDATE coupons c SET issued_count = c.issued_count - r.n, released_total = c.released_total + r.n

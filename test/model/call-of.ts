@@ -354,6 +354,7 @@ function scopeOf(index: number, model: Model): Scope {
   return target ? { couponId: target.id } : null;
 }
 
+/** -1: the last one. */
 function pick<T>(all: readonly T[], index: number): T | undefined {
-  return all[index % Math.max(1, all.length)];
+  return index < 0 ? all.at(index) : all[index % Math.max(1, all.length)];
 }

@@ -364,10 +364,24 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 );
 const rounds = fc.subarray(["lapse", "retire", "release"] as const).map((kinds) => kinds.map((kind) => ({ kind })));
 const purges = fc.subarray([true, false]).map((runs) => runs.map((dryRun) => ({ kind: "purge" as const, dryRun })));
+/** One user gets a code twice, and names it then. */
+const twice = fc
+  .tuple(fc.nat(40), fc.nat(3), orderCommand(["quote", "use"]), fc.array(orderCommand(["quote"]), { maxLength: 2 }))
+  .map(([code, user, first, others]): Command[] => {
+    const issue = { kind: "issue" as const, by: { code, spelling: 0 }, user, request: 0 };
+    const orders = [first, ...others].map((one) => ({ ...one, picks: [-1], spelling: 0 }));
+    return [issue, { kind: "advance", steps: 1 }, issue, ...orders];
+  });
+const pausedOfType = fc.tuple(coupon, type, fc.nat(3)).map(([paused, ofType, user]): Command[] => {
+  const issue = { kind: "issue" as const, by: { type: ofType }, user, request: 0 };
+  return [{ kind: "pause", coupon: paused, request: 0 }, issue, issue];
+});
 /** What belongs together, or would seldom come together. */
 const chapter: fc.Arbitrary<Command[]> = fc.oneof(
   { weight: 26, arbitrary: command.map((one) => [one]) },
   { weight: 1, arbitrary: generate.map((one) => [one, { kind: "makeCodes" as const }]) },
+  { weight: 1, arbitrary: twice },
+  { weight: 1, arbitrary: pausedOfType },
   {
     weight: 1,
     arbitrary: fc

@@ -7,6 +7,7 @@ import { type Command, type Facts, stepMs } from "./commands.js";
 import { explain } from "./crowd.js";
 import { differences, factsOf, storedOf } from "./facts.js";
 import { Model } from "./model.js";
+import { countOutcome } from "./outcomes.js";
 import type { Service } from "./service.js";
 import type { Answer, Call, Expected } from "./state.js";
 import { nextMidnight } from "./world.js";
@@ -109,7 +110,7 @@ export class Life implements LifeNames {
   private async call(call: Call): Promise<void> {
     const answer = await perform(this.nextReplica(), call, true);
     compare(call, answer, this.model.apply(call, answer));
-    tally(call, answer);
+    countOutcome(call, answer);
   }
 
   /** Sequential calls take turns as well, so that one replica knows nothing of what the other has done. */
@@ -139,7 +140,7 @@ export class Life implements LifeNames {
       );
     }
     this.model = after;
-    for (const [index, call] of calls.entries()) tally(call, answers[index] as Answer, "at once: ");
+    for (const [index, call] of calls.entries()) countOutcome(call, answers[index] as Answer, "at once: ");
   }
 
   /** Postgres has what callers were told, no more and no less, and the gate counts the same. */
@@ -150,10 +151,6 @@ export class Life implements LifeNames {
     const miscounts = await miscounted(sql);
     if (miscounts.length > 0) throw new Error(`counters differ from what they count: ${inspect(miscounts)}`);
     await this.checkReports();
-    for (const event of this.model.state.events) {
-      const name = `event ${event.split(" ")[0]}`;
-      outcomes.set(name, (outcomes.get(name) ?? 0) + 1);
-    }
     await this.service.settled();
     await this.checkGate(false);
     for (let attempt = 0; attempt < maxSweepAttempts; attempt++) {
@@ -218,38 +215,4 @@ function compare(call: Call, answer: Answer, { or, ...expected }: Expected): voi
   if (isDeepStrictEqual(answer, right)) return;
   const text = (value: object) => inspect(value, { depth: 9, breakLength: 116 });
   throw new Error(`${text(call)}\nwas answered\n${text(answer)}\nand should have been\n${text(right)}`);
-}
-
-/** How often each call had each outcome, over all lives. */
-export const outcomes = new Map<string, number>();
-
-function tally(call: Call, answer: Answer, where = ""): void {
-  const count = (name: string) => outcomes.set(`${where}${name}`, (outcomes.get(`${where}${name}`) ?? 0) + 1);
-  const outcome = answer.refused ?? (answer.replayed ? "replayed" : "done");
-  switch (call.method) {
-    case "issue":
-      return void count(`issue by ${Object.keys(call.target)[0]}: ${outcome}`);
-    case "use":
-    case "lock":
-    case "quote": {
-      const isByCode = call.order.choices.some(({ code }) => code !== undefined);
-      return void count(`${call.method}${isByCode ? " by code" : ""}: ${outcome}`);
-    }
-    case "purge": {
-      const what = ["userCoupons", "codes"].filter((one) => Number(answer[one]) > 0).join(" and ");
-      return void count(`purge${call.dryRun ? ", dry" : ""}: ${what || "nothing"}`);
-    }
-    case "listCodes":
-      for (const { status } of (answer.codes ?? []) as { status: string }[]) count(`listCodes: ${status}`);
-      return void count(`listCodes: ${outcome}`);
-    case "makeCodes":
-      for (const { state, failure } of answer.jobs as { state: string; failure: string }[])
-        count(`makeCodes: ${state} ${failure}`);
-      return;
-    case "upload":
-      for (const { problem } of (answer.rejected ?? []) as { problem: string }[]) count(`upload: ${problem}`);
-      return void count(`upload${"type" in call.target ? " by type" : ""}: ${outcome}`);
-    default:
-      return void count(`${call.method}: ${outcome}`);
-  }
 }

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { type Command, lives } from "./commands.js";
-import { Life, outcomes } from "./life.js";
+import { Life } from "./life.js";
+import { countsOfOutcomes } from "./outcomes.js";
 import { type GateName, type Service, startService } from "./service.js";
 
 /** `npm run test:model` sets these; see scripts/model.mjs. */
@@ -47,13 +48,7 @@ export function livesGoAsTheModelSays(gate: GateName): void {
       });
       const replay = path !== undefined && { path, endOnFailure: true };
       const found = await fc.check(property, { numRuns: runs, seed, ...replay });
-      if (process.env.MODEL_TALLY)
-        process.stdout.write(
-          `${[...outcomes]
-            .sort()
-            .map(([name, count]) => `${count}\t${name}`)
-            .join("\n")}\n`,
-        );
+      if (process.env.MODEL_COUNTS) process.stdout.write(`${countsOfOutcomes()}\n`);
       if (!found.failed) return;
       throw new Error(
         report(gate, found.counterexample?.[0] ?? [], found.counterexamplePath, found.errorInstance ?? last),

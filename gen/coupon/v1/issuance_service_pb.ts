@@ -232,6 +232,10 @@ export const IssuanceService: GenService<{
    * THROTTLED. A request id that was used for something else gets REQUEST_ID_REUSED, unless one of these applies. Other
    * errors: INVALID_FIELD, CODE_NOT_FOUND, OVERLOADED, STORE_UNAVAILABLE, DEADLINE_EXCEEDED.
    *
+   * Of one code, when nothing at all is left of its coupon, the answer may be SOLD_OUT instead of CODE_EXPIRED or CODE_TAKEN. A
+   * request that was repeated by type, after the coupon that it was given was made one of another type, gets
+   * REQUEST_ID_REUSED.
+   *
    * Of a code book a random free code is issued, of a type's pool the one that expires first.
    *
    * By type, the coupons of the type that can be issued are tried in the order in which they expire, the first 100 of

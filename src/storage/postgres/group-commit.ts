@@ -1,4 +1,5 @@
 import { DeadlinePassed, Overloaded, StoreUnavailable } from "../../domain/refusal.js";
+import { sleep } from "../../platform/sleep.js";
 import type { DeadlineMs } from "../ports.js";
 
 /** Before a batch is sent once more after the store did not answer. */
@@ -133,7 +134,7 @@ export class GroupCommit<I, O> {
     } catch (error) {
       if (error instanceof StoreUnavailable) {
         if (again) return batch.map(() => error);
-        await new Promise((resolve) => setTimeout(resolve, retryPauseMs));
+        await sleep(retryPauseMs);
         return await this.commit(batch, true);
       }
       if (batch.length === 1) return [error instanceof Error ? error : new Error(String(error))];

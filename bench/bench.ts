@@ -12,6 +12,7 @@ import { own } from "./own.js";
 import { drawTable, type RoundEntry, resultsOf } from "./report.js";
 import type { Row, RowContext } from "./row.js";
 import { rows as allRows } from "./rows/index.js";
+import { scenarios as allScenarios } from "./scenarios.js";
 import { Api } from "./support/api.js";
 import { busyShare, describeMachine } from "./support/machine.js";
 import { grouped, UsageError } from "./support/numbers.js";
@@ -40,7 +41,7 @@ type Say = (text: string) => void;
 async function main(): Promise<number> {
   const options = parseOptions(
     process.argv.slice(2),
-    allRows.map(({ name }) => name),
+    [...allRows, ...allScenarios].map(({ name }) => name),
   );
   if (!options) {
     console.log(usage);
@@ -66,8 +67,51 @@ async function main(): Promise<number> {
 /** What must be undone later goes to `cleanups`, in the order of doing. */
 async function runBench(options: BenchOptions, signal: AbortSignal, cleanups: (() => Promise<unknown>)[]) {
   const say: Say = options.json ? console.error : console.log;
+  const isWanted = ({ name }: { readonly name: string }) => options.rows?.includes(name) ?? true;
+  const rows = allRows.filter(isWanted);
+  const scenarios = allScenarios.filter(isWanted);
+  const folder = await mkdtemp(join(tmpdir(), "coupon-bench-"));
+  cleanups.push(() => rm(folder, { recursive: true, force: true }));
+  const results: Record<string, unknown> = {};
+  if (rows.length > 0) Object.assign(results, await runRows(rows, options, folder, say, signal));
+  for (const scenario of scenarios) {
+    say(`\n${scenario.name}`);
+    const undo: (() => Promise<unknown>)[] = [];
+    try {
+      const { json, table } = await scenario.run({ say, signal, folder, onCleanup: (cleanup) => undo.push(cleanup) });
+      say(`\n${table}\n`);
+      results[scenario.name] = json;
+    } finally {
+      for (const cleanup of undo.reverse()) await cleanup();
+    }
+  }
+  if (options.json) console.log(JSON.stringify(results));
+}
+
+async function runRows(
+  rows: readonly Row[],
+  options: BenchOptions,
+  folder: string,
+  say: Say,
+  signal: AbortSignal,
+): Promise<object> {
+  const cleanups: (() => Promise<unknown>)[] = [];
+  try {
+    return await measureRows(rows, options, folder, say, signal, cleanups);
+  } finally {
+    for (const cleanup of cleanups.reverse()) await cleanup();
+  }
+}
+
+async function measureRows(
+  rows: readonly Row[],
+  options: BenchOptions,
+  folder: string,
+  say: Say,
+  signal: AbortSignal,
+  cleanups: (() => Promise<unknown>)[],
+): Promise<object> {
   const generator = await chooseGenerator(options.generator);
-  const rows = allRows.filter(({ name }) => options.rows?.includes(name) ?? true);
   say(`${describeMachine()}; load by ${generator.name}.`);
   say("Client, service, Postgres and Redis share this machine: only ratios within one run compare well.");
   if (generator === own)
@@ -83,8 +127,6 @@ async function runBench(options: BenchOptions, signal: AbortSignal, cleanups: ((
   cleanups.push(() => replica.stop());
   const frontEnd = await startFrontEnd();
   cleanups.push(() => frontEnd.stop());
-  const folder = await mkdtemp(join(tmpdir(), "coupon-bench-"));
-  cleanups.push(() => rm(folder, { recursive: true, force: true }));
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
   cleanups.push(() => sql.end());
   const api = new Api([replica.target]);
@@ -130,7 +172,7 @@ async function runBench(options: BenchOptions, signal: AbortSignal, cleanups: ((
     }
     say(`\nMedians of ${options.rounds} rounds of ${options.seconds} s:\n`);
     say(`${drawTable(rows, entries)}\n`);
-    if (options.json) console.log(JSON.stringify(resultsOf(rows, entries, generator.name)));
+    return resultsOf(rows, entries, generator.name);
   } catch (error) {
     if (!signal.aborted && replica.tail().length > 0) console.error(`The service wrote:\n${replica.tail().join("\n")}`);
     throw error;

@@ -67,8 +67,8 @@ export const overload: Scenario = {
       await writeMessages(messagesFile, issueRequests(couponId, messageCount(mode)));
       const job: OfferJob = { target: replica.target, method: issueMethod, messagesFile, connections, timeoutMs, mode };
       const watch = watchRss(replica);
-      const result = await runOffer(job, context, pinned);
-      const maxRssMb = await watch.stop();
+      const result = await runOffer(job, context, pinned).finally(watch.stop);
+      const maxRssMb = watch.most();
       await expectRows(sql, couponId, result);
       const seconds = mode.durationMs / 1_000;
       const okRps = (result.outcomes.OK ?? 0) / seconds;
@@ -153,11 +153,11 @@ function watchRss({ pid }: Replica) {
   };
   const timer = setInterval(look, rssSampleMs);
   return {
-    async stop() {
+    stop: async () => {
       clearInterval(timer);
       await look();
-      return rounded(most, 0);
     },
+    most: () => rounded(most, 0),
   };
 }
 

@@ -6,7 +6,9 @@ import { Metrics } from "../../src/platform/metrics.js";
 import { newId } from "../../src/platform/new-id.js";
 import { issuedMessage } from "../../src/services/message.js";
 import { GrpcServer } from "../../src/transport/grpc-server.js";
+import { maxConnections } from "../../src/transport/http2-limits.js";
 import { LargeMessages } from "../../src/transport/large-messages.js";
+import { FrontDoor } from "../../src/transport/overload/front-door.js";
 import { Pipeline } from "../../src/transport/pipeline.js";
 import { regexMatch } from "../../src/transport/regex-match.js";
 import { routeOf } from "../../src/transport/routes.js";
@@ -16,11 +18,11 @@ import { routeOf } from "../../src/transport/routes.js";
  * and messages, by a handler that does nothing. What it can serve at most is what issuing is compared with.
  */
 const { log } = createLogger(process.env.LOG_LEVEL ?? "warn");
+const metrics = new Metrics();
 const pipeline = new Pipeline({
   log,
-  metrics: new Metrics(),
+  metrics,
   validator: createValidator({ regexMatch }),
-  maxInFlight: 4_000,
   defaultDeadlineMs: 5_000,
   maxDeadlineMs: 30_000,
   isServing: () => true,
@@ -44,7 +46,8 @@ const invoke = pipeline.mount(method, async ({ target, userId }) => {
   response.userCoupon = issuedMessage(userCoupon, issuedAt, "READY");
   return response;
 });
-const server = new GrpcServer([routeOf(method, invoke)], new LargeMessages());
+const frontDoor = new FrontDoor({ maxAtWork: 4_000, maxConnections, metrics, log });
+const server = new GrpcServer([routeOf(method, invoke)], new LargeMessages(), frontDoor);
 const grpcPort = await server.listen("127.0.0.1", 0);
 process.stdout.write(`${JSON.stringify({ event: "serving", grpcPort, httpPort: 0, pid: process.pid })}\n`);
 process.stdin.resume().once("close", () => process.exit());

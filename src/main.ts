@@ -1,7 +1,7 @@
 import { startApp } from "./app.js";
 import { type Config, readConfig } from "./config.js";
 import { defaultDataDir, type EmbeddedServers, startEmbedded } from "./platform/embedded/embedded.js";
-import { createLogger } from "./platform/logger.js";
+import { createLogger, type Logger } from "./platform/logger.js";
 
 const forcedExitMs = 30_000;
 
@@ -16,6 +16,7 @@ async function main(): Promise<void> {
   }
   const { log, flush } = createLogger(config.LOG_LEVEL);
   const stop = stopRequested(config.EXIT_ON_STDIN_CLOSE);
+  const fault = firstFault(log, flush);
   let embedded: EmbeddedServers | undefined;
   try {
     if (!config.DATABASE_URL) {
@@ -35,7 +36,7 @@ async function main(): Promise<void> {
     const { grpcPort, httpPort } = app;
     process.stdout.write(`${JSON.stringify({ event: "serving", grpcPort, httpPort, pid: process.pid })}\n`);
 
-    await stop;
+    if ((await Promise.race([stop, fault])) === "fault") process.exitCode = 1;
     log.info("stopping");
     setTimeout(() => process.exit(1), forcedExitMs).unref();
     await app.close();
@@ -48,6 +49,24 @@ async function main(): Promise<void> {
     await flush();
     process.exit();
   }
+}
+
+/**
+ * Resolves when something was thrown that nobody has caught. What state it has left is not known: so the process takes no
+ * more calls, lets those under way end, and ends itself; at once when it happens again.
+ */
+function firstFault(log: Logger, flush: () => Promise<void>): Promise<"fault"> {
+  return new Promise((resolve) => {
+    let isSecond = false;
+    // A rejection that nobody handles comes here, too.
+    process.on("uncaughtException", (error, origin) => {
+      log.fatal({ err: error, origin }, "a fault that nobody has caught");
+      process.stderr.write(`coupon-service: ${origin}: ${error instanceof Error ? error.message : String(error)}\n`);
+      if (isSecond) void flush().then(() => process.exit(1));
+      isSecond = true;
+      resolve("fault");
+    });
+  });
 }
 
 /** Resolves on SIGTERM or SIGINT, or when whoever started this process has gone. */

@@ -66,7 +66,9 @@ import { PostgresUserCouponStore } from "./storage/postgres/user-coupon-store.js
 import { ConnectServer } from "./transport/connect-server.js";
 import { explain, messageOf } from "./transport/error-table.js";
 import { GrpcServer } from "./transport/grpc-server.js";
+import { maxConnections } from "./transport/http2-limits.js";
 import { LargeMessages } from "./transport/large-messages.js";
+import { FrontDoor } from "./transport/overload/front-door.js";
 import { pages } from "./transport/pages.js";
 import { type Handler, Pipeline, violationsIn } from "./transport/pipeline.js";
 import { regexMatch } from "./transport/regex-match.js";
@@ -166,7 +168,6 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     log,
     metrics,
     validator,
-    maxInFlight: config.MAX_IN_FLIGHT,
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,
     isServing: () => watch.up,
@@ -219,11 +220,13 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   pipeline.warm(routes.map(({ method }) => method));
 
   const largeMessages = new LargeMessages();
-  const grpcServer = new GrpcServer(routes, largeMessages);
+  const frontDoor = new FrontDoor({ maxAtWork: config.MAX_IN_FLIGHT, maxConnections, metrics, log });
+  const grpcServer = new GrpcServer(routes, largeMessages, frontDoor);
   const connectServer = new ConnectServer(
     routes,
     largeMessages,
     pages(metrics, () => watch.up),
+    frontDoor,
     (error) => log.warn({ err: error }, "answer could not be sent"),
   );
   const host = config.HOST ?? "0.0.0.0";
@@ -239,6 +242,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       watch.close();
       grpcServer.setServing(false);
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
+      frontDoor.close();
       await Promise.all([...Object.values(issues), reads, uses, locks].map((queue) => queue.drain()));
       await Promise.all(upkeep.map((work) => work.close()));
       await reservations.close();

@@ -3,6 +3,28 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 const callBucketsS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const batchBuckets = [1, 2, 5, 10, 25, 50, 100, 256];
 
+interface OverloadGauges {
+  readonly limit: number;
+  readonly atWork: number;
+  readonly waiting: number;
+  readonly maxConnections: number;
+}
+
+const overloadGauges: readonly { name: string; help: string; of: (state: OverloadGauges) => number }[] = [
+  { name: "coupon_calls_in_flight", help: "Calls at work.", of: ({ atWork }) => atWork },
+  {
+    name: "coupon_calls_limit",
+    help: "Calls that may be at work; found from what they take.",
+    of: ({ limit }) => limit,
+  },
+  { name: "coupon_calls_waiting", help: "Calls that wait for room.", of: ({ waiting }) => waiting },
+  {
+    name: "coupon_connections_limit",
+    help: "Connections that the gRPC port takes at most; fewer while connections are shed.",
+    of: ({ maxConnections }) => maxConnections,
+  },
+];
+
 /** Everything that `/metrics` shows, in the Prometheus text format. */
 export class Metrics {
   private readonly registry = new Registry();
@@ -19,7 +41,17 @@ export class Metrics {
     labelNames: ["rpc", "outcome"] as const,
     registers: [this.registry],
   });
-  private inFlightNow = 0;
+  private readonly shedCalls = new Counter({
+    name: "coupon_calls_shed_total",
+    help: "Calls turned away for want of room, by kind; they are counted as OVERLOADED, too.",
+    labelNames: ["kind"] as const,
+    registers: [this.registry],
+  });
+  private readonly shedConnectionsTotal = new Counter({
+    name: "coupon_connections_shed_total",
+    help: "Connections asked to go because turning calls away one by one took too much time.",
+    registers: [this.registry],
+  });
   private readonly batches = new Histogram({
     name: "coupon_batch_size",
     help: "Rows in one batch, by the queue that gathers them.",
@@ -33,12 +65,28 @@ export class Metrics {
 
   constructor() {
     collectDefaultMetrics({ register: this.registry });
-    const open: Gauge = new Gauge({
-      name: "coupon_calls_in_flight",
-      help: "Calls being served.",
-      registers: [this.registry],
-      collect: () => open.set(this.inFlightNow),
-    });
+  }
+
+  /** What the overload protection allows and what there is, looked up when the metrics are. */
+  watchOverload(state: () => OverloadGauges): void {
+    for (const { name, help, of } of overloadGauges) {
+      const gauge: Gauge = new Gauge({
+        name,
+        help,
+        registers: [this.registry],
+        collect: () => gauge.set(of(state())),
+      });
+    }
+  }
+
+  /** A call that was turned away before it was one. */
+  shedCall(rpc: string, kind: string): void {
+    this.count(rpc, "OVERLOADED");
+    this.shedCalls.labels(kind).inc();
+  }
+
+  shedConnections(count: number): void {
+    this.shedConnectionsTotal.inc(count);
   }
 
   observe(rpc: string, outcome: string, seconds: number): void {
@@ -48,6 +96,10 @@ export class Metrics {
       this.durations.set(rpc, duration);
     }
     duration.observe(seconds);
+    this.count(rpc, outcome);
+  }
+
+  private count(rpc: string, outcome: string): void {
     const name = `${rpc} ${outcome}`;
     let counter = this.counters.get(name);
     if (!counter) {
@@ -55,10 +107,6 @@ export class Metrics {
       this.counters.set(name, counter);
     }
     counter.inc();
-  }
-
-  inFlight(count: number): void {
-    this.inFlightNow = count;
   }
 
   batch(queue: string, size: number): void {

@@ -23,12 +23,19 @@ import { readBinary, readJson } from "./decode.js";
 import { Failure } from "./error-table.js";
 import { http2Limits, maxConcurrentStreams } from "./http2-limits.js";
 import type { LargeMessage, LargeMessages } from "./large-messages.js";
+import type { Ticket } from "./overload/admission.js";
+import type { Sheddable } from "./overload/connection-shedder.js";
+import type { FrontDoor } from "./overload/front-door.js";
+import { grpcDeadlineMs } from "./overload/grpc-timeout.js";
+import { refuseRequest } from "./overload/refuse-request.js";
+import type { IncomingCall } from "./pipeline.js";
 import type { Route } from "./routes.js";
 
 type NodeRequest = http.IncomingMessage | http2.Http2ServerRequest;
 type NodeResponse = http.ServerResponse | http2.Http2ServerResponse;
 
 interface Mounted {
+  readonly route: Route;
   readonly handler: UniversalHandler;
   readonly maxMessageBytes: number;
 }
@@ -52,6 +59,15 @@ const decodeKey = createContextKey<((method: DescMethodUnary) => unknown | Refus
 /** How long it took to read the message. */
 const readMsKey = createContextKey(0);
 
+/** The call's place among those at work. */
+const placeKey = createContextKey<Place | null>(null);
+
+interface Place {
+  readonly ticket: Ticket;
+  /** The pipeline has it, and gives it back. */
+  isHandedOn: boolean;
+}
+
 /** The Connect, gRPC-Web and JSON protocols over HTTP/1.1 and HTTP/2 (also gRPC over HTTP/2), all on one port. */
 export class ConnectServer {
   private readonly listener: net.Server;
@@ -59,12 +75,14 @@ export class ConnectServer {
   private readonly http2: http2.Http2Server;
   private readonly sockets = new Set<net.Socket>();
   private readonly sessions = new Set<http2.ServerHttp2Session>();
+  private readonly connections = new WeakMap<http2.Http2Session, Sheddable>();
   private readonly handlers = new Map<string, Mounted>();
 
   constructor(
     routes: readonly Route[],
     private readonly largeMessages: LargeMessages,
     private readonly pages: PlainPages,
+    private readonly frontDoor: FrontDoor,
     private readonly onError: (error: unknown) => void,
   ) {
     // Brotli is left out: it is decompressed before any limit of ours applies.
@@ -72,7 +90,9 @@ export class ConnectServer {
       const { method, maxMessageBytes } = route;
       const router = createConnectRouter({ acceptCompression: [compressionGzip], readMaxBytes: maxMessageBytes });
       router.rpc(method, (request, context) => serve(route, request, context) as never);
-      for (const handler of router.handlers) this.handlers.set(handler.requestPath, { handler, maxMessageBytes });
+      for (const handler of router.handlers) {
+        this.handlers.set(handler.requestPath, { route, handler, maxMessageBytes });
+      }
     }
 
     const handle = (request: NodeRequest, response: NodeResponse) => this.handle(request, response);
@@ -89,7 +109,13 @@ export class ConnectServer {
     this.http2 = http2.createServer({ settings: { maxConcurrentStreams }, ...http2Limits }, handle);
     this.http2.on("session", (session) => {
       this.sessions.add(session);
-      session.on("close", () => this.sessions.delete(session));
+      const connection = { leave: () => session.close() };
+      this.connections.set(session, connection);
+      this.frontDoor.opened(connection);
+      session.on("close", () => {
+        this.sessions.delete(session);
+        this.frontDoor.closed(connection);
+      });
     });
     this.listener = net.createServer({ noDelay: true }, (socket) => this.accept(socket));
   }
@@ -149,31 +175,58 @@ export class ConnectServer {
       if (!this.pages(path, response)) response.writeHead(404).end();
       return;
     }
-    void (async () => {
-      try {
-        const universal = universalRequestFromNodeRequest(request, response, undefined, createContextValues());
-        const arrivedMs = Date.now();
-        const taken = await this.takeMessage(mounted, universal, response);
-        // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
-        taken.contextValues?.set(readMsKey, Date.now() - arrivedMs);
-        const answer = await mounted.handler(taken);
-        await universalResponseToNodeResponse(answer, response);
-      } catch (error) {
-        if (ConnectError.from(error).code !== ConnectCode.Aborted) this.onError(error);
-      }
-    })();
+    const session = "stream" in request ? request.stream.session : undefined;
+    const connection = (session && this.connections.get(session)) ?? http1Connection;
+    this.frontDoor.knock(connection, {
+      rpc: mounted.route.method.name,
+      kind: mounted.route.kind,
+      deadlineMs: () => deadlineOf(request),
+      admit: (ticket) => void this.answer(mounted, request, response, { ticket, isHandedOn: false }),
+      refuse: (failure) => refuseRequest(request, response, failure),
+    });
   }
+
+  private async answer(mounted: Mounted, request: NodeRequest, response: NodeResponse, place: Place): Promise<void> {
+    try {
+      const universal = universalRequestFromNodeRequest(request, response, undefined, createContextValues());
+      const arrivedMs = Date.now();
+      const taken = await this.takeMessage(mounted, universal, response);
+      // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
+      taken.contextValues?.set(readMsKey, Date.now() - arrivedMs).set(placeKey, place);
+      const answer = await mounted.handler(taken);
+      await universalResponseToNodeResponse(answer, response);
+    } catch (error) {
+      if (ConnectError.from(error).code !== ConnectCode.Aborted) this.onError(error);
+    } finally {
+      if (!place.isHandedOn) place.ticket.end(false);
+    }
+  }
+}
+
+/** Connections of HTTP/1.1 have one call at a time each, and are not asked to go. */
+const http1Connection: Sheddable = { leave: () => {} };
+
+/** In ms since 1970; Infinity: the caller did not say. */
+function deadlineOf({ headers }: NodeRequest): number {
+  const now = Date.now();
+  const timeoutMs = headers["connect-timeout-ms"];
+  if (typeof timeoutMs === "string" && /^\d{1,10}$/.test(timeoutMs)) return now + Number(timeoutMs);
+  return grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, now);
 }
 
 async function serve({ method, invoke }: Route, request: unknown, context: HandlerContext): Promise<unknown> {
   const leftMs = context.timeoutMs();
   const decode = context.values.get(decodeKey);
-  const answer = await invoke({
+  const place = context.values.get(placeKey) as Place;
+  place.isHandedOn = true;
+  const call: IncomingCall = {
     frontEnd: "connect",
     header: (name) => context.requestHeader.get(name) ?? undefined,
     deadlineMs: leftMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + leftMs - context.values.get(readMsKey),
+    ticket: place.ticket,
     decode: () => (decode ? decode(method) : request),
-  });
+  };
+  const answer = await invoke(call, (one) => one);
   if (!(answer instanceof Failure)) return answer;
   throw new ConnectError(
     answer.message,

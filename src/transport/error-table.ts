@@ -123,14 +123,52 @@ export class Failure {
     readonly details: readonly OutgoingDetail[],
     /** The serialized google.rpc.Status. */
     readonly status: Buffer,
+    /** When a retry may succeed, as its RetryInfo says. */
+    readonly retryAfterMs: number | undefined,
   ) {}
+
+  /** Its details as bytes with the names of their types. */
+  get packed(): readonly { readonly typeName: string; readonly bytes: Uint8Array }[] {
+    return this.details.map(({ desc, value }) => ({
+      typeName: desc.typeName,
+      bytes: toBinary(desc, value as never),
+    }));
+  }
 }
 
 const plain = new Map<Reason, Failure>();
 
+/** As many different waits are told to callers that are turned away, so that they do not come back together. */
+const jitterSteps = 16;
+/** From the table's own value up to so many times as much. */
+const jitterFactor = 3;
+
+/** Reasons for which many are turned away at the same moment. */
+const crowded: readonly Reason[] = ["OVERLOADED", "STORE_UNAVAILABLE"];
+const spread = new Map<Reason, readonly Failure[]>();
+
+function spreadFailure(reason: Reason): Failure {
+  let failures = spread.get(reason);
+  if (!failures) {
+    const leastMs = errorTable[reason].retryAfterMs as number;
+    failures = Array.from({ length: jitterSteps }, (_, step) => {
+      const retryAfterMs = Math.round(leastMs * (1 + ((jitterFactor - 1) * step) / (jitterSteps - 1)));
+      return build({ reason, violations: [], detail: { retryAfterMs } });
+    });
+    spread.set(reason, failures);
+  }
+  return failures[Math.floor(Math.random() * jitterSteps)] as Failure;
+}
+
+/** What is said to whom there is no room for. */
+export function overloaded(): Failure {
+  return spreadFailure("OVERLOADED");
+}
+
 /** Most refusals carry nothing of their own: those are built once. */
 export function failureOf(refusal: Refusal): Failure {
   if (refusal.violations.length > 0 || refusal.message || refusal.detail !== noDetail) return build(refusal);
+  if (crowded.includes(refusal.reason)) return spreadFailure(refusal.reason);
   let failure = plain.get(refusal.reason);
   if (!failure) {
     failure = build(refusal);
@@ -176,7 +214,9 @@ function build(refusal: Pick<Refusal, "reason" | "violations" | "message" | "det
   }
   const retryAfterMs = detail.retryAfterMs ?? row.retryAfterMs;
   // With several reasons the first one's own value says nothing: only whoever made the refusal knows what a retry is good for.
-  if (retryAfterMs !== undefined && (detail.retryAfterMs !== undefined || (detail.preconditions?.length ?? 0) < 2)) {
+  const saysWhen =
+    retryAfterMs !== undefined && (detail.retryAfterMs !== undefined || (detail.preconditions?.length ?? 0) < 2);
+  if (saysWhen) {
     add(RetryInfoSchema, create(RetryInfoSchema, { retryDelay: durationFromMs(retryAfterMs) }));
   }
   if (requestId) add(RequestInfoSchema, create(RequestInfoSchema, { requestId }));
@@ -185,5 +225,6 @@ function build(refusal: Pick<Refusal, "reason" | "violations" | "message" | "det
     message: text,
     details: details.map(({ desc, value }) => anyPack(desc, value as never)),
   });
-  return new Failure(reason, row.code, text, details, Buffer.from(toBinary(StatusSchema, status)));
+  const bytes = Buffer.from(toBinary(StatusSchema, status));
+  return new Failure(reason, row.code, text, details, bytes, saysWhen ? retryAfterMs : undefined);
 }

@@ -1,4 +1,10 @@
-import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
+import {
+  constants,
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
 import type { DescFile, DescService } from "@bufbuild/protobuf";
 import { toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
@@ -11,22 +17,41 @@ import { file_google_rpc_error_details } from "../../gen/google/rpc/error_detail
 import { Refusal } from "../domain/refusal.js";
 import { readBinary } from "./decode.js";
 import { encode } from "./encode.js";
-import { Failure } from "./error-table.js";
-import { setHttp2Options, watchStreams } from "./grpc-http2.js";
-import { http2Limits, maxConcurrentStreams } from "./http2-limits.js";
+import { Code, Failure } from "./error-table.js";
+import { type Http2Watch, type Serve, setHttp2Options, watchHttp2 } from "./grpc-http2.js";
+import { http2Limits, maxConcurrentStreams, maxOpenStreams } from "./http2-limits.js";
+import { Keepalive } from "./keepalive.js";
 import type { LargeMessages } from "./large-messages.js";
+import type { Ticket } from "./overload/admission.js";
+import type { Sheddable } from "./overload/connection-shedder.js";
+import type { FrontDoor } from "./overload/front-door.js";
+import { grpcDeadlineMs } from "./overload/grpc-timeout.js";
 import type { IncomingCall } from "./pipeline.js";
 import type { Route } from "./routes.js";
 
-/** A connection on which nothing is heard is asked for a sign of life, and closed when none comes. */
-const keepaliveMs = 30_000;
-const keepaliveTimeoutMs = 10_000;
+/**
+ * The header under which grpc-js hands on which stream a call has come by: it gives handlers the headers of a stream and
+ * not the stream. What a client sends under this name is replaced.
+ */
+const arrivalHeader = "coupon-arrival";
+
+/** A stream that was let in, until its handler is called or it is closed. */
+interface Arrival {
+  readonly ticket: Ticket;
+  readonly deadlineMs: number;
+}
 
 /** Native gRPC, with reflection (v1 and v1alpha) and health. */
 export class GrpcServer {
   private readonly server: grpc.Server;
   private readonly health: HealthImplementation;
   private readonly names: string[];
+  private readonly routes: ReadonlyMap<string, Route>;
+  private readonly keepalive = new Keepalive();
+  private readonly connections = new WeakMap<ServerHttp2Session, Sheddable>();
+  private readonly arrivals = new Map<string, Arrival>();
+  private arrivalCount = 0;
+  private openStreams = 0;
 
   /** What is longer is not read: grpc-js has one limit for all methods. */
   private readonly longestBytes: number;
@@ -34,13 +59,13 @@ export class GrpcServer {
   constructor(
     routes: readonly Route[],
     private readonly largeMessages: LargeMessages,
+    private readonly frontDoor: FrontDoor,
   ) {
     this.longestBytes = Math.max(...routes.map(({ maxMessageBytes }) => maxMessageBytes));
+    this.routes = new Map(routes.map((route) => [pathOf(route), route]));
     this.server = new grpc.Server({
       "grpc.max_receive_message_length": this.longestBytes,
       "grpc.max_concurrent_streams": maxConcurrentStreams,
-      "grpc.keepalive_time_ms": keepaliveMs,
-      "grpc.keepalive_timeout_ms": keepaliveTimeoutMs,
     });
     setHttp2Options(this.server, http2Limits);
     const services = new Map<DescService, Route[]>();
@@ -53,7 +78,7 @@ export class GrpcServer {
       definitions[service.typeName] = definition;
       this.server.addService(
         definition,
-        Object.fromEntries(ofService.map((route) => [route.method.name, unaryHandler(route)])),
+        Object.fromEntries(ofService.map((route) => [route.method.name, this.unaryHandler(route)])),
       );
     }
     this.names = ["", ...[...services.keys()].map((service) => service.typeName)];
@@ -68,10 +93,69 @@ export class GrpcServer {
       const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
       this.server.bindAsync(address, grpc.ServerCredentials.createInsecure(), (error, bound) => {
         if (error) return reject(error);
-        watchStreams(this.server, (stream, headers) => this.bound(stream, headers));
+        for (const http2Server of watchHttp2(this.server, this.watch)) {
+          this.frontDoor.limitConnections((most) => {
+            http2Server.maxConnections = most;
+          });
+        }
         resolve(bound);
       });
     });
+  }
+
+  private readonly watch: Http2Watch = {
+    session: (session) => {
+      this.keepalive.add(session);
+      const connection = { leave: () => session.close() };
+      this.connections.set(session, connection);
+      this.frontDoor.opened(connection);
+      session.once("close", () => this.frontDoor.closed(connection));
+    },
+    stream: (stream, headers, serve) => this.take(stream, headers, serve),
+  };
+
+  /** Health and reflection are always answered; calls of ours ask for room first. */
+  private take(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, serve: Serve): void {
+    if (this.openStreams >= maxOpenStreams) {
+      stream.close(constants.NGHTTP2_REFUSED_STREAM);
+      return;
+    }
+    this.openStreams += 1;
+    stream.once("close", () => {
+      this.openStreams -= 1;
+    });
+    const route = this.routes.get(headers[":path"] as string);
+    const connection = stream.session && this.connections.get(stream.session as ServerHttp2Session);
+    if (!route || !connection) {
+      serve(stream, headers);
+      return;
+    }
+    const deadlineMs = grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, Date.now());
+    this.frontDoor.knock(connection, {
+      rpc: route.method.name,
+      kind: route.kind,
+      deadlineMs: () => deadlineMs,
+      admit: (ticket) => this.begin(stream, headers, serve, { ticket, deadlineMs }),
+      refuse: (failure) => refuse(stream, failure),
+    });
+  }
+
+  private begin(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, serve: Serve, arrival: Arrival): void {
+    if (stream.destroyed || stream.closed) {
+      arrival.ticket.end(false);
+      return;
+    }
+    const id = String(this.arrivalCount++);
+    this.arrivals.set(id, arrival);
+    // Closed before its message was whole: nobody else gives its place back.
+    stream.once("close", () => {
+      if (this.arrivals.delete(id)) arrival.ticket.end(false);
+    });
+    this.bound(stream, headers);
+    headers[arrivalHeader] = id;
+    // The pipeline keeps to the deadline; grpc-js would set a timer of its own for it.
+    delete headers["grpc-timeout"];
+    serve(stream, headers);
   }
 
   /** Turns a call away when there is no room for its message. To the client that means that nothing was done. */
@@ -90,6 +174,7 @@ export class GrpcServer {
 
   /** Tells clients to go elsewhere, lets calls under way end, and cuts off what is left after the given time. */
   close(drainMs: number): Promise<void> {
+    this.keepalive.close();
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.server.forceShutdown(), drainMs);
       this.server.tryShutdown(() => {
@@ -98,32 +183,75 @@ export class GrpcServer {
       });
     });
   }
+
+  private unaryHandler(route: Route): grpc.handleUnaryCall<Buffer, Buffer> {
+    const { method, invoke } = route;
+    const send = (answer: never) => encode(method.output, answer);
+    return (call, callback) => {
+      const id = call.metadata.get(arrivalHeader)[0] as string;
+      const arrival = this.arrivals.get(id);
+      // Its stream was closed at this very moment: there is nobody to answer.
+      if (!arrival) return;
+      this.arrivals.delete(id);
+      void invoke(incomingCall(route, call, arrival), send).then((answer) => {
+        if (answer instanceof Failure) callback(failed(answer));
+        else callback(null, answer);
+      });
+    };
+  }
 }
 
-function unaryHandler(route: Route): grpc.handleUnaryCall<Buffer, Buffer> {
-  const { method, invoke } = route;
-  return (call, callback) => {
-    void invoke(incomingCall(route, call)).then((answer) => {
-      if (!(answer instanceof Failure)) {
-        callback(null, encode(method.output, answer as never));
-        return;
-      }
-      const metadata = new grpc.Metadata();
-      metadata.set("grpc-status-details-bin", answer.status);
-      callback({ code: answer.code as number, details: answer.message, metadata });
-    });
-  };
+function failed(failure: Failure): Partial<grpc.StatusObject> {
+  const metadata = new grpc.Metadata();
+  metadata.set(detailsTrailer, failure.status);
+  if (failure.code === Code.unavailable && failure.retryAfterMs !== undefined) {
+    metadata.set(pushbackTrailer, String(failure.retryAfterMs));
+  }
+  return { code: failure.code as number, details: failure.message, metadata };
 }
 
-function incomingCall({ method, maxMessageBytes }: Route, call: grpc.ServerUnaryCall<Buffer, Buffer>): IncomingCall {
-  const deadline = call.getDeadline();
+const detailsTrailer = "grpc-status-details-bin";
+/** When a client's own retry policy may send the call again, in ms. */
+const pushbackTrailer = "grpc-retry-pushback-ms";
+
+const refusalHeaders = new WeakMap<Failure, OutgoingHttpHeaders>();
+
+/** Answers a stream of which no call was made: one frame of headers, and the client's data is not waited for. */
+function refuse(stream: ServerHttp2Stream, failure: Failure): void {
+  if (stream.destroyed || stream.closed) return;
+  let headers = refusalHeaders.get(failure);
+  if (!headers) {
+    headers = {
+      ":status": 200,
+      "content-type": "application/grpc+proto",
+      "grpc-status": failure.code,
+      "grpc-message": encodeURI(failure.message),
+      [detailsTrailer]: failure.status.toString("base64"),
+      [pushbackTrailer]: failure.retryAfterMs,
+    };
+    refusalHeaders.set(failure, headers);
+  }
+  stream.respond(headers, { endStream: true });
+  stream.resume();
+}
+
+function incomingCall(
+  { method, maxMessageBytes }: Route,
+  call: grpc.ServerUnaryCall<Buffer, Buffer>,
+  { ticket, deadlineMs }: Arrival,
+): IncomingCall {
   return {
     frontEnd: "grpc",
     header: (name) => call.metadata.get(name)[0]?.toString(),
-    deadlineMs: deadline instanceof Date ? deadline.getTime() : deadline,
+    deadlineMs,
+    ticket,
     decode: () =>
       call.request.length > maxMessageBytes ? new Refusal("MESSAGE_TOO_LARGE") : readBinary(method.input, call.request),
   };
+}
+
+function pathOf({ method }: Route): string {
+  return `/${method.parent.typeName}/${method.name}`;
 }
 
 /** Bytes go in and out: messages are decoded in the pipeline, so that its errors are the contract's and not grpc-js'. */

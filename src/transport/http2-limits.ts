@@ -1,19 +1,18 @@
 /**
- * Calls that one connection may have open at once: more than MAX_IN_FLIGHT lets a replica work on by default, so that
- * callers are told that it is overloaded. At this limit itself, Node refuses calls with codes that do not say so.
+ * Calls that one connection may have open at once. It bounds what a connection can take in memory, and no waiting: with
+ * more, a client's calls would wait in its own queue until they are stale.
  */
-export const maxConcurrentStreams = 10_000;
+export const maxConcurrentStreams = 2_000;
+/** Streams that all connections of a front end together may have open. */
+export const maxOpenStreams = 8_000;
+/** Connections of a front end. */
+export const maxConnections = 4_000;
 
 /**
- * What one connection may do before Node or nghttp2 closes it with INTERNAL_ERROR, and every call on it fails with that.
- * Their own limits are passed by honest callers whose deadlines run out while the service is overloaded, many of them on
- * one connection: each resets its stream, and the next calls come before Node has done away with the old ones. What such
- * a call costs is bounded by MAX_IN_FLIGHT, whether it is reset or not.
+ * What one connection may do before Node or nghttp2 closes it. Resets stand at nghttp2's own limits (1,000 at once, 33 a
+ * second), which defend against clients that open and reset streams without end (CVE-2023-44487).
  */
 export const http2Limits = {
-  /** Streams that may be reset in one go, and per second: 1,000 and 33 otherwise. Known to Node 22.10 and newer. */
-  streamResetBurst: 20_000,
-  streamResetRate: 10_000,
   /** Streams turned away one after the other because too many are open: 100 otherwise. */
-  maxSessionRejectedStreams: 100_000,
+  maxSessionRejectedStreams: 1_000,
 };

@@ -6,13 +6,17 @@ import type { CallContext } from "../domain/call-context.js";
 import { DeadlinePassed, type FieldViolation, invalid, Refusal, refusalOf } from "../domain/refusal.js";
 import type { DeadlineMs } from "../storage/ports.js";
 import { Failure, failureOf, internalFailure } from "./error-table.js";
+import type { Ticket } from "./overload/admission.js";
+import { isOrdinary } from "./overload/call-kind.js";
 
-/** A call as a front end hands it over. */
+/** A call as a front end hands it over, after it was let in. */
 export interface IncomingCall {
   readonly frontEnd: "grpc" | "connect";
   header(name: string): string | undefined;
   /** The caller's own deadline in ms since 1970; Infinity when it sent none. */
   readonly deadlineMs: DeadlineMs;
+  /** Its place among the calls at work, which it keeps until its handler is done. */
+  readonly ticket: Ticket;
   /** The request, or the refusal that says why the bytes are none. */
   decode(): unknown | Refusal;
 }
@@ -22,7 +26,8 @@ export type Handler<I extends DescMessage = DescMessage, O extends DescMessage =
   context: CallContext,
 ) => Promise<MessageShape<O> | Refusal>;
 
-export type Invoke = (call: IncomingCall) => Promise<unknown | Failure>;
+/** Answers what `send` makes of the answer, or the failure. Never rejects. */
+export type Invoke = <T>(call: IncomingCall, send: (answer: never) => T) => Promise<T | Failure>;
 
 export interface CallLog {
   info(details: object, message: string): void;
@@ -32,15 +37,12 @@ export interface CallLog {
 export interface CallMetrics {
   /** `reason` is "OK" or an ErrorReason. */
   observe(rpc: string, reason: string, seconds: number): void;
-  inFlight(count: number): void;
 }
 
 export interface PipelineOptions {
   readonly log: CallLog;
   readonly metrics: CallMetrics;
   readonly validator: Validator;
-  /** Past this many calls at once a further one is refused. */
-  readonly maxInFlight: number;
   /** For callers that send no deadline. */
   readonly defaultDeadlineMs: number;
   /** What a longer deadline is cut to. */
@@ -57,16 +59,14 @@ const answerShare = 0.05;
 const maxAnswerMs = 200;
 
 /**
- * What every call goes through on both front ends, in this order: request context - metrics and log - error mapping -
- * capacity - decoding and validation - handler. The log sees the final status.
+ * What every call that was let in goes through on both front ends, in this order: request context - decoding and
+ * validation - handler - encoding - error mapping - metrics and log. The log sees the final status.
  */
 export class Pipeline {
-  private inFlight = 0;
-
   constructor(private readonly options: PipelineOptions) {}
 
   mount<I extends DescMessage, O extends DescMessage>(method: DescMethodUnary<I, O>, handler: Handler<I, O>): Invoke {
-    return (call) => this.observe(method, handler as unknown as Handler, call);
+    return (call, send) => this.observe(method, handler as unknown as Handler, call, send);
   }
 
   /** Plans the validation of every request type, which takes a while and would delay the first call. */
@@ -74,13 +74,22 @@ export class Pipeline {
     for (const { input } of methods) this.options.validator.validate(input, create(input) as never);
   }
 
-  private async observe(method: DescMethodUnary, handler: Handler, call: IncomingCall): Promise<unknown | Failure> {
+  private async observe<T>(
+    method: DescMethodUnary,
+    handler: Handler,
+    call: IncomingCall,
+    send: (answer: never) => T,
+  ): Promise<T | Failure> {
     const { log, metrics } = this.options;
     const startedAt = performance.now();
     const context = this.contextOf(call);
-    metrics.inFlight(++this.inFlight);
-    const answer = await this.mapErrors(method, handler, call, context);
-    metrics.inFlight(--this.inFlight);
+    let answer: T | Failure;
+    try {
+      const served = await this.serve(method, handler, call, context);
+      answer = served instanceof Refusal ? failureOf(served) : send(served as never);
+    } catch (error) {
+      answer = this.failureOf(error, method, context);
+    }
     const ms = performance.now() - startedAt;
     const reason = answer instanceof Failure ? answer.reason : "OK";
     metrics.observe(method.name, reason, ms / 1000);
@@ -105,24 +114,18 @@ export class Pipeline {
       ? Math.min(call.deadlineMs - answerMs, now + maxDeadlineMs)
       : now + defaultDeadlineMs;
     const given = call.header("x-request-id");
-    return { requestId: given && /^[!-~]{1,128}$/.test(given) ? given : randomUUID(), deadlineMs };
+    return {
+      requestId: given && /^[!-~]{1,128}$/.test(given) ? given : randomUUID(),
+      deadlineMs,
+      rest: (wait) => call.ticket.rest(wait),
+    };
   }
 
-  private async mapErrors(
-    method: DescMethodUnary,
-    handler: Handler,
-    call: IncomingCall,
-    context: CallContext,
-  ): Promise<unknown | Failure> {
-    try {
-      const answer = await this.serve(method, handler, call, context);
-      return answer instanceof Refusal ? failureOf(answer) : answer;
-    } catch (error) {
-      const refusal = refusalOf(error);
-      if (refusal) return failureOf(refusal);
-      this.options.log.error({ err: error, rpc: method.name, requestId: context.requestId }, "call failed");
-      return internalFailure("INTERNAL", context.requestId);
-    }
+  private failureOf(error: unknown, method: DescMethodUnary, { requestId }: CallContext): Failure {
+    const refusal = refusalOf(error);
+    if (refusal) return failureOf(refusal);
+    this.options.log.error({ err: error, rpc: method.name, requestId }, "call failed");
+    return internalFailure("INTERNAL", requestId);
   }
 
   private async serve(
@@ -131,11 +134,18 @@ export class Pipeline {
     call: IncomingCall,
     context: CallContext,
   ): Promise<unknown | Refusal> {
-    if (this.inFlight > this.options.maxInFlight) return new Refusal("OVERLOADED");
-    if (Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
-    if (!this.options.isServing()) return new Refusal("STORE_UNAVAILABLE");
-    const request = this.read(method, call);
-    return request instanceof Refusal ? request : beforeDeadline(handler(request as never, context), context);
+    let atWork = false;
+    try {
+      if (Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
+      if (!this.options.isServing()) return new Refusal("STORE_UNAVAILABLE");
+      const request = this.read(method, call);
+      if (request instanceof Refusal) return request;
+      const work = handler(request as never, context);
+      atWork = true;
+      return await beforeDeadline(work, context, () => call.ticket.end(isOrdinary(method)));
+    } finally {
+      if (!atWork) call.ticket.end(false);
+    }
   }
 
   private read(method: DescMethodUnary, call: IncomingCall): unknown | Refusal {
@@ -160,17 +170,28 @@ export function violationsIn<D extends DescMessage>(
   }));
 }
 
-/** Every wait inside a handler is bounded; this bounds their sum. The handler goes on, and its answer is dropped. */
-function beforeDeadline<T>(answer: Promise<T>, { deadlineMs }: CallContext): Promise<T> {
+/** Long waits end at whole multiples of this, so that many calls share one timer. */
+const timerStepMs = 32;
+const leastSharedMs = 1_000;
+
+/**
+ * Every wait inside a handler is bounded; this bounds their sum. When it is over the caller is answered, the handler goes
+ * on, and its answer is dropped. `onDone` is called when the handler is done.
+ */
+function beforeDeadline<T>(answer: Promise<T>, { deadlineMs }: CallContext, onDone: () => void): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new DeadlinePassed()), deadlineMs - Date.now());
+    const leftMs = deadlineMs - Date.now();
+    const waitMs = leftMs < leastSharedMs ? leftMs : Math.floor(leftMs / timerStepMs) * timerStepMs;
+    const timer = setTimeout(() => reject(new DeadlinePassed()), waitMs);
     answer.then(
       (value) => {
         clearTimeout(timer);
+        onDone();
         resolve(value);
       },
       (error) => {
         clearTimeout(timer);
+        onDone();
         reject(error);
       },
     );

@@ -1,6 +1,7 @@
 import type { DescMethodUnary } from "@bufbuild/protobuf";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { type CallKind, callKindOf } from "./overload/call-kind.js";
 import type { Invoke } from "./pipeline.js";
 import "./text-encoding.js";
 
@@ -22,9 +23,11 @@ export interface Route {
   readonly method: DescMethodUnary;
   /** As it is after decompression; a longer one is refused with MESSAGE_TOO_LARGE before it is decoded. */
   readonly maxMessageBytes: number;
+  /** When it is shed. */
+  readonly kind: CallKind;
   readonly invoke: Invoke;
 }
 
 export function routeOf(method: DescMethodUnary, invoke: Invoke): Route {
-  return { method, maxMessageBytes: larger.get(method) ?? ordinaryMessageBytes, invoke };
+  return { method, maxMessageBytes: larger.get(method) ?? ordinaryMessageBytes, kind: callKindOf(method), invoke };
 }

@@ -2,13 +2,14 @@ import { createValidator } from "@bufbuild/protovalidate";
 import { expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { Refusal } from "../../src/domain/refusal.js";
-import { Pipeline } from "../../src/transport/pipeline.js";
+import { Failure } from "../../src/transport/error-table.js";
+import { type IncomingCall, Pipeline } from "../../src/transport/pipeline.js";
+import { until } from "../support/until.js";
 
 const pipeline = new Pipeline({
   log: { info: () => {}, error: () => {} },
-  metrics: { observe: () => {}, inFlight: () => {} },
+  metrics: { observe: () => {} },
   validator: createValidator(),
-  maxInFlight: 1,
   defaultDeadlineMs: 15_000,
   maxDeadlineMs: 30_000,
   isServing: () => true,
@@ -23,13 +24,21 @@ async function handedOnMs(leftMs: number): Promise<number> {
     deadlineMs = context.deadlineMs;
     return new Refusal("SOLD_OUT");
   });
-  await invoke({
+  await invoke(callOf({ deadlineMs: now + leftMs }), (answer) => answer);
+  return deadlineMs - now;
+}
+
+const emptyRequest = { $typeName: "coupon.v1.ListCouponsRequest", pageSize: 0, pageToken: "", showDeleted: false };
+
+function callOf(parts: Partial<IncomingCall>): IncomingCall {
+  return {
     frontEnd: "grpc",
     header: () => undefined,
-    deadlineMs: now + leftMs,
-    decode: () => ({ $typeName: method.input.typeName, pageSize: 0, pageToken: "", showDeleted: false }),
-  });
-  return deadlineMs - now;
+    deadlineMs: Number.POSITIVE_INFINITY,
+    ticket: { end: () => {}, rest: (wait) => wait() },
+    decode: () => emptyRequest,
+    ...parts,
+  };
 }
 
 test.for([
@@ -43,4 +52,41 @@ test.for([
   // The call's own clock starts a little later.
   expect(handedOn).toBeGreaterThanOrEqual(expectedMs);
   expect(handedOn).toBeLessThan(expectedMs + 45);
+});
+
+test("an answer that cannot be encoded is a fault like any other: INTERNAL, and the call is over", async () => {
+  const ended: boolean[] = [];
+  const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => ({}) as never);
+  const ticket = { end: (sampled: boolean) => ended.push(sampled), rest: <T>(wait: () => Promise<T>) => wait() };
+  const answer = await invoke(callOf({ ticket }), () => {
+    throw new Error("no such field");
+  });
+  expect(answer).toBeInstanceOf(Failure);
+  expect((answer as Failure).reason).toBe("INTERNAL");
+  expect(ended).toEqual([true]);
+});
+
+test("a handler whose caller has gone keeps its place until it ends", async () => {
+  const ended: boolean[] = [];
+  let finish = () => {};
+  const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => {
+    await new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    return new Refusal("SOLD_OUT");
+  });
+  const ticket = { end: (sampled: boolean) => ended.push(sampled), rest: <T>(wait: () => Promise<T>) => wait() };
+  const answer = await invoke(callOf({ ticket, deadlineMs: Date.now() + 20 }), (one) => one);
+  expect((answer as Failure).reason).toBe("DEADLINE_EXCEEDED");
+  expect(ended).toEqual([]);
+  finish();
+  await until("the place is given back", async () => ended.length === 1);
+});
+
+test("a call that is refused before its handler gives its place back at once", async () => {
+  const ended: boolean[] = [];
+  const ticket = { end: (sampled: boolean) => ended.push(sampled), rest: <T>(wait: () => Promise<T>) => wait() };
+  const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => new Refusal("SOLD_OUT"));
+  await invoke(callOf({ ticket, decode: () => ({ ...emptyRequest, pageSize: -1 }) }), (one) => one);
+  expect(ended).toEqual([false]);
 });

@@ -1,0 +1,174 @@
+import { Rate } from "./rate.js";
+
+/** How often offered load and capacity are compared. */
+const windowMs = 100;
+/** After connections were shed, so long nothing is judged: what they had sent before is still arriving. */
+const settleMs = 200;
+/** What turning a call away costs, as a share of what serving one costs: about this much, measured. */
+const refusalWorth = 1 / 8;
+/** Connections are shed when turning calls away takes more than this share of the work. */
+const maxRefusalShare = 0.05;
+/** And given back when it takes less than this one. */
+const calmRefusalShare = 0.02;
+/** Below this share of the event loop's time there is enough left to turn calls away one by one. */
+const busyLoopShare = 0.7;
+/** What is left to the connections that stay, as a share of the capacity: calls turned away cost less than idle time. */
+const keptShare = 1.15;
+/** The weights of a window in what is offered and turned away, and in what is served, above and below its mean. */
+const offeredWeight = 0.4;
+const servedUp = 0.1;
+const servedDown = 0.05;
+/** While the capacity is not known yet, no more than this share of what is offered is cut at once. */
+const guessedCut = 0.7;
+/** After so many windows with more to do than could be done, the capacity is known. */
+const knownAfterWindows = 10;
+/** With much room at work, connections are taken again by this share at a time, and else by that one, less often. */
+const idleGrowth = 0.5;
+const busyGrowth = 0.02;
+const busyGrowthMs = 300;
+/** They have come when this share of those that may is there. When fewer come for so long, all may. */
+const filledShare = 0.8;
+const liftAfterMs = 1_000;
+
+export interface ShedderOptions {
+  /** Connections that are taken at most, also when there is little to do. */
+  readonly maxConnections: number;
+  /** From now on so many connections are taken, those that are open among them. */
+  readonly setMaxConnections: (most: number) => void;
+  /** The share of the time since it was last asked that the event loop was busy, from 0 to 1. */
+  readonly busyShare: () => number;
+  /** Whether there is much room for calls at work. */
+  readonly hasHeadroom: () => boolean;
+  /** Told of connections that were asked to go. */
+  readonly onShed: (count: number) => void;
+  readonly now?: () => number;
+}
+
+/** A connection that can be asked to go: calls under way end, further ones need another connection. */
+export interface Sheddable {
+  leave(): void;
+}
+
+/**
+ * Turns whole connections away when so many calls are turned away that this alone takes much of the work: the calls of a
+ * client that has no connection fail there and cost nothing here. The busiest are asked to go, as long as those that stay
+ * offer more than can be served; so a single connection, of a proxy say, is never cut. Later they are let in again, so
+ * many at a time that the load does not swing.
+ */
+export class ConnectionShedder {
+  /** The calls that arrive by each connection. */
+  private readonly loads = new Map<Sheddable, Rate>();
+  private readonly offered = new Rate(offeredWeight, offeredWeight);
+  private readonly refusals = new Rate(offeredWeight, offeredWeight);
+  /** What was served lately while there was enough to do is what can be served. */
+  private readonly capacity = new Rate(servedUp, servedDown);
+  private readonly now: () => number;
+  private windowFromMs: number;
+  private judgeFromMs = 0;
+  private growFromMs = 0;
+  private unusedFromMs: number | null = null;
+  private fullWindows = 0;
+  /** null: all that come are taken. */
+  private allowed: number | null = null;
+
+  constructor(private readonly options: ShedderOptions) {
+    this.now = options.now ?? (() => performance.now());
+    this.windowFromMs = this.now();
+    options.setMaxConnections(options.maxConnections);
+  }
+
+  /** Connections that are taken at most now. */
+  get most(): number {
+    return this.allowed ?? this.options.maxConnections;
+  }
+
+  opened(connection: Sheddable): void {
+    this.loads.set(connection, new Rate(offeredWeight, offeredWeight));
+  }
+
+  closed(connection: Sheddable): void {
+    this.loads.delete(connection);
+  }
+
+  /** A call has arrived. */
+  arrived(connection: Sheddable): void {
+    this.loads.get(connection)?.add();
+    this.offered.add();
+    this.look();
+  }
+
+  served(): void {
+    this.capacity.add();
+  }
+
+  refused(): void {
+    this.refusals.add();
+  }
+
+  /** Called with each arrival, and by a timer for when nothing arrives. */
+  look(): void {
+    const now = this.now();
+    const passedMs = now - this.windowFromMs;
+    if (passedMs < windowMs) return;
+    this.windowFromMs = now;
+    for (const rate of this.loads.values()) rate.roll(passedMs);
+    this.offered.roll(passedMs);
+    this.refusals.roll(passedMs);
+    const isFull = !this.options.hasHeadroom();
+    // With little to do, little is served; until the service was full once, that is all that is known.
+    if (isFull) this.fullWindows += 1;
+    if (isFull || !this.knowsCapacity) this.capacity.roll(passedMs, !isFull);
+    else this.capacity.skip();
+    const busyShare = this.options.busyShare();
+    if (now < this.judgeFromMs) return;
+    const turnedAway = this.refusals.perS * refusalWorth;
+    const refusalShare = turnedAway === 0 ? 0 : turnedAway / (turnedAway + this.capacity.perS);
+    if (refusalShare > maxRefusalShare && busyShare > busyLoopShare) this.shed(now);
+    else if (this.allowed !== null && refusalShare < calmRefusalShare) this.giveBack(now);
+  }
+
+  private shed(now: number): void {
+    const busiest = [...this.loads].sort(([, a], [, b]) => b.perS - a.perS);
+    let offeredPerS = busiest.reduce((sum, [, { perS }]) => sum + perS, 0);
+    const guess = this.knowsCapacity ? 0 : offeredPerS * (1 - guessedCut);
+    const kept = Math.max(this.capacity.perS * keptShare, guess);
+    let count = 0;
+    for (const [connection, { perS }] of busiest) {
+      if (offeredPerS - perS < kept) break;
+      offeredPerS -= perS;
+      count += 1;
+      this.loads.delete(connection);
+      connection.leave();
+    }
+    if (count === 0) return;
+    this.unusedFromMs = null;
+    this.judgeFromMs = now + settleMs;
+    this.allow(this.loads.size);
+    this.options.onShed(count);
+  }
+
+  /** As many more as have come when they could; all, when for a while nobody has come who was not let in. */
+  private giveBack(now: number): void {
+    const open = this.loads.size;
+    if (open < (this.allowed as number) * filledShare) {
+      this.unusedFromMs ??= now;
+      if (now - this.unusedFromMs >= liftAfterMs && this.options.hasHeadroom()) this.allow(this.options.maxConnections);
+      return;
+    }
+    this.unusedFromMs = null;
+    if (this.options.hasHeadroom()) this.allow(open + Math.ceil(open * idleGrowth));
+    else if (this.offered.perS < this.capacity.perS && now >= this.growFromMs) {
+      this.growFromMs = now + busyGrowthMs;
+      this.allow(open + Math.ceil(open * busyGrowth));
+    }
+  }
+
+  private get knowsCapacity(): boolean {
+    return this.fullWindows >= knownAfterWindows;
+  }
+
+  private allow(most: number): void {
+    this.allowed = most < this.options.maxConnections ? Math.max(1, most) : null;
+    this.options.setMaxConnections(this.most);
+  }
+}

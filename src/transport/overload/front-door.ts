@@ -1,0 +1,132 @@
+import { performance } from "node:perf_hooks";
+import type { Failure } from "../error-table.js";
+import { overloaded } from "../error-table.js";
+import { Admission, type Ticket } from "./admission.js";
+import type { CallKind } from "./call-kind.js";
+import { ConnectionShedder, type Sheddable } from "./connection-shedder.js";
+import { RefusalLog } from "./refusal-log.js";
+
+const lookPauseMs = 100;
+/** With less than this share of the limit at work there is room for many more. */
+const headroomShare = 0.4;
+
+export interface OverloadMetrics {
+  /** Calls that were turned away, by kind. */
+  shedCall(rpc: string, kind: CallKind): void;
+  shedConnections(count: number): void;
+  /** Asked when metrics are collected. */
+  watchOverload(state: () => OverloadState): void;
+}
+
+export interface OverloadState {
+  readonly limit: number;
+  readonly atWork: number;
+  readonly waiting: number;
+  readonly maxConnections: number;
+}
+
+export interface FrontDoorOptions {
+  /** Calls at work at most, whatever the limit finds. */
+  readonly maxAtWork: number;
+  readonly maxConnections: number;
+  readonly metrics: OverloadMetrics;
+  readonly log: { warn(details: object, message: string): void };
+}
+
+/** A call before anything is made of it. */
+export interface Knock {
+  readonly rpc: string;
+  readonly kind: CallKind;
+  /** In ms since 1970; Infinity: the caller did not say. Asked only when there is no room at once. */
+  deadlineMs(): number;
+  admit(ticket: Ticket): void;
+  /** It was turned away: what to say. */
+  refuse(failure: Failure): void;
+}
+
+/**
+ * Where both front ends ask before they make a call of what arrives. What is turned away here has cost little: no message
+ * was read, nothing was decoded, no line was logged.
+ */
+export class FrontDoor {
+  private readonly admission: Admission;
+  private readonly shedder: ConnectionShedder;
+  private readonly refusals: RefusalLog;
+  private readonly timer: NodeJS.Timeout;
+  private readonly limiters: ((most: number) => void)[] = [];
+  private loop = performance.eventLoopUtilization();
+
+  constructor(private readonly options: FrontDoorOptions) {
+    const { maxAtWork, maxConnections, metrics, log } = options;
+    this.admission = new Admission({ maxAtWork, onEnd: () => this.shedder.served() });
+    this.refusals = new RefusalLog((rpc, count) => log.warn({ rpc, count, status: "OVERLOADED" }, "calls turned away"));
+    this.shedder = new ConnectionShedder({
+      maxConnections,
+      setMaxConnections: (most) => {
+        for (const set of this.limiters) set(most);
+      },
+      busyShare: () => this.busyShare(),
+      hasHeadroom: () => this.admission.waiting === 0 && this.admission.atWork < this.admission.most * headroomShare,
+      onShed: (count) => {
+        metrics.shedConnections(count);
+        this.refusals.add("connections", count);
+      },
+    });
+    this.timer = setInterval(() => this.shedder.look(), lookPauseMs);
+    this.timer.unref();
+    metrics.watchOverload(() => ({
+      limit: this.admission.most,
+      atWork: this.admission.atWork,
+      waiting: this.admission.waiting,
+      maxConnections: this.shedder.most,
+    }));
+  }
+
+  /** Told at once, and from then on, how many connections are to be taken at most. */
+  limitConnections(set: (most: number) => void): void {
+    this.limiters.push(set);
+    set(this.shedder.most);
+  }
+
+  opened(connection: Sheddable): void {
+    this.shedder.opened(connection);
+  }
+
+  closed(connection: Sheddable): void {
+    this.shedder.closed(connection);
+  }
+
+  knock(connection: Sheddable, call: Knock): void {
+    this.shedder.arrived(connection);
+    const ticket = this.admission.enter(call.kind);
+    if (ticket) call.admit(ticket);
+    else {
+      this.admission.wait(
+        call.kind,
+        call.deadlineMs(),
+        (admitted) => call.admit(admitted),
+        () => this.refuse(call),
+      );
+    }
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+    this.admission.close();
+    this.refusals.flush();
+  }
+
+  private refuse(call: Knock): void {
+    this.shedder.refused();
+    this.options.metrics.shedCall(call.rpc, call.kind);
+    this.refusals.add(call.rpc);
+    call.refuse(overloaded());
+  }
+
+  private busyShare(): number {
+    const loop = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(loop, this.loop);
+    this.loop = loop;
+    return utilization;
+  }
+}

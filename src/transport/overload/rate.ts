@@ -1,0 +1,33 @@
+/** Events a second, as a mean that follows what is seen from window to window, up and down at different speeds. */
+export class Rate {
+  private count = 0;
+  private mean: number | null = null;
+
+  constructor(
+    /** The weight of a window that is above the mean, and of one that is below. */
+    private readonly up: number,
+    private readonly down: number,
+  ) {}
+
+  get perS(): number {
+    return this.mean ?? 0;
+  }
+
+  add(count = 1): void {
+    this.count += count;
+  }
+
+  /** Ends a window that says nothing. */
+  skip(): void {
+    this.count = 0;
+  }
+
+  /** Ends a window that was so long. With `riseOnly` one below the mean says nothing. */
+  roll(passedMs: number, riseOnly = false): void {
+    const seen = (this.count * 1_000) / passedMs;
+    this.count = 0;
+    if (riseOnly && seen < this.perS) return;
+    const mean = this.mean ?? seen;
+    this.mean = mean + (seen - mean) * (seen > mean ? this.up : this.down);
+  }
+}

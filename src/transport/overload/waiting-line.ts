@@ -1,0 +1,95 @@
+import { type CallKind, callKinds } from "./call-kind.js";
+
+/** How long a call waits for room: in a burst, and when there has been a line for so long that it is no burst. */
+const burstPatienceMs = 250;
+const congestedPatienceMs = 25;
+/** Calls that wait at once, at most; and at least, while it is not known how many are served in a second. */
+const maxWaiting = 2_000;
+const leastWaiting = 64;
+
+export interface Waiter {
+  readonly kind: CallKind;
+  /** When the answer is of no more use to the caller, in ms since 1970; Infinity: it did not say. */
+  readonly deadlineMs: number;
+  admit(): void;
+  refuse(): void;
+}
+
+interface Entry extends Waiter {
+  readonly sinceMs: number;
+}
+
+/**
+ * Calls that wait for room, bounded by time. A burst is served in the order of arrival. When the line does not get empty
+ * any more, waiting does not help: then the newest are served first, whose callers have most of their time left, and the
+ * others are soon told to come again (as Facebook's adaptive LIFO with controlled delay does).
+ */
+export class WaitingLine {
+  /** Of each kind, the oldest first. */
+  private readonly lines = new Map<CallKind, Entry[]>(callKinds.map((kind) => [kind, []]));
+  private count = 0;
+  private waitedFromMs: number | null = null;
+
+  get length(): number {
+    return this.count;
+  }
+
+  /** Who would not be served within the patience of a burst, at this rate, takes the place of who has waited longest. */
+  add(waiter: Waiter, nowMs: number, servedPerS: number): void {
+    this.waitedFromMs ??= nowMs;
+    this.lineOf(waiter.kind).push({ ...waiter, sinceMs: nowMs });
+    this.count += 1;
+    const most = servedPerS === 0 ? maxWaiting : (servedPerS * burstPatienceMs) / 1_000;
+    if (this.count > Math.min(maxWaiting, Math.max(leastWaiting, most)))
+      this.take(this.oldestKind(), "oldest")?.refuse();
+  }
+
+  /** Takes out who is next among those of kinds that have room; undefined: nobody. What is shed last is served first. */
+  next(hasRoom: (kind: CallKind) => boolean, nowMs: number): Waiter | undefined {
+    for (let at = callKinds.length - 1; at >= 0; at -= 1) {
+      const kind = callKinds[at] as CallKind;
+      if (this.lineOf(kind).length > 0 && hasRoom(kind)) {
+        return this.take(kind, this.isCongested(nowMs) ? "newest" : "oldest");
+      }
+    }
+    return undefined;
+  }
+
+  /** Turns away whoever has waited for too long. */
+  expire(nowMs: number): void {
+    const patienceMs = this.isCongested(nowMs) ? congestedPatienceMs : burstPatienceMs;
+    for (const line of this.lines.values()) {
+      let late = 0;
+      while (late < line.length && nowMs - (line[late] as Entry).sinceMs >= patienceMs) late += 1;
+      if (late === 0) continue;
+      const gone = line.splice(0, late);
+      this.leave(gone.length);
+      for (const one of gone) one.refuse();
+    }
+  }
+
+  private take(kind: CallKind, which: "oldest" | "newest"): Waiter | undefined {
+    const line = this.lineOf(kind);
+    const taken = which === "oldest" ? line.shift() : line.pop();
+    if (taken) this.leave(1);
+    return taken;
+  }
+
+  private leave(count: number): void {
+    this.count -= count;
+    if (this.count === 0) this.waitedFromMs = null;
+  }
+
+  private isCongested(nowMs: number): boolean {
+    return this.waitedFromMs !== null && nowMs - this.waitedFromMs >= burstPatienceMs;
+  }
+
+  /** Of the kinds that are shed first, the first that anybody waits for. */
+  private oldestKind(): CallKind {
+    return callKinds.find((kind) => this.lineOf(kind).length > 0) ?? "manage";
+  }
+
+  private lineOf(kind: CallKind): Entry[] {
+    return this.lines.get(kind) as Entry[];
+  }
+}

@@ -1,0 +1,162 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { Admission, type Ticket } from "../../../src/transport/overload/admission.js";
+import type { CallKind } from "../../../src/transport/overload/call-kind.js";
+
+const inAMinute = () => Date.now() + 60_000;
+
+let admission: Admission;
+let log: string[];
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  log = [];
+  admission = new Admission({ maxAtWork: 20, now: () => Date.now() });
+});
+afterEach(() => {
+  admission.close();
+  vi.useRealTimers();
+});
+
+function fill(kind: CallKind): Ticket[] {
+  const tickets: Ticket[] = [];
+  for (let ticket = admission.enter(kind); ticket; ticket = admission.enter(kind)) tickets.push(ticket);
+  return tickets;
+}
+
+function wait(name: string, kind: CallKind = "issue", deadlineMs = inAMinute()): { ticket: Ticket | undefined } {
+  const waiting: { ticket: Ticket | undefined } = { ticket: undefined };
+  admission.wait(
+    kind,
+    deadlineMs,
+    (ticket) => {
+      waiting.ticket = ticket;
+      log.push(`${name} in`);
+    },
+    () => log.push(`${name} out`),
+  );
+  return waiting;
+}
+
+describe("what is shed first", () => {
+  test("administration and reads, then issuing, then using, then what undoes", () => {
+    expect(fill("manage").length).toBe(14);
+    expect(fill("issue").length).toBe(3);
+    expect(fill("use").length).toBe(2);
+    expect(fill("undo").length).toBe(1);
+    expect(admission.atWork).toBe(20);
+  });
+
+  test("of those who wait, what is shed last is let in first", () => {
+    const tickets = [...fill("issue"), ...fill("use"), ...fill("undo")];
+    wait("read", "manage");
+    wait("issue", "issue");
+    wait("use", "use");
+    wait("cancel", "undo");
+    for (const ticket of tickets) ticket.end(false);
+    expect(log).toEqual(["cancel in", "use in", "issue in", "read in"]);
+  });
+});
+
+describe("who finds no room", () => {
+  test("waits for a moment, and is let in in the order of arrival", () => {
+    const [first, second] = fill("issue");
+    wait("a");
+    wait("b");
+    expect(admission.waiting).toBe(2);
+    first?.end(true);
+    second?.end(true);
+    expect(log).toEqual(["a in", "b in"]);
+  });
+
+  test("is not overtaken by who comes later", () => {
+    const [first] = fill("issue");
+    wait("a");
+    first?.end(true);
+    wait("b");
+    expect(admission.enter("issue")).toBeNull();
+    expect(log).toEqual(["a in"]);
+  });
+
+  test("is turned away when the moment is over", () => {
+    fill("issue");
+    wait("a");
+    vi.advanceTimersByTime(200);
+    expect(log).toEqual([]);
+    vi.advanceTimersByTime(60);
+    expect(log).toEqual(["a out"]);
+    expect(admission.waiting).toBe(0);
+  });
+
+  test("in a line that does not end, the newest is let in first and the others are soon turned away", () => {
+    const tickets = fill("issue");
+    for (let at = 0; at < 24; at += 1) {
+      wait(`${at}`);
+      vi.advanceTimersByTime(10);
+    }
+    wait("late");
+    vi.advanceTimersByTime(15);
+    wait("latest");
+    tickets.pop()?.end(false);
+    expect(log.at(-1)).toBe("latest in");
+    vi.advanceTimersByTime(30);
+    expect(log).toContain("late out");
+    expect(admission.waiting).toBe(0);
+  });
+
+  test("is turned away at once when it could not be done before its caller has gone", () => {
+    const tickets = fill("issue");
+    // What a call takes is learned from those that ended.
+    for (let round = 0; round < 40; round += 1) {
+      vi.advanceTimersByTime(100);
+      for (const ticket of tickets.splice(0)) ticket.end(true);
+      tickets.push(...fill("issue"));
+    }
+    wait("hasty", "issue", Date.now() + 20);
+    expect(log).toEqual(["hasty out"]);
+    wait("patient", "issue", Date.now() + 5_000);
+    expect(log).toEqual(["hasty out"]);
+  });
+});
+
+describe("a ticket", () => {
+  test("gives its place back once", () => {
+    const [ticket] = fill("issue");
+    ticket?.end(true);
+    ticket?.end(true);
+    expect(admission.atWork).toBe(16);
+  });
+
+  test("leaves its place to another call while it rests, and has it back afterwards", async () => {
+    const [ticket] = fill("issue");
+    wait("other");
+    let wake = () => {};
+    const rest = ticket?.rest(
+      () =>
+        new Promise<void>((resolve) => {
+          wake = resolve;
+        }),
+    );
+    expect(log).toEqual(["other in"]);
+    expect(admission.atWork).toBe(17);
+    wake();
+    await rest;
+    expect(admission.atWork).toBe(18);
+    ticket?.end(true);
+    expect(admission.atWork).toBe(17);
+  });
+
+  test("that ends while it rests has given its place back", async () => {
+    const [ticket] = fill("issue");
+    let wake = () => {};
+    const rest = ticket?.rest(
+      () =>
+        new Promise<void>((resolve) => {
+          wake = resolve;
+        }),
+    );
+    ticket?.end(false);
+    wake();
+    await rest;
+    expect(admission.atWork).toBe(16);
+  });
+});

@@ -22,8 +22,8 @@ const peakMs = 8_000;
 const offeredMs = 12_000;
 /** After the largest overload: an ordinary load, for so long, to see when it is served again. */
 const afterwards = { share: 0.5, durationMs: 4_000 };
-/** A window of the time afterwards is normal when so much of what was offered in it ended well. */
-const normalShare = 0.9;
+/** A second afterwards is normal when so much of what was offered in it ended well. */
+const normalShare = 0.95;
 /** Between two loads, so that what the first has left behind does not count against the second. */
 const pauseMs = 2_000;
 /** More messages than a closed loop can send in a second. */
@@ -161,21 +161,16 @@ function watchRss({ pid }: Replica) {
   };
 }
 
-/** From the end of the overload to the first moment from which on the ordinary load is served. */
+/** From the end of the overload to the first moment after which nearly all of a second's ordinary load is served. */
 function backToNormalS({ okPerWindow }: OfferResult, requestsPerSecond: number): number {
   const first = offeredMs / windowMs;
-  // The last windows are cut off by the end of the load.
-  const last = (offeredMs + afterwards.durationMs) / windowMs - 1;
-  const enough = (requestsPerSecond * windowMs * normalShare) / 1_000;
-  let normalFrom = last;
-  for (let window = last - 1; window >= first && smoothed(okPerWindow, window) >= enough; window -= 1)
-    normalFrom = window;
-  return normalFrom === last ? afterwards.durationMs / 1_000 : rounded(((normalFrom - first) * windowMs) / 1_000, 1);
-}
-
-/** A batch that ends a moment later is no failure: the mean with the neighbours. */
-function smoothed(counts: readonly number[], at: number): number {
-  return ((counts[at - 1] ?? 0) + (counts[at] ?? 0) + (counts[at + 1] ?? 0)) / 3;
+  const perSecond = 1_000 / windowMs;
+  const last = first + afterwards.durationMs / windowMs - perSecond;
+  for (let window = first; window < last; window += 1) {
+    const served = okPerWindow.slice(window, window + perSecond).reduce((sum, count) => sum + count, 0);
+    if (served >= requestsPerSecond * normalShare) return rounded(((window - first) * windowMs) / 1_000, 1);
+  }
+  return afterwards.durationMs / 1_000;
 }
 
 function describe({ outcomes, ok, refused, late }: OfferResult): string {

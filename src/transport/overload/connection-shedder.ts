@@ -41,6 +41,8 @@ export interface ShedderOptions {
   readonly hasHeadroom: () => boolean;
   /** Told of connections that were asked to go. */
   readonly onShed: (count: number) => void;
+  /** Runs something when what the event loop has at hand is done. */
+  readonly atTurnsEnd: (work: () => void) => void;
   readonly now?: () => number;
 }
 
@@ -68,6 +70,8 @@ export class ConnectionShedder {
   private growFromMs = 0;
   private unusedFromMs: number | null = null;
   private fullWindows = 0;
+  private wasTooMuch = false;
+  private isLookDue = false;
   /** null: all that come are taken. */
   private allowed: number | null = null;
 
@@ -94,7 +98,10 @@ export class ConnectionShedder {
   arrived(connection: Sheddable): void {
     this.loads.get(connection)?.add();
     this.offered.add();
-    this.look();
+    if (this.isLookDue || this.now() - this.windowFromMs < windowMs) return;
+    // In one turn of the event loop each connection is read in its turn: only at its end all were heard.
+    this.isLookDue = true;
+    this.options.atTurnsEnd(() => this.look());
   }
 
   served(): void {
@@ -105,8 +112,9 @@ export class ConnectionShedder {
     this.refusals.add();
   }
 
-  /** Called with each arrival, and by a timer for when nothing arrives. */
+  /** Called when enough has arrived, and by a timer for when nothing does. */
   look(): void {
+    this.isLookDue = false;
     const now = this.now();
     const passedMs = now - this.windowFromMs;
     if (passedMs < windowMs) return;
@@ -123,19 +131,25 @@ export class ConnectionShedder {
     if (now < this.judgeFromMs) return;
     const turnedAway = this.refusals.perS * refusalWorth;
     const refusalShare = turnedAway === 0 ? 0 : turnedAway / (turnedAway + this.capacity.perS);
-    if (refusalShare > maxRefusalShare && busyShare > busyLoopShare) this.shed(now);
+    const isTooMuch = refusalShare > maxRefusalShare && busyShare > busyLoopShare;
+    // A single window may be a burst.
+    if (isTooMuch && this.wasTooMuch) this.shed(now);
     else if (this.allowed !== null && refusalShare < calmRefusalShare) this.giveBack(now);
+    this.wasTooMuch = isTooMuch;
   }
 
   private shed(now: number): void {
     const busiest = [...this.loads].sort(([, a], [, b]) => b.perS - a.perS);
-    let offeredPerS = busiest.reduce((sum, [, { perS }]) => sum + perS, 0);
-    const guess = this.knowsCapacity ? 0 : offeredPerS * (1 - guessedCut);
-    const kept = Math.max(this.capacity.perS * keptShare, guess);
+    const seenPerS = busiest.reduce((sum, [, { perS }]) => sum + perS, 0);
+    // A load that has just come is larger than its mean shows: of what arrives now, so much may stay.
+    const arrivingPerS = Math.max(this.offered.lastPerS, seenPerS);
+    const guess = this.knowsCapacity ? 0 : arrivingPerS * (1 - guessedCut);
+    const keptPerS = (Math.max(this.capacity.perS * keptShare, guess) / arrivingPerS) * seenPerS;
+    let leftPerS = seenPerS;
     let count = 0;
     for (const [connection, { perS }] of busiest) {
-      if (offeredPerS - perS < kept) break;
-      offeredPerS -= perS;
+      if (leftPerS - perS < keptPerS) break;
+      leftPerS -= perS;
       count += 1;
       this.loads.delete(connection);
       connection.leave();

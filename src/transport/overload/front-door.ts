@@ -67,6 +67,7 @@ export class FrontDoor {
       },
       busyShare: () => this.busyShare(),
       hasHeadroom: () => this.admission.waiting === 0 && this.admission.atWork < this.admission.most * headroomShare,
+      atTurnsEnd: setImmediate,
       onShed: (count) => {
         metrics.shedConnections(count);
         this.refusals.add("connections", count);

@@ -2,6 +2,7 @@
 export class Rate {
   private count = 0;
   private mean: number | null = null;
+  private last = 0;
 
   constructor(
     /** The weight of a window that is above the mean, and of one that is below. */
@@ -11,6 +12,11 @@ export class Rate {
 
   get perS(): number {
     return this.mean ?? 0;
+  }
+
+  /** In the last window alone. */
+  get lastPerS(): number {
+    return this.last;
   }
 
   add(count = 1): void {
@@ -26,6 +32,7 @@ export class Rate {
   roll(passedMs: number, riseOnly = false): void {
     const seen = (this.count * 1_000) / passedMs;
     this.count = 0;
+    this.last = seen;
     if (riseOnly && seen < this.perS) return;
     const mean = this.mean ?? seen;
     this.mean = mean + (seen - mean) * (seen > mean ? this.up : this.down);

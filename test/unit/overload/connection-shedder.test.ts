@@ -28,6 +28,8 @@ class World {
       },
       busyShare: () => this.busy,
       hasHeadroom: () => this.lastHeadroom,
+      // The world looks after each step.
+      atTurnsEnd: () => {},
       onShed: (count) => {
         this.shed += count;
       },

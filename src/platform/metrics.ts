@@ -62,6 +62,7 @@ export class Metrics {
   /** The library's way from label values to a series is slow; the few that there are are kept. */
   private readonly durations = new Map<string, Histogram.Internal<"rpc">>();
   private readonly counters = new Map<string, Counter.Internal>();
+  private readonly shedCounters = new Map<string, Counter.Internal>();
 
   constructor() {
     collectDefaultMetrics({ register: this.registry });
@@ -82,7 +83,12 @@ export class Metrics {
   /** A call that was turned away before it was one. */
   shedCall(rpc: string, kind: string): void {
     this.count(rpc, "OVERLOADED");
-    this.shedCalls.labels(kind).inc();
+    let counter = this.shedCounters.get(kind);
+    if (!counter) {
+      counter = this.shedCalls.labels(kind);
+      this.shedCounters.set(kind, counter);
+    }
+    counter.inc();
   }
 
   shedConnections(count: number): void {

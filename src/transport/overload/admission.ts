@@ -37,7 +37,7 @@ export class Admission {
   private readonly now: () => number;
   private atWorkCount = 0;
   private restingCount = 0;
-  private readonly ended = new Rate(rateWeight, rateWeight);
+  private readonly ended = new Rate(rateWeight);
   private rateFromMs: number;
   private timer: NodeJS.Timeout | undefined;
 

@@ -3,21 +3,21 @@ import { Rate } from "./rate.js";
 /** How often offered load and capacity are compared. */
 const windowMs = 100;
 /** After connections were shed, so long nothing is judged: what they had sent before is still arriving. */
-const settleMs = 200;
+const settleMs = 100;
 /** What turning a call away costs, as a share of what serving one costs: about this much, measured. */
 const refusalWorth = 1 / 8;
-/** Connections are shed when turning calls away takes more than this share of the work. */
+/** Connections are shed when turning calls away takes more than this share of the work for two windows, or that in one. */
 const maxRefusalShare = 0.05;
+const floodRefusalShare = 0.12;
 /** And given back when it takes less than this one. */
 const calmRefusalShare = 0.02;
 /** Below this share of the event loop's time there is enough left to turn calls away one by one. */
 const busyLoopShare = 0.7;
-/** What is left to the connections that stay, as a share of the capacity: calls turned away cost less than idle time. */
-const keptShare = 1.15;
-/** The weights of a window in what is offered and turned away, and in what is served, above and below its mean. */
+/** What is left to the connections that stay, as a share of the capacity: what is idle is soon given back. */
+const keptShare = 1;
+/** The weights of a window in what is offered and turned away, and in what is served. */
 const offeredWeight = 0.4;
-const servedUp = 0.1;
-const servedDown = 0.05;
+const servedWeight = 0.07;
 /** While the capacity is not known yet, no more than this share of what is offered is cut at once. */
 const guessedCut = 0.7;
 /** After so many windows with more to do than could be done, the capacity is known. */
@@ -60,10 +60,10 @@ export interface Sheddable {
 export class ConnectionShedder {
   /** The calls that arrive by each connection. */
   private readonly loads = new Map<Sheddable, Rate>();
-  private readonly offered = new Rate(offeredWeight, offeredWeight);
-  private readonly refusals = new Rate(offeredWeight, offeredWeight);
+  private readonly offered = new Rate(offeredWeight);
+  private readonly refusals = new Rate(offeredWeight);
   /** What was served lately while there was enough to do is what can be served. */
-  private readonly capacity = new Rate(servedUp, servedDown);
+  private readonly capacity = new Rate(servedWeight);
   private readonly now: () => number;
   private windowFromMs: number;
   private judgeFromMs = 0;
@@ -87,7 +87,7 @@ export class ConnectionShedder {
   }
 
   opened(connection: Sheddable): void {
-    this.loads.set(connection, new Rate(offeredWeight, offeredWeight));
+    this.loads.set(connection, new Rate(offeredWeight));
   }
 
   closed(connection: Sheddable): void {
@@ -132,8 +132,7 @@ export class ConnectionShedder {
     const turnedAway = this.refusals.perS * refusalWorth;
     const refusalShare = turnedAway === 0 ? 0 : turnedAway / (turnedAway + this.capacity.perS);
     const isTooMuch = refusalShare > maxRefusalShare && busyShare > busyLoopShare;
-    // A single window may be a burst.
-    if (isTooMuch && this.wasTooMuch) this.shed(now);
+    if (isTooMuch && (this.wasTooMuch || refusalShare > floodRefusalShare)) this.shed(now);
     else if (this.allowed !== null && refusalShare < calmRefusalShare) this.giveBack(now);
     this.wasTooMuch = isTooMuch;
   }

@@ -1,14 +1,11 @@
-/** Events a second, as a mean that follows what is seen from window to window, up and down at different speeds. */
+/** Events a second, as a mean that follows what is seen from window to window. */
 export class Rate {
   private count = 0;
   private mean: number | null = null;
   private last = 0;
 
-  constructor(
-    /** The weight of a window that is above the mean, and of one that is below. */
-    private readonly up: number,
-    private readonly down: number,
-  ) {}
+  /** `weight`: of a new window in the mean, from 0 to 1. */
+  constructor(private readonly weight: number) {}
 
   get perS(): number {
     return this.mean ?? 0;
@@ -35,6 +32,6 @@ export class Rate {
     this.last = seen;
     if (riseOnly && seen < this.perS) return;
     const mean = this.mean ?? seen;
-    this.mean = mean + (seen - mean) * (seen > mean ? this.up : this.down);
+    this.mean = mean + (seen - mean) * this.weight;
   }
 }

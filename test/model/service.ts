@@ -180,7 +180,9 @@ export async function startService(gate: GateName): Promise<Service> {
   const clocked = await openClockedDatabase(new Date(), 12);
   const second = openDatabase({ url: clocked.stores.databaseUrl, poolSize: 12 });
   // See issue-store.test.ts for what may be the first query.
-  for (const { sql } of [clocked.database, second]) await sql`SELECT 1`;
+  for (const { reads } of [clocked.database, second]) {
+    await reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
+  }
   const reported: unknown[] = [];
   const log = { info: () => {}, warn: () => {}, error: (details: unknown) => void reported.push(details) };
   let offsetMs = 0;

@@ -5,5 +5,5 @@ const pingTimeoutMs = 1_000;
 
 /** Rejects unless Postgres answers at once. */
 export async function ping(database: Database): Promise<void> {
-  await guarded(Date.now() + pingTimeoutMs, () => database.sql`SELECT 1`);
+  await guarded(Date.now() + pingTimeoutMs, () => database.pulse.take().sql`SELECT 1`);
 }

@@ -9,12 +9,12 @@ import { BookDeleted, insertCodes, listOf, stockCodes } from "./add-codes.js";
 import { listCodes } from "./code-page.js";
 import { type CouponRow, fromDefinition, toCoupon } from "./coupon-row.js";
 import type { Connection, Database } from "./database.js";
+import { longStatementTimeoutMs } from "./errors.js";
 import { clock, findEarlier, once, readClock, recordRequest, type Tx } from "./requests.js";
 import { codeJobs, coupons, events } from "./schema.js";
 
 /** An upload takes longer than other calls, also because it may have to wait for another one with the same codes. */
-const uploadStatementTimeoutMs = 20_000;
-const uploadTimeoutMs = uploadStatementTimeoutMs + 5_000;
+const uploadTimeoutMs = longStatementTimeoutMs + 5_000;
 
 /** Work that no caller waits for has no deadline but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
@@ -133,8 +133,8 @@ async function addLines(
   { good, rejected }: CheckedLines,
   request: RequestKey | null,
 ): Promise<Uploaded> {
-  await tx.execute(statement.raw(`SET LOCAL statement_timeout = ${uploadStatementTimeoutMs}`));
-  await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${uploadStatementTimeoutMs}`));
+  await tx.execute(statement.raw(`SET LOCAL statement_timeout = ${longStatementTimeoutMs}`));
+  await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${longStatementTimeoutMs}`));
   const inserted = await insertCodes(
     tx,
     couponId,

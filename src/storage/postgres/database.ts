@@ -1,11 +1,12 @@
 import { type Connection, PostgresLink } from "./connection.js";
+import { type ErrorReport, ErrorReports } from "./error-report.js";
 import { Pool } from "./pool.js";
 import { poolSizes } from "./pool-sizes.js";
 
 export type { Connection } from "./connection.js";
 
-/** Batches of one queue that are committed at once. */
-export const commitsPerQueue = 2;
+/** Between two looks for connections that say nothing. */
+const lookEveryMs = 5_000;
 
 /** Pools by purpose: what callers wait for never waits for a connection that something else holds. */
 export interface Database {
@@ -19,6 +20,10 @@ export interface Database {
   readonly background: Pool<Connection>;
   /** Belongs to no pool: asks whether Postgres is there. */
   readonly pulse: PostgresLink;
+  /** For the metrics; each once. */
+  readonly pools: readonly Pool<Connection>[];
+  /** performance.now() of the last statement that succeeded, on any pool. */
+  readonly lastAnswerMs: number;
   close(): Promise<void>;
 }
 
@@ -28,26 +33,61 @@ export interface DatabaseOptions {
   readonly poolSize: number;
   /** Shown in pg_stat_activity. */
   readonly applicationName?: string;
+  /** As `readCommitLevel` says; without it, a COMMIT is done when it is on disk here and on standbys that must have it. */
+  readonly synchronousCommit?: string;
+  /** Called at most once for each kind of error and minute. */
+  readonly onErrors?: (report: ErrorReport) => void;
+  /** How long something waited for a connection of the pool, in ms. */
+  readonly onTaken?: (pool: string, waitedMs: number) => void;
 }
 
-export function openDatabase({ url, poolSize, applicationName = "coupon-service" }: DatabaseOptions): Database {
+export function openDatabase({
+  url,
+  poolSize,
+  applicationName = "coupon-service",
+  synchronousCommit = "on",
+  onErrors = () => {},
+  onTaken = () => {},
+}: DatabaseOptions): Database {
   const links: PostgresLink[] = [];
   const openLink = () => {
-    const link = new PostgresLink({ url, applicationName });
+    const link = new PostgresLink({ url, applicationName, synchronousCommit });
     links.push(link);
     return link;
   };
-  const openPool = (name: string, size: number) => new Pool({ name, links: Array.from({ length: size }, openLink) });
+  const errors = new ErrorReports(onErrors);
+  let lastAnswerMs = Number.NEGATIVE_INFINITY;
+  const events = {
+    onTaken,
+    onAnswered: () => {
+      lastAnswerMs = performance.now();
+    },
+    onFailed: (error: unknown, isLate: boolean) => errors.note(error, isLate),
+  };
+  const openPool = (name: string, size: number) =>
+    new Pool({ name, links: Array.from({ length: size }, openLink), events });
 
   const sizes = poolSizes(poolSize);
+  const commits = openPool("commits", sizes.commits);
+  const reads = openPool("reads", sizes.reads);
   const background = openPool("background", sizes.background);
+  const writes = sizes.writes === 0 ? background : openPool("writes", sizes.writes);
+  const looks = setInterval(() => {
+    for (const link of links) link.look();
+  }, lookEveryMs).unref();
   return {
-    commits: openPool("commits", sizes.commits),
-    reads: openPool("reads", sizes.reads),
-    writes: sizes.writes === 0 ? background : openPool("writes", sizes.writes),
+    commits,
+    reads,
+    writes,
     background,
     pulse: openLink(),
+    pools: [...new Set([commits, reads, writes, background])],
+    get lastAnswerMs() {
+      return lastAnswerMs;
+    },
     close: async () => {
+      clearInterval(looks);
+      errors.flush();
       await Promise.all(links.map((link) => link.close()));
     },
   };

@@ -2,27 +2,33 @@ import { DeadlinePassed, Overloaded, StoreUnavailable } from "../../domain/refus
 import type { DeadlineMs } from "../ports.js";
 import { queryTimeoutMs, translateError } from "./errors.js";
 
-/** Entries that wait for a connection of one pool; what comes then is refused as Overloaded. */
+/** What waits for a connection of one pool at most; what comes then is refused as Overloaded. */
 const defaultMaxWaiting = 5_000;
+/** A timer that fires later than this after its time says that the event loop was held, and answers may lie unread. */
+const lateMs = 100;
+/** That long they get to be read. */
+const graceMs = 100;
 
 /** A connection that may have to be opened anew. Carries one piece of work at a time. */
 export interface Link<C> {
-  take(): C;
+  /** A promise: it must be opened first. */
+  take(): C | Promise<C>;
   giveBack(): void;
+}
+
+export interface PoolEvents {
+  /** How long something waited before it got its connection, in ms. */
+  readonly onTaken?: (pool: string, waitedMs: number) => void;
+  readonly onAnswered?: () => void;
+  /** `isLate`: its caller has been told already that there was no answer in time. */
+  readonly onFailed?: (error: unknown, isLate: boolean) => void;
 }
 
 export interface PoolOptions<C> {
   readonly name: string;
   readonly links: readonly Link<C>[];
+  readonly events?: PoolEvents;
   readonly maxWaiting?: number;
-}
-
-interface Entry<C> {
-  /** Starts the work. Never throws. */
-  readonly begin: (link: Link<C>) => void;
-  /** Rejects the caller when its time is over, and says so. */
-  readonly expire: () => void;
-  readonly untilMs: number;
 }
 
 /**
@@ -34,13 +40,15 @@ export class Pool<C> {
   readonly name: string;
   readonly size: number;
   private readonly free: Link<C>[];
-  private readonly waitingNow = new Set<Entry<C>>();
+  private readonly queue = new Set<Ask<C>>();
+  private readonly events: PoolEvents;
   private readonly maxWaiting: number;
 
-  constructor({ name, links, maxWaiting = defaultMaxWaiting }: PoolOptions<C>) {
+  constructor({ name, links, events = {}, maxWaiting = defaultMaxWaiting }: PoolOptions<C>) {
     this.name = name;
     this.size = links.length;
     this.free = [...links];
+    this.events = events;
     this.maxWaiting = maxWaiting;
   }
 
@@ -49,7 +57,7 @@ export class Pool<C> {
   }
 
   get waiting(): number {
-    return this.waitingNow.size;
+    return this.queue.size;
   }
 
   /**
@@ -60,81 +68,117 @@ export class Pool<C> {
    * Without an answer in time, the work may still take effect if it had begun.
    */
   run<T>(deadlineMs: DeadlineMs, work: (connection: C) => Promise<T>, timeoutMs = queryTimeoutMs): Promise<T> {
-    const now = Date.now();
-    if (deadlineMs <= now) return Promise.reject(new DeadlinePassed());
+    if (deadlineMs <= Date.now()) return Promise.reject(new DeadlinePassed());
     const link = this.free.pop();
-    if (!link && this.waitingNow.size >= this.maxWaiting) return Promise.reject(new Overloaded());
+    if (!link && this.queue.size >= this.maxWaiting) return Promise.reject(new Overloaded());
     return new Promise((resolve, reject) => {
-      let isOver = false;
-      let timer: NodeJS.Timeout | undefined;
-      const expire = (error: Error) => {
-        isOver = true;
-        clearTimeout(timer);
-        this.waitingNow.delete(entry);
-        reject(error);
-      };
-      // Made only when it is needed: the stack of an error costs more than the timer.
-      const giveUpAfter = (limitMs: number) => {
-        const untilMs = Math.min(deadlineMs, now + limitMs);
-        const isDeadline = untilMs === deadlineMs;
-        if (untilMs === Number.POSITIVE_INFINITY) return;
-        timer = setTimeout(() => expire(isDeadline ? new DeadlinePassed() : noAnswer()), untilMs - Date.now());
-      };
-      const entry: Entry<C> = {
-        untilMs: deadlineMs,
-        expire: () => expire(new DeadlinePassed()),
-        begin: (mine) => {
-          if (waitMs !== timeoutMs) {
-            clearTimeout(timer);
-            giveUpAfter(timeoutMs);
-          }
-          startWork(work, mine.take()).then(
-            (value) => {
-              clearTimeout(timer);
-              this.release(mine);
-              resolve(value);
-            },
-            (error) => {
-              clearTimeout(timer);
-              this.release(mine);
-              if (!isOver) reject(translateError(error));
-            },
-          );
-        },
-      };
-      // However long it may run, it does not wait for ever.
-      const waitMs = link ? timeoutMs : Math.min(timeoutMs, queryTimeoutMs);
-      giveUpAfter(waitMs);
-      if (link) entry.begin(link);
-      else this.waitingNow.add(entry);
+      const ask: Ask<C> = new Ask(deadlineMs, timeoutMs, reject, (mine) => {
+        this.events.onTaken?.(this.name, link ? 0 : Date.now() - ask.sinceMs);
+        startWork(ask, work, mine.take()).then(
+          (value) => {
+            ask.stopTimer();
+            this.events.onAnswered?.();
+            this.release(mine);
+            resolve(value);
+          },
+          (error) => {
+            ask.stopTimer();
+            this.events.onFailed?.(error, ask.isOver);
+            this.release(mine);
+            reject(translateError(error));
+          },
+        );
+      });
+      if (link) {
+        ask.begin(link);
+      } else {
+        this.queue.add(ask);
+        ask.wait(() => this.queue.delete(ask));
+      }
     });
   }
 
   private release(link: Link<C>): void {
     link.giveBack();
-    const now = Date.now();
-    for (const entry of this.waitingNow) {
-      // Its timer is late when the event loop is.
-      if (entry.untilMs <= now) {
-        entry.expire();
-        continue;
-      }
-      this.waitingNow.delete(entry);
-      entry.begin(link);
+    for (const ask of this.queue) {
+      this.queue.delete(ask);
+      if (ask.isDead()) continue;
+      ask.begin(link);
       return;
     }
     this.free.push(link);
   }
 }
 
-function noAnswer(): StoreUnavailable {
-  return new StoreUnavailable("postgres: no answer in time");
+/** One piece of work and the time that its caller has for it. */
+class Ask<C> {
+  readonly sinceMs = Date.now();
+  isOver = false;
+  private untilMs = Number.POSITIVE_INFINITY;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly deadlineMs: DeadlineMs,
+    private readonly timeoutMs: number,
+    private readonly reject: (error: Error) => void,
+    private readonly start: (link: Link<C>) => void,
+  ) {}
+
+  /** However long it may run, it does not wait for ever. */
+  wait(onOver: () => void): void {
+    this.giveUpAfter(Math.min(this.timeoutMs, queryTimeoutMs), onOver);
+  }
+
+  begin(link: Link<C>): void {
+    if (this.untilMs !== Math.min(this.deadlineMs, this.sinceMs + this.timeoutMs)) {
+      this.stopTimer();
+      this.giveUpAfter(this.timeoutMs);
+    }
+    this.start(link);
+  }
+
+  /** Ends it when its time is over, which its timer says late when the event loop was held. */
+  isDead(): boolean {
+    if (!this.isOver && this.untilMs <= Date.now()) this.end();
+    return this.isOver;
+  }
+
+  stopTimer(): void {
+    clearTimeout(this.timer);
+  }
+
+  private giveUpAfter(limitMs: number, onOver?: () => void): void {
+    this.untilMs = Math.min(this.deadlineMs, this.sinceMs + limitMs);
+    if (this.untilMs === Number.POSITIVE_INFINITY) return;
+    const end = () => {
+      onOver?.();
+      this.end();
+    };
+    const onTime = () => {
+      const isLate = this.untilMs < this.deadlineMs && Date.now() - this.untilMs > lateMs;
+      if (isLate) this.timer = setTimeout(end, graceMs);
+      else end();
+    };
+    this.timer = setTimeout(onTime, this.untilMs - Date.now());
+  }
+
+  private end(): void {
+    this.isOver = true;
+    this.stopTimer();
+    this.reject(
+      this.untilMs < this.deadlineMs ? new StoreUnavailable("postgres: no answer in time") : new DeadlinePassed(),
+    );
+  }
 }
 
-/** A statement of the driver is sent by the first `then`; and what throws before it has made one has failed like one. */
-function startWork<C, T>(work: (connection: C) => Promise<T>, connection: C): Promise<T> {
+/** A statement of the driver is sent by its first `then`; and what throws before there is one has failed like one. */
+function startWork<C, T>(ask: Ask<C>, work: (connection: C) => Promise<T>, taken: C | Promise<C>): Promise<T> {
+  // To open a connection may take seconds when there is trouble. What a statement says of its time is said after that.
+  if (taken instanceof Promise) {
+    return taken.then((connection) => (ask.isDead() ? (undefined as T) : work(connection)));
+  }
   try {
-    return work(connection);
+    return work(taken);
   } catch (error) {
     return Promise.reject(error);
   }

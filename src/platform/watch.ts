@@ -1,6 +1,6 @@
 /** Between two looks, and after one that got no answer. */
 const pauseMs = 1_000;
-const againMs = 250;
+const againMs = 100;
 /**
  * A look has failed when the event loop has gone round this often without an answer, which takes a second at least. Turns
  * are counted and not time alone: however long this process was held up, an answer that lies there is read in the next one.
@@ -9,8 +9,8 @@ const patienceTurns = 20;
 const turnMs = 50;
 /** In a row; then the store is away. */
 const maxFailures = 3;
-/** So fresh an answer to anybody proves that the store is there. */
-const proofMs = 1_000;
+/** So fresh an answer to anybody proves that the store is there: as old as what a look waits for, and as a refused one. */
+const proofMs = { FAILED: 1_000, REFUSED: 100 };
 
 /** What came of a look. REFUSED: nobody is there to ask. FAILED: no answer, or an error. */
 export type Look = "ANSWERED" | "REFUSED" | "FAILED";
@@ -24,7 +24,7 @@ export interface Standing {
 /** `sinceAnswerMs`: since the store last answered anybody. A store that is away comes back by answering a look. */
 export function judge({ up, failures }: Standing, look: Look, sinceAnswerMs: number): Standing {
   if (look === "ANSWERED") return { up: true, failures: 0 };
-  const isAway = (look === "REFUSED" || failures + 1 >= maxFailures) && sinceAnswerMs >= proofMs;
+  const isAway = (look === "REFUSED" || failures + 1 >= maxFailures) && sinceAnswerMs >= proofMs[look];
   return { up: up && !isAway, failures: failures + 1 };
 }
 

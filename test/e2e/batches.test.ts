@@ -27,7 +27,7 @@ let sql: Sql;
 beforeAll(async () => {
   stores = await createStores();
   replica = await startReplica(stores);
-  sql = postgres(stores.databaseUrl, { transform: postgres.camel, fetch_types: false });
+  sql = postgres(stores.databaseUrl, { transform: postgres.camel });
 });
 
 afterAll(async () => {

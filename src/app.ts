@@ -4,6 +4,7 @@ import { CatalogService, CreateCouponRequestSchema } from "../gen/coupon/v1/cata
 import { IssuanceService } from "../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../gen/coupon/v1/user_coupon_service_pb.js";
+import { assertBounds, boundsOf } from "./bounds.js";
 import type { Config } from "./config.js";
 import type { ChosenCoupon } from "./domain/usage.js";
 import type { Logger } from "./platform/logger.js";
@@ -51,8 +52,10 @@ import { Purger } from "./services/user-coupon/purger.js";
 import { Releaser } from "./services/user-coupon/releaser.js";
 import type { ChoiceAsk, Dated, IssueOutcome, LockAsk, LockOutcome, UseAsk, UseOutcome } from "./storage/ports.js";
 import { PostgresCodeStore } from "./storage/postgres/code-store.js";
+import { readCommitLevel } from "./storage/postgres/commit-level.js";
 import { PostgresCouponStore } from "./storage/postgres/coupon-store.js";
-import { commitsPerQueue, type Database, openDatabase } from "./storage/postgres/database.js";
+import { type Database, openDatabase } from "./storage/postgres/database.js";
+import { isRefusal } from "./storage/postgres/errors.js";
 import { GroupCommit, type GroupCommitOptions } from "./storage/postgres/group-commit.js";
 import { PostgresIssueStore } from "./storage/postgres/issue-store.js";
 import { migrate } from "./storage/postgres/migrate.js";
@@ -88,9 +91,21 @@ export interface App {
 
 /** Wires everything; the only place that knows every part. */
 export async function startApp(config: Config & { DATABASE_URL: string }, log: Logger): Promise<App> {
-  await migrate(config.DATABASE_URL);
-  const database = openDatabase({ url: config.DATABASE_URL, poolSize: config.DATABASE_POOL_SIZE });
+  const bounds = boundsOf(config.DATABASE_POOL_SIZE);
+  assertBounds(bounds, { poolSize: config.DATABASE_POOL_SIZE });
   const metrics = new Metrics();
+  await migrate(config.DATABASE_URL);
+  const database = openDatabase({
+    url: config.DATABASE_URL,
+    poolSize: config.DATABASE_POOL_SIZE,
+    synchronousCommit: await readCommitLevel(config.DATABASE_URL),
+    onErrors: (report) => {
+      metrics.storeErrors(report.code, report.count);
+      log.warn(report, "postgres answered with an error");
+    },
+    onTaken: (pool, waitedMs) => metrics.poolWait(pool, waitedMs / 1_000),
+  });
+  metrics.pools(database.pools);
 
   const couponStore = new PostgresCouponStore(database);
   const codeStore = new PostgresCodeStore(database);
@@ -103,7 +118,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     quotaDays,
     quotaGroupOf: (couponId) => issueStore.quotaGroupOf(couponId),
   });
-  const keeper = new GateKeeper(reservations, issueStore, usageStore, log);
+  const keeper = new GateKeeper(reservations, issueStore, usageStore, log, bounds.loads);
   const codeMaker = new CodeMaker(codeStore, keeper, log);
   const upkeep = [
     keeper,
@@ -121,7 +136,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       afterCommit: async () => {},
       onAfterCommitError: (error) => log.error({ err: error, queue: name }, "settling failed"),
       maxBatchSize,
-      maxBatches: commitsPerQueue,
+      maxBatches: 1,
       sideBatchSize,
       maxWaiting,
       onBatch: (size) => metrics.batch(name, size),
@@ -134,7 +149,10 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       afterCommit: (asks, outcomes) => settleBatch(reservations, keeper, asks, outcomes),
       keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
     });
-  const issues = { any: issueQueueOf("issue", commitsPerQueue), code: issueQueueOf("issue-code", 1) };
+  const issues = {
+    any: issueQueueOf("issue", bounds.batches.issue),
+    code: issueQueueOf("issue-code", bounds.batches.issueCode),
+  };
   const issuer = new Issuer(reservations, keeper, issues, userCouponStore, quotaDays, config.RESERVATION_MS);
   const reads = queueOf<ChoiceAsk, Dated<ChosenCoupon | null>>("read", {
     commit: (asks) => usageStore.readChosen(asks),
@@ -147,22 +165,26 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     afterCommit: (asks, outcomes) => settleUses(reservations, keeper, asks, outcomes),
     keysOf: (ask) => (ask.requestId ? [ask.requestId] : []),
     // What a commit costs is shared by its rows; while one is under way, the next orders are read and judged.
-    maxBatches: 1,
+    maxBatches: bounds.batches.use,
   });
   const locks = queueOf<LockAsk, LockOutcome>("lock", {
     commit: (asks) => usageStore.lockBatch(asks, { together: false }),
     keysOf: () => [],
+    maxBatches: bounds.batches.lock,
   });
   const checkout = new Checkout(usageStore, { reads, uses, locks }, reservations, keeper, config.RESERVATION_MS);
 
-  const watch = new Watch(
-    () => ping(database),
-    (up) => {
+  const watch = new Watch({
+    look: (signal) => ping(database.pulse, signal),
+    isRefusal,
+    lastAnswerMs: () => database.lastAnswerMs,
+    onFailure: (look) => metrics.pingFailure(look),
+    onChange: (up) => {
       grpcServer.setServing(up);
       if (up) log.warn("postgres is back; serving");
       else log.error("postgres is away; not serving");
     },
-  );
+  });
   const validator = createValidator({ regexMatch });
   const pipeline = new Pipeline({
     log,

@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
 const callBucketsS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+const waitBucketsS = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5];
 const batchBuckets = [1, 2, 5, 10, 25, 50, 100, 256];
 
 interface OverloadGauges {
@@ -24,6 +25,13 @@ const overloadGauges: readonly { name: string; help: string; of: (state: Overloa
     of: ({ maxConnections }) => maxConnections,
   },
 ];
+
+interface PoolFacts {
+  readonly name: string;
+  readonly size: number;
+  readonly atWork: number;
+  readonly waiting: number;
+}
 
 /** Everything that `/metrics` shows, in the Prometheus text format. */
 export class Metrics {
@@ -59,10 +67,30 @@ export class Metrics {
     buckets: batchBuckets,
     registers: [this.registry],
   });
+  private readonly poolWaits = new Histogram({
+    name: "coupon_pool_wait_seconds",
+    help: "How long statements and transactions waited for a connection to Postgres, by pool.",
+    labelNames: ["pool"] as const,
+    buckets: waitBucketsS,
+    registers: [this.registry],
+  });
+  private readonly poolErrors = new Counter({
+    name: "coupon_postgres_errors_total",
+    help: "Errors of statements by SQLSTATE, or by the code of the driver or the network; counted when they are reported.",
+    labelNames: ["code"] as const,
+    registers: [this.registry],
+  });
+  private readonly pingFailures = new Counter({
+    name: "coupon_ping_failures_total",
+    help: "Looks at Postgres without an answer (REFUSED: nobody listens; FAILED: silence or an error).",
+    labelNames: ["look"] as const,
+    registers: [this.registry],
+  });
   /** The library's way from label values to a series is slow; the few that there are are kept. */
   private readonly durations = new Map<string, Histogram.Internal<"rpc">>();
   private readonly counters = new Map<string, Counter.Internal>();
   private readonly shedCounters = new Map<string, Counter.Internal>();
+  private readonly waits = new Map<string, Histogram.Internal<"pool">>();
 
   constructor() {
     collectDefaultMetrics({ register: this.registry });
@@ -117,6 +145,41 @@ export class Metrics {
 
   batch(queue: string, size: number): void {
     this.batches.labels(queue).observe(size);
+  }
+
+  /** Shows them whenever it is asked. */
+  pools(pools: readonly PoolFacts[]): void {
+    const show = (name: string, help: string, of: (pool: PoolFacts) => number) => {
+      const gauge: Gauge<"pool"> = new Gauge({
+        name,
+        help,
+        labelNames: ["pool"],
+        registers: [this.registry],
+        collect: () => {
+          for (const pool of pools) gauge.set({ pool: pool.name }, of(pool));
+        },
+      });
+    };
+    show("coupon_pool_size", "Connections to Postgres at most, by pool.", ({ size }) => size);
+    show("coupon_pool_at_work", "Connections to Postgres at work, by pool.", ({ atWork }) => atWork);
+    show("coupon_pool_waiting", "What waits for a connection to Postgres, by pool.", ({ waiting }) => waiting);
+  }
+
+  poolWait(pool: string, seconds: number): void {
+    let wait = this.waits.get(pool);
+    if (!wait) {
+      wait = this.poolWaits.labels(pool);
+      this.waits.set(pool, wait);
+    }
+    wait.observe(seconds);
+  }
+
+  storeErrors(code: string, count: number): void {
+    this.poolErrors.labels(code).inc(count);
+  }
+
+  pingFailure(look: string): void {
+    this.pingFailures.labels(look).inc();
   }
 
   get contentType(): string {

@@ -13,7 +13,7 @@ export interface ClockedDatabase {
   close(): Promise<void>;
 }
 
-export async function openClockedDatabase(at: Date, poolSize = 8): Promise<ClockedDatabase> {
+export async function openClockedDatabase(at: Date, poolSize = 24): Promise<ClockedDatabase> {
   const stores = await createStores();
   const sql = postgres(stores.databaseUrl, { max: 4, onnotice: () => {} });
   await sql.unsafe(`

@@ -19,7 +19,7 @@ let store: PostgresCodeStore;
 let forgotten: string[];
 
 beforeAll(async () => {
-  clocked = await openClockedDatabase(noon, 12);
+  clocked = await openClockedDatabase(noon);
   store = new PostgresCodeStore(clocked.database);
 });
 afterAll(() => clocked?.close());

@@ -28,7 +28,7 @@ let store: PostgresCodeStore;
 let renewed: string[];
 
 beforeAll(async () => {
-  clocked = await openClockedDatabase(noon, 12);
+  clocked = await openClockedDatabase(noon);
   store = new PostgresCodeStore(clocked.database);
 });
 beforeEach(async () => {

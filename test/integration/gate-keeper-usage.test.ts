@@ -35,7 +35,7 @@ beforeEach(async () => {
   issues = new PostgresIssueStore(clocked.database);
   usages = new PostgresUsageStore(clocked.database);
   userCoupons = new PostgresUserCouponStore(clocked.database);
-  await clocked.database.sql`SELECT 1`;
+  await clocked.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
   offsetMs = 0;
   isAway = false;
   reported = [];

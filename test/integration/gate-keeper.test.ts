@@ -30,7 +30,7 @@ beforeEach(async () => {
   usages = new PostgresUsageStore(clocked.database);
   redis = new Redis(clocked.stores.redisUrl);
   // See issue-store.test.ts for what may be the first query.
-  await clocked.database.sql`SELECT 1`;
+  await clocked.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
   offsetMs = 0;
   reported = [];
 });

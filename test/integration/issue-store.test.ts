@@ -479,7 +479,7 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
   const ids: string[] = [];
   for (let n = 0; n < 5; n++) ids.push(await insertCoupon(clocked.sql, openCoupon(noon, { quantity })));
   // Two connections for commits each.
-  const databases = Array.from({ length: 4 }, () => openDatabase({ url: clocked.stores.databaseUrl, poolSize: 4 }));
+  const databases = Array.from({ length: 4 }, () => openDatabase({ url: clocked.stores.databaseUrl, poolSize: 8 }));
   onTestFinished(async () => void (await Promise.all(databases.map((database) => database.close()))));
   const writers = databases.flatMap((database) => [new PostgresIssueStore(database), new PostgresIssueStore(database)]);
 
@@ -528,7 +528,7 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
 
 describe("findIssued and readStock", () => {
   test("answer for those that are stored", async () => {
-    await clocked.database.sql`SELECT 1`;
+    await clocked.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 5, issuedCount: 2 }));
     const unlimited = await insertCoupon(
       clocked.sql,

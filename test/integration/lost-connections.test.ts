@@ -2,7 +2,6 @@ import { randomUUID } from "node:crypto";
 import { sql as statement } from "drizzle-orm";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
-import { guarded } from "../../src/storage/postgres/errors.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
 import { once } from "../../src/storage/postgres/requests.js";
 import { until } from "../support/until.js";
@@ -53,10 +52,10 @@ interface Writer {
 /** The two ways in which the program opens transactions. */
 const ways: Record<string, <T>(work: (tx: Writer) => Promise<T>) => Promise<T>> = {
   "sql.begin": (work) =>
-    guarded(
+    clocked.database.reads.run(
       forever,
-      () =>
-        clocked.database.sql.begin((tx) =>
+      ({ sql }) =>
+        sql.begin((tx) =>
           work({
             pid: async () => (await tx`SELECT pg_backend_pid() AS pid`)[0]?.pid,
             note: async (writer) => await tx`INSERT INTO notes VALUES (${writer})`,
@@ -224,35 +223,41 @@ describe.each(Object.keys(ways))("a transaction of %s that loses its connection"
 });
 
 test("nested transactions lose their connection too, or keep what they did", async () => {
-  const { orm } = clocked.database;
+  const { writes } = clocked.database;
   const note = (writer: string) => statement`INSERT INTO notes VALUES (${writer})`;
-  await orm.transaction(async (tx) => {
-    await tx.transaction((inner) => inner.execute(note("kept")));
-    const failing = tx.transaction(async (inner) => {
-      await inner.execute(note("lost"));
-      throw new Error("only this one");
-    });
-    await expect(failing).rejects.toThrow("only this one");
-  });
-  const lost = orm.transaction((tx) =>
-    tx.transaction(async (inner) => {
-      const [row] = await inner.execute(statement`SELECT pg_backend_pid() AS pid`);
-      await kill(Number(row?.pid));
-      await inner.execute(note("lost"));
+  await writes.run(forever, ({ orm }) =>
+    orm.transaction(async (tx) => {
+      await tx.transaction((inner) => inner.execute(note("kept")));
+      const failing = tx.transaction(async (inner) => {
+        await inner.execute(note("lost"));
+        throw new Error("only this one");
+      });
+      await expect(failing).rejects.toThrow("only this one");
     }),
   );
-  await expect(lost).rejects.toMatchObject({ code: "CONNECTION_CLOSED" });
+  const lost = writes.run(forever, ({ orm }) =>
+    orm.transaction((tx) =>
+      tx.transaction(async (inner) => {
+        const [row] = await inner.execute(statement`SELECT pg_backend_pid() AS pid`);
+        await kill(Number(row?.pid));
+        await inner.execute(note("lost"));
+      }),
+    ),
+  );
+  await expect(lost).rejects.toMatchObject({ cause: { code: "CONNECTION_CLOSED" } });
   expect(await notes()).toEqual(["kept"]);
 });
 
 test("a statement that was never sent fails its transaction and no other", async () => {
-  const { sql } = clocked.database;
-  const call = sql.begin(async (tx) => {
-    await tx`INSERT INTO notes VALUES ('lost')`;
-    await tx`INSERT INTO notes VALUES (${undefined as unknown as string})`;
-  });
+  const { writes } = clocked.database;
+  const call = writes.run(forever, ({ sql }) =>
+    sql.begin(async (tx) => {
+      await tx`INSERT INTO notes VALUES ('lost')`;
+      await tx`INSERT INTO notes VALUES (${undefined as unknown as string})`;
+    }),
+  );
   await expect(call).rejects.toMatchObject({ code: "UNDEFINED_VALUE" });
-  await sql.begin((tx) => tx`INSERT INTO notes VALUES ('kept')`);
+  await writes.run(forever, ({ sql }) => sql.begin(async (tx) => await tx`INSERT INTO notes VALUES ('kept')`));
   expect(await notes()).toEqual(["kept"]);
 });
 

@@ -38,7 +38,7 @@ import { Releaser } from "../../src/services/user-coupon/releaser.js";
 import type { ChoiceAsk, IssueOutcome, LockAsk, LockOutcome, UseAsk, UseOutcome } from "../../src/storage/ports.js";
 import { PostgresCodeStore } from "../../src/storage/postgres/code-store.js";
 import { PostgresCouponStore } from "../../src/storage/postgres/coupon-store.js";
-import { commitsPerQueue, type Database, openDatabase } from "../../src/storage/postgres/database.js";
+import { type Database, openDatabase } from "../../src/storage/postgres/database.js";
 import { GroupCommit, type GroupCommitOptions } from "../../src/storage/postgres/group-commit.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
 import { PostgresPurgeStore } from "../../src/storage/postgres/purge-store.js";
@@ -76,6 +76,9 @@ export interface Service {
 export type Replica = ReturnType<typeof startReplica>;
 
 /** The service as `app.ts` wires it, without front ends and timers. */
+/** Of each queue at once: more than there are connections for, so that some wait. */
+const batchesPerQueue = 2;
+
 function startReplica(database: Database, reservations: Reservations, log: GateKeeperLog) {
   const couponStore = new PostgresCouponStore(database);
   const userCouponStore = new PostgresUserCouponStore(database);
@@ -91,7 +94,7 @@ function startReplica(database: Database, reservations: Reservations, log: GateK
       onAfterCommitError: (error) => log.error({ err: error }, "settling failed"),
       keysOf: () => [],
       maxBatchSize: 256,
-      maxBatches: commitsPerQueue,
+      maxBatches: batchesPerQueue,
       // Smaller than in app.ts, so that a handful of callers has batches side by side.
       sideBatchSize: 3,
       maxWaiting: 10_000,
@@ -107,7 +110,7 @@ function startReplica(database: Database, reservations: Reservations, log: GateK
       afterCommit: (asks, outcomes) => settleBatch(reservations, keeper, asks, outcomes),
       keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
     });
-  const [issues, codeIssues] = [issueQueueOf(commitsPerQueue), issueQueueOf(1)];
+  const [issues, codeIssues] = [issueQueueOf(batchesPerQueue), issueQueueOf(1)];
   const uses = queueOf<UseAsk, UseOutcome>({
     commit: (asks, again) => usageStore.useBatch(asks, { again, together: false }),
     afterCommit: (asks, outcomes) => settleUses(reservations, keeper, asks, outcomes),
@@ -180,7 +183,9 @@ export async function startService(gate: GateName): Promise<Service> {
   const clocked = await openClockedDatabase(new Date(), 12);
   const second = openDatabase({ url: clocked.stores.databaseUrl, poolSize: 12 });
   // See issue-store.test.ts for what may be the first query.
-  for (const { sql } of [clocked.database, second]) await sql`SELECT 1`;
+  for (const { reads } of [clocked.database, second]) {
+    await reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
+  }
   const reported: unknown[] = [];
   const log = { info: () => {}, warn: () => {}, error: (details: unknown) => void reported.push(details) };
   let offsetMs = 0;

@@ -23,7 +23,7 @@ const layers: readonly Layer[] = [
   },
   {
     name: "app",
-    files: /^src\/app\.ts$/,
+    files: /^src\/(app|bounds)\.ts$/,
     mayUse: ["config", "services", "transport", "redis", "memory", "postgres", "ports", "domain", "platform", "gen"],
     packages: /^(node:|@bufbuild\/)/,
     advice: "app only wires: put the work, and the package that it needs, into a layer.",

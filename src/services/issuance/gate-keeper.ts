@@ -11,8 +11,8 @@ const surveyCouponLimit = 500;
 const surveyOverdueLimit = 1_000;
 /** Overdue reservations settled in one sweep. */
 const settleLimit = 5_000;
-/** Coupons loaded at once by one replica; the others wait for the next request for them. */
-const maxLoads = 8;
+/** Coupons loaded at once by one replica, unless it is told another number; the others wait for the next request. */
+const defaultMaxLoads = 8;
 /** A coupon that could not be loaded, or was found to differ from Postgres, is not loaded again for this long. */
 const reloadPauseMs = 250;
 /** Coupons whose last load is remembered, for that pause. */
@@ -46,6 +46,7 @@ export class GateKeeper {
     private readonly store: IssueStore,
     private readonly usages: Pick<UsageStore, "findUsed">,
     private readonly log: GateKeeperLog,
+    private readonly maxLoads = defaultMaxLoads,
   ) {}
 
   start(): void {
@@ -111,7 +112,7 @@ export class GateKeeper {
   }
 
   private startLoad(name: string, couponId: string, work: () => Promise<void>): void {
-    if (this.closed || this.loads.has(name) || this.loads.size >= maxLoads) return;
+    if (this.closed || this.loads.has(name) || this.loads.size >= this.maxLoads) return;
     if ((this.pausedUntilMs.get(name) ?? 0) > Date.now()) return;
     this.pause(name);
     const load = work()

@@ -15,8 +15,8 @@ export interface Inserted {
 export class BookDeleted extends Error {}
 
 interface InsertedRow extends Record<string, unknown> {
-  readonly code_count: string;
-  readonly place_count: string;
+  readonly codeCount: number;
+  readonly placeCount: number;
   readonly taken: number[] | null;
 }
 
@@ -30,8 +30,8 @@ export async function insertCodes(tx: Tx, couponId: string, codes: readonly NewC
   const [row] = await tx.execute<InsertedRow>(
     sql`SELECT * FROM insert_codes(${couponId}, ${listOf(codes)}::text::json, ${codes.length})`,
   );
-  const { code_count: codeCount, place_count: placeCount, taken } = row as InsertedRow;
-  return { codeCount: Number(codeCount), placeCount: Number(placeCount), taken: taken ?? [] };
+  const { codeCount, placeCount, taken } = row as InsertedRow;
+  return { codeCount, placeCount, taken: taken ?? [] };
 }
 
 /** Locks the coupon and puts what was inserted into its stock. Throws BookDeleted. */

@@ -4,7 +4,6 @@ import { groupBy } from "../../platform/group-by.js";
 import type { ListedCode } from "../code-ports.js";
 import type { DeadlineMs, Page } from "../ports.js";
 import type { Database } from "./database.js";
-import { guarded } from "./errors.js";
 import { userCouponColumns } from "./user-coupon-store.js";
 
 /** Holders that are shown of a code. */
@@ -12,15 +11,15 @@ const maxHolders = 10;
 
 /** Of those who hold a code: those whose user coupons were neither deleted nor released. */
 export async function listCodes(
-  { sql }: Database,
+  { reads }: Database,
   couponId: string,
   { size, before }: Page,
   deadlineMs: DeadlineMs,
 ): Promise<{ rows: ListedCode[]; hasMore: boolean }> {
   // Whether all have used it matters only for codes that nobody else can get.
-  const found = await guarded(
+  const found = await reads.run(
     deadlineMs,
-    () => sql<Code[]>`
+    ({ sql }) => sql<Code[]>`
       SELECT k.id, k.coupon_id, k.code, k.discount, k.expires_at, k.max_uses, k.max_holders, k.holder_count, k.created_at,
         CASE WHEN k.holder_count < k.max_holders THEN false ELSE EXISTS (
           SELECT FROM user_coupons u WHERE u.code_id = k.id AND u.deleted_at IS NULL AND u.released_at IS NULL
@@ -35,9 +34,9 @@ export async function listCodes(
   );
   const codes = found.slice(0, size);
   const held = codes.filter((code) => code.holderCount > 0).map((code) => String(code.id));
-  const holders = await guarded(
+  const holders = await reads.run(
     deadlineMs,
-    () => sql<(UserCoupon & { codeId: number })[]>`
+    ({ sql }) => sql<(UserCoupon & { codeId: number })[]>`
       SELECT one.* FROM unnest(${held}::text[]::bigint[]) AS k (id) CROSS JOIN LATERAL (
         SELECT u.code_id, ${userCouponColumns(sql)} FROM user_coupons u
         WHERE u.code_id = k.id AND u.deleted_at IS NULL AND u.released_at IS NULL

@@ -8,14 +8,13 @@ import type { Dated, DeadlineMs, Page, RequestKey } from "../ports.js";
 import { BookDeleted, insertCodes, listOf, stockCodes } from "./add-codes.js";
 import { listCodes } from "./code-page.js";
 import { type CouponRow, fromDefinition, toCoupon } from "./coupon-row.js";
-import type { Database } from "./database.js";
-import { guarded } from "./errors.js";
+import type { Connection, Database } from "./database.js";
+import { longStatementTimeoutMs } from "./errors.js";
 import { clock, findEarlier, once, readClock, recordRequest, type Tx } from "./requests.js";
 import { codeJobs, coupons, events } from "./schema.js";
 
 /** An upload takes longer than other calls, also because it may have to wait for another one with the same codes. */
-const uploadStatementTimeoutMs = 20_000;
-const uploadTimeoutMs = uploadStatementTimeoutMs + 5_000;
+const uploadTimeoutMs = longStatementTimeoutMs + 5_000;
 
 /** Work that no caller waits for has no deadline but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
@@ -30,11 +29,11 @@ export class PostgresCodeStore implements CodeStore {
     check: (book: Coupon, now: Date) => Promise<CheckedLines>,
     deadlineMs: DeadlineMs,
   ): Promise<Uploaded | Refusal> {
-    const { orm } = this.database;
-    const earlier = await guarded(deadlineMs, () => earlierUpload(orm, request));
+    const { writes } = this.database;
+    const earlier = await writes.run(deadlineMs, ({ orm }) => earlierUpload(orm, request));
     if (earlier) return earlier;
-    const book = await guarded(deadlineMs, () =>
-      "type" in target ? this.openPool(target.type) : readBook(orm, target.couponId),
+    const book = await writes.run(deadlineMs, ({ orm }) =>
+      "type" in target ? openPool(orm, target.type) : readBook(orm, target.couponId),
     );
     if (book instanceof Refusal) return book;
     const lines = await check(book.value, book.now);
@@ -70,19 +69,18 @@ export class PostgresCodeStore implements CodeStore {
   }
 
   getJob(jobId: string, deadlineMs: DeadlineMs): Promise<CodeJob | null> {
-    return guarded(deadlineMs, () => readJob(this.database.orm, jobId));
+    return this.database.reads.run(deadlineMs, ({ orm }) => readJob(orm, jobId));
   }
 
   async workOnJob(draw: DrawCodes): Promise<JobBatch | null> {
-    const { orm } = this.database;
-    const found = await guarded(noDeadlineMs, () => findJob(orm));
+    const { background } = this.database;
+    const found = await background.run(noDeadlineMs, ({ orm }) => findJob(orm));
     if (!found) return null;
     const { job, book } = found;
     const drawn = book ? await draw(job, book) : [];
-    const { sql } = this.database;
-    const [made] = await guarded(
+    const [made] = await background.run(
       noDeadlineMs,
-      () => sql<(Pick<CodeJob, "madeCount" | "endedAt" | "failure"> & { addedCount: number })[]>`
+      ({ sql }) => sql<(Pick<CodeJob, "madeCount" | "endedAt" | "failure"> & { addedCount: number })[]>`
         SELECT * FROM make_codes(${job.id}, ${listOf(drawn)}::text::json)`,
     );
     if (!made) return null;
@@ -95,41 +93,38 @@ export class PostgresCodeStore implements CodeStore {
   }
 
   async retire(limit: number): Promise<{ couponIds: string[] } | null> {
-    const { sql } = this.database;
-    const rows = await guarded(
+    const rows = await this.database.background.run(
       noDeadlineMs,
-      () => sql<{ couponId: string; expiredCount: number }[]>`SELECT * FROM retire_codes(${limit})`,
+      ({ sql }) => sql<{ couponId: string; expiredCount: number }[]>`SELECT * FROM retire_codes(${limit})`,
     );
     if (rows.length === 0) return null;
     return { couponIds: rows.filter((row) => row.expiredCount > 0).map((row) => row.couponId) };
   }
+}
 
-  /** The pool of a type; whoever comes first creates it. */
-  private async openPool(type: CouponType): Promise<Dated<Coupon> | Refusal> {
-    const ofType = and(eq(coupons.type, type), eq(coupons.isPool, true), isNull(coupons.deletedAt));
-    const { orm } = this.database;
-    const [known] = await orm.select({ row: coupons, now: clock }).from(coupons).where(ofType);
-    if (known) return bookOf(known);
-    await orm.transaction(async (transaction) => {
-      const tx = transaction as unknown as Tx;
-      const now = await readClock(tx);
-      const [row] = await tx
-        .insert(coupons)
-        .values({
-          id: newId(),
-          ...fromDefinition(poolDefinition(type, now)),
-          isPool: true,
-          createdAt: now,
-          updatedAt: now,
-        })
-        .onConflictDoNothing()
-        .returning();
-      if (row)
-        await tx.insert(events).values({ kind: "COUPON_CREATED", happenedAt: now, couponId: row.id, detail: row });
-    });
-    const [made] = await orm.select({ row: coupons, now: clock }).from(coupons).where(ofType);
-    return bookOf(made);
-  }
+/** The pool of a type; whoever comes first creates it. */
+async function openPool(orm: Connection["orm"], type: CouponType): Promise<Dated<Coupon> | Refusal> {
+  const ofType = and(eq(coupons.type, type), eq(coupons.isPool, true), isNull(coupons.deletedAt));
+  const [known] = await orm.select({ row: coupons, now: clock }).from(coupons).where(ofType);
+  if (known) return bookOf(known);
+  await orm.transaction(async (transaction) => {
+    const tx = transaction as unknown as Tx;
+    const now = await readClock(tx);
+    const [row] = await tx
+      .insert(coupons)
+      .values({
+        id: newId(),
+        ...fromDefinition(poolDefinition(type, now)),
+        isPool: true,
+        createdAt: now,
+        updatedAt: now,
+      })
+      .onConflictDoNothing()
+      .returning();
+    if (row) await tx.insert(events).values({ kind: "COUPON_CREATED", happenedAt: now, couponId: row.id, detail: row });
+  });
+  const [made] = await orm.select({ row: coupons, now: clock }).from(coupons).where(ofType);
+  return bookOf(made);
 }
 
 async function addLines(
@@ -138,8 +133,8 @@ async function addLines(
   { good, rejected }: CheckedLines,
   request: RequestKey | null,
 ): Promise<Uploaded> {
-  await tx.execute(statement.raw(`SET LOCAL statement_timeout = ${uploadStatementTimeoutMs}`));
-  await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${uploadStatementTimeoutMs}`));
+  await tx.execute(statement.raw(`SET LOCAL statement_timeout = ${longStatementTimeoutMs}`));
+  await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${longStatementTimeoutMs}`));
   const inserted = await insertCodes(
     tx,
     couponId,

@@ -1,3 +1,4 @@
+import type { Sql } from "postgres";
 import type { Coupon } from "../../domain/coupon.js";
 import type { CouponCache } from "./coupon-cache.js";
 
@@ -22,8 +23,8 @@ export class CountedCoupons {
   constructor(private readonly definitions: CouponCache) {}
 
   /** The coupons of these versions, in order; each as it is now when it was edited meanwhile. */
-  async get(versions: readonly CouponVersion[]): Promise<Coupon[]> {
-    const definitions = await this.definitions.get(versions);
+  async get(sql: Sql, versions: readonly CouponVersion[]): Promise<Coupon[]> {
+    const definitions = await this.definitions.get(sql, versions);
     return versions.map((version) => {
       const definition = definitions.get(version.id) as Coupon;
       return definition.revision === version.revision ? this.counted(definition, version.counts) : definition;

@@ -1,6 +1,6 @@
+import type { Sql } from "postgres";
 import type { Coupon } from "../../domain/coupon.js";
 import { type CouponRow, toCoupon } from "./coupon-row.js";
-import type { Database } from "./database.js";
 
 /** Coupons whose definition is remembered. */
 const maxCoupons = 10_000;
@@ -12,10 +12,11 @@ const maxCoupons = 10_000;
 export class CouponCache {
   private readonly coupons = new Map<string, Coupon>();
 
-  constructor(private readonly database: Database) {}
-
   /** The coupons of the given revisions, or of a later one when there is one by now. */
-  async get(wanted: readonly { readonly id: string; readonly revision: number }[]): Promise<Map<string, Coupon>> {
+  async get(
+    sql: Sql,
+    wanted: readonly { readonly id: string; readonly revision: number }[],
+  ): Promise<Map<string, Coupon>> {
     const found = new Map<string, Coupon>();
     const missing = new Set<string>();
     for (const { id, revision } of wanted) {
@@ -24,7 +25,6 @@ export class CouponCache {
       else missing.add(id);
     }
     if (missing.size > 0) {
-      const { sql } = this.database;
       for (const row of await sql<CouponRow[]>`SELECT * FROM coupons WHERE id = ANY (${[...missing]}::uuid[])`) {
         const coupon = toCoupon(row);
         found.set(coupon.id, coupon);

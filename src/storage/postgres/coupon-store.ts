@@ -14,7 +14,6 @@ import type {
 } from "../ports.js";
 import { type CouponRow, fromDefinition, fromEdit, rowFromJson, toCoupon } from "./coupon-row.js";
 import type { Database } from "./database.js";
-import { guarded } from "./errors.js";
 import { clock, findEarlier, once, readClock, recordRequest, type Tx } from "./requests.js";
 import { coupons, events } from "./schema.js";
 
@@ -85,18 +84,15 @@ export class PostgresCouponStore implements CouponStore {
   }
 
   get(id: string, deadlineMs: DeadlineMs): Promise<Dated<Coupon> | null> {
-    return guarded(deadlineMs, async () => {
-      const [found] = await this.database.orm
-        .select({ row: coupons, now: clock })
-        .from(coupons)
-        .where(eq(coupons.id, id));
+    return this.database.reads.run(deadlineMs, async ({ orm }) => {
+      const [found] = await orm.select({ row: coupons, now: clock }).from(coupons).where(eq(coupons.id, id));
       return found ? { value: toCoupon(found.row), now: found.now } : null;
     });
   }
 
   list(page: Page, showDeleted: boolean, deadlineMs: DeadlineMs): Promise<Listed<Coupon>> {
-    return guarded(deadlineMs, async () => {
-      const found = await this.database.orm
+    return this.database.reads.run(deadlineMs, async ({ orm }) => {
+      const found = await orm
         .select({ row: coupons, now: clock })
         .from(coupons)
         .where(

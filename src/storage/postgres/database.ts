@@ -1,25 +1,29 @@
-import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
-import postgres, { type Sql } from "postgres";
-import { statementTimeoutMs } from "./errors.js";
-import * as schema from "./schema.js";
-import { Transactions } from "./transactions.js";
+import { type Connection, PostgresLink } from "./connection.js";
+import { type ErrorReport, ErrorReports } from "./error-report.js";
+import { Pool } from "./pool.js";
+import { poolSizes } from "./pool-sizes.js";
 
-const lockTimeoutMs = 2_000;
-const connectTimeoutS = 2;
-const idleTimeoutS = 300;
+export type { Connection } from "./connection.js";
 
-/** Batches of one queue that are committed at once. */
-export const commitsPerQueue = 2;
-/** Issues and locks have two batches under way, issues by code and uses one. */
-const maxCommitConnections = 2 * commitsPerQueue + 2;
+/** Between two looks for connections that say nothing. */
+const lookEveryMs = 5_000;
 
+/** Pools by purpose: what callers wait for never waits for a connection that something else holds. */
 export interface Database {
-  /** For hot paths and bulk reads: raw SQL. Columns come in camel case. */
-  readonly sql: Sql;
-  /** For group commits alone, so that a batch never waits for a connection. */
-  readonly commitSql: Sql;
-  /** For everything else. It has connections of its own, for Drizzle changes how a client parses times. */
-  readonly orm: PostgresJsDatabase<typeof schema>;
+  /** Group commits, and orders of several user coupons. */
+  readonly commits: Pool<Connection>;
+  /** What callers wait for: reads, lists, look-ups. */
+  readonly reads: Pool<Connection>;
+  /** Transactions of administrative calls. */
+  readonly writes: Pool<Connection>;
+  /** What runs by itself: loads of the gate, sweeps, jobs; and statistics. */
+  readonly background: Pool<Connection>;
+  /** Belongs to no pool: asks whether Postgres is there. */
+  readonly pulse: PostgresLink;
+  /** For the metrics; each once. */
+  readonly pools: readonly Pool<Connection>[];
+  /** performance.now() of the last statement that succeeded, on any pool. */
+  readonly lastAnswerMs: number;
   close(): Promise<void>;
 }
 
@@ -29,57 +33,62 @@ export interface DatabaseOptions {
   readonly poolSize: number;
   /** Shown in pg_stat_activity. */
   readonly applicationName?: string;
+  /** As `readCommitLevel` says; without it, a COMMIT is done when it is on disk here and on standbys that must have it. */
+  readonly synchronousCommit?: string;
+  /** Called at most once for each kind of error and minute. */
+  readonly onErrors?: (report: ErrorReport) => void;
+  /** How long something waited for a connection of the pool, in ms. */
+  readonly onTaken?: (pool: string, waitedMs: number) => void;
 }
 
-/** Of texts and uuids; other arrays are not sent. */
-function arrayLiteral(items: readonly (string | null)[]): string {
-  const quoted = items.map((item) => (item === null ? "NULL" : `"${item.replace(/["\\]/g, "\\$&")}"`));
-  return `{${quoted.join(",")}}`;
-}
+export function openDatabase({
+  url,
+  poolSize,
+  applicationName = "coupon-service",
+  synchronousCommit = "on",
+  onErrors = () => {},
+  onTaken = () => {},
+}: DatabaseOptions): Database {
+  const links: PostgresLink[] = [];
+  const openLink = () => {
+    const link = new PostgresLink({ url, applicationName, synchronousCommit });
+    links.push(link);
+    return link;
+  };
+  const errors = new ErrorReports(onErrors);
+  let lastAnswerMs = Number.NEGATIVE_INFINITY;
+  const events = {
+    onTaken,
+    onAnswered: () => {
+      lastAnswerMs = performance.now();
+    },
+    onFailed: (error: unknown, isLate: boolean) => errors.note(error, isLate),
+  };
+  const openPool = (name: string, size: number) =>
+    new Pool({ name, links: Array.from({ length: size }, openLink), events });
 
-export function openDatabase({ url, poolSize, applicationName = "coupon-service" }: DatabaseOptions): Database {
-  const client = (max: number, camelCase: boolean) => {
-    const transactions = new Transactions();
-    const made = postgres(url, {
-      max,
-      onclose: transactions.onclose,
-      connect_timeout: connectTimeoutS,
-      idle_timeout: idleTimeoutS,
-      backoff: false,
-      onnotice: () => {},
-      transform: camelCase ? { column: { from: postgres.toCamel } } : {},
-      // No count or amount comes near 2^53: the contract's ranges end at 10^15.
-      types: {
-        count: { to: 20, from: [20], parse: Number, serialize: String },
-        uuids: { to: 2951, from: [], parse: String, serialize: arrayLiteral },
-        texts: { to: 1009, from: [], parse: String, serialize: arrayLiteral },
-      },
-      // The driver would ask each new connection for all array types, and if that one died meanwhile, nobody would
-      // handle the rejection: the process would end.
-      fetch_types: false,
-      connection: {
-        application_name: applicationName,
-        statement_timeout: statementTimeoutMs,
-        lock_timeout: lockTimeoutMs,
-        idle_in_transaction_session_timeout: statementTimeoutMs,
-        TimeZone: "UTC",
-      },
-    });
-    return transactions.protect(made);
-  };
-  const commitConnections = Math.min(maxCommitConnections, poolSize - 2);
-  const half = Math.floor((poolSize - commitConnections) / 2);
-  const clients = {
-    sql: client(half, true),
-    commitSql: client(commitConnections, true),
-    orm: client(poolSize - commitConnections - half, false),
-  };
+  const sizes = poolSizes(poolSize);
+  const commits = openPool("commits", sizes.commits);
+  const reads = openPool("reads", sizes.reads);
+  const background = openPool("background", sizes.background);
+  const writes = sizes.writes === 0 ? background : openPool("writes", sizes.writes);
+  const looks = setInterval(() => {
+    for (const link of links) link.look();
+  }, lookEveryMs).unref();
   return {
-    sql: clients.sql,
-    commitSql: clients.commitSql,
-    orm: drizzle(clients.orm, { schema }),
+    commits,
+    reads,
+    writes,
+    background,
+    pulse: openLink(),
+    pools: [...new Set([commits, reads, writes, background])],
+    get lastAnswerMs() {
+      return lastAnswerMs;
+    },
     close: async () => {
-      await Promise.all(Object.values(clients).map((one) => one.end({ timeout: 1 })));
+      clearInterval(looks);
+      errors.flush();
+      await Promise.all(links.map((link) => link.close()));
     },
   };
 }

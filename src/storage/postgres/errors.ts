@@ -3,8 +3,15 @@ import type { DeadlineMs } from "../ports.js";
 
 /** Postgres itself gives up on a statement after this long, also when nobody waits for it any more. */
 export const statementTimeoutMs = 5_000;
+/** Of the few statements that may take longer: those of an upload. */
+export const longStatementTimeoutMs = 20_000;
+/** A session that asks nothing for this long in the middle of a transaction is ended by Postgres. */
+export const idleInTransactionTimeoutMs = statementTimeoutMs;
+export const lockTimeoutMs = 2_000;
 /** How long a caller waits for Postgres: a little longer, so that usually the server's own answer comes first. */
 export const queryTimeoutMs = statementTimeoutMs + 500;
+
+const cannotConnectNow = "57P03";
 
 /** SQLSTATE classes and codes that say "not now" rather than "not like this". */
 const passing = [
@@ -21,15 +28,29 @@ interface DriverError extends Error {
   code?: string;
 }
 
+/** Drizzle wraps the driver's error, and repeats the values of the statement in its own message. */
+export function causeOf(error: unknown): unknown {
+  return error instanceof Error && error.cause instanceof Error ? error.cause : error;
+}
+
+/** The SQLSTATE, or the code of the driver or the network; undefined: it is no error of a statement. */
+export function codeOf(error: unknown): string | undefined {
+  const code = (causeOf(error) as DriverError | null)?.code;
+  return typeof code === "string" ? code : undefined;
+}
+
+/** Nobody listens there, or a server that is starting or stopping says so: no connection can be had. */
+export function isRefusal(error: unknown): boolean {
+  return ["ECONNREFUSED", "ENOENT", cannotConnectNow].includes(codeOf(error) ?? "");
+}
+
 /**
  * Driver and network errors become StoreUnavailable, without the server's text; everything else is a bug and goes on as
  * it is. Nothing is swallowed: an unknown constraint failure is rethrown.
  */
 export function translateError(error: unknown): unknown {
-  // Drizzle wraps the driver's error.
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  const code = (cause as DriverError | null)?.code;
-  if (typeof code !== "string") return error;
+  const code = codeOf(error);
+  if (code === undefined) return error;
   const network = /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|EHOST|ENET|ENOENT|CONNECT|CONNECTION_)/.test(code);
   if (network || (/^[0-9A-Z]{5}$/.test(code) && passing.some((prefix) => code.startsWith(prefix)))) {
     return new StoreUnavailable(`postgres: ${code}`, { cause: error });

@@ -5,7 +5,6 @@ import type { GateFacts, Holder } from "../../reservation/port.js";
 import type { IssueAsk, IssueOutcome, IssueStore, Stock } from "../ports.js";
 import { type CouponRow, toCoupon } from "./coupon-row.js";
 import type { Database } from "./database.js";
-import { guarded } from "./errors.js";
 import { patienceOf } from "./patience.js";
 import { TurnBatch } from "./turn-batch.js";
 
@@ -76,9 +75,9 @@ export class PostgresIssueStore implements IssueStore {
   async findIssued(
     userCouponIds: readonly string[],
   ): Promise<Map<string, { validUntil: Date | null; isHeld: boolean }>> {
-    const rows = await guarded(
+    const rows = await this.database.background.run(
       noDeadlineMs,
-      () => this.database.sql<{ id: string; validUntil: Date | null; isHeld: boolean }[]>`
+      ({ sql }) => sql<{ id: string; validUntil: Date | null; isHeld: boolean }[]>`
         SELECT id, valid_until, deleted_at IS NULL AND released_at IS NULL AS is_held
         FROM user_coupons WHERE id = ANY (${[...userCouponIds]}::uuid[])`,
     );
@@ -86,22 +85,23 @@ export class PostgresIssueStore implements IssueStore {
   }
 
   async readGate(couponId: string, onHolders: (holders: Holder[]) => Promise<boolean>): Promise<GateFacts | null> {
-    const { sql } = this.database;
+    const { background } = this.database;
     // Waits for an edit under way; the snapshot below then sees what it did.
-    await guarded(noDeadlineMs, () => sql`SELECT FROM coupons WHERE id = ${couponId} FOR SHARE`);
-    try {
-      return await sql.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", (tx) =>
-        readSnapshot(tx, couponId, onHolders),
-      );
-    } catch (error) {
-      return await guarded(noDeadlineMs, () => Promise.reject(error));
-    }
+    await background.run(noDeadlineMs, ({ sql }) => sql`SELECT FROM coupons WHERE id = ${couponId} FOR SHARE`);
+    return await background.run(
+      noDeadlineMs,
+      ({ sql }) =>
+        sql.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", (tx) =>
+          readSnapshot(tx, couponId, onHolders),
+        ) as Promise<GateFacts | null>,
+      Number.POSITIVE_INFINITY,
+    );
   }
 
   async readStock(couponIds: readonly string[]): Promise<Map<string, Stock>> {
-    const rows = await guarded(
+    const rows = await this.database.background.run(
       noDeadlineMs,
-      () => this.database.sql<(Stock & { id: string })[]>`
+      ({ sql }) => sql<(Stock & { id: string })[]>`
         SELECT id, revision, quantity - issued_count AS remaining, usage_cap - place_count AS remaining_places
         FROM coupons WHERE id = ANY (${[...couponIds]}::uuid[])`,
     );
@@ -109,9 +109,9 @@ export class PostgresIssueStore implements IssueStore {
   }
 
   private async readQuotaGroups(couponIds: readonly string[]): Promise<(string | null | undefined)[]> {
-    const rows = await guarded(
+    const rows = await this.database.reads.run(
       noDeadlineMs,
-      () => this.database.sql<{ id: string; quotaGroup: string | null }[]>`
+      ({ sql }) => sql<{ id: string; quotaGroup: string | null }[]>`
         SELECT id, quota_group FROM coupons WHERE id = ANY (${[...couponIds]}::uuid[])`,
     );
     const groups = new Map(rows.map(({ id, quotaGroup }) => [id, quotaGroup]));
@@ -119,10 +119,9 @@ export class PostgresIssueStore implements IssueStore {
   }
 
   private issueOnce(asks: readonly IssueAsk[], again: boolean): Promise<IssuedRow[]> {
-    const { commitSql } = this.database;
-    return guarded(
+    return this.database.commits.run(
       noDeadlineMs,
-      () => commitSql<IssuedRow[]>`
+      ({ sql }) => sql<IssuedRow[]>`
         SELECT * FROM issue_user_coupons(
           ${asks.map((ask) => ask.userCouponId)}::uuid[],
           ${asks.map((ask) => ask.couponId)}::uuid[],

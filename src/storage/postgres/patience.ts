@@ -1,6 +1,6 @@
 const longestMs = 2 ** 31 - 1;
 
-/** How long from now on each ask of a batch may still be decided, in whole ms; null: for ever. */
+/** How long from now on each ask of a batch may still be decided, in whole ms; null: for ever. To be asked when the statement is sent. */
 export function patienceOf(asks: readonly { readonly untilMs?: number }[]): (number | null)[] {
   const now = Date.now();
   return asks.map(({ untilMs = Number.POSITIVE_INFINITY }) =>

@@ -1,9 +1,15 @@
-import type { Database } from "./database.js";
-import { guarded } from "./errors.js";
+import type { Connection } from "./connection.js";
+import type { Link } from "./pool.js";
 
-const pingTimeoutMs = 1_000;
-
-/** Rejects unless Postgres answers at once. */
-export async function ping(database: Database): Promise<void> {
-  await guarded(Date.now() + pingTimeoutMs, () => database.sql`SELECT 1`);
+/** Resolves when Postgres answers. When `signal` is aborted, the connection is given up; the next ping opens another. */
+export async function ping(link: Link<Connection> & { discard(): void }, signal: AbortSignal): Promise<void> {
+  const giveUp = () => link.discard();
+  signal.addEventListener("abort", giveUp, { once: true });
+  try {
+    const { sql } = await link.take();
+    await sql`SELECT 1`;
+  } finally {
+    signal.removeEventListener("abort", giveUp);
+    link.giveBack();
+  }
 }

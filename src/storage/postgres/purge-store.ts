@@ -1,6 +1,5 @@
 import type { PurgeBatch, PurgeStore, PurgeTerms, PurgeWalk } from "../stats-ports.js";
-import type { Database } from "./database.js";
-import { guarded } from "./errors.js";
+import type { Connection, Database } from "./database.js";
 
 /** A round serves nobody who waits. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
@@ -24,10 +23,9 @@ export class PostgresPurgeStore implements PurgeStore {
   constructor(private readonly database: Database) {}
 
   async findEnded({ afterDays }: PurgeTerms, limit: number): Promise<PurgeWalk[]> {
-    const { sql } = this.database;
-    const rows = await guarded(
+    const rows = await this.database.background.run(
       noDeadlineMs,
-      () => sql<EndedRow[]>`
+      ({ sql }) => sql<EndedRow[]>`
         SELECT c.id, left_over.has_unused, left_over.has_free_codes
         FROM coupons c CROSS JOIN LATERAL (
           SELECT c.issued_total - c.deleted_total - c.released_total - c.placed_holder_count - c.purged_total > 0 AS has_unused,
@@ -43,13 +41,12 @@ export class PostgresPurgeStore implements PurgeStore {
   }
 
   async purge(walk: PurgeWalk, terms: PurgeTerms, from: string | null): Promise<PurgeBatch | "BUSY"> {
-    const { sql } = this.database;
     const { afterDays, dryRun, batchSize } = terms;
-    const steps = await guarded(noDeadlineMs, () => this.steps(walk, terms, from));
+    const steps = await this.database.background.run(noDeadlineMs, ({ sql }) => this.steps(sql, walk, terms, from));
     if (steps.length === 0) return { userCoupons: 0, codes: 0, next: null };
     const ids = steps.map(({ id }) => id);
     const ofEnded = "couponId" in walk;
-    const [done] = await guarded(noDeadlineMs, () =>
+    const [done] = await this.database.background.run(noDeadlineMs, ({ sql }) =>
       walk.kind === "GONE_USER_COUPONS" || walk.kind === "USER_COUPONS_OF_ENDED"
         ? sql<{ userCouponCount: number; codeCount: number }[]>`
             SELECT * FROM purge_user_coupons(${ids}::uuid[], ${ofEnded}, ${afterDays}, ${dryRun})`
@@ -67,18 +64,16 @@ export class PostgresPurgeStore implements PurgeStore {
     dryRun,
     batchSize,
   }: PurgeTerms): Promise<{ requests: number; quotaDays: number } | "BUSY"> {
-    const { sql } = this.database;
-    const [done] = await guarded(
+    const [done] = await this.database.background.run(
       noDeadlineMs,
-      () => sql<{ requestCount: number; quotaDayCount: number }[]>`
+      ({ sql }) => sql<{ requestCount: number; quotaDayCount: number }[]>`
         SELECT * FROM purge_records(${batchSize}, ${afterDays}, ${dryRun})`,
     );
     return done ? { requests: done.requestCount, quotaDays: done.quotaDayCount } : "BUSY";
   }
 
   /** The next rows of the walk; each is looked at again when its coupon is locked. */
-  private steps(walk: PurgeWalk, { afterDays, batchSize }: PurgeTerms, from: string | null) {
-    const { sql } = this.database;
+  private steps(sql: Connection["sql"], walk: PurgeWalk, { afterDays, batchSize }: PurgeTerms, from: string | null) {
     // A subquery, so that an index is read up to it and no further.
     const horizon = sql`(SELECT coupon_clock() - ${afterDays}::int * interval '24 hours')`;
     const [first, last] = from?.split("|") ?? [];

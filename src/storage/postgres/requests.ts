@@ -3,11 +3,11 @@ import type { PgTransaction } from "drizzle-orm/pg-core";
 import type { PostgresJsQueryResultHKT } from "drizzle-orm/postgres-js";
 import { type Refusal, requestIdReused } from "../../domain/refusal.js";
 import type { DeadlineMs, RequestKey } from "../ports.js";
-import type { Database } from "./database.js";
-import { guarded, queryTimeoutMs } from "./errors.js";
+import type { Connection, Database } from "./database.js";
+import { queryTimeoutMs } from "./errors.js";
 import { coupons, requests } from "./schema.js";
 
-export type Tx = PgTransaction<PostgresJsQueryResultHKT, typeof import("./schema.js"), never> | Database["orm"];
+export type Tx = PgTransaction<PostgresJsQueryResultHKT, typeof import("./schema.js"), never> | Connection["orm"];
 
 export const clock = sql`coupon_clock()`.mapWith(coupons.createdAt);
 
@@ -22,8 +22,8 @@ export function once<T>(
   work: (tx: Tx) => Promise<T>,
   timeoutMs = queryTimeoutMs,
 ): Promise<T> {
-  const run = () => database.orm.transaction((tx) => work(tx as unknown as Tx));
-  const runOnce = async () => {
+  const runOnce = async ({ orm }: Connection) => {
+    const run = () => orm.transaction((tx) => work(tx as unknown as Tx));
     try {
       return await run();
     } catch (error) {
@@ -31,7 +31,7 @@ export function once<T>(
       throw error;
     }
   };
-  return guarded(deadlineMs, runOnce, timeoutMs);
+  return database.writes.run(deadlineMs, runOnce, timeoutMs);
 }
 
 export async function readClock(tx: Tx): Promise<Date> {

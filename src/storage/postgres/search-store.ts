@@ -1,7 +1,6 @@
 import type { CouponPlace, CouponQuery, DeadlineMs, FoundCoupons, SearchStore } from "../ports.js";
 import { type CouponRow, toCoupon } from "./coupon-row.js";
 import type { Database } from "./database.js";
-import { guarded } from "./errors.js";
 
 /** Coupons that are looked through, newest first, before an index is asked. */
 export const windowSize = 1_000;
@@ -20,8 +19,7 @@ export class PostgresSearchStore implements SearchStore {
     page: { size: number; after: CouponPlace | null },
     deadlineMs: DeadlineMs,
   ): Promise<FoundCoupons> {
-    return guarded(deadlineMs, async () => {
-      const { sql } = this.database;
+    return this.database.reads.run(deadlineMs, async ({ sql }) => {
       const found = await sql<FoundRow[]>`
         SELECT f.tier, s.corrected_query, coupon_clock() AS now, c.*
         FROM search_coupons(${query.words}, ${query.category || null}, ${query.type},

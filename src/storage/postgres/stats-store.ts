@@ -1,16 +1,14 @@
 import type { Dated, DeadlineMs } from "../ports.js";
 import type { Stats, StatsScope, StatsStore } from "../stats-ports.js";
 import type { Database } from "./database.js";
-import { guarded } from "./errors.js";
 
 export class PostgresStatsStore implements StatsStore {
   constructor(private readonly database: Database) {}
 
   async read({ couponId, type }: StatsScope, deadlineMs: DeadlineMs): Promise<Dated<Stats> | null> {
-    const { sql } = this.database;
-    const [row] = await guarded(
+    const [row] = await this.database.background.run(
       deadlineMs,
-      () => sql<(Stats & { now: Date })[]>`SELECT * FROM coupon_stats(${couponId}::uuid, ${type}::text)`,
+      ({ sql }) => sql<(Stats & { now: Date })[]>`SELECT * FROM coupon_stats(${couponId}::uuid, ${type}::text)`,
     );
     const { now, ...value } = row as Stats & { now: Date };
     return couponId !== null && value.couponCount === 0 ? null : { value, now };

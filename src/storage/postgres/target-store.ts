@@ -39,11 +39,10 @@ export class PostgresTargetStore implements TargetStore {
   }
 
   async listIssuable(type: CouponType, limit: number): Promise<string[]> {
-    const { sql } = this.database;
     // A pool counts as what it has that expires first.
-    const rows = await guarded(
+    const rows = await this.database.reads.run(
       Number.POSITIVE_INFINITY,
-      () => sql<{ id: string }[]>`
+      ({ sql }) => sql<{ id: string }[]>`
         WITH clock AS MATERIALIZED (SELECT coupon_clock() AS now),
         issuable AS (
           SELECT c.id, c.expires_at, c.is_pool
@@ -70,10 +69,9 @@ export class PostgresTargetStore implements TargetStore {
   }
 
   async findEarlierIssue(requestId: string, deadlineMs: DeadlineMs): Promise<EarlierIssue | null> {
-    const { sql } = this.database;
-    const [found] = await guarded(
+    const [found] = await this.database.reads.run(
       deadlineMs,
-      () => sql<EarlierIssue[]>`
+      ({ sql }) => sql<EarlierIssue[]>`
         SELECT u.user_id, u.coupon_id, c.type
         FROM user_coupons u JOIN coupons c ON c.id = u.coupon_id WHERE u.request_id = ${requestId}`,
     );
@@ -81,9 +79,11 @@ export class PostgresTargetStore implements TargetStore {
   }
 
   private async readCodes(asks: readonly (readonly string[])[]): Promise<(FoundCode | null)[]> {
-    const { sql } = this.database;
-    const rows = await sql<CodeRow[]>`
-      SELECT id, coupon_id, code_key FROM codes WHERE code_key = ANY (${asks.flat()}::text[])`;
+    const rows = await this.database.reads.run(
+      Number.POSITIVE_INFINITY,
+      ({ sql }) => sql<CodeRow[]>`
+        SELECT id, coupon_id, code_key FROM codes WHERE code_key = ANY (${asks.flat()}::text[])`,
+    );
     const byKey = new Map(rows.map(({ codeKey, ...found }) => [codeKey, found]));
     return asks.map((keys) => keys.map((key) => byKey.get(key)).find((found) => found !== undefined) ?? null);
   }

@@ -59,6 +59,9 @@ export class Transactions {
   /** Of each connection the last transaction that began on it. */
   private readonly lives = new Map<number, Life>();
 
+  /** `onAnswer` is called when a statement in a transaction has been answered. */
+  constructor(private readonly onAnswer: () => void = () => {}) {}
+
   /** For the driver's option of this name. */
   readonly onclose = (connectionId: number): void => {
     this.lives.get(connectionId)?.close();
@@ -83,7 +86,7 @@ export class Transactions {
         });
       Object.assign(client, { unsafe: hooked });
       try {
-        return begin(mode, within(life, work));
+        return begin(mode, within(life, work, this.onAnswer));
       } finally {
         Object.assign(client, { unsafe });
       }
@@ -92,10 +95,10 @@ export class Transactions {
   }
 }
 
-function within<T>(life: Life, work: Work<T>): Work<unknown> {
+function within<T>(life: Life, work: Work<T>, onAnswer: () => void): Work<unknown> {
   return async (tx) => {
     try {
-      const result = work(watched(life, tx));
+      const result = work(watched(life, tx, onAnswer));
       return await (Array.isArray(result) ? Promise.all(result) : result);
     } finally {
       await life.beforeEnd();
@@ -104,17 +107,19 @@ function within<T>(life: Life, work: Work<T>): Work<unknown> {
 }
 
 /** The same client, but its statements are rejected as soon as the connection is gone. */
-function watched(life: Life, tx: TransactionSql): TransactionSql {
+function watched(life: Life, tx: TransactionSql, onAnswer: () => void): TransactionSql {
   const call = tx as unknown as (...args: unknown[]) => unknown;
   const { unsafe, savepoint } = tx as unknown as Record<"unsafe" | "savepoint", (...args: unknown[]) => unknown>;
-  return Object.assign((...args: unknown[]) => watch(life, call(...args)), tx, {
-    unsafe: (...args: unknown[]) => watch(life, unsafe(...args)),
+  return Object.assign((...args: unknown[]) => watch(life, call(...args), onAnswer), tx, {
+    unsafe: (...args: unknown[]) => watch(life, unsafe(...args), onAnswer),
     savepoint: (...args: [string, Work<unknown>] | [Work<unknown>]) =>
-      args.length === 2 ? savepoint(args[0], within(life, args[1])) : savepoint(within(life, args[0])),
+      args.length === 2
+        ? savepoint(args[0], within(life, args[1], onAnswer))
+        : savepoint(within(life, args[0], onAnswer)),
   }) as unknown as TransactionSql;
 }
 
-function watch(life: Life, made: unknown): unknown {
+function watch(life: Life, made: unknown, onAnswer: () => void): unknown {
   // Names and lists of columns are made by the same call and are no promises.
   if (!(made instanceof Promise)) return made;
   const statement = made as Statement;
@@ -126,7 +131,7 @@ function watch(life: Life, made: unknown): unknown {
       return;
     }
     send(statement);
-    statement.catch((error: Error) => {
+    statement.then(onAnswer, (error: Error) => {
       // Errors of the server leave the connection as it was.
       if (error.name !== "PostgresError") life.failure ??= error;
     });

@@ -18,7 +18,6 @@ import type {
 } from "../ports.js";
 import { CouponCache } from "./coupon-cache.js";
 import type { Database } from "./database.js";
-import { guarded } from "./errors.js";
 import { patienceOf } from "./patience.js";
 import { findEarlier, once, readClock, recordRequest } from "./requests.js";
 import { usages } from "./schema.js";
@@ -60,12 +59,11 @@ export class PostgresUsageStore implements UsageStore {
   private readonly coupons: CouponCache;
 
   constructor(private readonly database: Database) {
-    this.coupons = new CouponCache(database);
+    this.coupons = new CouponCache();
   }
 
   async readChosen(asks: readonly ChoiceAsk[]): Promise<Dated<ChosenCoupon | null>[]> {
-    const { sql } = this.database;
-    return await guarded(noDeadlineMs, async () => {
+    return await this.database.reads.run(noDeadlineMs, async ({ sql }) => {
       const rows = await sql<ChosenRow[]>`
         SELECT ${userCouponColumns(sql)}, u.lock_version, u.lock_token, c.revision, c.exhausted_at,
           c.place_count AS coupon_place_count, clock.now
@@ -75,6 +73,7 @@ export class PostgresUsageStore implements UsageStore {
       const now = rows[0]?.now as Date;
       const byId = new Map(rows.map((row) => [row.id, row]));
       const coupons = await this.coupons.get(
+        sql,
         rows.filter((row) => row.id).map(({ couponId: id, revision }) => ({ id, revision })),
       );
       return asks.map(({ userId, userCouponId }) => {
@@ -98,7 +97,6 @@ export class PostgresUsageStore implements UsageStore {
   }
 
   async lockBatch(asks: readonly LockAsk[], { together }: { together: boolean }): Promise<LockOutcome[]> {
-    const { commitSql } = this.database;
     const json = asks.map((ask) => ({
       user_coupon_id: ask.userCouponId,
       coupon_id: ask.couponId,
@@ -106,10 +104,10 @@ export class PostgresUsageStore implements UsageStore {
       lock_version: ask.lockVersion,
       token: ask.token,
     }));
-    const rows = await guarded(
+    const rows = await this.database.commits.run(
       noDeadlineMs,
-      () =>
-        commitSql<
+      ({ sql }) =>
+        sql<
           LockRow[]
         >`SELECT * FROM lock_user_coupons(${couponIdsOf(asks)}::uuid[], ${JSON.stringify(json)}::text::json, ${together})`,
     );
@@ -127,12 +125,11 @@ export class PostgresUsageStore implements UsageStore {
     requestId: string,
     deadlineMs: DeadlineMs,
   ): Promise<string[][]> {
-    const { sql } = this.database;
     const json = choices.map(({ code, lockVersion }) => ({ keys: codeKeys(code), lock_version: lockVersion }));
     // What one user holds of one coupon is little; many may hold one code.
-    const rows = await guarded(
+    const rows = await this.database.reads.run(
       deadlineMs,
-      () => sql<{ ids: string[] }[]>`
+      ({ sql }) => sql<{ ids: string[] }[]>`
         SELECT to_json(array(
           SELECT u.id
           FROM codes k
@@ -156,14 +153,13 @@ export class PostgresUsageStore implements UsageStore {
   }
 
   async unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null> {
-    const { sql } = this.database;
     const json = choices.map(({ userCouponId, lockVersion }) => ({
       user_coupon_id: userCouponId,
       lock_version: lockVersion,
     }));
-    const rows = await guarded(
+    const rows = await this.database.commits.run(
       deadlineMs,
-      () =>
+      ({ sql }) =>
         sql<
           { id: string; unlocked: boolean }[]
         >`SELECT * FROM unlock_user_coupons(${userId}, ${JSON.stringify(json)}::text::json)`,
@@ -199,8 +195,7 @@ export class PostgresUsageStore implements UsageStore {
   }
 
   get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null> {
-    return guarded(deadlineMs, async () => {
-      const { orm } = this.database;
+    return this.database.reads.run(deadlineMs, async ({ orm }) => {
       const [row] = await orm
         .select()
         .from(usages)
@@ -214,8 +209,8 @@ export class PostgresUsageStore implements UsageStore {
     page: Page,
     deadlineMs: DeadlineMs,
   ): Promise<{ rows: Usage[]; hasMore: boolean }> {
-    return guarded(deadlineMs, async () => {
-      const found = await this.database.orm
+    return this.database.reads.run(deadlineMs, async ({ orm }) => {
+      const found = await orm
         .select()
         .from(usages)
         .where(
@@ -235,8 +230,8 @@ export class PostgresUsageStore implements UsageStore {
   }
 
   ofRequest(requestId: string, deadlineMs: DeadlineMs): Promise<Usage[]> {
-    return guarded(deadlineMs, async () => {
-      const rows = await this.database.orm
+    return this.database.reads.run(deadlineMs, async ({ orm }) => {
+      const rows = await orm
         .select()
         .from(usages)
         .where(eq(usages.requestId, requestId))
@@ -252,8 +247,8 @@ export class PostgresUsageStore implements UsageStore {
     limit: number,
     deadlineMs: DeadlineMs,
   ): Promise<Usage[]> {
-    return guarded(deadlineMs, async () => {
-      const rows = await this.database.orm
+    return this.database.reads.run(deadlineMs, async ({ orm }) => {
+      const rows = await orm
         .select()
         .from(usages)
         .where(and(eq(usages.userId, userId), inArray(usages.userCouponId, [...userCouponIds])))
@@ -264,39 +259,37 @@ export class PostgresUsageStore implements UsageStore {
   }
 
   async findUsed(usageIds: readonly string[]): Promise<Set<string>> {
-    const { sql } = this.database;
-    const rows = await guarded(
+    const rows = await this.database.background.run(
       noDeadlineMs,
-      () => sql<{ id: string }[]>`SELECT id FROM usages WHERE id = ANY (${[...usageIds]}::uuid[])`,
+      ({ sql }) => sql<{ id: string }[]>`SELECT id FROM usages WHERE id = ANY (${[...usageIds]}::uuid[])`,
     );
     return new Set(rows.map(({ id }) => id));
   }
 
   private useOnce(asks: readonly UseAsk[], { again, together }: { again: boolean; together: boolean }) {
-    const { commitSql } = this.database;
-    const patience = patienceOf(asks);
-    const json = asks.map((ask, index) => ({
-      id: ask.usageId,
-      user_coupon_id: ask.userCouponId,
-      coupon_id: ask.couponId,
-      user_id: ask.userId,
-      lock_version: ask.lockVersion,
-      revision: ask.revision,
-      product_id: ask.productId,
-      order_id: ask.orderId,
-      currency_code: ask.orderAmount.currencyCode,
-      order_amount: ask.orderAmount.minorUnits,
-      discount_amount: ask.discountAmount,
-      request_id: ask.requestId || null,
-      item: ask.item,
-      patience_ms: patience[index],
-    }));
-    return guarded(
+    const json = (patience: readonly (number | null)[]) =>
+      asks.map((ask, index) => ({
+        id: ask.usageId,
+        user_coupon_id: ask.userCouponId,
+        coupon_id: ask.couponId,
+        user_id: ask.userId,
+        lock_version: ask.lockVersion,
+        revision: ask.revision,
+        product_id: ask.productId,
+        order_id: ask.orderId,
+        currency_code: ask.orderAmount.currencyCode,
+        order_amount: ask.orderAmount.minorUnits,
+        discount_amount: ask.discountAmount,
+        request_id: ask.requestId || null,
+        item: ask.item,
+        patience_ms: patience[index],
+      }));
+    return this.database.commits.run(
       noDeadlineMs,
-      () =>
-        commitSql<
+      ({ sql }) =>
+        sql<
           UseRow[]
-        >`SELECT * FROM use_user_coupons(${couponIdsOf(asks)}::uuid[], ${JSON.stringify(json)}::text::json, ${together}, ${again})`,
+        >`SELECT * FROM use_user_coupons(${couponIdsOf(asks)}::uuid[], ${JSON.stringify(json(patienceOf(asks)))}::text::json, ${together}, ${again})`,
     );
   }
 }

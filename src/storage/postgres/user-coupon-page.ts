@@ -3,13 +3,15 @@ import { type UserCoupon, type UserCouponStatus, userCouponStatus } from "../../
 import type { DeadlineMs, Listed, Page, UserCouponWithCoupon } from "../ports.js";
 import { CountedCoupons, type CouponVersion } from "./counted-coupons.js";
 import { CouponCache } from "./coupon-cache.js";
-import type { Database } from "./database.js";
+import type { Connection, Database } from "./database.js";
 import { guarded } from "./errors.js";
 import { PageMemory } from "./page-memory.js";
 import { TurnBatch } from "./turn-batch.js";
 
 /** Pages that are read in one query. It stands in the query as well, where it tells the planner how many to expect. */
 const maxPages = 32;
+/** A query that serves many callers has no deadline of its own but the one every query has. */
+const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 interface Ask {
   readonly userId: string;
@@ -44,7 +46,7 @@ export class UserCouponPages {
   private readonly live = new TurnBatch<Ask, Answer>(maxPages, (asks) => this.query(asks, { onlyLive: true }));
 
   constructor(private readonly database: Database) {
-    this.coupons = new CountedCoupons(new CouponCache(database));
+    this.coupons = new CountedCoupons(new CouponCache());
   }
 
   async read(
@@ -87,8 +89,11 @@ export class UserCouponPages {
    * The inner OFFSET 0 keeps the planner from walking through the rows of all users in the order of their ids, which is
    * what a generic plan makes of ORDER BY id LIMIT. What few user coupons have is left out of the text of the others.
    */
-  private async query(asks: readonly Ask[], { onlyLive } = { onlyLive: false }): Promise<readonly Answer[]> {
-    const { sql } = this.database;
+  private query(asks: readonly Ask[], { onlyLive } = { onlyLive: false }): Promise<readonly Answer[]> {
+    return this.database.reads.run(noDeadlineMs, ({ sql }) => this.queryOn(sql, asks, onlyLive));
+  }
+
+  private async queryOn(sql: Connection["sql"], asks: readonly Ask[], onlyLive: boolean): Promise<readonly Answer[]> {
     const rows = await sql<AnswerRow[]>`
       WITH clock AS MATERIALIZED (SELECT coupon_clock() AS now),
       page AS MATERIALIZED (
@@ -136,7 +141,9 @@ export class UserCouponPages {
       FROM page
       ORDER BY page.place`;
     const { coupons, nowMs } = rows[0]!;
-    const byId = new Map((await this.coupons.get(parseVersions(coupons ?? ""))).map((coupon) => [coupon.id, coupon]));
+    const byId = new Map(
+      (await this.coupons.get(sql, parseVersions(coupons ?? ""))).map((coupon) => [coupon.id, coupon]),
+    );
     const now = new Date(nowMs);
     return rows.map((row) => ({ rows: row.rows, coupons: byId, now }));
   }

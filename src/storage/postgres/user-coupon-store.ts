@@ -12,8 +12,7 @@ import type {
   UserCouponWithCoupon,
 } from "../ports.js";
 import { type CouponRow, toCoupon } from "./coupon-row.js";
-import type { Database } from "./database.js";
-import { guarded } from "./errors.js";
+import type { Connection, Database } from "./database.js";
 import { findEarlier, once, readClock, recordRequest } from "./requests.js";
 import { UserCouponPages } from "./user-coupon-page.js";
 
@@ -22,18 +21,18 @@ interface UserCouponRow extends UserCoupon {
 }
 
 /** The columns of `user_coupons u` that make a UserCoupon. */
-export function userCouponColumns(sql: Database["sql"]) {
+export function userCouponColumns(sql: Connection["sql"]) {
   return sql`u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until, u.max_uses, u.use_count, u.place_count,
     u.locked_until, u.claim_until, u.released_at, u.code, u.discount`;
 }
 
 interface DeletionRow extends Record<string, unknown> {
   readonly outcome: string;
-  readonly coupon_id: string;
-  readonly request_id: string | null;
+  readonly couponId: string;
+  readonly requestId: string | null;
   readonly restocked: boolean;
   readonly freed: boolean;
-  readonly locked_until_ms: string | null;
+  readonly lockedUntilMs: number | null;
 }
 
 export class PostgresUserCouponStore implements UserCouponStore {
@@ -44,18 +43,17 @@ export class PostgresUserCouponStore implements UserCouponStore {
   }
 
   async get(userId: string, userCouponId: string, deadlineMs: DeadlineMs): Promise<Dated<UserCouponWithCoupon> | null> {
-    const { sql } = this.database;
-    const [row] = await guarded(
+    const [row] = await this.database.reads.run(
       deadlineMs,
-      () => sql<UserCouponRow[]>`
+      ({ sql }) => sql<UserCouponRow[]>`
         SELECT ${userCouponColumns(sql)}, coupon_clock() AS now
         FROM user_coupons u WHERE u.id = ${userCouponId} AND u.user_id = ${userId} AND u.deleted_at IS NULL`,
     );
     if (!row) return null;
     const { now, ...userCoupon } = row;
-    const [coupon] = await guarded(
+    const [coupon] = await this.database.reads.run(
       deadlineMs,
-      () => sql<CouponRow[]>`SELECT * FROM coupons WHERE id = ${userCoupon.couponId}`,
+      ({ sql }) => sql<CouponRow[]>`SELECT * FROM coupons WHERE id = ${userCoupon.couponId}`,
     );
     return { value: { userCoupon, coupon: toCoupon(coupon!) }, now };
   }
@@ -96,7 +94,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
         if (winner instanceof Refusal || !winner) return winner ?? deletionRefusal(row as DeletionRow, now);
         return replayOf(winner.answer);
       }
-      const { coupon_id: couponId, request_id: requestId, freed } = row as DeletionRow;
+      const { couponId, requestId, freed } = row as DeletionRow;
       await beforeCommit({ couponId, userId, userCouponId, requestId: requestId ?? "", restocked, freed });
       await recordRequest(tx, { restocked }, request, now);
       return { restocked, replayed: false };
@@ -104,10 +102,9 @@ export class PostgresUserCouponStore implements UserCouponStore {
   }
 
   async release(limit: number): Promise<GivenBack[]> {
-    const { sql } = this.database;
-    const rows = await guarded(
+    const rows = await this.database.background.run(
       Number.POSITIVE_INFINITY,
-      () => sql<{ id: string; couponId: string; userId: string; requestId: string | null; freed: boolean }[]>`
+      ({ sql }) => sql<{ id: string; couponId: string; userId: string; requestId: string | null; freed: boolean }[]>`
         SELECT * FROM release_user_coupons(${limit})`,
     );
     return rows.map(({ id, couponId, userId, requestId, freed }) => ({
@@ -121,10 +118,9 @@ export class PostgresUserCouponStore implements UserCouponStore {
   }
 
   async lapse(limit: number): Promise<number> {
-    const { sql } = this.database;
-    const [row] = await guarded(
+    const [row] = await this.database.background.run(
       Number.POSITIVE_INFINITY,
-      () => sql<{ looked: number }[]>`SELECT lapse_user_coupons(${limit}) AS looked`,
+      ({ sql }) => sql<{ looked: number }[]>`SELECT lapse_user_coupons(${limit}) AS looked`,
     );
     return row?.looked ?? 0;
   }
@@ -134,7 +130,7 @@ function replayOf(answer: unknown): { restocked: boolean; replayed: boolean } {
   return { restocked: (answer as { restocked: boolean }).restocked, replayed: true };
 }
 
-function deletionRefusal({ outcome, locked_until_ms: lockedUntilMs }: DeletionRow, now: Date): Refusal {
+function deletionRefusal({ outcome, lockedUntilMs }: DeletionRow, now: Date): Refusal {
   const retryAfterMs = Math.max(1, Number(lockedUntilMs) - now.getTime());
   return new Refusal(
     outcome as Reason,

@@ -19,9 +19,10 @@ interface CodeRow extends FoundCode {
 }
 
 export class PostgresTargetStore implements TargetStore {
-  private readonly lookups = new TurnBatch<readonly string[], FoundCode | null>(maxCodesPerQuery, (asks) =>
-    this.readCodes(asks),
-  );
+  private readonly lookups = new TurnBatch<readonly string[], FoundCode | null>({
+    maxAsks: maxCodesPerQuery,
+    run: (asks) => this.readCodes(asks),
+  });
   private readonly remembered = new Map<string, { readonly found: FoundCode; readonly untilMs: number }>();
 
   constructor(private readonly database: Database) {}

@@ -40,8 +40,11 @@ interface AnswerRow {
 export class UserCouponPages {
   private readonly coupons: CountedCoupons;
   private readonly memory = new PageMemory();
-  private readonly held = new TurnBatch<Ask, Answer>(maxPages, (asks) => this.query(asks));
-  private readonly live = new TurnBatch<Ask, Answer>(maxPages, (asks) => this.query(asks, { onlyLive: true }));
+  private readonly held = new TurnBatch<Ask, Answer>({ maxAsks: maxPages, run: (asks) => this.query(asks) });
+  private readonly live = new TurnBatch<Ask, Answer>({
+    maxAsks: maxPages,
+    run: (asks) => this.query(asks, { onlyLive: true }),
+  });
 
   constructor(private readonly database: Database) {
     this.coupons = new CountedCoupons(new CouponCache(database));

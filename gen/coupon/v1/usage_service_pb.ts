@@ -672,7 +672,8 @@ export const ListUsagesRequestSchema: GenMessage<ListUsagesRequest> = /*@__PURE_
  */
 export type ListUsagesResponse = Message<"coupon.v1.ListUsagesResponse"> & {
   /**
-   * The newest first.
+   * The newest first. Where thousands of others are in the way, that one filter leaves and another one does not, or that are
+   * cancelled, a page may have fewer than were asked for, or none, and still not be the last one.
    *
    * @generated from field: repeated coupon.v1.Usage usages = 1;
    */

@@ -184,6 +184,28 @@ describe("usages", () => {
     expect((await usages.ofUserCoupons("buyer", [userCouponId], 50, farMs)).length).toBe(3);
   });
 
+  test("are cancelled without a look at other requests or usages", async () => {
+    const { sql } = clocked;
+    const asks = Array.from({ length: 24 }, () => ({
+      usage_id: randomUUID(),
+      user_id: "u",
+      request_id: randomUUID(),
+      input_hash: "00",
+    }));
+    await sql.begin(async (tx) => {
+      const cancel = () => tx`
+        EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM cancel_usages(${JSON.stringify(asks)}::text::json, false)`;
+      // So that the plan is of a time when there was nothing.
+      for (let round = 0; round < 8; round++) await cancel();
+      await tx`
+        INSERT INTO requests (method, request_id, input_hash, answer, created_at)
+        SELECT 'CancelUsage', n::text, '', '{}', ${noon} FROM generate_series(1, 50000) n`;
+      const [row] = await cancel();
+      const { Plan } = row!["QUERY PLAN"][0];
+      expect(Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"]).toBeLessThan(fewBlocks);
+    });
+  });
+
   test("of many requests that are asked for at once are each its own", async () => {
     const requestIds = Array.from({ length: 100 }, () => randomUUID());
     await clocked.sql`

@@ -36,7 +36,7 @@ import { GateKeeper } from "./services/issuance/gate-keeper.js";
 import { issueCoupon } from "./services/issuance/issue-coupon.js";
 import { Issuer, type QueuedAsk, settleBatch } from "./services/issuance/issuer.js";
 import { TypeIssuer } from "./services/issuance/type-issuer.js";
-import { cancelUsage } from "./services/usage/cancel-usage.js";
+import { cancelUsage, keysOfCancel, settleCancels } from "./services/usage/cancel-usage.js";
 import { Checkout, settleUses } from "./services/usage/checkout.js";
 import { getUsage } from "./services/usage/get-usage.js";
 import { listUsages } from "./services/usage/list-usages.js";
@@ -50,7 +50,17 @@ import { Lapser } from "./services/user-coupon/lapser.js";
 import { listUserCoupons } from "./services/user-coupon/list-user-coupons.js";
 import { Purger } from "./services/user-coupon/purger.js";
 import { Releaser } from "./services/user-coupon/releaser.js";
-import type { ChoiceAsk, Dated, IssueOutcome, LockAsk, LockOutcome, UseAsk, UseOutcome } from "./storage/ports.js";
+import type {
+  CancelAsk,
+  CancelOutcome,
+  ChoiceAsk,
+  Dated,
+  IssueOutcome,
+  LockAsk,
+  LockOutcome,
+  UseAsk,
+  UseOutcome,
+} from "./storage/ports.js";
 import { PostgresCodeStore } from "./storage/postgres/code-store.js";
 import { readCommitLevel } from "./storage/postgres/commit-level.js";
 import { PostgresCouponStore } from "./storage/postgres/coupon-store.js";
@@ -172,6 +182,13 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     keysOf: () => [],
     maxBatches: bounds.batches.lock,
   });
+  const cancels = queueOf<CancelAsk, CancelOutcome>("cancel", {
+    commit: (asks, again) => usageStore.cancelBatch(asks, again),
+    afterCommit: (_, outcomes) => settleCancels(keeper, outcomes),
+    keysOf: keysOfCancel,
+    // Cancels are few: no connection is kept for them.
+    maxBatches: 1,
+  });
   const checkout = new Checkout(usageStore, { reads, uses, locks }, reservations, keeper, config.RESERVATION_MS);
 
   const watch = new Watch({
@@ -235,7 +252,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     route(UsageService.method.lockCoupons, lockCoupons(checkout, usageStore)),
     route(UsageService.method.unlockCoupons, unlockCoupons(usageStore)),
     route(UsageService.method.useCoupons, useCoupons(checkout, usageStore)),
-    route(UsageService.method.cancelUsage, cancelUsage(usageStore, keeper)),
+    route(UsageService.method.cancelUsage, cancelUsage(cancels)),
     route(UsageService.method.getUsage, getUsage(usageStore)),
     route(UsageService.method.listUsages, listUsages(usageStore)),
   ];
@@ -265,7 +282,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       grpcServer.setServing(false);
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
       frontDoor.close();
-      await Promise.all([...Object.values(issues), reads, uses, locks].map((queue) => queue.drain()));
+      await Promise.all([...Object.values(issues), reads, uses, locks, cancels].map((queue) => queue.drain()));
       await Promise.all(upkeep.map((work) => work.close()));
       await reservations.close();
       await database.close();

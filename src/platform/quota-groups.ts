@@ -1,41 +1,51 @@
+import { LRUCache } from "lru-cache";
 import type { QuotaDays } from "./quota-days.js";
 
-/** Coupons whose quota group is remembered. */
+/** Coupons whose quota group is remembered, and ids that are known to be of none. */
 const maxKnown = 100_000;
+const maxUnknown = 10_000;
+/** How long an id is held to be of no coupon. Ids are made here, so whoever asks for one before it exists has guessed it. */
+const unknownMs = 1_000;
 
 /** null: the coupon has no quota; undefined: there is no such coupon. */
 export type QuotaGroupOf = (couponId: string) => Promise<string | null | undefined>;
 
 export interface QuotaOptions {
-  /** Throws StoreUnavailable. Absent: no coupon has a quota. */
+  /** Throws StoreUnavailable. Absent: every coupon exists, and none has a quota. */
   readonly quotaGroupOf?: QuotaGroupOf;
   /** Absent: those of UTC. */
   readonly quotaDays?: QuotaDays;
 }
 
-/** The quota groups of coupons. A group never changes, so what is known stays true. */
+/** The quota groups of coupons. A group never changes, and no coupon is ever removed, so what is known stays true. */
 export class QuotaGroups {
-  private readonly groups = new Map<string, string | null>();
+  private readonly groups = new LRUCache<string, { readonly group: string | null }>({ max: maxKnown });
+  private readonly unknown = new LRUCache<string, true>({ max: maxUnknown, ttl: unknownMs });
 
   constructor(private readonly find: QuotaGroupOf = async () => null) {}
 
   /** undefined: not known yet. */
   known(couponId: string): string | null | undefined {
-    return this.groups.get(couponId);
+    return this.groups.get(couponId)?.group;
   }
 
-  /** Throws StoreUnavailable. */
+  /** Of a coupon that does not exist: none. Throws StoreUnavailable. */
   async of(couponId: string): Promise<string | null> {
-    const known = this.groups.get(couponId);
-    if (known !== undefined) return known;
-    const found = await this.find(couponId);
-    // What does not exist may be created later.
-    if (found === undefined) return null;
-    for (const oldest of this.groups.keys()) {
-      if (this.groups.size < maxKnown) break;
-      this.groups.delete(oldest);
-    }
-    this.groups.set(couponId, found);
-    return found;
+    const known = this.known(couponId);
+    return known === undefined ? ((await this.ask(couponId)) ?? null) : known;
+  }
+
+  /** For whoever asks for a coupon; undefined: there is no such coupon, or there was none a moment ago. Throws StoreUnavailable. */
+  async ofAsked(couponId: string): Promise<string | null | undefined> {
+    const known = this.known(couponId);
+    if (known !== undefined || this.unknown.has(couponId)) return known;
+    return await this.ask(couponId);
+  }
+
+  private async ask(couponId: string): Promise<string | null | undefined> {
+    const group = await this.find(couponId);
+    if (group === undefined) this.unknown.set(couponId, true);
+    else this.groups.set(couponId, { group });
+    return group;
   }
 }

@@ -11,7 +11,7 @@ const idKinds = {
 };
 
 /**
- * Page tokens name the last row of a page and the parameters that the listing was begun with, so that a token cannot be
+ * Page tokens name what a page comes after and the parameters that the listing was begun with, so that a token cannot be
  * used to go on in another listing. They are opaque, not secret: whoever makes one up gets rows it could list anyway.
  */
 export function readPage(
@@ -32,8 +32,9 @@ export function readPage(
   return { size, before };
 }
 
-export function nextPageToken(hasMore: boolean, lastId: string | undefined, parameters: readonly unknown[]): string {
-  return hasMore && lastId ? Buffer.from(`${lastId} ${hashOf(parameters)}`, "latin1").toString("base64url") : "";
+/** `next`: what the next page comes after; null: there is none. */
+export function nextPageToken(next: string | null, parameters: readonly unknown[]): string {
+  return next === null ? "" : Buffer.from(`${next} ${hashOf(parameters)}`, "latin1").toString("base64url");
 }
 
 function hashOf(parameters: readonly unknown[]): string {

@@ -2,7 +2,7 @@ import type { Code, CodeJob, NewCode } from "../domain/code.js";
 import type { Coupon, CouponType } from "../domain/coupon.js";
 import type { Refusal } from "../domain/refusal.js";
 import type { UserCoupon } from "../domain/user-coupon.js";
-import type { DeadlineMs, Page, RequestKey } from "./ports.js";
+import type { DeadlineMs, Page, RequestKey, Rows } from "./ports.js";
 
 /** A line of an upload that may be added. */
 export interface GoodLine extends NewCode {
@@ -83,11 +83,7 @@ export interface CodeStore {
   workOnJob(draw: DrawCodes): Promise<JobBatch | null>;
 
   /** Codes in the order in which they were added, from the one after `page.before` on. */
-  list(
-    couponId: string,
-    page: Page,
-    deadlineMs: DeadlineMs,
-  ): Promise<{ readonly rows: readonly ListedCode[]; readonly hasMore: boolean }>;
+  list(couponId: string, page: Page, deadlineMs: DeadlineMs): Promise<Rows<ListedCode>>;
 
   /** Takes codes that have expired out of stock, at most `limit` at once; null: there was none. */
   retire(

@@ -24,10 +24,18 @@ export interface Page {
   readonly before: string | null;
 }
 
-/** What a page was read at: states and statuses are derived for this moment of the database's clock. */
-export interface Listed<T> {
+/** The rows of a page, and where the next one begins. */
+export interface Rows<T> {
   readonly rows: readonly T[];
-  readonly hasMore: boolean;
+  /**
+   * The id that the next page comes after; null: this is the last one. A page that has less than was asked for may have a
+   * next one, when so many rows that are not wanted were in the way that the store stopped looking.
+   */
+  readonly next: string | null;
+}
+
+/** With the moment it was read at, of the database's clock: states and statuses are derived for it. */
+export interface Listed<T> extends Rows<T> {
   readonly now: Date;
 }
 
@@ -110,9 +118,11 @@ export interface CouponPlace {
   readonly couponId: string;
 }
 
-export interface FoundCoupons extends Listed<Coupon> {
-  /** null: there are no rows. */
-  readonly last: CouponPlace | null;
+export interface FoundCoupons {
+  readonly rows: readonly Coupon[];
+  readonly now: Date;
+  /** What the next page comes after; null: this is the last one. */
+  readonly next: CouponPlace | null;
   /** The words that were looked for instead; "" when the query was taken as it is. */
   readonly correctedQuery: string;
 }
@@ -228,6 +238,24 @@ export type LockOutcome =
   | { /** As for UseOutcome. */ readonly kind: "CONSENT" }
   | { readonly kind: "REFUSED"; readonly reason: UseRefusal };
 
+export interface CancelAsk {
+  readonly userId: string;
+  readonly usageId: string;
+  /** Of a call without a request id, one that the call was given on its way. */
+  readonly request: Pick<RequestKey, "requestId" | "inputHash">;
+}
+
+export type CancelRefusal = "USAGE_NOT_FOUND" | "USAGE_ALREADY_CANCELLED" | "REQUEST_ID_REUSED";
+
+export type CancelOutcome =
+  | {
+      /** By this call, or by an earlier one with the same request id. */ readonly kind: "CANCELLED";
+      readonly usage: Usage;
+      /** A place under the usage cap went back to all. */
+      readonly freed: boolean;
+    }
+  | { readonly kind: "REFUSED"; readonly reason: CancelRefusal };
+
 export interface ChoiceAsk {
   readonly userId: string;
   readonly userCouponId: string;
@@ -268,17 +296,15 @@ export interface UsageStore {
   /** The ids of those whose locks were given up; null, and nothing done, when the user does not hold all of them. */
   unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null>;
 
-  /** USAGE_NOT_FOUND, USAGE_ALREADY_CANCELLED; requests as in `CouponStore.create`. */
-  cancel(
-    cancellation: { readonly userId: string; readonly usageId: string; readonly request: RequestKey | null },
-    deadlineMs: DeadlineMs,
-  ): Promise<
-    { readonly usage: Usage /** A place under the usage cap went back to all. */; readonly freed: boolean } | Refusal
-  >;
+  /**
+   * Cancels a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may be of the same
+   * usage or carry the same request id. `again` as in `IssueStore.issueBatch`.
+   */
+  cancelBatch(asks: readonly CancelAsk[], again: boolean): Promise<CancelOutcome[]>;
 
   /** null when it is unknown or somebody else's. */
   get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null>;
-  list(filter: UsageFilter, page: Page, deadlineMs: DeadlineMs): Promise<{ rows: readonly Usage[]; hasMore: boolean }>;
+  list(filter: UsageFilter, page: Page, deadlineMs: DeadlineMs): Promise<Rows<Usage>>;
   /** The usages of one request, in its order. */
   ofRequest(requestId: string, deadlineMs: DeadlineMs): Promise<Usage[]>;
   /** The newest usages of each of a user's user coupons, at most `limit` of all together. */

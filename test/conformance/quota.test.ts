@@ -220,7 +220,7 @@ describe("quotas in Redis", () => {
     expect(answers.map(({ word }) => word)).toEqual(["QUOTA_REACHED", "RESERVED"]);
   });
 
-  test("a coupon's group is asked for once, and again only while there is no such coupon", async () => {
+  test("a coupon's group is asked for once, and whoever asks for what is no coupon is told so", async () => {
     const couponId = randomUUID();
     const asked: string[] = [];
     let known = false;
@@ -229,7 +229,10 @@ describe("quotas in Redis", () => {
       return known ? group : undefined;
     };
     const subject = await start({ quotaGroupOf });
-    expect((await subject.reservations.admit(ask(couponId))).word).toBe("NOT_LOADED");
+    expect((await subject.reservations.admit(ask(couponId))).word).toBe("COUPON_NOT_FOUND");
+    // For a moment that is remembered.
+    expect((await subject.reservations.admit(ask(couponId))).word).toBe("COUPON_NOT_FOUND");
+    expect(asked).toHaveLength(1);
     known = true;
     await load(subject, couponId, openFacts(subject.now(), { quota: { group, maxPerDay: 1 } }));
     const before = asked.length;

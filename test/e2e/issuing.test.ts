@@ -249,11 +249,13 @@ describe("a repeated request", () => {
       for (const [couponId, userId] of [
         [coupon.id, "bert"],
         [other.id, "anna"],
-        [randomUUID(), "anna"],
       ] as const) {
         const { code, reason, fields } = await answerOf(issue(client, couponId, userId, requestId));
         expect([code, reason, fields]).toEqual(["INVALID_ARGUMENT", "REQUEST_ID_REUSED", ["request_id"]]);
       }
+      // What is no coupon was never issued to anybody, whatever the request id.
+      const nothing = await answerOf(issue(client, randomUUID(), "anna", requestId));
+      expect([nothing.code, nothing.reason]).toEqual(["NOT_FOUND", "COUPON_NOT_FOUND"]);
     }
     await expectBooksBalance(coupon.id, 1);
     await expectBooksBalance(other.id, 0);

@@ -13,7 +13,7 @@ import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
 import { until } from "../support/until.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
-import { type Held, hold, readCoupon, useAskOf } from "./usage-world.js";
+import { cancelOne, type Held, hold, readCoupon, useAskOf } from "./usage-world.js";
 
 let clocked: ClockedDatabase;
 let issues: PostgresIssueStore;
@@ -150,7 +150,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       const one = await held(couponId);
       const usageId = randomUUID();
       await used(one, usageId);
-      await usages.cancel({ userId: one.userId, usageId, request: null }, Date.now() + 5_000);
+      await cancelOne(usages, { userId: one.userId, usageId, request: null });
       const slow = new PostgresIssueStore(clocked.database);
       const late = new GateKeeper(reservations, slow, usages, log);
       let reads = 0;
@@ -381,7 +381,7 @@ describe.each(implementations)("with $name", ({ open }) => {
     // Judged while the first use stood, so a place was taken; then that was cancelled, and its place kept.
     const second = useAskOf(held, { placeTaken: true });
     expect(await reservations.takePlace(second)).toBe("TAKEN");
-    await usages.cancel({ userId: held.userId, usageId: first.usageId, request: null }, Date.now() + 60_000);
+    await cancelOne(usages, { userId: held.userId, usageId: first.usageId, request: null });
     const outcomes = await usages.useBatch([second], { again: false, together: false });
     expect(outcomes).toMatchObject([{ kind: "USED", placed: false }]);
     await settleUses(reservations, keeper, [second], outcomes);

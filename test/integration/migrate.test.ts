@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, inject, test } from "vitest";
 import { packageRoot } from "../../src/platform/package-root.js";
 import { migrate } from "../../src/storage/postgres/migrate.js";
 import { miscounted } from "../support/counted-stats.js";
+import { until } from "../support/until.js";
 
 let url: string;
 let name: string;
@@ -100,6 +101,52 @@ test("what was there before there were counters and a search is counted and foun
   expect(await miscounted(sql)).toEqual([]);
   const [old] = await sql`SELECT count(*)::int AS n FROM pg_proc WHERE proname = 'issue_user_coupons'`;
   expect(old?.n).toBe(1);
+});
+
+const largeIndexes = async () =>
+  Object.fromEntries(
+    (
+      await sql`
+        SELECT c.relname AS name, i.indisvalid AS valid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        WHERE c.relname IN ('user_coupons_of_user', 'usages_of_user_coupon')`
+    ).map(({ name, valid }) => [name, valid]),
+  );
+const allValid = { user_coupons_of_user: true, usages_of_user_coupon: true };
+
+test("the indexes of large tables come with the upgrade, and again when their building was cut off", async () => {
+  await beforeCodes();
+  await migrate(url);
+  expect(await largeIndexes()).toEqual(allValid);
+  await sql`UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'user_coupons_of_user'::regclass`;
+  await sql`DROP INDEX usages_of_user_coupon`;
+  await migrate(url);
+  expect(await largeIndexes()).toEqual(allValid);
+});
+
+test("an index is built while an older replica writes, and nobody waits for whoever builds it", async () => {
+  await migrate(url);
+  await sql`DROP INDEX usages_of_user_coupon`;
+  const other = postgres(url, { max: 1, onnotice: () => {} });
+  let building: Promise<void> | undefined;
+  await other.begin(async (tx) => {
+    await tx`UPDATE usages SET item = item`;
+    await tx`INSERT INTO usages (id, user_coupon_id, coupon_id, user_id, product_id, order_id, currency_code, order_amount,
+      discount_amount, item, used_at) SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'u', 'p', 'o', 'USD', 1, 1, 0, now()`;
+    building = migrate(url);
+    await until("it waits for the write", async () => {
+      const [row] = await sql`
+        SELECT count(*)::int AS n FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX CONCURRENTLY%'`;
+      return row?.n === 1;
+    });
+    // Others start, and write, meanwhile.
+    await migrate(url);
+    await sql`UPDATE usages SET item = item`;
+    expect(await largeIndexes()).toMatchObject({ usages_of_user_coupon: false });
+  });
+  await building;
+  await other.end();
+  expect(await largeIndexes()).toEqual(allValid);
 });
 
 test("a function is replaced when its file has changed, and left alone when not", async () => {

@@ -18,7 +18,7 @@ import {
   openCoupon,
 } from "./clocked-database.js";
 import { insertCodes, retireCodes } from "./codes-world.js";
-import { countEvents, type Held, hold, useAskOf } from "./usage-world.js";
+import { cancelOne, countEvents, type Held, hold, useAskOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const [secondMs, hourMs, dayMs] = [1_000, 3_600_000, 86_400_000];
@@ -140,7 +140,7 @@ describe("lapsing", () => {
     // It was used once, so that its window is over; and then the use was cancelled.
     await use(lapsed);
     const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${lapsed.userCouponId}`;
-    await usages.cancel({ userId: lapsed.userId, usageId: usage?.id, request: null }, farMs);
+    await cancelOne(usages, { userId: lapsed.userId, usageId: usage?.id, request: null });
     await clocked.setClock(later(2 * secondMs));
     await lapser().lapse();
     const rows = await clocked.sql`SELECT id FROM user_coupons WHERE lapsed`;
@@ -359,17 +359,11 @@ test("a user coupon of several uses counts as used up with the last one, and not
   // Two more, of which one is too many.
   await usages.useBatch([useAskOf(held), useAskOf(held)], { again: false, together: false });
   expect(await counters()).toEqual({ usedUp: 1, placed: 1, cancelled: 0 });
-  await usages.cancel(
-    { userId: held.userId, usageId: (batch[0] as { usageId: string }).usageId, request: null },
-    farMs,
-  );
+  await cancelOne(usages, { userId: held.userId, usageId: (batch[0] as { usageId: string }).usageId, request: null });
   expect(await counters()).toEqual({ usedUp: 0, placed: 1, cancelled: 1 });
   await use(held);
   await remove(held, false);
   expect(await counters()).toEqual({ usedUp: 0, placed: 0, cancelled: 1 });
-  await usages.cancel(
-    { userId: held.userId, usageId: (batch[1] as { usageId: string }).usageId, request: null },
-    farMs,
-  );
+  await cancelOne(usages, { userId: held.userId, usageId: (batch[1] as { usageId: string }).usageId, request: null });
   expect(await counters()).toEqual({ usedUp: 0, placed: 0, cancelled: 2 });
 });

@@ -78,8 +78,8 @@ export async function searchAll(
     const page = await store.search({ ...everything, ...query }, { size, after }, Number.POSITIVE_INFINITY);
     correctedQuery ??= page.correctedQuery;
     ids.push(...page.rows.map(({ id }) => id));
-    if (!page.hasMore) return { ids, correctedQuery };
-    after = page.last;
+    if (!page.next) return { ids, correctedQuery };
+    after = page.next;
     await betweenPages();
   }
 }

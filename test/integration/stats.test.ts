@@ -14,7 +14,7 @@ import type { Stats } from "../../src/storage/stats-ports.js";
 import { countedStats, miscounted } from "../support/counted-stats.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
 import { insertCodes, retireCodes } from "./codes-world.js";
-import { useAskOf } from "./usage-world.js";
+import { cancelOne, useAskOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const farMs = Date.now() + 3_600_000;
@@ -176,7 +176,7 @@ async function take(step: Step, ids: readonly string[]): Promise<void> {
     }
     case "cancel": {
       const usage = chosen(await sql`SELECT id, user_id FROM usages WHERE coupon_id = ${id} ORDER BY id`);
-      if (usage) await usages.cancel({ userId: usage.user_id, usageId: usage.id, request: null }, farMs);
+      if (usage) await cancelOne(usages, { userId: usage.user_id, usageId: usage.id, request: null });
       return;
     }
     case "delete": {
@@ -288,7 +288,7 @@ test.each([
   const uses = asks.slice(0, 3).map((held) => useAskOf(held));
   await usages.useBatch(uses, { again: false, together: false });
   // Ben's place stays with him; Dora was never given one.
-  await usages.cancel({ userId: "ben", usageId: (uses[1] as { usageId: string }).usageId, request: null }, farMs);
+  await cancelOne(usages, { userId: "ben", usageId: (uses[1] as { usageId: string }).usageId, request: null });
   if (revoke) await take({ kind: "end", pick: 0, revoke }, [couponId]);
   await take({ kind: "wait", ms: waitMs }, []);
   expect((await stats.read({ couponId, type: null }, farMs))?.value).toMatchObject(expected);

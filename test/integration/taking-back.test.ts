@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Refusal } from "../../src/domain/refusal.js";
-import type { GivenBack, RequestKey } from "../../src/storage/ports.js";
+import { keysOfCancel } from "../../src/services/usage/cancel-usage.js";
+import type { CancelAsk, CancelOutcome, GivenBack, RequestKey } from "../../src/storage/ports.js";
+import { GroupCommit } from "../../src/storage/postgres/group-commit.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
@@ -14,6 +16,7 @@ import {
   openCoupon,
 } from "./clocked-database.js";
 import {
+  cancelOne,
   countEvents,
   expectCounted,
   type Held,
@@ -167,7 +170,7 @@ describe("locks", () => {
 
 describe("cancelling", () => {
   const cancel = async (held: Held, usageId: string, request: RequestKey | null = null) =>
-    outcome(await usages.cancel({ userId: held.userId, usageId, request }, farMs));
+    outcome(await cancelOne(usages, { userId: held.userId, usageId, request }));
 
   test("takes every counter back by one, once, though two do it at once", async () => {
     const held = await newHeld(await newCoupon({ usageCap: 5 }));
@@ -202,6 +205,121 @@ describe("cancelling", () => {
     expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ usedCount: 1, placeCount: 1 });
     expect(await cancel(held, usageId)).toMatchObject({ freed: true });
     expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ usedCount: 0, placeCount: 0 });
+  });
+});
+
+describe("a batch of cancels", () => {
+  const askOf = ({ userId }: Held, usageId: string, requestId: string = randomUUID(), input = 1): CancelAsk => {
+    const { inputHash } = requestOf("CancelUsage", requestId, input);
+    return { userId, usageId, request: { requestId, inputHash } };
+  };
+  const kinds = (outcomes: readonly CancelOutcome[]) =>
+    outcomes.map((one) => (one.kind === "REFUSED" ? one.reason : `${one.kind}${one.freed ? " freed" : ""}`));
+  const removeUsed = ({ userId, userCouponId }: Held) =>
+    userCoupons.delete(
+      { userId, userCouponId, restock: false, deleteUsed: true, request: null },
+      async () => {},
+      farMs,
+    );
+
+  test("has an outcome for each in order, and what speaks against one harms no other", async () => {
+    const couponId = await newCoupon({ usageCap: 20 });
+    const twice = await newHeld(couponId, { maxUses: 2 });
+    const [once, gone, done] = [await newHeld(couponId), await newHeld(couponId), await newHeld(couponId)];
+    const ids: string[] = [];
+    for (const held of [twice, once, gone, done, twice]) ids.push(await used(held));
+    await removeUsed(gone);
+    const earlier = askOf(done, ids[3]!);
+    expect(kinds(await usages.cancelBatch([earlier], false))).toEqual(["CANCELLED"]);
+    const asks = [
+      askOf(twice, ids[0]!),
+      askOf(once, ids[0]!),
+      askOf(once, randomUUID()),
+      askOf(once, ids[1]!),
+      earlier,
+      askOf(gone, ids[2]!),
+      askOf(done, ids[3]!, earlier.request.requestId, 2),
+      askOf(twice, ids[4]!),
+    ];
+    const outcomes = await usages.cancelBatch(asks, false);
+    expect(kinds(outcomes)).toEqual([
+      "CANCELLED",
+      "USAGE_NOT_FOUND",
+      "USAGE_NOT_FOUND",
+      "CANCELLED",
+      "CANCELLED",
+      "CANCELLED freed",
+      "REQUEST_ID_REUSED",
+      "CANCELLED",
+    ]);
+    for (const [index, { usageId, userId }] of asks.entries()) {
+      const outcome = outcomes[index]!;
+      if (outcome.kind === "CANCELLED") expect(outcome.usage).toEqual(await usages.get(userId, usageId, farMs));
+    }
+    expect(await readUserCoupon(clocked.sql, twice)).toMatchObject({ useCount: 0, placeCount: 2 });
+    expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 0, placeCount: 4 });
+    const rows = await clocked.sql`
+      SELECT usage_id FROM events WHERE coupon_id = ${couponId} AND kind = 'USAGE_CANCELLED' ORDER BY seq`;
+    expect(rows.map((row) => row.usage_id)).toEqual([3, 0, 1, 2, 4].map((n) => ids[n]));
+    // Its answer was lost: each gets the same again, and the place is told of once more.
+    expect(kinds(await usages.cancelBatch(asks, true))).toEqual(kinds(outcomes));
+    expect(await usages.cancelBatch([], false)).toEqual([]);
+  });
+
+  test("with one request id for two usages at once: one is cancelled, the other one refused, and no bystander is", async () => {
+    for (let round = 0; round < 5; round++) {
+      const helds = await Promise.all([1, 2, 3, 4].map(async () => newHeld(await newCoupon())));
+      const ids = await Promise.all(helds.map(used));
+      const requestId = randomUUID();
+      const [a, b] = await Promise.all([
+        usages.cancelBatch([askOf(helds[0]!, ids[0]!, requestId, 1), askOf(helds[1]!, ids[1]!)], false),
+        usages.cancelBatch([askOf(helds[2]!, ids[2]!, requestId, 2), askOf(helds[3]!, ids[3]!)], false),
+      ]);
+      expect([kinds(a)[0], kinds(b)[0]].sort()).toEqual(["CANCELLED", "REQUEST_ID_REUSED"]);
+      expect([kinds(a)[1], kinds(b)[1]]).toEqual(["CANCELLED", "CANCELLED"]);
+    }
+  });
+
+  test("raced by others with the same usages and request ids, and by uses, cancels each once", async () => {
+    const coupons = await Promise.all([1, 2, 3].map(() => newCoupon({ quantity: null })));
+    const helds = await Promise.all(Array.from({ length: 60 }, (_, n) => newHeld(coupons[n % 3]!, { maxUses: 3 })));
+    const ids = await Promise.all(helds.map(used));
+    const requestIds = ids.map(() => randomUUID());
+    // Two replicas, each with a queue of its own; small batches, so that there are many.
+    const queues = [1, 2].map(
+      () =>
+        new GroupCommit<CancelAsk, CancelOutcome>({
+          commit: (asks, again) => usages.cancelBatch(asks, again),
+          afterCommit: async () => {},
+          onAfterCommitError: () => {},
+          keysOf: keysOfCancel,
+          maxBatchSize: 7,
+          maxBatches: 2,
+          sideBatchSize: 1,
+          maxWaiting: 1_000,
+        }),
+    );
+    const calls = queues.flatMap((queue) =>
+      ids.flatMap((usageId, n) => [
+        // The same request by both, and one of its own.
+        queue.submit(askOf(helds[n]!, usageId, requestIds[n]), farMs),
+        queue.submit(askOf(helds[n]!, usageId), farMs),
+      ]),
+    );
+    const more = helds.map((held) => usages.useBatch([useAskOf(held)], { again: false, together: false }));
+    const said = kinds(await Promise.all(calls));
+    await Promise.all(more);
+    // Of the four calls for a usage either both with the shared id were told that it is cancelled, or one with its own.
+    ids.forEach((_, n) => {
+      const [shared1, own1] = [said[2 * n], said[2 * n + 1]];
+      const [shared2, own2] = [said[2 * (ids.length + n)], said[2 * (ids.length + n) + 1]];
+      const cancelled = [shared1, own1, shared2, own2].filter((one) => one === "CANCELLED").length;
+      expect([shared1 === shared2, cancelled]).toEqual([true, shared1 === "CANCELLED" ? 2 : 1]);
+    });
+    for (const couponId of coupons) {
+      expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 20 });
+      expect(await countEvents(clocked.sql, couponId)).toEqual({ USER_COUPON_USED: 40, USAGE_CANCELLED: 20 });
+    }
   });
 });
 
@@ -317,7 +435,7 @@ describe("releasing", () => {
 
   test("one whose use was cancelled stays its user's", async () => {
     const held = await newHeld(await newCoupon(), { claimUntil: later(1_000) });
-    await usages.cancel({ userId: held.userId, usageId: await used(held), request: null }, farMs);
+    await cancelOne(usages, { userId: held.userId, usageId: await used(held), request: null });
     await clocked.setClock(later(5_000));
     expect(await userCoupons.release(10)).toEqual([]);
   });

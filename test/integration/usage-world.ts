@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto";
 import type { Sql } from "postgres";
 import { expect } from "vitest";
-import type { LockAsk, UseAsk } from "../../src/storage/ports.js";
+import { Refusal } from "../../src/domain/refusal.js";
+import type { Usage } from "../../src/domain/usage.js";
+import type { LockAsk, RequestKey, UsageStore, UseAsk } from "../../src/storage/ports.js";
 import { miscounted } from "../support/counted-stats.js";
 import { type HolderFacts, insertHolders } from "./clocked-database.js";
 
@@ -58,6 +60,17 @@ export function orderOf(helds: readonly Held[], changed: Partial<UseAsk> = {}): 
 
 export function lockAskOf(held: Held, changed: Partial<LockAsk> = {}): LockAsk {
   return { ...held, lockVersion: 0, token: randomUUID(), ...changed };
+}
+
+/** Cancels one usage, as the service does; without a request the call has a name of its own. */
+export async function cancelOne(
+  store: UsageStore,
+  { userId, usageId, request }: { userId: string; usageId: string; request: RequestKey | null },
+): Promise<{ usage: Usage; freed: boolean } | Refusal> {
+  const named = request ?? { requestId: randomUUID(), inputHash: new Uint8Array() };
+  const [outcome] = await store.cancelBatch([{ userId, usageId, request: named }], false);
+  if (outcome?.kind !== "CANCELLED") return new Refusal(outcome?.reason ?? "INTERNAL");
+  return { usage: outcome.usage, freed: outcome.freed };
 }
 
 export interface StoredUserCoupon {

@@ -54,10 +54,10 @@ async function pagesOf(userId: string, size: number, showExpired: boolean): Prom
   const pages: string[][] = [];
   let before: string | null = null;
   for (;;) {
-    const { rows, hasMore } = await store.list(userId, { before, size }, showExpired, deadlineMs);
+    const { rows, next } = await store.list(userId, { before, size }, showExpired, deadlineMs);
     pages.push(rows.map(({ userCoupon }) => userCoupon.id));
-    if (!hasMore) return pages;
-    before = rows.at(-1)!.userCoupon.id;
+    if (next === null) return pages;
+    before = next;
   }
 }
 

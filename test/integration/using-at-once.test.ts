@@ -6,7 +6,7 @@ import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
-import { expectCounted, type Held, lockAskOf, orderOf, readCoupon, useAskOf } from "./usage-world.js";
+import { cancelOne, expectCounted, type Held, lockAskOf, orderOf, readCoupon, useAskOf } from "./usage-world.js";
 
 /** Everything that changes a user coupon, at once and over the same few rows. A deadlock is an error that fails the test. */
 const noon = new Date("2030-06-01T12:00:00.000Z");
@@ -119,7 +119,7 @@ test("uses, locks, cancellations, deletions, releases, lapses and issues at once
         }
         case 7: {
           const one = pick(used.slice(-12));
-          const cancelled = one && (await usages.cancel({ ...one, request: null }, farMs));
+          const cancelled = one && (await cancelOne(usages, { ...one, request: null }));
           if (cancelled) count(`cancel ${cancelled instanceof Refusal ? cancelled.reason : "CANCELLED"}`);
           break;
         }

@@ -21,7 +21,7 @@ import { GateKeeper, type GateKeeperLog } from "../../src/services/issuance/gate
 import { issueCoupon } from "../../src/services/issuance/issue-coupon.js";
 import { Issuer, type QueuedAsk, settleBatch } from "../../src/services/issuance/issuer.js";
 import { TypeIssuer } from "../../src/services/issuance/type-issuer.js";
-import { cancelUsage } from "../../src/services/usage/cancel-usage.js";
+import { cancelUsage, keysOfCancel, settleCancels } from "../../src/services/usage/cancel-usage.js";
 import type { Queue } from "../../src/services/usage/checkout.js";
 import { Checkout, settleUses } from "../../src/services/usage/checkout.js";
 import { listUsages } from "../../src/services/usage/list-usages.js";
@@ -35,7 +35,16 @@ import { Lapser } from "../../src/services/user-coupon/lapser.js";
 import { listUserCoupons } from "../../src/services/user-coupon/list-user-coupons.js";
 import { Purger } from "../../src/services/user-coupon/purger.js";
 import { Releaser } from "../../src/services/user-coupon/releaser.js";
-import type { ChoiceAsk, IssueOutcome, LockAsk, LockOutcome, UseAsk, UseOutcome } from "../../src/storage/ports.js";
+import type {
+  CancelAsk,
+  CancelOutcome,
+  ChoiceAsk,
+  IssueOutcome,
+  LockAsk,
+  LockOutcome,
+  UseAsk,
+  UseOutcome,
+} from "../../src/storage/ports.js";
 import { PostgresCodeStore } from "../../src/storage/postgres/code-store.js";
 import { PostgresCouponStore } from "../../src/storage/postgres/coupon-store.js";
 import { type Database, openDatabase } from "../../src/storage/postgres/database.js";
@@ -117,6 +126,11 @@ function startReplica(database: Database, reservations: Reservations, log: GateK
     keysOf: (ask) => (ask.requestId ? [ask.requestId] : []),
   });
   const locks = queueOf<LockAsk, LockOutcome>({ commit: (asks) => usageStore.lockBatch(asks, { together: false }) });
+  const cancels = queueOf<CancelAsk, CancelOutcome>({
+    commit: (asks, again) => usageStore.cancelBatch(asks, again),
+    afterCommit: (_, outcomes) => settleCancels(keeper, outcomes),
+    keysOf: keysOfCancel,
+  });
   const reads = queueOf({ commit: (asks: readonly ChoiceAsk[]) => usageStore.readChosen(asks), maxBatches: 1 });
   const targetStore = new PostgresTargetStore(database);
   const issuer = new Issuer(
@@ -168,7 +182,7 @@ function startReplica(database: Database, reservations: Reservations, log: GateK
     lock: lockCoupons(checkout, usageStore),
     unlock: unlockCoupons(usageStore),
     use: useCoupons(checkout, usageStore),
-    cancel: cancelUsage(usageStore, keeper),
+    cancel: cancelUsage(cancels),
     listUsages: listUsages(usageStore),
     /** A load that straddles a jump of time would see the two clocks apart; gate-keeper.test.ts has what must hold then. */
     settled: () => Promise.all((keeper as unknown as { loads: Map<string, Promise<void>> }).loads.values()),

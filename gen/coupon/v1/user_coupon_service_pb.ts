@@ -120,7 +120,8 @@ export const ListUserCouponsRequestSchema: GenMessage<ListUserCouponsRequest> = 
  */
 export type ListUserCouponsResponse = Message<"coupon.v1.ListUserCouponsResponse"> & {
   /**
-   * The newest first, each with its coupon.
+   * The newest first, each with its coupon. Without `show_expired`, where thousands of expired and released ones are in the
+   * way, a page may have fewer than were asked for, or none, and still not be the last one.
    *
    * @generated from field: repeated coupon.v1.UserCoupon user_coupons = 1;
    */

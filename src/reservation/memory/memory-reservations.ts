@@ -81,7 +81,10 @@ export class MemoryReservations implements Reservations {
   async admit(askWithTurn: AdmissionAsk): Promise<Admission> {
     const { turn: _, patienceMs: __, ...ask } = askWithTurn;
     const gate = this.gates.get(ask.couponId);
-    if (!gate) return { word: "NOT_LOADED" };
+    if (!gate) {
+      const exists = (await this.quotaGroups.ofAsked(ask.couponId)) !== undefined;
+      return { word: exists ? "NOT_LOADED" : "COUPON_NOT_FOUND" };
+    }
     const nowMs = this.now();
     const entries = gate.holders.get(ask.userId) ?? [];
 

@@ -159,7 +159,8 @@ export class RedisReservations implements Reservations {
 
   private async admitBatch(couponId: string, asks: readonly AdmissionAsk[]): Promise<Admission[]> {
     const known = this.quotaGroups.known(couponId);
-    const quotaGroup = known === undefined ? await this.quotaGroups.of(couponId) : known;
+    const quotaGroup = known === undefined ? await this.quotaGroups.ofAsked(couponId) : known;
+    if (quotaGroup === undefined) return asks.map(() => ({ word: "COUPON_NOT_FOUND" }));
     if (quotaGroup === null) return await this.admitOnDay(couponId, "", asks);
     const admissions = new Map<Ask, Admission>();
     for (const [day, ofDay] of groupBy(asks, (ask) => this.dayOf(ask))) {

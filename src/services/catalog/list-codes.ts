@@ -22,10 +22,10 @@ export function listCodes(codes: CodeStore, coupons: Pick<CouponStore, "get">) {
     const book = await coupons.get(couponId, context.deadlineMs);
     if (!book || book.value.deletedAt) return new Refusal("COUPON_NOT_FOUND");
     if (!book.value.codeBook) return new Refusal("NOT_A_CODE_BOOK");
-    const { rows, hasMore } = await codes.list(couponId, page, context.deadlineMs);
+    const { rows, next } = await codes.list(couponId, page, context.deadlineMs);
     return create(ListCodesResponseSchema, {
       codes: rows.map((row) => codeMessage(row, book.value, book.now)),
-      nextPageToken: nextPageToken(hasMore, rows.at(-1)?.code.id.toString(), parameters),
+      nextPageToken: nextPageToken(next, parameters),
     });
   };
 }

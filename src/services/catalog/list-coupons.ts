@@ -11,10 +11,10 @@ export function listCoupons(store: CouponStore) {
     const parameters = ["ListCoupons", request.showDeleted];
     const page = readPage(request, parameters);
     if (page instanceof Refusal) return page;
-    const { rows, hasMore, now } = await store.list(page, request.showDeleted, context.deadlineMs);
+    const { rows, next, now } = await store.list(page, request.showDeleted, context.deadlineMs);
     return create(ListCouponsResponseSchema, {
       coupons: rows.map((coupon) => couponMessage(coupon, now)),
-      nextPageToken: nextPageToken(hasMore, rows.at(-1)?.id, parameters),
+      nextPageToken: nextPageToken(next, parameters),
     });
   };
 }

@@ -33,14 +33,14 @@ export function searchCoupons(store: SearchStore) {
     const parameters = ["SearchCoupons", query];
     const page = readPage(request, parameters, "place", defaultPageSize);
     if (page instanceof Refusal) return page;
-    const { rows, hasMore, last, correctedQuery, now } = await store.search(
+    const { rows, next, correctedQuery, now } = await store.search(
       query,
       { size: page.size, after: page.before === null ? null : placeOf(page.before) },
       context.deadlineMs,
     );
     return create(SearchCouponsResponseSchema, {
       coupons: rows.map((coupon) => couponMessage(coupon, now)),
-      nextPageToken: nextPageToken(hasMore, last ? `${last.tier}.${last.couponId}` : undefined, parameters),
+      nextPageToken: nextPageToken(next && `${next.tier}.${next.couponId}`, parameters),
       correctedQuery,
     });
   };

@@ -13,10 +13,10 @@ export function listUsages(store: UsageStore) {
     const parameters = ["ListUsages", ...Object.values(filter)];
     const page = readPage(request, parameters);
     if (page instanceof Refusal) return page;
-    const { rows, hasMore } = await store.list(filter, page, context.deadlineMs);
+    const { rows, next } = await store.list(filter, page, context.deadlineMs);
     return create(ListUsagesResponseSchema, {
       usages: rows.map(usageMessage),
-      nextPageToken: nextPageToken(hasMore, rows.at(-1)?.id, parameters),
+      nextPageToken: nextPageToken(next, parameters),
     });
   };
 }

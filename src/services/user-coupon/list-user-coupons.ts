@@ -18,8 +18,8 @@ export function listUserCoupons(store: UserCouponStore, usages: UsageStore) {
     const page = readPage(request, parameters);
     if (page instanceof Refusal) return page;
     const listed = await store.list(userId, page, showExpired, context.deadlineMs);
-    const { rows, hasMore } = listed;
-    const pageToken = nextPageToken(hasMore, rows.at(-1)?.userCoupon.id, parameters);
+    const { rows, next } = listed;
+    const pageToken = nextPageToken(next, parameters);
     const used = showUsages ? rows.filter(({ userCoupon }) => userCoupon.placeCount > 0) : [];
     if (used.length === 0) return responseOf(listed, pageToken);
 

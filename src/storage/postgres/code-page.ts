@@ -2,7 +2,7 @@ import type { Code } from "../../domain/code.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
 import { groupBy } from "../../platform/group-by.js";
 import type { ListedCode } from "../code-ports.js";
-import type { DeadlineMs, Page } from "../ports.js";
+import type { DeadlineMs, Page, Rows } from "../ports.js";
 import type { Database } from "./database.js";
 import { userCouponColumns } from "./user-coupon-store.js";
 
@@ -15,7 +15,7 @@ export async function listCodes(
   couponId: string,
   { size, before }: Page,
   deadlineMs: DeadlineMs,
-): Promise<{ rows: ListedCode[]; hasMore: boolean }> {
+): Promise<Rows<ListedCode>> {
   // Whether all have used it matters only for codes that nobody else can get.
   const found = await reads.run(
     deadlineMs,
@@ -28,9 +28,13 @@ export async function listCodes(
           WHERE u.code_id = k.id AND u.deleted_at IS NULL AND u.released_at IS NULL
             AND user_coupon_status(u, c, coupon_clock()) <> 'USED'
         ) END AS used_up
-      FROM codes k JOIN coupons c ON c.id = k.coupon_id
-      WHERE k.coupon_id = ${couponId} AND k.id > ${before ?? "0"}
-      ORDER BY k.id LIMIT ${size + 1}`,
+      FROM (
+        -- A range of codes_by_coupon; in the order of the id alone the planner may go through the codes of all coupons.
+        SELECT * FROM codes k WHERE (k.coupon_id, k.id) > (${couponId}, ${before ?? "0"}) AND k.coupon_id <= ${couponId}
+        ORDER BY k.coupon_id, k.id LIMIT ${size + 1}
+      ) k
+      JOIN coupons c ON c.id = k.coupon_id
+      ORDER BY k.id`,
   );
   const codes = found.slice(0, size);
   const held = codes.filter((code) => code.holderCount > 0).map((code) => String(code.id));
@@ -46,6 +50,6 @@ export async function listCodes(
   const byCode = groupBy(holders, (holder) => holder.codeId);
   return {
     rows: codes.map((code) => ({ code, holders: byCode.get(code.id) ?? [] })),
-    hasMore: found.length > size,
+    next: found.length > size ? String(codes.at(-1)!.id) : null,
   };
 }

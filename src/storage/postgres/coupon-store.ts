@@ -1,4 +1,4 @@
-import { and, desc, eq, getTableColumns, isNull, lt, sql } from "drizzle-orm";
+import { eq, getTableColumns, sql } from "drizzle-orm";
 import type { Coupon, CouponDefinition } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
 import { newId } from "../../platform/new-id.js";
@@ -14,10 +14,23 @@ import type {
 } from "../ports.js";
 import { type CouponRow, fromDefinition, fromEdit, rowFromJson, toCoupon } from "./coupon-row.js";
 import type { Database } from "./database.js";
-import { clock, findEarlier, once, readClock, recordRequest, type Tx } from "./requests.js";
+import { guarded } from "./errors.js";
+import { findEarlier, once, readClock, recordRequest, type Tx } from "./requests.js";
 import { coupons, events } from "./schema.js";
+import { TurnBatch } from "./turn-batch.js";
+
+/** Coupons that are read in one query. */
+const maxGets = 64;
+/** Work that serves many callers has no deadline of its own but the one every query has. */
+const noDeadlineMs = Number.POSITIVE_INFINITY;
+const greatestId = "ffffffff-ffff-ffff-ffff-ffffffffffff";
 
 export class PostgresCouponStore implements CouponStore {
+  private readonly gets = new TurnBatch<string, Dated<Coupon> | null>({
+    maxAsks: maxGets,
+    run: (ids) => this.read(ids),
+  });
+
   constructor(private readonly database: Database) {}
 
   create(build: (now: Date) => CouponDefinition | Refusal, request: RequestKey | null, deadlineMs: DeadlineMs) {
@@ -84,31 +97,37 @@ export class PostgresCouponStore implements CouponStore {
   }
 
   get(id: string, deadlineMs: DeadlineMs): Promise<Dated<Coupon> | null> {
-    return this.database.reads.run(deadlineMs, async ({ orm }) => {
-      const [found] = await orm.select({ row: coupons, now: clock }).from(coupons).where(eq(coupons.id, id));
-      return found ? { value: toCoupon(found.row), now: found.now } : null;
+    return guarded(deadlineMs, () => this.gets.add(id));
+  }
+
+  list({ size, before }: Page, showDeleted: boolean, deadlineMs: DeadlineMs): Promise<Listed<Coupon>> {
+    return this.database.reads.run(deadlineMs, async ({ sql }) => {
+      // Whichever rows are wanted, an index has them alone, in this order.
+      const found = await sql<(CouponRow & { now: Date })[]>`
+        SELECT c.*, coupon_clock() AS now FROM coupons c
+        WHERE c.id < ${before ?? greatestId} ${showDeleted ? sql`` : sql`AND c.deleted_at IS NULL`}
+        ORDER BY c.id DESC LIMIT ${size + 1}`;
+      const rows = found.slice(0, size).map(({ now: _, ...row }) => toCoupon(row));
+      const next = found.length > size ? rows.at(-1)!.id : null;
+      return { rows, next, now: found[0]?.now ?? new Date(0) };
     });
   }
 
-  list(page: Page, showDeleted: boolean, deadlineMs: DeadlineMs): Promise<Listed<Coupon>> {
-    return this.database.reads.run(deadlineMs, async ({ orm }) => {
-      const found = await orm
-        .select({ row: coupons, now: clock })
-        .from(coupons)
-        .where(
-          and(
-            page.before ? lt(coupons.id, page.before) : undefined,
-            showDeleted ? undefined : isNull(coupons.deletedAt),
-          ),
-        )
-        .orderBy(desc(coupons.id))
-        .limit(page.size + 1);
-      return {
-        rows: found.slice(0, page.size).map(({ row }) => toCoupon(row)),
-        hasMore: found.length > page.size,
-        now: found[0]?.now ?? new Date(0),
-      };
-    });
+  /** One by one by its key, at every size of the table. */
+  private async read(ids: readonly string[]): Promise<(Dated<Coupon> | null)[]> {
+    const rows = await this.database.reads.run(
+      noDeadlineMs,
+      ({ sql }) => sql<(CouponRow & { now: Date })[]>`
+        SELECT c.*, clock.now
+        FROM (SELECT coupon_clock() AS now OFFSET 0) clock
+        CROSS JOIN (
+          SELECT * FROM json_array_elements_text(${JSON.stringify([...new Set(ids)])}::text::json) AS asked (id)
+          LIMIT ${sql.unsafe(String(maxGets))}
+        ) asked
+        CROSS JOIN LATERAL (SELECT * FROM coupons WHERE id = asked.id::uuid OFFSET 0) c`,
+    );
+    const found = new Map(rows.map(({ now, ...row }) => [row.id, { value: toCoupon(row), now }]));
+    return ids.map((id) => found.get(id) ?? null);
   }
 }
 

@@ -38,9 +38,10 @@ interface IssuedRow {
 }
 
 export class PostgresIssueStore implements IssueStore {
-  private readonly quotaGroups = new TurnBatch<string, string | null | undefined>(maxGroupAsks, (couponIds) =>
-    this.readQuotaGroups(couponIds),
-  );
+  private readonly quotaGroups = new TurnBatch<string, string | null | undefined>({
+    maxAsks: maxGroupAsks,
+    run: (couponIds) => this.readQuotaGroups(couponIds),
+  });
 
   constructor(
     private readonly database: Database,

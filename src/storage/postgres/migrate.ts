@@ -5,6 +5,7 @@ import { drizzle } from "drizzle-orm/postgres-js";
 import { migrate as runMigrations } from "drizzle-orm/postgres-js/migrator";
 import postgres, { type Sql } from "postgres";
 import { packageRoot } from "../../platform/package-root.js";
+import { buildLargeIndexes } from "./large-indexes.js";
 
 /** Any number that is ours: replicas that start together migrate one after the other. */
 const advisoryLock = 7_106_118_001;
@@ -14,7 +15,7 @@ const cannotReplace = "42P13";
 
 /**
  * Brings the database up to date: the tables by the migrations in `drizzle/`, then the functions in `sql/`, which are
- * replaced whenever a file has changed. Safe to run from several replicas at once and again.
+ * replaced whenever a file has changed, then the indexes that no transaction can build. Safe to run from several replicas at once and again.
  */
 export async function migrate(url: string): Promise<void> {
   const client = postgres(url, { max: 1, connect_timeout: 10, onnotice: () => {} });
@@ -23,6 +24,8 @@ export async function migrate(url: string): Promise<void> {
     await client`SELECT pg_advisory_lock(${advisoryLock}::bigint)`;
     await runMigrations(drizzle(client), { migrationsFolder: join(packageRoot(), "drizzle") });
     await replaceFunctions(client);
+    await client`SELECT pg_advisory_unlock(${advisoryLock}::bigint)`;
+    await buildLargeIndexes(client);
   } finally {
     await client.end({ timeout: 5 });
   }

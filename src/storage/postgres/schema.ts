@@ -174,8 +174,7 @@ export const userCoupons = pgTable(
     check("user_coupons_never_over_max_uses", sql`${t.placeCount} <= ${t.maxUses}`),
     check("user_coupons_uses_have_places", sql`${t.useCount} >= 0 AND ${t.useCount} <= ${t.placeCount}`),
     index("user_coupons_to_release").on(t.claimUntil).where(sql`${t.claimUntil} IS NOT NULL`),
-    // Each slot once; rows without one do not clash, and are here because this index also lists what a user has. An
-    // index is most of what a row costs to insert, so this one serves both.
+    // Each slot once; rows without one do not clash. What a user holds is listed by an index of large-indexes.ts.
     uniqueIndex("user_coupons_one_per_slot").on(t.userId, t.couponId, t.slot),
     uniqueIndex("user_coupons_one_per_request").on(t.requestId).where(sql`${t.requestId} IS NOT NULL`),
     // Grows at its end only, for ids are in the order of time. Its condition holds for every row: only a query that names
@@ -291,6 +290,7 @@ export const usages = pgTable(
     index("usages_by_coupon").on(t.couponId, t.id),
     index("usages_by_product").on(t.productId, t.id),
     index("usages_by_order").on(t.orderId, t.id),
+    // One by user coupon is in large-indexes.ts.
     index("usages_cancelled").on(t.couponId).where(sql`${t.cancelledAt} IS NOT NULL`),
   ],
 );

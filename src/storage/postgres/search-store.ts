@@ -34,9 +34,8 @@ export class PostgresSearchStore implements SearchStore {
       const last = rows.at(-1);
       return {
         rows: rows.map(({ tier: _, correctedQuery: _corrected, now: _now, ...row }) => toCoupon(row)),
-        hasMore: found.length > page.size,
         now: first?.now ?? new Date(0),
-        last: last ? { tier: last.tier ?? 0, couponId: last.id } : null,
+        next: last && found.length > page.size ? { tier: last.tier ?? 0, couponId: last.id } : null,
         correctedQuery: first?.correctedQuery ?? "",
       };
     });

@@ -5,8 +5,9 @@ import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
 import { TurnBatch } from "./turn-batch.js";
 
-/** Codes looked up in one query. */
+/** Codes looked up in one query, and request ids. */
 const maxCodesPerQuery = 64;
+const maxRequestsPerQuery = 64;
 /**
  * Codes that are remembered, and for how long, so that a crowd for one code looks it up once. Not for ever: a code that was
  * purged may be added again, to another coupon.
@@ -19,9 +20,14 @@ interface CodeRow extends FoundCode {
 }
 
 export class PostgresTargetStore implements TargetStore {
-  private readonly lookups = new TurnBatch<readonly string[], FoundCode | null>(maxCodesPerQuery, (asks) =>
-    this.readCodes(asks),
-  );
+  private readonly lookups = new TurnBatch<readonly string[], FoundCode | null>({
+    maxAsks: maxCodesPerQuery,
+    run: (asks) => this.readCodes(asks),
+  });
+  private readonly earlierIssues = new TurnBatch<string, EarlierIssue | null>({
+    maxAsks: maxRequestsPerQuery,
+    run: (requestIds) => this.readEarlierIssues(requestIds),
+  });
   private readonly remembered = new Map<string, { readonly found: FoundCode; readonly untilMs: number }>();
 
   constructor(private readonly database: Database) {}
@@ -68,14 +74,25 @@ export class PostgresTargetStore implements TargetStore {
     return rows.map(({ id }) => id);
   }
 
-  async findEarlierIssue(requestId: string, deadlineMs: DeadlineMs): Promise<EarlierIssue | null> {
-    const [found] = await this.database.reads.run(
-      deadlineMs,
-      ({ sql }) => sql<EarlierIssue[]>`
-        SELECT u.user_id, u.coupon_id, c.type
-        FROM user_coupons u JOIN coupons c ON c.id = u.coupon_id WHERE u.request_id = ${requestId}`,
+  findEarlierIssue(requestId: string, deadlineMs: DeadlineMs): Promise<EarlierIssue | null> {
+    return guarded(deadlineMs, () => this.earlierIssues.add(requestId));
+  }
+
+  /** One by one by its index, at every size of the table. */
+  private async readEarlierIssues(requestIds: readonly string[]): Promise<(EarlierIssue | null)[]> {
+    const rows = await this.database.reads.run(
+      Number.POSITIVE_INFINITY,
+      ({ sql }) => sql<(EarlierIssue & { requestId: string })[]>`
+        SELECT u.request_id, u.user_id, u.coupon_id, c.type
+        FROM (
+          SELECT * FROM json_array_elements_text(${JSON.stringify(requestIds)}::text::json) AS asked (request_id)
+          LIMIT ${sql.unsafe(String(maxRequestsPerQuery))}
+        ) asked
+        CROSS JOIN LATERAL (SELECT * FROM user_coupons WHERE request_id = asked.request_id OFFSET 0) u
+        CROSS JOIN LATERAL (SELECT * FROM coupons WHERE id = u.coupon_id OFFSET 0) c`,
     );
-    return found ?? null;
+    const found = new Map(rows.map(({ requestId, ...earlier }) => [requestId, earlier]));
+    return requestIds.map((requestId) => found.get(requestId) ?? null);
   }
 
   private async readCodes(asks: readonly (readonly string[])[]): Promise<(FoundCode | null)[]> {

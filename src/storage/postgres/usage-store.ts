@@ -1,16 +1,17 @@
-import { and, desc, eq, inArray, isNull, lt, sql as statement } from "drizzle-orm";
 import { codeKeys } from "../../domain/code.js";
-import { type Reason, Refusal } from "../../domain/refusal.js";
 import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../../domain/usage.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
 import type {
+  CancelAsk,
+  CancelOutcome,
+  CancelRefusal,
   ChoiceAsk,
   Dated,
   DeadlineMs,
   LockAsk,
   LockOutcome,
   Page,
-  RequestKey,
+  Rows,
   UsageFilter,
   UsageStore,
   UseAsk,
@@ -18,17 +19,24 @@ import type {
 } from "../ports.js";
 import { CouponCache } from "./coupon-cache.js";
 import type { Database } from "./database.js";
+import { guarded } from "./errors.js";
 import { patienceOf } from "./patience.js";
-import { findEarlier, once, readClock, recordRequest } from "./requests.js";
-import { usages } from "./schema.js";
+import { TurnBatch } from "./turn-batch.js";
+import {
+  listUsages,
+  maxItems,
+  maxRequests,
+  toUsage,
+  type UsageRow,
+  usagesOfRequests,
+  usagesOfUserCoupons,
+} from "./usage-page.js";
 import { userCouponColumns } from "./user-coupon-store.js";
 
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
 /** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
 const conflictAttempts = 3;
-/** Usages of one request: as many as an order may name user coupons. */
-const maxItems = 20;
 
 interface ChosenRow extends UserCoupon {
   readonly lockVersion: number;
@@ -53,10 +61,20 @@ interface LockRow {
   readonly untilMs: number;
 }
 
-type UsageRow = typeof usages.$inferSelect;
+interface CancelRow extends Omit<UsageRow, "usedAt" | "cancelledAt"> {
+  readonly outcome: "CANCELLED" | "REPLAYED" | "CONFLICT" | CancelRefusal;
+  readonly freed: boolean;
+  readonly usedAtMs: number;
+  readonly cancelledAtMs: number;
+}
 
 export class PostgresUsageStore implements UsageStore {
   private readonly coupons: CouponCache;
+  private readonly ofRequests = new TurnBatch<string, Usage[]>({
+    maxAsks: maxRequests,
+    run: (requestIds) =>
+      this.database.reads.run(noDeadlineMs, (connection) => usagesOfRequests(connection, requestIds)),
+  });
 
   constructor(private readonly database: Database) {
     this.coupons = new CouponCache();
@@ -167,78 +185,28 @@ export class PostgresUsageStore implements UsageStore {
     return rows.length < choices.length ? null : rows.filter((row) => row.unlocked).map((row) => row.id);
   }
 
-  cancel(
-    { userId, usageId, request }: { userId: string; usageId: string; request: RequestKey | null },
-    deadlineMs: DeadlineMs,
-  ): Promise<{ usage: Usage; freed: boolean } | Refusal> {
-    return once(this.database, request, deadlineMs, async (tx) => {
-      const earlier = await findEarlier(tx, request);
-      if (earlier instanceof Refusal) return earlier;
-      let freed = false;
-      if (!earlier) {
-        const [row] = await tx.execute<{ outcome: string; freed: boolean }>(
-          statement`SELECT * FROM cancel_usage(${userId}, ${usageId})`,
-        );
-        if (row?.outcome === "CANCELLED") {
-          freed = row.freed;
-          await recordRequest(tx, { usageId }, request, await readClock(tx));
-        } else {
-          // Unless it was this very request, at the same moment, that has done it.
-          const winner = await findEarlier(tx, request);
-          if (winner instanceof Refusal || !winner) return winner ?? new Refusal(row?.outcome as Reason);
-        }
-      }
-      // What is cancelled stays as it is, so it need not be remembered with the request.
-      const [cancelled] = await tx.select().from(usages).where(eq(usages.id, usageId));
-      return { usage: toUsage(cancelled as UsageRow), freed };
-    });
+  async cancelBatch(asks: readonly CancelAsk[], again: boolean): Promise<CancelOutcome[]> {
+    let rows = await this.cancelOnce(asks, again);
+    for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
+      rows = await this.cancelOnce(asks, true);
+    }
+    return rows.map(toCancelOutcome);
   }
 
-  get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null> {
-    return this.database.reads.run(deadlineMs, async ({ orm }) => {
-      const [row] = await orm
-        .select()
-        .from(usages)
-        .where(and(eq(usages.id, usageId), eq(usages.userId, userId)));
-      return row ? toUsage(row) : null;
-    });
+  async get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null> {
+    const [row] = await this.database.reads.run(
+      deadlineMs,
+      ({ sql }) => sql<UsageRow[]>`SELECT * FROM usages WHERE id = ${usageId} AND user_id = ${userId}`,
+    );
+    return row ? toUsage(row) : null;
   }
 
-  list(
-    { userId, couponId, productId, orderId, showCancelled }: UsageFilter,
-    page: Page,
-    deadlineMs: DeadlineMs,
-  ): Promise<{ rows: Usage[]; hasMore: boolean }> {
-    return this.database.reads.run(deadlineMs, async ({ orm }) => {
-      const found = await orm
-        .select()
-        .from(usages)
-        .where(
-          and(
-            userId ? eq(usages.userId, userId) : undefined,
-            couponId ? eq(usages.couponId, couponId) : undefined,
-            productId ? eq(usages.productId, productId) : undefined,
-            orderId ? eq(usages.orderId, orderId) : undefined,
-            showCancelled ? undefined : isNull(usages.cancelledAt),
-            page.before ? lt(usages.id, page.before) : undefined,
-          ),
-        )
-        .orderBy(desc(usages.id))
-        .limit(page.size + 1);
-      return { rows: found.slice(0, page.size).map(toUsage), hasMore: found.length > page.size };
-    });
+  list(filter: UsageFilter, page: Page, deadlineMs: DeadlineMs): Promise<Rows<Usage>> {
+    return this.database.reads.run(deadlineMs, (connection) => listUsages(connection, filter, page));
   }
 
   ofRequest(requestId: string, deadlineMs: DeadlineMs): Promise<Usage[]> {
-    return this.database.reads.run(deadlineMs, async ({ orm }) => {
-      const rows = await orm
-        .select()
-        .from(usages)
-        .where(eq(usages.requestId, requestId))
-        .orderBy(usages.item)
-        .limit(maxItems);
-      return rows.map(toUsage);
-    });
+    return guarded(deadlineMs, () => this.ofRequests.add(requestId));
   }
 
   ofUserCoupons(
@@ -247,15 +215,9 @@ export class PostgresUsageStore implements UsageStore {
     limit: number,
     deadlineMs: DeadlineMs,
   ): Promise<Usage[]> {
-    return this.database.reads.run(deadlineMs, async ({ orm }) => {
-      const rows = await orm
-        .select()
-        .from(usages)
-        .where(and(eq(usages.userId, userId), inArray(usages.userCouponId, [...userCouponIds])))
-        .orderBy(desc(usages.id))
-        .limit(limit);
-      return rows.map(toUsage);
-    });
+    return this.database.reads.run(deadlineMs, (connection) =>
+      usagesOfUserCoupons(connection, userId, userCouponIds, limit),
+    );
   }
 
   async findUsed(usageIds: readonly string[]): Promise<Set<string>> {
@@ -264,6 +226,19 @@ export class PostgresUsageStore implements UsageStore {
       ({ sql }) => sql<{ id: string }[]>`SELECT id FROM usages WHERE id = ANY (${[...usageIds]}::uuid[])`,
     );
     return new Set(rows.map(({ id }) => id));
+  }
+
+  private cancelOnce(asks: readonly CancelAsk[], again: boolean): Promise<CancelRow[]> {
+    const json = asks.map(({ userId, usageId, request }) => ({
+      usage_id: usageId,
+      user_id: userId,
+      request_id: request.requestId,
+      input_hash: Buffer.from(request.inputHash).toString("hex"),
+    }));
+    return this.database.commits.run(
+      noDeadlineMs,
+      ({ sql }) => sql<CancelRow[]>`SELECT * FROM cancel_usages(${JSON.stringify(json)}::text::json, ${again})`,
+    );
   }
 
   private useOnce(asks: readonly UseAsk[], { again, together }: { again: boolean; together: boolean }) {
@@ -310,6 +285,16 @@ function toUseOutcome(row: UseRow, ask: UseAsk): UseOutcome {
   }
 }
 
+function toCancelOutcome({ outcome, freed, usedAtMs, cancelledAtMs, ...row }: CancelRow): CancelOutcome {
+  if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
+  if (outcome !== "CANCELLED" && outcome !== "REPLAYED") return { kind: "REFUSED", reason: outcome };
+  return {
+    kind: "CANCELLED",
+    usage: toUsage({ ...row, usedAt: new Date(usedAtMs), cancelledAt: new Date(cancelledAtMs) }),
+    freed,
+  };
+}
+
 function usageOf(ask: UseAsk, row: UseRow): Usage {
   const { userCouponId, couponId, userId, productId, orderId, orderAmount } = ask;
   const { currencyCode } = orderAmount;
@@ -327,11 +312,6 @@ function usageOf(ask: UseAsk, row: UseRow): Usage {
     usedAt,
     cancelledAt: null,
   };
-}
-
-function toUsage({ currencyCode, orderAmount, discountAmount, requestId: _, item: __, ...same }: UsageRow): Usage {
-  const money = (minorUnits: number) => ({ currencyCode, minorUnits });
-  return { ...same, orderAmount: money(orderAmount), discountAmount: money(discountAmount) };
 }
 
 /** The coupons that a batch is about, each once: those are locked first. */

@@ -8,9 +8,16 @@ import { guarded } from "./errors.js";
 import { PageMemory } from "./page-memory.js";
 import { TurnBatch } from "./turn-batch.js";
 
-/** Pages that are read in one query. It stands in the query as well, where it tells the planner how many to expect. */
+/** Pages that are read in one query; the function in the database reads no more either. */
 const maxPages = 32;
-/** A query that serves many callers has no deadline of its own but the one every query has. */
+/** User coupons of all pages of one query, unless one page has more: whoever wants 1,000 does not hold up those who want 50. */
+const maxRows = 2_000;
+/** User coupons that are looked at for one page without the expired and released ones; no page has more. */
+export const maxLooked = 2_000;
+/** What such a page counts for among others: most are full after a few. */
+const liveWeight = maxRows / 4;
+
+/** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 interface Ask {
@@ -22,6 +29,8 @@ interface Ask {
 interface Answer {
   /** One line for all rows: values without spaces, with spaces between them. null: no rows. */
   readonly rows: string | null;
+  /** Where the list goes on after a page that could not be filled; null: it ends with this page, or the page is full. */
+  readonly lookedTo: string | null;
   /** Every coupon of the rows of this query. */
   readonly coupons: ReadonlyMap<string, Coupon>;
   readonly now: Date;
@@ -29,6 +38,7 @@ interface Answer {
 
 interface AnswerRow {
   readonly rows: string | null;
+  readonly lookedTo: string | null;
   /** Of all asks together, in the first row. */
   readonly coupons: string | null;
   readonly nowMs: number;
@@ -42,8 +52,16 @@ interface AnswerRow {
 export class UserCouponPages {
   private readonly coupons: CountedCoupons;
   private readonly memory = new PageMemory();
-  private readonly held = new TurnBatch<Ask, Answer>(maxPages, (asks) => this.query(asks));
-  private readonly live = new TurnBatch<Ask, Answer>(maxPages, (asks) => this.query(asks, { onlyLive: true }));
+  private readonly held = new TurnBatch<Ask, Answer>({
+    maxAsks: maxPages,
+    weight: { of: ({ size }) => size, max: maxRows },
+    run: (asks) => this.query(asks, false),
+  });
+  private readonly live = new TurnBatch<Ask, Answer>({
+    maxAsks: maxPages,
+    weight: { of: ({ size }) => Math.max(size, liveWeight), max: maxRows },
+    run: (asks) => this.query(asks, true),
+  });
 
   constructor(private readonly database: Database) {
     this.coupons = new CountedCoupons(new CouponCache());
@@ -66,14 +84,16 @@ export class UserCouponPages {
         if (rows.length < ask.size) {
           rows = rows.filter(isLive);
         } else {
-          // There may be more behind those that are in the way. Postgres leaves them out at a higher price.
+          // There may be more behind those that are in the way. Postgres leaves them out, at a higher price.
           answer = await guarded(deadlineMs, () => this.live.add(ask));
           rows = this.rowsOf(answer, userId);
         }
       }
     }
-    const hasMore = rows.length > page.size;
-    return { rows: hasMore ? rows.slice(0, page.size) : rows, hasMore, now: answer.now };
+    const isFull = rows.length > page.size;
+    const listed = isFull ? rows.slice(0, page.size) : rows;
+    const next = isFull ? listed.at(-1)!.userCoupon.id : answer.lookedTo;
+    return { rows: listed, next, now: answer.now };
   }
 
   private rowsOf({ rows: text, coupons }: Answer, userId: string): readonly UserCouponWithCoupon[] {
@@ -85,67 +105,19 @@ export class UserCouponPages {
     return rows;
   }
 
-  /**
-   * The inner OFFSET 0 keeps the planner from walking through the rows of all users in the order of their ids, which is
-   * what a generic plan makes of ORDER BY id LIMIT. What few user coupons have is left out of the text of the others.
-   */
-  private query(asks: readonly Ask[], { onlyLive } = { onlyLive: false }): Promise<readonly Answer[]> {
+  private query(asks: readonly Ask[], onlyLive: boolean): Promise<readonly Answer[]> {
     return this.database.reads.run(noDeadlineMs, ({ sql }) => this.queryOn(sql, asks, onlyLive));
   }
 
   private async queryOn(sql: Connection["sql"], asks: readonly Ask[], onlyLive: boolean): Promise<readonly Answer[]> {
     const rows = await sql<AnswerRow[]>`
-      WITH clock AS MATERIALIZED (SELECT coupon_clock() AS now),
-      page AS MATERIALIZED (
-        SELECT ask.place, held.rows, held.coupon_ids
-        FROM (
-          SELECT * FROM ROWS FROM (
-            json_to_recordset(${JSON.stringify(asks)}::text::json) AS ("userId" text, before uuid, size int)
-          ) WITH ORDINALITY AS asks (user_id, before, size, place)
-          LIMIT ${sql.unsafe(String(maxPages))}
-        ) ask
-        CROSS JOIN LATERAL (
-          SELECT string_agg(one.row, ' ') AS rows, array_agg(one.coupon_id) AS coupon_ids
-          FROM (
-            SELECT u.coupon_id, concat(
-              u.id, ' ', u.coupon_id, ' ', millis(u.issued_at), ' ', millis(u.valid_until), ' ',
-              CASE WHEN u.max_uses > 1 OR u.place_count > 0 OR u.locked_until IS NOT NULL OR u.claim_until IS NOT NULL
-                OR u.released_at IS NOT NULL OR u.code_id IS NOT NULL
-              THEN concat(u.max_uses, ',', u.use_count, ',', u.place_count, ',',
-                millis(u.locked_until), ',', millis(u.claim_until), ',', millis(u.released_at), ',',
-                encode(convert_to(u.code, 'UTF8'), 'hex'), ',', encode(convert_to(u.discount::text, 'UTF8'), 'hex')) END
-            ) AS row
-            FROM (
-              SELECT * FROM user_coupons one
-              WHERE one.user_id = ask.user_id AND one.deleted_at IS NULL
-                AND (ask.before IS NULL OR one.id < ask.before)
-              OFFSET 0
-            ) u
-            ${
-              onlyLive
-                ? sql`JOIN coupons c ON c.id = u.coupon_id CROSS JOIN clock
-                  WHERE user_coupon_status(u, c, clock.now) NOT IN ('EXPIRED', 'RELEASED')`
-                : sql``
-            }
-            ORDER BY u.id DESC
-            LIMIT ask.size
-          ) one
-        ) held
-      )
-      SELECT page.rows, millis((SELECT now FROM clock)) AS now_ms, CASE WHEN page.place = 1 THEN (
-        SELECT string_agg(concat(
-          c.id, ' ', c.revision, ' ', c.issued_count, ' ', c.used_count, ' ', c.place_count, ' ', millis(c.exhausted_at)
-        ), ' ')
-        FROM coupons c WHERE c.id = ANY (ARRAY (SELECT DISTINCT unnest(page.coupon_ids) FROM page))
-      ) END AS coupons
-      FROM page
-      ORDER BY page.place`;
+      SELECT * FROM list_user_coupons(${JSON.stringify(asks)}::text::json, ${onlyLive}, ${maxLooked})`;
     const { coupons, nowMs } = rows[0]!;
     const byId = new Map(
       (await this.coupons.get(sql, parseVersions(coupons ?? ""))).map((coupon) => [coupon.id, coupon]),
     );
     const now = new Date(nowMs);
-    return rows.map((row) => ({ rows: row.rows, coupons: byId, now }));
+    return rows.map((row) => ({ rows: row.rows, lookedTo: row.lookedTo, coupons: byId, now }));
   }
 }
 

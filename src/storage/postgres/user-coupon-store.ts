@@ -2,6 +2,7 @@ import { sql as statement } from "drizzle-orm";
 import { type Reason, Refusal } from "../../domain/refusal.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
 import type {
+  ChoiceAsk,
   Dated,
   DeadlineMs,
   GivenBack,
@@ -11,13 +12,25 @@ import type {
   UserCouponStore,
   UserCouponWithCoupon,
 } from "../ports.js";
-import { type CouponRow, toCoupon } from "./coupon-row.js";
+import { CountedCoupons } from "./counted-coupons.js";
+import { CouponCache } from "./coupon-cache.js";
 import type { Connection, Database } from "./database.js";
+import { guarded } from "./errors.js";
 import { findEarlier, once, readClock, recordRequest } from "./requests.js";
+import { TurnBatch } from "./turn-batch.js";
 import { UserCouponPages } from "./user-coupon-page.js";
 
+/** User coupons that are read in one query. */
+const maxGets = 64;
+
 interface UserCouponRow extends UserCoupon {
+  readonly place: number;
   readonly now: Date;
+  readonly revision: number;
+  readonly issuedCount: number;
+  readonly usedCount: number;
+  readonly couponPlaceCount: number;
+  readonly exhaustedAt: Date | null;
 }
 
 /** The columns of `user_coupons u` that make a UserCoupon. */
@@ -36,26 +49,20 @@ interface DeletionRow extends Record<string, unknown> {
 }
 
 export class PostgresUserCouponStore implements UserCouponStore {
+  private readonly coupons: CountedCoupons;
   private readonly pages: UserCouponPages;
+  private readonly gets = new TurnBatch<ChoiceAsk, Dated<UserCouponWithCoupon> | null>({
+    maxAsks: maxGets,
+    run: (asks) => this.read(asks),
+  });
 
   constructor(private readonly database: Database) {
+    this.coupons = new CountedCoupons(new CouponCache());
     this.pages = new UserCouponPages(database);
   }
 
-  async get(userId: string, userCouponId: string, deadlineMs: DeadlineMs): Promise<Dated<UserCouponWithCoupon> | null> {
-    const [row] = await this.database.reads.run(
-      deadlineMs,
-      ({ sql }) => sql<UserCouponRow[]>`
-        SELECT ${userCouponColumns(sql)}, coupon_clock() AS now
-        FROM user_coupons u WHERE u.id = ${userCouponId} AND u.user_id = ${userId} AND u.deleted_at IS NULL`,
-    );
-    if (!row) return null;
-    const { now, ...userCoupon } = row;
-    const [coupon] = await this.database.reads.run(
-      deadlineMs,
-      ({ sql }) => sql<CouponRow[]>`SELECT * FROM coupons WHERE id = ${userCoupon.couponId}`,
-    );
-    return { value: { userCoupon, coupon: toCoupon(coupon!) }, now };
+  get(userId: string, userCouponId: string, deadlineMs: DeadlineMs): Promise<Dated<UserCouponWithCoupon> | null> {
+    return guarded(deadlineMs, () => this.gets.add({ userId, userCouponId }));
   }
 
   list(
@@ -124,6 +131,43 @@ export class PostgresUserCouponStore implements UserCouponStore {
     );
     return row?.looked ?? 0;
   }
+
+  /** One by one by their keys, at every size of the tables. */
+  private read(asks: readonly ChoiceAsk[]): Promise<(Dated<UserCouponWithCoupon> | null)[]> {
+    return this.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => this.readOn(sql, asks));
+  }
+
+  private async readOn(
+    sql: Connection["sql"],
+    asks: readonly ChoiceAsk[],
+  ): Promise<(Dated<UserCouponWithCoupon> | null)[]> {
+    const rows = await sql<UserCouponRow[]>`
+      SELECT asked.place, clock.now, ${userCouponColumns(sql)},
+        c.revision, c.issued_count, c.used_count, c.place_count AS coupon_place_count, c.exhausted_at
+      FROM (SELECT coupon_clock() AS now OFFSET 0) clock
+      CROSS JOIN (
+        SELECT a.*, row_number() OVER () AS place
+        FROM json_to_recordset(${JSON.stringify(asks)}::text::json) AS a ("userId" text, "userCouponId" uuid)
+        LIMIT ${sql.unsafe(String(maxGets))}
+      ) asked
+      CROSS JOIN LATERAL (SELECT * FROM user_coupons WHERE id = asked."userCouponId" OFFSET 0) u
+      CROSS JOIN LATERAL (SELECT * FROM coupons WHERE id = u.coupon_id OFFSET 0) c
+      WHERE u.user_id = asked."userId" AND u.deleted_at IS NULL`;
+    const coupons = await this.coupons.get(sql, rows.map(versionOf));
+    const found = new Map(
+      rows.map(
+        (
+          { place, now, revision: _, issuedCount: __, usedCount: ___, couponPlaceCount: _p, exhaustedAt: _e, ...row },
+          n,
+        ) => [place, { value: { userCoupon: row, coupon: coupons[n]! }, now }],
+      ),
+    );
+    return asks.map((_, index) => found.get(index + 1) ?? null);
+  }
+}
+
+function versionOf({ couponId, revision, issuedCount, usedCount, couponPlaceCount, exhaustedAt }: UserCouponRow) {
+  return { id: couponId, revision, counts: { issuedCount, usedCount, placeCount: couponPlaceCount, exhaustedAt } };
 }
 
 function replayOf(answer: unknown): { restocked: boolean; replayed: boolean } {

@@ -1,0 +1,114 @@
+-- Cancels a batch of usages, each of one user: one call is one transaction and one round trip. Every counter of what stands
+-- goes back by one for each. The place under the coupon's usage cap stays with the user coupon, unless that was deleted: then
+-- it goes back to the others, while the cap has not been reached.
+--
+-- No two asks of a batch may be of the same usage or have the same request id; the caller sees to that. Each ask stands alone
+-- and is recorded in `requests` by its request id, which every ask has: also one whose caller gave none, for a batch may be
+-- sent twice. `again` says that some of the asks may have been committed by an earlier call whose answer was lost.
+--   CANCELLED          it is cancelled; the usage is as it is now
+--   REPLAYED           the same request had cancelled it before; the same
+--   CONFLICT           a transaction at the same moment used this request id: ask again
+--   REQUEST_ID_REUSED, USAGE_NOT_FOUND, USAGE_ALREADY_CANCELLED
+--                      refused, the first that applies in this order
+-- `freed` says that a place under the usage cap went back to all.
+--
+-- Coupons are locked as in use_user_coupons(), and requests after them, in the order of their ids.
+CREATE OR REPLACE FUNCTION cancel_usages(asks json, again boolean)
+RETURNS TABLE (
+  outcome text, freed boolean, id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, product_id text, order_id text,
+  currency_code text, order_amount bigint, discount_amount bigint, used_at_ms bigint, cancelled_at_ms bigint
+)
+LANGUAGE plpgsql VOLATILE
+-- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_material = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+  this_method CONSTANT text := 'CancelUsage';
+  at timestamptz;
+BEGIN
+  PERFORM FROM coupons c
+  WHERE c.id IN (
+    SELECT s.coupon_id FROM json_to_recordset(asks) AS a (usage_id uuid, user_id text)
+    JOIN usages s ON s.id = a.usage_id AND s.user_id = a.user_id
+  )
+  ORDER BY c.id FOR NO KEY UPDATE;
+  at := coupon_clock();
+
+  RETURN QUERY
+  WITH asked AS (
+    SELECT row_number() OVER () AS ord, a.*
+    FROM json_to_recordset(asks) AS a (usage_id uuid, user_id text, request_id text, input_hash text)
+  ),
+  judged AS MATERIALIZED (
+    SELECT a.ord, a.request_id AS call_id, decode(a.input_hash, 'hex') AS input_hash, s.*, u.deleted_at IS NOT NULL AS of_deleted,
+      u.use_count >= u.max_uses AS was_used_up,
+      CASE
+        WHEN earlier.input_hash <> decode(a.input_hash, 'hex') THEN 'REQUEST_ID_REUSED'
+        WHEN earlier.request_id IS NOT NULL THEN 'REPLAYED'
+        WHEN s.id IS NULL THEN 'USAGE_NOT_FOUND'
+        WHEN s.cancelled_at IS NOT NULL THEN 'USAGE_ALREADY_CANCELLED'
+      END AS verdict
+    FROM asked a
+    LEFT JOIN usages s ON s.id = a.usage_id AND s.user_id = a.user_id
+    LEFT JOIN user_coupons u ON u.id = s.user_coupon_id
+    -- One by one: while there are few requests, it looks cheaper to go through all of this method.
+    LEFT JOIN LATERAL (
+      SELECT r.request_id, r.input_hash FROM requests r
+      WHERE r.method = this_method AND r.request_id = a.request_id OFFSET 0
+    ) earlier ON true
+  ),
+  recorded AS (
+    INSERT INTO requests (method, request_id, input_hash, answer, created_at)
+    SELECT this_method, j.call_id, j.input_hash, jsonb_build_object('usageId', j.id), at
+    FROM judged j WHERE j.verdict IS NULL
+    ORDER BY j.call_id
+    ON CONFLICT DO NOTHING
+    RETURNING request_id
+  ),
+  -- A hashed subplan: joins of the two would be nested loops over the whole batch.
+  done AS MATERIALIZED (
+    SELECT j.*, j.verdict IS NULL AND j.call_id IN (SELECT r.request_id FROM recorded r) AS cancelled FROM judged j
+  ),
+  cancelled AS (
+    UPDATE usages s SET cancelled_at = at FROM done d WHERE s.id = d.id AND d.cancelled
+  ),
+  unused AS (
+    UPDATE user_coupons u SET
+      use_count = u.use_count - i.n, place_count = u.place_count - CASE WHEN u.deleted_at IS NULL THEN 0 ELSE i.n END,
+      lapse_at = CASE WHEN u.deleted_at IS NULL AND NOT u.lapsed THEN u.valid_until END
+    FROM (SELECT d.user_coupon_id, count(*)::int AS n FROM done d WHERE d.cancelled GROUP BY d.user_coupon_id) i
+    WHERE u.id = i.user_coupon_id
+  ),
+  counted AS (
+    UPDATE coupons c SET
+      used_count = c.used_count - i.n, place_count = c.place_count - i.freed, cancelled_total = c.cancelled_total + i.n,
+      -- What is deleted was taken out of the count then.
+      used_up_count = c.used_up_count - i.not_used_up
+    FROM (
+      SELECT d.coupon_id, count(*) AS n, count(*) FILTER (WHERE d.of_deleted) AS freed,
+        count(DISTINCT d.user_coupon_id) FILTER (WHERE d.was_used_up AND NOT d.of_deleted) AS not_used_up
+      FROM done d WHERE d.cancelled
+      GROUP BY d.coupon_id
+    ) i
+    WHERE c.id = i.coupon_id
+  ),
+  logged AS (
+    INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id, usage_id)
+    SELECT 'USAGE_CANCELLED', at, d.coupon_id, d.user_coupon_id, d.user_id, d.id FROM done d WHERE d.cancelled ORDER BY d.ord
+  )
+  SELECT
+    CASE WHEN d.verdict IS NOT NULL THEN d.verdict WHEN d.cancelled THEN 'CANCELLED' ELSE 'CONFLICT' END,
+    -- By an earlier call whose answer was lost, perhaps; it does no harm to say so twice.
+    coalesce(d.of_deleted AND (d.cancelled OR (again AND d.verdict = 'REPLAYED')), false),
+    d.id, d.user_coupon_id, d.coupon_id, d.user_id, d.product_id, d.order_id, d.currency_code::text, d.order_amount,
+    d.discount_amount, millis(d.used_at), millis(CASE WHEN d.cancelled THEN at ELSE d.cancelled_at END)
+  FROM done d
+  ORDER BY d.ord;
+END
+$$;

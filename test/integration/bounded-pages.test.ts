@@ -1,0 +1,272 @@
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { PostgresCodeStore } from "../../src/storage/postgres/code-store.js";
+import { PostgresCouponStore } from "../../src/storage/postgres/coupon-store.js";
+import { maxLooked as mostUsages } from "../../src/storage/postgres/usage-page.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
+import { maxLooked } from "../../src/storage/postgres/user-coupon-page.js";
+import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
+import { explained } from "./explained.js";
+
+/** A page reads what it has, whatever else there is. What is read is counted in blocks of the database. */
+
+const noon = new Date("2026-11-25T12:00:00Z");
+const farMs = Number.POSITIVE_INFINITY;
+const many = 100_000;
+/** For a page of 50: a block for each row, its coupon and what leads there. Of a table of `many` it would be thousands. */
+const fewBlocks = 400;
+/** For a page that was looked for as long as may be: two or three for each row that was looked at. */
+const blocksLooked = 4 * maxLooked;
+
+let clocked: ClockedDatabase;
+let userCoupons: PostgresUserCouponStore;
+let usages: PostgresUsageStore;
+let coupons: PostgresCouponStore;
+let codes: PostgresCodeStore;
+let blocksOf: ReturnType<typeof explained>["blocksOf"];
+let couponId: string;
+
+beforeAll(async () => {
+  // One connection for what is counted: plans are cached there from when the tables were empty.
+  clocked = await openClockedDatabase(noon, 4);
+  const counted = explained(clocked.database);
+  ({ blocksOf } = counted);
+  userCoupons = new PostgresUserCouponStore(counted.database);
+  usages = new PostgresUsageStore(counted.database);
+  coupons = new PostgresCouponStore(counted.database);
+  codes = new PostgresCodeStore(counted.database);
+  const { sql } = clocked;
+  for (const table of ["user_coupons", "usages", "coupons", "codes"])
+    await sql`ALTER TABLE ${sql(table)} SET (autovacuum_enabled = false)`;
+  couponId = await insertCoupon(sql, openCoupon(noon));
+});
+afterAll(() => clocked?.close());
+
+const list = (userId: string, size: number, showExpired = false, before: string | null = null) =>
+  userCoupons.list(userId, { size, before }, showExpired, farMs);
+
+/** With ids that rise by their number, as those of the service do with time; `prefix` orders the users' groups. */
+const give = (userId: string, count: number, facts: { released?: boolean; deleted?: boolean } = {}, prefix = "1") =>
+  clocked.sql`
+    INSERT INTO user_coupons (id, coupon_id, user_id, issued_at, released_at, deleted_at)
+    SELECT (lpad(${prefix} || lpad(to_hex(n), 7, '0'), 8, '0') || right(gen_random_uuid()::text, 28))::uuid, ${couponId},
+      replace(${userId}, '#', n::text), ${noon}, ${facts.released ? noon : null}, ${facts.deleted ? noon : null}
+    FROM generate_series(1, ${count}) n`;
+
+describe("a user's list", () => {
+  test("reads a page, from an empty table to a large one, with and without statistics", async () => {
+    const { sql } = clocked;
+    for (let round = 0; round < 8; round++) await list("large", 50);
+    await give("other #", 100);
+    await give("large", 100);
+    expect(await blocksOf(() => list("large", 50))).toBeLessThan(fewBlocks);
+    await give("other #", 10_000, {}, "2");
+    expect(await blocksOf(() => list("large", 50))).toBeLessThan(fewBlocks);
+    await give("large", many, {}, "3");
+    for (const prepare of [async () => {}, () => sql`ANALYZE`, () => sql`VACUUM user_coupons`]) {
+      await prepare();
+      expect(await blocksOf(() => list("large", 1))).toBeLessThan(fewBlocks);
+      expect(await blocksOf(() => list("large", 50))).toBeLessThan(fewBlocks);
+      expect(await blocksOf(() => list("large", 50, true))).toBeLessThan(fewBlocks);
+      expect(await blocksOf(() => list("nobody", 50))).toBeLessThan(fewBlocks);
+      expect(await blocksOf(() => list("other 5", 50))).toBeLessThan(fewBlocks);
+    }
+    const { rows, next } = await list("large", 50);
+    expect(rows.map(({ userCoupon }) => userCoupon.id)).toEqual(
+      rows
+        .map(({ userCoupon }) => userCoupon.id)
+        .sort()
+        .reverse(),
+    );
+    expect([rows.length, next]).toEqual([50, rows.at(-1)?.userCoupon.id]);
+    expect(await blocksOf(() => list("large", 50, false, next))).toBeLessThan(fewBlocks);
+  });
+
+  test("does not look at deleted ones", async () => {
+    await give("deleter", 3);
+    await give("deleter", many, { deleted: true }, "2");
+    expect((await list("deleter", 50)).rows.length).toBe(3);
+    expect(await blocksOf(() => list("deleter", 50))).toBeLessThan(fewBlocks);
+  });
+
+  test("stops looking after a while, says so with a token, and goes on there", async () => {
+    await give("late", 3);
+    await give("late", 5 * maxLooked, { released: true }, "2");
+    await give("late", 2, {}, "3");
+    const first = await list("late", 50);
+    expect([first.rows.length, first.next === null]).toEqual([2, false]);
+    expect(await blocksOf(() => list("late", 50))).toBeLessThan(blocksLooked);
+    const found: string[] = [];
+    let pages = 0;
+    for (let before: string | null = null; ; pages++) {
+      const page = await list("late", 50, false, before);
+      found.push(...page.rows.map(({ userCoupon }) => userCoupon.id));
+      if (page.next === null) break;
+      before = page.next;
+    }
+    expect([found.length, new Set(found).size]).toEqual([5, 5]);
+    expect(found).toEqual([...found].sort().reverse());
+    expect(pages).toBeLessThan(7);
+    expect((await list("late", 50, true)).rows.length).toBe(50);
+  });
+
+  test("is full as long as what is in the way is not too much, to the last one that may be looked at", async () => {
+    for (const inTheWay of [maxLooked - 2, maxLooked - 1, maxLooked]) {
+      const userId = `between ${inTheWay}`;
+      await give(userId, 2);
+      await give(userId, inTheWay, { released: true }, "2");
+      const { rows, next } = await list(userId, 2);
+      // What was looked at to the very end may still have a next page, which then is empty.
+      const rest = next === null ? [] : (await list(userId, 2, false, next)).rows;
+      expect(rows.length).toBe(Math.max(0, Math.min(2, maxLooked - inTheWay)));
+      expect(rows.length + rest.length).toBe(2);
+    }
+  });
+
+  test("that cannot be asked for fails alone", async () => {
+    const good = ["large", "late", "nobody"].map((userId) => list(userId, 1));
+    const bad = list("a\0b", 1);
+    await expect(bad).rejects.toThrow();
+    expect((await Promise.all(good)).map(({ rows }) => rows.length)).toEqual([1, 1, 0]);
+  });
+});
+
+describe("usages", () => {
+  const use = (
+    count: number,
+    facts: { userId: string; productId: string; orderId: string; cancelled?: boolean; userCouponId?: string },
+  ) =>
+    clocked.sql`
+      INSERT INTO usages (id, user_coupon_id, coupon_id, user_id, product_id, order_id, currency_code, order_amount,
+        discount_amount, item, used_at, cancelled_at)
+      SELECT gen_random_uuid(), coalesce(${facts.userCouponId ?? null}::uuid, gen_random_uuid()), ${couponId}, ${facts.userId}, ${facts.productId},
+        ${facts.orderId}, 'USD', 100, 1, 0, ${noon}, ${facts.cancelled ? noon : null}
+      FROM generate_series(1, ${count})`;
+  const none = { userId: "", couponId: "", productId: "", orderId: "", showCancelled: true };
+  const all = async (filter: Partial<typeof none>, size = 50) => {
+    const ids: string[] = [];
+    for (let before: string | null = null; ; ) {
+      const page = await usages.list({ ...none, ...filter }, { size, before }, farMs);
+      ids.push(...page.rows.map(({ id }) => id));
+      if (page.next === null) return ids;
+      before = page.next;
+    }
+  };
+
+  test("of several filters, each of which has many, are looked for in pages that are bounded", async () => {
+    const userCouponId = randomUUID();
+    for (let round = 0; round < 8; round++)
+      await usages.list({ ...none, userId: "buyer" }, { size: 50, before: null }, farMs);
+    await use(many / 2, { userId: "buyer", productId: "p", orderId: "o" });
+    await use(many / 2, { userId: "another", productId: "product", orderId: "order" });
+    await use(3, { userId: "buyer", productId: "product", orderId: "o", userCouponId });
+    await use(2, { userId: "another", productId: "product", orderId: "order", cancelled: true });
+    const page = { size: 50, before: null };
+    const blocks = (filter: Partial<typeof none>) => blocksOf(() => usages.list({ ...none, ...filter }, page, farMs));
+    for (const prepare of [async () => {}, () => clocked.sql`ANALYZE usages`]) {
+      await prepare();
+      for (const filter of [{}, { userId: "buyer" }, { productId: "product" }, { orderId: "order" }, { couponId }])
+        expect(await blocks(filter)).toBeLessThan(fewBlocks);
+      const both = { userId: "buyer", productId: "product" };
+      expect(await blocks(both)).toBeLessThan(4 * mostUsages);
+      expect(await blocks({ ...both, couponId, orderId: "o" })).toBeLessThan(4 * mostUsages);
+      expect(await blocksOf(() => usages.ofUserCoupons("buyer", [userCouponId, randomUUID()], 50, farMs))).toBeLessThan(
+        fewBlocks,
+      );
+    }
+    for (const filter of [{ orderId: "o" }, { couponId }, { couponId, orderId: "o" }]) {
+      const found = await all({ userId: "buyer", productId: "product", ...filter }, 2);
+      expect([found.length, new Set(found).size]).toEqual([3, 3]);
+    }
+    const standing = await all({ orderId: "order", showCancelled: false }, 1_000);
+    expect(standing.length).toBe(many / 2);
+    expect((await usages.ofUserCoupons("buyer", [userCouponId], 50, farMs)).length).toBe(3);
+  });
+
+  test("are cancelled without a look at other requests or usages", async () => {
+    const { sql } = clocked;
+    const asks = Array.from({ length: 24 }, () => ({
+      usage_id: randomUUID(),
+      user_id: "u",
+      request_id: randomUUID(),
+      input_hash: "00",
+    }));
+    await sql.begin(async (tx) => {
+      const cancel = () => tx`
+        EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM cancel_usages(${JSON.stringify(asks)}::text::json, false)`;
+      // So that the plan is of a time when there was nothing.
+      for (let round = 0; round < 8; round++) await cancel();
+      await tx`
+        INSERT INTO requests (method, request_id, input_hash, answer, created_at)
+        SELECT 'CancelUsage', n::text, '', '{}', ${noon} FROM generate_series(1, 50000) n`;
+      const [row] = await cancel();
+      const { Plan } = row!["QUERY PLAN"][0];
+      expect(Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"]).toBeLessThan(fewBlocks);
+    });
+  });
+
+  test("of many requests that are asked for at once are each its own", async () => {
+    const requestIds = Array.from({ length: 100 }, () => randomUUID());
+    await clocked.sql`
+      INSERT INTO usages (id, user_coupon_id, coupon_id, user_id, product_id, order_id, currency_code, order_amount,
+        discount_amount, item, used_at, request_id)
+      SELECT gen_random_uuid(), gen_random_uuid(), ${couponId}, r.id, 'p', 'o', 'USD', 1, 1, i, ${noon}, r.id
+      FROM unnest(${requestIds.filter((_, n) => n % 3 > 0)}::text[]) r (id) CROSS JOIN generate_series(0, 2) i`;
+    const found = await Promise.all(requestIds.map((requestId) => usages.ofRequest(requestId, farMs)));
+    expect(found.map((one) => one.map(({ userId }) => userId))).toEqual(
+      requestIds.map((requestId, n) => (n % 3 > 0 ? [requestId, requestId, requestId] : [])),
+    );
+    const blocks = await blocksOf(() => Promise.all(requestIds.map((requestId) => usages.ofRequest(requestId, farMs))));
+    expect(blocks).toBeLessThan(20 * requestIds.length);
+  });
+});
+
+describe("the catalogue", () => {
+  test("deleted coupons in front of the others are not looked at", async () => {
+    const { sql } = clocked;
+    const insert = (count: number, prefix: string, deletedAt: Date | null) => sql`
+      INSERT INTO coupons (id, name, description, category, fixed_amount, currency_code, starts_at, expires_at, max_per_user,
+        stackable, created_at, updated_at, deleted_at)
+      SELECT (${prefix} || right(gen_random_uuid()::text, 28))::uuid, 'n', '', '', 1, 'USD', ${noon}, '2099-01-01', 1, false,
+        ${noon}, ${noon}, ${deletedAt}
+      FROM generate_series(1, ${count})`;
+    const page = { size: 50, before: null };
+    for (let round = 0; round < 8; round++) await coupons.list(page, false, farMs);
+    await insert(60, "10000000", null);
+    await insert(20_000, "20000000", noon);
+    for (const prepare of [async () => {}, () => sql`ANALYZE coupons`, () => sql`VACUUM coupons`]) {
+      await prepare();
+      expect(await blocksOf(() => coupons.list(page, false, farMs))).toBeLessThan(fewBlocks);
+      expect(await blocksOf(() => coupons.list(page, true, farMs))).toBeLessThan(fewBlocks);
+    }
+    expect((await coupons.list(page, false, farMs)).rows.every(({ deletedAt }) => deletedAt === null)).toBe(true);
+    const { rows } = await coupons.list(page, true, farMs);
+    const ids = [...rows.map(({ id }) => id), randomUUID()];
+    const got = await Promise.all(ids.map((id) => coupons.get(id, farMs)));
+    expect(got.map((one) => one?.value.id)).toEqual([...ids.slice(0, -1), undefined]);
+  });
+
+  test("codes of a book are a range among those of all books", async () => {
+    const { sql } = clocked;
+    const [small, large] = [randomUUID(), randomUUID()];
+    for (const id of [small, large]) {
+      await insertCoupon(sql, openCoupon(noon, { id, quantity: null }));
+      await sql`UPDATE coupons SET is_code_book = true, quantity = 1000000 WHERE id = ${id}`;
+    }
+    const insert = (id: string, count: number) => sql`
+      INSERT INTO codes (coupon_id, code, code_key, pick_key, created_at)
+      SELECT ${id}, gen_random_uuid()::text, gen_random_uuid()::text, n, ${noon} FROM generate_series(1, ${count}) n`;
+    await insert(large, many / 2);
+    await insert(small, 60);
+    const page = { size: 50, before: null };
+    for (const prepare of [async () => {}, () => sql`ANALYZE codes`]) {
+      await prepare();
+      for (const id of [small, large])
+        expect(await blocksOf(() => codes.list(id, page, farMs))).toBeLessThan(fewBlocks);
+    }
+    const first = await codes.list(small, page, farMs);
+    const second = await codes.list(small, { ...page, before: first.next }, farMs);
+    expect([first.rows.length, second.rows.length, second.next]).toEqual([50, 10, null]);
+  });
+});

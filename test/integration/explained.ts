@@ -1,0 +1,45 @@
+import type { Sql } from "postgres";
+import type { Connection, Database } from "../../src/storage/postgres/database.js";
+
+interface PlanNode {
+  readonly "Shared Hit Blocks": number;
+  readonly "Shared Read Blocks": number;
+}
+
+/** A database that counts what is read for each query of its pool for reads: each is explained first, and then asked. */
+export function explained(database: Database): {
+  database: Database;
+  blocksOf(work: () => Promise<unknown>): Promise<number>;
+} {
+  let blocks = 0;
+  const explain = async (sql: Sql, text: TemplateStringsArray, values: unknown[]) => {
+    const [row] = await sql<Record<string, { Plan: PlanNode }[]>[]>`
+      EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ${(sql as unknown as (...parts: unknown[]) => never)(text, ...values)}`;
+    // The column's name has a blank, of which the driver makes what it likes.
+    const [{ Plan }] = Object.values(row!)[0] as [{ Plan: PlanNode }];
+    blocks += Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"];
+  };
+  const counted = ({ sql, ...others }: Connection): Connection => {
+    const counting = (text: TemplateStringsArray, ...values: unknown[]) => {
+      const query = (sql as unknown as (...parts: unknown[]) => Promise<unknown>)(text, ...values);
+      const run = query.then.bind(query);
+      // A part of a query is not awaited, and stays what it is.
+      // biome-ignore lint/suspicious/noThenProperty: the driver's queries are thenables, which begin when they are awaited.
+      query.then = ((done: never, failed: never) =>
+        explain(sql, text, values).then(() => run(done, failed), failed)) as never;
+      return query;
+    };
+    return { ...others, sql: Object.assign(counting, { unsafe: sql.unsafe }) as unknown as Sql };
+  };
+  const reads = Object.create(database.reads) as Database["reads"];
+  reads.run = (deadlineMs, work, timeoutMs) =>
+    database.reads.run(deadlineMs, (connection) => work(counted(connection)), timeoutMs);
+  return {
+    database: { ...database, reads },
+    blocksOf: async (work) => {
+      blocks = 0;
+      await work();
+      return blocks;
+    },
+  };
+}

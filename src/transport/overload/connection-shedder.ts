@@ -132,18 +132,19 @@ export class ConnectionShedder {
     const turnedAway = this.refusals.perS * refusalWorth;
     const refusalShare = turnedAway === 0 ? 0 : turnedAway / (turnedAway + this.capacity.perS);
     const isTooMuch = refusalShare > maxRefusalShare && busyShare > busyLoopShare;
-    if (isTooMuch && (this.wasTooMuch || refusalShare > floodRefusalShare)) this.shed(now);
-    else if (this.allowed !== null && refusalShare < calmRefusalShare) this.giveBack(now);
+    if (isTooMuch && (this.wasTooMuch || refusalShare > floodRefusalShare)) {
+      this.shed(now, refusalShare > floodRefusalShare ? keptInFlood : keptShare);
+    } else if (this.allowed !== null && refusalShare < calmRefusalShare) this.giveBack(now);
     this.wasTooMuch = isTooMuch;
   }
 
-  private shed(now: number): void {
+  private shed(now: number, share: number): void {
     const busiest = [...this.loads].sort(([, a], [, b]) => b.perS - a.perS);
     const seenPerS = busiest.reduce((sum, [, { perS }]) => sum + perS, 0);
     // A load that has just come is larger than its mean shows: of what arrives now, so much may stay.
     const arrivingPerS = Math.max(this.offered.lastPerS, seenPerS);
     const guess = this.knowsCapacity ? 0 : arrivingPerS * (1 - guessedCut);
-    const keptPerS = (Math.max(this.capacity.perS * keptShare, guess) / arrivingPerS) * seenPerS;
+    const keptPerS = (Math.max(this.capacity.perS * share, guess) / arrivingPerS) * seenPerS;
     let leftPerS = seenPerS;
     let count = 0;
     for (const [connection, { perS }] of busiest) {

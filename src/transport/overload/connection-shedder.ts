@@ -8,13 +8,15 @@ const settleMs = 100;
 const refusalWorth = 1 / 8;
 /** Connections are shed when turning calls away takes more than this share of the work for two windows, or that in one. */
 const maxRefusalShare = 0.05;
-const floodRefusalShare = 0.12;
+const floodRefusalShare = 0.2;
 /** And given back when it takes less than this one. */
 const calmRefusalShare = 0.02;
 /** Below this share of the event loop's time there is enough left to turn calls away one by one. */
 const busyLoopShare = 0.7;
-/** What is left to the connections that stay, as a share of the capacity: what is idle is soon given back. */
-const keptShare = 1;
+/** What is left to the connections that stay, as a share of the capacity: calls turned away cost less than idle time. */
+const keptShare = 1.15;
+/** In a flood, of which not even all is seen that arrives, it is less. */
+const keptInFlood = 1;
 /** The weights of a window in what is offered and turned away, and in what is served. */
 const offeredWeight = 0.4;
 const servedWeight = 0.07;

@@ -76,6 +76,7 @@ import { PostgresStatsStore } from "./storage/postgres/stats-store.js";
 import { PostgresTargetStore } from "./storage/postgres/target-store.js";
 import { PostgresUsageStore } from "./storage/postgres/usage-store.js";
 import { PostgresUserCouponStore } from "./storage/postgres/user-coupon-store.js";
+import { ArrivalDeadlines } from "./transport/arrival-deadlines.js";
 import { ConnectServer } from "./transport/connect-server.js";
 import { explain, messageOf } from "./transport/error-table.js";
 import { GrpcServer } from "./transport/grpc-server.js";
@@ -260,10 +261,12 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
 
   const largeMessages = new LargeMessages();
   const frontDoor = new FrontDoor({ maxAtWork: config.MAX_IN_FLIGHT, maxConnections, metrics, log });
-  const grpcServer = new GrpcServer(routes, largeMessages, frontDoor);
+  const arrivals = new ArrivalDeadlines();
+  const grpcServer = new GrpcServer(routes, largeMessages, arrivals, frontDoor);
   const connectServer = new ConnectServer(
     routes,
     largeMessages,
+    arrivals,
     pages(metrics, () => watch.up),
     frontDoor,
     (error) => log.warn({ err: error }, "answer could not be sent"),

@@ -5,6 +5,7 @@ import { createLogger } from "../../src/platform/logger.js";
 import { Metrics } from "../../src/platform/metrics.js";
 import { newId } from "../../src/platform/new-id.js";
 import { issuedMessage } from "../../src/services/message.js";
+import { ArrivalDeadlines } from "../../src/transport/arrival-deadlines.js";
 import { GrpcServer } from "../../src/transport/grpc-server.js";
 import { maxConnections } from "../../src/transport/http2-limits.js";
 import { LargeMessages } from "../../src/transport/large-messages.js";
@@ -47,7 +48,7 @@ const invoke = pipeline.mount(method, async ({ target, userId }) => {
   return response;
 });
 const frontDoor = new FrontDoor({ maxAtWork: 4_000, maxConnections, metrics, log });
-const server = new GrpcServer([routeOf(method, invoke)], new LargeMessages(), frontDoor);
+const server = new GrpcServer([routeOf(method, invoke)], new LargeMessages(), new ArrivalDeadlines(), frontDoor);
 const grpcPort = await server.listen("127.0.0.1", 0);
 process.stdout.write(`${JSON.stringify({ event: "serving", grpcPort, httpPort: 0, pid: process.pid })}\n`);
 process.stdin.resume().once("close", () => process.exit());

@@ -1,14 +1,54 @@
-/** Items that are worked on before others get their turn. */
-const sliceSize = 1_000;
+/** How long a long work may hold the event loop before others get their turn. */
+const maxSliceMs = 5;
+/** Items that are worked on before the clock is looked at. */
+const itemsAtOnce = 50;
+
+const waiting: (() => void)[] = [];
+let isScheduled = false;
+
+/**
+ * The next turn of the event loop that is given to a long work. Each turn is given to one of them: many together hold the
+ * process no longer at a time than one.
+ */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    waiting.push(resolve);
+    if (!isScheduled) setImmediate(goOn);
+    isScheduled = true;
+  });
+}
+
+function goOn(): void {
+  const resume = waiting.shift();
+  isScheduled = waiting.length > 0;
+  if (isScheduled) setImmediate(goOn);
+  resume?.();
+}
+
+/** Of a long work: says when to stop for a while. It begins by waiting for its first turn. */
+export class Slices {
+  private endMs = 0;
+
+  /** Called between two pieces of the work: waits for the next turn when this one is over. */
+  next(): Promise<void> | undefined {
+    return performance.now() < this.endMs ? undefined : this.wait();
+  }
+
+  private async wait(): Promise<void> {
+    await nextTurn();
+    this.endMs = performance.now() + maxSliceMs;
+  }
+}
 
 /** Works through 0 to less than `count`, in slices between which the process does other things. */
 export async function inSlices(
   count: number,
   work: (from: number, to: number) => void,
-  size = sliceSize,
+  atOnce = itemsAtOnce,
 ): Promise<void> {
-  for (let from = 0; from < count; from += size) {
-    if (from > 0) await new Promise((resolve) => setImmediate(resolve));
-    work(from, Math.min(count, from + size));
+  const slices = new Slices();
+  for (let from = 0; from < count; from += atOnce) {
+    if (from > 0) await slices.next();
+    work(from, Math.min(count, from + atOnce));
   }
 }

@@ -73,7 +73,7 @@ export interface CouponStore {
    * are part of the answer.
    */
   createMany(
-    build: (now: Date) => readonly (CouponDefinition | Refusal)[],
+    build: (now: Date) => Promise<readonly (CouponDefinition | Refusal)[]>,
     request: RequestKey | null,
     deadlineMs: DeadlineMs,
   ): Promise<Dated<readonly (Coupon | Refusal)[]> | Refusal>;

@@ -51,6 +51,15 @@ export function encode<D extends DescMessage>(schema: D, message: MessageShape<D
   return bytes;
 }
 
+/** What was written of a frozen message before. */
+export function writtenBefore(message: object): Buffer | undefined {
+  return frozen.get(message as Fields);
+}
+
+export function remember(message: object, bytes: Buffer): void {
+  frozen.set(message as Fields, bytes);
+}
+
 function write<D extends DescMessage>(schema: D, message: MessageShape<D>): Buffer {
   const fields = compiled.get(schema) ?? compile(schema);
   if (fields !== null) {

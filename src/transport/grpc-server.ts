@@ -14,14 +14,15 @@ import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation, protoPath as healthProtoPath } from "grpc-health-check";
 import { file_coupon_v1_error_reason } from "../../gen/coupon/v1/error_reason_pb.js";
 import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.js";
-import { Refusal } from "../domain/refusal.js";
-import { readBinary } from "./decode.js";
-import { encode } from "./encode.js";
+import type { ArrivalDeadlines } from "./arrival-deadlines.js";
+import { encodeAnswer } from "./encode-answer.js";
 import { Code, Failure } from "./error-table.js";
 import { type Http2Watch, type Serve, setHttp2Options, watchHttp2 } from "./grpc-http2.js";
-import { http2Limits, maxConcurrentStreams, maxOpenStreams } from "./http2-limits.js";
+import { boundOther, type GrpcMessage, GrpcMessages } from "./grpc-messages.js";
+import { http2Limits, maxConcurrentStreams } from "./http2-limits.js";
 import { Keepalive } from "./keepalive.js";
 import type { LargeMessages } from "./large-messages.js";
+import { OpenStreams } from "./open-streams.js";
 import type { Ticket } from "./overload/admission.js";
 import type { Sheddable } from "./overload/connection-shedder.js";
 import type { FrontDoor } from "./overload/front-door.js";
@@ -39,6 +40,7 @@ const arrivalHeader = "coupon-arrival";
 interface Arrival {
   readonly ticket: Ticket;
   readonly deadlineMs: number;
+  readonly message: GrpcMessage;
 }
 
 /** Native gRPC, with reflection (v1 and v1alpha) and health. */
@@ -51,20 +53,21 @@ export class GrpcServer {
   private readonly connections = new WeakMap<ServerHttp2Session, Sheddable>();
   private readonly arrivals = new Map<string, Arrival>();
   private arrivalCount = 0;
-  private openStreams = 0;
-
-  /** What is longer is not read: grpc-js has one limit for all methods. */
-  private readonly longestBytes: number;
+  private readonly streams = new OpenStreams();
+  private readonly messages: GrpcMessages;
 
   constructor(
     routes: readonly Route[],
-    private readonly largeMessages: LargeMessages,
+    largeMessages: LargeMessages,
+    deadlines: ArrivalDeadlines,
     private readonly frontDoor: FrontDoor,
   ) {
-    this.longestBytes = Math.max(...routes.map(({ maxMessageBytes }) => maxMessageBytes));
+    this.messages = new GrpcMessages(largeMessages, deadlines);
+    // What is longer is not read: grpc-js has one limit for all methods.
+    const longestBytes = Math.max(...routes.map(({ maxMessageBytes }) => maxMessageBytes));
     this.routes = new Map(routes.map((route) => [pathOf(route), route]));
     this.server = new grpc.Server({
-      "grpc.max_receive_message_length": this.longestBytes,
+      "grpc.max_receive_message_length": longestBytes,
       "grpc.max_concurrent_streams": maxConcurrentStreams,
     });
     setHttp2Options(this.server, http2Limits);
@@ -116,17 +119,14 @@ export class GrpcServer {
 
   /** Health and reflection are always answered; calls of ours ask for room first. */
   private take(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, serve: Serve): void {
-    if (this.openStreams >= maxOpenStreams) {
+    if (!this.streams.add(stream)) {
       stream.close(constants.NGHTTP2_REFUSED_STREAM);
       return;
     }
-    this.openStreams += 1;
-    stream.once("close", () => {
-      this.openStreams -= 1;
-    });
     const route = this.routes.get(headers[":path"] as string);
     const connection = stream.session && this.connections.get(stream.session as ServerHttp2Session);
     if (!route || !connection) {
+      boundOther(stream, headers);
       serve(stream, headers);
       return;
     }
@@ -135,37 +135,33 @@ export class GrpcServer {
       rpc: route.method.name,
       kind: route.kind,
       deadlineMs: () => deadlineMs,
-      admit: (ticket) => this.begin(stream, headers, serve, { ticket, deadlineMs }),
+      admit: (ticket) => this.begin(stream, headers, serve, ticket, deadlineMs),
       refuse: (failure) => refuse(stream, failure),
     });
   }
 
-  private begin(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, serve: Serve, arrival: Arrival): void {
+  private begin(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    serve: Serve,
+    ticket: Ticket,
+    deadlineMs: number,
+  ): void {
     if (stream.destroyed || stream.closed) {
-      arrival.ticket.end(false);
+      ticket.end(false);
       return;
     }
+    const arrival = { ticket, deadlineMs, message: this.messages.open(stream, headers) };
     const id = String(this.arrivalCount++);
     this.arrivals.set(id, arrival);
     // Closed before its message was whole: nobody else gives its place back.
     stream.once("close", () => {
       if (this.arrivals.delete(id)) arrival.ticket.end(false);
     });
-    this.bound(stream, headers);
     headers[arrivalHeader] = id;
     // The pipeline keeps to the deadline; grpc-js would set a timer of its own for it.
     delete headers["grpc-timeout"];
     serve(stream, headers);
-  }
-
-  /** Turns a call away when there is no room for its message. To the client that means that nothing was done. */
-  private bound(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
-    const compressed = (headers["grpc-encoding"] ?? "identity") !== "identity";
-    const message = this.largeMessages.open(compressed, this.longestBytes);
-    stream.on("data", (chunk: Buffer) => {
-      if (!message.add(chunk.length)) stream.close(constants.NGHTTP2_REFUSED_STREAM);
-    });
-    stream.once("close", message.close);
   }
 
   setServing(serving: boolean): void {
@@ -186,7 +182,7 @@ export class GrpcServer {
 
   private unaryHandler(route: Route): grpc.handleUnaryCall<Buffer, Buffer> {
     const { method, invoke } = route;
-    const send = (answer: never) => encode(method.output, answer);
+    const send = (answer: never) => encodeAnswer(method.output, answer);
     return (call, callback) => {
       const id = call.metadata.get(arrivalHeader)[0] as string;
       const arrival = this.arrivals.get(id);
@@ -236,17 +232,16 @@ function refuse(stream: ServerHttp2Stream, failure: Failure): void {
 }
 
 function incomingCall(
-  { method, maxMessageBytes }: Route,
+  route: Route,
   call: grpc.ServerUnaryCall<Buffer, Buffer>,
-  { ticket, deadlineMs }: Arrival,
+  { ticket, deadlineMs, message }: Arrival,
 ): IncomingCall {
   return {
     frontEnd: "grpc",
     header: (name) => call.metadata.get(name)[0]?.toString(),
     deadlineMs,
     ticket,
-    decode: () =>
-      call.request.length > maxMessageBytes ? new Refusal("MESSAGE_TOO_LARGE") : readBinary(method.input, call.request),
+    decode: () => message.read(route, call.request),
   };
 }
 

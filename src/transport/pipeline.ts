@@ -5,6 +5,7 @@ import type { Validator } from "@bufbuild/protovalidate";
 import type { CallContext } from "../domain/call-context.js";
 import { DeadlinePassed, type FieldViolation, invalid, Refusal, refusalOf } from "../domain/refusal.js";
 import type { DeadlineMs } from "../storage/ports.js";
+import type { MaybePromise } from "./decode.js";
 import { Failure, failureOf, internalFailure } from "./error-table.js";
 import type { Ticket } from "./overload/admission.js";
 import { isOrdinary } from "./overload/call-kind.js";
@@ -17,8 +18,8 @@ export interface IncomingCall {
   readonly deadlineMs: DeadlineMs;
   /** Its place among the calls at work, which it keeps until its handler is done. */
   readonly ticket: Ticket;
-  /** The request, or the refusal that says why the bytes are none. */
-  decode(): unknown | Refusal;
+  /** The request, or the refusal that says why the bytes are none. Only what is large or compressed takes a promise. */
+  decode(): MaybePromise<unknown | Refusal>;
 }
 
 export type Handler<I extends DescMessage = DescMessage, O extends DescMessage = DescMessage> = (
@@ -27,7 +28,7 @@ export type Handler<I extends DescMessage = DescMessage, O extends DescMessage =
 ) => Promise<MessageShape<O> | Refusal>;
 
 /** Answers what `send` makes of the answer, or the failure. Never rejects. */
-export type Invoke = <T>(call: IncomingCall, send: (answer: never) => T) => Promise<T | Failure>;
+export type Invoke = <T>(call: IncomingCall, send: (answer: never) => MaybePromise<T>) => Promise<T | Failure>;
 
 export interface CallLog {
   info(details: object, message: string): void;
@@ -78,7 +79,7 @@ export class Pipeline {
     method: DescMethodUnary,
     handler: Handler,
     call: IncomingCall,
-    send: (answer: never) => T,
+    send: (answer: never) => MaybePromise<T>,
   ): Promise<T | Failure> {
     const { log, metrics } = this.options;
     const startedAt = performance.now();
@@ -86,7 +87,8 @@ export class Pipeline {
     let answer: T | Failure;
     try {
       const served = await this.serve(method, handler, call, context);
-      answer = served instanceof Refusal ? failureOf(served) : send(served as never);
+      const sent = served instanceof Refusal ? failureOf(served) : send(served as never);
+      answer = sent instanceof Promise ? await sent : sent;
     } catch (error) {
       answer = this.failureOf(error, method, context);
     }
@@ -138,8 +140,10 @@ export class Pipeline {
     try {
       if (Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       if (!this.options.isServing()) return new Refusal("STORE_UNAVAILABLE");
-      const request = this.read(method, call);
+      const read = this.read(method, call);
+      const request = read instanceof Promise ? await read : read;
       if (request instanceof Refusal) return request;
+      if (read instanceof Promise && Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       const work = handler(request as never, context);
       atWork = true;
       return await beforeDeadline(work, context, () => call.ticket.end(isOrdinary(method)));
@@ -148,8 +152,12 @@ export class Pipeline {
     }
   }
 
-  private read(method: DescMethodUnary, call: IncomingCall): unknown | Refusal {
+  private read(method: DescMethodUnary, call: IncomingCall): MaybePromise<unknown | Refusal> {
     const request = call.decode();
+    return request instanceof Promise ? request.then((one) => this.check(method, one)) : this.check(method, request);
+  }
+
+  private check(method: DescMethodUnary, request: unknown | Refusal): unknown | Refusal {
     if (request instanceof Refusal) return request;
     const violations = violationsIn(this.options.validator, method.input, request as never);
     return violations.length === 0 ? request : invalid(...violations);

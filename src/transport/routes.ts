@@ -1,6 +1,11 @@
-import type { DescMethodUnary } from "@bufbuild/protobuf";
-import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
-import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import type { DescField, DescMethodUnary } from "@bufbuild/protobuf";
+import {
+  BatchCreateCouponsRequestSchema,
+  CatalogService,
+  UploadCodesRequestSchema,
+} from "../../gen/coupon/v1/catalog_service_pb.js";
+import { BatchIssueCouponsRequestSchema, IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import type { Bulk, MessageBounds } from "./message-bounds.js";
 import { type CallKind, callKindOf } from "./overload/call-kind.js";
 import type { Invoke } from "./pipeline.js";
 import "./text-encoding.js";
@@ -12,22 +17,42 @@ const usersMessageBytes = 1024 * 1024;
 /** Of a call with 1,000 coupons or 50,000 codes. */
 const bulkMessageBytes = 8 * 1024 * 1024;
 
-const larger: ReadonlyMap<DescMethodUnary, number> = new Map<DescMethodUnary, number>([
-  [CatalogService.method.uploadCodes, bulkMessageBytes],
-  [CatalogService.method.batchCreateCoupons, bulkMessageBytes],
-  [IssuanceService.method.batchIssueCoupons, usersMessageBytes],
+interface Larger {
+  readonly maxMessageBytes: number;
+  readonly list: DescField;
+  readonly maxPartsOfItem: number;
+}
+
+/** The most that one item of the list can need, if each of its fields is set, is 20, 65 and 1. */
+const larger: ReadonlyMap<DescMethodUnary, Larger> = new Map<DescMethodUnary, Larger>([
+  [
+    CatalogService.method.uploadCodes,
+    { maxMessageBytes: bulkMessageBytes, list: UploadCodesRequestSchema.field.lines, maxPartsOfItem: 32 },
+  ],
+  [
+    CatalogService.method.batchCreateCoupons,
+    { maxMessageBytes: bulkMessageBytes, list: BatchCreateCouponsRequestSchema.field.coupons, maxPartsOfItem: 128 },
+  ],
+  [
+    IssuanceService.method.batchIssueCoupons,
+    { maxMessageBytes: usersMessageBytes, list: BatchIssueCouponsRequestSchema.field.userIds, maxPartsOfItem: 1 },
+  ],
 ]);
 
 /** One RPC, ready to be served by any front end. */
-export interface Route {
+export interface Route extends MessageBounds {
   readonly method: DescMethodUnary;
-  /** As it is after decompression; a longer one is refused with MESSAGE_TOO_LARGE before it is decoded. */
-  readonly maxMessageBytes: number;
   /** When it is shed. */
   readonly kind: CallKind;
   readonly invoke: Invoke;
 }
 
 export function routeOf(method: DescMethodUnary, invoke: Invoke): Route {
-  return { method, maxMessageBytes: larger.get(method) ?? ordinaryMessageBytes, kind: callKindOf(method), invoke };
+  return { method, ...boundsOf(method), kind: callKindOf(method), invoke };
+}
+
+export function boundsOf(method: DescMethodUnary): MessageBounds {
+  const { maxMessageBytes, list, maxPartsOfItem } = larger.get(method) ?? {};
+  if (maxMessageBytes === undefined) return { maxMessageBytes: ordinaryMessageBytes };
+  return { maxMessageBytes, bulk: { field: list as Bulk["field"], maxPartsOfItem: maxPartsOfItem as number } };
 }

@@ -1,3 +1,4 @@
+import { connect, type IncomingHttpHeaders } from "node:http2";
 import { type DescMethodUnary, fromBinary } from "@bufbuild/protobuf";
 import { anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
 import {
@@ -81,6 +82,56 @@ export async function callConnect(
   return await readConnect(response);
 }
 
+/** gRPC over HTTP/2, by hand: on native gRPC's port, or on the other. */
+export async function callGrpc(
+  port: number,
+  path: string,
+  body: Uint8Array,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const session = connect(`http://127.0.0.1:${port}`);
+  try {
+    return await new Promise<Answer>((resolve, reject) => {
+      session.once("error", reject);
+      const stream = session.request({
+        ":method": "POST",
+        ":path": path,
+        te: "trailers",
+        "content-type": "application/grpc",
+        ...headers,
+      });
+      let heard: IncomingHttpHeaders = {};
+      stream.on("response", (head) => {
+        heard = { ...head, ...heard };
+      });
+      stream.on("trailers", (trailers) => {
+        heard = { ...heard, ...trailers };
+      });
+      stream.on("error", () => {});
+      stream.once("close", () => {
+        const status = heard["grpc-status"];
+        resolve(status === undefined ? { code: `reset ${stream.rstCode}`, ...none, message: "" } : readTrailers(heard));
+      });
+      stream.resume();
+      stream.end(body);
+    });
+  } finally {
+    session.destroy();
+  }
+}
+
+function readTrailers(trailers: IncomingHttpHeaders): Answer {
+  const code = Number(trailers["grpc-status"]);
+  if (code === 0) return ok;
+  const status = trailers["grpc-status-details-bin"] as string | undefined;
+  const details = status ? fromBinary(StatusSchema, new Uint8Array(Buffer.from(status, "base64"))).details : [];
+  return {
+    code: codeNames[code] ?? `code ${code}`,
+    message: decodeURIComponent(String(trailers["grpc-message"] ?? "")),
+    ...readDetails(details),
+  };
+}
+
 interface ConnectErrorJson {
   code?: string;
   message?: string;
@@ -127,15 +178,7 @@ export async function callGrpcWeb(
     }
     at += 5 + length;
   }
-  const code = Number(trailers.get("grpc-status") ?? Number.NaN);
-  if (code === 0) return ok;
-  const status = trailers.get("grpc-status-details-bin");
-  const details = status ? fromBinary(StatusSchema, new Uint8Array(Buffer.from(status, "base64"))).details : [];
-  return {
-    code: codeNames[code] ?? `code ${code}`,
-    message: decodeURIComponent(trailers.get("grpc-message") ?? ""),
-    ...readDetails(details),
-  };
+  return readTrailers(Object.fromEntries(trailers));
 }
 
 /** One gRPC or gRPC-Web envelope. */

@@ -1,12 +1,4 @@
-import {
-  create,
-  type DescField,
-  type DescMessage,
-  fromBinary,
-  type Message,
-  ScalarType,
-  toBinary,
-} from "@bufbuild/protobuf";
+import { create, type DescMessage, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema, StructSchema } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -18,62 +10,7 @@ import { UserCouponSchema } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { ListUserCouponsResponseSchema, UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
 import { encode } from "../../src/transport/encode.js";
-
-const maxDepth = 6;
-const maxItems = 3;
-
-const text = fc.oneof(
-  fc.constantFrom(
-    "",
-    "a",
-    "\u0000",
-    "\u007f",
-    "\u0080",
-    "é",
-    "€",
-    "😀",
-    "x".repeat(64),
-    "x".repeat(65),
-    "é".repeat(64),
-  ),
-  fc.string({ unit: "binary", maxLength: 300 }),
-  // Halves of surrogate pairs, too.
-  fc.array(fc.integer({ min: 0, max: 0xffff }), { maxLength: 5 }).map((codes) => String.fromCharCode(...codes)),
-);
-const int32 = fc.oneof(fc.constantFrom(0, 1, 127, 128, 16_383, 16_384, 2 ** 31 - 1, -1, -(2 ** 31)), fc.integer());
-const edges = [0n, 127n, 128n, 2n ** 31n, 2n ** 32n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n - 1n, -1n, -(2n ** 63n)];
-const int64 = fc.oneof(fc.constantFrom(...edges), fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }));
-
-function scalar(field: DescField): fc.Arbitrary<unknown> {
-  switch (field.scalar) {
-    case ScalarType.STRING:
-      return text;
-    case ScalarType.BOOL:
-      return fc.boolean();
-    case ScalarType.INT64:
-      return int64;
-    default:
-      return int32;
-  }
-}
-
-/** Messages with any of their fields set, as `create` makes them. */
-function messageOf(schema: DescMessage, depth = 0): fc.Arbitrary<Message> {
-  const one = (field: DescField): fc.Arbitrary<unknown> =>
-    field.message ? messageOf(field.message, depth + 1) : scalar(field);
-  const fields: Record<string, fc.Arbitrary<unknown>> = {};
-  for (const member of schema.members) {
-    if (member.kind === "oneof") {
-      const cases = member.fields.map((field) => fc.record({ case: fc.constant(field.localName), value: one(field) }));
-      fields[member.localName] = fc.option(fc.oneof(...cases), { nil: undefined });
-      continue;
-    }
-    if (member.message && depth >= maxDepth) continue;
-    const values = member.fieldKind === "list" ? fc.array(one(member), { maxLength: maxItems }) : one(member);
-    fields[member.localName] = fc.option(values, { nil: undefined });
-  }
-  return fc.record(fields, { requiredKeys: [] }).map((init) => create(schema, init as never) as Message);
-}
+import { messageOf } from "../support/any-message.js";
 
 const responses = [CatalogService, IssuanceService, UsageService, UserCouponService].flatMap(({ methods }) =>
   methods.map(({ output }) => output),

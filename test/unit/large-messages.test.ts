@@ -3,32 +3,45 @@ import { LargeMessages } from "../../src/transport/large-messages.js";
 
 const kib = 1_024;
 
+const one = {};
+const two = {};
+
 test("small messages do not count, however many there are", () => {
   const messages = new LargeMessages(100 * kib);
-  const all = Array.from({ length: 1_000 }, () => messages.open(false, 8_192 * kib).add(4 * kib));
+  const all = Array.from({ length: 1_000 }, () => messages.open(one).add(4 * kib));
   expect(all).not.toContain(false);
 });
 
 test("what is past a small message counts until the call is over", () => {
   const messages = new LargeMessages(100 * kib);
-  const one = messages.open(false, 8_192 * kib);
-  const two = messages.open(false, 8_192 * kib);
-  expect([one.add(4 * kib), one.add(60 * kib), two.add(44 * kib), two.add(1)]).toEqual([true, true, true, false]);
-  one.close();
-  one.close();
-  const rest = messages.open(false, 8_192 * kib);
-  expect([two.add(61 * kib), rest.add(4 * kib + 1)]).toEqual([false, true]);
-  two.close();
-  expect(messages.open(false, 8_192 * kib).add(103 * kib)).toBe(true);
-});
-
-test("what is compressed counts as what it may become, up to the limit", () => {
-  const messages = new LargeMessages(8_192 * kib);
-  const ordinary = messages.open(true, 64 * kib);
-  const large = messages.open(true, 8_192 * kib);
-  expect([ordinary.add(4), large.add(100 * kib), messages.open(true, 8_192 * kib).add(kib)]).toEqual([
+  const first = messages.open(one);
+  const second = messages.open(two);
+  expect([first.add(4 * kib), first.add(50 * kib), second.add(54 * kib), second.add(1)]).toEqual([
+    true,
     true,
     true,
     false,
   ]);
+  first.close();
+  first.close();
+  const rest = messages.open(one);
+  expect([rest.add(54 * kib), rest.add(1)]).toEqual([true, false]);
+  second.close();
+  expect(messages.open(two).add(54 * kib)).toBe(true);
+});
+
+test("one connection gets half of the room at most, and has it again when its calls are over", () => {
+  const messages = new LargeMessages(100 * kib);
+  const calls = Array.from({ length: 5 }, () => messages.open(one));
+  expect(calls.map((call) => call.add(14 * kib))).toEqual([true, true, true, true, true]);
+  expect(messages.open(one).add(5 * kib)).toBe(false);
+  expect(messages.open(two).add(54 * kib)).toBe(true);
+  for (const call of calls) call.close();
+  expect(messages.open(one).add(54 * kib)).toBe(true);
+});
+
+test("a message that has not arrived takes no room, whatever it may become", () => {
+  const messages = new LargeMessages(100 * kib);
+  for (let call = 0; call < 1_000; call += 1) messages.open(one).add(1);
+  expect(messages.open(one).add(54 * kib)).toBe(true);
 });

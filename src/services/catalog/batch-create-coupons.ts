@@ -8,9 +8,11 @@ import {
 import type { Coupon as CouponMessage } from "../../../gen/coupon/v1/coupon_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
+import { mapInSlices } from "../../platform/json-slices.js";
 import type { CouponStore } from "../../storage/ports.js";
 import { type Explain, itemError } from "../item-error.js";
-import { couponMessage, requestKey } from "../message.js";
+import { couponMessage } from "../message.js";
+import { bulkRequestKey } from "./bulk-request-key.js";
 import { newDefinition } from "./definition.js";
 
 export function batchCreateCoupons(
@@ -20,15 +22,15 @@ export function batchCreateCoupons(
   explain: Explain,
 ) {
   return async (request: BatchCreateCouponsRequest, context: CallContext) => {
-    const key = requestKey("BatchCreateCoupons", BatchCreateCouponsRequestSchema, request);
+    const key = await bulkRequestKey("BatchCreateCoupons", BatchCreateCouponsRequestSchema, request, "coupons");
     const build = (now: Date) =>
-      request.coupons.map((message) => {
+      mapInSlices(request.coupons, (message) => {
         const violations = check(message);
         return violations.length > 0 ? invalid(...violations) : newDefinition(message, now);
       });
     const created = await store.createMany(build, key, context.deadlineMs);
     if (created instanceof Refusal) return created;
-    const outcomes = created.value.map((one) =>
+    const outcomes = await mapInSlices(created.value, (one) =>
       create(CreateOutcomeSchema, {
         outcome:
           one instanceof Refusal
@@ -36,6 +38,9 @@ export function batchCreateCoupons(
             : { case: "coupon", value: couponMessage(one, created.now) },
       }),
     );
-    return create(BatchCreateCouponsResponseSchema, { outcomes });
+    // Handed over to create(), each would be looked at again.
+    const response = create(BatchCreateCouponsResponseSchema);
+    response.outcomes = outcomes;
+    return response;
   };
 }

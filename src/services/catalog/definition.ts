@@ -81,6 +81,9 @@ export function newDefinition(message: CouponMessage, now: Date): CouponDefiniti
   return checkDefinition({ ...draft, quantity, startsAt: draft.startsAt ?? now });
 }
 
+/** An error names no more fields, and a mask may have thousands of paths. */
+const maxNamedPaths = 20;
+
 /** Checks a mask before anything is read from the store. */
 export function maskedFields(mask: FieldMask | undefined): (keyof CouponDefinition)[] | Refusal {
   const paths = mask?.paths ?? [];
@@ -89,7 +92,7 @@ export function maskedFields(mask: FieldMask | undefined): (keyof CouponDefiniti
   if (unknown.length > 0) {
     const known = Object.keys(fields).join(", ");
     return invalid(
-      ...unknown.map((path) => ({
+      ...unknown.slice(0, maxNamedPaths).map((path) => ({
         field: "update_mask",
         description: `"${path}" cannot be updated; possible: ${known}`,
       })),

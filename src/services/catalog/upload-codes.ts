@@ -1,5 +1,4 @@
-import { createHash } from "node:crypto";
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import {
   LineProblem,
   type RejectedLine as RejectedLineMessage,
@@ -10,10 +9,10 @@ import {
 import type { CallContext } from "../../domain/call-context.js";
 import type { CouponType } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
-import { inSlices } from "../../platform/slices.js";
+import { mapInSlices } from "../../platform/json-slices.js";
 import type { CodeStore, RejectedLine } from "../../storage/code-ports.js";
-import type { RequestKey } from "../../storage/ports.js";
 import { typeOf } from "../message.js";
+import { bulkRequestKey } from "./bulk-request-key.js";
 import { checkLines } from "./upload-lines.js";
 
 export function uploadCodes(store: CodeStore, renew: (couponId: string) => Promise<void>) {
@@ -25,7 +24,7 @@ export function uploadCodes(store: CodeStore, renew: (couponId: string) => Promi
           target.case === "type"
             ? { type: typeOf(target.value) as CouponType }
             : { couponId: (target.value ?? "").toLowerCase() },
-        request: await uploadKey(request),
+        request: await bulkRequestKey("UploadCodes", UploadCodesRequestSchema, request, "lines"),
       },
       (book, now) => checkLines(lines, book, now),
       context.deadlineMs,
@@ -40,7 +39,7 @@ export function uploadCodes(store: CodeStore, renew: (couponId: string) => Promi
       duplicateCount,
       invalidCount: rejected.length - duplicateCount,
     });
-    response.rejectedLines = rejected.map(rejectedMessage);
+    response.rejectedLines = await mapInSlices(rejected, rejectedMessage);
     return response;
   };
 }
@@ -48,17 +47,4 @@ export function uploadCodes(store: CodeStore, renew: (couponId: string) => Promi
 function rejectedMessage({ line, message }: RejectedLine): RejectedLineMessage {
   const problem = message === null ? LineProblem.DUPLICATE : LineProblem.INVALID;
   return { $typeName: "coupon.v1.RejectedLine", line, problem, message: message ?? "" };
-}
-
-/** As requestKey() makes it, but in slices: 8 MiB at once would hold up other calls. */
-async function uploadKey(request: UploadCodesRequest): Promise<RequestKey | null> {
-  const { requestId, lines } = request;
-  if (requestId === "") return null;
-  const hash = createHash("sha256");
-  const add = (part: UploadCodesRequest) => hash.update(toBinary(UploadCodesRequestSchema, part));
-  add({ ...request, requestId: "", lines: [] });
-  await inSlices(lines.length, (from, to) => {
-    add(create(UploadCodesRequestSchema, { lines: lines.slice(from, to) }));
-  });
-  return { method: "UploadCodes", requestId, inputHash: hash.digest() };
 }

@@ -7,6 +7,7 @@ import {
 } from "../../../gen/coupon/v1/issuance_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal, refusalOf } from "../../domain/refusal.js";
+import { mapInSlices } from "../../platform/json-slices.js";
 import { newId } from "../../platform/new-id.js";
 import { type Explain, itemError } from "../item-error.js";
 import { issuedMessage } from "../message.js";
@@ -60,9 +61,11 @@ export function batchIssueCoupons(
     const none = new Refusal(hasRoom ? "DEADLINE_EXCEEDED" : "OVERLOADED");
     const results: (Issued | Refusal)[] = userIds.map(() => none);
     if (hasRoom) await beforeDeadline(issueToAll(results), deadlineMs);
-    return create(BatchIssueCouponsResponseSchema, {
-      outcomes: userIds.map((userId, index) => outcomeOf(userId, results[index] as Issued | Refusal, explain)),
-    });
+    const response = create(BatchIssueCouponsResponseSchema);
+    response.outcomes = await mapInSlices(userIds, (userId, index) =>
+      outcomeOf(userId, results[index] as Issued | Refusal, explain),
+    );
+    return response;
   };
 }
 

@@ -1,5 +1,6 @@
 import { eq, sql } from "drizzle-orm";
 import type { NewCode } from "../../domain/code.js";
+import { jsonInSlices } from "../../platform/json-slices.js";
 import type { Tx } from "./requests.js";
 import { readClock } from "./requests.js";
 import { coupons } from "./schema.js";
@@ -21,14 +22,15 @@ interface InsertedRow extends Record<string, unknown> {
 }
 
 /** Codes as `insert_codes` and `make_codes` take them. */
-export function listOf(codes: readonly NewCode[]): string {
-  return JSON.stringify(codes.map(({ code, key, pickKey, terms }) => ({ code, key, pickKey, ...terms })));
+export function listOf(codes: readonly NewCode[]): Promise<string> {
+  return jsonInSlices(codes, ({ code, key, pickKey, terms }) => ({ code, key, pickKey, ...terms }));
 }
 
 /** Inserts those that do not exist yet. */
 export async function insertCodes(tx: Tx, couponId: string, codes: readonly NewCode[]): Promise<Inserted> {
+  const list = await listOf(codes);
   const [row] = await tx.execute<InsertedRow>(
-    sql`SELECT * FROM insert_codes(${couponId}, ${listOf(codes)}::text::json, ${codes.length})`,
+    sql`SELECT * FROM insert_codes(${couponId}, ${list}::text::json, ${codes.length})`,
   );
   const { codeCount, placeCount, taken } = row as InsertedRow;
   return { codeCount, placeCount, taken: taken ?? [] };

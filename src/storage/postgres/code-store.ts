@@ -77,11 +77,11 @@ export class PostgresCodeStore implements CodeStore {
     const found = await background.run(noDeadlineMs, ({ orm }) => findJob(orm));
     if (!found) return null;
     const { job, book } = found;
-    const drawn = book ? await draw(job, book) : [];
+    const drawn = await listOf(book ? await draw(job, book) : []);
     const [made] = await background.run(
       noDeadlineMs,
       ({ sql }) => sql<(Pick<CodeJob, "madeCount" | "endedAt" | "failure"> & { addedCount: number })[]>`
-        SELECT * FROM make_codes(${job.id}, ${listOf(drawn)}::text::json)`,
+        SELECT * FROM make_codes(${job.id}, ${drawn}::text::json)`,
     );
     if (!made) return null;
     const { addedCount, ...changed } = made;
@@ -135,11 +135,7 @@ async function addLines(
 ): Promise<Uploaded> {
   await tx.execute(statement.raw(`SET LOCAL statement_timeout = ${longStatementTimeoutMs}`));
   await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${longStatementTimeoutMs}`));
-  const inserted = await insertCodes(
-    tx,
-    couponId,
-    good.map(({ line: _, ...code }) => code),
-  );
+  const inserted = await insertCodes(tx, couponId, good);
   const duplicates = inserted.taken.map((index) => ({ line: good[index]!.line, message: null }));
   const { codeCount, placeCount } = inserted;
   const uploaded: Uploaded = {

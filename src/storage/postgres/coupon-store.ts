@@ -1,6 +1,7 @@
 import { eq, getTableColumns, sql } from "drizzle-orm";
 import type { Coupon, CouponDefinition } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
+import { jsonInSlices, mapInSlices } from "../../platform/json-slices.js";
 import { newId } from "../../platform/new-id.js";
 import type {
   CouponEdit,
@@ -15,7 +16,7 @@ import type {
 import { type CouponRow, fromDefinition, fromEdit, rowFromJson, toCoupon } from "./coupon-row.js";
 import type { Database } from "./database.js";
 import { guarded } from "./errors.js";
-import { findEarlier, once, readClock, recordRequest, type Tx } from "./requests.js";
+import { asJson, findEarlier, findEarlierList, once, readClock, recordRequest, type Tx } from "./requests.js";
 import { coupons, events } from "./schema.js";
 import { TurnBatch } from "./turn-batch.js";
 
@@ -49,19 +50,20 @@ export class PostgresCouponStore implements CouponStore {
   }
 
   createMany(
-    build: (now: Date) => readonly (CouponDefinition | Refusal)[],
+    build: (now: Date) => Promise<readonly (CouponDefinition | Refusal)[]>,
     request: RequestKey | null,
     deadlineMs: DeadlineMs,
   ) {
     return once(this.database, request, deadlineMs, async (tx) => {
       const now = await readClock(tx);
-      const earlier = await findEarlier(tx, request);
+      const earlier = await findEarlierList<StoredResult>(tx, request);
       if (earlier instanceof Refusal) return earlier;
-      if (earlier) return { value: (earlier.answer as StoredResult[]).map(fromStored), now: earlier.at };
-      const results = build(now).map((one) => (one instanceof Refusal ? one : newRow(one, now)));
+      if (earlier) return { value: await mapInSlices(earlier.answer, fromStored), now: earlier.at };
+      const definitions = await build(now);
+      const results = await mapInSlices(definitions, (one) => (one instanceof Refusal ? one : newRow(one, now)));
       const rows = results.filter((one): one is CouponRow => !(one instanceof Refusal));
       if (rows.length > 0) await insertRows(tx, rows, now);
-      await recordRequest(tx, results.map(toStored), request, now);
+      if (request) await recordRequest(tx, asJson(await jsonInSlices(results, toStored)), request, now);
       return { value: results.map((one) => (one instanceof Refusal ? one : toCoupon(one))), now };
     });
   }
@@ -158,16 +160,17 @@ function newRow(definition: CouponDefinition, now: Date): CouponRow {
 
 /** With their events: a statement for each table, for a parameter for each value would be 40,000 of them. */
 async function insertRows(tx: Tx, rows: readonly CouponRow[], now: Date): Promise<void> {
-  const byColumn = rows.map((row) =>
+  const byColumn = await jsonInSlices(rows, (row) =>
     Object.fromEntries(columns.map(([field, { name }]) => [name, row[field as keyof CouponRow]])),
   );
+  const details = await jsonInSlices(rows, (row) => row);
   await tx.execute(sql`
     INSERT INTO coupons (${columnNames})
-    SELECT ${columnNames} FROM json_populate_recordset(NULL::coupons, ${JSON.stringify(byColumn)}::text::json)`);
+    SELECT ${columnNames} FROM json_populate_recordset(NULL::coupons, ${byColumn}::text::json)`);
   await tx.execute(sql`
     INSERT INTO events (kind, happened_at, coupon_id, detail)
     SELECT 'COUPON_CREATED', ${now.toISOString()}::timestamptz, (row ->> 'id')::uuid, row
-    FROM json_array_elements(${JSON.stringify(rows)}::text::json) WITH ORDINALITY AS made (row, position)
+    FROM json_array_elements(${details}::text::json) WITH ORDINALITY AS made (row, position)
     ORDER BY position`);
 }
 

@@ -1,4 +1,4 @@
-import { and, eq, sql } from "drizzle-orm";
+import { and, eq, type SQL, sql } from "drizzle-orm";
 import type { PgTransaction } from "drizzle-orm/pg-core";
 import type { PostgresJsQueryResultHKT } from "drizzle-orm/postgres-js";
 import { type Refusal, requestIdReused } from "../../domain/refusal.js";
@@ -54,6 +54,32 @@ export async function findEarlier(
     return requestIdReused();
   }
   return { answer: earlier.answer, at: earlier.createdAt };
+}
+
+/** The same of an answer that is a long list: its items come one by one, for they are parsed as they come. */
+export async function findEarlierList<T>(
+  tx: Tx,
+  request: RequestKey | null,
+): Promise<{ readonly answer: readonly T[]; readonly at: Date } | Refusal | null> {
+  if (!request) return null;
+  const isSame = and(eq(requests.method, request.method), eq(requests.requestId, request.requestId));
+  const [earlier] = await tx
+    .select({ inputHash: requests.inputHash, at: requests.createdAt })
+    .from(requests)
+    .where(isSame);
+  if (!earlier) return null;
+  if (Buffer.compare(earlier.inputHash, request.inputHash) !== 0) return requestIdReused();
+  const items = await tx
+    .select({ item: sql<T>`item` })
+    .from(sql`${requests}, jsonb_array_elements(${requests.answer}) WITH ORDINALITY AS listed (item, place)`)
+    .where(isSame)
+    .orderBy(sql`place`);
+  return { answer: items.map(({ item }) => item), at: earlier.at };
+}
+
+/** An answer that is JSON already. */
+export function asJson(text: string): SQL {
+  return sql`${text}::text::jsonb`;
 }
 
 export async function recordRequest(tx: Tx, answer: unknown, request: RequestKey | null, now: Date): Promise<void> {

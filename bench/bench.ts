@@ -6,12 +6,13 @@ import postgres from "postgres";
 import { startEmbedded } from "../src/platform/embedded/embedded.js";
 import type { Generator } from "./generator.js";
 import { ghz, ghzIsOnPath } from "./ghz.js";
+import { weapons } from "./hostile/weapons/index.js";
 import { writeMessages } from "./load/messages-file.js";
 import { type BenchOptions, parseOptions, usage } from "./options.js";
 import { own } from "./own.js";
 import { drawTable, type RoundEntry, resultsOf } from "./report.js";
 import type { Row, RowContext } from "./row.js";
-import { rows as allRows } from "./rows/index.js";
+import { rows as allRows, ownBenches } from "./rows/index.js";
 import { Api } from "./support/api.js";
 import { busyShare, describeMachine } from "./support/machine.js";
 import { grouped, UsageError } from "./support/numbers.js";
@@ -40,7 +41,8 @@ type Say = (text: string) => void;
 async function main(): Promise<number> {
   const options = parseOptions(
     process.argv.slice(2),
-    allRows.map(({ name }) => name),
+    [...allRows, ...ownBenches].map(({ name }) => name),
+    weapons.map(({ name }) => name),
   );
   if (!options) {
     console.log(usage);
@@ -50,24 +52,40 @@ async function main(): Promise<number> {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(signal, () => interrupted.abort(new Error("Interrupted.")));
   }
+  const say: Say = options.json ? console.error : console.log;
+  const { signal } = interrupted;
   const cleanups: (() => Promise<unknown>)[] = [];
+  const cleanUp = async () => {
+    for (let cleanup = cleanups.pop(); cleanup; cleanup = cleanups.pop()) await cleanup();
+  };
   try {
-    await runBench(options, interrupted.signal, cleanups);
+    const results: Record<string, unknown> = {};
+    const rows = allRows.filter(({ name }) => options.rows?.includes(name) ?? true);
+    if (rows.length > 0) Object.assign(results, await runRows(rows, options, say, signal, cleanups));
+    for (const bench of ownBenches.filter(({ name }) => options.rows?.includes(name))) {
+      await cleanUp();
+      results[bench.name] = await bench.run({ options, say, signal, cleanups });
+    }
+    if (options.json) console.log(JSON.stringify(results));
     return 0;
   } catch (error) {
-    if (!interrupted.signal.aborted) throw error;
+    if (!signal.aborted) throw error;
     console.error("Interrupted: cleaning up.");
     return exitInterrupted;
   } finally {
-    for (const cleanup of cleanups.reverse()) await cleanup();
+    await cleanUp();
   }
 }
 
-/** What must be undone later goes to `cleanups`, in the order of doing. */
-async function runBench(options: BenchOptions, signal: AbortSignal, cleanups: (() => Promise<unknown>)[]) {
-  const say: Say = options.json ? console.error : console.log;
+/** What must be undone later goes to `cleanups`, in the order of doing. Answers what the JSON has of the rows. */
+async function runRows(
+  rows: readonly Row[],
+  options: BenchOptions,
+  say: Say,
+  signal: AbortSignal,
+  cleanups: (() => Promise<unknown>)[],
+) {
   const generator = await chooseGenerator(options.generator);
-  const rows = allRows.filter(({ name }) => options.rows?.includes(name) ?? true);
   say(`${describeMachine()}; load by ${generator.name}.`);
   say("Client, service, Postgres and Redis share this machine: only ratios within one run compare well.");
   if (generator === own)
@@ -130,7 +148,7 @@ async function runBench(options: BenchOptions, signal: AbortSignal, cleanups: ((
     }
     say(`\nMedians of ${options.rounds} rounds of ${options.seconds} s:\n`);
     say(`${drawTable(rows, entries)}\n`);
-    if (options.json) console.log(JSON.stringify(resultsOf(rows, entries, generator.name)));
+    return resultsOf(rows, entries, generator.name);
   } catch (error) {
     if (!signal.aborted && replica.tail().length > 0) console.error(`The service wrote:\n${replica.tail().join("\n")}`);
     throw error;

@@ -10,10 +10,16 @@ const lookEveryMs = 40;
 /** A HealthCheckResponse with status SERVING. */
 const serving = Buffer.from([0x08, 0x01]);
 
-/** Whether both ports answer a new connection, and say that the service is ready. */
+/** Whether both ports answer a new connection, and say that the service is ready, within the time. */
 export async function isAlive(replica: Replica): Promise<boolean> {
-  const both = Promise.all([health(replica), ready(replica)]).then((answers) => answers.every(Boolean));
-  return await Promise.race([both, sleep(limitMs, false, { ref: false })]);
+  const untilMs = Date.now() + limitMs;
+  while (Date.now() < untilMs && replica.ended() === undefined) {
+    const both = Promise.all([health(replica), ready(replica)]).then((answers) => answers.every(Boolean));
+    const leftMs = untilMs - Date.now();
+    if (await Promise.race([both, sleep(leftMs, false, { ref: false })])) return true;
+    await sleep(lookEveryMs);
+  }
+  return false;
 }
 
 /** Whether what a weapon left behind is done with: answers come at once again, many times in a row. */

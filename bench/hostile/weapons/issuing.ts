@@ -19,7 +19,7 @@ function issueRequest(target: { case: "couponId" | "code"; value: string }): Uin
 }
 
 /** So many that some are in every query that serves who issues by code. */
-const nulPerSecond = 1_600;
+const nulPerSecond = 800;
 
 export const nulCode: Weapon = {
   name: "nul-code",

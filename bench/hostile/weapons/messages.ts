@@ -25,9 +25,16 @@ const tag = (field: number, wireType: number) => varint(field * 8 + wireType);
 const couponId = Buffer.concat([tag(1, 2), Buffer.from([id.length]), Buffer.from(id)]);
 
 export const messageWeapons: readonly Weapon[] = [
-  weaponOf("upload-json-gzip", "UploadCodes as JSON, gzip, with 2.8 million `{}` for lines", () => [
-    shot("Connect JSON", uploadCodes, `{"couponId":"${id}","lines":[${elements("{}", bulkBytes)}]}`),
-  ]),
+  weaponOf(
+    "upload-json-gzip",
+    "UploadCodes as JSON, gzip, with 2.8 million `{}` for lines; then the last one is wrong",
+    () => {
+      const lines = elements("{}", bulkBytes);
+      return ["", ',{"wrong":1}'].map((last) =>
+        shot("Connect JSON", uploadCodes, `{"couponId":"${id}","lines":[${lines}${last}]}`),
+      );
+    },
+  ),
   weaponOf(
     "upload-binary-gzip",
     "the same with 4.2 million empty lines in binary, over native gRPC and Connect",

@@ -22,6 +22,16 @@ async function acceptedUses({ api, sql, rateOf }: Stage) {
   return { referencePerSecond, usages };
 }
 
+export const plainUses: Weapon = {
+  name: "accepted-uses",
+  what: `no weapon: UseCoupons, accepted, by ${callers} callers, beside which the next two are to be seen`,
+  async prepare({ api, sql }) {
+    const couponId = await createCoupon(api, manyUnits);
+    return { ammunition: [...useRequests(await hold({ sql }, couponId, heldCount))] };
+  },
+  fire: (field) => fireAll(field, pathOf(useCoupons)),
+};
+
 export const refusedUses: Weapon = {
   name: "refused-uses",
   what: `UseCoupons of what is used up, with new request ids, by ${callers} callers`,

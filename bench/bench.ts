@@ -6,13 +6,13 @@ import postgres from "postgres";
 import { startEmbedded } from "../src/platform/embedded/embedded.js";
 import type { Generator } from "./generator.js";
 import { ghz, ghzIsOnPath } from "./ghz.js";
+import { weapons } from "./hostile/weapons/index.js";
 import { writeMessages } from "./load/messages-file.js";
 import { type BenchOptions, parseOptions, usage } from "./options.js";
 import { own } from "./own.js";
 import { drawTable, type RoundEntry, resultsOf } from "./report.js";
 import type { Row, RowContext } from "./row.js";
-import { rows as allRows } from "./rows/index.js";
-import { scenarios as allScenarios } from "./scenarios.js";
+import { rows as allRows, ownBenches } from "./rows/index.js";
 import { Api } from "./support/api.js";
 import { busyShare, describeMachine } from "./support/machine.js";
 import { grouped, UsageError } from "./support/numbers.js";
@@ -41,7 +41,8 @@ type Say = (text: string) => void;
 async function main(): Promise<number> {
   const options = parseOptions(
     process.argv.slice(2),
-    [...allRows, ...allScenarios].map(({ name }) => name),
+    [...allRows, ...ownBenches].map(({ name }) => name),
+    weapons.map(({ name }) => name),
   );
   if (!options) {
     console.log(usage);
@@ -51,66 +52,39 @@ async function main(): Promise<number> {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(signal, () => interrupted.abort(new Error("Interrupted.")));
   }
+  const say: Say = options.json ? console.error : console.log;
+  const { signal } = interrupted;
   const cleanups: (() => Promise<unknown>)[] = [];
+  const cleanUp = async () => {
+    for (let cleanup = cleanups.pop(); cleanup; cleanup = cleanups.pop()) await cleanup();
+  };
   try {
-    await runBench(options, interrupted.signal, cleanups);
+    const results: Record<string, unknown> = {};
+    const rows = allRows.filter(({ name }) => options.rows?.includes(name) ?? true);
+    if (rows.length > 0) Object.assign(results, await runRows(rows, options, say, signal, cleanups));
+    for (const bench of ownBenches.filter(({ name, isPartOfAll }) => options.rows?.includes(name) ?? isPartOfAll)) {
+      await cleanUp();
+      results[bench.name] = await bench.run({ options, say, signal, cleanups });
+    }
+    if (options.json) console.log(JSON.stringify(results));
     return 0;
   } catch (error) {
-    if (!interrupted.signal.aborted) throw error;
+    if (!signal.aborted) throw error;
     console.error("Interrupted: cleaning up.");
     return exitInterrupted;
   } finally {
-    for (const cleanup of cleanups.reverse()) await cleanup();
+    await cleanUp();
   }
 }
 
-/** What must be undone later goes to `cleanups`, in the order of doing. */
-async function runBench(options: BenchOptions, signal: AbortSignal, cleanups: (() => Promise<unknown>)[]) {
-  const say: Say = options.json ? console.error : console.log;
-  const isWanted = ({ name }: { readonly name: string }) => options.rows?.includes(name) ?? true;
-  const rows = allRows.filter(isWanted);
-  const scenarios = allScenarios.filter(isWanted);
-  const folder = await mkdtemp(join(tmpdir(), "coupon-bench-"));
-  cleanups.push(() => rm(folder, { recursive: true, force: true }));
-  const results: Record<string, unknown> = {};
-  if (rows.length > 0) Object.assign(results, await runRows(rows, options, folder, say, signal));
-  for (const scenario of scenarios) {
-    say(`\n${scenario.name}`);
-    const undo: (() => Promise<unknown>)[] = [];
-    try {
-      const { json, table } = await scenario.run({ say, signal, folder, onCleanup: (cleanup) => undo.push(cleanup) });
-      say(`\n${table}\n`);
-      results[scenario.name] = json;
-    } finally {
-      for (const cleanup of undo.reverse()) await cleanup();
-    }
-  }
-  if (options.json) console.log(JSON.stringify(results));
-}
-
+/** What must be undone later goes to `cleanups`, in the order of doing. Answers what the JSON has of the rows. */
 async function runRows(
   rows: readonly Row[],
   options: BenchOptions,
-  folder: string,
-  say: Say,
-  signal: AbortSignal,
-): Promise<object> {
-  const cleanups: (() => Promise<unknown>)[] = [];
-  try {
-    return await measureRows(rows, options, folder, say, signal, cleanups);
-  } finally {
-    for (const cleanup of cleanups.reverse()) await cleanup();
-  }
-}
-
-async function measureRows(
-  rows: readonly Row[],
-  options: BenchOptions,
-  folder: string,
   say: Say,
   signal: AbortSignal,
   cleanups: (() => Promise<unknown>)[],
-): Promise<object> {
+) {
   const generator = await chooseGenerator(options.generator);
   say(`${describeMachine()}; load by ${generator.name}.`);
   say("Client, service, Postgres and Redis share this machine: only ratios within one run compare well.");
@@ -127,6 +101,8 @@ async function measureRows(
   cleanups.push(() => replica.stop());
   const frontEnd = await startFrontEnd();
   cleanups.push(() => frontEnd.stop());
+  const folder = await mkdtemp(join(tmpdir(), "coupon-bench-"));
+  cleanups.push(() => rm(folder, { recursive: true, force: true }));
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
   cleanups.push(() => sql.end());
   const api = new Api([replica.target]);

@@ -5,7 +5,8 @@ export const usage = `Usage: npm run bench -- [options]
 
   --rounds N             rounds; each runs every row once, the medians count (5)
   --seconds N            how long each row runs in a round (3)
-  --rows a,b             only these rows
+  --rows a,b             only these rows; "hostile" runs only when it is named, without rounds
+  --weapons a,b          only these of the row "hostile"
   --generator own|ghz    what makes the load (ghz when it is on PATH, else own)
   --json                 ends with one JSON object on stdout; everything else goes to stderr`;
 
@@ -14,6 +15,8 @@ export interface BenchOptions {
   readonly seconds: number;
   /** Undefined: all. */
   readonly rows: readonly string[] | undefined;
+  /** Of the row "hostile". Undefined: all. */
+  readonly weapons: readonly string[] | undefined;
   /** Undefined: the best one there is. */
   readonly generator: "own" | "ghz" | undefined;
   readonly json: boolean;
@@ -23,13 +26,13 @@ const maxRounds = 100;
 const maxSeconds = 30;
 
 /** Undefined: help was asked for. */
-export function parseOptions(args: readonly string[], rowNames: readonly string[]): BenchOptions | undefined {
+export function parseOptions(
+  args: readonly string[],
+  rowNames: readonly string[],
+  weaponNames: readonly string[],
+): BenchOptions | undefined {
   const given = parse(args);
   if (given.help) return undefined;
-  const rows = given.rows?.split(",");
-  for (const row of rows ?? []) {
-    if (!rowNames.includes(row)) throw new UsageError(`--rows has "${row}"; there are: ${rowNames.join(", ")}.`);
-  }
   const { generator } = given;
   if (generator !== undefined && generator !== "own" && generator !== "ghz") {
     throw new UsageError(`--generator must be own or ghz; it is "${generator}".`);
@@ -37,16 +40,25 @@ export function parseOptions(args: readonly string[], rowNames: readonly string[
   return {
     rounds: wholeNumber("rounds", given.rounds ?? "5", 1, maxRounds),
     seconds: wholeNumber("seconds", given.seconds ?? "3", 1, maxSeconds),
-    rows,
+    rows: listOf("rows", given.rows, rowNames),
+    weapons: listOf("weapons", given.weapons, weaponNames),
     generator,
     json: given.json === true,
   };
 }
 
+/** Undefined: the option was not given. */
+function listOf(option: string, text: string | undefined, known: readonly string[]): string[] | undefined {
+  const names = text?.split(",");
+  const unknown = names?.find((name) => !known.includes(name));
+  if (unknown !== undefined) throw new UsageError(`--${option} has "${unknown}"; there are: ${known.join(", ")}.`);
+  return names;
+}
+
 function parse(args: readonly string[]) {
   const text = { type: "string" } as const;
   const flag = { type: "boolean" } as const;
-  const options = { rounds: text, seconds: text, rows: text, generator: text, json: flag, help: flag };
+  const options = { rounds: text, seconds: text, rows: text, weapons: text, generator: text, json: flag, help: flag };
   try {
     return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
   } catch (error) {

@@ -1,18 +1,21 @@
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import { startEmbedded } from "../../src/platform/embedded/embedded.js";
 import { writeMessages } from "../load/messages-file.js";
 import { runInProcess } from "../load/run-in-process.js";
+import type { OwnBench } from "../own-bench.js";
 import { createCoupon, issueMethod, issueRequests } from "../rows/coupons.js";
-import type { Scenario, ScenarioContext } from "../scenario.js";
 import { Api } from "../support/api.js";
 import { grouped, rounded } from "../support/numbers.js";
-import { allCores, pin } from "../support/pinning.js";
+import { allCores, pinTo } from "../support/pin.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { type OfferJob, type OfferResult, windowMs } from "./offer.js";
 
+const serviceCore = "0";
+const loadCore = "1";
 const callers = 128;
 const fewConnections = 20;
 const manyConnections = 400;
@@ -44,13 +47,16 @@ interface Run {
  * What is left of the peak when more is offered than can be served: the peak by a closed loop, then an open loop of once,
  * twice and five times as much. Service, Postgres and Redis have one core and the generator another.
  */
-export const overload: Scenario = {
+export const overload: OwnBench = {
   name: "overload",
-  async run(context) {
-    const { say, onCleanup } = context;
-    const pinned = await pin(process.pid, "0");
-    onCleanup(() => pin(process.pid, allCores));
+  isPartOfAll: true,
+  async run({ say, signal, cleanups }) {
+    const onCleanup = (cleanup: () => Promise<unknown>) => cleanups.push(cleanup);
+    const pinned = await pinTo(serviceCore);
+    onCleanup(() => pinTo(allCores));
     say(pinned ? "Service and stores on core 0, load on core 1." : "No taskset: load and service share all cores.");
+    const folder = await mkdtemp(join(tmpdir(), "coupon-bench-"));
+    onCleanup(() => rm(folder, { recursive: true, force: true }));
     const stores = await startEmbedded();
     onCleanup(() => stores.stop());
     const databaseUrl = stores.databaseUrl as string;
@@ -63,11 +69,11 @@ export const overload: Scenario = {
 
     const run = async (name: string, connections: number, mode: OfferJob["mode"]): Promise<Run> => {
       const couponId = await createCoupon(api, quantity);
-      const messagesFile = join(context.folder, "offered");
+      const messagesFile = join(folder, "offered");
       await writeMessages(messagesFile, issueRequests(couponId, messageCount(mode)));
       const job: OfferJob = { target: replica.target, method: issueMethod, messagesFile, connections, timeoutMs, mode };
       const watch = watchRss(replica);
-      const result = await runOffer(job, context, pinned).finally(watch.stop);
+      const result = await runOffer(job, signal, pinned).finally(watch.stop);
       const maxRssMb = watch.most();
       await expectRows(sql, couponId, result);
       const seconds = mode.durationMs / 1_000;
@@ -113,7 +119,8 @@ export const overload: Scenario = {
         return { name, offeredRps: rounded(offeredRps, 0), okRps: rounded(okRps, 0), maxRssMb, ...rest };
       }),
     };
-    return { json, table: drawTable(all, json) };
+    say(`\n${drawTable(all, json)}\n`);
+    return json;
   },
 };
 
@@ -124,14 +131,14 @@ function messageCount(mode: OfferJob["mode"]): number {
   return count(mode) + (mode.afterwards ? count(mode.afterwards) : 0);
 }
 
-async function runOffer(job: OfferJob, { signal }: ScenarioContext, pinned: boolean): Promise<OfferResult> {
+async function runOffer(job: OfferJob, signal: AbortSignal, pinned: boolean): Promise<OfferResult> {
   const entry = new URL("./offer-process.js", import.meta.url);
   // The process that makes the load gets its core from this one.
-  if (pinned) await pin(process.pid, "1");
+  if (pinned) await pinTo(loadCore);
   try {
     return await runInProcess<OfferJob, never, OfferResult>(entry, job, { signal });
   } finally {
-    if (pinned) await pin(process.pid, "0");
+    if (pinned) await pinTo(serviceCore);
   }
 }
 

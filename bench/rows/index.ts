@@ -1,3 +1,6 @@
+import { hostile } from "../hostile/hostile.js";
+import { overload } from "../overload/overload.js";
+import type { OwnBench } from "../own-bench.js";
 import type { Row } from "../row.js";
 import { bare } from "./bare.js";
 import { issue } from "./issue.js";
@@ -9,3 +12,6 @@ import { use } from "./use.js";
 
 /** In the order in which each round runs them. The first is what the ratios of the others refer to. */
 export const rows: readonly Row[] = [noop, bare, issue, soldOut, use, list, listCold, openLoop];
+
+/** What has servers and a report of its own. */
+export const ownBenches: readonly OwnBench[] = [overload, hostile];

@@ -31,7 +31,7 @@ export const use: Row = {
 };
 
 /** Gives each of `count` users one user coupon, past the service: issuing is not what this row measures. */
-async function hold({ sql }: RowContext, couponId: string, count: number): Promise<string[]> {
+export async function hold({ sql }: Pick<RowContext, "sql">, couponId: string, count: number): Promise<string[]> {
   const ids: string[] = [];
   while (ids.length < count) {
     const some = Array.from({ length: Math.min(insertSize, count - ids.length) }, () => newId());
@@ -48,7 +48,7 @@ async function hold({ sql }: RowContext, couponId: string, count: number): Promi
 }
 
 /** Each use is of another user, order and product, and has a request id of its own. */
-function* useRequests(userCouponIds: readonly string[]): Generator<Uint8Array> {
+export function* useRequests(userCouponIds: readonly string[]): Generator<Uint8Array> {
   for (const userCouponId of userCouponIds) {
     yield encode(UseCouponsRequestSchema, {
       userId: `user-${userCouponId}`,

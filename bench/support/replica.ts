@@ -38,15 +38,24 @@ interface Serving {
   readonly httpPort: number;
 }
 
+export interface ReplicaOptions {
+  /** Options of Node itself. */
+  readonly nodeOptions?: readonly string[];
+  /** More environment variables. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
 /**
  * Starts one replica of the service as a process of its own, on free ports. Its stdin is a pipe to this process: when
  * that closes, for whatever reason this process ended, the replica drains and ends, too.
  */
-export function startReplica(stores: ReplicaStores): Promise<Replica> {
-  return startServer(serviceMain, {
+export function startReplica(stores: ReplicaStores, options: ReplicaOptions = {}): Promise<Replica> {
+  const settings = {
     DATABASE_URL: stores.databaseUrl,
     ...(stores.redisUrl === undefined ? {} : { REDIS_URL: stores.redisUrl }),
-  });
+    ...options.settings,
+  };
+  return startServer(serviceMain, settings, options.nodeOptions);
 }
 
 /** Starts the gRPC front end with nothing behind it. */
@@ -54,9 +63,13 @@ export function startFrontEnd(): Promise<Replica> {
   return startServer(frontEndMain, {});
 }
 
-async function startServer(main: string, stores: Record<string, string>): Promise<Replica> {
+async function startServer(
+  main: string,
+  settings: Record<string, string>,
+  nodeOptions: readonly string[] = [],
+): Promise<Replica> {
   const { REDIS_URL: _, ...inherited } = process.env;
-  const child = spawn(process.execPath, ["--max-semi-space-size=64", main], {
+  const child = spawn(process.execPath, ["--max-semi-space-size=64", ...nodeOptions, main], {
     stdio: ["pipe", "pipe", "pipe"],
     env: {
       ...inherited,
@@ -65,7 +78,7 @@ async function startServer(main: string, stores: Record<string, string>): Promis
       HTTP_PORT: "0",
       LOG_LEVEL: "warn",
       EXIT_ON_STDIN_CLOSE: "1",
-      ...stores,
+      ...settings,
     },
   });
   // Writing to the stdin of a replica that was killed is no failure of ours.

@@ -1,0 +1,27 @@
+import { readFile } from "node:fs/promises";
+
+/** Names the file that the probe writes to. */
+export const sampleFileVariable = "BENCH_SAMPLE_FILE";
+
+export interface Sample {
+  readonly atMs: number;
+  readonly stallMs: number;
+  readonly rssBytes: number;
+}
+
+/** What the probe wrote from one moment until another. */
+export async function samplesIn(file: string, fromMs: number, untilMs: number): Promise<Sample[]> {
+  const lines = (await readFile(file, "utf8")).split("\n");
+  // The last line may not have been written to its end.
+  lines.pop();
+  const samples = lines.map((line): Sample => JSON.parse(line));
+  return samples.filter(({ atMs }) => atMs >= fromMs && atMs <= untilMs);
+}
+
+export function longestStallMs(samples: readonly Sample[]): number {
+  return Math.max(0, ...samples.map(({ stallMs }) => stallMs));
+}
+
+export function mostRssBytes(samples: readonly Sample[]): number {
+  return Math.max(0, ...samples.map(({ rssBytes }) => rssBytes));
+}

@@ -138,6 +138,7 @@ export class Pipeline {
   ): Promise<unknown | Refusal> {
     let atWork = false;
     try {
+      if (!call.ticket.begin()) return new Refusal("OVERLOADED");
       if (Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       if (!this.options.isServing()) return new Refusal("STORE_UNAVAILABLE");
       const read = this.read(method, call);

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { Refusal } from "../../src/domain/refusal.js";
 import { Failure } from "../../src/transport/error-table.js";
+import type { Ticket } from "../../src/transport/overload/admission.js";
 import { type IncomingCall, Pipeline } from "../../src/transport/pipeline.js";
 import { until } from "../support/until.js";
 
@@ -30,12 +31,16 @@ async function handedOnMs(leftMs: number): Promise<number> {
 
 const emptyRequest = { $typeName: "coupon.v1.ListCouponsRequest", pageSize: 0, pageToken: "", showDeleted: false };
 
+function ticketThat(end: (sampled: boolean) => void): Ticket {
+  return { begin: () => true, end, rest: (wait) => wait() };
+}
+
 function callOf(parts: Partial<IncomingCall>): IncomingCall {
   return {
     frontEnd: "grpc",
     header: () => undefined,
     deadlineMs: Number.POSITIVE_INFINITY,
-    ticket: { end: () => {}, rest: (wait) => wait() },
+    ticket: ticketThat(() => {}),
     decode: () => emptyRequest,
     ...parts,
   };
@@ -57,7 +62,7 @@ test.for([
 test("an answer that cannot be encoded is a fault like any other: INTERNAL, and the call is over", async () => {
   const ended: boolean[] = [];
   const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => ({}) as never);
-  const ticket = { end: (sampled: boolean) => ended.push(sampled), rest: <T>(wait: () => Promise<T>) => wait() };
+  const ticket = ticketThat((sampled) => ended.push(sampled));
   const answer = await invoke(callOf({ ticket }), () => {
     throw new Error("no such field");
   });
@@ -75,7 +80,7 @@ test("a handler whose caller has gone keeps its place until it ends", async () =
     });
     return new Refusal("SOLD_OUT");
   });
-  const ticket = { end: (sampled: boolean) => ended.push(sampled), rest: <T>(wait: () => Promise<T>) => wait() };
+  const ticket = ticketThat((sampled) => ended.push(sampled));
   const answer = await invoke(callOf({ ticket, deadlineMs: Date.now() + 20 }), (one) => one);
   expect((answer as Failure).reason).toBe("DEADLINE_EXCEEDED");
   expect(ended).toEqual([]);
@@ -85,8 +90,15 @@ test("a handler whose caller has gone keeps its place until it ends", async () =
 
 test("a call that is refused before its handler gives its place back at once", async () => {
   const ended: boolean[] = [];
-  const ticket = { end: (sampled: boolean) => ended.push(sampled), rest: <T>(wait: () => Promise<T>) => wait() };
+  const ticket = ticketThat((sampled) => ended.push(sampled));
   const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => new Refusal("SOLD_OUT"));
   await invoke(callOf({ ticket, decode: () => ({ ...emptyRequest, pageSize: -1 }) }), (one) => one);
   expect(ended).toEqual([false]);
+});
+
+test("a call that gave its place up while its message arrived, and gets none, is refused", async () => {
+  const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => new Refusal("SOLD_OUT"));
+  const ticket = { ...ticketThat(() => {}), begin: () => false };
+  const answer = await invoke(callOf({ ticket }), (one) => one);
+  expect((answer as Failure).reason).toBe("OVERLOADED");
 });

@@ -10,20 +10,24 @@ import type { Issued, Issuer } from "./issuer.js";
 import type { TypeIssuer } from "./type-issuer.js";
 
 export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: TargetStore) {
-  const issue = async (request: IssueCouponRequest, { deadlineMs }: CallContext): Promise<Issued | Refusal> => {
+  const issue = async (request: IssueCouponRequest, { deadlineMs, rest }: CallContext): Promise<Issued | Refusal> => {
     const { target, userId, requestId } = request;
     switch (target.case) {
       case "code": {
         const code = await store.findCode(target.value, deadlineMs);
         if (!code) return new Refusal("CODE_NOT_FOUND");
         const { id: codeId, couponId } = code;
-        return await issuer.issue({ couponId, codeId, userId, requestId, userCouponId: newId() }, deadlineMs);
+        return await issuer.issue({ couponId, codeId, userId, requestId, userCouponId: newId() }, deadlineMs, rest);
       }
       case "type":
-        return await typeIssuer.issue({ type: typeOf(target.value) as CouponType, userId, requestId }, deadlineMs);
+        return await typeIssuer.issue(
+          { type: typeOf(target.value) as CouponType, userId, requestId },
+          deadlineMs,
+          rest,
+        );
       default: {
         const couponId = (target.value ?? "").toLowerCase();
-        return await issuer.issue({ couponId, userId, requestId, userCouponId: newId() }, deadlineMs);
+        return await issuer.issue({ couponId, userId, requestId, userCouponId: newId() }, deadlineMs, rest);
       }
     }
   };

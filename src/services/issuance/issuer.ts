@@ -1,3 +1,4 @@
+import type { CallContext } from "../../domain/call-context.js";
 import type { CodeRefusal, IssueRefusal } from "../../domain/issue.js";
 import { DeadlinePassed, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../../domain/refusal.js";
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../../domain/user-coupon.js";
@@ -53,6 +54,10 @@ interface Again {
   readonly turn?: number | undefined;
 }
 
+/** How a call waits for its turn: see CallContext.rest. */
+export type Rest = NonNullable<CallContext["rest"]>;
+const stayAtWork: Rest = (wait) => wait();
+
 type Asking = IssueAsk & Pick<AdmissionAsk, "turn">;
 
 /** One issue, from the gate to the committed row: Redis admits, Postgres decides. */
@@ -71,7 +76,7 @@ export class Issuer {
   ) {}
 
   /** Waits for its turn where the coupon is throttled. */
-  async issue(wanted: IssueAsk, deadlineMs: DeadlineMs): Promise<Issued | Refusal> {
+  async issue(wanted: IssueAsk, deadlineMs: DeadlineMs, rest: Rest = stayAtWork): Promise<Issued | Refusal> {
     let ask: Asking = wanted;
     let loadPauseMs = firstLoadPauseMs;
     for (let tries = 1; tries <= maxTurns; tries++) {
@@ -85,7 +90,7 @@ export class Issuer {
         await (load ? Promise.race([load, sleep(longestLoadPauseMs)]) : sleep(waitMs));
       } else {
         // A timer may fire a little early.
-        await sleep(waitMs + 1);
+        await rest(() => sleep(waitMs + 1));
       }
       // A turn that it once had stays its own.
       if (answer.turn !== undefined) ask = { ...ask, turn: answer.turn };

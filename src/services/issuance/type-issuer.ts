@@ -2,7 +2,7 @@ import type { CouponType } from "../../domain/coupon.js";
 import { type Reason, Refusal, requestIdReused } from "../../domain/refusal.js";
 import { newId } from "../../platform/new-id.js";
 import type { DeadlineMs, TargetStore } from "../../storage/ports.js";
-import type { Issued, Issuer } from "./issuer.js";
+import type { Issued, Issuer, Rest } from "./issuer.js";
 
 /** Coupons of a type that are tried for one call. */
 const maxCandidates = 100;
@@ -46,7 +46,7 @@ export class TypeIssuer {
     private readonly store: TargetStore,
   ) {}
 
-  async issue(ask: TypeAsk, deadlineMs: DeadlineMs): Promise<Issued | Refusal> {
+  async issue(ask: TypeAsk, deadlineMs: DeadlineMs, rest?: Rest): Promise<Issued | Refusal> {
     const earlier = await this.issueEarlier(ask, deadlineMs);
     if (earlier) return earlier;
     const tried = new Set<string>();
@@ -57,7 +57,11 @@ export class TypeIssuer {
         if (tried.has(couponId)) continue;
         tried.add(couponId);
         const { userId, requestId } = ask;
-        const answer = await this.issuer.issue({ couponId, userId, requestId, userCouponId: newId() }, deadlineMs);
+        const answer = await this.issuer.issue(
+          { couponId, userId, requestId, userCouponId: newId() },
+          deadlineMs,
+          rest,
+        );
         if (!(answer instanceof Refusal)) return answer;
         if (answer.reason === "REQUEST_ID_REUSED") {
           // The same request at the same moment may have come by another coupon of the type.

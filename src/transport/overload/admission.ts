@@ -9,6 +9,9 @@ import { type Waiter, WaitingLine } from "./waiting-line.js";
 const shares: Readonly<Record<CallKind, number>> = { manage: 0.7, issue: 0.85, use: 0.95, undo: 1 };
 /** How often those who wait are looked at. */
 const expiryCheckMs = 5;
+/** A call whose message takes longer to arrive gives its place up until it is there, and how often that is looked at. */
+const arrivalMs = 100;
+const arrivalCheckMs = 50;
 /** How long ended calls are counted before they are part of the rate, and with which weight. */
 const rateWindowMs = 100;
 const rateWeight = 0.2;
@@ -24,6 +27,8 @@ export interface AdmissionOptions {
 
 /** A call's place among those at work. */
 export interface Ticket {
+  /** Its message has arrived. False: that took so long that its place was given up, and there is none now. */
+  begin(): boolean;
   /** The call is over. Again: without effect. `sampled`: whether what it took says something of the others. */
   end(sampled: boolean): void;
   /** Waits for something that is no work, a turn in a coupon's line say: meanwhile another call has its place. */
@@ -40,6 +45,9 @@ export class Admission {
   private readonly ended = new Rate(rateWeight);
   private rateFromMs: number;
   private timer: NodeJS.Timeout | undefined;
+  /** Those whose messages are arriving, in the order in which they were let in. */
+  private readonly arriving = new Set<HeldTicket>();
+  private arrivalTimer: NodeJS.Timeout | undefined;
 
   constructor(private readonly options: AdmissionOptions) {
     this.limit = new ConcurrencyLimit(options.maxAtWork);
@@ -66,7 +74,7 @@ export class Admission {
       this.limit.missed();
       return null;
     }
-    return this.begin();
+    return this.letIn(kind);
   }
 
   /** Of a call that found no room. Tells it sooner or later, perhaps at once, that it may begin or is turned away. */
@@ -75,7 +83,7 @@ export class Admission {
       refuse();
       return;
     }
-    const waiter: Waiter = { kind, deadlineMs, admit: () => admit(this.begin()), refuse };
+    const waiter: Waiter = { kind, deadlineMs, admit: () => admit(this.letIn(kind)), refuse };
     this.line.add(waiter, this.now(), this.ended.perS);
     this.timer ??= setInterval(() => this.look(), expiryCheckMs);
   }
@@ -83,32 +91,54 @@ export class Admission {
   close(): void {
     clearInterval(this.timer);
     this.timer = undefined;
+    clearInterval(this.arrivalTimer);
+    this.arrivalTimer = undefined;
   }
 
-  private begin(): Ticket {
+  private letIn(kind: CallKind): Ticket {
     this.atWorkCount += 1;
-    return new HeldTicket(this.now(), this.hold);
+    const ticket = new HeldTicket(kind, this.now(), this.hold);
+    this.arriving.add(ticket);
+    this.arrivalTimer ??= setInterval(() => this.lapse(), arrivalCheckMs);
+    return ticket;
+  }
+
+  /** Whoever opens calls and sends no messages must not keep others out. */
+  private lapse(): void {
+    const now = this.now();
+    for (const ticket of this.arriving) {
+      if (now - ticket.sinceMs < arrivalMs) break;
+      this.arriving.delete(ticket);
+      ticket.lapse();
+    }
+    if (this.arriving.size > 0) return;
+    clearInterval(this.arrivalTimer);
+    this.arrivalTimer = undefined;
   }
 
   private readonly hold: Hold = {
     now: () => this.now(),
-    end: (tookMs) => {
+    arrived: (ticket) => this.arriving.delete(ticket),
+    take: (kind) => {
+      if (!this.hasRoom(kind)) return false;
+      this.atWorkCount += 1;
+      return true;
+    },
+    giveUp: () => this.giveUp(),
+    ended: (tookMs) => {
       const now = this.now();
       if (tookMs !== null) this.limit.sample(tookMs, this.atWorkCount, now);
-      this.atWorkCount -= 1;
       this.ended.add();
       if (now - this.rateFromMs >= rateWindowMs) {
         this.ended.roll(now - this.rateFromMs);
         this.rateFromMs = now;
       }
       this.options.onEnd?.();
-      this.letIn();
     },
     rest: () => {
       if (this.restingCount >= this.options.maxAtWork) return false;
       this.restingCount += 1;
-      this.atWorkCount -= 1;
-      this.letIn();
+      this.giveUp();
       return true;
     },
     goOn: () => {
@@ -117,13 +147,20 @@ export class Admission {
     },
   };
 
-  private look(): void {
-    this.line.expire(this.now());
-    this.letIn();
-    if (this.line.length === 0) this.close();
+  private giveUp(): void {
+    this.atWorkCount -= 1;
+    this.serveLine();
   }
 
-  private letIn(): void {
+  private look(): void {
+    this.line.expire(this.now());
+    this.serveLine();
+    if (this.line.length > 0) return;
+    clearInterval(this.timer);
+    this.timer = undefined;
+  }
+
+  private serveLine(): void {
     while (this.line.length > 0) {
       const waiter = this.line.next((kind) => this.hasRoom(kind), this.now());
       if (!waiter) return;
@@ -144,33 +181,57 @@ export class Admission {
 
 interface Hold {
   now(): number;
+  /** Its message is not waited for any more. */
+  arrived(ticket: HeldTicket): void;
+  /** False: there is no room. */
+  take(kind: CallKind): boolean;
+  giveUp(): void;
   /** null: nothing is to be learned from what it took. */
-  end(tookMs: number | null): void;
+  ended(tookMs: number | null): void;
   /** False: too many do. */
   rest(): boolean;
   goOn(): void;
 }
 
 class HeldTicket implements Ticket {
-  private state: "working" | "resting" | "over" = "working";
-  private hasRested = false;
+  /** While it is lapsed, resting or over, it has no place. */
+  private state: "arriving" | "lapsed" | "working" | "resting" | "over" = "arriving";
+  private hasPaused = false;
 
   constructor(
-    private readonly sinceMs: number,
+    private readonly kind: CallKind,
+    readonly sinceMs: number,
     private readonly hold: Hold,
   ) {}
 
+  begin(): boolean {
+    this.hold.arrived(this);
+    if (this.state === "lapsed" && !this.hold.take(this.kind)) return false;
+    if (this.state !== "over") this.state = "working";
+    return true;
+  }
+
+  lapse(): void {
+    if (this.state !== "arriving") return;
+    this.state = "lapsed";
+    this.hasPaused = true;
+    this.hold.giveUp();
+  }
+
   end(sampled: boolean): void {
     if (this.state === "over") return;
+    this.hold.arrived(this);
     if (this.state === "resting") this.hold.goOn();
+    const hadPlace = this.state !== "lapsed";
     this.state = "over";
-    this.hold.end(sampled && !this.hasRested ? this.hold.now() - this.sinceMs : null);
+    this.hold.ended(sampled && !this.hasPaused ? this.hold.now() - this.sinceMs : null);
+    if (hadPlace) this.hold.giveUp();
   }
 
   async rest<T>(wait: () => Promise<T>): Promise<T> {
     if (this.state !== "working" || !this.hold.rest()) return await wait();
     this.state = "resting";
-    this.hasRested = true;
+    this.hasPaused = true;
     try {
       return await wait();
     } finally {

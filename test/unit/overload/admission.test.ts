@@ -19,7 +19,10 @@ afterEach(() => {
 
 function fill(kind: CallKind): Ticket[] {
   const tickets: Ticket[] = [];
-  for (let ticket = admission.enter(kind); ticket; ticket = admission.enter(kind)) tickets.push(ticket);
+  for (let ticket = admission.enter(kind); ticket; ticket = admission.enter(kind)) {
+    ticket.begin();
+    tickets.push(ticket);
+  }
   return tickets;
 }
 
@@ -158,5 +161,32 @@ describe("a ticket", () => {
     wake();
     await rest;
     expect(admission.atWork).toBe(16);
+  });
+});
+
+describe("a message that takes long to arrive", () => {
+  test("does not keep others out: its call gives its place up, and asks for one again", () => {
+    const slow = admission.enter("issue");
+    const others = fill("issue");
+    wait("other");
+    vi.advanceTimersByTime(60);
+    expect(log).toEqual([]);
+    vi.advanceTimersByTime(100);
+    expect(log).toEqual(["other in"]);
+    expect(slow?.begin()).toBe(false);
+    slow?.end(false);
+    expect(admission.atWork).toBe(17);
+    others.pop()?.end(false);
+    expect(admission.atWork).toBe(16);
+  });
+
+  test("has a place when there is one", () => {
+    const slow = admission.enter("issue");
+    vi.advanceTimersByTime(160);
+    expect(admission.atWork).toBe(0);
+    expect(slow?.begin()).toBe(true);
+    expect(admission.atWork).toBe(1);
+    slow?.end(true);
+    expect(admission.atWork).toBe(0);
   });
 });

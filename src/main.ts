@@ -4,6 +4,8 @@ import { defaultDataDir, type EmbeddedServers, startEmbedded } from "./platform/
 import { createLogger, type Logger } from "./platform/logger.js";
 
 const forcedExitMs = 30_000;
+/** Of faults that nobody has caught: the first ends the process in order, this one at once. */
+const maxFaults = 2;
 
 async function main(): Promise<void> {
   let config: Config;
@@ -57,13 +59,14 @@ async function main(): Promise<void> {
  */
 function firstFault(log: Logger, flush: () => Promise<void>): Promise<"fault"> {
   return new Promise((resolve) => {
-    let isSecond = false;
+    let count = 0;
     // A rejection that nobody handles comes here, too.
     process.on("uncaughtException", (error, origin) => {
+      count += 1;
+      if (count > maxFaults) return;
       log.fatal({ err: error, origin }, "a fault that nobody has caught");
       process.stderr.write(`coupon-service: ${origin}: ${error instanceof Error ? error.message : String(error)}\n`);
-      if (isSecond) void flush().then(() => process.exit(1));
-      isSecond = true;
+      if (count === maxFaults) void flush().then(() => process.exit(1));
       resolve("fault");
     });
   });

@@ -175,7 +175,7 @@ export class ConnectServer {
     fail: (error: unknown) => void,
   ): void {
     const session = "stream" in request ? request.stream.session : undefined;
-    const connection = (session && this.connections.get(session)) ?? http1Connection;
+    const connection = (session && this.connections.get(session)) ?? null;
     this.frontDoor.knock(connection, {
       rpc: mounted.route.method.name,
       kind: mounted.route.kind,
@@ -242,9 +242,6 @@ function answerPlain(response: NodeResponse, status: number, text: string): void
     response.destroy();
   }
 }
-
-/** Connections of HTTP/1.1 have one call at a time each, and are not asked to go. */
-const http1Connection: Sheddable = { leave: () => {} };
 
 /** In ms since 1970; Infinity: the caller did not say. */
 function deadlineOf({ headers }: NodeRequest): number {

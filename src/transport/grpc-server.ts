@@ -123,6 +123,8 @@ export class GrpcServer {
       stream.close(constants.NGHTTP2_REFUSED_STREAM);
       return;
     }
+    // Until grpc-js listens to it, and if it never does, nobody else would hear that it has failed.
+    stream.on("error", () => {});
     const route = this.routes.get(headers[":path"] as string);
     const connection = stream.session && this.connections.get(stream.session as ServerHttp2Session);
     if (!route || !connection) {

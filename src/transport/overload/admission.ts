@@ -1,5 +1,6 @@
 import type { CallKind } from "./call-kind.js";
 import { ConcurrencyLimit } from "./concurrency-limit.js";
+import { FairShare } from "./fair-share.js";
 import { Rate } from "./rate.js";
 import { type Waiter, WaitingLine } from "./waiting-line.js";
 
@@ -39,6 +40,7 @@ export interface Ticket {
 export class Admission {
   private readonly limit: ConcurrencyLimit;
   private readonly line = new WaitingLine();
+  private readonly fair = new FairShare();
   private readonly now: () => number;
   private atWorkCount = 0;
   private restingCount = 0;
@@ -68,22 +70,27 @@ export class Admission {
     return this.limit.value;
   }
 
-  /** null: there is no room now, or others wait for it. */
-  enter(kind: CallKind): Ticket | null {
-    if (this.line.length > 0 || !this.hasRoom(kind)) {
+  /** null: there is no room now. `owner`: the connection by which it has come; null: one that can have no other call. */
+  enter(kind: CallKind, owner: object | null): Ticket | null {
+    this.fair.see(owner, this.now());
+    if (!this.mayBegin({ kind, owner })) {
       this.limit.missed();
       return null;
     }
-    return this.letIn(kind);
+    return this.letIn(kind, owner);
   }
 
   /** Of a call that found no room. Tells it sooner or later, perhaps at once, that it may begin or is turned away. */
-  wait(kind: CallKind, deadlineMs: number, admit: (ticket: Ticket) => void, refuse: () => void): void {
+  wait(
+    { kind, owner, deadlineMs }: Pick<Waiter, "kind" | "owner" | "deadlineMs">,
+    admit: (ticket: Ticket) => void,
+    refuse: () => void,
+  ): void {
     if (!this.isWorthwhile(deadlineMs)) {
       refuse();
       return;
     }
-    const waiter: Waiter = { kind, deadlineMs, admit: () => admit(this.letIn(kind)), refuse };
+    const waiter: Waiter = { kind, owner, deadlineMs, admit: () => admit(this.letIn(kind, owner)), refuse };
     this.line.add(waiter, this.now(), this.ended.perS);
     this.timer ??= setInterval(() => this.look(), expiryCheckMs);
   }
@@ -95,9 +102,9 @@ export class Admission {
     this.arrivalTimer = undefined;
   }
 
-  private letIn(kind: CallKind): Ticket {
-    this.atWorkCount += 1;
-    const ticket = new HeldTicket(kind, this.now(), this.hold);
+  private letIn(kind: CallKind, owner: object | null): Ticket {
+    this.take(owner);
+    const ticket = new HeldTicket({ kind, owner }, this.now(), this.hold);
     this.arriving.add(ticket);
     this.arrivalTimer ??= setInterval(() => this.lapse(), arrivalCheckMs);
     return ticket;
@@ -119,12 +126,12 @@ export class Admission {
   private readonly hold: Hold = {
     now: () => this.now(),
     arrived: (ticket) => this.arriving.delete(ticket),
-    take: (kind) => {
-      if (!this.hasRoom(kind)) return false;
-      this.atWorkCount += 1;
+    take: (call) => {
+      if (!this.mayBegin(call)) return false;
+      this.take(call.owner);
       return true;
     },
-    giveUp: () => this.giveUp(),
+    giveUp: (owner) => this.giveUp(owner),
     ended: (tookMs) => {
       const now = this.now();
       if (tookMs !== null) this.limit.sample(tookMs, this.atWorkCount, now);
@@ -135,20 +142,26 @@ export class Admission {
       }
       this.options.onEnd?.();
     },
-    rest: () => {
+    rest: (owner) => {
       if (this.restingCount >= this.options.maxAtWork) return false;
       this.restingCount += 1;
-      this.giveUp();
+      this.giveUp(owner);
       return true;
     },
-    goOn: () => {
+    goOn: (owner) => {
       this.restingCount -= 1;
-      this.atWorkCount += 1;
+      this.take(owner);
     },
   };
 
-  private giveUp(): void {
+  private take(owner: object | null): void {
+    this.atWorkCount += 1;
+    this.fair.add(owner);
+  }
+
+  private giveUp(owner: object | null): void {
     this.atWorkCount -= 1;
+    this.fair.remove(owner);
     this.serveLine();
   }
 
@@ -162,16 +175,17 @@ export class Admission {
 
   private serveLine(): void {
     while (this.line.length > 0) {
-      const waiter = this.line.next((kind) => this.hasRoom(kind), this.now());
+      const waiter = this.line.next(this.mayBegin, this.now());
       if (!waiter) return;
       if (this.isWorthwhile(waiter.deadlineMs)) waiter.admit();
       else waiter.refuse();
     }
   }
 
-  private hasRoom(kind: CallKind): boolean {
-    return this.atWorkCount < Math.max(1, this.limit.value * shares[kind]);
-  }
+  private readonly mayBegin = ({ kind, owner }: Pick<Waiter, "kind" | "owner">): boolean => {
+    const places = Math.max(1, this.limit.value * shares[kind]);
+    return this.atWorkCount < places && this.fair.allows(owner, places);
+  };
 
   /** Whether a call that begins now is likely to be done before its caller has gone. */
   private isWorthwhile(deadlineMs: number): boolean {
@@ -184,13 +198,13 @@ interface Hold {
   /** Its message is not waited for any more. */
   arrived(ticket: HeldTicket): void;
   /** False: there is no room. */
-  take(kind: CallKind): boolean;
-  giveUp(): void;
+  take(call: Pick<Waiter, "kind" | "owner">): boolean;
+  giveUp(owner: object | null): void;
   /** null: nothing is to be learned from what it took. */
   ended(tookMs: number | null): void;
   /** False: too many do. */
-  rest(): boolean;
-  goOn(): void;
+  rest(owner: object | null): boolean;
+  goOn(owner: object | null): void;
 }
 
 class HeldTicket implements Ticket {
@@ -199,14 +213,14 @@ class HeldTicket implements Ticket {
   private hasPaused = false;
 
   constructor(
-    private readonly kind: CallKind,
+    private readonly call: Pick<Waiter, "kind" | "owner">,
     readonly sinceMs: number,
     private readonly hold: Hold,
   ) {}
 
   begin(): boolean {
     this.hold.arrived(this);
-    if (this.state === "lapsed" && !this.hold.take(this.kind)) return false;
+    if (this.state === "lapsed" && !this.hold.take(this.call)) return false;
     if (this.state !== "over") this.state = "working";
     return true;
   }
@@ -215,21 +229,21 @@ class HeldTicket implements Ticket {
     if (this.state !== "arriving") return;
     this.state = "lapsed";
     this.hasPaused = true;
-    this.hold.giveUp();
+    this.hold.giveUp(this.call.owner);
   }
 
   end(sampled: boolean): void {
     if (this.state === "over") return;
     this.hold.arrived(this);
-    if (this.state === "resting") this.hold.goOn();
+    if (this.state === "resting") this.hold.goOn(this.call.owner);
     const hadPlace = this.state !== "lapsed";
     this.state = "over";
     this.hold.ended(sampled && !this.hasPaused ? this.hold.now() - this.sinceMs : null);
-    if (hadPlace) this.hold.giveUp();
+    if (hadPlace) this.hold.giveUp(this.call.owner);
   }
 
   async rest<T>(wait: () => Promise<T>): Promise<T> {
-    if (this.state !== "working" || !this.hold.rest()) return await wait();
+    if (this.state !== "working" || !this.hold.rest(this.call.owner)) return await wait();
     this.state = "resting";
     this.hasPaused = true;
     try {
@@ -238,7 +252,7 @@ class HeldTicket implements Ticket {
       // The call may have ended meanwhile, its caller's time being over.
       if ((this.state as string) === "resting") {
         this.state = "working";
-        this.hold.goOn();
+        this.hold.goOn(this.call.owner);
       }
     }
   }

@@ -97,8 +97,8 @@ export class ConnectionShedder {
   }
 
   /** A call has arrived. */
-  arrived(connection: Sheddable): void {
-    this.loads.get(connection)?.add();
+  arrived(connection: Sheddable | null): void {
+    if (connection) this.loads.get(connection)?.add();
     this.offered.add();
     if (this.isLookDue || this.now() - this.windowFromMs < windowMs) return;
     // In one turn of the event loop each connection is read in its turn: only at its end all were heard.

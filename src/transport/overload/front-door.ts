@@ -97,18 +97,19 @@ export class FrontDoor {
     this.shedder.closed(connection);
   }
 
-  knock(connection: Sheddable, call: Knock): void {
+  /** `connection`: by which it has come; null: one of HTTP/1.1, which has one call at a time and is not asked to go. */
+  knock(connection: Sheddable | null, call: Knock): void {
     this.shedder.arrived(connection);
-    const ticket = this.admission.enter(call.kind);
-    if (ticket) call.admit(ticket);
-    else {
-      this.admission.wait(
-        call.kind,
-        call.deadlineMs(),
-        (admitted) => call.admit(admitted),
-        () => this.refuse(call),
-      );
+    const ticket = this.admission.enter(call.kind, connection);
+    if (ticket) {
+      call.admit(ticket);
+      return;
     }
+    this.admission.wait(
+      { kind: call.kind, owner: connection, deadlineMs: call.deadlineMs() },
+      (admitted) => call.admit(admitted),
+      () => this.refuse(call),
+    );
   }
 
   close(): void {

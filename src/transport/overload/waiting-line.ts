@@ -1,7 +1,7 @@
 import { type CallKind, callKinds } from "./call-kind.js";
 
 /** How long a call waits for room: in a burst, and when there has been a line for so long that it is no burst. */
-const burstPatienceMs = 250;
+const burstPatienceMs = 500;
 const congestedPatienceMs = 25;
 /** Calls that wait at once, at most; and at least, while it is not known how many are served in a second. */
 const maxWaiting = 2_000;
@@ -9,6 +9,8 @@ const leastWaiting = 64;
 
 export interface Waiter {
   readonly kind: CallKind;
+  /** Whose call it is. */
+  readonly owner: object | null;
   /** When the answer is of no more use to the caller, in ms since 1970; Infinity: it did not say. */
   readonly deadlineMs: number;
   admit(): void;
@@ -40,17 +42,18 @@ export class WaitingLine {
     this.lineOf(waiter.kind).push({ ...waiter, sinceMs: nowMs });
     this.count += 1;
     const most = servedPerS === 0 ? maxWaiting : (servedPerS * burstPatienceMs) / 1_000;
-    if (this.count > Math.min(maxWaiting, Math.max(leastWaiting, most)))
-      this.take(this.oldestKind(), "oldest")?.refuse();
+    if (this.count > Math.min(maxWaiting, Math.max(leastWaiting, most))) this.takeOldest()?.refuse();
   }
 
-  /** Takes out who is next among those of kinds that have room; undefined: nobody. What is shed last is served first. */
-  next(hasRoom: (kind: CallKind) => boolean, nowMs: number): Waiter | undefined {
+  /** Takes out who is next among those that may begin; undefined: nobody. What is shed last is served first. */
+  next(mayBegin: (waiter: Pick<Waiter, "kind" | "owner">) => boolean, nowMs: number): Waiter | undefined {
+    const newestFirst = this.isCongested(nowMs);
     for (let at = callKinds.length - 1; at >= 0; at -= 1) {
-      const kind = callKinds[at] as CallKind;
-      if (this.lineOf(kind).length > 0 && hasRoom(kind)) {
-        return this.take(kind, this.isCongested(nowMs) ? "newest" : "oldest");
-      }
+      const line = this.lineOf(callKinds[at] as CallKind);
+      const found = newestFirst ? line.findLastIndex(mayBegin) : line.findIndex(mayBegin);
+      if (found < 0) continue;
+      this.leave(1);
+      return line.splice(found, 1)[0];
     }
     return undefined;
   }
@@ -68,11 +71,12 @@ export class WaitingLine {
     }
   }
 
-  private take(kind: CallKind, which: "oldest" | "newest"): Waiter | undefined {
-    const line = this.lineOf(kind);
-    const taken = which === "oldest" ? line.shift() : line.pop();
-    if (taken) this.leave(1);
-    return taken;
+  /** Of the kind that is shed first. */
+  private takeOldest(): Waiter | undefined {
+    const kind = callKinds.find((one) => this.lineOf(one).length > 0);
+    const oldest = kind && this.lineOf(kind).shift();
+    if (oldest) this.leave(1);
+    return oldest;
   }
 
   private leave(count: number): void {
@@ -82,11 +86,6 @@ export class WaitingLine {
 
   private isCongested(nowMs: number): boolean {
     return this.waitedFromMs !== null && nowMs - this.waitedFromMs >= burstPatienceMs;
-  }
-
-  /** Of the kinds that are shed first, the first that anybody waits for. */
-  private oldestKind(): CallKind {
-    return callKinds.find((kind) => this.lineOf(kind).length > 0) ?? "manage";
   }
 
   private lineOf(kind: CallKind): Entry[] {

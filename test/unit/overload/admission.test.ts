@@ -19,7 +19,7 @@ afterEach(() => {
 
 function fill(kind: CallKind): Ticket[] {
   const tickets: Ticket[] = [];
-  for (let ticket = admission.enter(kind); ticket; ticket = admission.enter(kind)) {
+  for (let ticket = admission.enter(kind, null); ticket; ticket = admission.enter(kind, null)) {
     ticket.begin();
     tickets.push(ticket);
   }
@@ -29,8 +29,7 @@ function fill(kind: CallKind): Ticket[] {
 function wait(name: string, kind: CallKind = "issue", deadlineMs = inAMinute()): { ticket: Ticket | undefined } {
   const waiting: { ticket: Ticket | undefined } = { ticket: undefined };
   admission.wait(
-    kind,
-    deadlineMs,
+    { kind, owner: null, deadlineMs },
     (ticket) => {
       waiting.ticket = ticket;
       log.push(`${name} in`);
@@ -76,23 +75,23 @@ describe("who finds no room", () => {
     wait("a");
     first?.end(true);
     wait("b");
-    expect(admission.enter("issue")).toBeNull();
+    expect(admission.enter("issue", null)).toBeNull();
     expect(log).toEqual(["a in"]);
   });
 
   test("is turned away when the moment is over", () => {
     fill("issue");
     wait("a");
-    vi.advanceTimersByTime(200);
+    vi.advanceTimersByTime(490);
     expect(log).toEqual([]);
-    vi.advanceTimersByTime(60);
+    vi.advanceTimersByTime(20);
     expect(log).toEqual(["a out"]);
     expect(admission.waiting).toBe(0);
   });
 
   test("in a line that does not end, the newest is let in first and the others are soon turned away", () => {
     const tickets = fill("issue");
-    for (let at = 0; at < 24; at += 1) {
+    for (let at = 0; at < 49; at += 1) {
       wait(`${at}`);
       vi.advanceTimersByTime(10);
     }
@@ -166,7 +165,7 @@ describe("a ticket", () => {
 
 describe("a message that takes long to arrive", () => {
   test("does not keep others out: its call gives its place up, and asks for one again", () => {
-    const slow = admission.enter("issue");
+    const slow = admission.enter("issue", null);
     const others = fill("issue");
     wait("other");
     vi.advanceTimersByTime(60);
@@ -181,12 +180,40 @@ describe("a message that takes long to arrive", () => {
   });
 
   test("has a place when there is one", () => {
-    const slow = admission.enter("issue");
+    const slow = admission.enter("issue", null);
     vi.advanceTimersByTime(160);
     expect(admission.atWork).toBe(0);
     expect(slow?.begin()).toBe(true);
     expect(admission.atWork).toBe(1);
     slow?.end(true);
     expect(admission.atWork).toBe(0);
+  });
+});
+
+describe("one connection", () => {
+  const greedy = {};
+  const modest = {};
+
+  test("may have all places while it is the only one", () => {
+    let count = 0;
+    while (admission.enter("issue", greedy)) count += 1;
+    expect(count).toBe(17);
+  });
+
+  test("has half of them at most while others have calls, and what waits of it is passed over", () => {
+    const first = admission.enter("issue", modest);
+    first?.end(false);
+    let count = 0;
+    while (admission.enter("issue", greedy)) count += 1;
+    expect(count).toBe(9);
+    admission.wait(
+      { kind: "issue", owner: greedy, deadlineMs: inAMinute() },
+      () => log.push("greedy in"),
+      () => log.push("greedy out"),
+    );
+    const ticket = admission.enter("issue", modest);
+    expect(ticket).not.toBeNull();
+    ticket?.end(false);
+    expect(log).toEqual([]);
   });
 });

@@ -90,6 +90,8 @@ export class ConnectServer {
         headersTimeout: headersTimeoutMs,
         requestTimeout: requestTimeoutMs,
         connectionsCheckingInterval: timeoutCheckMs,
+        // Longer than a balancer keeps an idle connection, or it would send a call into one that is just being closed.
+        keepAliveTimeout: idleMs,
       },
       handle,
     );

@@ -113,12 +113,18 @@ describe("a code book", () => {
   test("gives a thousand callers at once a different code each", async () => {
     const book = await newBook();
     await upload(book.id, newCodes(800));
+    const ask = (index: number) =>
+      issue(clientOf(index), book.id, `user ${index}`).then(
+        ({ userCoupon }) => (userCoupon as UserCoupon).code,
+        async (error) => (await answerOf(Promise.reject(error))).reason ?? "?",
+      );
+    // On a slow machine some are told to come again, as the contract has it.
     const answers = await Promise.all(
       Array.from({ length: 1_000 }, (_, index) =>
-        issue(clientOf(index), book.id, `user ${index}`).then(
-          ({ userCoupon }) => (userCoupon as UserCoupon).code,
-          async (error) => (await answerOf(Promise.reject(error))).reason ?? "?",
-        ),
+        until(`user ${index} has a clear answer`, async () => {
+          const answer = await ask(index);
+          return answer !== "OVERLOADED" && answer;
+        }),
       ),
     );
     const soldOut = answers.filter((answer) => answer === "SOLD_OUT");

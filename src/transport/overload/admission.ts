@@ -1,7 +1,6 @@
 import type { CallKind } from "./call-kind.js";
 import { ConcurrencyLimit } from "./concurrency-limit.js";
 import { FairShare } from "./fair-share.js";
-import { Rate } from "./rate.js";
 import { type Waiter, WaitingLine } from "./waiting-line.js";
 
 /**
@@ -13,9 +12,6 @@ const expiryCheckMs = 5;
 /** A call whose message takes longer to arrive gives its place up until it is there, and how often that is looked at. */
 const arrivalMs = 100;
 const arrivalCheckMs = 50;
-/** How long ended calls are counted before they are part of the rate, and with which weight. */
-const rateWindowMs = 100;
-const rateWeight = 0.2;
 
 export interface AdmissionOptions {
   /** What the limit of calls at work never exceeds. */
@@ -44,8 +40,6 @@ export class Admission {
   private readonly now: () => number;
   private atWorkCount = 0;
   private restingCount = 0;
-  private readonly ended = new Rate(rateWeight);
-  private rateFromMs: number;
   private timer: NodeJS.Timeout | undefined;
   /** Those whose messages are arriving, in the order in which they were let in. */
   private readonly arriving = new Set<HeldTicket>();
@@ -54,7 +48,6 @@ export class Admission {
   constructor(private readonly options: AdmissionOptions) {
     this.limit = new ConcurrencyLimit(options.maxAtWork);
     this.now = options.now ?? (() => performance.now());
-    this.rateFromMs = this.now();
   }
 
   get atWork(): number {
@@ -91,7 +84,7 @@ export class Admission {
       return;
     }
     const waiter: Waiter = { kind, owner, deadlineMs, admit: () => admit(this.letIn(kind, owner)), refuse };
-    this.line.add(waiter, this.now(), this.ended.perS);
+    this.line.add(waiter, this.now());
     this.timer ??= setInterval(() => this.look(), expiryCheckMs);
   }
 
@@ -133,13 +126,7 @@ export class Admission {
     },
     giveUp: (owner) => this.giveUp(owner),
     ended: (tookMs) => {
-      const now = this.now();
-      if (tookMs !== null) this.limit.sample(tookMs, this.atWorkCount, now);
-      this.ended.add();
-      if (now - this.rateFromMs >= rateWindowMs) {
-        this.ended.roll(now - this.rateFromMs);
-        this.rateFromMs = now;
-      }
+      if (tookMs !== null) this.limit.sample(tookMs, this.atWorkCount, this.now());
       this.options.onEnd?.();
     },
     rest: (owner) => {

@@ -3,9 +3,8 @@ import { type CallKind, callKinds } from "./call-kind.js";
 /** How long a call waits for room: in a burst, and when there has been a line for so long that it is no burst. */
 const burstPatienceMs = 500;
 const congestedPatienceMs = 25;
-/** Calls that wait at once, at most; and at least, while it is not known how many are served in a second. */
-const maxWaiting = 2_000;
-const leastWaiting = 64;
+/** Calls that wait at once. One more takes the place of the one that has waited longest. */
+const maxWaiting = 1_000;
 
 export interface Waiter {
   readonly kind: CallKind;
@@ -36,13 +35,11 @@ export class WaitingLine {
     return this.count;
   }
 
-  /** Who would not be served within the patience of a burst, at this rate, takes the place of who has waited longest. */
-  add(waiter: Waiter, nowMs: number, servedPerS: number): void {
+  add(waiter: Waiter, nowMs: number): void {
     this.waitedFromMs ??= nowMs;
     this.lineOf(waiter.kind).push({ ...waiter, sinceMs: nowMs });
     this.count += 1;
-    const most = servedPerS === 0 ? maxWaiting : (servedPerS * burstPatienceMs) / 1_000;
-    if (this.count > Math.min(maxWaiting, Math.max(leastWaiting, most))) this.takeOldest()?.refuse();
+    if (this.count > maxWaiting) this.takeOldest()?.refuse();
   }
 
   /** Takes out who is next among those that may begin; undefined: nobody. What is shed last is served first. */

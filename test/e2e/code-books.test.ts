@@ -14,6 +14,7 @@ import type { GrpcClient } from "../support/clients.js";
 import { addCodes as addCodesBySql, type CodeFacts } from "../support/codes.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
+import { until } from "../support/until.js";
 import { usd } from "./checkout.js";
 import { type Answer, answerOf } from "./front-ends.js";
 import { type CouponInit, createSample, issue, readCoupon } from "./samples.js";

@@ -18,7 +18,7 @@ import { type Replica, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
 import { until } from "../support/until.js";
 import { answerOf, callConnect, callNative, pathOf } from "./front-ends.js";
-import { createSample, issue, readCoupon } from "./samples.js";
+import { createSample, issue, issued, readCoupon } from "./samples.js";
 
 const services = [CatalogService, IssuanceService, UserCouponService, UsageService];
 const serviceNames = services.map(({ typeName }) => typeName);
@@ -283,6 +283,35 @@ describe("SIGTERM", () => {
     expect(await exits).toEqual([0, 0]);
     first.client.close();
     second.client.close();
+  });
+});
+
+describe("a fault that nobody has caught", () => {
+  test("is in the log, and ends the process in order: what was accepted is answered first", async () => {
+    const fault = 'process.on("SIGUSR2", () => { Promise.reject(new Error("planted")); });';
+    const faulty = await startReplica(stores, {
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(fault)}`,
+    });
+    onTestFinished(() => faulty.kill());
+    let written = "";
+    faulty.process.stdout?.on("data", (chunk) => {
+      written += String(chunk);
+    });
+    const exited = new Promise<number | null>((resolve) => faulty.process.once("exit", resolve));
+    const throttle = { maxConcurrent: 1, maxPerSecond: 1 };
+    const { id } = await createSample(faulty.client, { throttle });
+    await issued(faulty.client, id, "first");
+    // Waits a second in the coupon's line.
+    const accepted = issue(faulty.client, id, "second");
+    await until("it is at work", async () => {
+      const metrics = await (await fetch(`http://127.0.0.1:${faulty.httpPort}/metrics`)).text();
+      return /coupon_batch_size_count\{queue="issue"\} [1-9]/.test(metrics);
+    });
+    faulty.process.kill("SIGUSR2");
+    expect((await accepted).userCoupon?.userId).toBe("second");
+    expect(await exited).toBe(1);
+    expect(written).toContain("planted");
+    expect(written).toContain("unhandledRejection");
   });
 });
 

@@ -9,6 +9,8 @@ import { type Waiter, WaitingLine } from "./waiting-line.js";
 const shares: Readonly<Record<CallKind, number>> = { manage: 0.7, issue: 0.85, use: 0.95, undo: 1 };
 /** How often those who wait are looked at. */
 const expiryCheckMs = 5;
+/** Calls that rest at once; a further one keeps its place while it waits. */
+const maxResting = 5_000;
 /** A call whose message takes longer to arrive gives its place up until it is there, and how often that is looked at. */
 const arrivalMs = 100;
 const arrivalCheckMs = 50;
@@ -130,7 +132,7 @@ export class Admission {
       this.options.onEnd?.();
     },
     rest: (owner) => {
-      if (this.restingCount >= this.options.maxAtWork) return false;
+      if (this.restingCount >= maxResting) return false;
       this.restingCount += 1;
       this.giveUp(owner);
       return true;

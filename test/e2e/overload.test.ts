@@ -1,0 +1,156 @@
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { create, toBinary } from "@bufbuild/protobuf";
+import * as grpc from "@grpc/grpc-js";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { writeMessages } from "../../bench/load/messages-file.js";
+import { offer } from "../../bench/overload/offer.js";
+import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
+import { IssuanceService, IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { type Replica, startReplica } from "../support/replica.js";
+import { createStores, type TestStores } from "../support/stores.js";
+import { until } from "../support/until.js";
+import { callConnect, pathOf } from "./front-ends.js";
+import { createSample, issue, issued, readCoupon } from "./samples.js";
+
+const { issueCoupon } = IssuanceService.method;
+
+let stores: TestStores;
+/** So few calls at work that any crowd is too large. */
+let narrow: Replica;
+let replica: Replica;
+
+beforeAll(async () => {
+  stores = await createStores();
+  [narrow, replica] = await Promise.all([startReplica(stores, { MAX_IN_FLIGHT: "2" }), startReplica(stores)]);
+});
+
+afterAll(async () => {
+  await Promise.all([narrow, replica].map((one) => one?.stop()));
+  await stores?.drop();
+});
+
+function message(couponId: string, userId: string): Buffer {
+  const target = { case: "couponId" as const, value: couponId };
+  return Buffer.from(
+    toBinary(IssueCouponRequestSchema, create(IssueCouponRequestSchema, { target, userId, requestId: userId })),
+  );
+}
+
+describe("a crowd that is larger than what may be at work", () => {
+  test("is answered to the last caller: issued, or told when to come again, by all ways that say so", async () => {
+    const { id } = await createSample(narrow.client);
+    const client = new grpc.Client(`127.0.0.1:${narrow.grpcPort}`, grpc.credentials.createInsecure(), {
+      "grpc.use_local_subchannel_pool": 1,
+      "grpc.enable_retries": 0,
+    });
+    const same = (bytes: Buffer) => bytes;
+    const call = (userId: string) =>
+      new Promise<grpc.ServiceError | null>((resolve) => {
+        const options = { deadline: Date.now() + 20_000 };
+        const bytes = message(id, userId);
+        client.makeUnaryRequest(pathOf(issueCoupon), same, same, bytes, new grpc.Metadata(), options, resolve);
+      });
+    // The line takes 1,000.
+    const errors = await Promise.all(Array.from({ length: 1_500 }, (_, index) => call(`crowd-${index}`)));
+    client.close();
+    const refused = errors.filter((error) => error !== null);
+    expect(refused.length).toBeGreaterThan(0);
+    for (const { code, metadata } of refused) {
+      expect(code).toBe(grpc.status.UNAVAILABLE);
+      expect(Number(metadata.get("grpc-retry-pushback-ms")[0])).toBeGreaterThanOrEqual(500);
+      expect(metadata.get("grpc-status-details-bin")).toHaveLength(1);
+    }
+    // Not all of them at the same time.
+    expect(new Set(refused.map(({ metadata }) => metadata.get("grpc-retry-pushback-ms")[0])).size).toBeGreaterThan(1);
+    expect((await readCoupon(narrow.client, id)).issuedCount).toBe(BigInt(errors.length - refused.length));
+
+    const answers = await Promise.all(
+      Array.from({ length: 1_200 }, (_, index) =>
+        callConnect(narrow.httpPort, pathOf(issueCoupon), JSON.stringify({ couponId: id, userId: `web-${index}` })),
+      ),
+    );
+    const away = answers.filter(({ code }) => code !== "OK");
+    expect(away.length).toBeGreaterThan(0);
+    for (const answer of away) {
+      expect(answer).toMatchObject({ code: "UNAVAILABLE", reason: "OVERLOADED" });
+      expect(answer.retryDelayMs).toBeGreaterThanOrEqual(500);
+    }
+    await issued(narrow.client, id, "the one who came when all was over");
+  });
+
+  test("does not keep health, metrics and readiness from answering, and is counted in them", async () => {
+    const { id } = await createSample(narrow.client);
+    const crowd = Promise.allSettled(
+      Array.from({ length: 1_500 }, (_, index) => issue(narrow.client, id, `m-${index}`)),
+    );
+    const get = (path: string) => fetch(`http://127.0.0.1:${narrow.httpPort}${path}`);
+    expect((await get("/healthz")).status).toBe(200);
+    expect((await get("/readyz")).status).toBe(200);
+    await crowd;
+    const metrics = await (await get("/metrics")).text();
+    expect(metrics).toMatch(/^coupon_calls_shed_total\{kind="issue"\} [1-9]/m);
+    expect(metrics).toMatch(/^coupon_calls_limit 2$/m);
+    expect(metrics).toMatch(/^coupon_calls_in_flight 0$/m);
+    expect(metrics).toMatch(/^coupon_calls_waiting 0$/m);
+  });
+});
+
+describe("those that wait for their turn in a coupon's line", () => {
+  test("are not at work: others are served meanwhile", async () => {
+    const throttle = { maxConcurrent: 1, maxPerSecond: 1 };
+    const { id: slow } = await createSample(narrow.client, { throttle });
+    const { id } = await createSample(narrow.client);
+    await issued(narrow.client, slow, "first");
+    const inLine = Promise.allSettled(
+      Array.from({ length: 6 }, (_, index) => issue(narrow.client, slow, `in-line-${index}`)),
+    );
+    await issued(narrow.client, id, "somebody else");
+    await narrow.client.call(CatalogService.method.getCoupon, { couponId: id });
+    const ended = await Promise.race([inLine.then(() => "all had their turn"), Promise.resolve("they wait")]);
+    expect(ended).toBe("they wait");
+    await inLine;
+  });
+});
+
+/** Resident memory of a process, in MB; Linux only. */
+async function rssMb(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/status`, "utf8");
+  return Number(/VmRSS:\s+(\d+) kB/.exec(text)?.[1]) / 1_024;
+}
+
+test("a flood over many connections: Postgres is not called away, nothing is lost, and memory stays bounded", async () => {
+  const { id } = await createSample(replica.client, { quantity: 1_000_000n });
+  const folder = await mkdtemp(join(tmpdir(), "coupon-flood-"));
+  const messagesFile = join(folder, "messages");
+  const count = 8_000;
+  await writeMessages(
+    messagesFile,
+    Array.from({ length: count + 1 }, (_, index) => message(id, `flood-${index}`)),
+  );
+  const before = process.platform === "linux" ? await rssMb(replica.process.pid as number) : 0;
+  const { outcomes } = await offer({
+    target: `127.0.0.1:${replica.grpcPort}`,
+    method: pathOf(issueCoupon),
+    messagesFile,
+    connections: 50,
+    timeoutMs: 20_000,
+    mode: { kind: "open", requestsPerSecond: count, durationMs: 1_000 },
+  });
+  await rm(folder, { recursive: true, force: true });
+  // Told yes, told to come again, or without a connection, which says the same.
+  const known = ["OK", "OVERLOADED", "NO_CONNECTION"];
+  expect(Object.keys(outcomes).filter((outcome) => !known.includes(outcome))).toEqual([]);
+  expect(outcomes.OK).toBeGreaterThan(0);
+  const { issuedCount } = await readCoupon(replica.client, id);
+  expect(issuedCount).toBe(BigInt(outcomes.OK as number));
+  if (process.platform === "linux") {
+    expect((await rssMb(replica.process.pid as number)) - before).toBeLessThan(300);
+  }
+  await until("everybody is let in again", async () => {
+    const metrics = await (await fetch(`http://127.0.0.1:${replica.httpPort}/metrics`)).text();
+    return /^coupon_connections_limit 4000$/m.test(metrics);
+  });
+  await issued(replica.client, id, "afterwards");
+});

@@ -1,11 +1,10 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { Channels } from "../load/channels.js";
 import { readFailure } from "../load/failure.js";
 import { Latencies } from "../load/latency.js";
 import { runSchedule } from "../load/schedule.js";
 import { Tally } from "../load/tally.js";
 import { serveOneJob } from "../load/worker-side.js";
-import type { BystanderJob, BystanderPhase, BystanderResult } from "./bystander.js";
+import type { BystanderJob, BystanderPhase, BystanderResult, BystanderStart } from "./bystander.js";
 import { outcomeOf } from "./outcomes.js";
 
 const connections = 2;
@@ -14,14 +13,19 @@ const healthMethod = "/grpc.health.v1.Health/Check";
 /** A HealthCheckResponse with status SERVING. */
 const serving = Buffer.from([0x08, 0x01]);
 
-serveOneJob<BystanderJob, never, BystanderResult>(async (job) => {
-  const { calls, perSecond, warmUpCalls, quietCalls, timeoutMs, target } = job;
+serveOneJob<BystanderJob, BystanderStart, BystanderResult>(async (job, report) => {
+  const { calls, perSecond, warmUpCalls, quietCalls, gapCalls, timeoutMs, target } = job;
   const channels = new Channels({ targets: [target], connectionsPerTarget: connections });
   const health = new Channels({ targets: [target], connectionsPerTarget: 1 });
   await Promise.all([channels.connect(), health.connect()]);
-  const phases = [new Phase(), new Phase(), new Phase()] as const;
-  const phaseOf = (index: number) => phases[index < warmUpCalls ? 0 : index < warmUpCalls + quietCalls ? 1 : 2];
-  await sleep(Math.max(0, job.startAtMs - Date.now()));
+  const quiet = new Phase();
+  const during = new Phase();
+  const quietEnd = warmUpCalls + quietCalls;
+  const phaseOf = (index: number) => {
+    if (index >= quietEnd + gapCalls) return during;
+    return index >= warmUpCalls && index < quietEnd ? quiet : undefined;
+  };
+  report({ startedAtMs: Date.now() });
 
   let notServing = 0;
   const look = setInterval(() => {
@@ -39,7 +43,7 @@ serveOneJob<BystanderJob, never, BystanderResult>(async (job) => {
       const answered = new Promise<void>((resolve) => {
         channels.send(method, bytes, timeoutMs, (error) => {
           const outcome = outcomeOf(error ? readFailure(error) : undefined);
-          phaseOf(index).add(outcome, performance.now() - scheduledAtMs);
+          phaseOf(index)?.add(outcome, performance.now() - scheduledAtMs);
           resolve();
         });
       });
@@ -50,7 +54,7 @@ serveOneJob<BystanderJob, never, BystanderResult>(async (job) => {
   clearInterval(look);
   channels.close();
   health.close();
-  return { quiet: phases[1].result(), during: phases[2].result(), notServing };
+  return { quiet: quiet.result(), during: during.result(), notServing };
 });
 
 class Phase {

@@ -13,11 +13,16 @@ export interface BystanderJob {
   readonly perSecond: number;
   /** Sent first and not counted. */
   readonly warmUpCalls: number;
-  /** Sent next, before the weapon is fired; the others are sent while it is. */
+  /** Sent next, before the weapon is fired. */
   readonly quietCalls: number;
+  /** Not counted either: they may not be answered when it is fired. The others are sent while it is. */
+  readonly gapCalls: number;
   readonly timeoutMs: number;
-  /** On the clock of `Date.now()`. */
-  readonly startAtMs: number;
+}
+
+/** Said when the first call is sent, on the clock of `Date.now()`: only the process itself knows when it is ready. */
+export interface BystanderStart {
+  readonly startedAtMs: number;
 }
 
 export interface BystanderPhase extends LatencySummary {

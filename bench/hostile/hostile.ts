@@ -15,8 +15,7 @@ import { busyShare, describeMachine } from "../support/machine.js";
 import { pinTo } from "../support/pin.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { isAlive, isCalm } from "./alive.js";
-import { type BystanderJob, type BystanderResult, BystanderWorld } from "./bystander.js";
-
+import { type BystanderJob, type BystanderResult, type BystanderStart, BystanderWorld } from "./bystander.js";
 import { drawTable, missesOf, type Outcome, outcomeOf, progressLine } from "./report.js";
 import { sampleFileVariable, samplesIn } from "./samples.js";
 import type { Fired, Prepared, Stage, Weapon, WeaponJob } from "./weapon.js";
@@ -28,9 +27,9 @@ const callersCore = "1";
 const callsPerSecond = 150;
 const warmUpMs = 500;
 const quietMs = 2_000;
+/** Between the last quiet call and the weapon, for the answer to come. */
+const gapMs = 200;
 const defaultSeconds = 4;
-/** For the processes of bystander and weapon to start in. */
-const startMs = 800;
 /** A service that has just started compiles its hot code first. */
 const firstWarmUpMs = 3_000;
 /** Streams that a weapon left behind need not be waited for. */
@@ -108,8 +107,9 @@ class Range {
     const seconds = weapon.seconds ?? defaultSeconds;
     const prepared = await this.prepare(weapon, callsIn(seconds));
     const replica = this.#replica!;
-    const startAtMs = Date.now() + startMs;
-    const fireAtMs = startAtMs + warmUpMs + quietMs;
+    const watch = this.watch(prepared.bystander ?? this.#world!.ordinary(callsIn(seconds)));
+    const startedAtMs = await watch.started;
+    const fireAtMs = startedAtMs + warmUpMs + quietMs + gapMs;
     const job: WeaponJob = {
       ...{
         weapon: weapon.name,
@@ -119,13 +119,11 @@ class Range {
       },
       ...{ ammunition: prepared.ammunition ?? [], fireAtMs, untilMs: fireAtMs + seconds * 1_000 },
     };
-    const [bystander, fired] = await Promise.all([
-      this.watch(prepared.bystander ?? this.#world!.ordinary(callsIn(seconds)), startAtMs),
-      this.inProcess<WeaponJob, Fired>("./weapon-process.js", job),
-    ]);
+    const firing = this.inProcess<WeaponJob, never, Fired>("./weapon-process.js", job);
+    const [bystander, fired] = await Promise.all([watch.result, firing]);
     const alive = await isAlive(replica);
     await sleep(settleMs);
-    const samples = await samplesIn(this.sampleFile, startAtMs + warmUpMs, Date.now());
+    const samples = await samplesIn(this.sampleFile, startedAtMs + warmUpMs, Date.now());
     const before = samples.filter(({ atMs }) => atMs < fireAtMs);
     const during = samples.filter(({ atMs }) => atMs >= fireAtMs);
     const { referencePerSecond } = prepared;
@@ -159,7 +157,8 @@ class Range {
     this.#api = new Api([replica.target]);
     this.#world ??= await BystanderWorld.create(this.#api);
     const calls = this.#world.ordinary(Math.ceil((firstWarmUpMs / 1_000) * callsPerSecond * 2));
-    await this.watch(calls, Date.now() + startMs, callsPerSecond * 2);
+    await this.watch(calls, callsPerSecond * 2).result;
+    await isCalm(replica);
   }
 
   private get sampleFile(): string {
@@ -174,18 +173,31 @@ class Range {
     return (await weapon.prepare?.(stage)) ?? {};
   }
 
-  private watch(calls: BystanderJob["calls"], startAtMs: number, perSecond = callsPerSecond): Promise<BystanderResult> {
-    return this.inProcess<BystanderJob, BystanderResult>("./bystander-process.js", {
-      ...{ target: this.#replica!.target, calls, perSecond, startAtMs, timeoutMs: callTimeoutMs },
+  /** Calls as a bystander does; `started` says since when. */
+  private watch(calls: BystanderJob["calls"], perSecond = callsPerSecond) {
+    const job: BystanderJob = {
+      ...{ target: this.#replica!.target, calls, perSecond, timeoutMs: callTimeoutMs },
       warmUpCalls: (warmUpMs / 1_000) * perSecond,
       quietCalls: (quietMs / 1_000) * perSecond,
+      gapCalls: (gapMs / 1_000) * perSecond,
+    };
+    let start = (_startedAtMs: number) => {};
+    const first = new Promise<number>((resolve) => {
+      start = resolve;
     });
+    const result = this.inProcess<BystanderJob, BystanderStart, BystanderResult>(
+      "./bystander-process.js",
+      job,
+      ({ startedAtMs }) => start(startedAtMs),
+    );
+    // A process that fails says nothing.
+    return { started: Promise.race([first, result.then(() => first)]), result };
   }
 
   private async rateOf(method: DescMethodUnary, messages: Iterable<Uint8Array>, callers: number): Promise<number> {
     const messagesFile = join(this.folder, "messages");
     const count = await writeMessages(messagesFile, messages);
-    const result = await this.inProcess<LoadJob, LoadResult>("../load/load-process.js", {
+    const result = await this.inProcess<LoadJob, never, LoadResult>("../load/load-process.js", {
       ...{ targets: [this.#replica!.target], connectionsPerTarget: connections, method: pathOf(method), messagesFile },
       timeoutMs: callTimeoutMs,
       mode: { kind: "saturation", callers, warmUpMs: referenceWarmUpMs, measuredMs: referenceMs },
@@ -195,12 +207,16 @@ class Range {
     return result.callsPerSecond;
   }
 
-  private inProcess<Job, Result>(entry: string, job: Job): Promise<Result> {
-    return runInProcess(new URL(entry, import.meta.url), job, { signal: this.context.signal });
+  private inProcess<Job, Progress, Result>(
+    entry: string,
+    job: Job,
+    onProgress: (progress: Progress) => void = () => {},
+  ): Promise<Result> {
+    return runInProcess(new URL(entry, import.meta.url), job, { signal: this.context.signal, onProgress });
   }
 }
 
 /** What a bystander calls in all phases. */
 function callsIn(seconds: number): number {
-  return Math.ceil(((warmUpMs + quietMs) / 1_000 + seconds) * callsPerSecond);
+  return Math.ceil(((warmUpMs + quietMs + gapMs) / 1_000 + seconds) * callsPerSecond);
 }

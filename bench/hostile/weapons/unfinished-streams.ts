@@ -8,10 +8,10 @@ import type { Field, Weapon } from "../weapon.js";
 
 const connections = 10;
 const streamsEach = 9_900;
-/** New ones on each connection in each turn. All are open after seven seconds: more at once would measure how fast streams are opened, not what they hold. */
-const burst = 14;
+/** New ones on each connection in each turn. All are open after five seconds: more at once would measure how fast streams are opened, not what they hold. */
+const burst = 20;
 const turnMs = 10;
-const seconds = 8;
+const seconds = 6;
 
 export const unfinishedStreams: readonly Weapon[] = [
   weaponOf("unfinished-grpc", "native gRPC", "application/grpc", (field) => field.grpcPort),

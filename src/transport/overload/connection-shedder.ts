@@ -20,6 +20,8 @@ const keptInFlood = 1;
 /** The weights of a window in what is offered and turned away, and in what is served. */
 const offeredWeight = 0.4;
 const servedWeight = 0.07;
+/** Calls that arrive and are turned away in one turn of the event loop, after which connections are shed at once. */
+const floodInTurn = 300;
 /** While the capacity is not known yet, no more than this share of what is offered is cut at once. */
 const guessedCut = 0.7;
 /** After so many windows with more to do than could be done, the capacity is known. */
@@ -74,6 +76,7 @@ export class ConnectionShedder {
   private fullWindows = 0;
   private wasTooMuch = false;
   private isLookDue = false;
+  private readonly turn = { fromMs: 0, arrived: 0, refused: 0, cuts: 0, heard: new Set<Sheddable>() };
   /** null: all that come are taken. */
   private allowed: number | null = null;
 
@@ -100,6 +103,10 @@ export class ConnectionShedder {
   arrived(connection: Sheddable | null): void {
     if (connection) this.loads.get(connection)?.add();
     this.offered.add();
+    const { turn } = this;
+    if (turn.refused > 0) turn.arrived += 1;
+    if (connection && turn.refused > 0) turn.heard.add(connection);
+    if (connection && Math.min(turn.arrived, turn.refused) > floodInTurn) this.cutInTurn(connection);
     if (this.isLookDue || this.now() - this.windowFromMs < windowMs) return;
     // In one turn of the event loop each connection is read in its turn: only at its end all were heard.
     this.isLookDue = true;
@@ -112,6 +119,13 @@ export class ConnectionShedder {
 
   refused(): void {
     this.refusals.add();
+    this.turn.refused += 1;
+    if (this.turn.refused > 1) return;
+    this.turn.fromMs = this.now();
+    this.options.atTurnsEnd(() => {
+      Object.assign(this.turn, { arrived: 0, refused: 0, cuts: 0 });
+      this.turn.heard.clear();
+    });
   }
 
   /** Called when enough has arrived, and by a timer for when nothing does. */
@@ -140,6 +154,27 @@ export class ConnectionShedder {
     this.wasTooMuch = isTooMuch;
   }
 
+  /**
+   * A flood whose first turn of the event loop would take half a second: what else has come by this connection is not
+   * looked at. Which one it is does not matter then; of those that were heard in this turn as many stay as can be served.
+   */
+  private cutInTurn(connection: Sheddable): void {
+    const now = this.now();
+    const arrivingPerS = (this.turn.arrived * 1_000) / Math.max(1, now - this.turn.fromMs);
+    const kept = this.knowsCapacity ? (this.capacity.perS * keptInFlood) / arrivingPerS : 1 - guessedCut;
+    if (!this.loads.has(connection) || this.turn.cuts + 1 > this.turn.heard.size * (1 - kept)) return;
+    this.turn.cuts += 1;
+    this.cut(connection);
+    this.judgeFromMs = now + settleMs;
+    this.allow(this.loads.size);
+    this.options.onShed(1);
+  }
+
+  private cut(connection: Sheddable): void {
+    this.loads.delete(connection);
+    connection.leave();
+  }
+
   private shed(now: number, share: number): void {
     const busiest = [...this.loads].sort(([, a], [, b]) => b.perS - a.perS);
     const seenPerS = busiest.reduce((sum, [, { perS }]) => sum + perS, 0);
@@ -153,8 +188,7 @@ export class ConnectionShedder {
       if (leftPerS - perS < keptPerS) break;
       leftPerS -= perS;
       count += 1;
-      this.loads.delete(connection);
-      connection.leave();
+      this.cut(connection);
     }
     if (count === 0) return;
     this.unusedFromMs = null;

@@ -15,6 +15,7 @@ class World {
   readonly clients: Client[];
   private readonly shedder: ConnectionShedder;
   private owed = 0;
+  private turnsEnd: (() => void)[] = [];
   private lastHeadroom = true;
 
   constructor(
@@ -28,8 +29,7 @@ class World {
       },
       busyShare: () => this.busy,
       hasHeadroom: () => this.lastHeadroom,
-      // The world looks after each step.
-      atTurnsEnd: () => {},
+      atTurnsEnd: (work) => this.turnsEnd.push(work),
       onShed: (count) => {
         this.shed += count;
       },
@@ -63,6 +63,7 @@ class World {
       for (; this.owed > can * queuedSteps; this.owed -= 1) this.shedder.refused();
       served += now;
       this.shedder.look();
+      for (const work of this.turnsEnd.splice(0)) work();
     }
     return { served, offered };
   }
@@ -137,5 +138,41 @@ describe("whole connections are shed", () => {
     const [first, second, ...others] = world.clients as [Client, Client, ...Client[]];
     expect([first, second].filter((client) => world.open.has(client)).length).toBe(1);
     expect(others.every((client) => world.open.has(client))).toBe(true);
+  });
+
+  test.for([
+    [20, 10, 18],
+    [2, 0, 1],
+    [1, 0, 0],
+  ])("of %i in the middle of a turn that brings too much, %i to %i", ([count = 0, least = 0, most = 0]) => {
+    const left: number[] = [];
+    let nowMs = 0;
+    const shedder = new ConnectionShedder({
+      maxConnections: 1_000,
+      setMaxConnections: () => {},
+      busyShare: () => 1,
+      hasHeadroom: () => false,
+      onShed: () => {},
+      atTurnsEnd: () => {},
+      now: () => nowMs,
+    });
+    const connections = Array.from({ length: count }, (_, at) => ({
+      leave: () => {
+        left.push(at);
+      },
+    }));
+    for (const connection of connections) shedder.opened(connection);
+    for (let call = 0; call < 200; call += 1) {
+      for (const [at, connection] of connections.entries()) {
+        if (left.includes(at)) continue;
+        nowMs += 0.01;
+        shedder.arrived(connection);
+        shedder.refused();
+      }
+      // What is turned away by the hundred is a burst.
+      if (call * count < 200) expect(left).toEqual([]);
+    }
+    expect(left.length).toBeGreaterThanOrEqual(least);
+    expect(left.length).toBeLessThanOrEqual(most);
   });
 });

@@ -1,13 +1,11 @@
 import * as http2 from "node:http2";
-import { create, toBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
-import { IssuanceService, IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
 import { until } from "../support/until.js";
 import { callConnect, envelope, pathOf } from "./front-ends.js";
-import { createSample, issued, readCoupon } from "./samples.js";
+import { createSample, issued } from "./samples.js";
 
 let stores: TestStores;
 let replica: Replica;
@@ -102,42 +100,5 @@ describe("messages that never end", () => {
     expect(await sendLarge()).toBe("OK");
     session.destroy();
     web.session.destroy();
-  });
-});
-
-/** Older ones know no other limit than nghttp2's own. */
-const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
-const canSetResetLimits = major > 22 || (major === 22 && minor >= 10);
-
-describe.skipIf(!canSetResetLimits)("calls that are given up", () => {
-  test.for([["native gRPC"], ["Connect"]] as const)("%s: 5,000 of them do not end the connection", async ([way]) => {
-    const { session, heard } = await connect(way === "Connect" ? replica.httpPort : replica.grpcPort);
-    const { id } = await createSample(replica.client);
-    const message = { target: { case: "couponId" as const, value: id }, userId: "x" };
-    const bytes = envelope(toBinary(IssueCouponRequestSchema, create(IssueCouponRequestSchema, message)));
-    const call = () => {
-      const stream = session.request(grpcHeaders(pathOf(IssuanceService.method.issueCoupon)));
-      stream.on("error", () => {});
-      stream.end(bytes);
-      return stream;
-    };
-    for (let burst = 0; burst < 50; burst += 1) {
-      const streams = Array.from({ length: 100 }, call);
-      await new Promise((resolve) => session.ping(resolve));
-      for (const stream of streams) stream.close(http2.constants.NGHTTP2_CANCEL);
-    }
-    const last = call();
-    const status = await new Promise((resolve) => {
-      last.on("trailers", (trailers) => resolve(trailers["grpc-status"]));
-      last.on("response", (headers) => {
-        if (headers["grpc-status"] !== undefined) resolve(headers["grpc-status"]);
-      });
-      last.resume();
-    });
-    // Whether it is refused because the user has it by now does not matter here.
-    expect(["0", "6"]).toContain(String(status));
-    expect(heard).toEqual([]);
-    expect((await readCoupon(replica.client, id)).issuedCount).toBe(1n);
-    session.close();
   });
 });

@@ -260,7 +260,13 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   pipeline.warm(routes.map(({ method }) => method));
 
   const largeMessages = new LargeMessages();
-  const frontDoor = new FrontDoor({ maxAtWork: config.MAX_IN_FLIGHT, maxConnections, metrics, log });
+  const frontDoor = new FrontDoor({
+    maxAtWork: config.MAX_IN_FLIGHT,
+    maxConnections,
+    isServing: () => watch.up,
+    metrics,
+    log,
+  });
   const arrivals = new ArrivalDeadlines();
   const grpcServer = new GrpcServer(routes, largeMessages, arrivals, frontDoor);
   const connectServer = new ConnectServer(

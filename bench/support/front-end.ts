@@ -47,7 +47,7 @@ const invoke = pipeline.mount(method, async ({ target, userId }) => {
   response.userCoupon = issuedMessage(userCoupon, issuedAt, "READY");
   return response;
 });
-const frontDoor = new FrontDoor({ maxAtWork: 4_000, maxConnections, metrics, log });
+const frontDoor = new FrontDoor({ maxAtWork: 4_000, maxConnections, isServing: () => true, metrics, log });
 const server = new GrpcServer([routeOf(method, invoke)], new LargeMessages(), new ArrivalDeadlines(), frontDoor);
 const grpcPort = await server.listen("127.0.0.1", 0);
 process.stdout.write(`${JSON.stringify({ event: "serving", grpcPort, httpPort: 0, pid: process.pid })}\n`);

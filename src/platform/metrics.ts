@@ -119,6 +119,11 @@ export class Metrics {
     counter.inc();
   }
 
+  /** The same, for a reason that has no counter of its own. */
+  turnedAway(rpc: string, reason: string): void {
+    this.count(rpc, reason);
+  }
+
   shedConnections(count: number): void {
     this.shedConnectionsTotal.inc(count);
   }

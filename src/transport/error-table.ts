@@ -160,9 +160,9 @@ function spreadFailure(reason: Reason): Failure {
   return failures[Math.floor(Math.random() * jitterSteps)] as Failure;
 }
 
-/** What is said to whom there is no room for. */
-export function overloaded(): Failure {
-  return spreadFailure("OVERLOADED");
+/** What is said to those who are turned away before a call is made of what they ask. */
+export function turnedAway(reason: "OVERLOADED" | "STORE_UNAVAILABLE"): Failure {
+  return spreadFailure(reason);
 }
 
 /** Most refusals carry nothing of their own: those are built once. */

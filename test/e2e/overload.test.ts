@@ -52,7 +52,7 @@ describe("a crowd that is larger than what may be at work", () => {
         const bytes = message(id, userId);
         client.makeUnaryRequest(pathOf(issueCoupon), same, same, bytes, new grpc.Metadata(), options, resolve);
       });
-    // The line takes 1,000.
+    // More than fit into the line of those who wait.
     const errors = await Promise.all(Array.from({ length: 1_500 }, (_, index) => call(`crowd-${index}`)));
     client.close();
     const refused = errors.filter((error) => error !== null);

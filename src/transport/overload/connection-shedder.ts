@@ -21,7 +21,7 @@ const keptInFlood = 1;
 const offeredWeight = 0.4;
 const servedWeight = 0.07;
 /** Calls that arrive and are turned away in one turn of the event loop, after which connections are shed at once. */
-const floodInTurn = 300;
+const floodInTurn = 150;
 /** While the capacity is not known yet, no more than this share of what is offered is cut at once. */
 const guessedCut = 0.7;
 /** After so many windows with more to do than could be done, the capacity is known. */

@@ -1,6 +1,5 @@
 import { performance } from "node:perf_hooks";
-import type { Failure } from "../error-table.js";
-import { overloaded } from "../error-table.js";
+import { type Failure, turnedAway } from "../error-table.js";
 import { Admission, type Ticket } from "./admission.js";
 import type { CallKind } from "./call-kind.js";
 import { ConnectionShedder, type Sheddable } from "./connection-shedder.js";
@@ -11,8 +10,10 @@ const lookPauseMs = 100;
 const headroomShare = 0.4;
 
 export interface OverloadMetrics {
-  /** Calls that were turned away, by kind. */
+  /** A call for which there was no room. */
   shedCall(rpc: string, kind: CallKind): void;
+  /** A call that was turned away for another reason. */
+  turnedAway(rpc: string, reason: string): void;
   shedConnections(count: number): void;
   /** Asked when metrics are collected. */
   watchOverload(state: () => OverloadState): void;
@@ -29,6 +30,8 @@ export interface FrontDoorOptions {
   /** Calls at work at most, whatever the limit finds. */
   readonly maxAtWork: number;
   readonly maxConnections: number;
+  /** Whether Postgres answers. While it does not, calls are turned away at once. */
+  readonly isServing: () => boolean;
   readonly metrics: OverloadMetrics;
   readonly log: { warn(details: object, message: string): void };
 }
@@ -100,6 +103,11 @@ export class FrontDoor {
   /** `connection`: by which it has come; null: one of HTTP/1.1, which has one call at a time and is not asked to go. */
   knock(connection: Sheddable | null, call: Knock): void {
     this.shedder.arrived(connection);
+    if (!this.options.isServing()) {
+      this.options.metrics.turnedAway(call.rpc, "STORE_UNAVAILABLE");
+      call.refuse(turnedAway("STORE_UNAVAILABLE"));
+      return;
+    }
     const ticket = this.admission.enter(call.kind, connection);
     if (ticket) {
       call.admit(ticket);
@@ -122,7 +130,7 @@ export class FrontDoor {
     this.shedder.refused();
     this.options.metrics.shedCall(call.rpc, call.kind);
     this.refusals.add(call.rpc);
-    call.refuse(overloaded());
+    call.refuse(turnedAway("OVERLOADED"));
   }
 
   private busyShare(): number {

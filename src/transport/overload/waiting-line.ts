@@ -4,7 +4,7 @@ import { type CallKind, callKinds } from "./call-kind.js";
 const burstPatienceMs = 500;
 const congestedPatienceMs = 25;
 /** Calls that wait at once. One more takes the place of the one that has waited longest. */
-const maxWaiting = 1_000;
+const maxWaiting = 400;
 
 export interface Waiter {
   readonly kind: CallKind;

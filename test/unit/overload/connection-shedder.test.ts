@@ -170,7 +170,7 @@ describe("whole connections are shed", () => {
         shedder.refused();
       }
       // What is turned away by the hundred is a burst.
-      if (call * count < 200) expect(left).toEqual([]);
+      if (call * count < 120) expect(left).toEqual([]);
     }
     expect(left.length).toBeGreaterThanOrEqual(least);
     expect(left.length).toBeLessThanOrEqual(most);

@@ -20,7 +20,7 @@ import type { ArrivalDeadlines } from "./arrival-deadlines.js";
 import { answerKey, keepLarge, withKept } from "./connect-answer.js";
 import { type Arriving, decodeKey, type Mounted, takeMessage } from "./connect-message.js";
 import { Failure } from "./error-table.js";
-import { http2Limits, maxConcurrentStreams, maxConnections } from "./http2-limits.js";
+import { http2Limits, maxBacklog, maxConcurrentStreams, maxConnections } from "./http2-limits.js";
 import type { LargeMessages } from "./large-messages.js";
 import { closeAnswered, OpenStreams } from "./open-streams.js";
 import type { Ticket } from "./overload/admission.js";
@@ -122,7 +122,9 @@ export class ConnectServer {
   listen(host: string, port: number): Promise<number> {
     return new Promise((resolve, reject) => {
       this.listener.once("error", reject);
-      this.listener.listen(port, host, () => resolve((this.listener.address() as net.AddressInfo).port));
+      this.listener.listen({ port, host, backlog: maxBacklog }, () =>
+        resolve((this.listener.address() as net.AddressInfo).port),
+      );
     });
   }
 

@@ -19,12 +19,13 @@ import { encodeAnswer } from "./encode-answer.js";
 import { Code, Failure } from "./error-table.js";
 import { type Http2Watch, type Serve, setHttp2Options, watchHttp2 } from "./grpc-http2.js";
 import { boundOther, type GrpcMessage, GrpcMessages } from "./grpc-messages.js";
-import { http2Limits, maxConcurrentStreams } from "./http2-limits.js";
+import { http2Limits, maxBacklog, maxConcurrentStreams } from "./http2-limits.js";
 import { Keepalive } from "./keepalive.js";
 import type { LargeMessages } from "./large-messages.js";
 import { OpenStreams } from "./open-streams.js";
 import type { Ticket } from "./overload/admission.js";
 import type { Sheddable } from "./overload/connection-shedder.js";
+import { Door } from "./overload/door.js";
 import type { FrontDoor } from "./overload/front-door.js";
 import { grpcDeadlineMs } from "./overload/grpc-timeout.js";
 import type { IncomingCall } from "./pipeline.js";
@@ -50,6 +51,7 @@ export class GrpcServer {
   private readonly names: string[];
   private readonly routes: ReadonlyMap<string, Route>;
   private readonly keepalive = new Keepalive();
+  private readonly doors: Door[] = [];
   private readonly connections = new WeakMap<ServerHttp2Session, Sheddable>();
   private readonly arrivals = new Map<string, Arrival>();
   private arrivalCount = 0;
@@ -97,11 +99,11 @@ export class GrpcServer {
       this.server.bindAsync(address, grpc.ServerCredentials.createInsecure(), (error, bound) => {
         if (error) return reject(error);
         for (const http2Server of watchHttp2(this.server, this.watch)) {
-          this.frontDoor.limitConnections((most) => {
-            http2Server.maxConnections = most;
-          });
+          const door = new Door(http2Server, maxBacklog);
+          this.doors.push(door);
+          this.frontDoor.limitConnections((most) => door.limit(most));
         }
-        resolve(bound);
+        void Promise.all(this.doors.map(({ ready }) => ready)).then(() => resolve(bound));
       });
     });
   }
@@ -173,6 +175,7 @@ export class GrpcServer {
   /** Tells clients to go elsewhere, lets calls under way end, and cuts off what is left after the given time. */
   close(drainMs: number): Promise<void> {
     this.keepalive.close();
+    for (const door of this.doors) door.leave();
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.server.forceShutdown(), drainMs);
       this.server.tryShutdown(() => {

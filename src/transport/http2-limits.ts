@@ -7,6 +7,11 @@ export const maxConcurrentStreams = 2_000;
 export const maxOpenStreams = 8_000;
 /** Connections of a front end. */
 export const maxConnections = 4_000;
+/**
+ * Connections that wait to be taken. With more, the system drops what asks for one, and the client asks again after a second
+ * or three: so all that were shed must be able to come back at once. The system's own limit (`somaxconn`) holds as well.
+ */
+export const maxBacklog = 4_096;
 
 /**
  * What one connection may do before Node or nghttp2 closes it. Resets stand at nghttp2's own limits (1,000 at once, 33 a

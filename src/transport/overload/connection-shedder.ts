@@ -22,6 +22,8 @@ const offeredWeight = 0.4;
 const servedWeight = 0.07;
 /** Calls that arrive and are turned away in one turn of the event loop, after which connections are shed at once. */
 const floodInTurn = 150;
+/** And only when so many times as much arrives as can be done: less than that can wait until all were heard. */
+const floodFactor = 2.5;
 /** While the capacity is not known yet, no more than this share of what is offered is cut at once. */
 const guessedCut = 0.7;
 /** After so many windows with more to do than could be done, the capacity is known. */
@@ -76,7 +78,7 @@ export class ConnectionShedder {
   private fullWindows = 0;
   private wasTooMuch = false;
   private isLookDue = false;
-  private readonly turn = { fromMs: 0, arrived: 0, refused: 0, cuts: 0, heard: new Set<Sheddable>() };
+  private readonly turn = { arrived: 0, refused: 0, cuts: 0, heard: new Set<Sheddable>() };
   /** null: all that come are taken. */
   private allowed: number | null = null;
 
@@ -121,7 +123,6 @@ export class ConnectionShedder {
     this.refusals.add();
     this.turn.refused += 1;
     if (this.turn.refused > 1) return;
-    this.turn.fromMs = this.now();
     this.options.atTurnsEnd(() => {
       Object.assign(this.turn, { arrived: 0, refused: 0, cuts: 0 });
       this.turn.heard.clear();
@@ -160,8 +161,10 @@ export class ConnectionShedder {
    */
   private cutInTurn(connection: Sheddable): void {
     const now = this.now();
-    const arrivingPerS = (this.turn.arrived * 1_000) / Math.max(1, now - this.turn.fromMs);
-    const kept = this.knowsCapacity ? (this.capacity.perS * keptInFlood) / arrivingPerS : 1 - guessedCut;
+    const arrivingPerS = this.offered.soFarPerS(now - this.windowFromMs);
+    const canPerS = this.knowsCapacity ? this.capacity.perS : arrivingPerS * (1 - guessedCut);
+    if (arrivingPerS < canPerS * floodFactor) return;
+    const kept = (canPerS * keptShare) / arrivingPerS;
     if (!this.loads.has(connection) || this.turn.cuts + 1 > this.turn.heard.size * (1 - kept)) return;
     this.turn.cuts += 1;
     this.cut(connection);

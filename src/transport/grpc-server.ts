@@ -99,7 +99,7 @@ export class GrpcServer {
       this.server.bindAsync(address, grpc.ServerCredentials.createInsecure(), (error, bound) => {
         if (error) return reject(error);
         for (const http2Server of watchHttp2(this.server, this.watch)) {
-          const door = new Door(http2Server, maxBacklog);
+          const door = new Door(http2Server, maxBacklog, (failure) => this.frontDoor.cannotListen(failure));
           this.doors.push(door);
           this.frontDoor.limitConnections((most) => door.limit(most));
         }

@@ -13,6 +13,7 @@ export class Door {
   private most = Number.POSITIVE_INFINITY;
   private isShut = false;
   private isGone = false;
+  private hasFailed = false;
   private timer: NodeJS.Timeout | undefined;
   private readonly address: net.ListenOptions;
   /** Resolves when it listens as it should. */
@@ -22,6 +23,8 @@ export class Door {
   constructor(
     private readonly server: net.Server,
     backlog: number,
+    /** Told when it cannot listen again; not a second time before it could. */
+    private readonly onFailure: (error: Error) => void,
   ) {
     const { address: host, port } = server.address() as net.AddressInfo;
     this.address = { host, port, backlog };
@@ -68,7 +71,14 @@ export class Door {
   private open(): void {
     if (!this.isShut) return;
     this.isShut = false;
-    const onError = () => {
+    const onListening = () => {
+      this.hasFailed = false;
+      this.server.off("error", onError);
+    };
+    const onError = (error: Error) => {
+      this.server.off("listening", onListening);
+      if (!this.hasFailed) this.onFailure(error);
+      this.hasFailed = true;
       this.isShut = true;
       this.timer = setTimeout(() => {
         this.timer = undefined;
@@ -76,6 +86,7 @@ export class Door {
       }, againMs);
     };
     this.server.once("error", onError);
-    this.server.listen(this.address, () => this.server.off("error", onError));
+    this.server.once("listening", onListening);
+    this.server.listen(this.address);
   }
 }

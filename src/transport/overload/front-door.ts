@@ -92,6 +92,11 @@ export class FrontDoor {
     set(this.shedder.most);
   }
 
+  /** The port is taken by somebody else at the moment it is to be listened on again. */
+  cannotListen(error: Error): void {
+    this.options.log.warn({ err: error }, "cannot listen again yet; no new connection is taken");
+  }
+
   opened(connection: Sheddable): void {
     this.shedder.opened(connection);
   }

@@ -1,0 +1,41 @@
+import * as net from "node:net";
+import { expect, onTestFinished, test } from "vitest";
+import { Door } from "../../../src/transport/overload/door.js";
+import { until } from "../../support/until.js";
+
+async function listening(server: net.Server, port = 0): Promise<number> {
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+  return (server.address() as net.AddressInfo).port;
+}
+
+const isTaken = (port: number) =>
+  new Promise<boolean>((resolve) => {
+    const socket = net.connect(port, "127.0.0.1");
+    onTestFinished(() => void socket.destroy());
+    socket.once("connect", () => resolve(true));
+    socket.once("error", () => resolve(false));
+  });
+
+test("a full server refuses at once, and listens again when there is room; that it cannot is told once", async () => {
+  const taken: net.Socket[] = [];
+  const server = net.createServer((socket) => taken.push(socket.on("error", () => {})));
+  onTestFinished(() => void server.close());
+  const port = await listening(server);
+  const failures: Error[] = [];
+  const door = new Door(server, 16, (error) => failures.push(error));
+  onTestFinished(() => door.leave());
+  await door.ready;
+  door.limit(1);
+  expect(await isTaken(port)).toBe(true);
+  await until("it is full", async () => !server.listening);
+  expect(await isTaken(port)).toBe(false);
+
+  const other = net.createServer();
+  await listening(other, port);
+  taken[0]?.destroy();
+  await until("it has tried", () => failures.length > 0);
+  await new Promise<void>((resolve) => other.close(() => resolve()));
+  await until("it listens again", () => server.listening);
+  expect(await isTaken(port)).toBe(true);
+  expect(failures).toHaveLength(1);
+});

@@ -54,11 +54,13 @@ export interface CrowdOptions {
   readonly inFlight: number;
   /** Called after each yes, with how many there are. */
   readonly onAcknowledged?: (count: number) => void;
+  /** Where it is counted, for whoever wants to look while the crowd is at it. */
+  readonly tally?: Tally;
 }
 
 /** Issues to everybody in the list, as many at once as told. Retries what the contract says may be retried. */
 export async function issueToAll(list: readonly Want[], options: CrowdOptions): Promise<Tally> {
-  const tally = new Tally();
+  const tally = options.tally ?? new Tally();
   let next = 0;
   const caller = async () => {
     for (let at = next++; at < list.length; at = next++) await issueTo(list[at] as Want, at, options, tally);

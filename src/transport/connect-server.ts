@@ -27,6 +27,7 @@ import type { Ticket } from "./overload/admission.js";
 import type { Sheddable } from "./overload/connection-shedder.js";
 import type { FrontDoor } from "./overload/front-door.js";
 import { grpcDeadlineMs } from "./overload/grpc-timeout.js";
+import { ReadTurns } from "./overload/read-turns.js";
 import { refuseRequest } from "./overload/refuse-request.js";
 import type { IncomingCall } from "./pipeline.js";
 import type { Route } from "./routes.js";
@@ -67,6 +68,7 @@ export class ConnectServer {
   private readonly connections = new WeakMap<http2.Http2Session, Sheddable>();
   private readonly handlers = new Map<string, Mounted & { readonly route: Route }>();
   private readonly streams = new OpenStreams();
+  private readonly turns: ReadTurns;
 
   constructor(
     routes: readonly Route[],
@@ -76,6 +78,7 @@ export class ConnectServer {
     private readonly frontDoor: FrontDoor,
     private readonly onError: (error: unknown) => void,
   ) {
+    this.turns = new ReadTurns();
     // Brotli is left out: it is decompressed before any limit of ours applies.
     for (const route of routes) {
       const readMaxBytes = route.maxMessageBytes;
@@ -99,12 +102,15 @@ export class ConnectServer {
     // It is handed its connections and never listens itself, but only then does it begin to look at its time limits.
     this.http1.emit("listening");
     this.http2 = http2.createServer({ settings: { maxConcurrentStreams }, ...http2Limits }, (request, response) => {
+      this.turns.arrived(request.stream);
+      if (isGone(request, response)) return;
       // To the client that means that nothing was done.
       if (this.streams.add(request.stream)) handle(request, response);
       else request.stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
     });
     this.http2.on("session", (session) => {
       this.sessions.add(session);
+      this.turns.opened(session);
       const connection = { leave: () => session.close() };
       this.connections.set(session, connection);
       this.frontDoor.opened(connection);
@@ -157,6 +163,8 @@ export class ConnectServer {
   /** Every request is answered, or its connection is cut. */
   private handle(request: NodeRequest, response: NodeResponse): void {
     const fail = (error: unknown) => {
+      // Nobody is there to be answered, which is all that the error says.
+      if (isGone(request, response)) return;
       if (ConnectError.from(error).code !== ConnectCode.Aborted) this.onError(error);
       if (response.headersSent) response.destroy();
       else answerPlain(response, 500, "the answer could not be made\n");
@@ -185,6 +193,10 @@ export class ConnectServer {
       kind: mounted.route.kind,
       deadlineMs: () => deadlineOf(request),
       admit: (ticket) => {
+        if (isGone(request, response)) {
+          ticket.end(false);
+          return;
+        }
         const place = { ticket, isHandedOn: false };
         this.call(mounted, request, response, place)
           .catch(fail)
@@ -209,6 +221,7 @@ export class ConnectServer {
     const { arriving, arrived } = this.arrive(request, response);
     const taken = await takeMessage(mounted, universal, arriving);
     arrived();
+    if (isGone(request, response)) return;
     // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
     taken.contextValues?.set(readMsKey, Date.now() - arrivedMs).set(placeKey, place);
     const answer = await mounted.handler(taken);
@@ -245,6 +258,11 @@ function answerPlain(response: NodeResponse, status: number, text: string): void
   } catch {
     response.destroy();
   }
+}
+
+/** Whether nobody is there any more to be answered. */
+function isGone(request: NodeRequest, response: NodeResponse): boolean {
+  return "stream" in request ? request.stream.closed || request.stream.destroyed : response.destroyed;
 }
 
 /** In ms since 1970; Infinity: the caller did not say. */

@@ -28,6 +28,7 @@ import type { Sheddable } from "./overload/connection-shedder.js";
 import { Door } from "./overload/door.js";
 import type { FrontDoor } from "./overload/front-door.js";
 import { grpcDeadlineMs } from "./overload/grpc-timeout.js";
+import { ReadTurns } from "./overload/read-turns.js";
 import type { IncomingCall } from "./pipeline.js";
 import type { Route } from "./routes.js";
 
@@ -56,6 +57,7 @@ export class GrpcServer {
   private readonly arrivals = new Map<string, Arrival>();
   private arrivalCount = 0;
   private readonly streams = new OpenStreams();
+  private readonly turns: ReadTurns;
   private readonly messages: GrpcMessages;
 
   constructor(
@@ -64,6 +66,7 @@ export class GrpcServer {
     deadlines: ArrivalDeadlines,
     private readonly frontDoor: FrontDoor,
   ) {
+    this.turns = new ReadTurns();
     this.messages = new GrpcMessages(largeMessages, deadlines);
     // What is longer is not read: grpc-js has one limit for all methods.
     const longestBytes = Math.max(...routes.map(({ maxMessageBytes }) => maxMessageBytes));
@@ -111,6 +114,7 @@ export class GrpcServer {
   private readonly watch: Http2Watch = {
     session: (session) => {
       this.keepalive.add(session);
+      this.turns.opened(session);
       const connection = { leave: () => session.close() };
       this.connections.set(session, connection);
       this.frontDoor.opened(connection);
@@ -121,12 +125,15 @@ export class GrpcServer {
 
   /** Health and reflection are always answered; calls of ours ask for room first. */
   private take(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, serve: Serve): void {
+    // Until grpc-js listens to it, and if it never does, nobody else would hear that it has failed.
+    stream.on("error", () => {});
+    this.turns.arrived(stream);
+    // It was reset in the same breath.
+    if (stream.closed || stream.destroyed) return;
     if (!this.streams.add(stream)) {
       stream.close(constants.NGHTTP2_REFUSED_STREAM);
       return;
     }
-    // Until grpc-js listens to it, and if it never does, nobody else would hear that it has failed.
-    stream.on("error", () => {});
     const route = this.routes.get(headers[":path"] as string);
     const connection = stream.session && this.connections.get(stream.session as ServerHttp2Session);
     if (!route || !connection) {

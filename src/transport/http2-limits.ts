@@ -1,8 +1,9 @@
 /**
- * Calls that one connection may have open at once. It bounds what a connection can take in memory, and no waiting: with
- * more, a client's calls would wait in its own queue until they are stale.
+ * Calls that one connection may have open at once: as many as may be at work or wait for room, of which one connection has
+ * half at most. More could only be turned away; a client that heeds this holds them back, and of one that does not nghttp2
+ * turns them away for a tenth of what it costs us.
  */
-export const maxConcurrentStreams = 2_000;
+export const maxConcurrentStreams = 512;
 /** Streams that all connections of a front end together may have open. */
 export const maxOpenStreams = 8_000;
 /** Connections of a front end. */

@@ -11,6 +11,8 @@ const shares: Readonly<Record<CallKind, number>> = { manage: 0.7, issue: 0.85, u
 const expiryCheckMs = 5;
 /** Calls that rest at once; a further one keeps its place while it waits. */
 const maxResting = 5_000;
+/** Calls of the line that begin, or are found to have waited in vain, in one turn of the event loop. */
+const maxServedInTurn = 32;
 /** A call whose message takes longer to arrive gives its place up until it is there, and how often that is looked at. */
 const arrivalMs = 100;
 const arrivalCheckMs = 50;
@@ -41,6 +43,7 @@ export class Admission {
   private readonly fair = new FairShare();
   private readonly now: () => number;
   private atWorkCount = 0;
+  private servedInTurn = 0;
   private restingCount = 0;
   private timer: NodeJS.Timeout | undefined;
   /** Those whose messages are arriving, in the order in which they were let in. */
@@ -162,10 +165,18 @@ export class Admission {
     this.timer = undefined;
   }
 
+  /** When many places become free at once, further turns of the event loop go on with it. */
   private serveLine(): void {
-    while (this.line.length > 0) {
+    while (this.line.length > 0 && this.servedInTurn < maxServedInTurn) {
       const waiter = this.line.next(this.mayBegin, this.now());
       if (!waiter) return;
+      this.servedInTurn += 1;
+      if (this.servedInTurn === 1) {
+        setImmediate(() => {
+          this.servedInTurn = 0;
+          this.serveLine();
+        });
+      }
       if (this.isWorthwhile(waiter.deadlineMs)) waiter.admit();
       else waiter.refuse();
     }

@@ -14,9 +14,7 @@ const calmRefusalShare = 0.02;
 /** Below this share of the event loop's time there is enough left to turn calls away one by one. */
 const busyLoopShare = 0.7;
 /** What is left to the connections that stay, as a share of the capacity: calls turned away cost less than idle time. */
-const keptShare = 1.15;
-/** In a flood, of which not even all is seen that arrives, it is less. */
-const keptInFlood = 1;
+const keptShare = 1.2;
 /** The weights of a window in what is offered and turned away, and in what is served. */
 const offeredWeight = 0.4;
 const servedWeight = 0.07;
@@ -150,7 +148,7 @@ export class ConnectionShedder {
     const refusalShare = turnedAway === 0 ? 0 : turnedAway / (turnedAway + this.capacity.perS);
     const isTooMuch = refusalShare > maxRefusalShare && busyShare > busyLoopShare;
     if (isTooMuch && (this.wasTooMuch || refusalShare > floodRefusalShare)) {
-      this.shed(now, refusalShare > floodRefusalShare ? keptInFlood : keptShare);
+      this.shed(now);
     } else if (this.allowed !== null && refusalShare < calmRefusalShare) this.giveBack(now);
     this.wasTooMuch = isTooMuch;
   }
@@ -178,13 +176,13 @@ export class ConnectionShedder {
     connection.leave();
   }
 
-  private shed(now: number, share: number): void {
+  private shed(now: number): void {
     const busiest = [...this.loads].sort(([, a], [, b]) => b.perS - a.perS);
     const seenPerS = busiest.reduce((sum, [, { perS }]) => sum + perS, 0);
     // A load that has just come is larger than its mean shows: of what arrives now, so much may stay.
     const arrivingPerS = Math.max(this.offered.lastPerS, seenPerS);
     const guess = this.knowsCapacity ? 0 : arrivingPerS * (1 - guessedCut);
-    const keptPerS = (Math.max(this.capacity.perS * share, guess) / arrivingPerS) * seenPerS;
+    const keptPerS = (Math.max(this.capacity.perS * keptShare, guess) / arrivingPerS) * seenPerS;
     let leftPerS = seenPerS;
     let count = 0;
     for (const [connection, { perS }] of busiest) {

@@ -39,6 +39,21 @@ function wait(name: string, kind: CallKind = "issue", deadlineMs = inAMinute()):
   return waiting;
 }
 
+test("when many places become free at once, no turn of the event loop begins all that wait", async () => {
+  admission.close();
+  admission = new Admission({ maxAtWork: 100, now: () => Date.now() });
+  const tickets = fill("undo");
+  const waiting = tickets.map((_, at) => wait(`call ${at}`, "undo"));
+  for (const ticket of tickets) ticket.end(false);
+  const begun = () => waiting.filter(({ ticket }) => ticket).length;
+  expect(begun()).toBe(32);
+  await vi.advanceTimersToNextTimerAsync();
+  expect(begun()).toBe(64);
+  await vi.runOnlyPendingTimersAsync();
+  await vi.runOnlyPendingTimersAsync();
+  expect(begun()).toBe(100);
+});
+
 describe("what is shed first", () => {
   test("administration and reads, then issuing, then using, then what undoes", () => {
     expect(fill("manage").length).toBe(14);

@@ -118,7 +118,7 @@ test("dependencies are pinned to what the lock file has", () => {
 });
 
 describe("the README", () => {
-  const readme = () => (existsSync(join(packageRoot(), "README.md")) ? read("README.md") : "");
+  const readme = () => (existsSync(join(packageRoot(), "docs/configuration.md")) ? read("docs/configuration.md") : "");
 
   test("is there", () => {
     expect(readme()).not.toBe("");

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
-import { startEmbedded } from "../src/platform/embedded/embedded.js";
+import { startEmbedded } from "../embedded/embedded.js";
 import type { Generator } from "./generator.js";
 import { ghz, ghzIsOnPath } from "./ghz.js";
 import { weapons } from "./hostile/weapons/index.js";

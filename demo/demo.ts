@@ -1,7 +1,7 @@
 import { Api } from "../bench/support/api.js";
 import { grouped, rounded, UsageError } from "../bench/support/numbers.js";
 import { type Replica, startReplica } from "../bench/support/replica.js";
-import { type EmbeddedEvent, type EmbeddedServers, startEmbedded } from "../src/platform/embedded/embedded.js";
+import { type EmbeddedEvent, type EmbeddedServers, startEmbedded } from "../embedded/embedded.js";
 import { type Audit, runAudit } from "./audit.js";
 import { type DemoOptions, parseOptions, usage } from "./options.js";
 import { makePlan } from "./plan.js";

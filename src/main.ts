@@ -1,6 +1,6 @@
+import type { EmbeddedServers } from "../embedded/embedded.js";
 import { startApp } from "./app.js";
 import { type Config, readConfig } from "./config.js";
-import { defaultDataDir, type EmbeddedServers, startEmbedded } from "./platform/embedded/embedded.js";
 import { createLogger, type Logger } from "./platform/logger.js";
 
 const forcedExitMs = 30_000;
@@ -22,6 +22,8 @@ async function main(): Promise<void> {
   let embedded: EmbeddedServers | undefined;
   try {
     if (!config.DATABASE_URL) {
+      // Loaded only here: a service that is given its stores has no use for it.
+      const { defaultDataDir, startEmbedded } = await import("../embedded/embedded.js");
       const dataDir = config.DATA_DIR ?? defaultDataDir();
       process.stderr.write(
         `coupon-service: no DATABASE_URL, so Postgres and Redis are started here; data in ${dataDir}\n`,

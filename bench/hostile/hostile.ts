@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DescMethodUnary } from "@bufbuild/protobuf";
 import postgres from "postgres";
-import { startEmbedded } from "../../src/platform/embedded/embedded.js";
+import { startEmbedded } from "../../embedded/embedded.js";
 import { callTimeoutMs, connections } from "../generator.js";
 import type { LoadJob, LoadResult } from "../load/job.js";
 import { writeMessages } from "../load/messages-file.js";

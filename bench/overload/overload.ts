@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
-import { startEmbedded } from "../../src/platform/embedded/embedded.js";
+import { startEmbedded } from "../../embedded/embedded.js";
 import { writeMessages } from "../load/messages-file.js";
 import { runInProcess } from "../load/run-in-process.js";
 import type { OwnBench } from "../own-bench.js";

@@ -1,14 +1,14 @@
 import { performance } from "node:perf_hooks";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import postgres from "postgres";
+import { startEmbedded } from "../../embedded/embedded.js";
 import {
   CatalogService,
   DiscountKind,
   type SearchCouponsRequestSchema,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
-import { startEmbedded } from "../../src/platform/embedded/embedded.js";
-import { windowSize } from "../../src/storage/postgres/search-store.js";
+import { windowSize } from "../../src/storage/postgres/search/search-store.js";
 import { Api } from "../support/api.js";
 import { describeMachine } from "../support/machine.js";
 import { grouped } from "../support/numbers.js";

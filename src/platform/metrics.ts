@@ -86,6 +86,18 @@ export class Metrics {
     labelNames: ["look"] as const,
     registers: [this.registry],
   });
+  private readonly jobRuns = new Counter({
+    name: "coupon_job_runs_total",
+    help: "Runs of what the service does by itself, by job and outcome (OK or FAILED).",
+    labelNames: ["job", "outcome"] as const,
+    registers: [this.registry],
+  });
+  private readonly jobSuccesses = new Gauge({
+    name: "coupon_job_last_success_timestamp_seconds",
+    help: "When a job last succeeded, in seconds since 1970; 0: not since the start.",
+    labelNames: ["job"] as const,
+    registers: [this.registry],
+  });
   /** The library's way from label values to a series is slow; the few that there are are kept. */
   private readonly durations = new Map<string, Histogram.Internal<"rpc">>();
   private readonly counters = new Map<string, Counter.Internal>();
@@ -181,6 +193,17 @@ export class Metrics {
 
   storeErrors(code: string, count: number): void {
     this.poolErrors.labels(code).inc(count);
+  }
+
+  /** A job that is going to run: its counters are there before it has. */
+  jobPlanned(job: string): void {
+    for (const outcome of ["OK", "FAILED"]) this.jobRuns.inc({ job, outcome }, 0);
+    this.jobSuccesses.set({ job }, 0);
+  }
+
+  jobRan(job: string, outcome: "OK" | "FAILED"): void {
+    this.jobRuns.inc({ job, outcome });
+    if (outcome === "OK") this.jobSuccesses.set({ job }, Date.now() / 1_000);
   }
 
   pingFailure(look: string): void {

@@ -25,7 +25,8 @@ import {
 import type { FieldViolation } from "../domain/refusal.js";
 import type { Usage } from "../domain/usage.js";
 import { expiryOf, type UserCouponStatus as Status, type UserCoupon, userCouponStatus } from "../domain/user-coupon.js";
-import type { RequestKey, UserCouponWithCoupon } from "../storage/ports.js";
+import type { RequestKey } from "../storage/ports/page.js";
+import type { UserCouponWithCoupon } from "../storage/ports/user-coupons.js";
 
 /** Between the messages of the contract and the values of the domain. Nothing is decided here. */
 

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { invalid, type Refusal } from "../domain/refusal.js";
-import type { Page } from "../storage/ports.js";
+import type { Page } from "../storage/ports/page.js";
 
 const defaultPageSize = 50;
 /** What a list is in the order of: ids, numbers in the order in which things were added, and tiers with ids in them. */

@@ -4,9 +4,9 @@ import { pathToString } from "@bufbuild/protobuf/reflect";
 import type { Validator } from "@bufbuild/protovalidate";
 import type { CallContext } from "../domain/call-context.js";
 import { DeadlinePassed, type FieldViolation, invalid, Refusal, refusalOf } from "../domain/refusal.js";
-import type { DeadlineMs } from "../storage/ports.js";
-import type { MaybePromise } from "./decode.js";
+import type { DeadlineMs } from "../storage/ports/page.js";
 import { Failure, failureOf, internalFailure } from "./error-table.js";
+import type { MaybePromise } from "./messages/decode.js";
 import type { Ticket } from "./overload/admission.js";
 import { isOrdinary } from "./overload/call-kind.js";
 

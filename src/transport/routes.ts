@@ -5,10 +5,10 @@ import {
   UploadCodesRequestSchema,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { BatchIssueCouponsRequestSchema, IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
-import type { Bulk, MessageBounds } from "./message-bounds.js";
+import type { Bulk, MessageBounds } from "./messages/message-bounds.js";
 import { type CallKind, callKindOf } from "./overload/call-kind.js";
 import type { Invoke } from "./pipeline.js";
-import "./text-encoding.js";
+import "./messages/text-encoding.js";
 
 /** The largest message of an ordinary call. */
 const ordinaryMessageBytes = 64 * 1024;

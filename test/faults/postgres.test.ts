@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, expect, inject, onTestFinished, test } from "vitest";
-import { type EmbeddedServers, startEmbedded } from "../../src/platform/embedded/embedded.js";
+import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
 import { CallError } from "../support/clients.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { until } from "../support/until.js";

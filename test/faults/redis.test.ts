@@ -1,7 +1,7 @@
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
-import { type EmbeddedServers, startEmbedded } from "../../src/platform/embedded/embedded.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
 import { until } from "../support/until.js";

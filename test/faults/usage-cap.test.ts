@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
-import { type EmbeddedServers, startEmbedded } from "../../src/platform/embedded/embedded.js";
+import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 import type { GrpcClient } from "../support/clients.js";
 import { type Replica, startReplica } from "../support/replica.js";

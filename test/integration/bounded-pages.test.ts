@@ -1,11 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { PostgresCodeStore } from "../../src/storage/postgres/code-store.js";
-import { PostgresCouponStore } from "../../src/storage/postgres/coupon-store.js";
-import { maxLooked as mostUsages } from "../../src/storage/postgres/usage-page.js";
-import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
-import { maxLooked } from "../../src/storage/postgres/user-coupon-page.js";
-import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.js";
+import { PostgresCouponStore } from "../../src/storage/postgres/coupons/coupon-store.js";
+import { maxLooked } from "../../src/storage/postgres/user-coupons/user-coupon-page.js";
+import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
+import { maxLooked as mostUsages } from "../../src/storage/postgres/using/usage-page.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
 import { explained } from "./explained.js";
 

@@ -2,10 +2,10 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CodeJob, CodeTerms } from "../../src/domain/code.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
-import { CodeMaker } from "../../src/services/catalog/code-maker.js";
-import type { DrawCodes } from "../../src/storage/code-ports.js";
-import type { RequestKey } from "../../src/storage/ports.js";
-import { PostgresCodeStore } from "../../src/storage/postgres/code-store.js";
+import { CodeMaker } from "../../src/jobs/code-maker.js";
+import type { DrawCodes } from "../../src/storage/ports/codes.js";
+import type { RequestKey } from "../../src/storage/ports/page.js";
+import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.js";
 import { until } from "../support/until.js";
 import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
 import { expectStocked, insertBook, readBook, storedEvents } from "./code-world.js";
@@ -26,8 +26,13 @@ afterAll(() => clocked?.close());
 
 function newMaker(of: Pick<PostgresCodeStore, "workOnJob"> = store): CodeMaker {
   forgotten = [];
-  const log = { info: () => {}, error: (details: object) => expect(details).toBeUndefined() };
-  return new CodeMaker(of, { forget: async (couponId) => void forgotten.push(couponId) }, log);
+  const failed = (_: string, error: unknown) => expect(error).toBeUndefined();
+  return new CodeMaker(
+    of,
+    { forget: async (couponId) => void forgotten.push(couponId) },
+    { info: () => {} },
+    { failed },
+  );
 }
 
 async function begin(
@@ -67,7 +72,7 @@ describe("a job", () => {
     const terms = { discount, expiresAt: new Date(noon.getTime() + 9e9), maxUses: 3, maxHolders: 4 };
     const job = await begin(couponId, "J1-*{6}", 5_003, { terms });
     expect(job).toMatchObject({ madeCount: 0, endedAt: null, failure: null });
-    await newMaker().work();
+    await newMaker().run();
     await expectMade(job, 5_003);
     const [row] = await clocked.sql`
       SELECT count(*)::int AS codes, count(DISTINCT pick_key)::int AS picks FROM codes
@@ -88,7 +93,7 @@ describe("a job", () => {
       begin(books[1]!, "j2#{5}", 40_000),
       begin(books[1]!, "one", 1),
     ]);
-    await Promise.all([newMaker().work(), newMaker().work(), newMaker().work()]);
+    await Promise.all([newMaker().run(), newMaker().run(), newMaker().run()]);
     await until("all have ended", async () => (await Promise.all(jobs.map(jobOf))).every((job) => job.endedAt));
     expect((await Promise.all(jobs.map(jobOf))).map((job) => [job.madeCount, job.failure])).toEqual([
       [12_345, null],
@@ -107,7 +112,7 @@ describe("a job", () => {
     await clocked.sql.begin(async (tx) => {
       // Its codes are inserted when it waits for the coupon.
       await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
-      working = dying.work();
+      working = dying.run();
       working.catch(() => {});
       await until("it was cut off", async () => {
         const [row] = await clocked.sql`
@@ -120,7 +125,7 @@ describe("a job", () => {
     expect(await jobOf(job)).toMatchObject({ madeCount: 0, endedAt: null });
     expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 0, codeTotal: 0, revision: 1 });
     expect(await clocked.sql`SELECT FROM codes WHERE coupon_id = ${couponId}`).toHaveLength(0);
-    await newMaker().work();
+    await newMaker().run();
     await expectMade(job, 12_000);
   });
 
@@ -130,17 +135,17 @@ describe("a job", () => {
     await clocked.sql.begin(async (tx) => {
       // It waits for the coupon's lock, for longer than it may.
       await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
-      await expect(newMaker().work()).rejects.toThrow(StoreUnavailable);
+      await expect(newMaker().run()).rejects.toThrow(StoreUnavailable);
     });
     expect(await clocked.sql`SELECT FROM codes WHERE coupon_id = ${couponId}`).toHaveLength(0);
-    await newMaker().work();
+    await newMaker().run();
     await expectMade(job, 100);
   });
 
   test("that wants all that a pattern can make gets all", async () => {
     const couponId = await insertBook(clocked.sql, noon);
     const job = await begin(couponId, "J5-#{2}[A-C]", 300);
-    await newMaker().work();
+    await newMaker().run();
     await expectMade(job, 300);
   });
 
@@ -155,7 +160,7 @@ describe("a job", () => {
       SELECT ${randomUUID()}, c, c, 1, ${noon} FROM unnest(array['07', '50', '99']) c`;
     await clocked.sql`UPDATE codes SET code_key = ${`J6${count}`} || code WHERE length(code) = 2 AND code_key = code`;
     const job = await begin(couponId, `${name}##`, count);
-    await newMaker().work();
+    await newMaker().run();
     await expectMade(job, 97, failure);
   });
 
@@ -169,7 +174,7 @@ describe("a job", () => {
       SELECT ${randomUUID()}, 'x', ${`J7${count}`} || lpad(n::text, 4, '0'), 1, ${noon}
       FROM generate_series(0, 9999) n WHERE n <> 4321`;
     const job = await begin(couponId, `J7${count}-#{4}`, count);
-    await newMaker().work();
+    await newMaker().run();
     await expectMade(job, 1, failure);
     const { rows } = await store.list(couponId, { size: 10, before: null }, farMs);
     expect(rows.map(({ code }) => code.code)).toEqual([`J7${count}-4321`]);
@@ -181,7 +186,7 @@ describe("a job", () => {
       CREATE FUNCTION no_j8() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
       CREATE TRIGGER no_j8 BEFORE INSERT ON codes FOR EACH ROW WHEN (NEW.code LIKE 'J8-%') EXECUTE FUNCTION no_j8()`);
     const job = await begin(couponId, "J8-*{8}", 10);
-    await newMaker().work();
+    await newMaker().run();
     await expectMade(job, 0, taken);
     expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 0, codeTotal: 0, revision: 1 });
   });
@@ -199,7 +204,7 @@ describe("a job", () => {
           return await draw(...args);
         }),
     });
-    await maker.work();
+    await maker.run();
     await expectMade(job, 5_000, "the coupon was deleted");
   });
 
@@ -208,7 +213,7 @@ describe("a job", () => {
     const request = { method: "GenerateCodes", requestId: randomUUID(), inputHash: new Uint8Array([1]) };
     const jobs = await Promise.all([1, 2, 3].map(() => begin(couponId, "J10-*{8}", 10, { request })));
     expect(new Set(jobs.map((job) => job.id)).size).toBe(1);
-    await newMaker().work();
+    await newMaker().run();
     expect(await begin(couponId, "J10-*{8}", 10, { request })).toMatchObject({ id: jobs[0]!.id, madeCount: 10 });
     const other = { ...request, inputHash: new Uint8Array([2]) };
     await expect(begin(couponId, "J10-*{8}", 10, { request: other })).rejects.toThrow("REQUEST_ID_REUSED");
@@ -227,11 +232,11 @@ describe("a job", () => {
     const maker = newMaker();
     maker.kick();
     await until("it has begun", async () => (await jobOf(job)).madeCount > 0);
-    await maker.close();
+    await maker.stop();
     const left = await jobOf(job);
     expect(left.madeCount).toBeLessThan(20_000);
     expect(left.endedAt).toBeNull();
-    await newMaker().work();
+    await newMaker().run();
     await expectMade(job, 20_000);
     expect(forgotten.length).toBeLessThanOrEqual(3);
   });

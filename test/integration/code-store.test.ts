@@ -10,11 +10,11 @@ import {
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
 import { Refusal } from "../../src/domain/refusal.js";
-import { CodeRetirer } from "../../src/services/catalog/code-retirer.js";
+import { CodeRetirer } from "../../src/jobs/code-retirer.js";
 import { uploadCodes } from "../../src/services/catalog/upload-codes.js";
-import { PostgresCodeStore } from "../../src/storage/postgres/code-store.js";
-import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
-import { PostgresTargetStore } from "../../src/storage/postgres/target-store.js";
+import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.js";
+import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
+import { PostgresTargetStore } from "../../src/storage/postgres/issuing/target-store.js";
 import { until } from "../support/until.js";
 import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
 import { expectStocked, insertBook, readBook, storedEvents } from "./code-world.js";
@@ -339,7 +339,7 @@ describe("retiring", () => {
     await clocked.setClock(later(3_000));
     const forgotten: string[] = [];
     const keeper = { forget: async (id: string) => void forgotten.push(id) };
-    await new CodeRetirer(store, keeper, { info: () => {}, error: () => {} }).retire();
+    await new CodeRetirer(store, keeper).run();
     expect(new Set(forgotten)).toContain(couponId);
     expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 0, codeTotal: 2_500 });
     await expectStocked(clocked.sql);

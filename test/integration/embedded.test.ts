@@ -6,8 +6,8 @@ import { pathToFileURL } from "node:url";
 import { Redis } from "ioredis";
 import postgres from "postgres";
 import { afterEach, expect, onTestFinished, test } from "vitest";
-import { type EmbeddedOptions, type EmbeddedServers, startEmbedded } from "../../src/platform/embedded/embedded.js";
-import { processIdentity } from "../../src/platform/embedded/processes.js";
+import { type EmbeddedOptions, type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
+import { processIdentity } from "../../embedded/processes.js";
 
 /** Covers the first download on a slow line; a warm start takes a second. */
 const testTimeoutMs = 300_000;

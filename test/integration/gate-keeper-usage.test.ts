@@ -1,16 +1,17 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
+import { GateKeeper } from "../../src/issuing/gate-keeper.js";
+import { Releaser } from "../../src/jobs/releaser.js";
+import { FailureLog } from "../../src/platform/failure-log.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
 import { type Ask, defaultReservationMs, type PlaceAsk, type Reservations } from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
-import { GateKeeper } from "../../src/services/issuance/gate-keeper.js";
-import { settleUses } from "../../src/services/usage/checkout.js";
-import { Releaser } from "../../src/services/user-coupon/releaser.js";
-import type { GivenBack, UserCouponStore } from "../../src/storage/ports.js";
-import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
-import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
-import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import type { GivenBack, UserCouponStore } from "../../src/storage/ports/user-coupons.js";
+import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
+import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
+import { settleUses } from "../../src/using/checkout.js";
 import { until } from "../support/until.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
 import { cancelOne, type Held, hold, readCoupon, useAskOf } from "./usage-world.js";
@@ -27,6 +28,7 @@ let now: Date;
 let reported: object[];
 
 const log = { info: () => {}, warn: () => {}, error: (details: object) => void reported.push(details) };
+const failures = new FailureLog({ log });
 const agedMs = defaultReservationMs + 1_000;
 
 beforeEach(async () => {
@@ -111,7 +113,7 @@ const held = (couponId: string, facts: Parameters<typeof hold>[3] = {}) => hold(
 describe.each(implementations)("with $name", ({ open }) => {
   beforeEach(async () => {
     reservations = absentable(await open());
-    keeper = new GateKeeper(reservations, issues, usages, log);
+    keeper = new GateKeeper(reservations, issues, usages, log, failures);
   });
 
   describe("places", () => {
@@ -152,7 +154,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       await used(one, usageId);
       await cancelOne(usages, { userId: one.userId, usageId, request: null });
       const slow = new PostgresIssueStore(clocked.database);
-      const late = new GateKeeper(reservations, slow, usages, log);
+      const late = new GateKeeper(reservations, slow, usages, log, failures);
       let reads = 0;
       slow.readStock = async (couponIds) => {
         const read = await issues.readStock(couponIds);
@@ -192,7 +194,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       await Promise.all(asks.map((one) => reservations.takePlace(one)));
       for (const one of asks.slice(0, 10)) await used(await held(couponId), one.usageId);
       offsetMs += agedMs;
-      const other = new GateKeeper(reservations, issues, usages, log);
+      const other = new GateKeeper(reservations, issues, usages, log, failures);
       await Promise.all([keeper.sweep(), other.sweep(), keeper.sweep(), other.sweep()]);
       await other.close();
       expect(await surveyOf(couponId)).toMatchObject({ places: { remaining: 90 }, takenCount: 0 });
@@ -327,16 +329,15 @@ describe.each(implementations)("with $name", ({ open }) => {
       await issues.issueBatch([one]);
       await loaded(couponId);
       const releaser = new Releaser(userCoupons, keeper, log);
-      await releaser.release();
+      await releaser.run();
       expect(await wordOf(askOf(couponId, "v"))).toBe("SOLD_OUT");
       await clocked.setClock(new Date(now.getTime() + 60_000));
-      await releaser.release();
-      await releaser.release();
+      await releaser.run();
+      await releaser.run();
       const next = askOf(couponId, "v");
       expect(await wordOf(next)).toBe("RESERVED");
       expect(await wordOf(askOf(couponId, "w"))).toBe("SOLD_OUT");
       expect((await issues.issueBatch([next]))[0]?.kind).toBe("ISSUED");
-      await releaser.close();
     });
 
     test("goes on while a batch is full, and stops at one that is not", async () => {
@@ -353,7 +354,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       const gate = {
         giveBack: async (all: readonly GivenBack[]) => void told.push(all.length),
       } as unknown as GateKeeper;
-      await new Releaser(store, gate, log).release();
+      await new Releaser(store, gate, log).run();
       expect(limits).toEqual([500, 500, 500]);
       expect(told).toEqual([500, 500, 3]);
     });
@@ -366,7 +367,7 @@ describe.each(implementations)("with $name", ({ open }) => {
           return Array.from({ length: limit }, () => ({ ...askOf(randomUUID(), "u"), restocked: true, freed: false }));
         },
       } as unknown as UserCouponStore;
-      await new Releaser(store, { giveBack: async () => {} } as unknown as GateKeeper, log).release();
+      await new Releaser(store, { giveBack: async () => {} } as unknown as GateKeeper, log).run();
       expect(calls).toBe(20);
     });
   });

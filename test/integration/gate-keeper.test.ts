@@ -1,13 +1,14 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { GateKeeper } from "../../src/issuing/gate-keeper.js";
+import { settleBatch } from "../../src/issuing/issuer.js";
+import { FailureLog } from "../../src/platform/failure-log.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
 import { type Ask, defaultReservationMs, type Reservations, type Settlement } from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
-import { GateKeeper } from "../../src/services/issuance/gate-keeper.js";
-import { settleBatch } from "../../src/services/issuance/issuer.js";
-import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
-import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
+import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { until } from "../support/until.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
 
@@ -22,6 +23,7 @@ let now: Date;
 let reported: object[];
 
 const log = { info: () => {}, warn: () => {}, error: (details: object) => void reported.push(details) };
+const failures = new FailureLog({ log });
 
 beforeEach(async () => {
   now = new Date();
@@ -80,7 +82,7 @@ const agedMs = defaultReservationMs + 1_000;
 describe.each(implementations)("with $name", ({ name, open }) => {
   beforeEach(async () => {
     reservations = await open();
-    keeper = new GateKeeper(reservations, store, usages, log);
+    keeper = new GateKeeper(reservations, store, usages, log, failures);
   });
 
   test("loads a coupon as Postgres has it", async () => {
@@ -134,7 +136,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await Promise.all(asks.map((one) => reservations.admit(one)));
     await store.issueBatch(asks.filter((_, n) => n % 3 === 0));
     offsetMs += agedMs;
-    const other = new GateKeeper(reservations, store, usages, log);
+    const other = new GateKeeper(reservations, store, usages, log, failures);
     await Promise.all([keeper.sweep(), other.sweep(), keeper.sweep(), other.sweep()]);
     await other.close();
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 80 }, pendingCount: 0 });
@@ -225,7 +227,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await keeper.close();
     expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
 
-    keeper = new GateKeeper(reservations, store, usages, log);
+    keeper = new GateKeeper(reservations, store, usages, log, failures);
     await reservations.invalidate(couponId);
     const loading = await reservations.beginLoad(couponId);
     await loading?.install({
@@ -353,7 +355,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 50 }));
       await store.issueBatch(Array.from({ length: 20 }, (_, n) => askOf(couponId, `user-${n}`)));
       const otherReservations = await openRedis();
-      const other = new GateKeeper(otherReservations, store, usages, log);
+      const other = new GateKeeper(otherReservations, store, usages, log, failures);
       keeper.load(couponId);
       other.load(couponId);
       await Promise.all([keeper.close(), other.close()]);

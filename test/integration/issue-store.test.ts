@@ -5,9 +5,9 @@ import { decideIssue } from "../../src/domain/issue.js";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
 import { expiryOf, type UserCoupon } from "../../src/domain/user-coupon.js";
 import type { Ask, Holder } from "../../src/reservation/port.js";
-import type { IssueOutcome } from "../../src/storage/ports.js";
+import type { IssueOutcome } from "../../src/storage/ports/issues.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
-import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
+import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { until } from "../support/until.js";
 import {
   type ClockedDatabase,

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { sql as statement } from "drizzle-orm";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
-import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
+import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { once } from "../../src/storage/postgres/requests.js";
 import { until } from "../support/until.js";
 import {

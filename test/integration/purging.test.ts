@@ -1,13 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { GateKeeper } from "../../src/issuing/gate-keeper.js";
+import { Lapser } from "../../src/jobs/lapser.js";
+import { type PurgeOptions, Purger } from "../../src/jobs/purger.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
-import { GateKeeper } from "../../src/services/issuance/gate-keeper.js";
-import { Lapser } from "../../src/services/user-coupon/lapser.js";
-import { type PurgeOptions, Purger } from "../../src/services/user-coupon/purger.js";
-import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
-import { PostgresPurgeStore } from "../../src/storage/postgres/purge-store.js";
-import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
-import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
+import { PostgresPurgeStore } from "../../src/storage/postgres/purge/purge-store.js";
+import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { miscounted } from "../support/counted-stats.js";
 import { until } from "../support/until.js";
 import {
@@ -117,7 +117,7 @@ describe("a code's place", () => {
 });
 
 describe("lapsing", () => {
-  const lapser = () => new Lapser(userCoupons, { info: () => {}, error: (details) => expect(details).toBeNull() });
+  const lapser = () => new Lapser(userCoupons);
 
   test("counts each once, though three do it at once, and puts it on record", async () => {
     const ids = [
@@ -126,7 +126,7 @@ describe("lapsing", () => {
     ];
     for (const id of ids) for (let n = 0; n < 3; n++) await issue(id, 250);
     await clocked.setClock(later(secondMs));
-    await Promise.all([1, 2, 3].map(() => lapser().lapse()));
+    await Promise.all([1, 2, 3].map(() => lapser().run()));
     expect((await stockOf(ids[0] as string))?.lapsedCount).toBe(750);
     expect((await stockOf(ids[1] as string))?.lapsedCount).toBe(0);
     expect(await countEvents(clocked.sql, ids[0] as string)).toMatchObject({ USER_COUPON_EXPIRED: 750 });
@@ -142,7 +142,7 @@ describe("lapsing", () => {
     const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${lapsed.userCouponId}`;
     await cancelOne(usages, { userId: lapsed.userId, usageId: usage?.id, request: null });
     await clocked.setClock(later(2 * secondMs));
-    await lapser().lapse();
+    await lapser().run();
     const rows = await clocked.sql`SELECT id FROM user_coupons WHERE lapsed`;
     expect(rows.map(({ id }) => id)).toEqual([lapsed.userCouponId]);
     expect((await userCoupons.release(10)).map(({ userCouponId }) => userCouponId)).toEqual([released.userCouponId]);
@@ -162,7 +162,7 @@ test("what lapsed in a coupon that had ended is not released when the end is mov
 
 describe("a purge", () => {
   const logged: object[] = [];
-  const log = { info: (details: object) => void logged.push(details), error: () => {} };
+  const log = { info: (details: object) => void logged.push(details) };
   const purger = (options: Partial<PurgeOptions> = {}) =>
     new Purger(
       new PostgresPurgeStore(clocked.database),
@@ -329,7 +329,7 @@ describe("a purge", () => {
     await userCoupons.lapse(10);
     await clocked.setClock(later(secondMs + 30 * dayMs));
     const reservations = new MemoryReservations({ reservationMs: 5_000 });
-    const keeper = new GateKeeper(reservations, issues, usages, log);
+    const keeper = new GateKeeper(reservations, issues, usages, log, { failed: () => {}, succeeded: () => {} });
     const stock = async () => (await reservations.survey(10, 10))[0]?.loaded?.stock;
     for (const when of ["before", "after"]) {
       if (when === "after") await purger().purge();

@@ -1,4 +1,4 @@
-import type { CouponQuery } from "../../src/storage/ports.js";
+import type { CouponQuery } from "../../src/storage/ports/search.js";
 import type { SearchedCoupon } from "./search-world.js";
 
 /** What SearchCoupons promises, said once more without a database, for texts of ASCII. */

@@ -1,5 +1,5 @@
 import type { Sql } from "postgres";
-import type { CouponPlace, CouponQuery, SearchStore } from "../../src/storage/ports.js";
+import type { CouponPlace, CouponQuery, SearchStore } from "../../src/storage/ports/search.js";
 
 export interface SearchedCoupon {
   readonly id: string;

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import type { CouponQuery } from "../../src/storage/ports.js";
-import { PostgresSearchStore } from "../../src/storage/postgres/search-store.js";
+import type { CouponQuery } from "../../src/storage/ports/search.js";
+import { PostgresSearchStore } from "../../src/storage/postgres/search/search-store.js";
 import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
 import { coupon, insertSearched, type SearchedCoupon, searchAll } from "./search-world.js";
 

@@ -2,15 +2,15 @@ import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { exhaustionOf } from "../../src/domain/coupon.js";
-import { Purger } from "../../src/services/user-coupon/purger.js";
-import type { CouponEdit } from "../../src/storage/ports.js";
-import { PostgresCouponStore } from "../../src/storage/postgres/coupon-store.js";
-import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
-import { PostgresPurgeStore } from "../../src/storage/postgres/purge-store.js";
-import { PostgresStatsStore } from "../../src/storage/postgres/stats-store.js";
-import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
-import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
-import type { Stats } from "../../src/storage/stats-ports.js";
+import { Purger } from "../../src/jobs/purger.js";
+import type { CouponEdit } from "../../src/storage/ports/coupons.js";
+import type { Stats } from "../../src/storage/ports/stats.js";
+import { PostgresCouponStore } from "../../src/storage/postgres/coupons/coupon-store.js";
+import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
+import { PostgresPurgeStore } from "../../src/storage/postgres/purge/purge-store.js";
+import { PostgresStatsStore } from "../../src/storage/postgres/stats/stats-store.js";
+import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { countedStats, miscounted } from "../support/counted-stats.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
 import { insertCodes, retireCodes } from "./codes-world.js";
@@ -44,7 +44,7 @@ const purge = (dryRun: boolean) =>
   new Purger(
     new PostgresPurgeStore(clocked.database),
     { afterDays: 1, dryRun, everyMinutes: 60, batchSize: 3 },
-    { info: () => {}, error: () => {} },
+    { info: () => {} },
   ).purge();
 
 /** What one coupon of a run is like; `null` for most of it, or nothing would ever be READY. */

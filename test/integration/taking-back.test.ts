@@ -1,12 +1,14 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { GroupCommit } from "../../src/batching/group-commit.js";
 import { Refusal } from "../../src/domain/refusal.js";
-import { keysOfCancel } from "../../src/services/usage/cancel-usage.js";
-import type { CancelAsk, CancelOutcome, GivenBack, RequestKey } from "../../src/storage/ports.js";
-import { GroupCommit } from "../../src/storage/postgres/group-commit.js";
-import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
-import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
-import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import type { RequestKey } from "../../src/storage/ports/page.js";
+import type { CancelAsk, CancelOutcome } from "../../src/storage/ports/usages.js";
+import type { GivenBack } from "../../src/storage/ports/user-coupons.js";
+import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
+import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
+import { keysOfCancel } from "../../src/using/cancels.js";
 import { until } from "../support/until.js";
 import {
   type ClockedDatabase,

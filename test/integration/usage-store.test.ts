@@ -1,11 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { GroupCommit } from "../../src/batching/group-commit.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { userCouponStatus } from "../../src/domain/user-coupon.js";
-import type { UseAsk, UseOutcome } from "../../src/storage/ports.js";
-import { GroupCommit } from "../../src/storage/postgres/group-commit.js";
-import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
-import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import type { UseAsk, UseOutcome } from "../../src/storage/ports/usages.js";
+import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
+import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { until } from "../support/until.js";
 import {
   type ClockedDatabase,

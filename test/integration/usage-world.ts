@@ -3,7 +3,8 @@ import type { Sql } from "postgres";
 import { expect } from "vitest";
 import { Refusal } from "../../src/domain/refusal.js";
 import type { Usage } from "../../src/domain/usage.js";
-import type { LockAsk, RequestKey, UsageStore, UseAsk } from "../../src/storage/ports.js";
+import type { RequestKey } from "../../src/storage/ports/page.js";
+import type { LockAsk, UsageStore, UseAsk } from "../../src/storage/ports/usages.js";
 import { miscounted } from "../support/counted-stats.js";
 import { type HolderFacts, insertHolders } from "./clocked-database.js";
 

@@ -2,8 +2,8 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { newId } from "../../src/platform/new-id.js";
 import { listUserCoupons } from "../../src/services/user-coupon/list-user-coupons.js";
-import type { UsageStore } from "../../src/storage/ports.js";
-import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import type { UsageStore } from "../../src/storage/ports/usages.js";
+import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
 
 const noon = new Date("2026-11-21T12:00:00Z");

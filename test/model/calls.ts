@@ -171,13 +171,13 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
       return Object.fromEntries(Object.entries(stats).map(([name, count]) => [name, Number(count)]));
     }
     case "release":
-      await replica.releaser.release();
+      await replica.releaser.run();
       return {};
     case "retire":
-      await replica.codeRetirer.retire();
+      await replica.codeRetirer.run();
       return {};
     case "lapse":
-      await replica.lapser.lapse();
+      await replica.lapser.run();
       return {};
     case "purge": {
       const { userCoupons, codes } = await (call.dryRun ? replica.dryPurger : replica.purger).purge();

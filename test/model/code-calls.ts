@@ -83,7 +83,7 @@ export async function makeCodes(
   { jobs }: Call & { method: "makeCodes" },
   context: CallContext,
 ): Promise<Answer | Refusal> {
-  await replica.codeMaker.work();
+  await replica.codeMaker.run();
   const ended: Answer[] = [];
   for (const { id } of jobs) {
     const answer = await replica.getCodeJob(create(GetCodeJobRequestSchema, { jobId: id }), context);

@@ -1,10 +1,17 @@
 import { Redis } from "ioredis";
+import { Queues } from "../../src/batching/queues.js";
+import { GateKeeper } from "../../src/issuing/gate-keeper.js";
+import { TypeIssuer } from "../../src/issuing/type-issuer.js";
+import { CodeMaker } from "../../src/jobs/code-maker.js";
+import { CodeRetirer } from "../../src/jobs/code-retirer.js";
+import { Lapser } from "../../src/jobs/lapser.js";
+import { Purger } from "../../src/jobs/purger.js";
+import { Releaser } from "../../src/jobs/releaser.js";
+import { FailureLog, type FailureLogOptions } from "../../src/platform/failure-log.js";
 import { QuotaDays } from "../../src/platform/quota-days.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
 import type { Reservations } from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
-import { CodeMaker } from "../../src/services/catalog/code-maker.js";
-import { CodeRetirer } from "../../src/services/catalog/code-retirer.js";
 import { createCoupon } from "../../src/services/catalog/create-coupon.js";
 import { deleteCoupon } from "../../src/services/catalog/delete-coupon.js";
 import { generateCodes } from "../../src/services/catalog/generate-codes.js";
@@ -17,13 +24,8 @@ import { resumeCoupon } from "../../src/services/catalog/resume-coupon.js";
 import { updateCoupon } from "../../src/services/catalog/update-coupon.js";
 import { uploadCodes } from "../../src/services/catalog/upload-codes.js";
 import { batchIssueCoupons } from "../../src/services/issuance/batch-issue-coupons.js";
-import { GateKeeper, type GateKeeperLog } from "../../src/services/issuance/gate-keeper.js";
 import { issueCoupon } from "../../src/services/issuance/issue-coupon.js";
-import { Issuer, type QueuedAsk, settleBatch } from "../../src/services/issuance/issuer.js";
-import { TypeIssuer } from "../../src/services/issuance/type-issuer.js";
-import { cancelUsage, keysOfCancel, settleCancels } from "../../src/services/usage/cancel-usage.js";
-import type { Queue } from "../../src/services/usage/checkout.js";
-import { Checkout, settleUses } from "../../src/services/usage/checkout.js";
+import { cancelUsage } from "../../src/services/usage/cancel-usage.js";
 import { listUsages } from "../../src/services/usage/list-usages.js";
 import { lockCoupons } from "../../src/services/usage/lock-coupons.js";
 import { quoteUsage } from "../../src/services/usage/quote-usage.js";
@@ -31,31 +33,12 @@ import { unlockCoupons } from "../../src/services/usage/unlock-coupons.js";
 import { useCoupons } from "../../src/services/usage/use-coupons.js";
 import { deleteUserCoupon } from "../../src/services/user-coupon/delete-user-coupon.js";
 import { getUserCoupon } from "../../src/services/user-coupon/get-user-coupon.js";
-import { Lapser } from "../../src/services/user-coupon/lapser.js";
 import { listUserCoupons } from "../../src/services/user-coupon/list-user-coupons.js";
-import { Purger } from "../../src/services/user-coupon/purger.js";
-import { Releaser } from "../../src/services/user-coupon/releaser.js";
-import type {
-  CancelAsk,
-  CancelOutcome,
-  ChoiceAsk,
-  IssueOutcome,
-  LockAsk,
-  LockOutcome,
-  UseAsk,
-  UseOutcome,
-} from "../../src/storage/ports.js";
-import { PostgresCodeStore } from "../../src/storage/postgres/code-store.js";
-import { PostgresCouponStore } from "../../src/storage/postgres/coupon-store.js";
 import { type Database, openDatabase } from "../../src/storage/postgres/database.js";
-import { GroupCommit, type GroupCommitOptions } from "../../src/storage/postgres/group-commit.js";
-import { PostgresIssueStore } from "../../src/storage/postgres/issue-store.js";
-import { PostgresPurgeStore } from "../../src/storage/postgres/purge-store.js";
-import { PostgresStatsStore } from "../../src/storage/postgres/stats-store.js";
-import { PostgresTargetStore } from "../../src/storage/postgres/target-store.js";
-import { PostgresUsageStore } from "../../src/storage/postgres/usage-store.js";
-import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupon-store.js";
+import { PostgresTargetStore } from "../../src/storage/postgres/issuing/target-store.js";
 import { explain, messageOf } from "../../src/transport/error-table.js";
+import { openEngines } from "../../src/wiring/engines.js";
+import { openStores } from "../../src/wiring/stores.js";
 import { type ClockedDatabase, openClockedDatabase } from "../integration/clocked-database.js";
 import { purgeAfterDays } from "./upkeep.js";
 import { timeZone } from "./world.js";
@@ -84,110 +67,75 @@ export interface Service {
 
 export type Replica = ReturnType<typeof startReplica>;
 
-/** The service as `app.ts` wires it, without front ends and timers. */
 /** Of each queue at once: more than there are connections for, so that some wait. */
-const batchesPerQueue = 2;
+const batches = { issue: 2, issueCode: 1, use: 2, lock: 2 };
+/** Smaller than the service's, so that a handful of callers has batches side by side. */
+const sideBatchSize = 3;
+/** How long a reservation lasts. */
+const reservationMs = 5_000;
 
-function startReplica(database: Database, reservations: Reservations, log: GateKeeperLog) {
-  const couponStore = new PostgresCouponStore(database);
-  const userCouponStore = new PostgresUserCouponStore(database);
-  const issueStore = new PostgresIssueStore(database, timeZone);
-  const usageStore = new PostgresUsageStore(database);
-  const keeper = new GateKeeper(reservations, issueStore, usageStore, log);
-  const queues: { drain(): Promise<void> }[] = [];
-  const queueOf = <Ask, Outcome>(
-    options: Pick<GroupCommitOptions<Ask, Outcome>, "commit"> & Partial<GroupCommitOptions<Ask, Outcome>>,
-  ): Queue<Ask, Outcome> => {
-    const queue = new GroupCommit<Ask, Outcome>({
-      afterCommit: async () => {},
-      onAfterCommitError: (error) => log.error({ err: error }, "settling failed"),
-      keysOf: () => [],
-      maxBatchSize: 256,
-      maxBatches: batchesPerQueue,
-      // Smaller than in app.ts, so that a handful of callers has batches side by side.
-      sideBatchSize: 3,
-      maxWaiting: 10_000,
-      ...options,
-    });
-    queues.push(queue);
-    return queue;
-  };
-  const issueQueueOf = (maxBatches: number) =>
-    queueOf<QueuedAsk, IssueOutcome>({
-      maxBatches,
-      commit: (asks, again) => issueStore.issueBatch(asks, again),
-      afterCommit: (asks, outcomes) => settleBatch(reservations, keeper, asks, outcomes),
-      keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
-    });
-  const [issues, codeIssues] = [issueQueueOf(batchesPerQueue), issueQueueOf(1)];
-  const uses = queueOf<UseAsk, UseOutcome>({
-    commit: (asks, again) => usageStore.useBatch(asks, { again, together: false }),
-    afterCommit: (asks, outcomes) => settleUses(reservations, keeper, asks, outcomes),
-    keysOf: (ask) => (ask.requestId ? [ask.requestId] : []),
+type ServiceLog = FailureLogOptions["log"] & { info(details: object, message: string): void };
+
+/** The service as `app.ts` wires it, without front ends and timers. */
+function startReplica(database: Database, reservations: Reservations, log: ServiceLog) {
+  const stores = openStores(database, timeZone);
+  const { coupons, codes, userCoupons, usages, targets } = stores;
+  const failures = new FailureLog({ log });
+  const keeper = new GateKeeper(reservations, stores.issues, usages, log, failures);
+  const queues = new Queues({
+    onBatch: () => {},
+    onAfterCommitError: (queue, error) => log.error({ err: error, queue }, "settling failed"),
+    sideBatchSize,
   });
-  const locks = queueOf<LockAsk, LockOutcome>({ commit: (asks) => usageStore.lockBatch(asks, { together: false }) });
-  const cancels = queueOf<CancelAsk, CancelOutcome>({
-    commit: (asks, again) => usageStore.cancelBatch(asks, again),
-    afterCommit: (_, outcomes) => settleCancels(keeper, outcomes),
-    keysOf: keysOfCancel,
+  const { issuer, typeIssuer, checkout, cancels } = openEngines({
+    ...{ stores, reservations, keeper, batches, reservationMs, openQueue: queues.open },
+    quotaDays: new QuotaDays(timeZone),
   });
-  const reads = queueOf({ commit: (asks: readonly ChoiceAsk[]) => usageStore.readChosen(asks), maxBatches: 1 });
-  const targetStore = new PostgresTargetStore(database);
-  const issuer = new Issuer(
-    reservations,
-    keeper,
-    { any: issues, code: codeIssues },
-    userCouponStore,
-    new QuotaDays(timeZone),
-    5_000,
-  );
-  const checkout = new Checkout(usageStore, { reads, uses, locks }, reservations, keeper, 5_000);
-  const renew = (couponId: string) => keeper.forget(couponId);
-  const codeStore = new PostgresCodeStore(database);
-  const codeMaker = new CodeMaker(codeStore, keeper, log);
+  const forget = (couponId: string) => keeper.forget(couponId);
+  const codeMaker = new CodeMaker(codes, keeper, log, failures);
   const purger = (dryRun: boolean) =>
-    new Purger(new PostgresPurgeStore(database), { afterDays: purgeAfterDays, everyMinutes: 60, dryRun }, log);
+    new Purger(stores.purge, { afterDays: purgeAfterDays, everyMinutes: 60, dryRun }, log);
   return {
     keeper,
-    releaser: new Releaser(userCouponStore, keeper, log),
+    releaser: new Releaser(userCoupons, keeper, log),
     codeMaker,
-    codeRetirer: new CodeRetirer(codeStore, keeper, log),
-    lapser: new Lapser(userCouponStore, log),
+    codeRetirer: new CodeRetirer(codes, keeper),
+    lapser: new Lapser(userCoupons),
     purger: purger(false),
     dryPurger: purger(true),
-    upload: uploadCodes(codeStore, renew),
+    upload: uploadCodes(codes, forget),
     // A life says itself when codes are made.
-    generate: generateCodes(codeStore, { kick: () => {} }),
-    getCodeJob: getCodeJob(codeStore),
-    listCodes: listCodes(codeStore, couponStore),
-    getStats: getStats(new PostgresStatsStore(database)),
+    generate: generateCodes(codes, { kick: () => {} }),
+    getCodeJob: getCodeJob(codes),
+    listCodes: listCodes(codes, coupons),
+    getStats: getStats(stores.stats),
     batchIssue: batchIssueCoupons(issuer, explain, (error) => log.error({ err: error }, "issuing to one failed")),
-    issueStore,
-    create: createCoupon(couponStore),
-    getCoupon: getCoupon(couponStore),
-    update: updateCoupon(couponStore, renew),
-    delete: deleteCoupon(couponStore, renew),
-    pause: pauseCoupon(couponStore, renew),
-    resume: resumeCoupon(couponStore, renew),
-    issue: issueCoupon(issuer, new TypeIssuer(issuer, targetStore), targetStore),
+    issueStore: stores.issues,
+    create: createCoupon(coupons),
+    getCoupon: getCoupon(coupons),
+    update: updateCoupon(coupons, forget),
+    delete: deleteCoupon(coupons, forget),
+    pause: pauseCoupon(coupons, forget),
+    resume: resumeCoupon(coupons, forget),
+    issue: issueCoupon(issuer, typeIssuer, targets),
     /** As `issue` is when neither the code nor the coupons of the type were looked up a moment ago. */
     issueAnew: (...call: Parameters<ReturnType<typeof issueCoupon>>) => {
       const freshStore = new PostgresTargetStore(database);
       return issueCoupon(issuer, new TypeIssuer(issuer, freshStore), freshStore)(...call);
     },
-    getUserCoupon: getUserCoupon(userCouponStore, usageStore),
-    listUserCoupons: listUserCoupons(userCouponStore, usageStore),
-    deleteUserCoupon: deleteUserCoupon(userCouponStore, keeper),
-    quote: quoteUsage(checkout, usageStore, messageOf),
-    lock: lockCoupons(checkout, usageStore),
-    unlock: unlockCoupons(usageStore),
-    use: useCoupons(checkout, usageStore),
+    getUserCoupon: getUserCoupon(userCoupons, usages),
+    listUserCoupons: listUserCoupons(userCoupons, usages),
+    deleteUserCoupon: deleteUserCoupon(userCoupons, keeper),
+    quote: quoteUsage(checkout, usages, messageOf),
+    lock: lockCoupons(checkout, usages),
+    unlock: unlockCoupons(usages),
+    use: useCoupons(checkout, usages),
     cancel: cancelUsage(cancels),
-    listUsages: listUsages(usageStore),
+    listUsages: listUsages(usages),
     /** A load that straddles a jump of time would see the two clocks apart; gate-keeper.test.ts has what must hold then. */
     settled: () => Promise.all((keeper as unknown as { loads: Map<string, Promise<void>> }).loads.values()),
     close: async () => {
-      await Promise.all(queues.map((queue) => queue.drain()));
+      await queues.drain();
       await keeper.close();
     },
   };
@@ -205,7 +153,7 @@ export async function startService(gate: GateName): Promise<Service> {
   let offsetMs = 0;
   const quotas = {
     quotaDays: new QuotaDays(timeZone),
-    quotaGroupOf: (couponId: string) => new PostgresIssueStore(second).quotaGroupOf(couponId),
+    quotaGroupOf: (couponId: string) => openStores(second, timeZone).issues.quotaGroupOf(couponId),
   };
   const { redisUrl, keyPrefix } = clocked.stores;
   const reservations =

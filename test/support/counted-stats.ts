@@ -1,5 +1,5 @@
 import type { Sql } from "postgres";
-import type { Stats } from "../../src/storage/stats-ports.js";
+import type { Stats } from "../../src/storage/ports/stats.js";
 
 /**
  * What GetStats must say of one coupon, counted from the rows themselves, with the status that each has now. Rows that were

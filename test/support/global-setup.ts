@@ -1,6 +1,6 @@
 import postgres from "postgres";
 import type { TestProject } from "vitest/node";
-import { startEmbedded } from "../../src/platform/embedded/embedded.js";
+import { startEmbedded } from "../../embedded/embedded.js";
 import { migrate } from "../../src/storage/postgres/migrate.js";
 
 declare module "vitest" {

@@ -17,14 +17,17 @@ const layers: readonly Layer[] = [
   {
     name: "main",
     files: /^src\/main\.ts$/,
-    mayUse: ["app", "config", "platform"],
+    mayUse: ["app", "config", "embedded", "platform"],
     packages: /^node:/,
     advice: "main only starts and stops: wire the part in src/app.ts.",
   },
   {
     name: "app",
-    files: /^src\/(app|bounds)\.ts$/,
-    mayUse: ["config", "services", "transport", "redis", "memory", "postgres", "ports", "domain", "platform", "gen"],
+    files: /^src\/(app\.ts$|wiring\/)/,
+    mayUse: [
+      ...["config", "services", "jobs", "engines", "batching", "transport"],
+      ...["redis", "memory", "postgres", "ports", "domain", "platform", "gen"],
+    ],
     packages: /^(node:|@bufbuild\/)/,
     advice: "app only wires: put the work, and the package that it needs, into a layer.",
   },
@@ -44,15 +47,36 @@ const layers: readonly Layer[] = [
   },
   {
     name: "ports",
-    files: /^src\/(reservation\/port|storage\/((code|stats)-)?ports)\.ts$/,
+    files: /^src\/(reservation\/port\.ts$|storage\/ports\/)/,
     mayUse: ["domain"],
     packages: /^$/,
     advice: "a port says what is needed, in words of the domain, and knows nobody who does it.",
   },
   {
+    name: "batching",
+    files: /^src\/batching\//,
+    mayUse: ["domain", "ports", "platform"],
+    packages: /^$/,
+    advice: "a queue of batches knows neither what is in them nor who commits them.",
+  },
+  {
+    name: "engines",
+    files: /^src\/(issuing|using)\//,
+    mayUse: ["domain", "ports", "platform", "batching"],
+    packages: /^$/,
+    advice: "an engine decides in words of the domain; it knows no message and no store.",
+  },
+  {
+    name: "jobs",
+    files: /^src\/jobs\//,
+    mayUse: ["domain", "ports", "platform", "engines"],
+    packages: /^node:crypto$/,
+    advice: "a job takes the port that it needs as an argument; src/app.ts hands it the adapter.",
+  },
+  {
     name: "services",
     files: /^src\/services\//,
-    mayUse: ["domain", "ports", "platform", "gen"],
+    mayUse: ["domain", "ports", "platform", "engines", "jobs", "gen"],
     packages: /^(node:crypto$|@bufbuild\/protobuf)/,
     advice: "a service takes the port that it needs as an argument; src/app.ts hands it the adapter.",
   },
@@ -90,6 +114,13 @@ const layers: readonly Layer[] = [
     mayUse: [],
     packages: /^(?!(ioredis|postgres|drizzle-orm|@grpc|@connectrpc|@bufbuild)(\/|$))/,
     advice: "the platform is below everything and knows nothing of coupons.",
+  },
+  {
+    name: "embedded",
+    files: /^embedded\//,
+    mayUse: ["platform"],
+    packages: /^node:/,
+    advice: "the launcher is no part of the service, and knows nothing of coupons.",
   },
   { name: "gen", files: /^gen\//, mayUse: ["gen"], packages: /^@bufbuild\/protobuf/, advice: "gen is generated." },
 ];
@@ -160,13 +191,19 @@ describe("the rules", () => {
     ["src/app.ts", "../gen/coupon/v1/coupon_pb.js", true],
     ["src/app.ts", "ioredis", false],
     ["src/services/catalog/get-coupon.ts", "../../domain/coupon.js", true],
-    ["src/services/catalog/get-coupon.ts", "../../storage/ports.js", true],
-    ["src/services/catalog/get-coupon.ts", "../../storage/postgres/coupon-store.js", false],
+    ["src/services/catalog/get-coupon.ts", "../../storage/ports/coupons.js", true],
+    ["src/services/catalog/get-coupon.ts", "../../storage/postgres/coupons/coupon-store.js", false],
     ["src/services/catalog/get-coupon.ts", "../../transport/pipeline.js", false],
     ["src/services/catalog/get-coupon.ts", "../../app.js", false],
     ["src/services/catalog/get-coupon.ts", "../../config.js", false],
     ["src/services/catalog/get-coupon.ts", "postgres", false],
     ["src/services/catalog/get-coupon.ts", "@grpc/grpc-js", false],
+    ["src/issuing/issuer.ts", "../storage/ports/issues.js", true],
+    ["src/issuing/issuer.ts", "../../gen/coupon/v1/coupon_pb.js", false],
+    ["src/jobs/purger.ts", "../issuing/gate-keeper.js", true],
+    ["src/issuing/issuer.ts", "../jobs/purger.js", false],
+    ["src/app.ts", "../embedded/embedded.js", false],
+    ["embedded/embedded.ts", "../src/domain/coupon.js", false],
     ["src/transport/pipeline.ts", "../services/message.js", false],
     ["src/transport/pipeline.ts", "../storage/postgres/errors.js", false],
     ["src/reservation/redis/client.ts", "ioredis", true],
@@ -174,11 +211,11 @@ describe("the rules", () => {
     ["src/reservation/memory/memory-reservations.ts", "ioredis", false],
     ["src/reservation/port.ts", "../domain/issue.js", true],
     ["src/reservation/port.ts", "./redis/keys.js", false],
-    ["src/storage/postgres/coupon-store.ts", "drizzle-orm", true],
-    ["src/storage/postgres/coupon-store.ts", "drizzle-orm/pg-core", true],
-    ["src/storage/postgres/coupon-store.ts", "../../../gen/coupon/v1/coupon_pb.js", false],
-    ["src/storage/postgres/coupon-store.ts", "../../services/message.js", false],
-    ["src/storage/postgres/coupon-store.ts", "../../reservation/redis/keys.js", false],
+    ["src/storage/postgres/coupons/coupon-store.ts", "drizzle-orm", true],
+    ["src/storage/postgres/coupons/coupon-store.ts", "drizzle-orm/pg-core", true],
+    ["src/storage/postgres/coupons/coupon-store.ts", "../../../../gen/coupon/v1/coupon_pb.js", false],
+    ["src/storage/postgres/coupons/coupon-store.ts", "../../../services/message.js", false],
+    ["src/storage/postgres/coupons/coupon-store.ts", "../../../reservation/redis/keys.js", false],
     ["src/domain/coupon.ts", "./refusal.js", true],
     ["src/domain/coupon.ts", "node:crypto", false],
     ["src/domain/coupon.ts", "../platform/group-by.js", false],
@@ -194,7 +231,7 @@ describe("the rules", () => {
 });
 
 test("every import in src follows the rules", () => {
-  const files = repositoryFiles().filter((path) => /^src\/.*\.ts$/.test(path));
+  const files = repositoryFiles().filter((path) => /^(src|embedded)\/.*\.ts$/.test(path));
   expect(files.length).toBeGreaterThan(40);
   const wrong = files.flatMap((file) => importsOf(read(file)).map((specifier) => verdict(file, specifier)));
   expect(wrong.filter((one) => one !== null)).toEqual([]);
@@ -202,9 +239,9 @@ test("every import in src follows the rules", () => {
 
 /** A package that may be imported only from the folders given, over the whole repository. */
 const fences: [string, RegExp, RegExp][] = [
-  ["ioredis", /^ioredis$/, /^(src\/reservation\/redis|src\/platform\/embedded|test|bench|demo|scripts)\//],
+  ["ioredis", /^ioredis$/, /^(src\/reservation\/redis|embedded|test|bench|demo|scripts)\//],
   ["postgres and drizzle-orm", /^(postgres|drizzle-orm)(\/|$)/, /^(src\/storage\/postgres|test|bench|demo|scripts)\//],
-  ["the generated code", /\/gen\//, /^(gen|src\/services|src\/transport|test|bench|demo|scripts)\/|^src\/app\.ts$/],
+  ["the generated code", /\/gen\//, /^(gen|src\/services|src\/transport|src\/wiring|test|bench|demo|scripts)\//],
   ["what tests need", /\/test\/|^vitest/, /^test\/|^vitest\.config\.ts$/],
 ];
 test.for(fences)("%s stays behind its fence", ([name, specifiers, folders]) => {

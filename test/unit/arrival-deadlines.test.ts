@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { ArrivalDeadlines } from "../../src/transport/arrival-deadlines.js";
+import { ArrivalDeadlines } from "../../src/transport/messages/arrival-deadlines.js";
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "performance"] });

@@ -3,8 +3,8 @@ import { expect, test } from "vitest";
 import { ErrorReason } from "../../gen/coupon/v1/error_reason_pb.js";
 import { BatchIssueCouponsRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
+import type { Issued } from "../../src/issuing/issuer.js";
 import { batchIssueCoupons, userRequestId } from "../../src/services/issuance/batch-issue-coupons.js";
-import type { Issued } from "../../src/services/issuance/issuer.js";
 import { explain } from "../../src/transport/error-table.js";
 
 const couponId = "0192f0c1-7e6a-7bcd-8123-456789abcdef";

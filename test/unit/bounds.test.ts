@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { assertBounds, type Bounds, boundsOf } from "../../src/bounds.js";
 import { poolSizes } from "../../src/storage/postgres/pool-sizes.js";
+import { assertBounds, type Bounds, boundsOf } from "../../src/wiring/bounds.js";
 
 /** [connections in all, commits, reads, writes, background]; the pulse has one more. */
 const sizes: [number, number, number, number, number][] = [

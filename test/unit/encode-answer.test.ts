@@ -7,7 +7,7 @@ import {
   UploadCodesResponseSchema,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { ListUserCouponsResponseSchema } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import { encodeAnswer, jsonOfLarge, largeList } from "../../src/transport/encode-answer.js";
+import { encodeAnswer, jsonOfLarge, largeList } from "../../src/transport/messages/encode-answer.js";
 import { messageOf } from "../support/any-message.js";
 
 const schemas = [

@@ -9,7 +9,7 @@ import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponSchema } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { ListUserCouponsResponseSchema, UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
-import { encode } from "../../src/transport/encode.js";
+import { encode } from "../../src/transport/messages/encode.js";
 import { messageOf } from "../support/any-message.js";
 
 const responses = [CatalogService, IssuanceService, UsageService, UserCouponService].flatMap(({ methods }) =>

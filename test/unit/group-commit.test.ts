@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { GroupCommit, type GroupCommitOptions } from "../../src/batching/group-commit.js";
 import { DeadlinePassed, Overloaded, StoreUnavailable } from "../../src/domain/refusal.js";
-import { GroupCommit, type GroupCommitOptions } from "../../src/storage/postgres/group-commit.js";
 import { until } from "../support/until.js";
 
 const never = Number.POSITIVE_INFINITY;

@@ -2,8 +2,8 @@ import { randomBytes } from "node:crypto";
 import { deflateSync, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { Refusal } from "../../src/domain/refusal.js";
-import { type Encoding, inflate } from "../../src/transport/inflate.js";
-import { LargeMessages } from "../../src/transport/large-messages.js";
+import { type Encoding, inflate } from "../../src/transport/messages/inflate.js";
+import { LargeMessages } from "../../src/transport/messages/large-messages.js";
 
 const mib = 1_024 * 1_024;
 const room = () => new LargeMessages(64 * mib).open({});

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { LargeMessages } from "../../src/transport/large-messages.js";
+import { LargeMessages } from "../../src/transport/messages/large-messages.js";
 
 const kib = 1_024;
 

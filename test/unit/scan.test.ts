@@ -18,12 +18,12 @@ import { BatchIssueCouponsRequestSchema, IssuanceService } from "../../gen/coupo
 import { UsageService, UseCouponsRequestSchema } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { Refusal } from "../../src/domain/refusal.js";
-import { readBinary, readJson } from "../../src/transport/decode.js";
-import { JsonScan } from "../../src/transport/json-scan.js";
-import { maxParts } from "../../src/transport/message-bounds.js";
+import { readBinary, readJson } from "../../src/transport/messages/decode.js";
+import { JsonScan } from "../../src/transport/messages/json-scan.js";
+import { maxParts } from "../../src/transport/messages/message-bounds.js";
+import { WireScan } from "../../src/transport/messages/wire-scan.js";
 import { violationsIn } from "../../src/transport/pipeline.js";
 import { boundsOf } from "../../src/transport/routes.js";
-import { WireScan } from "../../src/transport/wire-scan.js";
 import { messageOf } from "../support/any-message.js";
 
 const methods: [string, DescMethodUnary][] = [CatalogService, IssuanceService, UsageService, UserCouponService].flatMap(

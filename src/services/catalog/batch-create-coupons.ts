@@ -9,7 +9,7 @@ import type { Coupon as CouponMessage } from "../../../gen/coupon/v1/coupon_pb.j
 import type { CallContext } from "../../domain/call-context.js";
 import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
 import { mapInSlices } from "../../platform/json-slices.js";
-import type { CouponStore } from "../../storage/ports.js";
+import type { CouponStore } from "../../storage/ports/coupons.js";
 import { type Explain, itemError } from "../item-error.js";
 import { couponMessage } from "../message.js";
 import { bulkRequestKey } from "./bulk-request-key.js";

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { create, type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { inSlices } from "../../platform/slices.js";
-import type { RequestKey } from "../../storage/ports.js";
+import type { RequestKey } from "../../storage/ports/page.js";
 
 /** As requestKey() makes it, but in slices: 8 MiB at once would hold up other calls. What is not in the list comes first. */
 export async function bulkRequestKey<D extends DescMessage, L extends string>(

@@ -7,7 +7,7 @@ import {
 import type { Coupon as CouponMessage } from "../../../gen/coupon/v1/coupon_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { CouponStore } from "../../storage/ports.js";
+import type { CouponStore } from "../../storage/ports/coupons.js";
 import { couponMessage, requestKey } from "../message.js";
 import { newDefinition } from "./definition.js";
 

@@ -8,10 +8,10 @@ import type { CallContext } from "../../domain/call-context.js";
 import { checkTerms } from "../../domain/code-line.js";
 import { checkPattern, PatternError, parsePattern } from "../../domain/code-pattern.js";
 import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
-import type { CodeStore } from "../../storage/code-ports.js";
+import type { CodeMaker } from "../../jobs/code-maker.js";
+import type { CodeStore } from "../../storage/ports/codes.js";
 import { requestKey } from "../message.js";
 import { jobMessage } from "./code-job-message.js";
-import type { CodeMaker } from "./code-maker.js";
 import { termsOf } from "./code-terms.js";
 
 export function generateCodes(store: CodeStore, maker: Pick<CodeMaker, "kick">) {

@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { type GetCodeJobRequest, GetCodeJobResponseSchema } from "../../../gen/coupon/v1/catalog_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { CodeStore } from "../../storage/code-ports.js";
+import type { CodeStore } from "../../storage/ports/codes.js";
 import { jobMessage } from "./code-job-message.js";
 
 export function getCodeJob(store: CodeStore) {

@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { type GetCouponRequest, GetCouponResponseSchema } from "../../../gen/coupon/v1/catalog_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { CouponStore } from "../../storage/ports.js";
+import type { CouponStore } from "../../storage/ports/coupons.js";
 import { couponMessage } from "../message.js";
 
 export function getCoupon(store: CouponStore) {

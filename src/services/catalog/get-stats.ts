@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { type GetStatsRequest, GetStatsResponseSchema } from "../../../gen/coupon/v1/catalog_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { StatsStore } from "../../storage/stats-ports.js";
+import type { StatsStore } from "../../storage/ports/stats.js";
 import { timestampMessage, typeOf } from "../message.js";
 
 export function getStats(store: StatsStore) {

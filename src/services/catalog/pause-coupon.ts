@@ -6,7 +6,7 @@ import {
 } from "../../../gen/coupon/v1/catalog_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { CouponStore } from "../../storage/ports.js";
+import type { CouponStore } from "../../storage/ports/coupons.js";
 import { couponMessage, requestKey } from "../message.js";
 
 export function pauseCoupon(store: CouponStore, renew: (couponId: string) => Promise<void>) {

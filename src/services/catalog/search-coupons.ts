@@ -6,7 +6,7 @@ import {
 } from "../../../gen/coupon/v1/catalog_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { invalid, Refusal } from "../../domain/refusal.js";
-import type { CouponPlace, CouponQuery, SearchStore } from "../../storage/ports.js";
+import type { CouponPlace, CouponQuery, SearchStore } from "../../storage/ports/search.js";
 import { couponMessage, typeOf } from "../message.js";
 import { nextPageToken, readPage } from "../page-token.js";
 

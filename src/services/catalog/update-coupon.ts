@@ -8,7 +8,7 @@ import type { Coupon as CouponMessage } from "../../../gen/coupon/v1/coupon_pb.j
 import type { CallContext } from "../../domain/call-context.js";
 import { exhaustionOf } from "../../domain/coupon.js";
 import { invalid, Refusal } from "../../domain/refusal.js";
-import type { CouponStore } from "../../storage/ports.js";
+import type { CouponStore } from "../../storage/ports/coupons.js";
 import { couponMessage, requestKey } from "../message.js";
 import { changedDefinition, maskedFields } from "./definition.js";
 

@@ -10,7 +10,7 @@ import type { CallContext } from "../../domain/call-context.js";
 import type { CouponType } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
 import { mapInSlices } from "../../platform/json-slices.js";
-import type { CodeStore, RejectedLine } from "../../storage/code-ports.js";
+import type { CodeStore, RejectedLine } from "../../storage/ports/codes.js";
 import { typeOf } from "../message.js";
 import { bulkRequestKey } from "./bulk-request-key.js";
 import { checkLines } from "./upload-lines.js";

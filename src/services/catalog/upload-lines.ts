@@ -5,7 +5,7 @@ import type { Coupon } from "../../domain/coupon.js";
 import type { FieldViolation } from "../../domain/refusal.js";
 import { randomFraction } from "../../platform/random-numbers.js";
 import { inSlices } from "../../platform/slices.js";
-import type { CheckedLines, GoodLine, RejectedLine } from "../../storage/code-ports.js";
+import type { CheckedLines, GoodLine, RejectedLine } from "../../storage/ports/codes.js";
 import { termsOf } from "./code-terms.js";
 
 /**

@@ -7,11 +7,11 @@ import {
 } from "../../../gen/coupon/v1/issuance_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal, refusalOf } from "../../domain/refusal.js";
+import type { Issued, Issuer } from "../../issuing/issuer.js";
 import { mapInSlices } from "../../platform/json-slices.js";
 import { newId } from "../../platform/new-id.js";
 import { type Explain, itemError } from "../item-error.js";
 import { issuedMessage } from "../message.js";
-import type { Issued, Issuer } from "./issuer.js";
 
 /** Users of one call that are issued to at the same time: about as many as one commit has rows. */
 const maxUsersAtOnce = 256;

@@ -3,11 +3,11 @@ import { type IssueCouponRequest, IssueCouponResponseSchema } from "../../../gen
 import type { CallContext } from "../../domain/call-context.js";
 import type { CouponType } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
+import type { Issued, Issuer } from "../../issuing/issuer.js";
+import type { TypeIssuer } from "../../issuing/type-issuer.js";
 import { newId } from "../../platform/new-id.js";
-import type { TargetStore } from "../../storage/ports.js";
+import type { TargetStore } from "../../storage/ports/issues.js";
 import { issuedMessage, typeOf } from "../message.js";
-import type { Issued, Issuer } from "./issuer.js";
-import type { TypeIssuer } from "./type-issuer.js";
 
 export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: TargetStore) {
   const issue = async (request: IssueCouponRequest, { deadlineMs, rest }: CallContext): Promise<Issued | Refusal> => {

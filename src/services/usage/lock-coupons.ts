@@ -2,9 +2,9 @@ import { create } from "@bufbuild/protobuf";
 import { type LockCouponsRequest, LockCouponsResponseSchema } from "../../../gen/coupon/v1/usage_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { UsageStore } from "../../storage/ports.js";
+import type { UsageStore } from "../../storage/ports/usages.js";
+import type { Checkout } from "../../using/checkout.js";
 import { timestampMessage } from "../message.js";
-import type { Checkout } from "./checkout.js";
 import { orderOf } from "./order.js";
 
 export function lockCoupons(checkout: Checkout, store: UsageStore) {

@@ -3,7 +3,8 @@ import type { CouponChoice } from "../../../gen/coupon/v1/usage_service_pb.js";
 import { checkCurrency } from "../../domain/coupon.js";
 import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
 import type { Choice, Order } from "../../domain/usage.js";
-import type { DeadlineMs, UsageStore } from "../../storage/ports.js";
+import type { DeadlineMs } from "../../storage/ports/page.js";
+import type { UsageStore } from "../../storage/ports/usages.js";
 import { moneyOf } from "../message.js";
 
 /** Beyond every version that will ever be given, and still a number that the store can read. */

@@ -4,9 +4,9 @@ import { type QuoteUsageRequest, QuoteUsageResponseSchema } from "../../../gen/c
 import type { CallContext } from "../../domain/call-context.js";
 import type { Money } from "../../domain/coupon.js";
 import { type Reason, Refusal } from "../../domain/refusal.js";
-import type { UsageStore } from "../../storage/ports.js";
+import type { UsageStore } from "../../storage/ports/usages.js";
+import type { Checkout } from "../../using/checkout.js";
 import { moneyMessage } from "../message.js";
-import type { Checkout } from "./checkout.js";
 import { orderOf } from "./order.js";
 
 export function quoteUsage(checkout: Checkout, store: UsageStore, messageOf: (reason: Reason) => string) {

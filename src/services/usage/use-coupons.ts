@@ -1,9 +1,9 @@
 import type { UseCouponsRequest, UseCouponsResponse } from "../../../gen/coupon/v1/usage_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { UsageStore } from "../../storage/ports.js";
+import type { UsageStore } from "../../storage/ports/usages.js";
+import type { Checkout } from "../../using/checkout.js";
 import { moneyMessage, usageMessage } from "../message.js";
-import type { Checkout } from "./checkout.js";
 import { orderOf } from "./order.js";
 
 export function useCoupons(checkout: Checkout, store: UsageStore) {

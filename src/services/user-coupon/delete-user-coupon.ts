@@ -6,8 +6,8 @@ import {
 } from "../../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { GivenBack, UserCouponStore } from "../../storage/ports.js";
-import type { GateKeeper } from "../issuance/gate-keeper.js";
+import type { GateKeeper } from "../../issuing/gate-keeper.js";
+import type { GivenBack, UserCouponStore } from "../../storage/ports/user-coupons.js";
 import { requestKey } from "../message.js";
 
 export function deleteUserCoupon(store: UserCouponStore, keeper: GateKeeper) {

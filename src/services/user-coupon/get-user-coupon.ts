@@ -5,7 +5,8 @@ import {
 } from "../../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { UsageStore, UserCouponStore } from "../../storage/ports.js";
+import type { UsageStore } from "../../storage/ports/usages.js";
+import type { UserCouponStore } from "../../storage/ports/user-coupons.js";
 import { usageMessage, userCouponMessage } from "../message.js";
 
 /** Usages in one answer; the proto file says so. */

@@ -6,7 +6,9 @@ import {
 } from "../../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
-import type { Listed, UsageStore, UserCouponStore, UserCouponWithCoupon } from "../../storage/ports.js";
+import type { Listed } from "../../storage/ports/page.js";
+import type { UsageStore } from "../../storage/ports/usages.js";
+import type { UserCouponStore, UserCouponWithCoupon } from "../../storage/ports/user-coupons.js";
 import { isCurrent, usageMessage, userCouponMessage } from "../message.js";
 import { nextPageToken, readPage } from "../page-token.js";
 import { maxUsages } from "./get-user-coupon.js";

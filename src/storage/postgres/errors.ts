@@ -1,5 +1,5 @@
 import { DeadlinePassed, StoreUnavailable } from "../../domain/refusal.js";
-import type { DeadlineMs } from "../ports.js";
+import type { DeadlineMs } from "../ports/page.js";
 
 /** Postgres itself gives up on a statement after this long, also when nobody waits for it any more. */
 export const statementTimeoutMs = 5_000;

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { drizzle } from "drizzle-orm/postgres-js";
 import { migrate as runMigrations } from "drizzle-orm/postgres-js/migrator";
 import postgres, { type Sql } from "postgres";
@@ -14,8 +15,8 @@ const lockWaitMs = 60_000;
 const cannotReplace = "42P13";
 
 /**
- * Brings the database up to date: the tables by the migrations in `drizzle/`, then the functions in `sql/`, which are
- * replaced whenever a file has changed, then the indexes that no transaction can build. Safe to run from several replicas at once and again.
+ * Brings the database up to date: the tables by the migrations in `drizzle/`, then the functions in the .sql files beside
+ * their callers, which are replaced whenever one has changed, then the indexes that no transaction can build. Safe to run from several replicas at once and again.
  */
 export async function migrate(url: string): Promise<void> {
   const client = postgres(url, { max: 1, connect_timeout: 10, onnotice: () => {} });
@@ -32,12 +33,13 @@ export async function migrate(url: string): Promise<void> {
 }
 
 async function replaceFunctions(client: Sql): Promise<void> {
-  const folder = new URL("./sql/", import.meta.url);
-  const files = readdirSync(folder).filter((name) => name.endsWith(".sql"));
+  const folder = fileURLToPath(new URL(".", import.meta.url));
+  const paths = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".sql"));
+  const files = new Map(paths.map((path) => [basename(path), join(folder, path)]));
   await client.begin(async (tx) => {
     await tx`CREATE TABLE IF NOT EXISTS sql_functions (file text PRIMARY KEY, hash text NOT NULL)`;
-    for (const file of files.sort()) {
-      const source = readFileSync(new URL(file, folder), "utf8");
+    for (const [file, path] of [...files].sort(([a], [b]) => (a < b ? -1 : 1))) {
+      const source = readFileSync(path, "utf8");
       const hash = createHash("sha256").update(source).digest("hex");
       const [known] = await tx`SELECT 1 FROM sql_functions WHERE file = ${file} AND hash = ${hash}`;
       if (known) continue;

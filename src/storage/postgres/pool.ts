@@ -1,5 +1,5 @@
 import { DeadlinePassed, Overloaded, StoreUnavailable } from "../../domain/refusal.js";
-import type { DeadlineMs } from "../ports.js";
+import type { DeadlineMs } from "../ports/page.js";
 import { queryTimeoutMs, translateError } from "./errors.js";
 
 /** What waits for a connection of one pool at most; what comes then is refused as Overloaded. */

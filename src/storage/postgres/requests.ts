@@ -2,7 +2,7 @@ import { and, eq, type SQL, sql } from "drizzle-orm";
 import type { PgTransaction } from "drizzle-orm/pg-core";
 import type { PostgresJsQueryResultHKT } from "drizzle-orm/postgres-js";
 import { type Refusal, requestIdReused } from "../../domain/refusal.js";
-import type { DeadlineMs, RequestKey } from "../ports.js";
+import type { DeadlineMs, RequestKey } from "../ports/page.js";
 import type { Connection, Database } from "./database.js";
 import { queryTimeoutMs } from "./errors.js";
 import { coupons, requests } from "./schema.js";

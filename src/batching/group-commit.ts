@@ -1,0 +1,161 @@
+import { DeadlinePassed, Overloaded, StoreUnavailable } from "../domain/refusal.js";
+import { sleep } from "../platform/sleep.js";
+import type { DeadlineMs } from "../storage/ports/page.js";
+
+/** Before a batch is sent once more after the store did not answer. */
+const retryPauseMs = 50;
+
+export interface GroupCommitOptions<I, O> {
+  /**
+   * Commits a batch with one outcome for each item, in order. `again` says that an earlier call may have committed some
+   * of the items: those must get the same outcomes.
+   */
+  readonly commit: (items: readonly I[], again: boolean) => Promise<O[]>;
+  /** Runs after a commit and before the callers are answered, who are answered whether it fails or not. */
+  readonly afterCommit: (items: readonly I[], outcomes: readonly O[]) => Promise<void>;
+  readonly onAfterCommitError: (error: unknown) => void;
+  /** Items that share a key never go into the same batch; the later one waits for the next. */
+  readonly keysOf: (item: I) => readonly string[];
+  readonly maxBatchSize: number;
+  /**
+   * Batches under way at once. With two, the store finds the next batch at hand when one is done, however long this
+   * process takes to notice.
+   */
+  readonly maxBatches: number;
+  /** A further batch is begun beside one under way when it has at least this many items. */
+  readonly sideBatchSize: number;
+  /** Past this many waiting items a new one is turned away with Overloaded. */
+  readonly maxWaiting: number;
+  /** How many items a batch had, for the metrics. */
+  readonly onBatch?: (size: number) => void;
+}
+
+interface Waiting<I, O> {
+  readonly item: I;
+  readonly deadlineMs: DeadlineMs;
+  readonly resolve: (outcome: O) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * While batches commit, the next one fills. The busier it is, the larger the batches, and the less a commit costs each
+ * of its items; when it is idle, an item is committed at once.
+ */
+export class GroupCommit<I, O> {
+  private waiting: Waiting<I, O>[] = [];
+  private batchCount = 0;
+  private starting = false;
+  private readonly underWay = new Set<Promise<void>>();
+
+  constructor(private readonly options: GroupCommitOptions<I, O>) {}
+
+  /**
+   * Throws Overloaded or DeadlinePassed when nothing was done and will not be, StoreUnavailable when it is not known
+   * whether it was.
+   */
+  submit(item: I, deadlineMs: DeadlineMs): Promise<O> {
+    if (this.waiting.length >= this.options.maxWaiting) return Promise.reject(new Overloaded());
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ item, deadlineMs, resolve, reject });
+      if (this.starting) return;
+      this.starting = true;
+      // What else arrives in this turn of the event loop comes along.
+      setImmediate(() => {
+        this.starting = false;
+        this.startBatches();
+      });
+    });
+  }
+
+  /** Resolves when everything that was submitted so far has been answered. */
+  async drain(): Promise<void> {
+    this.startBatches();
+    while (this.underWay.size > 0) await Promise.all(this.underWay);
+  }
+
+  private startBatches(): void {
+    const { maxBatches, sideBatchSize } = this.options;
+    while (
+      this.waiting.length > 0 &&
+      (this.batchCount === 0 || (this.batchCount < maxBatches && this.waiting.length >= sideBatchSize))
+    ) {
+      const batch = this.takeBatch();
+      if (batch.length === 0) continue;
+      const done = this.runBatch(batch).finally(() => this.underWay.delete(done));
+      this.underWay.add(done);
+    }
+  }
+
+  private async runBatch(batch: readonly Waiting<I, O>[]): Promise<void> {
+    this.options.onBatch?.(batch.length);
+    this.batchCount += 1;
+    const outcomes = await this.commit(batch);
+    this.batchCount -= 1;
+    this.startBatches();
+    await this.answer(batch, outcomes);
+  }
+
+  /** Takes items in the order of their arrival, leaving those that clash with an earlier one. */
+  private takeBatch(): Waiting<I, O>[] {
+    const batch: Waiting<I, O>[] = [];
+    const left: Waiting<I, O>[] = [];
+    const keys = new Set<string>();
+    const now = Date.now();
+    for (const [index, entry] of this.waiting.entries()) {
+      if (batch.length >= this.options.maxBatchSize) {
+        left.push(...this.waiting.slice(index));
+        break;
+      }
+      if (entry.deadlineMs <= now) {
+        entry.reject(new DeadlinePassed());
+        continue;
+      }
+      const entryKeys = this.options.keysOf(entry.item);
+      if (entryKeys.some((key) => keys.has(key))) {
+        left.push(entry);
+        continue;
+      }
+      for (const key of entryKeys) keys.add(key);
+      batch.push(entry);
+    }
+    this.waiting = left;
+    return batch;
+  }
+
+  /** An outcome or an error for each item. An item that the store chokes on is found by halving the batch. */
+  private async commit(batch: readonly Waiting<I, O>[], again = false): Promise<(O | Error)[]> {
+    try {
+      const outcomes = await this.options.commit(
+        batch.map(({ item }) => item),
+        again,
+      );
+      if (outcomes.length !== batch.length) throw new Error(`${outcomes.length} outcomes for ${batch.length} items`);
+      return outcomes;
+    } catch (error) {
+      if (error instanceof StoreUnavailable) {
+        if (again) return batch.map(() => error);
+        await sleep(retryPauseMs);
+        return await this.commit(batch, true);
+      }
+      if (batch.length === 1) return [error instanceof Error ? error : new Error(String(error))];
+      const half = Math.ceil(batch.length / 2);
+      return [...(await this.commit(batch.slice(0, half), again)), ...(await this.commit(batch.slice(half), again))];
+    }
+  }
+
+  private async answer(batch: readonly Waiting<I, O>[], results: readonly (O | Error)[]): Promise<void> {
+    const items: I[] = [];
+    const outcomes: O[] = [];
+    results.forEach((result, index) => {
+      if (result instanceof Error) return;
+      items.push((batch[index] as Waiting<I, O>).item);
+      outcomes.push(result);
+    });
+    if (items.length > 0) await this.options.afterCommit(items, outcomes).catch(this.options.onAfterCommitError);
+    results.forEach((result, index) => {
+      const entry = batch[index] as Waiting<I, O>;
+      if (result instanceof Error) entry.reject(result);
+      else entry.resolve(result);
+    });
+  }
+}

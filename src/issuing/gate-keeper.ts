@@ -1,0 +1,205 @@
+import type { FailureLog } from "../platform/failure-log.js";
+import { groupBy } from "../platform/group-by.js";
+import type { Ask, PlaceSettlement, Reservations, Settlement, Survey } from "../reservation/port.js";
+import type { IssueStore, Stock } from "../storage/ports/issues.js";
+import type { UsageStore } from "../storage/ports/usages.js";
+import type { GivenBack } from "../storage/ports/user-coupons.js";
+
+/** Coupons looked at in one sweep, and overdue reservations of each. */
+const surveyCouponLimit = 500;
+const surveyOverdueLimit = 1_000;
+/** Overdue reservations settled in one sweep. */
+const settleLimit = 5_000;
+/** Coupons loaded at once by one replica, unless it is told another number; the others wait for the next request. */
+const defaultMaxLoads = 8;
+/** A coupon that could not be loaded, or was found to differ from Postgres, is not loaded again for this long. */
+const reloadPauseMs = 250;
+/** Coupons whose last load is remembered, for that pause. */
+const maxRemembered = 10_000;
+
+export interface GateKeeperLog {
+  info(details: object, message: string): void;
+}
+
+/**
+ * Keeps the reservation layer in line with Postgres: loads coupons, settles the reservations of processes that died, and
+ * compares what it counts with what is stored. Every replica runs one; all of it may run twice without harm.
+ */
+export class GateKeeper {
+  private readonly loads = new Map<string, Promise<void>>();
+  private readonly pausedUntilMs = new Map<string, number>();
+  /** By coupon: how it differed from Postgres when it was last looked at. */
+  private readonly suspects = new Map<string, string>();
+  /** Coupons whose copy is out of date and could not be dropped. */
+  private readonly stale = new Set<string>();
+  private closed = false;
+
+  constructor(
+    private readonly reservations: Reservations,
+    private readonly store: IssueStore,
+    private readonly usages: Pick<UsageStore, "findUsed">,
+    private readonly log: GateKeeperLog,
+    private readonly failures: Pick<FailureLog, "failed" | "succeeded">,
+    private readonly maxLoads = defaultMaxLoads,
+  ) {}
+
+  /** Resolves when no load is under way any more. */
+  async close(): Promise<void> {
+    this.closed = true;
+    await Promise.all(this.loads.values());
+  }
+
+  /** Starts to load a coupon, unless that is under way or was tried a moment ago. Never throws. */
+  load(couponId: string): void {
+    this.startLoad(couponId, couponId, () => this.loadNow(couponId));
+  }
+
+  /** The same for the places under its usage cap. */
+  loadPlaces(couponId: string): void {
+    this.startLoad(`places ${couponId}`, couponId, () => this.loadPlacesNow(couponId));
+  }
+
+  /** Resolves when a load of a coupon that is under way here is over, however it ends; undefined: there is none. */
+  loadOf(couponId: string): Promise<void> | undefined {
+    return this.loads.get(couponId);
+  }
+
+  /** Loads a coupon anew that Postgres was found to see otherwise. */
+  async reload(couponId: string): Promise<void> {
+    if ((this.pausedUntilMs.get(couponId) ?? 0) > Date.now()) return;
+    await this.forget(couponId);
+    this.load(couponId);
+  }
+
+  /** Drops a copy that is out of date. If the reservation layer is away, the sweep does it later. Never throws. */
+  async forget(couponId: string): Promise<void> {
+    await this.tell([couponId], () => this.reservations.invalidate(couponId));
+  }
+
+  /** Tells the reservation layer what users do not hold any more. Never throws. */
+  async giveBack(given: readonly GivenBack[]): Promise<void> {
+    for (const [couponId, ofCoupon] of groupBy(given, (one) => one.couponId)) {
+      const settlements = ofCoupon.map(
+        ({ restocked, freed: _, ...ask }): Settlement => ({
+          ...ask,
+          verdict: restocked ? "RETURN" : "FREE",
+        }),
+      );
+      await this.tell([couponId], () => this.reservations.settle(settlements));
+    }
+  }
+
+  /** One round: settles what is overdue, compares what is loaded. */
+  async sweep(): Promise<void> {
+    for (const couponId of this.stale) {
+      await this.reservations.invalidate(couponId);
+      this.stale.delete(couponId);
+    }
+    const surveys = await this.reservations.survey(surveyCouponLimit, surveyOverdueLimit);
+    await this.settleOverdue(surveys.flatMap((survey) => survey.overdue).slice(0, settleLimit));
+    await this.settleOverduePlaces(surveys);
+    await this.compare(surveys.filter((survey) => survey.loaded || survey.places));
+  }
+
+  private startLoad(name: string, couponId: string, work: () => Promise<void>): void {
+    if (this.closed || this.loads.has(name) || this.loads.size >= this.maxLoads) return;
+    if ((this.pausedUntilMs.get(name) ?? 0) > Date.now()) return;
+    this.pause(name);
+    const load = work()
+      .then(() => this.failures.succeeded("load"))
+      .catch((error) => this.failures.failed("load", error, { couponId }))
+      .finally(() => this.loads.delete(name));
+    this.loads.set(name, load);
+  }
+
+  private async tell(couponIds: readonly string[], message: () => Promise<void>): Promise<void> {
+    try {
+      await message();
+      this.failures.succeeded("tell");
+    } catch (error) {
+      for (const couponId of couponIds) if (this.stale.size < maxRemembered) this.stale.add(couponId);
+      this.failures.failed("tell", error);
+    }
+  }
+
+  private async loadNow(couponId: string): Promise<void> {
+    const loading = await this.reservations.beginLoad(couponId);
+    if (!loading) return;
+    const facts = await this.store.readGate(couponId, (holders) => loading.addHolders(holders));
+    if (facts) await loading.install(facts);
+  }
+
+  private async settleOverdue(asks: readonly Ask[]): Promise<void> {
+    if (asks.length === 0) return;
+    const issued = await this.store.findIssued(asks.map((ask) => ask.userCouponId));
+    const settlements = asks.map((ask): Settlement => {
+      const row = issued.get(ask.userCouponId);
+      if (!row) return { ...ask, verdict: "RELEASE" };
+      // It was given back while the reservation layer was away. If its stock came back, too, a later comparison sees that.
+      return row.isHeld ? { ...ask, verdict: "CONFIRM", validUntil: row.validUntil } : { ...ask, verdict: "FREE" };
+    });
+    await this.reservations.settle(settlements);
+    this.log.info({ confirmed: issued.size, released: asks.length - issued.size }, "settled overdue reservations");
+  }
+
+  private async loadPlacesNow(couponId: string): Promise<void> {
+    const stock = (await this.store.readStock([couponId])).get(couponId);
+    if (!stock || stock.remainingPlaces === null) return;
+    await this.reservations.loadPlaces(couponId, { revision: stock.revision, remaining: stock.remainingPlaces });
+    // Places that were freed since, and told of before these were known, would be missing.
+    const after = (await this.store.readStock([couponId])).get(couponId);
+    if ((after?.remainingPlaces ?? 0) > stock.remainingPlaces) await this.forget(couponId);
+  }
+
+  private async settleOverduePlaces(surveys: readonly Survey[]): Promise<void> {
+    const overdue = surveys
+      .flatMap(({ couponId, overdueUsageIds }) => overdueUsageIds.map((usageId) => ({ couponId, usageId })))
+      .slice(0, settleLimit);
+    if (overdue.length === 0) return;
+    const used = await this.usages.findUsed(overdue.map(({ usageId }) => usageId));
+    await this.reservations.settlePlaces(
+      overdue.map((one): PlaceSettlement => ({ ...one, verdict: used.has(one.usageId) ? "CONFIRM" : "RELEASE" })),
+    );
+    this.log.info({ confirmed: used.size, released: overdue.length - used.size }, "settled overdue places");
+  }
+
+  /**
+   * A copy of another revision is dropped. So is one whose stock differs from Postgres while nothing is pending, when
+   * two rounds see the same difference: a difference that moves is only a confirmation under way.
+   */
+  private async compare(surveys: readonly Survey[]): Promise<void> {
+    if (surveys.length === 0) return;
+    const stored = await this.store.readStock(surveys.map((survey) => survey.couponId));
+    if (this.suspects.size >= maxRemembered) this.suspects.clear();
+    for (const survey of surveys) {
+      const { couponId } = survey;
+      const row = stored.get(couponId);
+      const difference = differenceOf(survey, row);
+      // Where there are more coupons than one round looks at, a coupon's last look was some rounds ago.
+      const before = this.suspects.get(couponId);
+      this.suspects.delete(couponId);
+      if (difference === "") continue;
+      if (difference === "revision" || before === difference) {
+        this.log.info({ ...survey, stored: row }, "reservation layer differs from postgres; loading anew");
+        await this.reload(couponId);
+      } else {
+        this.suspects.set(couponId, difference);
+      }
+    }
+  }
+
+  private pause(couponId: string): void {
+    if (this.pausedUntilMs.size >= maxRemembered) this.pausedUntilMs.clear();
+    this.pausedUntilMs.set(couponId, Date.now() + reloadPauseMs);
+  }
+}
+
+/** What a copy has otherwise than Postgres; "": nothing. What is pending makes a difference that says nothing. */
+function differenceOf({ loaded, pendingCount, places, takenCount }: Survey, row: Stock | undefined): string {
+  if (!row || (loaded && loaded.revision !== row.revision) || (places && places.revision !== row.revision)) {
+    return "revision";
+  }
+  const stock = loaded && pendingCount === 0 && loaded.stock !== row.remaining;
+  const remaining = places && takenCount === 0 && places.remaining !== row.remainingPlaces;
+  return stock || remaining ? `${row.remaining}/${loaded?.stock}/${row.remainingPlaces}/${places?.remaining}` : "";
+}

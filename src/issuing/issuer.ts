@@ -1,0 +1,262 @@
+import type { OpenQueue, Queue } from "../batching/queues.js";
+import type { CallContext } from "../domain/call-context.js";
+import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
+import { DeadlinePassed, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
+import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../domain/user-coupon.js";
+import type { QuotaDays } from "../platform/quota-days.js";
+import { sleep } from "../platform/sleep.js";
+import {
+  type Admission,
+  type AdmissionAsk,
+  admissionWords,
+  type Reservations,
+  type Settlement,
+} from "../reservation/port.js";
+import type { IssueAsk, IssueOutcome, IssueStore } from "../storage/ports/issues.js";
+import type { DeadlineMs } from "../storage/ports/page.js";
+import type { UserCouponStore } from "../storage/ports/user-coupons.js";
+import type { GateKeeper } from "./gate-keeper.js";
+import { settleQuietly } from "./settle-quietly.js";
+
+/** How often a call asks for its turn again; its deadline ends that sooner. */
+const maxTurns = 1_000;
+/** Before a call that needs a turn asks again for a coupon that the gate does not know yet: at first, and at most. */
+const firstLoadPauseMs = 20;
+const longestLoadPauseMs = 320;
+/** Of a caller's time, what is left for the work itself when its turn comes. */
+const workMs = 500;
+/**
+ * Of the time that a reservation lasts, what is left for the commit itself and for Redis to hear of it: nothing is decided
+ * after a sweep may have given the reservation up.
+ */
+export const settleMs = 500;
+/** How many calls may be on their way to Postgres without the reservation layer having let them through. */
+const maxDirect = 2_000;
+
+type IssueQueue = Queue<QueuedAsk, IssueOutcome>;
+
+export interface QueuedAsk extends IssueAsk {
+  /** Whether a reservation is held for it. */
+  readonly reserved: boolean;
+}
+
+export interface Issued {
+  readonly userCoupon: UserCoupon;
+  readonly expiresAt: Date;
+  readonly status: UserCouponStatus;
+  /** Whether an earlier call with the same request id had issued it. */
+  readonly replayed: boolean;
+}
+
+/** When to ask again. */
+interface Again {
+  /** null: when the gate may know the coupon. */
+  readonly waitMs: number | null;
+  readonly turn?: number | undefined;
+}
+
+/** How a call waits for its turn: see CallContext.rest. */
+export type Rest = NonNullable<CallContext["rest"]>;
+const stayAtWork: Rest = (wait) => wait();
+
+type Asking = IssueAsk & Pick<AdmissionAsk, "turn">;
+
+export interface IssuerParts {
+  readonly reservations: Reservations;
+  readonly keeper: GateKeeper;
+  readonly store: Pick<IssueStore, "issueBatch">;
+  readonly userCoupons: Pick<UserCouponStore, "get">;
+  readonly quotaDays: QuotaDays;
+  /** How long a reservation lasts. */
+  readonly reservationMs: number;
+  readonly openQueue: OpenQueue;
+  /** Batches under way at once, of each queue. */
+  readonly batches: { readonly issue: number; readonly issueCode: number };
+}
+
+/** One issue, from the gate to the committed row: Redis admits, Postgres decides. */
+export class Issuer {
+  private directCount = 0;
+  private readonly reservations: Reservations;
+  private readonly keeper: GateKeeper;
+  private readonly userCoupons: Pick<UserCouponStore, "get">;
+  private readonly quotaDays: QuotaDays;
+  private readonly reservationMs: number;
+  /** For asks that name no code, and for those that do: no batch may have both. */
+  private readonly queues: { readonly any: IssueQueue; readonly code: IssueQueue };
+
+  constructor({ reservations, keeper, store, userCoupons, quotaDays, reservationMs, openQueue, batches }: IssuerParts) {
+    this.reservations = reservations;
+    this.keeper = keeper;
+    this.userCoupons = userCoupons;
+    this.quotaDays = quotaDays;
+    this.reservationMs = reservationMs;
+    const open = (name: string, maxBatches: number): IssueQueue =>
+      openQueue<QueuedAsk, IssueOutcome>(name, {
+        maxBatches,
+        commit: (asks, again) => store.issueBatch(asks, again),
+        afterCommit: (asks, outcomes) => settleBatch(reservations, keeper, asks, outcomes),
+        keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
+      });
+    this.queues = { any: open("issue", batches.issue), code: open("issue-code", batches.issueCode) };
+  }
+
+  /** Waits for its turn where the coupon is throttled. */
+  async issue(wanted: IssueAsk, deadlineMs: DeadlineMs, rest: Rest = stayAtWork): Promise<Issued | Refusal> {
+    let ask: Asking = wanted;
+    let loadPauseMs = firstLoadPauseMs;
+    for (let tries = 1; tries <= maxTurns; tries++) {
+      const answer = await this.tryOnce(ask, deadlineMs);
+      if (!("waitMs" in answer)) return answer;
+      const waitMs = answer.waitMs ?? loadPauseMs;
+      if (Date.now() + waitMs >= deadlineMs) throw new DeadlinePassed();
+      if (answer.waitMs === null) {
+        loadPauseMs = Math.min(loadPauseMs * 2, longestLoadPauseMs);
+        const load = this.keeper.loadOf(ask.couponId);
+        await (load ? Promise.race([load, sleep(longestLoadPauseMs)]) : sleep(waitMs));
+      } else {
+        // A timer may fire a little early.
+        await rest(() => sleep(waitMs + 1));
+      }
+      // A turn that it once had stays its own.
+      if (answer.turn !== undefined) ask = { ...ask, turn: answer.turn };
+    }
+    return new Refusal("OVERLOADED");
+  }
+
+  private async tryOnce(ask: Asking, deadlineMs: DeadlineMs): Promise<Issued | Refusal | Again> {
+    const reservedUntilMs = Date.now() + this.reservationMs - settleMs;
+    const admission = await this.admit(ask, deadlineMs);
+    switch (admission.word) {
+      case "WAIT":
+        return { waitMs: admission.waitMs ?? 1, turn: admission.turn };
+      case "THROTTLED":
+        return new Refusal("THROTTLED", [], undefined, { retryAfterMs: admission.waitMs ?? 1 });
+      case "RESERVED": {
+        const { turn } = admission;
+        const reserved = { ...ask, ...(turn !== undefined && { hasTurn: true }) };
+        const outcome = await this.decideReserved(reserved, deadlineMs, reservedUntilMs);
+        // The throttle was set after the reservation was made.
+        return outcome.kind === "TURN_NEEDED" ? { waitMs: null } : await this.conclude(ask, outcome, deadlineMs);
+      }
+      case "REPLAY": {
+        const replayed = await this.replay(ask, admission.userCouponId ?? "", deadlineMs);
+        if (replayed && ask.codeId === undefined) return replayed;
+        // Whether it was the same code, Postgres knows.
+        break;
+      }
+      case "NOT_LOADED":
+        this.keeper.load(ask.couponId);
+        break;
+      case "IN_FLIGHT":
+      case "AWAY":
+        break;
+      default:
+        return this.refusal(admission.word);
+    }
+    if (this.directCount >= maxDirect) return new Refusal("OVERLOADED");
+    const outcome = await this.decideDirect(ask, deadlineMs);
+    if (outcome.kind !== "TURN_NEEDED") return await this.conclude(ask, outcome, deadlineMs);
+    // Only the reservation layer keeps the line of a throttled coupon.
+    return admission.word === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: null };
+  }
+
+  private async admit(ask: Asking, deadlineMs: DeadlineMs): Promise<Admission | { readonly word: "AWAY" }> {
+    const patienceMs = Math.max(0, deadlineMs - Date.now() - workMs);
+    try {
+      return await this.reservations.admit(Number.isFinite(patienceMs) ? { ...ask, patienceMs } : ask);
+    } catch (error) {
+      // The answers do not change without the reservation layer; Postgres gives them all.
+      if (error instanceof StoreUnavailable) return { word: "AWAY" };
+      throw error;
+    }
+  }
+
+  private async decideReserved(ask: IssueAsk, deadlineMs: DeadlineMs, reservedUntilMs: number): Promise<IssueOutcome> {
+    const untilMs = Math.min(deadlineMs, reservedUntilMs);
+    try {
+      return await this.queueOf(ask).submit({ ...ask, untilMs, reserved: true }, untilMs);
+    } catch (error) {
+      // Not known whether the row is there: the reservation stays until a sweep has asked Postgres.
+      if (error instanceof StoreUnavailable) throw error;
+      await settleQuietly([{ ...ask, verdict: "RELEASE" } as const], (all) => this.reservations.settle(all));
+      throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
+    }
+  }
+
+  /** The path past the reservation layer; its bound is checked by the caller. */
+  private async decideDirect(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<IssueOutcome> {
+    this.directCount += 1;
+    try {
+      return await this.queueOf(ask).submit({ ...ask, untilMs: deadlineMs, reserved: false }, deadlineMs);
+    } finally {
+      this.directCount -= 1;
+    }
+  }
+
+  private queueOf({ codeId }: IssueAsk): IssueQueue {
+    return codeId === undefined ? this.queues.any : this.queues.code;
+  }
+
+  private refusal(reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED"): Refusal {
+    if (reason === "QUOTA_REACHED")
+      return new Refusal(reason, [], undefined, { retryAfterMs: this.quotaDays.leftMs() });
+    return reason === "REQUEST_ID_REUSED" ? requestIdReused() : new Refusal(reason);
+  }
+
+  private async conclude(
+    ask: IssueAsk,
+    outcome: Exclude<IssueOutcome, { kind: "TURN_NEEDED" }>,
+    deadlineMs: DeadlineMs,
+  ): Promise<Issued | Refusal> {
+    if (outcome.kind === "TOO_LATE") throw tooLate(deadlineMs);
+    if (outcome.kind === "REFUSED") return this.refusal(outcome.reason);
+    if (outcome.kind === "ISSUED") return { ...outcome, status: "READY", replayed: false };
+    const replayed = await this.replay(ask, outcome.userCouponId, deadlineMs);
+    // The user coupon of the repeated request has been deleted.
+    return replayed ?? new Refusal("USER_COUPON_NOT_FOUND");
+  }
+
+  private async replay(ask: IssueAsk, userCouponId: string, deadlineMs: DeadlineMs): Promise<Issued | null> {
+    const found = await this.userCoupons.get(ask.userId, userCouponId, deadlineMs);
+    if (!found) return null;
+    const { userCoupon, coupon } = found.value;
+    return {
+      userCoupon,
+      expiresAt: expiryOf(userCoupon, coupon),
+      status: userCouponStatus(userCoupon, coupon, found.now),
+      replayed: true,
+    };
+  }
+}
+
+/**
+ * Reasons that the gate could have given itself, if its copy of the coupon were up to date. Of quotas it has none: it may
+ * know of fewer than were issued, and loading the coupon anew does not change that.
+ */
+const gateReasons: ReadonlySet<string> = new Set(admissionWords.filter((word) => word !== "QUOTA_REACHED"));
+
+/** Tells the reservation layer what became of a committed batch. */
+export async function settleBatch(
+  reservations: Reservations,
+  keeper: GateKeeper,
+  asks: readonly QueuedAsk[],
+  outcomes: readonly IssueOutcome[],
+): Promise<void> {
+  const settlements: Settlement[] = [];
+  const differing = new Set<string>();
+  asks.forEach((ask, index) => {
+    const outcome = outcomes[index] as IssueOutcome;
+    if (outcome.kind === "ISSUED") {
+      settlements.push({ ...ask, verdict: "CONFIRM", validUntil: outcome.userCoupon.validUntil });
+    } else if (ask.reserved) {
+      settlements.push({ ...ask, verdict: "RELEASE" });
+      // Let through here and refused there: the copy is out of date.
+      if (outcome.kind === "TURN_NEEDED" || (outcome.kind === "REFUSED" && gateReasons.has(outcome.reason))) {
+        differing.add(ask.couponId);
+      }
+    }
+  });
+  await settleQuietly(settlements, (all) => reservations.settle(all));
+  for (const couponId of differing) void keeper.reload(couponId);
+}

@@ -1,0 +1,120 @@
+import type { CouponType } from "../domain/coupon.js";
+import { type Reason, Refusal, requestIdReused } from "../domain/refusal.js";
+import { newId } from "../platform/new-id.js";
+import type { TargetStore } from "../storage/ports/issues.js";
+import type { DeadlineMs } from "../storage/ports/page.js";
+import type { Issued, Issuer, Rest } from "./issuer.js";
+
+/** Coupons of a type that are tried for one call. */
+const maxCandidates = 100;
+/** How long a list of them serves, and how many times as long as it took to read. */
+const leastListMs = 250;
+const listWorth = 10;
+
+/** Reasons of one coupon that say nothing about the next one. */
+const passing: ReadonlySet<Reason> = new Set<Reason>([
+  "COUPON_NOT_FOUND",
+  "COUPON_PAUSED",
+  "COUPON_NOT_STARTED",
+  "COUPON_ENDED",
+  "USAGE_CAP_REACHED",
+  "ALREADY_ISSUED",
+  "QUOTA_REACHED",
+  "SOLD_OUT",
+  "THROTTLED",
+]);
+
+interface Candidates {
+  readonly couponIds: readonly string[];
+  readonly untilMs: number;
+}
+
+export interface TypeAsk {
+  readonly type: CouponType;
+  readonly userId: string;
+  /** "" when the caller gave none. */
+  readonly requestId: string;
+}
+
+/** Issues any coupon of a type: the first that can be issued, in the order in which they expire. */
+export class TypeIssuer {
+  private readonly lists = new Map<CouponType, Candidates>();
+  private readonly reads = new Map<CouponType, Promise<unknown>>();
+  private readonly nextReads = new Map<CouponType, Promise<readonly string[]>>();
+
+  constructor(
+    private readonly issuer: Issuer,
+    private readonly store: TargetStore,
+  ) {}
+
+  async issue(ask: TypeAsk, deadlineMs: DeadlineMs, rest?: Rest): Promise<Issued | Refusal> {
+    const earlier = await this.issueEarlier(ask, deadlineMs);
+    if (earlier) return earlier;
+    const tried = new Set<string>();
+    let refusal = new Refusal("SOLD_OUT");
+    // A list that was read a moment ago may lack what has come since.
+    for (const read of [() => this.listOf(ask.type), () => this.readList(ask.type)]) {
+      for (const couponId of await read()) {
+        if (tried.has(couponId)) continue;
+        tried.add(couponId);
+        const { userId, requestId } = ask;
+        const answer = await this.issuer.issue(
+          { couponId, userId, requestId, userCouponId: newId() },
+          deadlineMs,
+          rest,
+        );
+        if (!(answer instanceof Refusal)) return answer;
+        if (answer.reason === "REQUEST_ID_REUSED") {
+          // The same request at the same moment may have come by another coupon of the type.
+          return (await this.issueEarlier(ask, deadlineMs)) ?? answer;
+        }
+        if (!passing.has(answer.reason)) return answer;
+        refusal = answer;
+      }
+    }
+    return refusal;
+  }
+
+  /** What an earlier call with this request id has issued, through the same way as any repeated call of that coupon. */
+  private async issueEarlier(
+    { type, userId, requestId }: TypeAsk,
+    deadlineMs: DeadlineMs,
+  ): Promise<Issued | Refusal | null> {
+    if (requestId === "") return null;
+    const earlier = await this.store.findEarlierIssue(requestId, deadlineMs);
+    if (!earlier) return null;
+    if (earlier.userId !== userId || earlier.type !== type) return requestIdReused();
+    const { couponId } = earlier;
+    return await this.issuer.issue({ couponId, userId, requestId, userCouponId: newId() }, deadlineMs);
+  }
+
+  /** One that was read a moment ago, if there is one. */
+  private listOf(type: CouponType): Promise<readonly string[]> {
+    const known = this.lists.get(type);
+    return known && Date.now() < known.untilMs ? Promise.resolve(known.couponIds) : this.readList(type);
+  }
+
+  /** One that is read from now on. At most one read of a type is under way, and all who come meanwhile share the next. */
+  private readList(type: CouponType): Promise<readonly string[]> {
+    const next = this.nextReads.get(type);
+    if (next) return next;
+    const read = (this.reads.get(type) ?? Promise.resolve())
+      .catch(() => {})
+      .then(() => {
+        this.nextReads.delete(type);
+        const reading = this.readNow(type);
+        this.reads.set(type, reading);
+        return reading;
+      });
+    this.nextReads.set(type, read);
+    return read;
+  }
+
+  private async readNow(type: CouponType): Promise<readonly string[]> {
+    const startedAt = Date.now();
+    const couponIds = await this.store.listIssuable(type, maxCandidates);
+    const now = Date.now();
+    this.lists.set(type, { couponIds, untilMs: now + Math.max(leastListMs, (now - startedAt) * listWorth) });
+    return couponIds;
+  }
+}

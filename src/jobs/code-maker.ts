@@ -1,0 +1,152 @@
+import { type CodeJob, codeKey, type NewCode, pickKey } from "../domain/code.js";
+import { type CodePattern, codeAt, PatternError, parsePattern, randomCode } from "../domain/code-pattern.js";
+import type { Coupon } from "../domain/coupon.js";
+import type { GateKeeper } from "../issuing/gate-keeper.js";
+import type { FailureLog } from "../platform/failure-log.js";
+import { randomBelow, randomFraction } from "../platform/random-numbers.js";
+import { inSlices } from "../platform/slices.js";
+import type { CodeStore } from "../storage/ports/codes.js";
+import type { Job } from "./job-loop.js";
+
+/** Codes made in one transaction. */
+const batchSize = 5_000;
+/** The gate's copy of one coupon is dropped at most this often while a job goes on: it may know of less stock than there is. */
+const forgetPauseMs = 2_000;
+/** A pattern that makes less than this many times what is wanted is gone through in a random order, so that it has an end. */
+const sparseFactor = 4;
+/** Codes of a pattern that are gone through at most; the order takes 4 bytes of memory for each. */
+const maxEnumerated = 4_000_000;
+/** Batches of random codes without a new one, after which there are taken to be no more. */
+const maxEmptyBatches = 20;
+/** Jobs that one replica remembers its work on. */
+const maxRuns = 4;
+/** Numbers that are shuffled before other work gets its turn. */
+const shuffleSlice = 100_000;
+
+/** What this replica knows of a job that it has worked on. */
+interface Run {
+  readonly pattern: CodePattern;
+  /** All numbers of the pattern in a random order; null: codes are drawn at random. */
+  order: Uint32Array | null;
+  /** Numbers of the order that were tried. */
+  tried: number;
+  /** Codes drawn for the batch under way. */
+  drawn: number;
+  /** Whether the last batch had codes that were taken. */
+  short: boolean;
+  emptyBatches: number;
+  forgottenAtMs: number;
+}
+
+/** Makes the codes of code jobs. Postgres sees to it that each is worked on by one replica at a time. */
+export class CodeMaker implements Job {
+  readonly name = "make codes";
+  /** Between two looks for code jobs that another replica has left. */
+  readonly pauseMs = 1_000;
+  private readonly runs = new Map<string, Run>();
+  private underWay: Promise<void> | null = null;
+  private kicked = false;
+  private closed = false;
+
+  constructor(
+    private readonly store: Pick<CodeStore, "workOnJob">,
+    private readonly keeper: Pick<GateKeeper, "forget">,
+    private readonly log: { info(details: object, message: string): void },
+    /** For what goes wrong when it begins at once. */
+    private readonly failures: Pick<FailureLog, "failed">,
+  ) {}
+
+  /** Ends with the batch under way; another replica goes on. */
+  async stop(): Promise<void> {
+    this.closed = true;
+    await this.underWay?.catch(() => {});
+  }
+
+  /** Begins at once, for there is a new job. */
+  kick(): void {
+    this.kicked = true;
+    if (!this.underWay) this.run().catch((error) => this.failures.failed(this.name, error));
+  }
+
+  /** Works until there is no code job left that nobody else works on. */
+  run(): Promise<void> {
+    this.underWay ??= this.workOn().finally(() => {
+      this.underWay = null;
+    });
+    return this.underWay;
+  }
+
+  private async workOn(): Promise<void> {
+    do {
+      this.kicked = false;
+      while (!this.closed && (await this.workOnce()));
+    } while (this.kicked && !this.closed);
+  }
+
+  /** One batch; false: there is no job. */
+  private async workOnce(): Promise<boolean> {
+    const batch = await this.store.workOnJob((job, book) => this.draw(job, book));
+    if (!batch) return false;
+    const { job, addedCount } = batch;
+    const run = this.runs.get(job.id);
+    if (run) {
+      if (run.order) run.tried += run.drawn;
+      run.short = addedCount < run.drawn;
+      run.emptyBatches = addedCount === 0 ? run.emptyBatches + 1 : 0;
+    }
+    if (job.endedAt) this.runs.delete(job.id);
+    if (job.endedAt || (run && Date.now() - run.forgottenAtMs >= forgetPauseMs)) {
+      if (run) run.forgottenAtMs = Date.now();
+      await this.keeper.forget(job.couponId);
+    }
+    if (job.endedAt) {
+      const { id, couponId, madeCount, count, failure } = job;
+      this.log.info({ jobId: id, couponId, madeCount, count, failure }, "code job ended");
+    }
+    return true;
+  }
+
+  private async draw(job: CodeJob, book: Coupon): Promise<NewCode[]> {
+    const run = this.runs.get(job.id) ?? this.begin(job);
+    const { pattern } = run;
+    const isDense = pattern.capacity < sparseFactor * job.count;
+    const isStuck = run.emptyBatches > 0 && pattern.capacity <= maxEnumerated;
+    if (!run.order && (isDense || isStuck)) run.order = await shuffled(pattern.capacity);
+
+    // Where many are taken, many must be tried for the last few.
+    const wanted = run.short ? batchSize : Math.min(batchSize, job.count - job.madeCount);
+    const { order, tried } = run;
+    run.drawn = order ? Math.min(wanted, order.length - tried) : run.emptyBatches < maxEmptyBatches ? wanted : 0;
+    const { discount, expiresAt, maxUses, maxHolders } = job.terms;
+    const terms = { discount, expiresAt, maxUses, maxHolders };
+    return Array.from({ length: run.drawn }, (_, n) => {
+      const code = order ? codeAt(pattern, order[tried + n] as number) : randomCode(pattern, randomBelow);
+      const picked = pickKey(randomFraction(), book.isPool ? terms.expiresAt : null);
+      return { code, key: codeKey(code, book.codeBook?.exactMatch ?? false), pickKey: picked, terms };
+    });
+  }
+
+  private begin(job: CodeJob): Run {
+    const pattern = parsePattern(job.pattern);
+    if (pattern instanceof PatternError) throw new Error(`job ${job.id} has a pattern that ${pattern.description}`);
+    const run = { pattern, order: null, tried: 0, drawn: 0, short: false, emptyBatches: 0, forgottenAtMs: 0 };
+    const oldest = this.runs.size >= maxRuns ? this.runs.keys().next().value : undefined;
+    if (oldest !== undefined) this.runs.delete(oldest);
+    this.runs.set(job.id, run);
+    return run;
+  }
+}
+
+/** The numbers from 0 to less than `count`, in any order with the same likelihood. */
+async function shuffled(count: number): Promise<Uint32Array> {
+  const order = new Uint32Array(count);
+  const swapIn = (from: number, to: number) => {
+    for (let at = from; at < to; at++) {
+      const other = randomBelow(at + 1);
+      order[at] = order[other] as number;
+      order[other] = at;
+    }
+  };
+  await inSlices(count, swapIn, shuffleSlice);
+  return order;
+}

@@ -1,0 +1,63 @@
+import type { FailureLog } from "../platform/failure-log.js";
+
+/** Something that this process does by itself, again and again. Every replica runs each of them; doing it twice does no harm. */
+export interface Job {
+  /** As logs and metrics call it. */
+  readonly name: string;
+  /** Between the end of one run and the next. */
+  readonly pauseMs: number;
+  /** One run: bounded, so that `stop` does not wait for long. What it throws is reported. */
+  run(): Promise<void>;
+  /** No further run begins. Resolves when what is under way besides has ended, as soon as it can. */
+  stop?(): Promise<void>;
+}
+
+export type JobOutcome = "OK" | "FAILED";
+
+export interface JobMetrics {
+  jobRan(job: string, outcome: JobOutcome): void;
+}
+
+/** Runs a job after each pause, until it is closed. */
+export class JobLoop {
+  private timer: NodeJS.Timeout | undefined;
+  private underWay: Promise<void> = Promise.resolve();
+  private isClosed = false;
+
+  constructor(
+    private readonly job: Job,
+    private readonly failures: FailureLog,
+    private readonly metrics: JobMetrics,
+  ) {}
+
+  start(): void {
+    if (this.isClosed) return;
+    this.timer = setTimeout(
+      () => {
+        this.underWay = this.run().finally(() => this.start());
+      },
+      // Replicas that started together do not work in step for ever.
+      this.job.pauseMs * (0.75 + Math.random() / 2),
+    );
+  }
+
+  /** Resolves when the run under way is done. */
+  async close(): Promise<void> {
+    this.isClosed = true;
+    clearTimeout(this.timer);
+    await this.job.stop?.();
+    await this.underWay;
+  }
+
+  private async run(): Promise<void> {
+    const { name } = this.job;
+    try {
+      await this.job.run();
+      this.failures.succeeded(name);
+      this.metrics.jobRan(name, "OK");
+    } catch (error) {
+      this.failures.failed(name, error);
+      this.metrics.jobRan(name, "FAILED");
+    }
+  }
+}

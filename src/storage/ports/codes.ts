@@ -1,0 +1,92 @@
+import type { Code, CodeJob, NewCode } from "../../domain/code.js";
+import type { Coupon, CouponType } from "../../domain/coupon.js";
+import type { Refusal } from "../../domain/refusal.js";
+import type { UserCoupon } from "../../domain/user-coupon.js";
+import type { DeadlineMs, Page, RequestKey, Rows } from "./page.js";
+
+/** A line of an upload that may be added. */
+export interface GoodLine extends NewCode {
+  /** Its number, from 1. */
+  readonly line: number;
+}
+
+/** A line of an upload that was not added. */
+export interface RejectedLine {
+  readonly line: number;
+  /** What is wrong with it; null: its code exists already. */
+  readonly message: string | null;
+}
+
+/** The lines of an upload; no two good ones have the same key. */
+export interface CheckedLines {
+  readonly good: readonly GoodLine[];
+  readonly rejected: readonly RejectedLine[];
+}
+
+export interface Uploaded {
+  readonly couponId: string;
+  readonly addedCount: number;
+  /** In the order of the lines. */
+  readonly rejected: readonly RejectedLine[];
+}
+
+/** One batch of a job. */
+export interface JobBatch {
+  /** As it is after the batch. */
+  readonly job: CodeJob;
+  readonly addedCount: number;
+}
+
+/** What is to be added next: more than a job still wants may be given, and none says that there are no more. */
+export type DrawCodes = (job: CodeJob, book: Coupon) => Promise<readonly NewCode[]>;
+
+export interface ListedCode {
+  readonly code: Code;
+  /** The first ten of those who hold it. */
+  readonly holders: readonly UserCoupon[];
+}
+
+/** Every method throws DeadlinePassed, or StoreUnavailable when Postgres is away or does not answer. */
+export interface CodeStore {
+  /**
+   * Adds the good ones of the lines that `check` answers to a code book or to the pool of a type, which is created if there
+   * is none. What exists is never changed, and where nothing was added nothing changes. COUPON_NOT_FOUND for deleted
+   * coupons, too; NOT_A_CODE_BOOK; requests as in `CouponStore.create`.
+   */
+  upload(
+    upload: {
+      readonly target: { readonly couponId: string } | { readonly type: CouponType };
+      readonly request: RequestKey | null;
+    },
+    check: (book: Coupon, now: Date) => Promise<CheckedLines>,
+    deadlineMs: DeadlineMs,
+  ): Promise<Uploaded | Refusal>;
+
+  /**
+   * Begins a job; a repeated request gets the first one's job, as it is now. Refusals as in `upload`, and what `check` has
+   * against it.
+   */
+  beginJob(
+    wanted: Pick<CodeJob, "couponId" | "pattern" | "terms" | "count"> & { readonly request: RequestKey | null },
+    check: (book: Coupon, now: Date) => Refusal | null,
+    deadlineMs: DeadlineMs,
+  ): Promise<CodeJob | Refusal>;
+
+  /** null: there is none. */
+  getJob(jobId: string, deadlineMs: DeadlineMs): Promise<CodeJob | null>;
+
+  /**
+   * Takes a running job that nobody else works on, and adds some of its codes in one transaction: never more than it still
+   * wants. A job ends when all are made, when `draw` gives none, or when its coupon was deleted. null: there is no such
+   * job, or another one was faster.
+   */
+  workOnJob(draw: DrawCodes): Promise<JobBatch | null>;
+
+  /** Codes in the order in which they were added, from the one after `page.before` on. */
+  list(couponId: string, page: Page, deadlineMs: DeadlineMs): Promise<Rows<ListedCode>>;
+
+  /** Takes codes that have expired out of stock, at most `limit` at once; null: there was none. */
+  retire(
+    limit: number,
+  ): Promise<{ /** Those whose stock has changed. */ readonly couponIds: readonly string[] } | null>;
+}

@@ -1,0 +1,82 @@
+import type { FoundCode } from "../../domain/code.js";
+import type { CouponType } from "../../domain/coupon.js";
+import type { CodeRefusal, IssueRefusal } from "../../domain/issue.js";
+import type { UserCoupon } from "../../domain/user-coupon.js";
+import type { Ask, GateFacts, Holder } from "../../reservation/port.js";
+import type { DeadlineMs } from "./page.js";
+
+/** One issue on its way into Postgres. */
+export interface IssueAsk extends Ask {
+  /** The code that is wanted. Absent: any. */
+  readonly codeId?: number;
+  /** Whether the reservation layer let it through at its turn in the line of a throttled coupon. */
+  readonly hasTurn?: boolean;
+  /**
+   * Until when it may be decided, in ms since 1970 by this machine's clock: later its reservation may be gone, or its
+   * caller have been told something else. Absent: at any time.
+   */
+  readonly untilMs?: number;
+}
+
+/** What became of one row. */
+export type IssueOutcome =
+  | { /** The row is committed. */ readonly kind: "ISSUED"; readonly userCoupon: UserCoupon; readonly expiresAt: Date }
+  | {
+      /** An earlier call with the same request id had issued it. */ readonly kind: "REPLAYED";
+      readonly userCouponId: string;
+    }
+  | { readonly kind: "REFUSED"; readonly reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED" }
+  | { /** The coupon is throttled, and the ask has had no turn. */ readonly kind: "TURN_NEEDED" }
+  | { /** Past `untilMs`; nothing was done. */ readonly kind: "TOO_LATE" };
+
+/** The hot path's own port: batches, and what the reservation layer needs to be filled and swept. */
+export interface IssueStore {
+  /**
+   * Issues a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may be of the
+   * same user and coupon, nor carry the same request id, and either all name a code or none does. With `again`, asks that
+   * an earlier call has committed get the same outcome: user coupon ids are chosen by the caller. Throws StoreUnavailable
+   * when it is not known whether anything was committed.
+   */
+  issueBatch(asks: readonly IssueAsk[], again?: boolean): Promise<IssueOutcome[]>;
+
+  /** Of the given ids, those that are stored. `isHeld`: neither deleted nor released since. */
+  findIssued(userCouponIds: readonly string[]): Promise<Map<string, { validUntil: Date | null; isHeld: boolean }>>;
+
+  /**
+   * Reads what the reservation layer must know of a coupon, after waiting for an edit under way. Holders are handed over
+   * in pages, all of one user in the same page; false from `onHolders` ends the reading. Null: no such coupon, or
+   * the reading was ended.
+   */
+  readGate(couponId: string, onHolders: (holders: Holder[]) => Promise<boolean>): Promise<GateFacts | null>;
+
+  /** null: it has no quota; undefined: no such coupon. Asks of one moment share a query. */
+  quotaGroupOf(couponId: string): Promise<string | null | undefined>;
+
+  /** What the reservation layer counts, as it is stored. */
+  readStock(couponIds: readonly string[]): Promise<Map<string, Stock>>;
+}
+
+/** What an earlier call with the same request id has issued. */
+export interface EarlierIssue {
+  readonly userId: string;
+  readonly couponId: string;
+  /** Of the coupon, as it is now. */
+  readonly type: CouponType | null;
+}
+
+/** Finds what is to be issued where the caller names no coupon. */
+export interface TargetStore {
+  /** null: there is no such code. */
+  findCode(written: string, deadlineMs: DeadlineMs): Promise<FoundCode | null>;
+  /** The coupons of a type that can be issued now, those that expire first before the others, at most `limit`. */
+  listIssuable(type: CouponType, limit: number): Promise<readonly string[]>;
+  findEarlierIssue(requestId: string, deadlineMs: DeadlineMs): Promise<EarlierIssue | null>;
+}
+
+export interface Stock {
+  readonly revision: number;
+  /** null: unlimited. */
+  readonly remaining: number | null;
+  /** Places left under the usage cap; null: no cap. */
+  readonly remainingPlaces: number | null;
+}

@@ -1,0 +1,30 @@
+export interface PurgeTerms {
+  /** Days after the expiry, 1 to 3,650. */
+  readonly afterDays: number;
+  /** Only counts. */
+  readonly dryRun: boolean;
+  /** Rows looked at in one transaction. */
+  readonly batchSize: number;
+}
+
+/** What one purge goes through, in the order of some index. */
+export type PurgeWalk =
+  | { /** Lapsed, deleted or released before they were ever used. */ readonly kind: "GONE_USER_COUPONS" }
+  | { readonly kind: "USER_COUPONS_OF_ENDED" | "FREE_CODES_OF_ENDED"; readonly couponId: string }
+  | { /** Of codes that have expired. */ readonly kind: "RETIRED_CODES" };
+
+export interface PurgeBatch {
+  readonly userCoupons: number;
+  readonly codes: number;
+  /** Where the next batch begins; null: the walk is over. */
+  readonly next: string | null;
+}
+
+export interface PurgeStore {
+  /** Coupons that ended so long ago, and have something left that is to be purged; at most `limit`. */
+  findEnded(terms: PurgeTerms, limit: number): Promise<PurgeWalk[]>;
+  /** One batch of a walk, from its beginning with null. "BUSY", and nothing done, while another replica purges. */
+  purge(walk: PurgeWalk, terms: PurgeTerms, from: string | null): Promise<PurgeBatch | "BUSY">;
+  /** One batch of remembered requests and of what quotas have counted; "BUSY" as above. */
+  purgeRecords(terms: PurgeTerms): Promise<{ readonly requests: number; readonly quotaDays: number } | "BUSY">;
+}

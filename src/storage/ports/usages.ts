@@ -1,0 +1,143 @@
+import type { Money } from "../../domain/coupon.js";
+import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../../domain/usage.js";
+import type { PlaceAsk } from "../../reservation/port.js";
+import type { Dated, DeadlineMs, Page, RequestKey, Rows } from "./page.js";
+
+/** One use on its way into Postgres. */
+export interface UseAsk extends PlaceAsk {
+  readonly userCouponId: string;
+  readonly userId: string;
+  /** 0: none. */
+  readonly lockVersion: number;
+  readonly productId: string;
+  readonly orderId: string;
+  readonly orderAmount: Money;
+  /** Minor units, computed from the coupon of this revision. */
+  readonly discountAmount: number;
+  /** "" when the caller gave none. */
+  readonly requestId: string;
+  /** Its position in the request, from 0. */
+  readonly item: number;
+  /** Whether a place is held for it in the reservation layer. */
+  readonly placeTaken: boolean;
+  /** As in IssueAsk. */
+  readonly untilMs?: number;
+}
+
+export type UseOutcome =
+  | {
+      /** The usage is committed. */ readonly kind: "USED";
+      readonly usage: Usage;
+      /** Whether this very commit took a place for it. A cancelled use may have left one since the order was judged. */
+      readonly placed: boolean;
+      /** Whether this commit has reached the coupon's usage cap. */
+      readonly exhausted: boolean;
+    }
+  | { /** An earlier call with the same request id had used it. */ readonly kind: "REPLAYED" }
+  | { /** Past `untilMs`; nothing was done. */ readonly kind: "TOO_LATE" }
+  | { /** The coupon was edited since it was read: judge it anew. */ readonly kind: "STALE" }
+  | {
+      /** Nothing against this one, but against another one of the order; nothing was done. */ readonly kind: "CONSENT";
+    }
+  | { readonly kind: "REFUSED"; readonly reason: UseRefusal };
+
+export interface LockAsk {
+  readonly userCouponId: string;
+  readonly couponId: string;
+  readonly userId: string;
+  /** Renews the lock of this version; 0: a new one is wanted. */
+  readonly lockVersion: number;
+  /** Names the call: a repeated one gets the lock that stands. */
+  readonly token: string;
+}
+
+export interface Lock {
+  readonly userCouponId: string;
+  readonly version: number;
+  readonly until: Date;
+}
+
+export type LockOutcome =
+  | { readonly kind: "GRANTED"; readonly lock: Lock }
+  | { /** As for UseOutcome. */ readonly kind: "CONSENT" }
+  | { readonly kind: "REFUSED"; readonly reason: UseRefusal };
+
+export interface CancelAsk {
+  readonly userId: string;
+  readonly usageId: string;
+  /** Of a call without a request id, one that the call was given on its way. */
+  readonly request: Pick<RequestKey, "requestId" | "inputHash">;
+}
+
+export type CancelRefusal = "USAGE_NOT_FOUND" | "USAGE_ALREADY_CANCELLED" | "REQUEST_ID_REUSED";
+
+export type CancelOutcome =
+  | {
+      /** By this call, or by an earlier one with the same request id. */ readonly kind: "CANCELLED";
+      readonly usage: Usage;
+      /** A place under the usage cap went back to all. */
+      readonly freed: boolean;
+    }
+  | { readonly kind: "REFUSED"; readonly reason: CancelRefusal };
+
+export interface ChoiceAsk {
+  readonly userId: string;
+  readonly userCouponId: string;
+}
+
+export interface UsageFilter {
+  readonly userId?: string;
+  readonly couponId?: string;
+  readonly productId?: string;
+  readonly orderId?: string;
+  readonly showCancelled: boolean;
+}
+
+export interface UsageStore {
+  /** What users chose, in order; null where the user holds no such user coupon. `now` is the same for all of one call. */
+  readChosen(asks: readonly ChoiceAsk[]): Promise<Dated<ChosenCoupon | null>[]>;
+
+  /**
+   * Uses a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may carry the same
+   * request id. `again` as in `IssueStore.issueBatch`. With `together` they are one order: all or none.
+   */
+  useBatch(asks: readonly UseAsk[], options: { again: boolean; together: boolean }): Promise<UseOutcome[]>;
+
+  /** Locks a batch in one round trip, with one outcome for each ask in order; `together` as in `useBatch`. */
+  lockBatch(asks: readonly LockAsk[], options: { together: boolean }): Promise<LockOutcome[]>;
+
+  /**
+   * For each choice that names a code, the ids of the user's user coupons with it, best first: what this very request has
+   * used or locked before, then what can be used, the earliest expiry first.
+   */
+  findByCodes(
+    userId: string,
+    choices: readonly (Choice & { readonly code: string })[],
+    requestId: string,
+    deadlineMs: DeadlineMs,
+  ): Promise<readonly (readonly string[])[]>;
+
+  /** The ids of those whose locks were given up; null, and nothing done, when the user does not hold all of them. */
+  unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null>;
+
+  /**
+   * Cancels a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may be of the same
+   * usage or carry the same request id. `again` as in `IssueStore.issueBatch`.
+   */
+  cancelBatch(asks: readonly CancelAsk[], again: boolean): Promise<CancelOutcome[]>;
+
+  /** null when it is unknown or somebody else's. */
+  get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null>;
+  list(filter: UsageFilter, page: Page, deadlineMs: DeadlineMs): Promise<Rows<Usage>>;
+  /** The usages of one request, in its order. */
+  ofRequest(requestId: string, deadlineMs: DeadlineMs): Promise<Usage[]>;
+  /** The newest usages of each of a user's user coupons, at most `limit` of all together. */
+  ofUserCoupons(
+    userId: string,
+    userCouponIds: readonly string[],
+    limit: number,
+    deadlineMs: DeadlineMs,
+  ): Promise<Usage[]>;
+  /** Of the given ids, those that are stored. */
+  findUsed(usageIds: readonly string[]): Promise<Set<string>>;
+}

@@ -1,0 +1,197 @@
+import { and, eq, isNull, sql as statement } from "drizzle-orm";
+import type { CodeJob, CodeTerms } from "../../../domain/code.js";
+import { type Coupon, type CouponType, poolDefinition } from "../../../domain/coupon.js";
+import { Refusal } from "../../../domain/refusal.js";
+import { newId } from "../../../platform/new-id.js";
+import type { CheckedLines, CodeStore, DrawCodes, JobBatch, Uploaded } from "../../ports/codes.js";
+import type { Dated, DeadlineMs, Page, RequestKey } from "../../ports/page.js";
+import { type CouponRow, fromDefinition, toCoupon } from "../coupons/coupon-row.js";
+import type { Connection, Database } from "../database.js";
+import { longStatementTimeoutMs } from "../errors.js";
+import { clock, findEarlier, once, readClock, recordRequest, type Tx } from "../requests.js";
+import { codeJobs, coupons, events } from "../schema.js";
+import { BookDeleted, insertCodes, listOf, stockCodes } from "./add-codes.js";
+import { listCodes } from "./code-page.js";
+
+/** An upload takes longer than other calls, also because it may have to wait for another one with the same codes. */
+const uploadTimeoutMs = longStatementTimeoutMs + 5_000;
+
+/** Work that no caller waits for has no deadline but the one every query has. */
+const noDeadlineMs = Number.POSITIVE_INFINITY;
+
+type Upload = Parameters<CodeStore["upload"]>[0];
+
+export class PostgresCodeStore implements CodeStore {
+  constructor(private readonly database: Database) {}
+
+  async upload(
+    { target, request }: Upload,
+    check: (book: Coupon, now: Date) => Promise<CheckedLines>,
+    deadlineMs: DeadlineMs,
+  ): Promise<Uploaded | Refusal> {
+    const { writes } = this.database;
+    const earlier = await writes.run(deadlineMs, ({ orm }) => earlierUpload(orm, request));
+    if (earlier) return earlier;
+    const book = await writes.run(deadlineMs, ({ orm }) =>
+      "type" in target ? openPool(orm, target.type) : readBook(orm, target.couponId),
+    );
+    if (book instanceof Refusal) return book;
+    const lines = await check(book.value, book.now);
+    const work = async (tx: Tx) =>
+      (await earlierUpload(tx, request)) ?? (await addLines(tx, book.value.id, lines, request));
+    try {
+      return await once(this.database, request, deadlineMs, work, uploadTimeoutMs);
+    } catch (error) {
+      if (error instanceof BookDeleted) return new Refusal("COUPON_NOT_FOUND");
+      throw error;
+    }
+  }
+
+  async beginJob(
+    wanted: Pick<CodeJob, "couponId" | "pattern" | "terms" | "count"> & { readonly request: RequestKey | null },
+    check: (book: Coupon, now: Date) => Refusal | null,
+    deadlineMs: DeadlineMs,
+  ): Promise<CodeJob | Refusal> {
+    const { request, ...facts } = wanted;
+    return await once(this.database, request, deadlineMs, async (tx) => {
+      const earlier = await findEarlier(tx, request);
+      if (earlier instanceof Refusal) return earlier;
+      if (earlier) return (await readJob(tx, (earlier.answer as { jobId: string }).jobId)) as CodeJob;
+      const book = await readBook(tx, facts.couponId);
+      if (book instanceof Refusal) return book;
+      const refusal = check(book.value, book.now);
+      if (refusal) return refusal;
+      const job = { id: newId(), ...facts, madeCount: 0, createdAt: book.now, endedAt: null, failure: null };
+      await tx.insert(codeJobs).values(job);
+      await recordRequest(tx, { jobId: job.id }, request, book.now);
+      return job;
+    });
+  }
+
+  getJob(jobId: string, deadlineMs: DeadlineMs): Promise<CodeJob | null> {
+    return this.database.reads.run(deadlineMs, ({ orm }) => readJob(orm, jobId));
+  }
+
+  async workOnJob(draw: DrawCodes): Promise<JobBatch | null> {
+    const { background } = this.database;
+    const found = await background.run(noDeadlineMs, ({ orm }) => findJob(orm));
+    if (!found) return null;
+    const { job, book } = found;
+    const drawn = await listOf(book ? await draw(job, book) : []);
+    const [made] = await background.run(
+      noDeadlineMs,
+      ({ sql }) => sql<(Pick<CodeJob, "madeCount" | "endedAt" | "failure"> & { addedCount: number })[]>`
+        SELECT * FROM make_codes(${job.id}, ${drawn}::text::json)`,
+    );
+    if (!made) return null;
+    const { addedCount, ...changed } = made;
+    return { job: { ...job, ...changed }, addedCount };
+  }
+
+  list(couponId: string, page: Page, deadlineMs: DeadlineMs) {
+    return listCodes(this.database, couponId, page, deadlineMs);
+  }
+
+  async retire(limit: number): Promise<{ couponIds: string[] } | null> {
+    const rows = await this.database.background.run(
+      noDeadlineMs,
+      ({ sql }) => sql<{ couponId: string; expiredCount: number }[]>`SELECT * FROM retire_codes(${limit})`,
+    );
+    if (rows.length === 0) return null;
+    return { couponIds: rows.filter((row) => row.expiredCount > 0).map((row) => row.couponId) };
+  }
+}
+
+/** The pool of a type; whoever comes first creates it. */
+async function openPool(orm: Connection["orm"], type: CouponType): Promise<Dated<Coupon> | Refusal> {
+  const ofType = and(eq(coupons.type, type), eq(coupons.isPool, true), isNull(coupons.deletedAt));
+  const [known] = await orm.select({ row: coupons, now: clock }).from(coupons).where(ofType);
+  if (known) return bookOf(known);
+  await orm.transaction(async (transaction) => {
+    const tx = transaction as unknown as Tx;
+    const now = await readClock(tx);
+    const [row] = await tx
+      .insert(coupons)
+      .values({
+        id: newId(),
+        ...fromDefinition(poolDefinition(type, now)),
+        isPool: true,
+        createdAt: now,
+        updatedAt: now,
+      })
+      .onConflictDoNothing()
+      .returning();
+    if (row) await tx.insert(events).values({ kind: "COUPON_CREATED", happenedAt: now, couponId: row.id, detail: row });
+  });
+  const [made] = await orm.select({ row: coupons, now: clock }).from(coupons).where(ofType);
+  return bookOf(made);
+}
+
+async function addLines(
+  tx: Tx,
+  couponId: string,
+  { good, rejected }: CheckedLines,
+  request: RequestKey | null,
+): Promise<Uploaded> {
+  await tx.execute(statement.raw(`SET LOCAL statement_timeout = ${longStatementTimeoutMs}`));
+  await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${longStatementTimeoutMs}`));
+  const inserted = await insertCodes(tx, couponId, good);
+  const duplicates = inserted.taken.map((index) => ({ line: good[index]!.line, message: null }));
+  const { codeCount, placeCount } = inserted;
+  const uploaded: Uploaded = {
+    couponId,
+    addedCount: codeCount,
+    rejected: [...rejected, ...duplicates].sort((a, b) => a.line - b.line),
+  };
+  if (codeCount === 0) {
+    await recordRequest(tx, uploaded, request, await readClock(tx));
+    return uploaded;
+  }
+  const now = await stockCodes(tx, couponId, inserted);
+  await tx
+    .insert(events)
+    .values({ kind: "CODES_UPLOADED", happenedAt: now, couponId, detail: { codeCount, placeCount } });
+  await recordRequest(tx, uploaded, request, now);
+  return uploaded;
+}
+
+async function earlierUpload(tx: Tx, request: RequestKey | null): Promise<Uploaded | Refusal | null> {
+  const earlier = await findEarlier(tx, request);
+  return !earlier || earlier instanceof Refusal ? earlier : (earlier.answer as Uploaded);
+}
+
+async function readBook(tx: Tx, couponId: string): Promise<Dated<Coupon> | Refusal> {
+  const [found] = await tx.select({ row: coupons, now: clock }).from(coupons).where(eq(coupons.id, couponId));
+  return bookOf(found);
+}
+
+function bookOf(found: { readonly row: CouponRow; readonly now: Date } | undefined): Dated<Coupon> | Refusal {
+  if (!found || found.row.deletedAt) return new Refusal("COUPON_NOT_FOUND");
+  const value = toCoupon(found.row);
+  return value.codeBook ? { value, now: found.now } : new Refusal("NOT_A_CODE_BOOK");
+}
+
+async function readJob(tx: Tx, jobId: string): Promise<CodeJob | null> {
+  const [row] = await tx.select().from(codeJobs).where(eq(codeJobs.id, jobId));
+  return row ? toJob(row) : null;
+}
+
+function toJob(row: typeof codeJobs.$inferSelect): CodeJob {
+  const terms = row.terms as CodeTerms & { expiresAt: string | null };
+  return { ...row, terms: { ...terms, expiresAt: terms.expiresAt === null ? null : new Date(terms.expiresAt) } };
+}
+
+/** A job that nobody works on, and its coupon, null: that was deleted. At random, so that a large job does not hold up small ones. */
+async function findJob(tx: Tx): Promise<{ readonly job: CodeJob; readonly book: Coupon | null } | null> {
+  const [row] = await tx
+    .select()
+    .from(codeJobs)
+    .where(isNull(codeJobs.endedAt))
+    .orderBy(statement`random()`)
+    .limit(1)
+    .for("update", { skipLocked: true });
+  if (!row) return null;
+  const job = toJob(row);
+  const book = await readBook(tx, job.couponId);
+  return { job, book: book instanceof Refusal ? null : book.value };
+}

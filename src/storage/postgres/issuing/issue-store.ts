@@ -1,0 +1,215 @@
+import type { TransactionSql } from "postgres";
+import { type Discount, remainingCount } from "../../../domain/coupon.js";
+import { expiryOf, type UserCoupon } from "../../../domain/user-coupon.js";
+import type { GateFacts, Holder } from "../../../reservation/port.js";
+import type { IssueAsk, IssueOutcome, IssueStore, Stock } from "../../ports/issues.js";
+import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
+import type { Database } from "../database.js";
+import { patienceOf } from "../patience.js";
+import { TurnBatch } from "../turn-batch.js";
+
+/** Work that serves many callers has no deadline of its own but the one every query has. */
+const noDeadlineMs = Number.POSITIVE_INFINITY;
+
+/** Holders read at once while a coupon is loaded into the reservation layer. */
+const holderPageSize = 500;
+/** Coupons in one query of the store at most. */
+const maxGroupAsks = 500;
+/** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
+const conflictAttempts = 3;
+
+interface IssuedRow {
+  outcome:
+    | "ISSUED"
+    | "REPLAYED"
+    | "CONFLICT"
+    | "BEHIND"
+    | "TURN_NEEDED"
+    | "TOO_LATE"
+    | (IssueOutcome & { kind: "REFUSED" })["reason"];
+  id: string;
+  issuedAtMs: number;
+  validUntilMs: number | null;
+  expiresAtMs: number;
+  claimUntilMs: number | null;
+  maxUses: number;
+  code: string | null;
+  discount: Discount | null;
+}
+
+export class PostgresIssueStore implements IssueStore {
+  private readonly quotaGroups = new TurnBatch<string, string | null | undefined>({
+    maxAsks: maxGroupAsks,
+    run: (couponIds) => this.readQuotaGroups(couponIds),
+  });
+
+  constructor(
+    private readonly database: Database,
+    /** Where a quota's days begin: a name of the IANA time zone database. */
+    private readonly quotaTimeZone = "UTC",
+  ) {}
+
+  async issueBatch(asks: readonly IssueAsk[], again = false): Promise<IssueOutcome[]> {
+    const rows = await this.issueOnce(asks, again);
+    let conflicts = 0;
+    // Those that are behind another ask move up each time, for what is decided is not asked again; so this ends.
+    for (let tries = 1; tries <= asks.length + conflictAttempts; tries++) {
+      if (rows.some(({ outcome }) => outcome === "CONFLICT")) conflicts += 1;
+      const open = [...rows.keys()].filter((index) => {
+        const { outcome } = rows[index] as IssuedRow;
+        return outcome === "BEHIND" || (outcome === "CONFLICT" && conflicts < conflictAttempts);
+      });
+      if (open.length === 0) break;
+      const next = await this.issueOnce(
+        open.map((index) => asks[index] as IssueAsk),
+        true,
+      );
+      for (const [at, index] of open.entries()) rows[index] = next[at] as IssuedRow;
+    }
+    return rows.map((row, index) => toOutcome(row, asks[index] as IssueAsk));
+  }
+
+  quotaGroupOf(couponId: string): Promise<string | null | undefined> {
+    return this.quotaGroups.add(couponId);
+  }
+
+  async findIssued(
+    userCouponIds: readonly string[],
+  ): Promise<Map<string, { validUntil: Date | null; isHeld: boolean }>> {
+    const rows = await this.database.background.run(
+      noDeadlineMs,
+      ({ sql }) => sql<{ id: string; validUntil: Date | null; isHeld: boolean }[]>`
+        SELECT id, valid_until, deleted_at IS NULL AND released_at IS NULL AS is_held
+        FROM user_coupons WHERE id = ANY (${[...userCouponIds]}::uuid[])`,
+    );
+    return new Map(rows.map(({ id, ...rest }) => [id, rest]));
+  }
+
+  async readGate(couponId: string, onHolders: (holders: Holder[]) => Promise<boolean>): Promise<GateFacts | null> {
+    const { background } = this.database;
+    // Waits for an edit under way; the snapshot below then sees what it did.
+    await background.run(noDeadlineMs, ({ sql }) => sql`SELECT FROM coupons WHERE id = ${couponId} FOR SHARE`);
+    return await background.run(
+      noDeadlineMs,
+      ({ sql }) =>
+        sql.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", (tx) =>
+          readSnapshot(tx, couponId, onHolders),
+        ) as Promise<GateFacts | null>,
+      Number.POSITIVE_INFINITY,
+    );
+  }
+
+  async readStock(couponIds: readonly string[]): Promise<Map<string, Stock>> {
+    const rows = await this.database.background.run(
+      noDeadlineMs,
+      ({ sql }) => sql<(Stock & { id: string })[]>`
+        SELECT id, revision, quantity - issued_count AS remaining, usage_cap - place_count AS remaining_places
+        FROM coupons WHERE id = ANY (${[...couponIds]}::uuid[])`,
+    );
+    return new Map(rows.map(({ id, ...stock }) => [id, stock]));
+  }
+
+  private async readQuotaGroups(couponIds: readonly string[]): Promise<(string | null | undefined)[]> {
+    const rows = await this.database.reads.run(
+      noDeadlineMs,
+      ({ sql }) => sql<{ id: string; quotaGroup: string | null }[]>`
+        SELECT id, quota_group FROM coupons WHERE id = ANY (${[...couponIds]}::uuid[])`,
+    );
+    const groups = new Map(rows.map(({ id, quotaGroup }) => [id, quotaGroup]));
+    return couponIds.map((couponId) => groups.get(couponId));
+  }
+
+  private issueOnce(asks: readonly IssueAsk[], again: boolean): Promise<IssuedRow[]> {
+    return this.database.commits.run(
+      noDeadlineMs,
+      ({ sql }) => sql<IssuedRow[]>`
+        SELECT * FROM issue_user_coupons(
+          ${asks.map((ask) => ask.userCouponId)}::uuid[],
+          ${asks.map((ask) => ask.couponId)}::uuid[],
+          ${asks.map((ask) => ask.userId)}::text[],
+          ${asks.map((ask) => ask.requestId || null)}::text[],
+          ${asks.map(({ codeId }) => (codeId === undefined ? null : String(codeId)))}::text[]::bigint[],
+          ${asks.map(({ hasTurn = false }) => String(hasTurn))}::text[]::boolean[],
+          ${patienceOf(asks).map((ms) => (ms === null ? null : String(ms)))}::text[]::int[],
+          ${this.quotaTimeZone},
+          ${again})`,
+    );
+  }
+}
+
+function toOutcome(row: IssuedRow, ask: IssueAsk): IssueOutcome {
+  const { outcome, id } = row;
+  if (outcome === "REPLAYED") return { kind: "REPLAYED", userCouponId: id };
+  if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
+  if (outcome === "BEHIND") throw new Error("an ask stayed behind another one");
+  if (outcome === "TURN_NEEDED" || outcome === "TOO_LATE") return { kind: outcome };
+  if (outcome !== "ISSUED") return { kind: "REFUSED", reason: outcome };
+  const userCoupon: UserCoupon = {
+    id,
+    couponId: ask.couponId,
+    userId: ask.userId,
+    issuedAt: new Date(row.issuedAtMs),
+    validUntil: row.validUntilMs === null ? null : new Date(row.validUntilMs),
+    maxUses: row.maxUses,
+    useCount: 0,
+    placeCount: 0,
+    lockedUntil: null,
+    claimUntil: row.claimUntilMs === null ? null : new Date(row.claimUntilMs),
+    releasedAt: null,
+    code: row.code,
+    discount: row.discount,
+  };
+  return { kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt: new Date(row.expiresAtMs) }) };
+}
+
+interface HolderRow {
+  userId: string;
+  id: string;
+  requestId: string | null;
+  validUntil: Date | null;
+}
+
+async function readSnapshot(
+  tx: TransactionSql,
+  couponId: string,
+  onHolders: (holders: Holder[]) => Promise<boolean>,
+): Promise<GateFacts | null> {
+  const [row] = await tx<CouponRow[]>`SELECT * FROM coupons WHERE id = ${couponId}`;
+  if (!row) return null;
+  const { revision, startsAt, expiresAt, maxPerUser, throttle, quota, ...coupon } = toCoupon(row);
+  const facts: GateFacts = {
+    revision,
+    startsAt,
+    expiresAt,
+    maxPerUser,
+    throttle,
+    quota,
+    paused: coupon.pausedAt !== null,
+    deleted: coupon.deletedAt !== null,
+    exhausted: coupon.exhaustedAt !== null,
+    remaining: remainingCount(coupon),
+  };
+
+  // The last user of a page may go on in the next one. Expired holders are among them: they are counted as issued, and
+  // a repeated request of theirs is still a repeated one.
+  let held: Holder[] = [];
+  await tx`
+    DECLARE holders NO SCROLL CURSOR FOR
+    SELECT user_id, id, request_id, valid_until FROM user_coupons
+    WHERE coupon_id = ${couponId} AND slot IS NOT NULL AND max_uses > 0
+    ORDER BY user_id`;
+  for (;;) {
+    const page = await tx.unsafe<HolderRow[]>(`FETCH ${holderPageSize} FROM holders`);
+    if (page.length === 0) break;
+    const last = page.at(-1)?.userId;
+    const holders = [...held, ...page.map(toHolder)];
+    held = holders.filter((holder) => holder.userId === last);
+    if (!(await onHolders(holders.filter((holder) => holder.userId !== last)))) return null;
+  }
+  if (held.length > 0 && !(await onHolders(held))) return null;
+  return facts;
+}
+
+function toHolder({ userId, id, requestId, validUntil }: HolderRow): Holder {
+  return { userId, userCouponId: id, requestId: requestId ?? "", validUntil };
+}

@@ -1,0 +1,108 @@
+import { codeKeys, type FoundCode } from "../../../domain/code.js";
+import type { CouponType } from "../../../domain/coupon.js";
+import type { EarlierIssue, TargetStore } from "../../ports/issues.js";
+import type { DeadlineMs } from "../../ports/page.js";
+import type { Database } from "../database.js";
+import { guarded } from "../errors.js";
+import { TurnBatch } from "../turn-batch.js";
+
+/** Codes looked up in one query, and request ids. */
+const maxCodesPerQuery = 64;
+const maxRequestsPerQuery = 64;
+/**
+ * Codes that are remembered, and for how long, so that a crowd for one code looks it up once. Not for ever: a code that was
+ * purged may be added again, to another coupon.
+ */
+const maxRemembered = 10_000;
+const rememberMs = 1_000;
+
+interface CodeRow extends FoundCode {
+  readonly codeKey: string;
+}
+
+export class PostgresTargetStore implements TargetStore {
+  private readonly lookups = new TurnBatch<readonly string[], FoundCode | null>({
+    maxAsks: maxCodesPerQuery,
+    run: (asks) => this.readCodes(asks),
+  });
+  private readonly earlierIssues = new TurnBatch<string, EarlierIssue | null>({
+    maxAsks: maxRequestsPerQuery,
+    run: (requestIds) => this.readEarlierIssues(requestIds),
+  });
+  private readonly remembered = new Map<string, { readonly found: FoundCode; readonly untilMs: number }>();
+
+  constructor(private readonly database: Database) {}
+
+  async findCode(written: string, deadlineMs: DeadlineMs): Promise<FoundCode | null> {
+    const keys = codeKeys(written);
+    const known = this.remembered.get(keys[0]);
+    const askedAtMs = Date.now();
+    if (known && askedAtMs < known.untilMs) return known.found;
+    const found = await guarded(deadlineMs, () => this.lookups.add(keys));
+    if (!found) return null;
+    if (this.remembered.size >= maxRemembered) this.remembered.delete(this.remembered.keys().next().value as string);
+    this.remembered.set(keys[0], { found, untilMs: askedAtMs + rememberMs });
+    return found;
+  }
+
+  async listIssuable(type: CouponType, limit: number): Promise<string[]> {
+    // A pool counts as what it has that expires first.
+    const rows = await this.database.reads.run(
+      Number.POSITIVE_INFINITY,
+      ({ sql }) => sql<{ id: string }[]>`
+        WITH clock AS MATERIALIZED (SELECT coupon_clock() AS now),
+        issuable AS (
+          SELECT c.id, c.expires_at, c.is_pool
+          FROM coupons c, clock
+          WHERE c.type = ${type} AND c.deleted_at IS NULL AND c.paused_at IS NULL AND c.exhausted_at IS NULL
+            AND c.starts_at <= clock.now AND c.expires_at > clock.now AND (c.issued_count < c.quantity) IS NOT FALSE
+        ),
+        pool AS (
+          SELECT c.id, first.expires_at
+          FROM issuable c, clock, LATERAL (
+            SELECT k.expires_at FROM codes k
+            WHERE k.coupon_id = c.id AND k.holder_count < k.max_holders AND k.retired_at IS NULL
+              AND k.expires_at > clock.now
+            ORDER BY k.pick_key LIMIT 1
+          ) first
+          WHERE c.is_pool
+        ),
+        others AS (
+          SELECT id, expires_at FROM issuable WHERE NOT is_pool ORDER BY expires_at, id LIMIT ${limit}
+        )
+        SELECT id FROM (SELECT * FROM pool UNION ALL SELECT * FROM others) one ORDER BY expires_at, id LIMIT ${limit}`,
+    );
+    return rows.map(({ id }) => id);
+  }
+
+  findEarlierIssue(requestId: string, deadlineMs: DeadlineMs): Promise<EarlierIssue | null> {
+    return guarded(deadlineMs, () => this.earlierIssues.add(requestId));
+  }
+
+  /** One by one by its index, at every size of the table. */
+  private async readEarlierIssues(requestIds: readonly string[]): Promise<(EarlierIssue | null)[]> {
+    const rows = await this.database.reads.run(
+      Number.POSITIVE_INFINITY,
+      ({ sql }) => sql<(EarlierIssue & { requestId: string })[]>`
+        SELECT u.request_id, u.user_id, u.coupon_id, c.type
+        FROM (
+          SELECT * FROM json_array_elements_text(${JSON.stringify(requestIds)}::text::json) AS asked (request_id)
+          LIMIT ${sql.unsafe(String(maxRequestsPerQuery))}
+        ) asked
+        CROSS JOIN LATERAL (SELECT * FROM user_coupons WHERE request_id = asked.request_id OFFSET 0) u
+        CROSS JOIN LATERAL (SELECT * FROM coupons WHERE id = u.coupon_id OFFSET 0) c`,
+    );
+    const found = new Map(rows.map(({ requestId, ...earlier }) => [requestId, earlier]));
+    return requestIds.map((requestId) => found.get(requestId) ?? null);
+  }
+
+  private async readCodes(asks: readonly (readonly string[])[]): Promise<(FoundCode | null)[]> {
+    const rows = await this.database.reads.run(
+      Number.POSITIVE_INFINITY,
+      ({ sql }) => sql<CodeRow[]>`
+        SELECT id, coupon_id, code_key FROM codes WHERE code_key = ANY (${asks.flat()}::text[])`,
+    );
+    const byKey = new Map(rows.map(({ codeKey, ...found }) => [codeKey, found]));
+    return asks.map((keys) => keys.map((key) => byKey.get(key)).find((found) => found !== undefined) ?? null);
+  }
+}

@@ -1,0 +1,107 @@
+import type { PurgeBatch, PurgeStore, PurgeTerms, PurgeWalk } from "../../ports/purge.js";
+import type { Connection, Database } from "../database.js";
+
+/** A round serves nobody who waits. */
+const noDeadlineMs = Number.POSITIVE_INFINITY;
+/** Before everything that has a time. */
+const beginning = "-infinity";
+const leastId = "00000000-0000-0000-0000-000000000000";
+
+interface EndedRow {
+  readonly id: string;
+  readonly hasUnused: boolean;
+  readonly hasFreeCodes: boolean;
+}
+
+/** A row on the walk: its id, and its place in the index as `from` wants it. */
+interface Step {
+  readonly id: string;
+  readonly place: string;
+}
+
+export class PostgresPurgeStore implements PurgeStore {
+  constructor(private readonly database: Database) {}
+
+  async findEnded({ afterDays }: PurgeTerms, limit: number): Promise<PurgeWalk[]> {
+    const rows = await this.database.background.run(
+      noDeadlineMs,
+      ({ sql }) => sql<EndedRow[]>`
+        SELECT c.id, left_over.has_unused, left_over.has_free_codes
+        FROM coupons c CROSS JOIN LATERAL (
+          SELECT c.issued_total - c.deleted_total - c.released_total - c.placed_holder_count - c.purged_total > 0 AS has_unused,
+            c.is_code_book AND c.quantity > c.issued_count AS has_free_codes
+        ) left_over
+        WHERE has_long_ended(c, coupon_clock() - ${afterDays}::int * interval '24 hours') AND (left_over.has_unused OR left_over.has_free_codes)
+        ORDER BY c.id LIMIT ${limit}`,
+    );
+    return rows.flatMap(({ id: couponId, hasUnused, hasFreeCodes }): PurgeWalk[] => [
+      ...(hasUnused ? [{ kind: "USER_COUPONS_OF_ENDED", couponId } as const] : []),
+      ...(hasFreeCodes ? [{ kind: "FREE_CODES_OF_ENDED", couponId } as const] : []),
+    ]);
+  }
+
+  async purge(walk: PurgeWalk, terms: PurgeTerms, from: string | null): Promise<PurgeBatch | "BUSY"> {
+    const { afterDays, dryRun, batchSize } = terms;
+    const steps = await this.database.background.run(noDeadlineMs, ({ sql }) => this.steps(sql, walk, terms, from));
+    if (steps.length === 0) return { userCoupons: 0, codes: 0, next: null };
+    const ids = steps.map(({ id }) => id);
+    const ofEnded = "couponId" in walk;
+    const [done] = await this.database.background.run(noDeadlineMs, ({ sql }) =>
+      walk.kind === "GONE_USER_COUPONS" || walk.kind === "USER_COUPONS_OF_ENDED"
+        ? sql<{ userCouponCount: number; codeCount: number }[]>`
+            SELECT * FROM purge_user_coupons(${ids}::uuid[], ${ofEnded}, ${afterDays}, ${dryRun})`
+        : sql<{ userCouponCount: number; codeCount: number }[]>`
+            SELECT 0 AS user_coupon_count, code_count
+            FROM purge_codes(${ids}::text[]::bigint[], ${afterDays}, ${dryRun})`,
+    );
+    if (!done) return "BUSY";
+    const next = steps.length < batchSize ? null : (steps.at(-1)?.place ?? null);
+    return { userCoupons: done.userCouponCount, codes: done.codeCount, next };
+  }
+
+  async purgeRecords({
+    afterDays,
+    dryRun,
+    batchSize,
+  }: PurgeTerms): Promise<{ requests: number; quotaDays: number } | "BUSY"> {
+    const [done] = await this.database.background.run(
+      noDeadlineMs,
+      ({ sql }) => sql<{ requestCount: number; quotaDayCount: number }[]>`
+        SELECT * FROM purge_records(${batchSize}, ${afterDays}, ${dryRun})`,
+    );
+    return done ? { requests: done.requestCount, quotaDays: done.quotaDayCount } : "BUSY";
+  }
+
+  /** The next rows of the walk; each is looked at again when its coupon is locked. */
+  private steps(sql: Connection["sql"], walk: PurgeWalk, { afterDays, batchSize }: PurgeTerms, from: string | null) {
+    // A subquery, so that an index is read up to it and no further.
+    const horizon = sql`(SELECT coupon_clock() - ${afterDays}::int * interval '24 hours')`;
+    const [first, last] = from?.split("|") ?? [];
+    switch (walk.kind) {
+      case "GONE_USER_COUPONS":
+        return sql<Step[]>`
+          SELECT u.id, concat_ws('|', u.gone_at, u.id) AS place FROM user_coupons u
+          WHERE u.gone_at <= ${horizon}
+            AND (u.gone_at, u.id) > (${first ?? beginning}::text::timestamptz, ${last ?? leastId}::uuid)
+          ORDER BY u.gone_at, u.id LIMIT ${batchSize}`;
+      case "USER_COUPONS_OF_ENDED":
+        return sql<Step[]>`
+          SELECT u.id, u.id AS place FROM user_coupons u
+          WHERE u.coupon_id = ${walk.couponId} AND u.max_uses > 0 AND u.id > ${from ?? leastId}::uuid
+          ORDER BY u.coupon_id, u.id LIMIT ${batchSize}`;
+      case "RETIRED_CODES":
+        return sql<Step[]>`
+          SELECT k.id::text, concat_ws('|', k.retired_at, k.id) AS place FROM codes k
+          WHERE k.holder_count = 0 AND k.retired_at <= ${horizon}
+            AND (k.retired_at, k.id) > (${first ?? beginning}::text::timestamptz, ${last ?? "0"}::text::bigint)
+          ORDER BY k.retired_at, k.id LIMIT ${batchSize}`;
+      case "FREE_CODES_OF_ENDED":
+        return sql<Step[]>`
+          SELECT k.id::text, concat_ws('|', k.pick_key, k.id) AS place FROM codes k
+          WHERE k.coupon_id = ${walk.couponId} AND k.holder_count < k.max_holders AND k.retired_at IS NULL
+            AND k.pick_key >= ${first ?? "0"}::text::bigint
+            AND (k.pick_key, k.id) > (${first ?? "0"}::text::bigint, ${last ?? "0"}::text::bigint)
+          ORDER BY k.pick_key, k.id LIMIT ${batchSize}`;
+    }
+  }
+}

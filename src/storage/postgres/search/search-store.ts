@@ -1,0 +1,44 @@
+import type { DeadlineMs } from "../../ports/page.js";
+import type { CouponPlace, CouponQuery, FoundCoupons, SearchStore } from "../../ports/search.js";
+import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
+import type { Database } from "../database.js";
+
+/** Coupons that are looked through, newest first, before an index is asked. */
+export const windowSize = 1_000;
+
+/** A coupon's columns are null in the one row of an empty page. */
+type FoundRow = CouponRow & { tier: number | null; correctedQuery: string; now: Date };
+
+export class PostgresSearchStore implements SearchStore {
+  constructor(
+    private readonly database: Database,
+    private readonly options = { windowSize },
+  ) {}
+
+  search(
+    query: CouponQuery,
+    page: { size: number; after: CouponPlace | null },
+    deadlineMs: DeadlineMs,
+  ): Promise<FoundCoupons> {
+    return this.database.reads.run(deadlineMs, async ({ sql }) => {
+      const found = await sql<FoundRow[]>`
+        SELECT f.tier, s.corrected_query, coupon_clock() AS now, c.*
+        FROM search_coupons(${query.words}, ${query.category || null}, ${query.type},
+          ${query.discountKind}, ${query.withEnded}, ${page.size}, ${page.after?.tier ?? null},
+          ${page.after?.couponId ?? null}, ${this.options.windowSize}) s
+        LEFT JOIN LATERAL unnest(s.coupon_ids, s.tiers) WITH ORDINALITY f (coupon_id, tier, place) ON true
+        -- One by one by its key, at every size of the table.
+        LEFT JOIN LATERAL (SELECT * FROM coupons WHERE id = f.coupon_id OFFSET 0) c ON true
+        ORDER BY f.place`;
+      const [first] = found;
+      const rows = found.filter(({ tier }) => tier !== null).slice(0, page.size);
+      const last = rows.at(-1);
+      return {
+        rows: rows.map(({ tier: _, correctedQuery: _corrected, now: _now, ...row }) => toCoupon(row)),
+        now: first?.now ?? new Date(0),
+        next: last && found.length > page.size ? { tier: last.tier ?? 0, couponId: last.id } : null,
+        correctedQuery: first?.correctedQuery ?? "",
+      };
+    });
+  }
+}

@@ -1,0 +1,181 @@
+import { sql as statement } from "drizzle-orm";
+import { type Reason, Refusal } from "../../../domain/refusal.js";
+import type { UserCoupon } from "../../../domain/user-coupon.js";
+import type { Dated, DeadlineMs, Listed, Page, RequestKey } from "../../ports/page.js";
+import type { ChoiceAsk } from "../../ports/usages.js";
+import type { GivenBack, UserCouponStore, UserCouponWithCoupon } from "../../ports/user-coupons.js";
+import { CountedCoupons } from "../coupons/counted-coupons.js";
+import { CouponCache } from "../coupons/coupon-cache.js";
+import type { Connection, Database } from "../database.js";
+import { guarded } from "../errors.js";
+import { findEarlier, once, readClock, recordRequest } from "../requests.js";
+import { TurnBatch } from "../turn-batch.js";
+import { UserCouponPages } from "./user-coupon-page.js";
+
+/** User coupons that are read in one query. */
+const maxGets = 64;
+
+interface UserCouponRow extends UserCoupon {
+  readonly place: number;
+  readonly now: Date;
+  readonly revision: number;
+  readonly issuedCount: number;
+  readonly usedCount: number;
+  readonly couponPlaceCount: number;
+  readonly exhaustedAt: Date | null;
+}
+
+/** The columns of `user_coupons u` that make a UserCoupon. */
+export function userCouponColumns(sql: Connection["sql"]) {
+  return sql`u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until, u.max_uses, u.use_count, u.place_count,
+    u.locked_until, u.claim_until, u.released_at, u.code, u.discount`;
+}
+
+interface DeletionRow extends Record<string, unknown> {
+  readonly outcome: string;
+  readonly couponId: string;
+  readonly requestId: string | null;
+  readonly restocked: boolean;
+  readonly freed: boolean;
+  readonly lockedUntilMs: number | null;
+}
+
+export class PostgresUserCouponStore implements UserCouponStore {
+  private readonly coupons: CountedCoupons;
+  private readonly pages: UserCouponPages;
+  private readonly gets = new TurnBatch<ChoiceAsk, Dated<UserCouponWithCoupon> | null>({
+    maxAsks: maxGets,
+    run: (asks) => this.read(asks),
+  });
+
+  constructor(private readonly database: Database) {
+    this.coupons = new CountedCoupons(new CouponCache());
+    this.pages = new UserCouponPages(database);
+  }
+
+  get(userId: string, userCouponId: string, deadlineMs: DeadlineMs): Promise<Dated<UserCouponWithCoupon> | null> {
+    return guarded(deadlineMs, () => this.gets.add({ userId, userCouponId }));
+  }
+
+  list(
+    userId: string,
+    page: Page,
+    showExpired: boolean,
+    deadlineMs: DeadlineMs,
+  ): Promise<Listed<UserCouponWithCoupon>> {
+    return this.pages.read(userId, page, showExpired, deadlineMs);
+  }
+
+  delete(
+    deletion: {
+      userId: string;
+      userCouponId: string;
+      restock: boolean;
+      deleteUsed: boolean;
+      request: RequestKey | null;
+    },
+    beforeCommit: (given: GivenBack) => Promise<void>,
+    deadlineMs: DeadlineMs,
+  ): Promise<{ restocked: boolean; replayed: boolean } | Refusal> {
+    const { userId, userCouponId, restock, deleteUsed, request } = deletion;
+    return once(this.database, request, deadlineMs, async (tx) => {
+      const earlier = await findEarlier(tx, request);
+      if (earlier instanceof Refusal) return earlier;
+      if (earlier) return replayOf(earlier.answer);
+      const [row] = await tx.execute<DeletionRow>(
+        statement`SELECT * FROM delete_user_coupon(${userId}, ${userCouponId}, ${restock}, ${deleteUsed})`,
+      );
+      const now = await readClock(tx);
+      const { outcome, restocked } = row as DeletionRow;
+      if (outcome !== "DELETED") {
+        // Unless it was this very request, at the same moment, that has done it.
+        const winner = await findEarlier(tx, request);
+        if (winner instanceof Refusal || !winner) return winner ?? deletionRefusal(row as DeletionRow, now);
+        return replayOf(winner.answer);
+      }
+      const { couponId, requestId, freed } = row as DeletionRow;
+      await beforeCommit({ couponId, userId, userCouponId, requestId: requestId ?? "", restocked, freed });
+      await recordRequest(tx, { restocked }, request, now);
+      return { restocked, replayed: false };
+    });
+  }
+
+  async release(limit: number): Promise<GivenBack[]> {
+    const rows = await this.database.background.run(
+      Number.POSITIVE_INFINITY,
+      ({ sql }) => sql<{ id: string; couponId: string; userId: string; requestId: string | null; freed: boolean }[]>`
+        SELECT * FROM release_user_coupons(${limit})`,
+    );
+    return rows.map(({ id, couponId, userId, requestId, freed }) => ({
+      couponId,
+      userId,
+      userCouponId: id,
+      requestId: requestId ?? "",
+      restocked: true,
+      freed,
+    }));
+  }
+
+  async lapse(limit: number): Promise<number> {
+    const [row] = await this.database.background.run(
+      Number.POSITIVE_INFINITY,
+      ({ sql }) => sql<{ looked: number }[]>`SELECT lapse_user_coupons(${limit}) AS looked`,
+    );
+    return row?.looked ?? 0;
+  }
+
+  /** One by one by their keys, at every size of the tables. */
+  private read(asks: readonly ChoiceAsk[]): Promise<(Dated<UserCouponWithCoupon> | null)[]> {
+    return this.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => this.readOn(sql, asks));
+  }
+
+  private async readOn(
+    sql: Connection["sql"],
+    asks: readonly ChoiceAsk[],
+  ): Promise<(Dated<UserCouponWithCoupon> | null)[]> {
+    const rows = await sql<UserCouponRow[]>`
+      SELECT asked.place, clock.now, ${userCouponColumns(sql)},
+        c.revision, c.issued_count, c.used_count, c.place_count AS coupon_place_count, c.exhausted_at
+      FROM (SELECT coupon_clock() AS now OFFSET 0) clock
+      CROSS JOIN (
+        SELECT a.*, row_number() OVER () AS place
+        FROM json_to_recordset(${JSON.stringify(asks)}::text::json) AS a ("userId" text, "userCouponId" uuid)
+        LIMIT ${sql.unsafe(String(maxGets))}
+      ) asked
+      CROSS JOIN LATERAL (SELECT * FROM user_coupons WHERE id = asked."userCouponId" OFFSET 0) u
+      CROSS JOIN LATERAL (SELECT * FROM coupons WHERE id = u.coupon_id OFFSET 0) c
+      WHERE u.user_id = asked."userId" AND u.deleted_at IS NULL`;
+    const coupons = await this.coupons.get(sql, rows.map(versionOf));
+    const found = new Map(
+      rows.map(
+        (
+          { place, now, revision: _, issuedCount: __, usedCount: ___, couponPlaceCount: _p, exhaustedAt: _e, ...row },
+          n,
+        ) => [place, { value: { userCoupon: row, coupon: coupons[n]! }, now }],
+      ),
+    );
+    return asks.map((_, index) => found.get(index + 1) ?? null);
+  }
+}
+
+function versionOf({ couponId, revision, issuedCount, usedCount, couponPlaceCount, exhaustedAt }: UserCouponRow) {
+  return { id: couponId, revision, counts: { issuedCount, usedCount, placeCount: couponPlaceCount, exhaustedAt } };
+}
+
+function replayOf(answer: unknown): { restocked: boolean; replayed: boolean } {
+  return { restocked: (answer as { restocked: boolean }).restocked, replayed: true };
+}
+
+function deletionRefusal({ outcome, lockedUntilMs }: DeletionRow, now: Date): Refusal {
+  const retryAfterMs = Math.max(1, Number(lockedUntilMs) - now.getTime());
+  return new Refusal(
+    outcome as Reason,
+    [],
+    deletionMessages[outcome],
+    outcome === "LOCKED" ? { retryAfterMs } : undefined,
+  );
+}
+
+const deletionMessages: Record<string, string> = {
+  ALREADY_USED: "a use of the user coupon stands; delete_used deletes it all the same",
+};

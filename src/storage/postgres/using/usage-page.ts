@@ -1,0 +1,81 @@
+import type { Usage } from "../../../domain/usage.js";
+import { groupBy } from "../../../platform/group-by.js";
+import type { Page, Rows } from "../../ports/page.js";
+import type { UsageFilter } from "../../ports/usages.js";
+import type { Connection } from "../database.js";
+import type { usages } from "../schema.js";
+
+/** Usages of one request: as many as an order may name user coupons. */
+export const maxItems = 20;
+/** Requests whose usages are read in one query. */
+export const maxRequests = 64;
+/** Usages that are looked at for one page of those that all filters leave. */
+export const maxLooked = 5_000;
+const greatestId = "ffffffff-ffff-ffff-ffff-ffffffffffff";
+
+export type UsageRow = Omit<typeof usages.$inferSelect, "requestId" | "item">;
+type Nullable<Row> = { readonly [Column in keyof Row]: Row[Column] | null };
+
+export async function listUsages(
+  { sql }: Connection,
+  { userId, couponId, productId, orderId, showCancelled }: UsageFilter,
+  { size, before }: Page,
+): Promise<Rows<Usage>> {
+  // Where there are no usages, there is one row of nulls.
+  const found = await sql<(Nullable<UsageRow> & { lookedTo: string | null })[]>`
+    SELECT f.*, l.looked_to
+    FROM list_usages(${orderId || null}, ${userId || null}, ${productId || null}, ${couponId || null}, ${showCancelled},
+      ${before}, ${size + 1}, ${maxLooked}) l
+    LEFT JOIN LATERAL unnest(l.page) WITH ORDINALITY f ON true
+    ORDER BY f.ordinality`;
+  const rows = found.filter((row): row is typeof row & UsageRow => row.id !== null).map(toUsage);
+  if (rows.length <= size) return { rows, next: found[0]?.lookedTo ?? null };
+  const listed = rows.slice(0, size);
+  return { rows: listed, next: listed.at(-1)!.id };
+}
+
+/** Of each request in order; one by one by its index, at every size of the table. */
+export async function usagesOfRequests({ sql }: Connection, requestIds: readonly string[]): Promise<Usage[][]> {
+  const rows = await sql<(UsageRow & { place: number })[]>`
+    SELECT asked.place, s.*
+    FROM (
+      SELECT * FROM json_array_elements_text(${JSON.stringify(requestIds)}::text::json)
+        WITH ORDINALITY AS asked (request_id, place)
+      LIMIT ${sql.unsafe(String(maxRequests))}
+    ) asked
+    CROSS JOIN LATERAL (
+      SELECT * FROM usages s WHERE s.request_id = asked.request_id ORDER BY s.item LIMIT ${sql.unsafe(String(maxItems))}
+    ) s
+    ORDER BY asked.place, s.item`;
+  const byPlace = groupBy(rows, ({ place }) => place);
+  return requestIds.map((_, index) => (byPlace.get(index + 1) ?? []).map(toUsage));
+}
+
+/** The newest of all together. Each one's are a range of usages_of_user_coupon: what else the user has used is not looked at. */
+export async function usagesOfUserCoupons(
+  { sql }: Connection,
+  userId: string,
+  userCouponIds: readonly string[],
+  limit: number,
+): Promise<Usage[]> {
+  const rows = await sql<UsageRow[]>`
+    SELECT s.* FROM json_array_elements_text(${JSON.stringify(userCouponIds)}::text::json) AS one (id)
+    CROSS JOIN LATERAL (
+      SELECT * FROM usages s
+      WHERE (s.user_coupon_id, s.id) < (one.id::uuid, ${greatestId}::uuid) AND s.user_coupon_id >= one.id::uuid
+      ORDER BY s.user_coupon_id DESC, s.id DESC LIMIT ${limit}
+    ) s
+    WHERE s.user_id = ${userId}
+    ORDER BY s.id DESC LIMIT ${limit}`;
+  return rows.map(toUsage);
+}
+
+export function toUsage(row: UsageRow): Usage {
+  const { id, userCouponId, couponId, userId, productId, orderId, currencyCode, usedAt, cancelledAt } = row;
+  const money = (minorUnits: number) => ({ currencyCode, minorUnits });
+  return {
+    ...{ id, userCouponId, couponId, userId, productId, orderId, usedAt, cancelledAt },
+    orderAmount: money(row.orderAmount),
+    discountAmount: money(row.discountAmount),
+  };
+}

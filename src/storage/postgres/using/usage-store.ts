@@ -1,0 +1,317 @@
+import { codeKeys } from "../../../domain/code.js";
+import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../../../domain/usage.js";
+import type { UserCoupon } from "../../../domain/user-coupon.js";
+import type { Dated, DeadlineMs, Page, Rows } from "../../ports/page.js";
+import type {
+  CancelAsk,
+  CancelOutcome,
+  CancelRefusal,
+  ChoiceAsk,
+  LockAsk,
+  LockOutcome,
+  UsageFilter,
+  UsageStore,
+  UseAsk,
+  UseOutcome,
+} from "../../ports/usages.js";
+import { CouponCache } from "../coupons/coupon-cache.js";
+import type { Database } from "../database.js";
+import { guarded } from "../errors.js";
+import { patienceOf } from "../patience.js";
+import { TurnBatch } from "../turn-batch.js";
+import { userCouponColumns } from "../user-coupons/user-coupon-store.js";
+import {
+  listUsages,
+  maxItems,
+  maxRequests,
+  toUsage,
+  type UsageRow,
+  usagesOfRequests,
+  usagesOfUserCoupons,
+} from "./usage-page.js";
+
+/** Work that serves many callers has no deadline of its own but the one every query has. */
+const noDeadlineMs = Number.POSITIVE_INFINITY;
+/** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
+const conflictAttempts = 3;
+
+interface ChosenRow extends UserCoupon {
+  readonly lockVersion: number;
+  readonly lockToken: string | null;
+  readonly revision: number;
+  readonly exhaustedAt: Date | null;
+  readonly couponPlaceCount: number;
+  readonly now: Date;
+}
+
+interface UseRow {
+  readonly outcome: "USED" | "REPLAYED" | "CONFLICT" | "STALE" | "TOO_LATE" | "CONSENT" | UseRefusal;
+  readonly id: string;
+  readonly usedAtMs: number;
+  readonly placed: boolean;
+  readonly exhausted: boolean;
+}
+
+interface LockRow {
+  readonly outcome: "GRANTED" | "CONSENT" | UseRefusal;
+  readonly version: number;
+  readonly untilMs: number;
+}
+
+interface CancelRow extends Omit<UsageRow, "usedAt" | "cancelledAt"> {
+  readonly outcome: "CANCELLED" | "REPLAYED" | "CONFLICT" | CancelRefusal;
+  readonly freed: boolean;
+  readonly usedAtMs: number;
+  readonly cancelledAtMs: number;
+}
+
+export class PostgresUsageStore implements UsageStore {
+  private readonly coupons: CouponCache;
+  private readonly ofRequests = new TurnBatch<string, Usage[]>({
+    maxAsks: maxRequests,
+    run: (requestIds) =>
+      this.database.reads.run(noDeadlineMs, (connection) => usagesOfRequests(connection, requestIds)),
+  });
+
+  constructor(private readonly database: Database) {
+    this.coupons = new CouponCache();
+  }
+
+  async readChosen(asks: readonly ChoiceAsk[]): Promise<Dated<ChosenCoupon | null>[]> {
+    return await this.database.reads.run(noDeadlineMs, async ({ sql }) => {
+      const rows = await sql<ChosenRow[]>`
+        SELECT ${userCouponColumns(sql)}, u.lock_version, u.lock_token, c.revision, c.exhausted_at,
+          c.place_count AS coupon_place_count, clock.now
+        FROM (SELECT coupon_clock() AS now OFFSET 0) clock
+          LEFT JOIN user_coupons u ON u.id = ANY (${asks.map((ask) => ask.userCouponId)}::uuid[]) AND u.deleted_at IS NULL
+          LEFT JOIN coupons c ON c.id = u.coupon_id`;
+      const now = rows[0]?.now as Date;
+      const byId = new Map(rows.map((row) => [row.id, row]));
+      const coupons = await this.coupons.get(
+        sql,
+        rows.filter((row) => row.id).map(({ couponId: id, revision }) => ({ id, revision })),
+      );
+      return asks.map(({ userId, userCouponId }) => {
+        const row = byId.get(userCouponId);
+        if (row?.userId !== userId) return { value: null, now };
+        const { lockVersion, lockToken, revision: _, exhaustedAt, couponPlaceCount, now: __, ...userCoupon } = row;
+        const definition = coupons.get(userCoupon.couponId);
+        if (!definition) throw new Error(`coupon ${userCoupon.couponId} is gone`);
+        const coupon = { ...definition, exhaustedAt, placeCount: couponPlaceCount };
+        return { value: { userCoupon, coupon, lockVersion, lockToken }, now };
+      });
+    });
+  }
+
+  async useBatch(asks: readonly UseAsk[], options: { again: boolean; together: boolean }): Promise<UseOutcome[]> {
+    let rows = await this.useOnce(asks, options);
+    for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
+      rows = await this.useOnce(asks, { ...options, again: true });
+    }
+    return rows.map((row, index) => toUseOutcome(row, asks[index] as UseAsk));
+  }
+
+  async lockBatch(asks: readonly LockAsk[], { together }: { together: boolean }): Promise<LockOutcome[]> {
+    const json = asks.map((ask) => ({
+      user_coupon_id: ask.userCouponId,
+      coupon_id: ask.couponId,
+      user_id: ask.userId,
+      lock_version: ask.lockVersion,
+      token: ask.token,
+    }));
+    const rows = await this.database.commits.run(
+      noDeadlineMs,
+      ({ sql }) =>
+        sql<
+          LockRow[]
+        >`SELECT * FROM lock_user_coupons(${couponIdsOf(asks)}::uuid[], ${JSON.stringify(json)}::text::json, ${together})`,
+    );
+    return rows.map(({ outcome, version, untilMs }, index): LockOutcome => {
+      if (outcome === "CONSENT") return { kind: "CONSENT" };
+      if (outcome !== "GRANTED") return { kind: "REFUSED", reason: outcome };
+      const { userCouponId } = asks[index] as LockAsk;
+      return { kind: "GRANTED", lock: { userCouponId, version, until: new Date(untilMs) } };
+    });
+  }
+
+  async findByCodes(
+    userId: string,
+    choices: readonly (Choice & { readonly code: string })[],
+    requestId: string,
+    deadlineMs: DeadlineMs,
+  ): Promise<string[][]> {
+    const json = choices.map(({ code, lockVersion }) => ({ keys: codeKeys(code), lock_version: lockVersion }));
+    // What one user holds of one coupon is little; many may hold one code.
+    const rows = await this.database.reads.run(
+      deadlineMs,
+      ({ sql }) => sql<{ ids: string[] }[]>`
+        SELECT to_json(array(
+          SELECT u.id
+          FROM codes k
+          CROSS JOIN LATERAL (
+            SELECT * FROM user_coupons one
+            WHERE one.user_id = ${userId} AND one.coupon_id = k.coupon_id AND one.deleted_at IS NULL OFFSET 0
+          ) u
+          JOIN coupons c ON c.id = k.coupon_id
+          CROSS JOIN (SELECT coupon_clock() AS now OFFSET 0) clock
+          WHERE k.code_key IN (a.keys ->> 0, a.keys ->> 1) AND u.code_id = k.id
+          ORDER BY
+            EXISTS (SELECT FROM usages s WHERE s.request_id = ${requestId} AND s.user_coupon_id = u.id) DESC,
+            (u.lock_token = ${requestId} AND u.locked_until > clock.now) IS TRUE DESC,
+            (usage_refusal(u, c, a.lock_version, clock.now) IS NULL) DESC,
+            least(u.valid_until, c.expires_at), u.id
+          LIMIT ${maxItems}
+        )) AS ids
+        FROM json_to_recordset(${JSON.stringify(json)}::text::json) AS a (keys json, lock_version bigint)`,
+    );
+    return rows.map(({ ids }) => ids);
+  }
+
+  async unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null> {
+    const json = choices.map(({ userCouponId, lockVersion }) => ({
+      user_coupon_id: userCouponId,
+      lock_version: lockVersion,
+    }));
+    const rows = await this.database.commits.run(
+      deadlineMs,
+      ({ sql }) =>
+        sql<
+          { id: string; unlocked: boolean }[]
+        >`SELECT * FROM unlock_user_coupons(${userId}, ${JSON.stringify(json)}::text::json)`,
+    );
+    return rows.length < choices.length ? null : rows.filter((row) => row.unlocked).map((row) => row.id);
+  }
+
+  async cancelBatch(asks: readonly CancelAsk[], again: boolean): Promise<CancelOutcome[]> {
+    let rows = await this.cancelOnce(asks, again);
+    for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
+      rows = await this.cancelOnce(asks, true);
+    }
+    return rows.map(toCancelOutcome);
+  }
+
+  async get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null> {
+    const [row] = await this.database.reads.run(
+      deadlineMs,
+      ({ sql }) => sql<UsageRow[]>`SELECT * FROM usages WHERE id = ${usageId} AND user_id = ${userId}`,
+    );
+    return row ? toUsage(row) : null;
+  }
+
+  list(filter: UsageFilter, page: Page, deadlineMs: DeadlineMs): Promise<Rows<Usage>> {
+    return this.database.reads.run(deadlineMs, (connection) => listUsages(connection, filter, page));
+  }
+
+  ofRequest(requestId: string, deadlineMs: DeadlineMs): Promise<Usage[]> {
+    return guarded(deadlineMs, () => this.ofRequests.add(requestId));
+  }
+
+  ofUserCoupons(
+    userId: string,
+    userCouponIds: readonly string[],
+    limit: number,
+    deadlineMs: DeadlineMs,
+  ): Promise<Usage[]> {
+    return this.database.reads.run(deadlineMs, (connection) =>
+      usagesOfUserCoupons(connection, userId, userCouponIds, limit),
+    );
+  }
+
+  async findUsed(usageIds: readonly string[]): Promise<Set<string>> {
+    const rows = await this.database.background.run(
+      noDeadlineMs,
+      ({ sql }) => sql<{ id: string }[]>`SELECT id FROM usages WHERE id = ANY (${[...usageIds]}::uuid[])`,
+    );
+    return new Set(rows.map(({ id }) => id));
+  }
+
+  private cancelOnce(asks: readonly CancelAsk[], again: boolean): Promise<CancelRow[]> {
+    const json = asks.map(({ userId, usageId, request }) => ({
+      usage_id: usageId,
+      user_id: userId,
+      request_id: request.requestId,
+      input_hash: Buffer.from(request.inputHash).toString("hex"),
+    }));
+    return this.database.commits.run(
+      noDeadlineMs,
+      ({ sql }) => sql<CancelRow[]>`SELECT * FROM cancel_usages(${JSON.stringify(json)}::text::json, ${again})`,
+    );
+  }
+
+  private useOnce(asks: readonly UseAsk[], { again, together }: { again: boolean; together: boolean }) {
+    const json = (patience: readonly (number | null)[]) =>
+      asks.map((ask, index) => ({
+        id: ask.usageId,
+        user_coupon_id: ask.userCouponId,
+        coupon_id: ask.couponId,
+        user_id: ask.userId,
+        lock_version: ask.lockVersion,
+        revision: ask.revision,
+        product_id: ask.productId,
+        order_id: ask.orderId,
+        currency_code: ask.orderAmount.currencyCode,
+        order_amount: ask.orderAmount.minorUnits,
+        discount_amount: ask.discountAmount,
+        request_id: ask.requestId || null,
+        item: ask.item,
+        patience_ms: patience[index],
+      }));
+    return this.database.commits.run(
+      noDeadlineMs,
+      ({ sql }) =>
+        sql<
+          UseRow[]
+        >`SELECT * FROM use_user_coupons(${couponIdsOf(asks)}::uuid[], ${JSON.stringify(json(patienceOf(asks)))}::text::json, ${together}, ${again})`,
+    );
+  }
+}
+
+function toUseOutcome(row: UseRow, ask: UseAsk): UseOutcome {
+  switch (row.outcome) {
+    case "USED":
+      return { kind: "USED", usage: usageOf(ask, row), placed: row.placed, exhausted: row.exhausted };
+    case "REPLAYED":
+    case "STALE":
+    case "TOO_LATE":
+    case "CONSENT":
+      return { kind: row.outcome };
+    case "CONFLICT":
+      throw new Error("a request id stayed in conflict");
+    default:
+      return { kind: "REFUSED", reason: row.outcome };
+  }
+}
+
+function toCancelOutcome({ outcome, freed, usedAtMs, cancelledAtMs, ...row }: CancelRow): CancelOutcome {
+  if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
+  if (outcome !== "CANCELLED" && outcome !== "REPLAYED") return { kind: "REFUSED", reason: outcome };
+  return {
+    kind: "CANCELLED",
+    usage: toUsage({ ...row, usedAt: new Date(usedAtMs), cancelledAt: new Date(cancelledAtMs) }),
+    freed,
+  };
+}
+
+function usageOf(ask: UseAsk, row: UseRow): Usage {
+  const { userCouponId, couponId, userId, productId, orderId, orderAmount } = ask;
+  const { currencyCode } = orderAmount;
+  const discountAmount = { currencyCode, minorUnits: ask.discountAmount };
+  const usedAt = new Date(row.usedAtMs);
+  return {
+    id: row.id,
+    userCouponId,
+    couponId,
+    userId,
+    productId,
+    orderId,
+    orderAmount,
+    discountAmount,
+    usedAt,
+    cancelledAt: null,
+  };
+}
+
+/** The coupons that a batch is about, each once: those are locked first. */
+function couponIdsOf(asks: readonly { readonly couponId: string }[]): string[] {
+  return [...new Set(asks.map((ask) => ask.couponId))];
+}

@@ -1,0 +1,96 @@
+import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
+import { Refusal } from "../../domain/refusal.js";
+import { failureOf } from "../error-table.js";
+import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
+import { type MaybePromise, readBinary } from "../messages/decode.js";
+import { type Encoding, inflate, isEncoding } from "../messages/inflate.js";
+import type { LargeMessage, LargeMessages } from "../messages/large-messages.js";
+import { closeAnswered } from "../open-streams.js";
+import type { Route } from "../routes.js";
+
+/**
+ * What health checks and reflection may send in a stream: grpc-js inflates their messages, and protobufjs decodes them at
+ * once. What is compressed becomes half a mebibyte at most.
+ */
+const otherBytes = 64 * 1024;
+const otherCompressedBytes = 512;
+
+/** The message of one call. */
+export interface GrpcMessage {
+  /** The request, from the bytes that grpc-js hands over. */
+  read(route: Route, bytes: Buffer): MaybePromise<unknown | Refusal>;
+}
+
+/**
+ * Messages on their way to grpc-js. It knows one largest message for all methods and inflates up to that by itself, and it
+ * has no deadline for what does not arrive: so we see each stream first, keep its encoding to ourselves, and inflate what
+ * grpc-js hands over.
+ */
+export class GrpcMessages {
+  constructor(
+    private readonly largeMessages: LargeMessages,
+    private readonly deadlines: ArrivalDeadlines,
+  ) {}
+
+  /** Called before grpc-js sees the stream. The encoding is taken out of the headers: what it does not see, it leaves alone. */
+  open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): GrpcMessage {
+    const encoding = (headers["grpc-encoding"] as string | undefined) ?? "identity";
+    // An unknown one is refused by grpc-js.
+    const ours = isEncoding(encoding) ? encoding : undefined;
+    if (ours) delete headers["grpc-encoding"];
+    const held = this.largeMessages.open(stream.session ?? stream);
+    let isPlain = true;
+    let isFirst = true;
+    stream.on("data", (chunk: Buffer) => {
+      // Each message says in its first byte whether it is compressed.
+      if (isFirst) isPlain = chunk[0] !== 1;
+      isFirst = false;
+      if (!held.add(chunk.length)) stream.close(constants.NGHTTP2_REFUSED_STREAM);
+    });
+    const arrival = this.deadlines.begin(() => answerLate(stream));
+    stream.once("end", () => this.deadlines.end(arrival));
+    stream.once("close", () => {
+      this.deadlines.end(arrival);
+      held.close();
+    });
+    return {
+      read: (route, bytes) => {
+        if (ours && !isPlain) return readEncoded(route, bytes, ours, held);
+        if (bytes.length > route.maxMessageBytes) return new Refusal("MESSAGE_TOO_LARGE");
+        return readBinary(route.method.input, bytes, route);
+      },
+    };
+  }
+}
+
+async function readEncoded(route: Route, bytes: Buffer, encoding: Encoding, held: LargeMessage): Promise<unknown> {
+  const message = await inflate(encoding, bytes, route.maxMessageBytes, held);
+  return message instanceof Refusal ? message : readBinary(route.method.input, message, route);
+}
+
+/** Bounds what a stream brings whose messages are none of ours. */
+export function boundOther(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+  const isPlain = (headers["grpc-encoding"] ?? "identity") === "identity";
+  const limitBytes = isPlain ? otherBytes : otherCompressedBytes;
+  let bytes = 0;
+  stream.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > limitBytes) stream.close(constants.NGHTTP2_REFUSED_STREAM);
+  });
+}
+
+function answerLate(stream: ServerHttp2Stream): void {
+  if (stream.destroyed) return;
+  if (!stream.headersSent) {
+    const { code, message, status } = failureOf(new Refusal("DEADLINE_EXCEEDED"));
+    const trailers = {
+      ":status": 200,
+      "content-type": "application/grpc+proto",
+      "grpc-status": code,
+      "grpc-message": encodeURI(message),
+      "grpc-status-details-bin": status.toString("base64"),
+    };
+    stream.respond(trailers, { endStream: true });
+  }
+  closeAnswered(stream);
+}

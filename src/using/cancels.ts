@@ -1,0 +1,27 @@
+import type { OpenQueue, Queue } from "../batching/queues.js";
+import type { GateKeeper } from "../issuing/gate-keeper.js";
+import type { CancelAsk, CancelOutcome, UsageStore } from "../storage/ports/usages.js";
+
+/** The queue of the uses that are to be cancelled. Cancels are few: no connection is kept for them. */
+export function openCancels(
+  openQueue: OpenQueue,
+  store: Pick<UsageStore, "cancelBatch">,
+  keeper: Pick<GateKeeper, "forget">,
+): Queue<CancelAsk, CancelOutcome> {
+  return openQueue<CancelAsk, CancelOutcome>("cancel", {
+    commit: (asks, again) => store.cancelBatch(asks, again),
+    afterCommit: (_, outcomes) => settleCancels(keeper, outcomes),
+    keysOf: keysOfCancel,
+  });
+}
+
+/** What never goes into one batch of cancels. */
+export function keysOfCancel({ usageId, request }: CancelAsk): string[] {
+  return [`u ${usageId}`, `r ${request.requestId}`];
+}
+
+/** Tells the reservation layer of the places that a committed batch has given back to all. */
+async function settleCancels(keeper: Pick<GateKeeper, "forget">, outcomes: readonly CancelOutcome[]): Promise<void> {
+  const freed = outcomes.flatMap((one) => (one.kind === "CANCELLED" && one.freed ? [one.usage.couponId] : []));
+  for (const couponId of new Set(freed)) await keeper.forget(couponId);
+}

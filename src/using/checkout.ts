@@ -1,0 +1,290 @@
+import type { OpenQueue, Queue } from "../batching/queues.js";
+import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
+import {
+  type Choice,
+  type ChosenCoupon,
+  type Judgement,
+  judgeOrder,
+  keptPlaces,
+  type Order,
+  refusalOf,
+  type Usage,
+  type UseRefusal,
+} from "../domain/usage.js";
+import type { GateKeeper } from "../issuing/gate-keeper.js";
+import { settleMs } from "../issuing/issuer.js";
+import { settleQuietly } from "../issuing/settle-quietly.js";
+import { newId } from "../platform/new-id.js";
+import type { PlaceSettlement, PlaceWord, Reservations } from "../reservation/port.js";
+import type { Dated, DeadlineMs } from "../storage/ports/page.js";
+import type { ChoiceAsk, Lock, LockAsk, LockOutcome, UsageStore, UseAsk, UseOutcome } from "../storage/ports/usages.js";
+
+/** How often an order is judged anew because a coupon was edited between judging and using. */
+const maxAttempts = 5;
+
+export interface JudgedOrder extends Judgement {
+  readonly chosen: readonly (ChosenCoupon | null)[];
+  /** Of the database's clock. */
+  readonly now: Date;
+}
+
+export interface Used {
+  readonly usages: readonly Usage[];
+  readonly replayed: boolean;
+}
+
+export interface CheckoutParts {
+  readonly store: UsageStore;
+  readonly reservations: Reservations;
+  readonly keeper: GateKeeper;
+  /** How long a place is held while its use is not decided. */
+  readonly reservationMs: number;
+  readonly openQueue: OpenQueue;
+  /** Batches under way at once, of each queue that commits. */
+  readonly batches: { readonly use: number; readonly lock: number };
+}
+
+/** Quotes, locks and uses what an order names. One user coupon is committed with others' in a batch; several are one transaction. */
+export class Checkout {
+  private readonly store: UsageStore;
+  private readonly reservations: Reservations;
+  private readonly keeper: GateKeeper;
+  private readonly reservationMs: number;
+  private readonly queues: {
+    readonly reads: Queue<ChoiceAsk, Dated<ChosenCoupon | null>>;
+    readonly uses: Queue<UseAsk, UseOutcome>;
+    readonly locks: Queue<LockAsk, LockOutcome>;
+  };
+
+  constructor({ store, reservations, keeper, reservationMs, openQueue, batches }: CheckoutParts) {
+    this.store = store;
+    this.reservations = reservations;
+    this.keeper = keeper;
+    this.reservationMs = reservationMs;
+    this.queues = {
+      // A read is over so soon that larger batches are worth more than a second one beside it.
+      reads: openQueue<ChoiceAsk, Dated<ChosenCoupon | null>>("read", {
+        commit: (asks) => store.readChosen(asks),
+        keysOf: () => [],
+      }),
+      // What a commit costs is shared by its rows; while one is under way, the next orders are read and judged.
+      uses: openQueue<UseAsk, UseOutcome>("use", {
+        commit: (asks, again) => store.useBatch(asks, { again, together: false }),
+        afterCommit: (asks, outcomes) => settleUses(reservations, keeper, asks, outcomes),
+        keysOf: (ask) => (ask.requestId ? [ask.requestId] : []),
+        maxBatches: batches.use,
+      }),
+      locks: openQueue<LockAsk, LockOutcome>("lock", {
+        commit: (asks) => store.lockBatch(asks, { together: false }),
+        keysOf: () => [],
+        maxBatches: batches.lock,
+      }),
+    };
+  }
+
+  async judge(order: Order, deadlineMs: DeadlineMs, lockToken = ""): Promise<JudgedOrder> {
+    const { userId, choices } = order;
+    const read = await Promise.all(
+      choices.map(({ userCouponId }) => this.queues.reads.submit({ userId, userCouponId }, deadlineMs)),
+    );
+    const chosen = read.map(({ value }) => value);
+    const now = latest(read.map((one) => one.now));
+    return { ...judgeOrder(order, chosen, now, lockToken), chosen, now };
+  }
+
+  /** `requestId` "": the caller gave none. */
+  async lock(order: Order, requestId: string, deadlineMs: DeadlineMs): Promise<readonly Lock[] | Refusal> {
+    // Without a request id the call still needs a name, for its own batch may be sent twice.
+    const token = requestId || newId();
+    const { objections, chosen, now } = await this.judge(order, deadlineMs, token);
+    const refusal = refusalOf(objections, chosen, now);
+    if (refusal) return refusal;
+    const asks = order.choices.map((choice, index): LockAsk => {
+      const { coupon } = chosen[index] as ChosenCoupon;
+      return { ...choice, couponId: coupon.id, userId: order.userId, token };
+    });
+    const [only] = asks;
+    const outcomes =
+      asks.length === 1 && only
+        ? [await this.queues.locks.submit(only, deadlineMs)]
+        : await this.store.lockBatch(asks, { together: true });
+    const locks = outcomes.flatMap((outcome) => (outcome.kind === "GRANTED" ? [outcome.lock] : []));
+    return locks.length === asks.length ? locks : await this.refusalAfter(outcomes, order, deadlineMs, token);
+  }
+
+  /** `requestId` "": the caller gave none. */
+  async use(order: Order, requestId: string, deadlineMs: DeadlineMs): Promise<Used | Refusal> {
+    for (let attempt = 1; attempt <= maxAttempts; attempt++) {
+      const judged = await this.judge(order, deadlineMs);
+      const refusal = refusalOf(judged.objections, judged.chosen, judged.now);
+      if (refusal) return (await this.replay(order, requestId, deadlineMs)) ?? refusal;
+
+      const heldUntilMs = Date.now() + this.reservationMs - settleMs;
+      const asks = await this.takePlaces(
+        useAsks(order, requestId, judged),
+        Math.min(deadlineMs, heldUntilMs),
+        deadlineMs,
+      );
+      if (asks instanceof Refusal) return (await this.replay(order, requestId, deadlineMs)) ?? asks;
+      const outcomes = await this.commit(asks, deadlineMs);
+      if (outcomes.some(({ kind }) => kind === "TOO_LATE")) throw tooLate(deadlineMs);
+      if (outcomes.some(({ kind }) => kind === "STALE")) continue;
+      if (outcomes.some(({ kind }) => kind === "REPLAYED")) {
+        return (await this.replay(order, requestId, deadlineMs)) as Used | Refusal;
+      }
+      const usages = outcomes.flatMap((outcome) => (outcome.kind === "USED" ? [outcome.usage] : []));
+      if (usages.length === asks.length) return { usages, replayed: false };
+      return await this.refusalAfter(outcomes, order, deadlineMs);
+    }
+    // Nothing was done: the coupons of this order are being edited without a pause.
+    throw new Overloaded();
+  }
+
+  /**
+   * Of an order that was judged usable and refused all the same, for something happened in between. Judged anew, it has
+   * every reason and says when a lock ends, neither of which the outcomes tell.
+   */
+  private async refusalAfter(
+    outcomes: readonly Outcome[],
+    order: Order,
+    deadlineMs: DeadlineMs,
+    lockToken = "",
+  ): Promise<Refusal> {
+    const { objections, chosen, now } = await this.judge(order, deadlineMs, lockToken);
+    return refusalOf(objections, chosen, now) ?? refusalOfOutcomes(outcomes);
+  }
+
+  /** What an earlier call with this request id has used; null when there was none. */
+  private async replay(order: Order, requestId: string, deadlineMs: DeadlineMs): Promise<Used | Refusal | null> {
+    if (requestId === "") return null;
+    const usages = await this.store.ofRequest(requestId, deadlineMs);
+    if (usages.length === 0) return null;
+    return isOrderOf(usages, order) ? { usages, replayed: true } : requestIdReused();
+  }
+
+  /** Lets those through that need a new place under a usage cap: all of them, or none. */
+  private async takePlaces(
+    asks: readonly (UseAsk & { needsPlace: boolean })[],
+    heldUntilMs: number,
+    deadlineMs: DeadlineMs,
+  ): Promise<readonly UseAsk[] | Refusal> {
+    const words = await Promise.all(asks.map((ask) => (ask.needsPlace ? this.takePlace(ask) : null)));
+    const taken = asks.map((ask, index) => {
+      const placeTaken = words[index] === "TAKEN";
+      return { ...ask, placeTaken, untilMs: placeTaken ? heldUntilMs : deadlineMs };
+    });
+    if (!words.includes("USAGE_CAP_REACHED")) return taken;
+    await this.settle(taken, "RELEASE");
+    return refusalOfOutcomes(
+      words.map((word) => (word === "USAGE_CAP_REACHED" ? { kind: "REFUSED", reason: word } : { kind: "CONSENT" })),
+    );
+  }
+
+  private async takePlace(ask: UseAsk): Promise<PlaceWord> {
+    try {
+      const word = await this.reservations.takePlace(ask);
+      if (word === "NOT_LOADED") this.keeper.loadPlaces(ask.couponId);
+      return word;
+    } catch (error) {
+      // The answers do not change without the reservation layer; Postgres gives them all.
+      if (error instanceof StoreUnavailable) return "NOT_LOADED";
+      throw error;
+    }
+  }
+
+  private async commit(asks: readonly UseAsk[], deadlineMs: DeadlineMs): Promise<UseOutcome[]> {
+    const [only] = asks;
+    try {
+      if (asks.length === 1 && only) return [await this.queues.uses.submit(only, only.untilMs ?? deadlineMs)];
+      const outcomes = await this.store.useBatch(asks, { again: false, together: true });
+      await settleUses(this.reservations, this.keeper, asks, outcomes);
+      return outcomes;
+    } catch (error) {
+      // Not known whether the rows are there: the places stay taken until a sweep has asked Postgres.
+      if (error instanceof StoreUnavailable) throw error;
+      await this.settle(asks, "RELEASE");
+      throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
+    }
+  }
+
+  private async settle(asks: readonly UseAsk[], verdict: "RELEASE"): Promise<void> {
+    const settlements = asks.filter((ask) => ask.placeTaken).map((ask): PlaceSettlement => ({ ...ask, verdict }));
+    await settleQuietly(settlements, (all) => this.reservations.settlePlaces(all));
+  }
+}
+
+/** Tells the reservation layer what became of a committed batch. */
+export async function settleUses(
+  reservations: Reservations,
+  keeper: GateKeeper,
+  asks: readonly UseAsk[],
+  outcomes: readonly UseOutcome[],
+): Promise<void> {
+  const settlements: PlaceSettlement[] = [];
+  const differing = new Set<string>();
+  const exhausted = new Set<string>();
+  asks.forEach(({ couponId, usageId, placeTaken }, index) => {
+    const outcome = outcomes[index] as UseOutcome;
+    const isUsed = outcome.kind === "USED";
+    const isPlaced = isUsed && outcome.placed;
+    if (placeTaken) settlements.push({ couponId, usageId, verdict: isPlaced ? "CONFIRM" : "RELEASE" });
+    if (isUsed && outcome.exhausted) exhausted.add(couponId);
+    // Let through here and refused there: the copy is out of date.
+    if (placeTaken && outcome.kind === "REFUSED" && outcome.reason === "USAGE_CAP_REACHED") differing.add(couponId);
+  });
+  await settleQuietly(settlements, (all) => reservations.settlePlaces(all));
+  // Issuing stops, too, so the gate has to be read anew.
+  for (const couponId of new Set([...exhausted, ...differing])) await keeper.forget(couponId);
+}
+
+function useAsks(order: Order, requestId: string, judged: JudgedOrder): (UseAsk & { needsPlace: boolean })[] {
+  const { userId, productId, orderId, amount, choices } = order;
+  return choices.map(({ userCouponId, lockVersion }, item) => {
+    const { coupon, userCoupon } = judged.chosen[item] as ChosenCoupon;
+    return {
+      usageId: newId(),
+      couponId: coupon.id,
+      revision: coupon.revision,
+      userCouponId,
+      userId,
+      lockVersion,
+      productId,
+      orderId,
+      orderAmount: amount as NonNullable<typeof amount>,
+      discountAmount: judged.discounted?.amounts[item] ?? 0,
+      requestId,
+      item,
+      needsPlace: coupon.usageCap !== null && keptPlaces(userCoupon) === 0,
+      placeTaken: false,
+    };
+  });
+}
+
+function isOrderOf(usages: readonly Usage[], order: Order): boolean {
+  const same = (usage: Usage, { userCouponId }: Choice) =>
+    usage.userCouponId === userCouponId &&
+    usage.userId === order.userId &&
+    usage.productId === order.productId &&
+    usage.orderId === order.orderId &&
+    usage.orderAmount.minorUnits === order.amount?.minorUnits &&
+    usage.orderAmount.currencyCode === order.amount.currencyCode;
+  return usages.length === order.choices.length && usages.every((usage, i) => same(usage, order.choices[i] as Choice));
+}
+
+interface Outcome {
+  readonly kind: string;
+  readonly reason?: UseRefusal;
+}
+
+function refusalOfOutcomes(outcomes: readonly Outcome[]): Refusal {
+  const preconditions = outcomes.flatMap(({ reason }, index) =>
+    reason ? [{ reason, field: `coupons[${index}]` }] : [],
+  );
+  const [first] = preconditions;
+  if (!first) throw new Error(`an order was refused without a reason: ${outcomes.map(({ kind }) => kind)}`);
+  return new Refusal(first.reason, [], undefined, { preconditions });
+}
+
+function latest(times: readonly Date[]): Date {
+  return new Date(Math.max(...times.map((time) => time.getTime())));
+}

@@ -1,0 +1,34 @@
+import type { OpenQueue } from "../batching/queues.js";
+import type { Config } from "../config.js";
+import type { GateKeeper } from "../issuing/gate-keeper.js";
+import { Issuer } from "../issuing/issuer.js";
+import { TypeIssuer } from "../issuing/type-issuer.js";
+import type { QuotaDays } from "../platform/quota-days.js";
+import type { Reservations } from "../reservation/port.js";
+import { openCancels } from "../using/cancels.js";
+import { Checkout } from "../using/checkout.js";
+import type { Bounds } from "./bounds.js";
+import type { Stores } from "./stores.js";
+
+export type Engines = ReturnType<typeof openEngines>;
+
+export interface EngineParts {
+  readonly stores: Stores;
+  readonly reservations: Reservations;
+  readonly keeper: GateKeeper;
+  readonly quotaDays: QuotaDays;
+  readonly openQueue: OpenQueue;
+  readonly batches: Bounds["batches"];
+  readonly reservationMs: Config["RESERVATION_MS"];
+}
+
+/** What decides who gets a coupon, and what it is worth to an order. */
+export function openEngines({ stores, ...parts }: EngineParts) {
+  const issuer = new Issuer({ ...parts, store: stores.issues, userCoupons: stores.userCoupons });
+  return {
+    issuer,
+    typeIssuer: new TypeIssuer(issuer, stores.targets),
+    checkout: new Checkout({ ...parts, store: stores.usages }),
+    cancels: openCancels(parts.openQueue, stores.usages, parts.keeper),
+  };
+}

@@ -1,0 +1,40 @@
+import type { Config } from "../config.js";
+import type { GateKeeper } from "../issuing/gate-keeper.js";
+import type { CodeMaker } from "../jobs/code-maker.js";
+import { CodeRetirer } from "../jobs/code-retirer.js";
+import { type Job, JobLoop } from "../jobs/job-loop.js";
+import { Lapser } from "../jobs/lapser.js";
+import { Purger } from "../jobs/purger.js";
+import { Releaser } from "../jobs/releaser.js";
+import { sweep } from "../jobs/sweep.js";
+import type { FailureLog } from "../platform/failure-log.js";
+import type { Logger } from "../platform/logger.js";
+import type { Metrics } from "../platform/metrics.js";
+import type { Stores } from "./stores.js";
+
+export interface JobParts {
+  readonly stores: Stores;
+  readonly keeper: GateKeeper;
+  readonly codeMaker: CodeMaker;
+  readonly config: Config;
+  readonly log: Logger;
+  readonly failures: FailureLog;
+  readonly metrics: Metrics;
+}
+
+/** Everything that runs by itself. */
+export function openJobs({ stores, keeper, codeMaker, config, log, failures, metrics }: JobParts): JobLoop[] {
+  const { PURGE, PURGE_AFTER_DAYS: afterDays, PURGE_EVERY_MINUTES: everyMinutes } = config;
+  const jobs: Job[] = [
+    sweep(keeper),
+    codeMaker,
+    new CodeRetirer(stores.codes, keeper),
+    new Releaser(stores.userCoupons, keeper, log),
+    new Lapser(stores.userCoupons),
+  ];
+  if (PURGE !== "off") {
+    jobs.push(new Purger(stores.purge, { afterDays, everyMinutes, dryRun: PURGE === "dry-run" }, log));
+  }
+  for (const { name } of jobs) metrics.jobPlanned(name);
+  return jobs.map((job) => new JobLoop(job, failures, metrics));
+}

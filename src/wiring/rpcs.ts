@@ -1,0 +1,99 @@
+import { create, type DescMessage, type DescMethodUnary } from "@bufbuild/protobuf";
+import type { Validator } from "@bufbuild/protovalidate";
+import { CatalogService, CreateCouponRequestSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
+import type { Coupon } from "../../gen/coupon/v1/coupon_pb.js";
+import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
+import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
+import type { GateKeeper } from "../issuing/gate-keeper.js";
+import type { CodeMaker } from "../jobs/code-maker.js";
+import type { FailureLog } from "../platform/failure-log.js";
+import { batchCreateCoupons } from "../services/catalog/batch-create-coupons.js";
+import { createCoupon } from "../services/catalog/create-coupon.js";
+import { deleteCoupon } from "../services/catalog/delete-coupon.js";
+import { generateCodes } from "../services/catalog/generate-codes.js";
+import { getCodeJob } from "../services/catalog/get-code-job.js";
+import { getCoupon } from "../services/catalog/get-coupon.js";
+import { getStats } from "../services/catalog/get-stats.js";
+import { listCodes } from "../services/catalog/list-codes.js";
+import { listCoupons } from "../services/catalog/list-coupons.js";
+import { pauseCoupon } from "../services/catalog/pause-coupon.js";
+import { resumeCoupon } from "../services/catalog/resume-coupon.js";
+import { searchCoupons } from "../services/catalog/search-coupons.js";
+import { updateCoupon } from "../services/catalog/update-coupon.js";
+import { uploadCodes } from "../services/catalog/upload-codes.js";
+import { batchIssueCoupons } from "../services/issuance/batch-issue-coupons.js";
+import { issueCoupon } from "../services/issuance/issue-coupon.js";
+import { cancelUsage } from "../services/usage/cancel-usage.js";
+import { getUsage } from "../services/usage/get-usage.js";
+import { listUsages } from "../services/usage/list-usages.js";
+import { lockCoupons } from "../services/usage/lock-coupons.js";
+import { quoteUsage } from "../services/usage/quote-usage.js";
+import { unlockCoupons } from "../services/usage/unlock-coupons.js";
+import { useCoupons } from "../services/usage/use-coupons.js";
+import { deleteUserCoupon } from "../services/user-coupon/delete-user-coupon.js";
+import { getUserCoupon } from "../services/user-coupon/get-user-coupon.js";
+import { listUserCoupons } from "../services/user-coupon/list-user-coupons.js";
+import { explain, messageOf } from "../transport/error-table.js";
+import { type Handler, type Pipeline, violationsIn } from "../transport/pipeline.js";
+import { type Route, routeOf } from "../transport/routes.js";
+import type { Engines } from "./engines.js";
+import type { Stores } from "./stores.js";
+
+export interface RpcParts {
+  readonly stores: Stores;
+  readonly engines: Engines;
+  readonly keeper: GateKeeper;
+  readonly codeMaker: CodeMaker;
+  readonly pipeline: Pipeline;
+  readonly validator: Validator;
+  readonly failures: FailureLog;
+}
+
+/** Every RPC with its handler. */
+export function mountRpcs({ stores, engines, keeper, codeMaker, pipeline, validator, failures }: RpcParts): Route[] {
+  const { coupons, codes, userCoupons, usages, targets } = stores;
+  const { issuer, typeIssuer, checkout, cancels } = engines;
+  const rpc = <I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    handler: Handler<I, O>,
+  ): Route => routeOf(method, pipeline.mount(method, handler));
+  // The reservation layer's copy goes before the edit is committed; if Redis is away, a sweep does it.
+  const forget = (couponId: string) => keeper.forget(couponId);
+  const violationsOf = (coupon: Coupon) =>
+    violationsIn(validator, CreateCouponRequestSchema, create(CreateCouponRequestSchema, { coupon }));
+  const issueFailed = (error: unknown) => failures.failed("issue to one of many", error);
+
+  const catalog = CatalogService.method;
+  const issuance = IssuanceService.method;
+  const userCoupon = UserCouponService.method;
+  const usage = UsageService.method;
+  return [
+    rpc(catalog.createCoupon, createCoupon(coupons)),
+    rpc(catalog.batchCreateCoupons, batchCreateCoupons(coupons, violationsOf, explain)),
+    rpc(catalog.getCoupon, getCoupon(coupons)),
+    rpc(catalog.listCoupons, listCoupons(coupons)),
+    rpc(catalog.updateCoupon, updateCoupon(coupons, forget)),
+    rpc(catalog.deleteCoupon, deleteCoupon(coupons, forget)),
+    rpc(catalog.pauseCoupon, pauseCoupon(coupons, forget)),
+    rpc(catalog.resumeCoupon, resumeCoupon(coupons, forget)),
+    rpc(catalog.searchCoupons, searchCoupons(stores.search)),
+    rpc(catalog.uploadCodes, uploadCodes(codes, forget)),
+    rpc(catalog.generateCodes, generateCodes(codes, codeMaker)),
+    rpc(catalog.getCodeJob, getCodeJob(codes)),
+    rpc(catalog.listCodes, listCodes(codes, coupons)),
+    rpc(catalog.getStats, getStats(stores.stats)),
+    rpc(issuance.issueCoupon, issueCoupon(issuer, typeIssuer, targets)),
+    rpc(issuance.batchIssueCoupons, batchIssueCoupons(issuer, explain, issueFailed)),
+    rpc(userCoupon.getUserCoupon, getUserCoupon(userCoupons, usages)),
+    rpc(userCoupon.listUserCoupons, listUserCoupons(userCoupons, usages)),
+    rpc(userCoupon.deleteUserCoupon, deleteUserCoupon(userCoupons, keeper)),
+    rpc(usage.quoteUsage, quoteUsage(checkout, usages, messageOf)),
+    rpc(usage.lockCoupons, lockCoupons(checkout, usages)),
+    rpc(usage.unlockCoupons, unlockCoupons(usages)),
+    rpc(usage.useCoupons, useCoupons(checkout, usages)),
+    rpc(usage.cancelUsage, cancelUsage(cancels)),
+    rpc(usage.getUsage, getUsage(usages)),
+    rpc(usage.listUsages, listUsages(usages)),
+  ];
+}

@@ -57,7 +57,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
 
   const stores = openStores(database, config.QUOTA_TIME_ZONE);
   const quotaDays = new QuotaDays(config.QUOTA_TIME_ZONE);
-  const reservations = await openReservations(config, log, {
+  const reservations = await openReservations(config, log, failures, {
     quotaDays,
     quotaGroupOf: (couponId) => stores.issues.quotaGroupOf(couponId),
   });

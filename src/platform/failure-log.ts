@@ -2,8 +2,12 @@
 const maxKinds = 20;
 const otherKind = "other";
 
+/** What fails again sooner than this was not over. */
+const calmMs = 5_000;
+
 interface Failing {
   readonly sinceMs: number;
+  lastMs: number;
   count: number;
   readonly kinds: Set<string>;
 }
@@ -17,8 +21,8 @@ export interface FailureLogOptions {
 }
 
 /**
- * Reports failures of what is done again and again: the first of each kind of error, and when it works again how often it
- * had failed. What happens in between is seen in metrics.
+ * Reports failures of what is done again and again: the first of each kind of error, and when it has worked again for a
+ * while how often it had failed. What happens in between is seen in metrics.
  */
 export class FailureLog {
   private readonly failing = new Map<string, Failing>();
@@ -32,10 +36,11 @@ export class FailureLog {
   failed(work: string, error: unknown, details: object = {}): void {
     let failing = this.failing.get(work);
     if (!failing) {
-      failing = { sinceMs: this.now(), count: 0, kinds: new Set() };
+      failing = { sinceMs: this.now(), lastMs: 0, count: 0, kinds: new Set() };
       this.failing.set(work, failing);
     }
     failing.count += 1;
+    failing.lastMs = this.now();
     const kind = failing.kinds.size < maxKinds ? kindOf(error) : otherKind;
     if (failing.kinds.has(kind)) return;
     failing.kinds.add(kind);
@@ -44,13 +49,11 @@ export class FailureLog {
 
   succeeded(work: string): void {
     const failing = this.failing.get(work);
-    if (!failing) return;
+    if (!failing || this.now() - failing.lastMs < calmMs) return;
     this.failing.delete(work);
-    const { count, sinceMs } = failing;
-    this.options.log.warn(
-      { work, failures: count, forMs: this.now() - sinceMs },
-      "work in the background succeeds again",
-    );
+    const { count, sinceMs, lastMs } = failing;
+    const details = { work, failures: count, forMs: lastMs - sinceMs };
+    this.options.log.warn(details, "work in the background succeeds again");
   }
 }
 

@@ -4,6 +4,7 @@ import { pathToString } from "@bufbuild/protobuf/reflect";
 import type { Validator } from "@bufbuild/protovalidate";
 import type { CallContext } from "../domain/call-context.js";
 import { DeadlinePassed, type FieldViolation, invalid, Refusal, refusalOf } from "../domain/refusal.js";
+import { errorCode } from "../platform/error-code.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import { Failure, failureOf, internalFailure } from "./error-table.js";
 import type { MaybePromise } from "./messages/decode.js";
@@ -85,12 +86,14 @@ export class Pipeline {
     const startedAt = performance.now();
     const context = this.contextOf(call);
     let answer: T | Failure;
+    let code: string | undefined;
     try {
       const served = await this.serve(method, handler, call, context);
       const sent = served instanceof Refusal ? failureOf(served) : send(served as never);
       answer = sent instanceof Promise ? await sent : sent;
     } catch (error) {
       answer = this.failureOf(error, method, context);
+      code = errorCode(error);
     }
     const ms = performance.now() - startedAt;
     const reason = answer instanceof Failure ? answer.reason : "OK";
@@ -102,6 +105,8 @@ export class Pipeline {
         status: reason,
         ms: Math.round(ms * 10) / 10,
         via: call.frontEnd,
+        // Of what the caller is told in one word, operators want to know what the store has said.
+        ...(code !== undefined && { code }),
       },
       "call",
     );

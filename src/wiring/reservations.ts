@@ -1,4 +1,5 @@
 import type { Config } from "../config.js";
+import type { FailureLog } from "../platform/failure-log.js";
 import type { Logger } from "../platform/logger.js";
 import type { QuotaOptions } from "../platform/quota-groups.js";
 import { MemoryReservations } from "../reservation/memory/memory-reservations.js";
@@ -6,7 +7,12 @@ import type { Reservations } from "../reservation/port.js";
 import { RedisReservations } from "../reservation/redis/redis-reservations.js";
 
 /** In Redis, or without one in this process. */
-export async function openReservations(config: Config, log: Logger, quotas: QuotaOptions): Promise<Reservations> {
+export async function openReservations(
+  config: Config,
+  log: Logger,
+  failures: FailureLog,
+  quotas: QuotaOptions,
+): Promise<Reservations> {
   if (!config.REDIS_URL) {
     log.warn("no REDIS_URL: reservations are kept in this process, so run only one");
     return new MemoryReservations({ reservationMs: config.RESERVATION_MS, ...quotas });
@@ -14,7 +20,7 @@ export async function openReservations(config: Config, log: Logger, quotas: Quot
   const reservations = new RedisReservations({
     url: config.REDIS_URL,
     keyPrefix: config.REDIS_KEY_PREFIX,
-    log,
+    failures,
     reservationMs: config.RESERVATION_MS,
     ...quotas,
   });

@@ -6,6 +6,7 @@ import type { QuotaOptions } from "../../src/platform/quota-groups.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
 import type { Ask, GateFacts, Holder, Reservations } from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { unreported } from "../support/unreported.js";
 
 /** One implementation of the port, with a clock that a test can move. */
 export interface Subject {
@@ -55,7 +56,7 @@ export async function startRedisSubject(options: SubjectOptions = {}): Promise<R
   const reservations = new RedisReservations({
     url,
     keyPrefix,
-    log: { warn: () => {} },
+    failures: unreported,
     clockOffsetMs: clock.offsetMs,
     ...rest,
   });

@@ -11,6 +11,7 @@ import {
   loadStepTimeoutMs,
 } from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
 import {
   askOf,
@@ -818,7 +819,7 @@ describe("RedisReservations, keys", () => {
     const other = new RedisReservations({
       url: inject("redisUrl"),
       keyPrefix: subject.keyPrefix,
-      log: { warn: () => {} },
+      failures: unreported,
     });
     onTestFinished(() => other.close());
     expect(await other.ready()).toBe(true);

@@ -5,6 +5,7 @@ import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 import { CallError, type GrpcClient } from "../support/clients.js";
+import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
 
 const unavailable = 14;
@@ -223,7 +224,7 @@ export async function untilGateIsEven(
   const reservations = new RedisReservations({
     url: redis.redisUrl,
     keyPrefix: redis.keyPrefix,
-    log: { warn: () => {} },
+    failures: unreported,
   });
   try {
     await reservations.ready();

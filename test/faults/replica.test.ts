@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
+import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
 import {
   Audit,
@@ -58,7 +59,7 @@ test("stock that a killed replica held is sellable again within 15 seconds", asy
   const quantity = 100;
   const held = 60;
   const couponId = await createCoupon(survivor.client, quantity);
-  const gate = new RedisReservations({ url: stores.redisUrl, keyPrefix: stores.keyPrefix, log: { warn: () => {} } });
+  const gate = new RedisReservations({ url: stores.redisUrl, keyPrefix: stores.keyPrefix, failures: unreported });
   await gate.ready();
   const survey = async () => (await gate.survey(100, 100)).find((one) => one.couponId === couponId);
   try {

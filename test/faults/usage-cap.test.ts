@@ -6,6 +6,7 @@ import { RedisReservations } from "../../src/reservation/redis/redis-reservation
 import type { GrpcClient } from "../support/clients.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
+import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
 import {
   createCappedCoupon,
@@ -115,7 +116,7 @@ async function rush(
 }
 
 async function withReservations<T>(work: (reservations: RedisReservations) => Promise<T>): Promise<T> {
-  const reservations = new RedisReservations({ url: redisUrl, keyPrefix: stores.keyPrefix, log: { warn: () => {} } });
+  const reservations = new RedisReservations({ url: redisUrl, keyPrefix: stores.keyPrefix, failures: unreported });
   try {
     await reservations.ready();
     return await work(reservations);

@@ -51,7 +51,7 @@ afterEach(async () => {
 
 async function openRedis(): Promise<Reservations> {
   const { redisUrl: url, keyPrefix } = clocked.stores;
-  const opened = new RedisReservations({ url, keyPrefix, log, clockOffsetMs: () => offsetMs });
+  const opened = new RedisReservations({ url, keyPrefix, failures, clockOffsetMs: () => offsetMs });
   expect(await opened.ready()).toBe(true);
   return opened;
 }

@@ -47,7 +47,7 @@ afterEach(async () => {
 
 async function openRedis(): Promise<RedisReservations> {
   const { redisUrl: url, keyPrefix } = clocked.stores;
-  const opened = new RedisReservations({ url, keyPrefix, log, clockOffsetMs: () => offsetMs });
+  const opened = new RedisReservations({ url, keyPrefix, failures, clockOffsetMs: () => offsetMs });
   expect(await opened.ready()).toBe(true);
   return opened;
 }

@@ -9,6 +9,7 @@ import { PostgresPurgeStore } from "../../src/storage/postgres/purge/purge-store
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { miscounted } from "../support/counted-stats.js";
+import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
 import {
   type ClockedDatabase,
@@ -329,7 +330,7 @@ describe("a purge", () => {
     await userCoupons.lapse(10);
     await clocked.setClock(later(secondMs + 30 * dayMs));
     const reservations = new MemoryReservations({ reservationMs: 5_000 });
-    const keeper = new GateKeeper(reservations, issues, usages, log, { failed: () => {}, succeeded: () => {} });
+    const keeper = new GateKeeper(reservations, issues, usages, log, unreported);
     const stock = async () => (await reservations.survey(10, 10))[0]?.loaded?.stock;
     for (const when of ["before", "after"]) {
       if (when === "after") await purger().purge();

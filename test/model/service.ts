@@ -150,6 +150,7 @@ export async function startService(gate: GateName): Promise<Service> {
   }
   const reported: unknown[] = [];
   const log = { info: () => {}, warn: () => {}, error: (details: unknown) => void reported.push(details) };
+  const failures = new FailureLog({ log });
   let offsetMs = 0;
   const quotas = {
     quotaDays: new QuotaDays(timeZone),
@@ -158,7 +159,7 @@ export async function startService(gate: GateName): Promise<Service> {
   const { redisUrl, keyPrefix } = clocked.stores;
   const reservations =
     gate === "redis"
-      ? new RedisReservations({ url: redisUrl, keyPrefix, log, clockOffsetMs: () => offsetMs, ...quotas })
+      ? new RedisReservations({ url: redisUrl, keyPrefix, failures, clockOffsetMs: () => offsetMs, ...quotas })
       : new MemoryReservations({ now: () => Date.now() + offsetMs, ...quotas });
   if (reservations instanceof RedisReservations && !(await reservations.ready())) throw new Error("no redis");
   const redis = gate === "redis" ? new Redis(redisUrl) : null;

@@ -17,7 +17,8 @@ import type {
   Settlement,
   Survey,
 } from "../port.js";
-import { defaultReservationMs, keepEndedMs, keepPlacesMs, loadStepTimeoutMs } from "../port.js";
+import { defaultReservationMs, keepEndedMs, loadStepTimeoutMs } from "../port.js";
+import { MemoryPlaces } from "./memory-places.js";
 import { QuotaUse } from "./quota-use.js";
 import { ThrottleLine } from "./throttle-line.js";
 
@@ -31,12 +32,6 @@ interface Gate {
   /** null: unlimited. May fall below 0 while confirmations of rows that came past the gate are adopted. */
   stock: number | null;
   readonly holders: Map<string, Entry[]>;
-}
-
-interface Places {
-  readonly revision: number;
-  remaining: number;
-  keepUntilMs: number;
 }
 
 interface Load {
@@ -59,9 +54,7 @@ export class MemoryReservations implements Reservations {
   private readonly gates = new Map<string, Gate>();
   private readonly pending = new Map<string, Map<string, { ask: Ask; deadlineMs: number }>>();
   private readonly loads = new Map<string, Load>();
-  private readonly places = new Map<string, Places>();
-  /** By coupon: the deadlines of usages that have taken a place. */
-  private readonly taken = new Map<string, Map<string, number>>();
+  private readonly places: MemoryPlaces;
   /** Of coupons that were throttled once. */
   private readonly throttleLines = new Map<string, ThrottleLine>();
   private readonly quotaUse = new QuotaUse();
@@ -74,6 +67,7 @@ export class MemoryReservations implements Reservations {
   constructor(options: MemoryReservationsOptions = {}) {
     this.reservationMs = options.reservationMs ?? defaultReservationMs;
     this.now = options.now ?? Date.now;
+    this.places = new MemoryPlaces(this.reservationMs, this.now);
     this.quotaGroups = new QuotaGroups(options.quotaGroupOf);
     this.quotaDays = options.quotaDays ?? new QuotaDays();
   }
@@ -158,36 +152,19 @@ export class MemoryReservations implements Reservations {
   async invalidate(couponId: string): Promise<void> {
     this.gates.delete(couponId);
     this.loads.delete(couponId);
-    this.places.delete(couponId);
+    this.places.drop(couponId);
   }
 
-  async takePlace({ couponId, usageId, revision }: PlaceAsk): Promise<PlaceWord> {
-    const places = this.places.get(couponId);
-    if (places?.revision !== revision) return "NOT_LOADED";
-    if (places.remaining <= 0) return this.taken.has(couponId) ? "UNDECIDED" : "USAGE_CAP_REACHED";
-    const nowMs = this.now();
-    places.remaining -= 1;
-    places.keepUntilMs = nowMs + keepPlacesMs;
-    const ofCoupon = this.taken.get(couponId) ?? new Map();
-    ofCoupon.set(usageId, nowMs + this.reservationMs);
-    this.taken.set(couponId, ofCoupon);
-    return "TAKEN";
+  async takePlace(ask: PlaceAsk): Promise<PlaceWord> {
+    return this.places.take(ask);
   }
 
   async settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void> {
-    for (const { couponId, usageId, verdict } of settlements) {
-      const ofCoupon = this.taken.get(couponId);
-      const wasTaken = ofCoupon?.delete(usageId) ?? false;
-      if (ofCoupon?.size === 0) this.taken.delete(couponId);
-      const places = this.places.get(couponId);
-      if (wasTaken && verdict === "RELEASE" && places) places.remaining += 1;
-    }
+    this.places.settle(settlements);
   }
 
-  async loadPlaces(couponId: string, { revision, remaining }: PlaceFacts): Promise<void> {
-    if (this.places.get(couponId)?.revision === revision) return;
-    this.taken.delete(couponId);
-    this.places.set(couponId, { revision, remaining, keepUntilMs: this.now() + keepPlacesMs });
+  async loadPlaces(couponId: string, facts: PlaceFacts): Promise<void> {
+    this.places.load(couponId, facts);
   }
 
   async survey(couponLimit: number, overdueLimit: number): Promise<Survey[]> {
@@ -198,9 +175,8 @@ export class MemoryReservations implements Reservations {
       this.throttleLines.delete(id);
     }
     this.quotaUse.forgetOld(nowMs);
-    for (const [id, { keepUntilMs }] of this.places) if (keepUntilMs <= nowMs) this.places.delete(id);
-    const stores = [this.gates, this.pending, this.places, this.taken];
-    const all = [...new Set(stores.flatMap((store) => [...store.keys()]))].sort();
+    this.places.forgetOld();
+    const all = [...new Set([...this.gates.keys(), ...this.pending.keys(), ...this.places.couponIds])].sort();
     if (this.surveyOffset >= all.length) this.surveyOffset = 0;
     const ids = all.slice(this.surveyOffset, this.surveyOffset + couponLimit);
     this.surveyOffset += couponLimit;
@@ -213,23 +189,12 @@ export class MemoryReservations implements Reservations {
         loaded: gate ? { revision: gate.facts.revision, stock: gate.stock } : null,
         pendingCount: pending.length,
         overdue: overdue.slice(0, overdueLimit),
-        ...this.surveyPlaces(couponId, nowMs, overdueLimit),
+        ...this.places.survey(couponId, overdueLimit),
       };
     });
   }
 
   async close(): Promise<void> {}
-
-  private surveyPlaces(couponId: string, nowMs: number, overdueLimit: number) {
-    const places = this.places.get(couponId);
-    const taken = [...(this.taken.get(couponId) ?? [])];
-    const overdue = taken.filter(([, deadlineMs]) => deadlineMs <= nowMs).map(([usageId]) => usageId);
-    return {
-      places: places ? { revision: places.revision, remaining: places.remaining } : null,
-      takenCount: taken.length,
-      overdueUsageIds: overdue.slice(0, overdueLimit),
-    };
-  }
 
   private lineOf(couponId: string): ThrottleLine {
     const line = this.throttleLines.get(couponId) ?? new ThrottleLine();

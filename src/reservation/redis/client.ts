@@ -1,5 +1,6 @@
 import { Redis } from "ioredis";
 import { StoreUnavailable } from "../../domain/refusal.js";
+import type { FailureLog } from "../../platform/failure-log.js";
 import { type KeyOwner, Keys } from "./keys.js";
 import { type Script, scripts, sourceOf } from "./scripts.js";
 
@@ -12,9 +13,12 @@ const restAfterTimeoutMs = 500;
 
 type Command = (...args: (string | number)[]) => Promise<unknown>;
 
-export interface RedisLog {
-  warn(details: object, message: string): void;
-}
+/** How what is wrong with Redis itself begins, and not with what it was asked: it loads its data, is full, is a replica, ... */
+const awayReplies =
+  /^(LOADING|BUSY|OOM|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM|UNKILLABLE)\b/;
+/** As failures are reported: Redis does not answer; it answers that a script or a command of ours is wrong. */
+const away = "ask redis; requests go straight to postgres";
+const fault = "run a script in redis; requests go straight to postgres";
 
 /**
  * A connection that fails at once instead of waiting. Commands are never queued while Redis is away and never sent a
@@ -26,7 +30,11 @@ export class RedisClient {
   private readonly commands = new Map<string, Command>();
   private restUntilMs = 0;
 
-  constructor(url: string, keyPrefix: string, log: RedisLog) {
+  constructor(
+    url: string,
+    keyPrefix: string,
+    private readonly failures: Pick<FailureLog, "failed" | "succeeded">,
+  ) {
     this.keys = new Keys(keyPrefix);
     this.redis = new Redis(url, {
       autoResendUnfulfilledCommands: false,
@@ -36,15 +44,7 @@ export class RedisClient {
       connectTimeout: connectTimeoutMs,
       retryStrategy: (attempt) => Math.min(attempt * 50, longestReconnectPauseMs),
     });
-    let away = false;
-    this.redis.on("error", (error: Error) => {
-      if (!away) log.warn({ err: { message: error.message } }, "redis is away; requests go straight to postgres");
-      away = true;
-    });
-    this.redis.on("ready", () => {
-      if (away) log.warn({}, "redis is back");
-      away = false;
-    });
+    this.redis.on("error", (error: Error) => this.failures.failed(away, error));
     for (const script of Object.values(scripts)) {
       this.redis.defineCommand(script.name, { lua: sourceOf(script), numberOfKeys: script.keys.length });
       const command = (this.redis as unknown as Record<string, Command>)[script.name];
@@ -81,10 +81,16 @@ export class RedisClient {
   private async guard<T>(command: () => Promise<T>): Promise<T> {
     if (Date.now() < this.restUntilMs) throw new StoreUnavailable("redis did not answer a moment ago");
     try {
-      return await command();
+      const reply = await command();
+      this.failures.succeeded(away);
+      this.failures.succeeded(fault);
+      return reply;
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       if (message.includes("timed out")) this.restUntilMs = Date.now() + restAfterTimeoutMs;
+      const isOurs = error instanceof Error && error.name === "ReplyError" && !awayReplies.test(message);
+      this.failures.failed(isOurs ? fault : away, error);
+      // The answers do not change without Redis, so callers are served in both cases.
       throw new StoreUnavailable(`redis: ${message}`, { cause: error });
     }
   }

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import type { FailureLog } from "../../platform/failure-log.js";
 import { groupBy } from "../../platform/group-by.js";
 import { timeOf } from "../../platform/new-id.js";
 import { QuotaDays } from "../../platform/quota-days.js";
@@ -27,7 +28,7 @@ import {
   throttleSecondMs,
   turnSlack,
 } from "../port.js";
-import { RedisClient, type RedisLog } from "./client.js";
+import { RedisClient } from "./client.js";
 import { Lines, scriptBatchSize } from "./lines.js";
 import { outcomeOf, type Script, scripts } from "./scripts.js";
 
@@ -37,7 +38,8 @@ const registryKeepMs = 3_600_000;
 export interface RedisReservationsOptions extends QuotaOptions {
   readonly url: string;
   readonly keyPrefix: string;
-  readonly log: RedisLog;
+  /** Told when Redis does not answer, and when it does again. */
+  readonly failures: Pick<FailureLog, "failed" | "succeeded">;
   readonly reservationMs?: number;
   /** Added to Redis' clock. For tests that move time. */
   readonly clockOffsetMs?: () => number;
@@ -55,7 +57,7 @@ export class RedisReservations implements Reservations {
   private registryOffset = 0;
 
   constructor(options: RedisReservationsOptions) {
-    this.client = new RedisClient(options.url, options.keyPrefix, options.log);
+    this.client = new RedisClient(options.url, options.keyPrefix, options.failures);
     this.reservationMs = options.reservationMs ?? defaultReservationMs;
     this.clockOffsetMs = options.clockOffsetMs ?? (() => 0);
     this.quotaGroups = new QuotaGroups(options.quotaGroupOf);

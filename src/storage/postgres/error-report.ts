@@ -1,4 +1,5 @@
-import { causeOf, codeOf } from "./errors.js";
+import { errorCode } from "../../platform/error-code.js";
+import { causeOf } from "./errors.js";
 
 /** Between two reports of the same kind of error. */
 const reportEveryMs = 60_000;
@@ -31,7 +32,7 @@ export class ErrorReports {
 
   /** An error without a code is one of ours; its caller gets it whole, if there still is one. */
   note(error: unknown, isLate: boolean): void {
-    const code = codeOf(error) ?? (isLate ? otherKind : undefined);
+    const code = errorCode(error) ?? (isLate ? otherKind : undefined);
     if (code === undefined) return;
     const name = this.kinds.has(code) || this.kinds.size < maxKinds ? code : otherKind;
     const kind = this.kinds.get(name) ?? { untilMs: 0, count: 0, lateCount: 0, error };

@@ -1,4 +1,5 @@
 import { DeadlinePassed, StoreUnavailable } from "../../domain/refusal.js";
+import { errorCode } from "../../platform/error-code.js";
 import type { DeadlineMs } from "../ports/page.js";
 
 /** Postgres itself gives up on a statement after this long, also when nobody waits for it any more. */
@@ -24,24 +25,14 @@ const passing = [
   "25006", // read only: a standby that was promoted away
 ];
 
-interface DriverError extends Error {
-  code?: string;
-}
-
 /** Drizzle wraps the driver's error, and repeats the values of the statement in its own message. */
 export function causeOf(error: unknown): unknown {
   return error instanceof Error && error.cause instanceof Error ? error.cause : error;
 }
 
-/** The SQLSTATE, or the code of the driver or the network; undefined: it is no error of a statement. */
-export function codeOf(error: unknown): string | undefined {
-  const code = (causeOf(error) as DriverError | null)?.code;
-  return typeof code === "string" ? code : undefined;
-}
-
 /** Nobody listens there, or a server that is starting or stopping says so: no connection can be had. */
 export function isRefusal(error: unknown): boolean {
-  return ["ECONNREFUSED", "ENOENT", cannotConnectNow].includes(codeOf(error) ?? "");
+  return ["ECONNREFUSED", "ENOENT", cannotConnectNow].includes(errorCode(error) ?? "");
 }
 
 /**
@@ -49,7 +40,7 @@ export function isRefusal(error: unknown): boolean {
  * it is. Nothing is swallowed: an unknown constraint failure is rethrown.
  */
 export function translateError(error: unknown): unknown {
-  const code = codeOf(error);
+  const code = errorCode(error);
   if (code === undefined) return error;
   const network = /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|EHOST|ENET|ENOENT|CONNECT|CONNECTION_)/.test(code);
   if (network || (/^[0-9A-Z]{5}$/.test(code) && passing.some((prefix) => code.startsWith(prefix)))) {

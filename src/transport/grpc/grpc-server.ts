@@ -5,15 +5,10 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
-import type { DescFile, DescService } from "@bufbuild/protobuf";
-import { toBinary } from "@bufbuild/protobuf";
-import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import type { DescService } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
-import { loadSync } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
-import { HealthImplementation, protoPath as healthProtoPath } from "grpc-health-check";
-import { file_coupon_v1_error_reason } from "../../../gen/coupon/v1/error_reason_pb.js";
-import { file_google_rpc_error_details } from "../../../gen/google/rpc/error_details_pb.js";
+import { HealthImplementation } from "grpc-health-check";
 import { Code, Failure } from "../error-table.js";
 import { http2Limits, maxBacklog, maxConcurrentStreams } from "../http2-limits.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
@@ -28,6 +23,7 @@ import { grpcDeadlineMs } from "../overload/grpc-timeout.js";
 import { ReadTurns } from "../overload/read-turns.js";
 import type { IncomingCall } from "../pipeline.js";
 import type { Route } from "../routes.js";
+import { packageDefinition, serviceDefinition } from "./definitions.js";
 import { type Http2Watch, type Serve, setHttp2Options, watchHttp2 } from "./grpc-http2.js";
 import { boundOther, type GrpcMessage, GrpcMessages } from "./grpc-messages.js";
 import { Keepalive } from "./keepalive.js";
@@ -259,43 +255,4 @@ function incomingCall(
 
 function pathOf({ method }: Route): string {
   return `/${method.parent.typeName}/${method.name}`;
-}
-
-/** Bytes go in and out: messages are decoded in the pipeline, so that its errors are the contract's and not grpc-js'. */
-function serviceDefinition(service: DescService): grpc.ServiceDefinition {
-  const same = (bytes: Buffer) => bytes;
-  return Object.fromEntries(
-    service.methods.map((method) => [
-      method.name,
-      {
-        path: `/${service.typeName}/${method.name}`,
-        requestStream: false,
-        responseStream: false,
-        requestSerialize: same,
-        requestDeserialize: same,
-        responseSerialize: same,
-        responseDeserialize: same,
-      },
-    ]),
-  );
-}
-
-/** What the reflection service reads its files from. */
-function packageDefinition(definitions: Record<string, grpc.ServiceDefinition>, services: readonly DescService[]) {
-  const files = new Map<string, Buffer>();
-  const add = (file: DescFile) => {
-    if (files.has(file.proto.name)) return;
-    files.set(file.proto.name, Buffer.from(toBinary(FileDescriptorProtoSchema, file.proto)));
-    file.dependencies.forEach(add);
-  };
-  for (const service of services) add(service.file);
-  // No service file refers to these two, but clients want to read the details of an error.
-  add(file_coupon_v1_error_reason);
-  add(file_google_rpc_error_details);
-  const fileDescriptorProtos = [...files.values()];
-  return {
-    ...loadSync(healthProtoPath),
-    ...definitions,
-    "coupon.v1": { format: "Protocol Buffer 3 DescriptorProto", type: {}, fileDescriptorProtos },
-  } as ConstructorParameters<typeof ReflectionService>[0];
 }

@@ -1,11 +1,10 @@
 import { codeKeys } from "../../../domain/code.js";
-import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../../../domain/usage.js";
+import type { Choice, ChosenCoupon, Usage } from "../../../domain/usage.js";
 import type { UserCoupon } from "../../../domain/user-coupon.js";
 import type { Dated, DeadlineMs, Page, Rows } from "../../ports/page.js";
 import type {
   CancelAsk,
   CancelOutcome,
-  CancelRefusal,
   ChoiceAsk,
   LockAsk,
   LockOutcome,
@@ -29,6 +28,7 @@ import {
   usagesOfRequests,
   usagesOfUserCoupons,
 } from "./usage-page.js";
+import { type CancelRow, type LockRow, toCancelOutcome, toUseOutcome, type UseRow } from "./usage-rows.js";
 
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
@@ -42,27 +42,6 @@ interface ChosenRow extends UserCoupon {
   readonly exhaustedAt: Date | null;
   readonly couponPlaceCount: number;
   readonly now: Date;
-}
-
-interface UseRow {
-  readonly outcome: "USED" | "REPLAYED" | "CONFLICT" | "STALE" | "TOO_LATE" | "CONSENT" | UseRefusal;
-  readonly id: string;
-  readonly usedAtMs: number;
-  readonly placed: boolean;
-  readonly exhausted: boolean;
-}
-
-interface LockRow {
-  readonly outcome: "GRANTED" | "CONSENT" | UseRefusal;
-  readonly version: number;
-  readonly untilMs: number;
-}
-
-interface CancelRow extends Omit<UsageRow, "usedAt" | "cancelledAt"> {
-  readonly outcome: "CANCELLED" | "REPLAYED" | "CONFLICT" | CancelRefusal;
-  readonly freed: boolean;
-  readonly usedAtMs: number;
-  readonly cancelledAtMs: number;
 }
 
 export class PostgresUsageStore implements UsageStore {
@@ -266,52 +245,6 @@ export class PostgresUsageStore implements UsageStore {
   }
 }
 
-function toUseOutcome(row: UseRow, ask: UseAsk): UseOutcome {
-  switch (row.outcome) {
-    case "USED":
-      return { kind: "USED", usage: usageOf(ask, row), placed: row.placed, exhausted: row.exhausted };
-    case "REPLAYED":
-    case "STALE":
-    case "TOO_LATE":
-    case "CONSENT":
-      return { kind: row.outcome };
-    case "CONFLICT":
-      throw new Error("a request id stayed in conflict");
-    default:
-      return { kind: "REFUSED", reason: row.outcome };
-  }
-}
-
-function toCancelOutcome({ outcome, freed, usedAtMs, cancelledAtMs, ...row }: CancelRow): CancelOutcome {
-  if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
-  if (outcome !== "CANCELLED" && outcome !== "REPLAYED") return { kind: "REFUSED", reason: outcome };
-  return {
-    kind: "CANCELLED",
-    usage: toUsage({ ...row, usedAt: new Date(usedAtMs), cancelledAt: new Date(cancelledAtMs) }),
-    freed,
-  };
-}
-
-function usageOf(ask: UseAsk, row: UseRow): Usage {
-  const { userCouponId, couponId, userId, productId, orderId, orderAmount } = ask;
-  const { currencyCode } = orderAmount;
-  const discountAmount = { currencyCode, minorUnits: ask.discountAmount };
-  const usedAt = new Date(row.usedAtMs);
-  return {
-    id: row.id,
-    userCouponId,
-    couponId,
-    userId,
-    productId,
-    orderId,
-    orderAmount,
-    discountAmount,
-    usedAt,
-    cancelledAt: null,
-  };
-}
-
-/** The coupons that a batch is about, each once: those are locked first. */
 function couponIdsOf(asks: readonly { readonly couponId: string }[]): string[] {
   return [...new Set(asks.map((ask) => ask.couponId))];
 }

@@ -1,0 +1,71 @@
+import type { Usage, UseRefusal } from "../../../domain/usage.js";
+import type { CancelOutcome, CancelRefusal, UseAsk, UseOutcome } from "../../ports/usages.js";
+import { toUsage, type UsageRow } from "./usage-page.js";
+
+export interface UseRow {
+  readonly outcome: "USED" | "REPLAYED" | "CONFLICT" | "STALE" | "TOO_LATE" | "CONSENT" | UseRefusal;
+  readonly id: string;
+  readonly usedAtMs: number;
+  readonly placed: boolean;
+  readonly exhausted: boolean;
+}
+
+export interface LockRow {
+  readonly outcome: "GRANTED" | "CONSENT" | UseRefusal;
+  readonly version: number;
+  readonly untilMs: number;
+}
+
+export interface CancelRow extends Omit<UsageRow, "usedAt" | "cancelledAt"> {
+  readonly outcome: "CANCELLED" | "REPLAYED" | "CONFLICT" | CancelRefusal;
+  readonly freed: boolean;
+  readonly usedAtMs: number;
+  readonly cancelledAtMs: number;
+}
+
+export function toUseOutcome(row: UseRow, ask: UseAsk): UseOutcome {
+  switch (row.outcome) {
+    case "USED":
+      return { kind: "USED", usage: usageOf(ask, row), placed: row.placed, exhausted: row.exhausted };
+    case "REPLAYED":
+    case "STALE":
+    case "TOO_LATE":
+    case "CONSENT":
+      return { kind: row.outcome };
+    case "CONFLICT":
+      throw new Error("a request id stayed in conflict");
+    default:
+      return { kind: "REFUSED", reason: row.outcome };
+  }
+}
+
+export function toCancelOutcome({ outcome, freed, usedAtMs, cancelledAtMs, ...row }: CancelRow): CancelOutcome {
+  if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
+  if (outcome !== "CANCELLED" && outcome !== "REPLAYED") return { kind: "REFUSED", reason: outcome };
+  return {
+    kind: "CANCELLED",
+    usage: toUsage({ ...row, usedAt: new Date(usedAtMs), cancelledAt: new Date(cancelledAtMs) }),
+    freed,
+  };
+}
+
+function usageOf(ask: UseAsk, row: UseRow): Usage {
+  const { userCouponId, couponId, userId, productId, orderId, orderAmount } = ask;
+  const { currencyCode } = orderAmount;
+  const discountAmount = { currencyCode, minorUnits: ask.discountAmount };
+  const usedAt = new Date(row.usedAtMs);
+  return {
+    id: row.id,
+    userCouponId,
+    couponId,
+    userId,
+    productId,
+    orderId,
+    orderAmount,
+    discountAmount,
+    usedAt,
+    cancelledAt: null,
+  };
+}
+
+/** The coupons that a batch is about, each once: those are locked first. */

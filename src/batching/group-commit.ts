@@ -1,5 +1,5 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { DeadlinePassed, Overloaded, StoreUnavailable } from "../domain/refusal.js";
-import { sleep } from "../platform/sleep.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 
 /** Before a batch is sent once more after the store did not answer. */

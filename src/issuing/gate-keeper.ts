@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import type { FailureLog } from "../platform/failure-log.js";
 import { groupBy } from "../platform/group-by.js";
 import type { Ask, PlaceSettlement, Reservations, Settlement, Survey } from "../reservation/port.js";
@@ -27,9 +28,10 @@ export interface GateKeeperLog {
  */
 export class GateKeeper {
   private readonly loads = new Map<string, Promise<void>>();
-  private readonly pausedUntilMs = new Map<string, number>();
+  /** Those whose last load was a moment ago. */
+  private readonly paused = new LRUCache<string, true>({ max: maxRemembered, ttl: reloadPauseMs });
   /** By coupon: how it differed from Postgres when it was last looked at. */
-  private readonly suspects = new Map<string, string>();
+  private readonly suspects = new LRUCache<string, string>({ max: maxRemembered });
   /** Coupons whose copy is out of date and could not be dropped. */
   private readonly stale = new Set<string>();
   private closed = false;
@@ -66,7 +68,7 @@ export class GateKeeper {
 
   /** Loads a coupon anew that Postgres was found to see otherwise. */
   async reload(couponId: string): Promise<void> {
-    if ((this.pausedUntilMs.get(couponId) ?? 0) > Date.now()) return;
+    if (this.paused.has(couponId)) return;
     await this.forget(couponId);
     this.load(couponId);
   }
@@ -103,8 +105,8 @@ export class GateKeeper {
 
   private startLoad(name: string, couponId: string, work: () => Promise<void>): void {
     if (this.closed || this.loads.has(name) || this.loads.size >= this.maxLoads) return;
-    if ((this.pausedUntilMs.get(name) ?? 0) > Date.now()) return;
-    this.pause(name);
+    if (this.paused.has(name)) return;
+    this.paused.set(name, true);
     const load = work()
       .then(() => this.failures.succeeded("load"))
       .catch((error) => this.failures.failed("load", error, { couponId }))
@@ -170,7 +172,6 @@ export class GateKeeper {
   private async compare(surveys: readonly Survey[]): Promise<void> {
     if (surveys.length === 0) return;
     const stored = await this.store.readStock(surveys.map((survey) => survey.couponId));
-    if (this.suspects.size >= maxRemembered) this.suspects.clear();
     for (const survey of surveys) {
       const { couponId } = survey;
       const row = stored.get(couponId);
@@ -186,11 +187,6 @@ export class GateKeeper {
         this.suspects.set(couponId, difference);
       }
     }
-  }
-
-  private pause(couponId: string): void {
-    if (this.pausedUntilMs.size >= maxRemembered) this.pausedUntilMs.clear();
-    this.pausedUntilMs.set(couponId, Date.now() + reloadPauseMs);
   }
 }
 

@@ -1,10 +1,10 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { OpenQueue, Queue } from "../batching/queues.js";
 import type { CallContext } from "../domain/call-context.js";
 import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
 import { DeadlinePassed, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../domain/user-coupon.js";
 import type { QuotaDays } from "../platform/quota-days.js";
-import { sleep } from "../platform/sleep.js";
 import {
   type Admission,
   type AdmissionAsk,

@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import { type CodeJob, codeKey, type NewCode, pickKey } from "../domain/code.js";
 import { type CodePattern, codeAt, PatternError, parsePattern, randomCode } from "../domain/code-pattern.js";
 import type { Coupon } from "../domain/coupon.js";
@@ -43,7 +44,7 @@ export class CodeMaker implements Job {
   readonly name = "make codes";
   /** Between two looks for code jobs that another replica has left. */
   readonly pauseMs = 1_000;
-  private readonly runs = new Map<string, Run>();
+  private readonly runs = new LRUCache<string, Run>({ max: maxRuns });
   private underWay: Promise<void> | null = null;
   private kicked = false;
   private closed = false;
@@ -130,8 +131,6 @@ export class CodeMaker implements Job {
     const pattern = parsePattern(job.pattern);
     if (pattern instanceof PatternError) throw new Error(`job ${job.id} has a pattern that ${pattern.description}`);
     const run = { pattern, order: null, tried: 0, drawn: 0, short: false, emptyBatches: 0, forgottenAtMs: 0 };
-    const oldest = this.runs.size >= maxRuns ? this.runs.keys().next().value : undefined;
-    if (oldest !== undefined) this.runs.delete(oldest);
     this.runs.set(job.id, run);
     return run;
   }

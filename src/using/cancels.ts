@@ -2,12 +2,14 @@ import type { OpenQueue, Queue } from "../batching/queues.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import type { CancelAsk, CancelOutcome, UsageStore } from "../storage/ports/usages.js";
 
+export type Cancels = Queue<CancelAsk, CancelOutcome>;
+
 /** The queue of the uses that are to be cancelled. Cancels are few: no connection is kept for them. */
 export function openCancels(
   openQueue: OpenQueue,
   store: Pick<UsageStore, "cancelBatch">,
   keeper: Pick<GateKeeper, "forget">,
-): Queue<CancelAsk, CancelOutcome> {
+): Cancels {
   return openQueue<CancelAsk, CancelOutcome>("cancel", {
     commit: (asks, again) => store.cancelBatch(asks, again),
     afterCommit: (_, outcomes) => settleCancels(keeper, outcomes),

@@ -13,7 +13,7 @@ import { processIdentity } from "../../embedded/processes.js";
 const testTimeoutMs = 300_000;
 const goneTimeoutMs = 30_000;
 const pollIntervalMs = 50;
-const compiledLauncher = join(process.cwd(), "dist", "src", "platform", "embedded", "embedded.js");
+const compiledLauncher = join(process.cwd(), "dist", "embedded", "embedded.js");
 
 const started: EmbeddedServers[] = [];
 

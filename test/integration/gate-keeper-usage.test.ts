@@ -28,7 +28,7 @@ let now: Date;
 let reported: object[];
 
 const log = { info: () => {}, warn: () => {}, error: (details: object) => void reported.push(details) };
-const failures = new FailureLog({ log });
+let failures: FailureLog;
 const agedMs = defaultReservationMs + 1_000;
 
 beforeEach(async () => {
@@ -41,6 +41,7 @@ beforeEach(async () => {
   offsetMs = 0;
   isAway = false;
   reported = [];
+  failures = new FailureLog({ log });
 });
 afterEach(async () => {
   await keeper.close();
@@ -271,6 +272,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       await loaded(couponId);
       isAway = true;
       await keeper.giveBack([given(one, false)]);
+      expect(reported.splice(0)).toEqual([{ work: "tell", err: expect.any(StoreUnavailable) }]);
       await expect(keeper.sweep()).rejects.toBeInstanceOf(StoreUnavailable);
       isAway = false;
       expect(await wordOf(askOf(couponId, "u"))).toBe("ALREADY_ISSUED");
@@ -301,6 +303,7 @@ describe.each(implementations)("with $name", ({ open }) => {
         request: null,
       };
       await userCoupons.delete(deletion, (back) => keeper.giveBack([back]), Date.now() + 5_000);
+      expect(reported.splice(0)).toEqual([{ work: "tell", err: expect.any(StoreUnavailable) }]);
       isAway = false;
       await keeper.sweep();
       await loaded(couponId);
@@ -315,6 +318,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       await placesLoaded(couponId);
       isAway = true;
       await keeper.forget(couponId);
+      expect(reported.splice(0)).toEqual([{ work: "tell", err: expect.any(StoreUnavailable) }]);
       isAway = false;
       expect(await remaining(couponId)).toBe(3);
       await keeper.sweep();

@@ -23,7 +23,7 @@ let now: Date;
 let reported: object[];
 
 const log = { info: () => {}, warn: () => {}, error: (details: object) => void reported.push(details) };
-const failures = new FailureLog({ log });
+let failures: FailureLog;
 
 beforeEach(async () => {
   now = new Date();
@@ -35,6 +35,7 @@ beforeEach(async () => {
   await clocked.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
   offsetMs = 0;
   reported = [];
+  failures = new FailureLog({ log });
 });
 afterEach(async () => {
   await keeper.close();

@@ -56,21 +56,21 @@ const layers: readonly Layer[] = [
     name: "batching",
     files: /^src\/batching\//,
     mayUse: ["domain", "ports", "platform"],
-    packages: /^$/,
+    packages: /^node:timers\/promises$/,
     advice: "a queue of batches knows neither what is in them nor who commits them.",
   },
   {
     name: "engines",
     files: /^src\/(issuing|using)\//,
     mayUse: ["domain", "ports", "platform", "batching"],
-    packages: /^$/,
+    packages: /^(lru-cache$|node:timers\/promises$)/,
     advice: "an engine decides in words of the domain; it knows no message and no store.",
   },
   {
     name: "jobs",
     files: /^src\/jobs\//,
     mayUse: ["domain", "ports", "platform", "engines"],
-    packages: /^node:crypto$/,
+    packages: /^(node:crypto|lru-cache)$/,
     advice: "a job takes the port that it needs as an argument; src/app.ts hands it the adapter.",
   },
   {
@@ -105,7 +105,7 @@ const layers: readonly Layer[] = [
     name: "postgres",
     files: /^src\/storage\/postgres\//,
     mayUse: ["domain", "ports", "platform"],
-    packages: /^(node:|postgres$|drizzle-orm(\/|$))/,
+    packages: /^(node:|postgres$|lru-cache$|drizzle-orm(\/|$))/,
     advice: "an adapter serves its port; what two of them need is in the port, the domain or src/platform.",
   },
   {

@@ -29,6 +29,7 @@ export class RedisClient {
   private readonly redis: Redis;
   private readonly commands = new Map<string, Command>();
   private restUntilMs = 0;
+  private timedOut: unknown;
 
   constructor(
     url: string,
@@ -79,7 +80,9 @@ export class RedisClient {
   }
 
   private async guard<T>(command: () => Promise<T>): Promise<T> {
-    if (Date.now() < this.restUntilMs) throw new StoreUnavailable("redis did not answer a moment ago");
+    if (Date.now() < this.restUntilMs) {
+      throw new StoreUnavailable("redis did not answer a moment ago", { cause: this.timedOut });
+    }
     try {
       const reply = await command();
       this.failures.succeeded(away);
@@ -87,7 +90,10 @@ export class RedisClient {
       return reply;
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      if (message.includes("timed out")) this.restUntilMs = Date.now() + restAfterTimeoutMs;
+      if (message.includes("timed out")) {
+        this.restUntilMs = Date.now() + restAfterTimeoutMs;
+        this.timedOut = error;
+      }
       const isOurs = error instanceof Error && error.name === "ReplyError" && !awayReplies.test(message);
       this.failures.failed(isOurs ? fault : away, error);
       // The answers do not change without Redis, so callers are served in both cases.

@@ -4,14 +4,13 @@ import {
   CancelUsageRequestSchema,
   CancelUsageResponseSchema,
 } from "../../../gen/coupon/v1/usage_service_pb.js";
-import type { Queue } from "../../batching/queues.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal, requestIdReused } from "../../domain/refusal.js";
 import { newId } from "../../platform/new-id.js";
-import type { CancelAsk, CancelOutcome } from "../../storage/ports/usages.js";
+import type { Cancels } from "../../using/cancels.js";
 import { requestKey, usageMessage } from "../message.js";
 
-export function cancelUsage(cancels: Queue<CancelAsk, CancelOutcome>) {
+export function cancelUsage(cancels: Cancels) {
   return async (request: CancelUsageRequest, { deadlineMs }: CallContext) => {
     const { userId, usageId } = request;
     // Without a request id the call still needs a name, for its own batch may be sent twice.

@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import type { Coupon } from "../../domain/coupon.js";
 import type { UserCouponWithCoupon } from "../ports/user-coupons.js";
 
@@ -11,8 +12,10 @@ type Rows = readonly UserCouponWithCoupon[];
  * is handed out, and what was made of it can be used again.
  */
 export class PageMemory {
-  private readonly pages = new Map<string, { readonly text: string; readonly rows: Rows }>();
-  private rowCount = 0;
+  private readonly pages = new LRUCache<string, { readonly text: string; readonly rows: Rows }>({
+    maxSize: maxRows,
+    sizeCalculation: ({ rows }) => Math.max(1, rows.length),
+  });
 
   /** `text` names its rows by their ids, so that no two users have the same. */
   get(userId: string, text: string, coupons: ReadonlyMap<string, Coupon>): Rows | undefined {
@@ -22,15 +25,6 @@ export class PageMemory {
   }
 
   set(userId: string, text: string, rows: Rows): void {
-    this.forget(userId);
-    if (rows.length > maxRows) return;
     this.pages.set(userId, { text, rows });
-    this.rowCount += rows.length;
-    while (this.rowCount > maxRows) this.forget(this.pages.keys().next().value as string);
-  }
-
-  private forget(userId: string): void {
-    this.rowCount -= this.pages.get(userId)?.rows.length ?? 0;
-    this.pages.delete(userId);
   }
 }

@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import type { Sql } from "postgres";
 import type { Coupon } from "../../../domain/coupon.js";
 import { type CouponRow, toCoupon } from "./coupon-row.js";
@@ -10,7 +11,7 @@ const maxCoupons = 10_000;
  * counters and `exhaustedAt` change without the revision, and must be read each time.
  */
 export class CouponCache {
-  private readonly coupons = new Map<string, Coupon>();
+  private readonly coupons = new LRUCache<string, Coupon>({ max: maxCoupons });
 
   /** The coupons of the given revisions, or of a later one when there is one by now. */
   async get(
@@ -28,15 +29,9 @@ export class CouponCache {
       for (const row of await sql<CouponRow[]>`SELECT * FROM coupons WHERE id = ANY (${[...missing]}::uuid[])`) {
         const coupon = toCoupon(row);
         found.set(coupon.id, coupon);
-        this.remember(coupon);
+        this.coupons.set(coupon.id, coupon);
       }
     }
     return found;
-  }
-
-  private remember(coupon: Coupon): void {
-    this.coupons.delete(coupon.id);
-    if (this.coupons.size >= maxCoupons) this.coupons.delete(this.coupons.keys().next().value as string);
-    this.coupons.set(coupon.id, coupon);
   }
 }

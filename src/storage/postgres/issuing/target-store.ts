@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import { codeKeys, type FoundCode } from "../../../domain/code.js";
 import type { CouponType } from "../../../domain/coupon.js";
 import type { EarlierIssue, TargetStore } from "../../ports/issues.js";
@@ -29,19 +30,18 @@ export class PostgresTargetStore implements TargetStore {
     maxAsks: maxRequestsPerQuery,
     run: (requestIds) => this.readEarlierIssues(requestIds),
   });
-  private readonly remembered = new Map<string, { readonly found: FoundCode; readonly untilMs: number }>();
+  private readonly remembered = new LRUCache<string, FoundCode>({ max: maxRemembered, ttl: rememberMs });
 
   constructor(private readonly database: Database) {}
 
   async findCode(written: string, deadlineMs: DeadlineMs): Promise<FoundCode | null> {
     const keys = codeKeys(written);
     const known = this.remembered.get(keys[0]);
-    const askedAtMs = Date.now();
-    if (known && askedAtMs < known.untilMs) return known.found;
+    if (known) return known;
+    const askedAt = performance.now();
     const found = await guarded(deadlineMs, () => this.lookups.add(keys));
-    if (!found) return null;
-    if (this.remembered.size >= maxRemembered) this.remembered.delete(this.remembered.keys().next().value as string);
-    this.remembered.set(keys[0], { found, untilMs: askedAtMs + rememberMs });
+    // From when it was asked for: what has changed since is not in the answer.
+    if (found) this.remembered.set(keys[0], found, { start: askedAt });
     return found;
   }
 

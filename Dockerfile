@@ -8,6 +8,7 @@ COPY tsconfig.json tsconfig.build.json ./
 COPY scripts ./scripts
 COPY gen ./gen
 COPY src ./src
+COPY embedded ./embedded
 RUN node scripts/build.mjs
 
 FROM node:24-bookworm-slim AS packages

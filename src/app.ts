@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { createValidator } from "@bufbuild/protovalidate";
 import { Queues } from "./batching/queues.js";
 import type { Config } from "./config.js";
@@ -35,6 +36,9 @@ export interface App {
   /** Lets calls under way end, commits what was accepted, and closes everything. */
   close(): Promise<void>;
 }
+
+/** Of the time that calls have to end, what is kept for telling those that have not to come again. */
+const lastAnswersMs = 500;
 
 /** Wires everything; the only place that knows every part. */
 export async function startApp(config: Config & { DATABASE_URL: string }, log: Logger): Promise<App> {
@@ -79,12 +83,13 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     lastAnswerMs: () => database.lastAnswerMs,
     onFailure: (look) => metrics.pingFailure(look),
     onChange: (up) => {
-      grpcServer.setServing(up);
+      grpcServer.setServing(up && !isStopping);
       if (up) log.warn("postgres is back; serving");
       else log.error("postgres is away; not serving");
     },
   });
   const isServing = () => watch.up;
+  let isStopping = false;
   const validator = createValidator({ regexMatch });
   const pipeline = new Pipeline({
     ...{ log, metrics, validator, isServing },
@@ -99,7 +104,13 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const frontDoor = new FrontDoor({ maxAtWork: config.MAX_IN_FLIGHT, maxConnections, isServing, metrics, log });
   const grpcServer = new GrpcServer(routes, largeMessages, arrivals, frontDoor);
   const connectServer = new ConnectServer(
-    ...([routes, largeMessages, arrivals, pages(metrics, isServing), frontDoor] as const),
+    ...([
+      routes,
+      largeMessages,
+      arrivals,
+      pages(metrics, () => (isStopping ? "stopping" : isServing() ? "ready" : "postgres is away")),
+      frontDoor,
+    ] as const),
     (error) => log.warn({ err: error }, "answer could not be sent"),
   );
   const host = config.HOST ?? "0.0.0.0";
@@ -112,9 +123,14 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     grpcPort,
     httpPort,
     close: async () => {
-      watch.close();
+      isStopping = true;
       grpcServer.setServing(false);
+      // Balancers need a while to see that; until then they send calls, which are served.
+      await sleep(config.DRAIN_DELAY_MS);
+      const giveUp = setTimeout(() => pipeline.giveUp(), Math.max(0, config.DRAIN_MS - lastAnswersMs));
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
+      clearTimeout(giveUp);
+      watch.close();
       frontDoor.close();
       await queues.drain();
       await Promise.all(jobs.map((job) => job.close()));

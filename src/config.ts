@@ -13,7 +13,7 @@ function isTimeZone(name: string): boolean {
   }
 }
 
-/** Every setting is an environment variable. The README lists them; a test compares the two. */
+/** Every setting is an environment variable. docs/configuration.md lists them; a test compares the two. */
 const schema = z.object({
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
   REDIS_URL: z.url({ protocol: /^rediss?$/ }).optional(),
@@ -34,6 +34,7 @@ const schema = z.object({
   PURGE: z.enum(["on", "off", "dry-run"]).default("on"),
   PURGE_AFTER_DAYS: whole(30, 1, 3_650),
   PURGE_EVERY_MINUTES: whole(60, 1, 10_080),
+  DRAIN_DELAY_MS: whole(0, 0, 600_000),
   DRAIN_MS: whole(10_000, 0, 600_000),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
   EXIT_ON_STDIN_CLOSE: z.stringbool().default(false),

@@ -3,7 +3,8 @@ import { startApp } from "./app.js";
 import { type Config, readConfig } from "./config.js";
 import { createLogger, type Logger } from "./platform/logger.js";
 
-const forcedExitMs = 30_000;
+/** After calls had their time to end: what commits, jobs and closing may take. */
+const closingMs = 20_000;
 /** Of faults that nobody has caught: the first ends the process in order, this one at once. */
 const maxFaults = 2;
 
@@ -42,7 +43,14 @@ async function main(): Promise<void> {
 
     if ((await Promise.race([stop, fault])) === "fault") process.exitCode = 1;
     log.info("stopping");
-    setTimeout(() => process.exit(1), forcedExitMs).unref();
+    const { DRAIN_DELAY_MS, DRAIN_MS } = config;
+    setTimeout(
+      () => {
+        process.stderr.write("coupon-service: it did not end in time, so it is cut off\n");
+        process.exit(1);
+      },
+      DRAIN_DELAY_MS + DRAIN_MS + closingMs,
+    ).unref();
     await app.close();
   } catch (error) {
     log.fatal({ err: error }, "cannot go on");

@@ -3,7 +3,14 @@ import { create, type DescMessage, type DescMethodUnary, type MessageShape } fro
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import type { Validator } from "@bufbuild/protovalidate";
 import type { CallContext } from "../domain/call-context.js";
-import { DeadlinePassed, type FieldViolation, invalid, Refusal, refusalOf } from "../domain/refusal.js";
+import {
+  DeadlinePassed,
+  type FieldViolation,
+  invalid,
+  Refusal,
+  refusalOf,
+  StoreUnavailable,
+} from "../domain/refusal.js";
 import { errorCode } from "../platform/error-code.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import { Failure, failureOf, internalFailure } from "./error-table.js";
@@ -60,11 +67,18 @@ export interface PipelineOptions {
 const answerShare = 0.05;
 const maxAnswerMs = 200;
 
+/** Long waits end at whole multiples of this, so that many calls share one timer. */
+const timerStepMs = 32;
+const leastSharedMs = 1_000;
+
 /**
  * What every call that was let in goes through on both front ends, in this order: request context - decoding and
  * validation - handler - encoding - error mapping - metrics and log. The log sees the final status.
  */
 export class Pipeline {
+  /** Ends the wait for each handler at work. */
+  private readonly waits = new Set<(error: Error) => void>();
+
   constructor(private readonly options: PipelineOptions) {}
 
   mount<I extends DescMessage, O extends DescMessage>(method: DescMethodUnary<I, O>, handler: Handler<I, O>): Invoke {
@@ -74,6 +88,11 @@ export class Pipeline {
   /** Plans the validation of every request type, which takes a while and would delay the first call. */
   warm(methods: readonly DescMethodUnary[]): void {
     for (const { input } of methods) this.options.validator.validate(input, create(input) as never);
+  }
+
+  /** Answers all calls at work that what they asked for may or may not be done: the process stops, and waits no longer. */
+  giveUp(): void {
+    for (const end of this.waits) end(new StoreUnavailable("the replica stops"));
   }
 
   private async observe<T>(
@@ -152,10 +171,42 @@ export class Pipeline {
       if (read instanceof Promise && Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       const work = handler(request as never, context);
       atWork = true;
-      return await beforeDeadline(work, context, () => call.ticket.end(isOrdinary(method)));
+      return await this.beforeDeadline(work, context, () => call.ticket.end(isOrdinary(method)));
     } finally {
       if (!atWork) call.ticket.end(false);
     }
+  }
+
+  /**
+   * Every wait inside a handler is bounded; this bounds their sum. When it is over the caller is answered, the handler goes
+   * on, and its answer is dropped. `onDone` is called when the handler is done.
+   */
+  private beforeDeadline<T>(answer: Promise<T>, { deadlineMs }: CallContext, onDone: () => void): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const leftMs = deadlineMs - Date.now();
+      const waitMs = leftMs < leastSharedMs ? leftMs : Math.floor(leftMs / timerStepMs) * timerStepMs;
+      const end = (error: Error) => {
+        this.waits.delete(end);
+        reject(error);
+      };
+      this.waits.add(end);
+      const timer = setTimeout(() => end(new DeadlinePassed()), waitMs);
+      const isDone = () => {
+        clearTimeout(timer);
+        this.waits.delete(end);
+        onDone();
+      };
+      answer.then(
+        (value) => {
+          isDone();
+          resolve(value);
+        },
+        (error) => {
+          isDone();
+          reject(error);
+        },
+      );
+    });
   }
 
   private read(method: DescMethodUnary, call: IncomingCall): MaybePromise<unknown | Refusal> {
@@ -182,32 +233,4 @@ export function violationsIn<D extends DescMessage>(
     field: pathToString(field),
     description,
   }));
-}
-
-/** Long waits end at whole multiples of this, so that many calls share one timer. */
-const timerStepMs = 32;
-const leastSharedMs = 1_000;
-
-/**
- * Every wait inside a handler is bounded; this bounds their sum. When it is over the caller is answered, the handler goes
- * on, and its answer is dropped. `onDone` is called when the handler is done.
- */
-function beforeDeadline<T>(answer: Promise<T>, { deadlineMs }: CallContext, onDone: () => void): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const leftMs = deadlineMs - Date.now();
-    const waitMs = leftMs < leastSharedMs ? leftMs : Math.floor(leftMs / timerStepMs) * timerStepMs;
-    const timer = setTimeout(() => reject(new DeadlinePassed()), waitMs);
-    answer.then(
-      (value) => {
-        clearTimeout(timer);
-        onDone();
-        resolve(value);
-      },
-      (error) => {
-        clearTimeout(timer);
-        onDone();
-        reject(error);
-      },
-    );
-  });
 }

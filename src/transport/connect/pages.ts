@@ -5,8 +5,8 @@ export interface MetricsPage {
   text(): Promise<string>;
 }
 
-/** `/healthz`: the process lives. `/readyz`: it can answer calls. `/metrics`: for Prometheus. */
-export function pages(metrics: MetricsPage, isServing: () => boolean): PlainPages {
+/** `/healthz`: the process lives. `/readyz`: it is "ready" to answer calls, or says why not. `/metrics`: for Prometheus. */
+export function pages(metrics: MetricsPage, readiness: () => string): PlainPages {
   return (path, response) => {
     const send = (status: number, type: string, body: string) => {
       response.writeHead(status, { "content-type": type });
@@ -17,7 +17,7 @@ export function pages(metrics: MetricsPage, isServing: () => boolean): PlainPage
         send(200, "text/plain", "ok\n");
         return true;
       case "/readyz":
-        send(isServing() ? 200 : 503, "text/plain", isServing() ? "ready\n" : "postgres is away\n");
+        send(readiness() === "ready" ? 200 : 503, "text/plain", `${readiness()}\n`);
         return true;
       case "/metrics":
         metrics.text().then(

@@ -8,7 +8,6 @@ import {
 import type { DescService } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
-import { HealthImplementation } from "grpc-health-check";
 import { Code, Failure } from "../error-table.js";
 import { http2Limits, maxBacklog, maxConcurrentStreams } from "../http2-limits.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
@@ -26,6 +25,7 @@ import type { Route } from "../routes.js";
 import { packageDefinition, serviceDefinition } from "./definitions.js";
 import { type Http2Watch, type Serve, setHttp2Options, watchHttp2 } from "./grpc-http2.js";
 import { boundOther, type GrpcMessage, GrpcMessages } from "./grpc-messages.js";
+import { Health } from "./health.js";
 import { Keepalive } from "./keepalive.js";
 
 /**
@@ -44,8 +44,7 @@ interface Arrival {
 /** Native gRPC, with reflection (v1 and v1alpha) and health. */
 export class GrpcServer {
   private readonly server: grpc.Server;
-  private readonly health: HealthImplementation;
-  private readonly names: string[];
+  private readonly health: Health;
   private readonly routes: ReadonlyMap<string, Route>;
   private readonly keepalive = new Keepalive();
   private readonly doors: Door[] = [];
@@ -85,10 +84,9 @@ export class GrpcServer {
         Object.fromEntries(ofService.map((route) => [route.method.name, this.unaryHandler(route)])),
       );
     }
-    this.names = ["", ...[...services.keys()].map((service) => service.typeName)];
     new ReflectionService(packageDefinition(definitions, [...services.keys()])).addToServer(this.server);
-    this.health = new HealthImplementation(Object.fromEntries(this.names.map((name) => [name, "SERVING"])));
-    this.health.addToServer(this.server);
+    this.health = new Health(["", ...[...services.keys()].map((service) => service.typeName)]);
+    this.health.addTo(this.server);
   }
 
   /** Answers the port that it listens on. */
@@ -172,12 +170,13 @@ export class GrpcServer {
   }
 
   setServing(serving: boolean): void {
-    for (const name of this.names) this.health.setStatus(name, serving ? "SERVING" : "NOT_SERVING");
+    this.health.setServing(serving);
   }
 
   /** Tells clients to go elsewhere, lets calls under way end, and cuts off what is left after the given time. */
   close(drainMs: number): Promise<void> {
     this.keepalive.close();
+    this.health.close();
     for (const door of this.doors) door.leave();
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.server.forceShutdown(), drainMs);

@@ -1,0 +1,97 @@
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import postgres, { type Sql } from "postgres";
+import { afterAll, beforeAll, describe, type TestContext, test } from "vitest";
+import { type Replica, startReplica } from "../support/replica.js";
+import { createStores, type TestStores } from "../support/stores.js";
+import { until } from "../support/until.js";
+import { answerOf } from "./front-ends.js";
+import { createSample, issue, issued, readCoupon } from "./samples.js";
+
+let stores: TestStores;
+let sql: Sql;
+
+beforeAll(async () => {
+  stores = await createStores();
+  sql = postgres(stores.databaseUrl, { max: 3, onnotice: () => {} });
+});
+
+afterAll(async () => {
+  await sql?.end({ timeout: 5 });
+  await stores?.drop();
+});
+
+async function start({ onTestFinished }: TestContext, settings: Record<string, string> = {}): Promise<Replica> {
+  const replica = await startReplica(stores, settings);
+  onTestFinished(() => replica.kill());
+  return replica;
+}
+
+const exitOf = ({ process: child }: Replica) =>
+  new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
+
+async function page(replica: Replica, path: string): Promise<[number, string]> {
+  const response = await fetch(`http://127.0.0.1:${replica.httpPort}${path}`);
+  return [response.status, await response.text()];
+}
+
+async function atWork(replica: Replica): Promise<number> {
+  return Number(/^coupon_calls_in_flight (\d+)$/m.exec((await page(replica, "/metrics"))[1])?.[1]);
+}
+
+describe.concurrent("a replica that is told to stop", () => {
+  test("says so at once, and serves what balancers still send it", async (context) => {
+    const { expect } = context;
+    const replica = await start(context, { DRAIN_DELAY_MS: "2000" });
+    const exited = exitOf(replica);
+    const { id } = await createSample(replica.client);
+    replica.process.kill("SIGTERM");
+    await until("it says so", async () => (await page(replica, "/readyz"))[0] === 503);
+    expect(await page(replica, "/readyz")).toEqual([503, "stopping\n"]);
+    expect(await page(replica, "/healthz")).toEqual([200, "ok\n"]);
+    await issued(replica.client, id, "late");
+    expect(await exited).toBe(0);
+  });
+
+  test("tells those whose calls do not end that they are to come again, and stores what it had begun", async (context) => {
+    const { expect } = context;
+    const replica = await start(context, { DRAIN_MS: "1500" });
+    const exited = exitOf(replica);
+    const { id } = await createSample(replica.client);
+    const holder = await sql.reserve();
+    await holder`BEGIN`;
+    await holder`SELECT FROM coupons WHERE id = ${id} FOR UPDATE`;
+    const answer = answerOf(issue(replica.client, id, "waits", "its-request"));
+    await until("the call is at work", async () => (await atWork(replica)) === 1);
+    replica.process.kill("SIGTERM");
+    expect(await answer).toMatchObject({ code: "UNAVAILABLE", reason: "STORE_UNAVAILABLE" });
+    await holder`ROLLBACK`;
+    holder.release();
+    expect(await exited).toBe(0);
+    const [row] = await sql`SELECT count(*)::int AS count FROM user_coupons WHERE coupon_id = ${id}`;
+    expect(row?.count).toBe(1);
+  });
+
+  test("25 s after its clients have connected: 9 throttled calls under way are served to the end", async (context) => {
+    const { expect } = context;
+    const replica = await start(context);
+    const exited = exitOf(replica);
+    // Longer than a client or a server leaves a connection in peace: pings come every 30 s.
+    const connectedForMs = 25_000;
+    const { id } = await createSample(replica.client, {
+      throttle: { maxConcurrent: 1, maxPerSecond: 1, maxWait: durationFromMs(15_000) },
+    });
+    const connectedAtMs = Date.now();
+    await until(
+      "they are connected for so long",
+      () => Date.now() >= connectedAtMs + connectedForMs,
+      2 * connectedForMs,
+    );
+    const answers = Promise.all(Array.from({ length: 9 }, (_, n) => answerOf(issue(replica.client, id, `user ${n}`))));
+    await until("the first is served", async () => (await readCoupon(replica.client, id)).issuedCount > 0n);
+    replica.process.kill("SIGTERM");
+    expect((await answers).map(({ code }) => code)).toEqual(Array(9).fill("OK"));
+    expect(await exited).toBe(0);
+    const [row] = await sql`SELECT count(*)::int AS count FROM user_coupons WHERE coupon_id = ${id}`;
+    expect(row?.count).toBe(9);
+  });
+});

@@ -1,6 +1,7 @@
 import { Redis } from "ioredis";
 import { StoreUnavailable } from "../../domain/refusal.js";
 import type { FailureLog } from "../../platform/failure-log.js";
+import { within } from "../../platform/within.js";
 import { type KeyOwner, Keys } from "./keys.js";
 import { type Script, scripts, sourceOf } from "./scripts.js";
 
@@ -56,13 +57,8 @@ export class RedisClient {
   /** Resolves when the first connection is up; false when it is not within the time that a connection may take. */
   async ready(): Promise<boolean> {
     if (this.redis.status === "ready") return true;
-    return await new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(false), connectTimeoutMs);
-      this.redis.once("ready", () => {
-        clearTimeout(timer);
-        resolve(true);
-      });
-    });
+    const ready = new Promise<boolean>((resolve) => this.redis.once("ready", () => resolve(true)));
+    return await within(ready, connectTimeoutMs, () => false);
   }
 
   run(script: Script, owner: KeyOwner, args: readonly (string | number)[]): Promise<unknown> {

@@ -10,6 +10,7 @@ import { Refusal, refusalOf } from "../../domain/refusal.js";
 import type { Issued, Issuer } from "../../issuing/issuer.js";
 import { mapInSlices } from "../../platform/json-slices.js";
 import { newId } from "../../platform/new-id.js";
+import { within } from "../../platform/within.js";
 import { type Explain, itemError } from "../item-error.js";
 import { issuedMessage } from "../message.js";
 
@@ -60,7 +61,7 @@ export function batchIssueCoupons(
     const hasRoom = underWay + userIds.length <= maxUsers;
     const none = new Refusal(hasRoom ? "DEADLINE_EXCEEDED" : "OVERLOADED");
     const results: (Issued | Refusal)[] = userIds.map(() => none);
-    if (hasRoom) await beforeDeadline(issueToAll(results), deadlineMs);
+    if (hasRoom) await within(issueToAll(results), deadlineMs - Date.now(), () => {});
     const response = create(BatchIssueCouponsResponseSchema);
     response.outcomes = await mapInSlices(userIds, (userId, index) =>
       outcomeOf(userId, results[index] as Issued | Refusal, explain),
@@ -84,13 +85,4 @@ function outcomeOf(userId: string, result: Issued | Refusal, explain: Explain) {
  */
 export function userRequestId(requestId: string, userId: string): string {
   return createHash("sha256").update(`BatchIssueCoupons\0${requestId}\0${userId}`).digest("base64url");
-}
-
-async function beforeDeadline(work: Promise<unknown>, deadlineMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const passed = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, deadlineMs - Date.now());
-  });
-  await Promise.race([work, passed]);
-  clearTimeout(timer);
 }

@@ -1,5 +1,6 @@
 import { DeadlinePassed, StoreUnavailable } from "../../domain/refusal.js";
 import { errorCode } from "../../platform/error-code.js";
+import { within } from "../../platform/within.js";
 import type { DeadlineMs } from "../ports/page.js";
 
 /** Postgres itself gives up on a statement after this long, also when nobody waits for it any more. */
@@ -60,18 +61,11 @@ export async function guarded<T>(
 ): Promise<T> {
   const leftMs = deadlineMs - Date.now();
   if (leftMs <= 0) throw new DeadlinePassed();
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_, reject) => {
-    // Made only when it is needed: the stack of an error costs more than the timer.
-    const error = () =>
-      leftMs < timeoutMs ? new DeadlinePassed() : new StoreUnavailable("postgres: no answer in time");
-    timer = setTimeout(() => reject(error()), Math.min(leftMs, timeoutMs));
-  });
   try {
-    return await Promise.race([query(), timeout]);
+    return await within(query(), Math.min(leftMs, timeoutMs), () => {
+      throw leftMs < timeoutMs ? new DeadlinePassed() : new StoreUnavailable("postgres: no answer in time");
+    });
   } catch (error) {
     throw translateError(error);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -1,4 +1,5 @@
 import type { Sql, TransactionSql } from "postgres";
+import { within } from "../../platform/within.js";
 
 /** A socket that failed closes at once; only a statement that was never sent, a bug, is waited for in vain. */
 const closeWaitMs = 100;
@@ -35,12 +36,7 @@ class Life {
   async beforeEnd(): Promise<void> {
     if (this.failure && !this.isClosed) {
       // A failed socket says so first and closes later: what is sent between the two is never answered.
-      let timer: NodeJS.Timeout | undefined;
-      const wait = new Promise((resolve) => {
-        timer = setTimeout(resolve, closeWaitMs);
-      });
-      await Promise.race([this.closing, wait]);
-      clearTimeout(timer);
+      await within(this.closing, closeWaitMs, () => {});
     }
     // The driver has failed the transaction when the connection closed; nobody waits for this any more.
     if (this.isClosed) await new Promise<never>(() => {});
@@ -86,7 +82,7 @@ export class Transactions {
         });
       Object.assign(client, { unsafe: hooked });
       try {
-        return begin(mode, within(life, work, this.onAnswer));
+        return begin(mode, onLife(life, work, this.onAnswer));
       } finally {
         Object.assign(client, { unsafe });
       }
@@ -95,7 +91,7 @@ export class Transactions {
   }
 }
 
-function within<T>(life: Life, work: Work<T>, onAnswer: () => void): Work<unknown> {
+function onLife<T>(life: Life, work: Work<T>, onAnswer: () => void): Work<unknown> {
   return async (tx) => {
     try {
       const result = work(watched(life, tx, onAnswer));
@@ -114,8 +110,8 @@ function watched(life: Life, tx: TransactionSql, onAnswer: () => void): Transact
     unsafe: (...args: unknown[]) => watch(life, unsafe(...args), onAnswer),
     savepoint: (...args: [string, Work<unknown>] | [Work<unknown>]) =>
       args.length === 2
-        ? savepoint(args[0], within(life, args[1], onAnswer))
-        : savepoint(within(life, args[0], onAnswer)),
+        ? savepoint(args[0], onLife(life, args[1], onAnswer))
+        : savepoint(onLife(life, args[0], onAnswer)),
   }) as unknown as TransactionSql;
 }
 

@@ -102,7 +102,7 @@ export class Overloaded extends Error {
 }
 
 /** What an exception of the three above means to the caller; undefined: it is a bug. */
-export function refusalOf(error: unknown): Refusal | undefined {
+export function refusalIn(error: unknown): Refusal | undefined {
   if (error instanceof DeadlinePassed) return new Refusal("DEADLINE_EXCEEDED");
   if (error instanceof Overloaded) return new Refusal("OVERLOADED");
   if (error instanceof StoreUnavailable) return new Refusal("STORE_UNAVAILABLE");

@@ -169,7 +169,7 @@ export function keptPlaces({ placeCount, useCount }: Pick<UserCoupon, "placeCoun
 }
 
 /** The refusal of an order with objections: the first reason, and all of them; null when there is none. */
-export function refusalOf(
+export function refusalOfOrder(
   objections: readonly (readonly UseRefusal[])[],
   chosen: readonly (ChosenCoupon | null)[],
   now: Date,

@@ -69,12 +69,12 @@ export class GateKeeper {
   /** Loads a coupon anew that Postgres was found to see otherwise. */
   async reload(couponId: string): Promise<void> {
     if (this.paused.has(couponId)) return;
-    await this.forget(couponId);
+    await this.invalidate(couponId);
     this.load(couponId);
   }
 
   /** Drops a copy that is out of date. If the reservation layer is away, the sweep does it later. Never throws. */
-  async forget(couponId: string): Promise<void> {
+  async invalidate(couponId: string): Promise<void> {
     await this.tell([couponId], () => this.reservations.invalidate(couponId));
   }
 
@@ -150,7 +150,7 @@ export class GateKeeper {
     await this.reservations.loadPlaces(couponId, { revision: stock.revision, remaining: stock.remainingPlaces });
     // Places that were freed since, and told of before these were known, would be missing.
     const after = (await this.store.readStock([couponId])).get(couponId);
-    if ((after?.remainingPlaces ?? 0) > stock.remainingPlaces) await this.forget(couponId);
+    if ((after?.remainingPlaces ?? 0) > stock.remainingPlaces) await this.invalidate(couponId);
   }
 
   private async settleOverduePlaces(surveys: readonly Survey[]): Promise<void> {

@@ -51,7 +51,7 @@ export class CodeMaker implements Job {
 
   constructor(
     private readonly store: Pick<CodeStore, "workOnJob">,
-    private readonly keeper: Pick<GateKeeper, "forget">,
+    private readonly keeper: Pick<GateKeeper, "invalidate">,
     private readonly log: { info(details: object, message: string): void },
     /** For what goes wrong when it begins at once. */
     private readonly failures: Pick<FailureLog, "failed">,
@@ -98,7 +98,7 @@ export class CodeMaker implements Job {
     if (job.endedAt) this.runs.delete(job.id);
     if (job.endedAt || (run && Date.now() - run.forgottenAtMs >= forgetPauseMs)) {
       if (run) run.forgottenAtMs = Date.now();
-      await this.keeper.forget(job.couponId);
+      await this.keeper.invalidate(job.couponId);
     }
     if (job.endedAt) {
       const { id, couponId, madeCount, count, failure } = job;

@@ -14,14 +14,14 @@ export class CodeRetirer implements Job {
 
   constructor(
     private readonly store: Pick<CodeStore, "retire">,
-    private readonly keeper: Pick<GateKeeper, "forget">,
+    private readonly keeper: Pick<GateKeeper, "invalidate">,
   ) {}
 
   async run(): Promise<void> {
     for (let batch = 0; batch < maxBatches; batch++) {
       const retired = await this.store.retire(batchSize);
       if (!retired) return;
-      for (const couponId of retired.couponIds) await this.keeper.forget(couponId);
+      for (const couponId of retired.couponIds) await this.keeper.invalidate(couponId);
     }
   }
 }

@@ -14,7 +14,7 @@ export class Releaser implements Job {
 
   constructor(
     private readonly store: Pick<UserCouponStore, "release">,
-    private readonly keeper: Pick<GateKeeper, "giveBack" | "forget">,
+    private readonly keeper: Pick<GateKeeper, "giveBack" | "invalidate">,
     private readonly log: { info(details: object, message: string): void },
   ) {}
 
@@ -24,7 +24,7 @@ export class Releaser implements Job {
       if (released.length > 0) {
         await this.keeper.giveBack(released);
         const uncounted = released.filter(({ freed }) => freed).map(({ couponId }) => couponId);
-        for (const couponId of new Set(uncounted)) await this.keeper.forget(couponId);
+        for (const couponId of new Set(uncounted)) await this.keeper.invalidate(couponId);
         this.log.info({ count: released.length }, "released user coupons that were not used in time");
       }
       if (released.length < batchSize) return;

@@ -8,14 +8,14 @@ import {
   type FieldViolation,
   invalid,
   Refusal,
-  refusalOf,
+  refusalIn,
   StoreUnavailable,
 } from "../domain/refusal.js";
 import { errorCode } from "../platform/error-code.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import { Failure, failureOf, internalFailure } from "./error-table.js";
 import type { MaybePromise } from "./messages/decode.js";
-import type { Ticket } from "./overload/admission.js";
+import type { Permit } from "./overload/admission.js";
 import { isOrdinary } from "./overload/call-kind.js";
 
 /** A call as a front end hands it over, after it was let in. */
@@ -25,7 +25,7 @@ export interface IncomingCall {
   /** The caller's own deadline in ms since 1970; Infinity when it sent none. */
   readonly deadlineMs: DeadlineMs;
   /** Its place among the calls at work, which it keeps until its handler is done. */
-  readonly ticket: Ticket;
+  readonly permit: Permit;
   /** The request, or the refusal that says why the bytes are none. Only what is large or compressed takes a promise. */
   decode(): MaybePromise<unknown | Refusal>;
 }
@@ -143,12 +143,12 @@ export class Pipeline {
     return {
       requestId: given && /^[!-~]{1,128}$/.test(given) ? given : randomUUID(),
       deadlineMs,
-      rest: (wait) => call.ticket.rest(wait),
+      rest: (wait) => call.permit.rest(wait),
     };
   }
 
   private failureOf(error: unknown, method: DescMethodUnary, { requestId }: CallContext): Failure {
-    const refusal = refusalOf(error);
+    const refusal = refusalIn(error);
     if (refusal) return failureOf(refusal);
     this.options.log.error({ err: error, rpc: method.name, requestId }, "call failed");
     return internalFailure("INTERNAL", requestId);
@@ -162,7 +162,7 @@ export class Pipeline {
   ): Promise<unknown | Refusal> {
     let atWork = false;
     try {
-      if (!call.ticket.begin()) return new Refusal("OVERLOADED");
+      if (!call.permit.begin()) return new Refusal("OVERLOADED");
       if (Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       if (!this.options.isServing()) return new Refusal("STORE_UNAVAILABLE");
       const read = this.read(method, call);
@@ -171,9 +171,9 @@ export class Pipeline {
       if (read instanceof Promise && Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       const work = handler(request as never, context);
       atWork = true;
-      return await this.beforeDeadline(work, context, () => call.ticket.end(isOrdinary(method)));
+      return await this.beforeDeadline(work, context, () => call.permit.end(isOrdinary(method)));
     } finally {
-      if (!atWork) call.ticket.end(false);
+      if (!atWork) call.permit.end(false);
     }
   }
 

@@ -8,7 +8,7 @@ export type Cancels = Queue<CancelAsk, CancelOutcome>;
 export function openCancels(
   openQueue: OpenQueue,
   store: Pick<UsageStore, "cancelBatch">,
-  keeper: Pick<GateKeeper, "forget">,
+  keeper: Pick<GateKeeper, "invalidate">,
 ): Cancels {
   return openQueue<CancelAsk, CancelOutcome>("cancel", {
     commit: (asks, again) => store.cancelBatch(asks, again),
@@ -23,7 +23,10 @@ export function keysOfCancel({ usageId, request }: CancelAsk): string[] {
 }
 
 /** Tells the reservation layer of the places that a committed batch has given back to all. */
-async function settleCancels(keeper: Pick<GateKeeper, "forget">, outcomes: readonly CancelOutcome[]): Promise<void> {
+async function settleCancels(
+  keeper: Pick<GateKeeper, "invalidate">,
+  outcomes: readonly CancelOutcome[],
+): Promise<void> {
   const freed = outcomes.flatMap((one) => (one.kind === "CANCELLED" && one.freed ? [one.usage.couponId] : []));
-  for (const couponId of new Set(freed)) await keeper.forget(couponId);
+  for (const couponId of new Set(freed)) await keeper.invalidate(couponId);
 }

@@ -7,7 +7,7 @@ import {
   judgeOrder,
   keptPlaces,
   type Order,
-  refusalOf,
+  refusalOfOrder,
   type Usage,
   type UseRefusal,
 } from "../domain/usage.js";
@@ -97,7 +97,7 @@ export class Checkout {
     // Without a request id the call still needs a name, for its own batch may be sent twice.
     const token = requestId || newId();
     const { objections, chosen, now } = await this.judge(order, deadlineMs, token);
-    const refusal = refusalOf(objections, chosen, now);
+    const refusal = refusalOfOrder(objections, chosen, now);
     if (refusal) return refusal;
     const asks = order.choices.map((choice, index): LockAsk => {
       const { coupon } = chosen[index] as ChosenCoupon;
@@ -116,7 +116,7 @@ export class Checkout {
   async use(order: Order, requestId: string, deadlineMs: DeadlineMs): Promise<Used | Refusal> {
     for (let attempt = 1; attempt <= maxAttempts; attempt++) {
       const judged = await this.judge(order, deadlineMs);
-      const refusal = refusalOf(judged.objections, judged.chosen, judged.now);
+      const refusal = refusalOfOrder(judged.objections, judged.chosen, judged.now);
       if (refusal) return (await this.replay(order, requestId, deadlineMs)) ?? refusal;
 
       const heldUntilMs = Date.now() + this.reservationMs - settleMs;
@@ -151,7 +151,7 @@ export class Checkout {
     lockToken = "",
   ): Promise<Refusal> {
     const { objections, chosen, now } = await this.judge(order, deadlineMs, lockToken);
-    return refusalOf(objections, chosen, now) ?? refusalOfOutcomes(outcomes);
+    return refusalOfOrder(objections, chosen, now) ?? refusalOfOutcomes(outcomes);
   }
 
   /** What an earlier call with this request id has used; null when there was none. */
@@ -234,7 +234,7 @@ export async function settleUses(
   });
   await settleQuietly(settlements, (all) => reservations.settlePlaces(all));
   // Issuing stops, too, so the gate has to be read anew.
-  for (const couponId of new Set([...exhausted, ...differing])) await keeper.forget(couponId);
+  for (const couponId of new Set([...exhausted, ...differing])) await keeper.invalidate(couponId);
 }
 
 function useAsks(order: Order, requestId: string, judged: JudgedOrder): (UseAsk & { needsPlace: boolean })[] {

@@ -2,8 +2,8 @@ import type { Config } from "../config.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import type { CodeMaker } from "../jobs/code-maker.js";
 import { CodeRetirer } from "../jobs/code-retirer.js";
+import { Expirer } from "../jobs/expirer.js";
 import { type Job, JobLoop } from "../jobs/job-loop.js";
-import { Lapser } from "../jobs/lapser.js";
 import { Purger } from "../jobs/purger.js";
 import { Releaser } from "../jobs/releaser.js";
 import { sweep } from "../jobs/sweep.js";
@@ -30,7 +30,7 @@ export function openJobs({ stores, keeper, codeMaker, config, log, failures, met
     codeMaker,
     new CodeRetirer(stores.codes, keeper),
     new Releaser(stores.userCoupons, keeper, log),
-    new Lapser(stores.userCoupons),
+    new Expirer(stores.userCoupons),
   ];
   if (PURGE !== "off") {
     jobs.push(new Purger(stores.purge, { afterDays, everyMinutes, dryRun: PURGE === "dry-run" }, log));

@@ -59,7 +59,7 @@ export function mountRpcs({ stores, engines, keeper, codeMaker, pipeline, valida
     handler: Handler<I, O>,
   ): Route => routeOf(method, pipeline.mount(method, handler));
   // The reservation layer's copy goes before the edit is committed; if Redis is away, a sweep does it.
-  const forget = (couponId: string) => keeper.forget(couponId);
+  const invalidate = (couponId: string) => keeper.invalidate(couponId);
   const violationsOf = (coupon: Coupon) =>
     violationsIn(validator, CreateCouponRequestSchema, create(CreateCouponRequestSchema, { coupon }));
   const issueFailed = (error: unknown) => failures.failed("issue to one of many", error);
@@ -73,12 +73,12 @@ export function mountRpcs({ stores, engines, keeper, codeMaker, pipeline, valida
     rpc(catalog.batchCreateCoupons, batchCreateCoupons(coupons, violationsOf, explain)),
     rpc(catalog.getCoupon, getCoupon(coupons)),
     rpc(catalog.listCoupons, listCoupons(coupons)),
-    rpc(catalog.updateCoupon, updateCoupon(coupons, forget)),
-    rpc(catalog.deleteCoupon, deleteCoupon(coupons, forget)),
-    rpc(catalog.pauseCoupon, pauseCoupon(coupons, forget)),
-    rpc(catalog.resumeCoupon, resumeCoupon(coupons, forget)),
+    rpc(catalog.updateCoupon, updateCoupon(coupons, invalidate)),
+    rpc(catalog.deleteCoupon, deleteCoupon(coupons, invalidate)),
+    rpc(catalog.pauseCoupon, pauseCoupon(coupons, invalidate)),
+    rpc(catalog.resumeCoupon, resumeCoupon(coupons, invalidate)),
     rpc(catalog.searchCoupons, searchCoupons(stores.search)),
-    rpc(catalog.uploadCodes, uploadCodes(codes, forget)),
+    rpc(catalog.uploadCodes, uploadCodes(codes, invalidate)),
     rpc(catalog.generateCodes, generateCodes(codes, codeMaker)),
     rpc(catalog.getCodeJob, getCodeJob(codes)),
     rpc(catalog.listCodes, listCodes(codes, coupons)),

@@ -29,7 +29,7 @@ function newMaker(of: Pick<PostgresCodeStore, "workOnJob"> = store): CodeMaker {
   const failed = (_: string, error: unknown) => expect(error).toBeUndefined();
   return new CodeMaker(
     of,
-    { forget: async (couponId) => void forgotten.push(couponId) },
+    { invalidate: async (couponId) => void forgotten.push(couponId) },
     { info: () => {} },
     { failed },
   );

@@ -338,7 +338,7 @@ describe("retiring", () => {
     );
     await clocked.setClock(later(3_000));
     const forgotten: string[] = [];
-    const keeper = { forget: async (id: string) => void forgotten.push(id) };
+    const keeper = { invalidate: async (id: string) => void forgotten.push(id) };
     await new CodeRetirer(store, keeper).run();
     expect(new Set(forgotten)).toContain(couponId);
     expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 0, codeTotal: 2_500 });

@@ -164,7 +164,7 @@ describe.each(implementations)("with $name", ({ open }) => {
         const { userId, userCouponId } = one;
         const deletion = { userId, userCouponId, restock: true, deleteUsed: false, request: null };
         await userCoupons.delete(deletion, (back) => keeper.giveBack([back]), Date.now() + 5_000);
-        await keeper.forget(couponId);
+        await keeper.invalidate(couponId);
         return read;
       };
       late.loadPlaces(couponId);
@@ -317,7 +317,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 3 }));
       await placesLoaded(couponId);
       isAway = true;
-      await keeper.forget(couponId);
+      await keeper.invalidate(couponId);
       expect(reported.splice(0)).toEqual([{ work: "tell", err: expect.any(StoreUnavailable) }]);
       isAway = false;
       expect(await remaining(couponId)).toBe(3);

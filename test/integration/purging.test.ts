@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
-import { Lapser } from "../../src/jobs/lapser.js";
+import { Expirer } from "../../src/jobs/expirer.js";
 import { type PurgeOptions, Purger } from "../../src/jobs/purger.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
@@ -118,7 +118,7 @@ describe("a code's place", () => {
 });
 
 describe("lapsing", () => {
-  const lapser = () => new Lapser(userCoupons);
+  const expirer = () => new Expirer(userCoupons);
 
   test("counts each once, though three do it at once, and puts it on record", async () => {
     const ids = [
@@ -127,7 +127,7 @@ describe("lapsing", () => {
     ];
     for (const id of ids) for (let n = 0; n < 3; n++) await issue(id, 250);
     await clocked.setClock(later(secondMs));
-    await Promise.all([1, 2, 3].map(() => lapser().run()));
+    await Promise.all([1, 2, 3].map(() => expirer().run()));
     expect((await stockOf(ids[0] as string))?.lapsedCount).toBe(750);
     expect((await stockOf(ids[1] as string))?.lapsedCount).toBe(0);
     expect(await countEvents(clocked.sql, ids[0] as string)).toMatchObject({ USER_COUPON_EXPIRED: 750 });
@@ -143,7 +143,7 @@ describe("lapsing", () => {
     const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${lapsed.userCouponId}`;
     await cancelOne(usages, { userId: lapsed.userId, usageId: usage?.id, request: null });
     await clocked.setClock(later(2 * secondMs));
-    await lapser().run();
+    await expirer().run();
     const rows = await clocked.sql`SELECT id FROM user_coupons WHERE lapsed`;
     expect(rows.map(({ id }) => id)).toEqual([lapsed.userCouponId]);
     expect((await userCoupons.release(10)).map(({ userCouponId }) => userCouponId)).toEqual([released.userCouponId]);
@@ -155,7 +155,7 @@ test("what lapsed in a coupon that had ended is not released when the end is mov
   const couponId = await newCoupon({ expiresAt: later(10 * secondMs), ...windows });
   await issue(couponId);
   await clocked.setClock(later(25 * secondMs));
-  await userCoupons.lapse(10);
+  await userCoupons.expire(10);
   await clocked.sql`UPDATE coupons SET expires_at = ${later(hourMs)} WHERE id = ${couponId}`;
   expect(await userCoupons.release(10)).toEqual([]);
   expect(await stockOf(couponId)).toMatchObject({ issuedCount: 1, lapsedCount: 1 });
@@ -209,7 +209,7 @@ describe("a purge", () => {
     const couponId = await newCoupon({ validityAfterIssueMs: secondMs, expiresAt: later(400 * dayMs) });
     const held = (await issue(couponId, 3)) as [Held, Held, Held];
     await clocked.setClock(later(secondMs));
-    await userCoupons.lapse(10);
+    await userCoupons.expire(10);
     await clocked.setClock(later(secondMs + 30 * dayMs));
     expect(await purger().purge()).toMatchObject({ userCoupons: 3 });
     expect(await stockOf(couponId)).toMatchObject({ quantity: 10, issuedCount: 3 });
@@ -293,7 +293,7 @@ describe("a purge", () => {
     await clocked.setClock(soon);
     await retireCodes(clocked.sql);
     await clocked.setClock(later(secondMs + 30 * dayMs));
-    await userCoupons.lapse(10);
+    await userCoupons.expire(10);
     // The first code was held, and goes with its holder.
     expect(await purger().purge()).toMatchObject({ userCoupons: 1, codes: 2 });
     expect(await userCoupons.get((held as Held).userId, (held as Held).userCouponId, farMs)).toBeNull();
@@ -316,7 +316,7 @@ describe("a purge", () => {
     });
     await issue(couponId, 2);
     await clocked.setClock(later(secondMs));
-    await userCoupons.lapse(10);
+    await userCoupons.expire(10);
     await clocked.setClock(later(secondMs + 30 * dayMs));
     expect(await purger().purge()).toMatchObject({ userCoupons: 2, codes: 0 });
     expect(await holdersOf(codeIds[0] as number)).toBe(2);
@@ -327,7 +327,7 @@ describe("a purge", () => {
     const couponId = await newCoupon({ validityAfterIssueMs: secondMs, expiresAt: later(400 * dayMs) });
     await issue(couponId, 4);
     await clocked.setClock(later(secondMs));
-    await userCoupons.lapse(10);
+    await userCoupons.expire(10);
     await clocked.setClock(later(secondMs + 30 * dayMs));
     const reservations = new MemoryReservations({ reservationMs: 5_000 });
     const keeper = new GateKeeper(reservations, issues, usages, log, unreported);
@@ -339,7 +339,7 @@ describe("a purge", () => {
         return (await stock()) !== undefined;
       });
       expect(await stock()).toBe(6);
-      await keeper.forget(couponId);
+      await keeper.invalidate(couponId);
     }
     await keeper.close();
     await reservations.close();

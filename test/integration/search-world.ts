@@ -1,5 +1,5 @@
 import type { Sql } from "postgres";
-import type { CouponPlace, CouponQuery, SearchStore } from "../../src/storage/ports/search.js";
+import type { CouponQuery, SearchCursor, SearchStore } from "../../src/storage/ports/search.js";
 
 export interface SearchedCoupon {
   readonly id: string;
@@ -72,7 +72,7 @@ export async function searchAll(
   betweenPages = async () => {},
 ): Promise<{ ids: string[]; correctedQuery: string }> {
   const ids: string[] = [];
-  let after: CouponPlace | null = null;
+  let after: SearchCursor | null = null;
   let correctedQuery: string | undefined;
   for (;;) {
     const page = await store.search({ ...everything, ...query }, { size, after }, Number.POSITIVE_INFINITY);

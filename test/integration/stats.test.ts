@@ -190,7 +190,7 @@ async function take(step: Step, ids: readonly string[]): Promise<void> {
     case "release":
       return void (await userCoupons.release(5));
     case "lapse":
-      return void (await userCoupons.lapse(5));
+      return void (await userCoupons.expire(5));
     case "retire":
       return await retireCodes(sql);
     case "purge": {

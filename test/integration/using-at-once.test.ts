@@ -138,7 +138,7 @@ test("uses, locks, cancellations, deletions, releases, lapses and issues at once
             await clocked.setClock(new Date(nowMs));
           }
           for (const _ of await userCoupons.release(3)) count("released");
-          if ((await userCoupons.lapse(3)) > 0) count("lapsed");
+          if ((await userCoupons.expire(3)) > 0) count("lapsed");
           // What was given away without going back: somebody restocks the shelf.
           await sql`UPDATE coupons SET quantity = issued_count + ${quantity} WHERE id = ${pick(couponIds) as string}`;
           break;

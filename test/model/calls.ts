@@ -177,7 +177,7 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
       await replica.codeRetirer.run();
       return {};
     case "lapse":
-      await replica.lapser.run();
+      await replica.expirer.run();
       return {};
     case "purge": {
       const { userCoupons, codes } = await (call.dryRun ? replica.dryPurger : replica.purger).purge();

@@ -4,7 +4,7 @@ import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { TypeIssuer } from "../../src/issuing/type-issuer.js";
 import { CodeMaker } from "../../src/jobs/code-maker.js";
 import { CodeRetirer } from "../../src/jobs/code-retirer.js";
-import { Lapser } from "../../src/jobs/lapser.js";
+import { Expirer } from "../../src/jobs/expirer.js";
 import { Purger } from "../../src/jobs/purger.js";
 import { Releaser } from "../../src/jobs/releaser.js";
 import { FailureLog, type FailureLogOptions } from "../../src/platform/failure-log.js";
@@ -91,7 +91,7 @@ function startReplica(database: Database, reservations: Reservations, log: Servi
     ...{ stores, reservations, keeper, batches, reservationMs, openQueue: queues.open },
     quotaDays: new QuotaDays(timeZone),
   });
-  const forget = (couponId: string) => keeper.forget(couponId);
+  const invalidate = (couponId: string) => keeper.invalidate(couponId);
   const codeMaker = new CodeMaker(codes, keeper, log, failures);
   const purger = (dryRun: boolean) =>
     new Purger(stores.purge, { afterDays: purgeAfterDays, everyMinutes: 60, dryRun }, log);
@@ -100,10 +100,10 @@ function startReplica(database: Database, reservations: Reservations, log: Servi
     releaser: new Releaser(userCoupons, keeper, log),
     codeMaker,
     codeRetirer: new CodeRetirer(codes, keeper),
-    lapser: new Lapser(userCoupons),
+    expirer: new Expirer(userCoupons),
     purger: purger(false),
     dryPurger: purger(true),
-    upload: uploadCodes(codes, forget),
+    upload: uploadCodes(codes, invalidate),
     // A life says itself when codes are made.
     generate: generateCodes(codes, { kick: () => {} }),
     getCodeJob: getCodeJob(codes),
@@ -113,10 +113,10 @@ function startReplica(database: Database, reservations: Reservations, log: Servi
     issueStore: stores.issues,
     create: createCoupon(coupons),
     getCoupon: getCoupon(coupons),
-    update: updateCoupon(coupons, forget),
-    delete: deleteCoupon(coupons, forget),
-    pause: pauseCoupon(coupons, forget),
-    resume: resumeCoupon(coupons, forget),
+    update: updateCoupon(coupons, invalidate),
+    delete: deleteCoupon(coupons, invalidate),
+    pause: pauseCoupon(coupons, invalidate),
+    resume: resumeCoupon(coupons, invalidate),
     issue: issueCoupon(issuer, typeIssuer, targets),
     /** As `issue` is when neither the code nor the coupons of the type were looked up a moment ago. */
     issueAnew: (...call: Parameters<ReturnType<typeof issueCoupon>>) => {

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { Failure } from "../../src/transport/error-table.js";
-import type { Ticket } from "../../src/transport/overload/admission.js";
+import type { Permit } from "../../src/transport/overload/admission.js";
 import { type IncomingCall, Pipeline } from "../../src/transport/pipeline.js";
 import { until } from "../support/until.js";
 
@@ -36,7 +36,7 @@ async function handedOnMs(leftMs: number): Promise<number> {
 
 const emptyRequest = { $typeName: "coupon.v1.ListCouponsRequest", pageSize: 0, pageToken: "", showDeleted: false };
 
-function ticketThat(end: (sampled: boolean) => void): Ticket {
+function permitThat(end: (sampled: boolean) => void): Permit {
   return { begin: () => true, end, rest: (wait) => wait() };
 }
 
@@ -45,7 +45,7 @@ function callOf(parts: Partial<IncomingCall>): IncomingCall {
     frontEnd: "grpc",
     header: () => undefined,
     deadlineMs: Number.POSITIVE_INFINITY,
-    ticket: ticketThat(() => {}),
+    permit: permitThat(() => {}),
     decode: () => emptyRequest,
     ...parts,
   };
@@ -76,8 +76,8 @@ test("what the store has said of an error is in the log, and not in the answer",
 test("an answer that cannot be encoded is a fault like any other: INTERNAL, and the call is over", async () => {
   const ended: boolean[] = [];
   const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => ({}) as never);
-  const ticket = ticketThat((sampled) => ended.push(sampled));
-  const answer = await invoke(callOf({ ticket }), () => {
+  const permit = permitThat((sampled) => ended.push(sampled));
+  const answer = await invoke(callOf({ permit }), () => {
     throw new Error("no such field");
   });
   expect(answer).toBeInstanceOf(Failure);
@@ -94,8 +94,8 @@ test("a handler whose caller has gone keeps its place until it ends", async () =
     });
     return new Refusal("SOLD_OUT");
   });
-  const ticket = ticketThat((sampled) => ended.push(sampled));
-  const answer = await invoke(callOf({ ticket, deadlineMs: Date.now() + 20 }), (one) => one);
+  const permit = permitThat((sampled) => ended.push(sampled));
+  const answer = await invoke(callOf({ permit, deadlineMs: Date.now() + 20 }), (one) => one);
   expect((answer as Failure).reason).toBe("DEADLINE_EXCEEDED");
   expect(ended).toEqual([]);
   finish();
@@ -104,15 +104,15 @@ test("a handler whose caller has gone keeps its place until it ends", async () =
 
 test("a call that is refused before its handler gives its place back at once", async () => {
   const ended: boolean[] = [];
-  const ticket = ticketThat((sampled) => ended.push(sampled));
+  const permit = permitThat((sampled) => ended.push(sampled));
   const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => new Refusal("SOLD_OUT"));
-  await invoke(callOf({ ticket, decode: () => ({ ...emptyRequest, pageSize: -1 }) }), (one) => one);
+  await invoke(callOf({ permit, decode: () => ({ ...emptyRequest, pageSize: -1 }) }), (one) => one);
   expect(ended).toEqual([false]);
 });
 
 test("a call that gave its place up while its message arrived, and gets none, is refused", async () => {
   const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => new Refusal("SOLD_OUT"));
-  const ticket = { ...ticketThat(() => {}), begin: () => false };
-  const answer = await invoke(callOf({ ticket }), (one) => one);
+  const permit = { ...permitThat(() => {}), begin: () => false };
+  const answer = await invoke(callOf({ permit }), (one) => one);
   expect((answer as Failure).reason).toBe("OVERLOADED");
 });

@@ -8,7 +8,7 @@ import {
   judgeOrder,
   keptPlaces,
   type Order,
-  refusalOf,
+  refusalOfOrder,
   type UseRefusal,
 } from "../../src/domain/usage.js";
 import { type UserCoupon, userCouponStatus } from "../../src/domain/user-coupon.js";
@@ -261,17 +261,17 @@ test.for([
   expect(keptPlaces({ placeCount, useCount })).toBe(kept);
 });
 
-describe("refusalOf", () => {
+describe("refusalOfOrder", () => {
   const lockedFor = (ms: number, id: string) => chosen({ userCoupon: { lockedUntil: at(ms) } }, id);
 
   test("is nothing when there is nothing to object", () => {
-    expect(refusalOf([], [], now)).toBeNull();
-    expect(refusalOf([[], []], [chosen(), chosen({}, "b")], now)).toBeNull();
+    expect(refusalOfOrder([], [], now)).toBeNull();
+    expect(refusalOfOrder([[], []], [chosen(), chosen({}, "b")], now)).toBeNull();
   });
 
   test("has the first reason of the first choice, and all of them with their paths", () => {
     const objections: UseRefusal[][] = [[], ["USER_COUPON_EXPIRED", "NOT_STACKABLE"], ["USER_COUPON_NOT_FOUND"]];
-    expect(refusalOf(objections, [chosen(), chosen({}, "b"), null], now)).toEqual(
+    expect(refusalOfOrder(objections, [chosen(), chosen({}, "b"), null], now)).toEqual(
       new Refusal("USER_COUPON_EXPIRED", [], undefined, {
         preconditions: [
           { reason: "USER_COUPON_EXPIRED", field: "coupons[1]" },
@@ -298,12 +298,12 @@ describe("refusalOf", () => {
   ] as [string, UseRefusal[][], ChosenCoupon[], number | undefined][])(
     "of %s says when to come again",
     ([, objections, all, retryAfterMs]) => {
-      expect(refusalOf(objections, all, now)?.detail.retryAfterMs).toBe(retryAfterMs);
+      expect(refusalOfOrder(objections, all, now)?.detail.retryAfterMs).toBe(retryAfterMs);
     },
   );
 
   test("does not wait for the caller's own lock beside somebody else's", () => {
     const own = lockedFor(5_000, "a");
-    expect(refusalOf([[], ["LOCKED"]], [own, lockedFor(50, "b")], now)?.detail.retryAfterMs).toBe(50);
+    expect(refusalOfOrder([[], ["LOCKED"]], [own, lockedFor(50, "b")], now)?.detail.retryAfterMs).toBe(50);
   });
 });

@@ -28,8 +28,8 @@ import {
   throttleSecondMs,
   turnSlack,
 } from "../port.js";
+import { Batcher, scriptBatchSize } from "./batcher.js";
 import { RedisClient } from "./client.js";
-import { Lines, scriptBatchSize } from "./lines.js";
 import { outcomeOf, type Script, scripts } from "./scripts.js";
 
 /** How long a coupon stays in the registry after it was last seen loaded. */
@@ -50,8 +50,10 @@ export class RedisReservations implements Reservations {
   private readonly client: RedisClient;
   private readonly reservationMs: number;
   private readonly clockOffsetMs: () => number;
-  private readonly admissions = new Lines<AdmissionAsk, Admission>((couponId, asks) => this.admitBatch(couponId, asks));
-  private readonly places = new Lines<PlaceAsk, PlaceWord>((couponId, asks) => this.takeBatch(couponId, asks));
+  private readonly admissions = new Batcher<AdmissionAsk, Admission>((couponId, asks) =>
+    this.admitBatch(couponId, asks),
+  );
+  private readonly places = new Batcher<PlaceAsk, PlaceWord>((couponId, asks) => this.takeBatch(couponId, asks));
   private readonly quotaGroups: QuotaGroups;
   private readonly quotaDays: QuotaDays;
   private registryOffset = 0;

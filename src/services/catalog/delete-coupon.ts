@@ -9,7 +9,7 @@ import { Refusal } from "../../domain/refusal.js";
 import type { CouponStore } from "../../storage/ports/coupons.js";
 import { couponMessage, requestKey } from "../message.js";
 
-export function deleteCoupon(store: CouponStore, renew: (couponId: string) => Promise<void>) {
+export function deleteCoupon(store: CouponStore, invalidate: (couponId: string) => Promise<void>) {
   return async (request: DeleteCouponRequest, context: CallContext) => {
     const id = request.couponId.toLowerCase();
     const deleted = await store.change(
@@ -20,7 +20,7 @@ export function deleteCoupon(store: CouponStore, renew: (couponId: string) => Pr
         request: requestKey("DeleteCoupon", DeleteCouponRequestSchema, request),
       },
       (_, now) => ({ deletedAt: now, ...(request.revokeIssued && { revokedAt: now }) }),
-      () => renew(id),
+      () => invalidate(id),
       context.deadlineMs,
     );
     if (deleted instanceof Refusal) return deleted;

@@ -9,13 +9,13 @@ import { Refusal } from "../../domain/refusal.js";
 import type { CouponStore } from "../../storage/ports/coupons.js";
 import { couponMessage, requestKey } from "../message.js";
 
-export function pauseCoupon(store: CouponStore, renew: (couponId: string) => Promise<void>) {
+export function pauseCoupon(store: CouponStore, invalidate: (couponId: string) => Promise<void>) {
   return async (request: PauseCouponRequest, context: CallContext) => {
     const id = request.couponId.toLowerCase();
     const changed = await store.change(
       { id, revision: 0, kind: "COUPON_PAUSED", request: requestKey("PauseCoupon", PauseCouponRequestSchema, request) },
       (current, now) => (current.pausedAt ? null : { pausedAt: now }),
-      () => renew(id),
+      () => invalidate(id),
       context.deadlineMs,
     );
     if (changed instanceof Refusal) return changed;

@@ -9,7 +9,7 @@ import { Refusal } from "../../domain/refusal.js";
 import type { CouponStore } from "../../storage/ports/coupons.js";
 import { couponMessage, requestKey } from "../message.js";
 
-export function resumeCoupon(store: CouponStore, renew: (couponId: string) => Promise<void>) {
+export function resumeCoupon(store: CouponStore, invalidate: (couponId: string) => Promise<void>) {
   return async (request: ResumeCouponRequest, context: CallContext) => {
     const id = request.couponId.toLowerCase();
     const changed = await store.change(
@@ -20,7 +20,7 @@ export function resumeCoupon(store: CouponStore, renew: (couponId: string) => Pr
         request: requestKey("ResumeCoupon", ResumeCouponRequestSchema, request),
       },
       (current) => (current.pausedAt ? { pausedAt: null } : null),
-      () => renew(id),
+      () => invalidate(id),
       context.deadlineMs,
     );
     if (changed instanceof Refusal) return changed;

@@ -6,7 +6,7 @@ import {
 } from "../../../gen/coupon/v1/catalog_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { invalid, Refusal } from "../../domain/refusal.js";
-import type { CouponPlace, CouponQuery, SearchStore } from "../../storage/ports/search.js";
+import type { CouponQuery, SearchCursor, SearchStore } from "../../storage/ports/search.js";
 import { couponMessage, typeOf } from "../message.js";
 import { nextPageToken, readPage } from "../page-token.js";
 
@@ -46,6 +46,6 @@ export function searchCoupons(store: SearchStore) {
   };
 }
 
-function placeOf(text: string): CouponPlace {
+function placeOf(text: string): SearchCursor {
   return { tier: Number(text[0]), couponId: text.slice(2) };
 }

@@ -14,7 +14,7 @@ import { changedDefinition, maskedFields } from "./definition.js";
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-export function updateCoupon(store: CouponStore, renew: (couponId: string) => Promise<void>) {
+export function updateCoupon(store: CouponStore, invalidate: (couponId: string) => Promise<void>) {
   return async (request: UpdateCouponRequest, context: CallContext) => {
     const message = request.coupon as CouponMessage;
     if (!uuid.test(message.id)) return invalid({ field: "coupon.id", description: "must be a UUID" });
@@ -42,7 +42,7 @@ export function updateCoupon(store: CouponStore, renew: (couponId: string) => Pr
         }
         return { ...definition, exhaustedAt: exhaustionOf(definition.usageCap, current, now) };
       },
-      () => renew(id),
+      () => invalidate(id),
       context.deadlineMs,
     );
     if (updated instanceof Refusal) return updated;

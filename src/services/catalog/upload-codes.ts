@@ -15,7 +15,7 @@ import { typeOf } from "../message.js";
 import { bulkRequestKey } from "./bulk-request-key.js";
 import { checkLines } from "./upload-lines.js";
 
-export function uploadCodes(store: CodeStore, renew: (couponId: string) => Promise<void>) {
+export function uploadCodes(store: CodeStore, invalidate: (couponId: string) => Promise<void>) {
   return async (request: UploadCodesRequest, context: CallContext) => {
     const { target, lines } = request;
     const uploaded = await store.upload(
@@ -31,7 +31,7 @@ export function uploadCodes(store: CodeStore, renew: (couponId: string) => Promi
     );
     if (uploaded instanceof Refusal) return uploaded;
     const { couponId, addedCount, rejected } = uploaded;
-    if (addedCount > 0) await renew(couponId);
+    if (addedCount > 0) await invalidate(couponId);
     const duplicateCount = rejected.filter(({ message }) => message === null).length;
     const response = create(UploadCodesResponseSchema, {
       couponId,

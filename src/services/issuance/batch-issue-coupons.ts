@@ -6,7 +6,7 @@ import {
   IssueOutcomeSchema,
 } from "../../../gen/coupon/v1/issuance_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
-import { Refusal, refusalOf } from "../../domain/refusal.js";
+import { Refusal, refusalIn } from "../../domain/refusal.js";
 import type { Issued, Issuer } from "../../issuing/issuer.js";
 import { mapInSlices } from "../../platform/json-slices.js";
 import { newId } from "../../platform/new-id.js";
@@ -38,7 +38,7 @@ export function batchIssueCoupons(
         const ask = { couponId: couponId.toLowerCase(), userId, requestId: requestIdOfUser, userCouponId: newId() };
         return await issuer.issue(ask, deadlineMs);
       } catch (error) {
-        const refusal = refusalOf(error);
+        const refusal = refusalIn(error);
         if (!refusal) onFault(error);
         return refusal ?? new Refusal("INTERNAL");
       }

@@ -31,7 +31,7 @@ export function deleteUserCoupon(store: UserCouponStore, keeper: GateKeeper) {
       return create(DeleteUserCouponResponseSchema, { restocked: deleted.restocked });
     } finally {
       // The gate was told of what was then rolled back, or cannot count it: it has to read anew.
-      if (told && (told.freed || !isDone)) await keeper.forget(told.couponId);
+      if (told && (told.freed || !isDone)) await keeper.invalidate(told.couponId);
     }
   };
 }

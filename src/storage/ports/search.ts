@@ -14,7 +14,7 @@ export interface CouponQuery {
 }
 
 /** Where a found coupon stands: all words in the name are tier 1, else 2; the newest id first in a tier. */
-export interface CouponPlace {
+export interface SearchCursor {
   readonly tier: number;
   readonly couponId: string;
 }
@@ -23,7 +23,7 @@ export interface FoundCoupons {
   readonly rows: readonly Coupon[];
   readonly now: Date;
   /** What the next page comes after; null: this is the last one. */
-  readonly next: CouponPlace | null;
+  readonly next: SearchCursor | null;
   /** The words that were looked for instead; "" when the query was taken as it is. */
   readonly correctedQuery: string;
 }
@@ -32,7 +32,7 @@ export interface SearchStore {
   /** A page, best first, of 1 to 100 coupons. Throws as CouponStore does. */
   search(
     query: CouponQuery,
-    page: { readonly size: number; readonly after: CouponPlace | null },
+    page: { readonly size: number; readonly after: SearchCursor | null },
     deadlineMs: DeadlineMs,
   ): Promise<FoundCoupons>;
 }

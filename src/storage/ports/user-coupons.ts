@@ -44,5 +44,5 @@ export interface UserCouponStore {
   /** Takes back what was not used within its claim window, at most `limit` at once, and answers what that was. */
   release(limit: number): Promise<GivenBack[]>;
   /** Counts those whose own validity has run out, at most `limit` at once, and answers how many it has looked at. */
-  lapse(limit: number): Promise<number>;
+  expire(limit: number): Promise<number>;
 }

@@ -1,4 +1,4 @@
-import { refusalOf } from "../../domain/refusal.js";
+import { refusalIn } from "../../domain/refusal.js";
 import { translateError } from "./errors.js";
 
 export interface TurnBatchOptions<Ask, Answer> {
@@ -54,7 +54,7 @@ export class TurnBatch<Ask, Answer> {
       for (const [index, { resolve }] of batch.entries()) resolve(answers[index] as Answer);
     } catch (error) {
       // A store that is away, or too busy, is so for each of them.
-      if (batch.length === 1 || refusalOf(translateError(error))) {
+      if (batch.length === 1 || refusalIn(translateError(error))) {
         for (const { reject } of batch) reject(error);
         return;
       }

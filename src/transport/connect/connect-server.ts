@@ -21,7 +21,7 @@ import { http2Limits, maxBacklog, maxConcurrentStreams, maxConnections } from ".
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import type { LargeMessages } from "../messages/large-messages.js";
 import { closeAnswered, OpenStreams } from "../open-streams.js";
-import type { Ticket } from "../overload/admission.js";
+import type { Permit } from "../overload/admission.js";
 import type { Sheddable } from "../overload/connection-shedder.js";
 import type { FrontDoor } from "../overload/front-door.js";
 import { grpcDeadlineMs } from "../overload/grpc-timeout.js";
@@ -53,7 +53,7 @@ const readMsKey = createContextKey(0);
 const placeKey = createContextKey<Place | null>(null);
 
 interface Place {
-  readonly ticket: Ticket;
+  readonly permit: Permit;
   /** The pipeline has it, and gives it back. */
   isHandedOn: boolean;
 }
@@ -192,16 +192,16 @@ export class ConnectServer {
       rpc: mounted.route.method.name,
       kind: mounted.route.kind,
       deadlineMs: () => deadlineOf(request),
-      admit: (ticket) => {
+      admit: (permit) => {
         if (isGone(request, response)) {
-          ticket.end(false);
+          permit.end(false);
           return;
         }
-        const place = { ticket, isHandedOn: false };
+        const place = { permit, isHandedOn: false };
         this.call(mounted, request, response, place)
           .catch(fail)
           .finally(() => {
-            if (!place.isHandedOn) ticket.end(false);
+            if (!place.isHandedOn) permit.end(false);
           });
       },
       refuse: (failure) => refuseRequest(request, response, failure),
@@ -282,7 +282,7 @@ async function serve({ method, invoke }: Route, request: unknown, context: Handl
     frontEnd: "connect",
     header: (name) => context.requestHeader.get(name) ?? undefined,
     deadlineMs: leftMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + leftMs - context.values.get(readMsKey),
-    ticket: place.ticket,
+    permit: place.permit,
     decode: () => (decode ? decode(method) : request),
   };
   const answer = await invoke(call, (one) => keepLarge(method, one, context) ?? one);

@@ -14,7 +14,7 @@ import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import { encodeAnswer } from "../messages/encode-answer.js";
 import type { LargeMessages } from "../messages/large-messages.js";
 import { OpenStreams } from "../open-streams.js";
-import type { Ticket } from "../overload/admission.js";
+import type { Permit } from "../overload/admission.js";
 import type { Sheddable } from "../overload/connection-shedder.js";
 import { Door } from "../overload/door.js";
 import type { FrontDoor } from "../overload/front-door.js";
@@ -36,7 +36,7 @@ const arrivalHeader = "coupon-arrival";
 
 /** A stream that was let in, until its handler is called or it is closed. */
 interface Arrival {
-  readonly ticket: Ticket;
+  readonly permit: Permit;
   readonly deadlineMs: number;
   readonly message: GrpcMessage;
 }
@@ -140,7 +140,7 @@ export class GrpcServer {
       rpc: route.method.name,
       kind: route.kind,
       deadlineMs: () => deadlineMs,
-      admit: (ticket) => this.begin(stream, headers, serve, ticket, deadlineMs),
+      admit: (permit) => this.begin(stream, headers, serve, permit, deadlineMs),
       refuse: (failure) => refuse(stream, failure),
     });
   }
@@ -149,19 +149,19 @@ export class GrpcServer {
     stream: ServerHttp2Stream,
     headers: IncomingHttpHeaders,
     serve: Serve,
-    ticket: Ticket,
+    permit: Permit,
     deadlineMs: number,
   ): void {
     if (stream.destroyed || stream.closed) {
-      ticket.end(false);
+      permit.end(false);
       return;
     }
-    const arrival = { ticket, deadlineMs, message: this.messages.open(stream, headers) };
+    const arrival = { permit, deadlineMs, message: this.messages.open(stream, headers) };
     const id = String(this.arrivalCount++);
     this.arrivals.set(id, arrival);
     // Closed before its message was whole: nobody else gives its place back.
     stream.once("close", () => {
-      if (this.arrivals.delete(id)) arrival.ticket.end(false);
+      if (this.arrivals.delete(id)) arrival.permit.end(false);
     });
     headers[arrivalHeader] = id;
     // The pipeline keeps to the deadline; grpc-js would set a timer of its own for it.
@@ -241,13 +241,13 @@ function refuse(stream: ServerHttp2Stream, failure: Failure): void {
 function incomingCall(
   route: Route,
   call: grpc.ServerUnaryCall<Buffer, Buffer>,
-  { ticket, deadlineMs, message }: Arrival,
+  { permit, deadlineMs, message }: Arrival,
 ): IncomingCall {
   return {
     frontEnd: "grpc",
     header: (name) => call.metadata.get(name)[0]?.toString(),
     deadlineMs,
-    ticket,
+    permit,
     decode: () => message.read(route, call.request),
   };
 }

@@ -27,7 +27,7 @@ export interface AdmissionOptions {
 }
 
 /** A call's place among those at work. */
-export interface Ticket {
+export interface Permit {
   /** Its message has arrived. False: that took so long that its place was given up, and there is none now. */
   begin(): boolean;
   /** The call is over. Again: without effect. `sampled`: whether what it took says something of the others. */
@@ -47,7 +47,7 @@ export class Admission {
   private restingCount = 0;
   private timer: NodeJS.Timeout | undefined;
   /** Those whose messages are arriving, in the order in which they were let in. */
-  private readonly arriving = new Set<HeldTicket>();
+  private readonly arriving = new Set<HeldPermit>();
   private arrivalTimer: NodeJS.Timeout | undefined;
 
   constructor(private readonly options: AdmissionOptions) {
@@ -69,7 +69,7 @@ export class Admission {
   }
 
   /** null: there is no room now. `owner`: the connection by which it has come; null: one that can have no other call. */
-  enter(kind: CallKind, owner: object | null): Ticket | null {
+  enter(kind: CallKind, owner: object | null): Permit | null {
     this.fair.see(owner, this.now());
     if (!this.mayBegin({ kind, owner })) {
       this.limit.missed();
@@ -81,7 +81,7 @@ export class Admission {
   /** Of a call that found no room. Tells it sooner or later, perhaps at once, that it may begin or is turned away. */
   wait(
     { kind, owner, deadlineMs }: Pick<Waiter, "kind" | "owner" | "deadlineMs">,
-    admit: (ticket: Ticket) => void,
+    admit: (permit: Permit) => void,
     refuse: () => void,
   ): void {
     if (!this.isWorthwhile(deadlineMs)) {
@@ -100,21 +100,21 @@ export class Admission {
     this.arrivalTimer = undefined;
   }
 
-  private letIn(kind: CallKind, owner: object | null): Ticket {
+  private letIn(kind: CallKind, owner: object | null): Permit {
     this.take(owner);
-    const ticket = new HeldTicket({ kind, owner }, this.now(), this.hold);
-    this.arriving.add(ticket);
+    const permit = new HeldPermit({ kind, owner }, this.now(), this.hold);
+    this.arriving.add(permit);
     this.arrivalTimer ??= setInterval(() => this.lapse(), arrivalCheckMs);
-    return ticket;
+    return permit;
   }
 
   /** Whoever opens calls and sends no messages must not keep others out. */
   private lapse(): void {
     const now = this.now();
-    for (const ticket of this.arriving) {
-      if (now - ticket.sinceMs < arrivalMs) break;
-      this.arriving.delete(ticket);
-      ticket.lapse();
+    for (const permit of this.arriving) {
+      if (now - permit.sinceMs < arrivalMs) break;
+      this.arriving.delete(permit);
+      permit.lapse();
     }
     if (this.arriving.size > 0) return;
     clearInterval(this.arrivalTimer);
@@ -123,7 +123,7 @@ export class Admission {
 
   private readonly hold: Hold = {
     now: () => this.now(),
-    arrived: (ticket) => this.arriving.delete(ticket),
+    arrived: (permit) => this.arriving.delete(permit),
     take: (call) => {
       if (!this.mayBegin(call)) return false;
       this.take(call.owner);
@@ -196,7 +196,7 @@ export class Admission {
 interface Hold {
   now(): number;
   /** Its message is not waited for any more. */
-  arrived(ticket: HeldTicket): void;
+  arrived(permit: HeldPermit): void;
   /** False: there is no room. */
   take(call: Pick<Waiter, "kind" | "owner">): boolean;
   giveUp(owner: object | null): void;
@@ -207,7 +207,7 @@ interface Hold {
   goOn(owner: object | null): void;
 }
 
-class HeldTicket implements Ticket {
+class HeldPermit implements Permit {
   /** While it is lapsed, resting or over, it has no place. */
   private state: "arriving" | "lapsed" | "working" | "resting" | "over" = "arriving";
   private hasPaused = false;

@@ -1,6 +1,6 @@
 import { performance } from "node:perf_hooks";
 import { type Failure, turnedAway } from "../error-table.js";
-import { Admission, type Ticket } from "./admission.js";
+import { Admission, type Permit } from "./admission.js";
 import type { CallKind } from "./call-kind.js";
 import { ConnectionShedder, type Sheddable } from "./connection-shedder.js";
 import { RefusalLog } from "./refusal-log.js";
@@ -42,7 +42,7 @@ export interface Knock {
   readonly kind: CallKind;
   /** In ms since 1970; Infinity: the caller did not say. Asked only when there is no room at once. */
   deadlineMs(): number;
-  admit(ticket: Ticket): void;
+  admit(permit: Permit): void;
   /** It was turned away: what to say. */
   refuse(failure: Failure): void;
 }
@@ -113,9 +113,9 @@ export class FrontDoor {
       call.refuse(turnedAway("STORE_UNAVAILABLE"));
       return;
     }
-    const ticket = this.admission.enter(call.kind, connection);
-    if (ticket) {
-      call.admit(ticket);
+    const permit = this.admission.enter(call.kind, connection);
+    if (permit) {
+      call.admit(permit);
       return;
     }
     this.admission.wait(

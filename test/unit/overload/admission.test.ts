@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { Admission, type Ticket } from "../../../src/transport/overload/admission.js";
+import { Admission, type Permit } from "../../../src/transport/overload/admission.js";
 import type { CallKind } from "../../../src/transport/overload/call-kind.js";
 
 const inAMinute = () => Date.now() + 60_000;
@@ -17,21 +17,21 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-function fill(kind: CallKind): Ticket[] {
-  const tickets: Ticket[] = [];
-  for (let ticket = admission.enter(kind, null); ticket; ticket = admission.enter(kind, null)) {
-    ticket.begin();
-    tickets.push(ticket);
+function fill(kind: CallKind): Permit[] {
+  const permits: Permit[] = [];
+  for (let permit = admission.enter(kind, null); permit; permit = admission.enter(kind, null)) {
+    permit.begin();
+    permits.push(permit);
   }
-  return tickets;
+  return permits;
 }
 
-function wait(name: string, kind: CallKind = "issue", deadlineMs = inAMinute()): { ticket: Ticket | undefined } {
-  const waiting: { ticket: Ticket | undefined } = { ticket: undefined };
+function wait(name: string, kind: CallKind = "issue", deadlineMs = inAMinute()): { permit: Permit | undefined } {
+  const waiting: { permit: Permit | undefined } = { permit: undefined };
   admission.wait(
     { kind, owner: null, deadlineMs },
-    (ticket) => {
-      waiting.ticket = ticket;
+    (permit) => {
+      waiting.permit = permit;
       log.push(`${name} in`);
     },
     () => log.push(`${name} out`),
@@ -42,10 +42,10 @@ function wait(name: string, kind: CallKind = "issue", deadlineMs = inAMinute()):
 test("when many places become free at once, no turn of the event loop begins all that wait", async () => {
   admission.close();
   admission = new Admission({ maxAtWork: 100, now: () => Date.now() });
-  const tickets = fill("undo");
-  const waiting = tickets.map((_, at) => wait(`call ${at}`, "undo"));
-  for (const ticket of tickets) ticket.end(false);
-  const begun = () => waiting.filter(({ ticket }) => ticket).length;
+  const permits = fill("undo");
+  const waiting = permits.map((_, at) => wait(`call ${at}`, "undo"));
+  for (const permit of permits) permit.end(false);
+  const begun = () => waiting.filter(({ permit }) => permit).length;
   expect(begun()).toBe(32);
   await vi.advanceTimersToNextTimerAsync();
   expect(begun()).toBe(64);
@@ -64,12 +64,12 @@ describe("what is shed first", () => {
   });
 
   test("of those who wait, what is shed last is let in first", () => {
-    const tickets = [...fill("issue"), ...fill("use"), ...fill("undo")];
+    const permits = [...fill("issue"), ...fill("use"), ...fill("undo")];
     wait("read", "manage");
     wait("issue", "issue");
     wait("use", "use");
     wait("cancel", "undo");
-    for (const ticket of tickets) ticket.end(false);
+    for (const permit of permits) permit.end(false);
     expect(log).toEqual(["cancel in", "use in", "issue in", "read in"]);
   });
 });
@@ -105,7 +105,7 @@ describe("who finds no room", () => {
   });
 
   test("in a line that does not end, the newest is let in first and the others are soon turned away", () => {
-    const tickets = fill("issue");
+    const permits = fill("issue");
     for (let at = 0; at < 49; at += 1) {
       wait(`${at}`);
       vi.advanceTimersByTime(10);
@@ -113,7 +113,7 @@ describe("who finds no room", () => {
     wait("late");
     vi.advanceTimersByTime(15);
     wait("latest");
-    tickets.pop()?.end(false);
+    permits.pop()?.end(false);
     expect(log.at(-1)).toBe("latest in");
     vi.advanceTimersByTime(30);
     expect(log).toContain("late out");
@@ -121,12 +121,12 @@ describe("who finds no room", () => {
   });
 
   test("is turned away at once when it could not be done before its caller has gone", () => {
-    const tickets = fill("issue");
+    const permits = fill("issue");
     // What a call takes is learned from those that ended.
     for (let round = 0; round < 40; round += 1) {
       vi.advanceTimersByTime(100);
-      for (const ticket of tickets.splice(0)) ticket.end(true);
-      tickets.push(...fill("issue"));
+      for (const permit of permits.splice(0)) permit.end(true);
+      permits.push(...fill("issue"));
     }
     wait("hasty", "issue", Date.now() + 20);
     expect(log).toEqual(["hasty out"]);
@@ -135,19 +135,19 @@ describe("who finds no room", () => {
   });
 });
 
-describe("a ticket", () => {
+describe("a permit", () => {
   test("gives its place back once", () => {
-    const [ticket] = fill("issue");
-    ticket?.end(true);
-    ticket?.end(true);
+    const [permit] = fill("issue");
+    permit?.end(true);
+    permit?.end(true);
     expect(admission.atWork).toBe(16);
   });
 
   test("leaves its place to another call while it rests, and has it back afterwards", async () => {
-    const [ticket] = fill("issue");
+    const [permit] = fill("issue");
     wait("other");
     let wake = () => {};
-    const rest = ticket?.rest(
+    const rest = permit?.rest(
       () =>
         new Promise<void>((resolve) => {
           wake = resolve;
@@ -158,20 +158,20 @@ describe("a ticket", () => {
     wake();
     await rest;
     expect(admission.atWork).toBe(18);
-    ticket?.end(true);
+    permit?.end(true);
     expect(admission.atWork).toBe(17);
   });
 
   test("that ends while it rests has given its place back", async () => {
-    const [ticket] = fill("issue");
+    const [permit] = fill("issue");
     let wake = () => {};
-    const rest = ticket?.rest(
+    const rest = permit?.rest(
       () =>
         new Promise<void>((resolve) => {
           wake = resolve;
         }),
     );
-    ticket?.end(false);
+    permit?.end(false);
     wake();
     await rest;
     expect(admission.atWork).toBe(16);
@@ -226,9 +226,9 @@ describe("one connection", () => {
       () => log.push("greedy in"),
       () => log.push("greedy out"),
     );
-    const ticket = admission.enter("issue", modest);
-    expect(ticket).not.toBeNull();
-    ticket?.end(false);
+    const permit = admission.enter("issue", modest);
+    expect(permit).not.toBeNull();
+    permit?.end(false);
     expect(log).toEqual([]);
   });
 });

@@ -1,5 +1,5 @@
 import type { DeadlineMs } from "../../ports/page.js";
-import type { CouponPlace, CouponQuery, FoundCoupons, SearchStore } from "../../ports/search.js";
+import type { CouponQuery, FoundCoupons, SearchCursor, SearchStore } from "../../ports/search.js";
 import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
 import type { Database } from "../database.js";
 
@@ -17,7 +17,7 @@ export class PostgresSearchStore implements SearchStore {
 
   search(
     query: CouponQuery,
-    page: { size: number; after: CouponPlace | null },
+    page: { size: number; after: SearchCursor | null },
     deadlineMs: DeadlineMs,
   ): Promise<FoundCoupons> {
     return this.database.reads.run(deadlineMs, async ({ sql }) => {

@@ -116,7 +116,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
     }));
   }
 
-  async lapse(limit: number): Promise<number> {
+  async expire(limit: number): Promise<number> {
     const [row] = await this.database.background.run(
       Number.POSITIVE_INFINITY,
       ({ sql }) => sql<{ looked: number }[]>`SELECT lapse_user_coupons(${limit}) AS looked`,

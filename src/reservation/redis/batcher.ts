@@ -7,35 +7,35 @@ interface Waiting<Ask, Answer> {
   readonly reject: (error: unknown) => void;
 }
 
-interface Line<Ask, Answer> {
+interface Gathering<Ask, Answer> {
   waiting: Waiting<Ask, Answer>[];
   asking: boolean;
 }
 
-/** A line of asks for each coupon. While one script call is under way, the asks for the next one gather. */
-export class Lines<Ask, Answer> {
-  private readonly lines = new Map<string, Line<Ask, Answer>>();
+/** Asks for the same coupon share script calls. While one script call is under way, the asks for the next one gather. */
+export class Batcher<Ask, Answer> {
+  private readonly gatherings = new Map<string, Gathering<Ask, Answer>>();
 
   constructor(private readonly call: (couponId: string, asks: readonly Ask[]) => Promise<readonly Answer[]>) {}
 
   ask(couponId: string, ask: Ask): Promise<Answer> {
     return new Promise((resolve, reject) => {
-      let line = this.lines.get(couponId);
-      if (!line) {
-        line = { waiting: [], asking: false };
-        this.lines.set(couponId, line);
+      let gathering = this.gatherings.get(couponId);
+      if (!gathering) {
+        gathering = { waiting: [], asking: false };
+        this.gatherings.set(couponId, gathering);
       }
-      line.waiting.push({ ask, resolve, reject });
-      if (line.asking) return;
-      line.asking = true;
+      gathering.waiting.push({ ask, resolve, reject });
+      if (gathering.asking) return;
+      gathering.asking = true;
       // What else arrives in this turn of the event loop comes along.
-      setImmediate((one: Line<Ask, Answer>) => void this.serve(couponId, one), line);
+      setImmediate((one: Gathering<Ask, Answer>) => void this.serve(couponId, one), gathering);
     });
   }
 
-  private async serve(couponId: string, line: Line<Ask, Answer>): Promise<void> {
-    while (line.waiting.length > 0) {
-      const batch = line.waiting.splice(0, scriptBatchSize);
+  private async serve(couponId: string, gathering: Gathering<Ask, Answer>): Promise<void> {
+    while (gathering.waiting.length > 0) {
+      const batch = gathering.waiting.splice(0, scriptBatchSize);
       try {
         const answers = await this.call(
           couponId,
@@ -48,7 +48,7 @@ export class Lines<Ask, Answer> {
         for (const { reject } of batch) reject(error);
       }
     }
-    line.asking = false;
-    this.lines.delete(couponId);
+    gathering.asking = false;
+    this.gatherings.delete(couponId);
   }
 }

@@ -12,7 +12,6 @@ import { Watch } from "./platform/watch.js";
 import { readCommitLevel } from "./storage/postgres/commit-level.js";
 import { openDatabase } from "./storage/postgres/database.js";
 import { isRefusal } from "./storage/postgres/errors.js";
-import { migrate } from "./storage/postgres/migrate.js";
 import { ping } from "./storage/postgres/ping.js";
 import { ConnectServer } from "./transport/connect/connect-server.js";
 import { pages } from "./transport/connect/pages.js";
@@ -26,6 +25,7 @@ import { regexMatch } from "./transport/regex-match.js";
 import { assertBounds, boundsOf } from "./wiring/bounds.js";
 import { openEngines } from "./wiring/engines.js";
 import { openJobs } from "./wiring/jobs.js";
+import { prepareDatabase } from "./wiring/migrating.js";
 import { openReservations } from "./wiring/reservations.js";
 import { mountRpcs } from "./wiring/rpcs.js";
 import { openStores } from "./wiring/stores.js";
@@ -46,7 +46,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   assertBounds(bounds, { poolSize: config.DATABASE_POOL_SIZE });
   const metrics = new Metrics();
   const failures = new FailureLog({ log });
-  await migrate(config.DATABASE_URL);
+  await prepareDatabase(config, log);
   const database = openDatabase({
     url: config.DATABASE_URL,
     poolSize: config.DATABASE_POOL_SIZE,

@@ -25,6 +25,7 @@ const schema = z.object({
   GRPC_PORT: port(50_051),
   HTTP_PORT: port(8_080),
   DATA_DIR: z.string().min(1).optional(),
+  MIGRATE: z.enum(["on", "check", "off"]).default("on"),
   DATABASE_POOL_SIZE: whole(12, 4, 200),
   MAX_IN_FLIGHT: whole(4_000, 1, 100_000),
   DEFAULT_DEADLINE_MS: whole(15_000, 100, 600_000),

@@ -2,22 +2,42 @@ import type { EmbeddedServers } from "../embedded/embedded.js";
 import { startApp } from "./app.js";
 import { type Config, readConfig } from "./config.js";
 import { createLogger, type Logger } from "./platform/logger.js";
+import { migrateOnly } from "./wiring/migrating.js";
 
 /** After calls had their time to end: what commits, jobs and closing may take. */
 const closingMs = 20_000;
 /** Of faults that nobody has caught: the first ends the process in order, this one at once. */
 const maxFaults = 2;
 
+/** `main.js` serves; `main.js migrate` brings the database up to date, and ends. */
+const commands = ["serve", "migrate"] as const;
+
 async function main(): Promise<void> {
   let config: Config;
+  const command = commands.find((name) => name === (process.argv[2] ?? "serve"));
   try {
+    if (!command) throw new Error(`there is no command ${process.argv[2]}; there are: ${commands.join(", ")}`);
     config = readConfig(process.env);
+    if (command === "migrate" && !config.DATABASE_URL) {
+      throw new Error("DATABASE_URL: must name the database that is to be migrated");
+    }
   } catch (error) {
     process.stderr.write(`coupon-service: ${(error as Error).message}\n`);
     process.exitCode = 2;
     return;
   }
   const { log, flush } = createLogger(config.LOG_LEVEL);
+  if (command === "migrate") {
+    try {
+      await migrateOnly(config.DATABASE_URL as string, log);
+    } catch (error) {
+      log.fatal({ err: error }, "not migrated");
+      process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);
+      process.exitCode = 1;
+    }
+    await flush();
+    process.exit();
+  }
   const stop = stopRequested(config.EXIT_ON_STDIN_CLOSE);
   const fault = firstFault(log, flush);
   let embedded: EmbeddedServers | undefined;

@@ -8,6 +8,7 @@ import {
   type SearchCouponsRequestSchema,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
+import { searchPath } from "../../src/storage/postgres/release-functions.js";
 import { windowSize } from "../../src/storage/postgres/search/search-store.js";
 import { Api } from "../support/api.js";
 import { describeMachine } from "../support/machine.js";
@@ -50,7 +51,11 @@ try {
   const replica = await startReplica({ databaseUrl: stores.databaseUrl!, redisUrl: stores.redisUrl });
   cleanups.push(() => replica.stop());
   const notices: string[] = [];
-  const sql = postgres(stores.databaseUrl!, { max: 1, onnotice: ({ message }) => notices.push(message ?? "") });
+  const sql = postgres(stores.databaseUrl!, {
+    max: 1,
+    onnotice: ({ message }) => notices.push(message ?? ""),
+    connection: { search_path: searchPath() },
+  });
   cleanups.push(() => sql.end());
   const api = new Api([replica.target]);
   cleanups.push(async () => api.close());

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import postgres from "postgres";
 import { inject } from "vitest";
+import { searchPath } from "../../src/storage/postgres/release-functions.js";
 
 export interface TestStores {
   readonly databaseUrl: string;
@@ -15,6 +16,8 @@ export async function createStores(): Promise<TestStores> {
   const adminUrl = inject("databaseUrl");
   const name = `test_${randomUUID().replaceAll("-", "")}`;
   await asAdmin(adminUrl, `CREATE DATABASE ${name} TEMPLATE coupon_template`);
+  // So that tests, too, find the service's functions.
+  await asAdmin(adminUrl, `ALTER DATABASE ${name} SET search_path = ${searchPath()}`);
   const url = new URL(adminUrl);
   url.pathname = `/${name}`;
   return {

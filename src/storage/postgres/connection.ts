@@ -2,6 +2,7 @@ import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import postgres, { type Sql } from "postgres";
 import { idleInTransactionTimeoutMs, lockTimeoutMs, longStatementTimeoutMs, statementTimeoutMs } from "./errors.js";
 import type { Link } from "./pool.js";
+import { searchPath } from "./release-functions.js";
 import * as schema from "./schema.js";
 import { Transactions } from "./transactions.js";
 
@@ -28,6 +29,8 @@ export interface ConnectionOptions {
   readonly applicationName: string;
   /** When a COMMIT counts as done; see commit-level.ts. */
   readonly synchronousCommit: string;
+  /** Before the first piece of work on each new connection. It must not throw. */
+  readonly onOpen?: (sql: Sql) => Promise<void>;
 }
 
 /** Of texts and uuids; other arrays are not sent. */
@@ -87,6 +90,7 @@ export class PostgresLink implements Link<Connection> {
   private async connect(): Promise<Connection> {
     const { now, life } = this;
     await now.sql`SELECT 1`;
+    await this.options.onOpen?.(now.sql);
     life.isOpen = true;
     this.openedMs = performance.now();
     return now;
@@ -133,6 +137,7 @@ export class PostgresLink implements Link<Connection> {
       connection: {
         application_name: this.options.applicationName,
         // None of this is left to what the database or the role has set.
+        search_path: searchPath(),
         default_transaction_isolation: "read committed",
         synchronous_commit: this.options.synchronousCommit,
         statement_timeout: statementTimeoutMs,

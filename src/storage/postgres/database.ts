@@ -1,7 +1,8 @@
-import { type Connection, PostgresLink } from "./connection.js";
+import { type Connection, type ConnectionOptions, PostgresLink } from "./connection.js";
 import { type ErrorReport, ErrorReports } from "./error-report.js";
 import { Pool } from "./pool.js";
 import { poolSizes } from "./pool-sizes.js";
+import { holdFunctions } from "./release-functions.js";
 
 export type { Connection } from "./connection.js";
 
@@ -18,7 +19,7 @@ export interface Database {
   readonly writes: Pool<Connection>;
   /** What runs by itself: loads of the gate, sweeps, jobs; and statistics. */
   readonly background: Pool<Connection>;
-  /** Belongs to no pool: asks whether Postgres is there. */
+  /** Belongs to no pool: asks whether Postgres is there, and holds the lock that keeps this release's functions. */
   readonly pulse: PostgresLink;
   /** For the metrics; each once. */
   readonly pools: readonly Pool<Connection>[];
@@ -50,8 +51,8 @@ export function openDatabase({
   onTaken = () => {},
 }: DatabaseOptions): Database {
   const links: PostgresLink[] = [];
-  const openLink = () => {
-    const link = new PostgresLink({ url, applicationName, synchronousCommit });
+  const openLink = (more: Pick<ConnectionOptions, "onOpen"> = {}) => {
+    const link = new PostgresLink({ url, applicationName, synchronousCommit, ...more });
     links.push(link);
     return link;
   };
@@ -65,7 +66,7 @@ export function openDatabase({
     onFailed: (error: unknown, isLate: boolean) => errors.note(error, isLate),
   };
   const openPool = (name: string, size: number) =>
-    new Pool({ name, links: Array.from({ length: size }, openLink), events });
+    new Pool({ name, links: Array.from({ length: size }, () => openLink()), events });
 
   const sizes = poolSizes(poolSize);
   const commits = openPool("commits", sizes.commits);
@@ -80,7 +81,7 @@ export function openDatabase({
     reads,
     writes,
     background,
-    pulse: openLink(),
+    pulse: openLink({ onOpen: (sql) => holdFunctions(sql).catch((error) => errors.note(error, false)) }),
     pools: [...new Set([commits, reads, writes, background])],
     get lastAnswerMs() {
       return lastAnswerMs;

@@ -1,4 +1,5 @@
 import type { Sql } from "postgres";
+import { isLockTrouble, type MigrationLog } from "./patient-ddl.js";
 
 /**
  * Indexes that came when their tables may have been large. A migration is a transaction, in which an index is built under a
@@ -14,19 +15,34 @@ const indexes = {
 
 /** Any number that is ours. */
 const advisoryLock = 7_106_118_003;
+/** Building one waits for transactions that are older than it, and holds up nobody meanwhile. */
+const lockWaitMs = 60_000;
 
-/** Builds those that are missing, unless another replica is at it. */
-export async function buildLargeIndexes(client: Sql): Promise<void> {
+/** Builds those that are missing, unless another replica is at it. Answers which it could not build, for others were in the way. */
+export async function buildLargeIndexes(client: Sql, log: MigrationLog): Promise<readonly string[]> {
   // Never waited for: whoever waits for a lock has a snapshot, which the one who builds would wait for.
   const [taken] = await client<{ yes: boolean }[]>`SELECT pg_try_advisory_lock(${advisoryLock}::bigint) AS yes`;
-  if (!taken?.yes) return;
+  if (!taken?.yes) return [];
+  await client.unsafe(`SET lock_timeout = ${lockWaitMs}`);
+  const missing: string[] = [];
   for (const [name, definition] of Object.entries(indexes)) {
-    const [found] = await client<{ valid: boolean }[]>`
-      SELECT indisvalid AS valid FROM pg_index WHERE indexrelid = to_regclass(${name})`;
-    if (found?.valid) continue;
-    // One whose building was cut off.
-    if (found) await client.unsafe(`DROP INDEX CONCURRENTLY ${name}`);
-    await client.unsafe(`CREATE INDEX CONCURRENTLY ${name} ON ${definition}`);
+    try {
+      await buildIndex(client, name, definition);
+    } catch (error) {
+      if (!isLockTrouble(error)) throw error;
+      log.warn({ err: error, index: name }, "an index could not be built; the next start tries again");
+      missing.push(name);
+    }
   }
   await client`SELECT pg_advisory_unlock(${advisoryLock}::bigint)`;
+  return missing;
+}
+
+async function buildIndex(client: Sql, name: string, definition: string): Promise<void> {
+  const [found] = await client<{ valid: boolean }[]>`
+    SELECT indisvalid AS valid FROM pg_index WHERE indexrelid = to_regclass(${name})`;
+  if (found?.valid) return;
+  // One whose building was cut off.
+  if (found) await client.unsafe(`DROP INDEX CONCURRENTLY ${name}`);
+  await client.unsafe(`CREATE INDEX CONCURRENTLY ${name} ON ${definition}`);
 }

@@ -1,56 +1,90 @@
-import { createHash } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
-import { basename, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { drizzle } from "drizzle-orm/postgres-js";
 import { migrate as runMigrations } from "drizzle-orm/postgres-js/migrator";
 import postgres, { type Sql } from "postgres";
 import { packageRoot } from "../../platform/package-root.js";
 import { buildLargeIndexes } from "./large-indexes.js";
+import { ddlLockWaitMs, type MigrationLog, withPatience } from "./patient-ddl.js";
+import { createFunctions, dropOldFunctions, hasFunctions, ownFunctions } from "./release-functions.js";
 
 /** Any number that is ours: replicas that start together migrate one after the other. */
 const advisoryLock = 7_106_118_001;
-const lockWaitMs = 60_000;
-/** SQLSTATE: the function is there with another result type or other names, so it must be dropped first. */
-const cannotReplace = "42P13";
+const maxTurnWaitMs = 300_000;
+const turnPauseMs = 200;
+const quiet: MigrationLog = { info: () => {}, warn: () => {} };
 
 /**
- * Brings the database up to date: the tables by the migrations in `drizzle/`, then the functions in the .sql files beside
- * their callers, which are replaced whenever one has changed, then the indexes that no transaction can build. Safe to run from several replicas at once and again.
+ * Brings the database up to date: the tables by the migrations in `drizzle/`, then the functions of this release (see
+ * release-functions.ts), then the indexes that no transaction can build. Safe to run from several replicas at once and again,
+ * and beside replicas that serve. Answers which indexes could not be built: without them everything is right, and slow.
  */
-export async function migrate(url: string): Promise<void> {
-  const client = postgres(url, { max: 1, connect_timeout: 10, onnotice: () => {} });
-  try {
-    await client.unsafe(`SET lock_timeout = ${lockWaitMs}`);
-    await client`SELECT pg_advisory_lock(${advisoryLock}::bigint)`;
-    await runMigrations(drizzle(client), { migrationsFolder: join(packageRoot(), "drizzle") });
-    await replaceFunctions(client);
+export function migrate(url: string, log: MigrationLog = quiet): Promise<readonly string[]> {
+  return withClient(url, async (client) => {
+    await takeTurn(client, log);
+    await withPatience(
+      "migrations",
+      () => runMigrations(drizzle(client), { migrationsFolder: migrationsFolder() }),
+      log,
+    );
+    await withPatience("functions", () => createFunctions(client, ownFunctions(), log), log);
+    await dropOldFunctions(client, log);
     await client`SELECT pg_advisory_unlock(${advisoryLock}::bigint)`;
-    await buildLargeIndexes(client);
+    return buildLargeIndexes(client, log);
+  });
+}
+
+/** What a database lacks that this release needs. One that is ahead of this release is fine. */
+export function whatIsMissing(url: string): Promise<readonly string[]> {
+  return withClient(url, async (client) => {
+    const missing: string[] = [];
+    const [table] = await client`SELECT to_regclass('drizzle.__drizzle_migrations') IS NOT NULL AS there`;
+    const [last] = table?.there
+      ? await client<{ at: string | null }[]>`SELECT max(created_at) AS at FROM drizzle.__drizzle_migrations`
+      : [];
+    for (const { tag, when } of journal()) if (when > Number(last?.at ?? 0)) missing.push(`migration ${tag}`);
+    const functions = ownFunctions();
+    if (!(await hasFunctions(client, functions))) missing.push(`functions ${functions.schema}`);
+    return missing;
+  });
+}
+
+async function withClient<T>(url: string, work: (client: Sql) => Promise<T>): Promise<T> {
+  const client = postgres(url, {
+    max: 1,
+    connect_timeout: 10,
+    onnotice: () => {},
+    connection: {
+      application_name: "coupon-service migrate",
+      search_path: "public",
+      lock_timeout: ddlLockWaitMs,
+      // A migration takes as long as it takes, whatever the database or the role has set.
+      statement_timeout: 0,
+      idle_in_transaction_session_timeout: 0,
+    },
+  });
+  try {
+    return await work(client);
   } finally {
     await client.end({ timeout: 5 });
   }
 }
 
-async function replaceFunctions(client: Sql): Promise<void> {
-  const folder = fileURLToPath(new URL(".", import.meta.url));
-  const paths = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".sql"));
-  const files = new Map(paths.map((path) => [basename(path), join(folder, path)]));
-  await client.begin(async (tx) => {
-    await tx`CREATE TABLE IF NOT EXISTS sql_functions (file text PRIMARY KEY, hash text NOT NULL)`;
-    for (const [file, path] of [...files].sort(([a], [b]) => (a < b ? -1 : 1))) {
-      const source = readFileSync(path, "utf8");
-      const hash = createHash("sha256").update(source).digest("hex");
-      const [known] = await tx`SELECT 1 FROM sql_functions WHERE file = ${file} AND hash = ${hash}`;
-      if (known) continue;
-      await tx
-        .savepoint((sp) => sp.unsafe(source))
-        .catch(async (error: { code?: string }) => {
-          if (error.code !== cannotReplace) throw error;
-          await tx.unsafe(`DROP FUNCTION ${file.replace(".sql", "")}; ${source}`);
-        });
-      await tx`
-        INSERT INTO sql_functions VALUES (${file}, ${hash}) ON CONFLICT (file) DO UPDATE SET hash = excluded.hash`;
-    }
-  });
+/** Asks again and again: a statement that waits has a snapshot, for which the building of an index would wait. */
+async function takeTurn(client: Sql, log: MigrationLog): Promise<void> {
+  const untilMs = Date.now() + maxTurnWaitMs;
+  for (let isFirst = true; ; isFirst = false) {
+    const [turn] = await client`SELECT pg_try_advisory_lock(${advisoryLock}::bigint) AS taken`;
+    if (turn?.taken) return;
+    if (Date.now() > untilMs) throw new Error(`another replica has been migrating for ${maxTurnWaitMs / 1000} s`);
+    if (isFirst) log.info("another replica migrates; waiting for it");
+    await pause(turnPauseMs);
+  }
+}
+
+const migrationsFolder = () => join(packageRoot(), "drizzle");
+
+function journal(): readonly { readonly tag: string; readonly when: number }[] {
+  return JSON.parse(readFileSync(join(migrationsFolder(), "meta/_journal.json"), "utf8")).entries;
 }

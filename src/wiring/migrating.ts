@@ -1,0 +1,29 @@
+import type { Config } from "../config.js";
+import type { Logger } from "../platform/logger.js";
+import { migrate, whatIsMissing } from "../storage/postgres/migrate.js";
+
+type Settings = Pick<Config, "MIGRATE"> & { readonly DATABASE_URL: string };
+
+/** Before anything else uses the database. Throws when it is not what this release needs, and may not be made so. */
+export async function prepareDatabase({ MIGRATE, DATABASE_URL }: Settings, log: Logger): Promise<void> {
+  if (MIGRATE === "on") await migrate(DATABASE_URL, log);
+  if (MIGRATE !== "check") return;
+  const missing = await whatIsMissing(DATABASE_URL);
+  if (missing.length === 0) return;
+  throw new Error(
+    `the database is not up to date: it lacks ${missing.join(", ")}. ` +
+      "Run `npm run migrate` (in the image: `node dist/src/main.js migrate`) first, or start with MIGRATE=on",
+  );
+}
+
+/** The command `migrate`. Throws when not all was done. */
+export async function migrateOnly(url: string, log: Logger): Promise<void> {
+  const missing = await migrate(url, log);
+  if (missing.length > 0) {
+    throw new Error(
+      `all is migrated but the indexes ${missing.join(", ")}, which long transactions were in the way of: ` +
+        "run this again when those have ended",
+    );
+  }
+  log.info("the database is up to date");
+}

@@ -28,13 +28,7 @@ async function main(): Promise<void> {
   }
   const { log, flush } = createLogger(config.LOG_LEVEL);
   if (command === "migrate") {
-    try {
-      await migrateOnly(config.DATABASE_URL as string, log);
-    } catch (error) {
-      log.fatal({ err: error }, "not migrated");
-      process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);
-      process.exitCode = 1;
-    }
+    await runMigrate(config.DATABASE_URL as string, log);
     await flush();
     process.exit();
   }
@@ -80,6 +74,16 @@ async function main(): Promise<void> {
     await embedded?.stop();
     await flush();
     process.exit();
+  }
+}
+
+async function runMigrate(url: string, log: Logger): Promise<void> {
+  try {
+    await migrateOnly(url, log);
+  } catch (error) {
+    log.fatal({ err: error }, "not migrated");
+    process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
   }
 }
 

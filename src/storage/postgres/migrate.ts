@@ -5,6 +5,7 @@ import { drizzle } from "drizzle-orm/postgres-js";
 import { migrate as runMigrations } from "drizzle-orm/postgres-js/migrator";
 import postgres, { type Sql } from "postgres";
 import { packageRoot } from "../../platform/package-root.js";
+import { causeOf } from "./errors.js";
 import { buildLargeIndexes } from "./large-indexes.js";
 import { ddlLockWaitMs, type MigrationLog, withPatience } from "./patient-ddl.js";
 import { createFunctions, dropOldFunctions, hasFunctions, ownFunctions } from "./release-functions.js";
@@ -66,6 +67,8 @@ async function withClient<T>(url: string, work: (client: Sql) => Promise<T>): Pr
   });
   try {
     return await work(client);
+  } catch (error) {
+    throw causeOf(error);
   } finally {
     await client.end({ timeout: 5 });
   }

@@ -16,14 +16,15 @@ export async function audit({ sql, redis, keyPrefix, load, coupons }) {
         (SELECT count(*) FROM user_coupons u WHERE u.coupon_id = c.id) AS rows,
         (SELECT count(DISTINCT user_id) FROM user_coupons u WHERE u.coupon_id = c.id) AS users,
         (SELECT count(DISTINCT user_coupon_id) FROM events e WHERE e.coupon_id = c.id AND e.kind = 'USER_COUPON_ISSUED') AS events,
-        (SELECT count(*) FROM usages s WHERE s.coupon_id = c.id AND s.cancelled_at IS NULL) AS usages
+        (SELECT count(*) FROM usages s WHERE s.coupon_id = c.id AND s.cancelled_at IS NULL) AS usages,
+        (SELECT count(DISTINCT user_coupon_id) FROM usages s WHERE s.coupon_id = c.id) AS places
       FROM coupons c WHERE c.id = ${id}`;
     expectSame(`${name}: issued_count`, row.issued_count, row.rows);
     expectSame(`${name}: issued_total`, row.issued_total, row.rows);
     expectSame(`${name}: users`, row.users, row.rows);
     expectSame(`${name}: events`, row.events, row.rows);
     expectSame(`${name}: used_count`, row.used_count, row.usages);
-    expectSame(`${name}: place_count`, row.place_count, row.usages);
+    expectSame(`${name}: place_count`, row.place_count, row.places);
     // Every call was answered, so callers know of all.
     expectSame(`${name}: rows`, row.rows, told.length);
     const [missing] = await sql`
@@ -52,10 +53,12 @@ export async function audit({ sql, redis, keyPrefix, load, coupons }) {
   expectSame("usages that callers know", usages.told, used.length);
   expectSame("cancelled usages", usages.cancelled, load.cancelled.length);
   expectSame("cancelled usages that callers know", usages.told_cancelled, load.cancelled.length);
+  // Each may be used once, and keeps its place when its usage is cancelled.
   const [uneven] = await sql`
     SELECT count(*) AS n FROM user_coupons u CROSS JOIN LATERAL (
-      SELECT count(*) AS live FROM usages s WHERE s.user_coupon_id = u.id AND s.cancelled_at IS NULL) s
-    WHERE u.use_count <> s.live OR u.place_count <> s.live`;
+      SELECT count(*) FILTER (WHERE s.cancelled_at IS NULL) AS live, least(count(*), 1) AS places
+      FROM usages s WHERE s.user_coupon_id = u.id) s
+    WHERE u.use_count <> s.live OR u.place_count <> s.places`;
   expectSame("user coupons whose counters are not those of their usages", uneven.n, 0);
   return wrong;
 }

@@ -116,7 +116,8 @@ async function runOrder({ first, second, rate, seconds, servers }) {
     const last = await two.stop();
     if (last !== 0) wrong.push(`${second.name} ended with ${last}`);
     report(load, tookS);
-    if (wrong.length > 0) for (const { label, tail } of replicas) say(`  log of ${label}:\n    ${tail.join("\n    ")}`);
+    for (const { label, tail } of wrong.length > 0 ? replicas : [])
+      say(`  log of ${label}:\n    ${tail.join("\n    ")}`);
     return wrong;
   } finally {
     load.close();

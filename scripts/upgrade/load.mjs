@@ -24,6 +24,7 @@ export class Load {
   #channels = new Map();
   #open = [];
   #next = 0;
+  #phaseMs = [];
   issued = [];
   used = [];
   cancelled = [];
@@ -31,10 +32,11 @@ export class Load {
   failures = [];
   calls = 0;
   retries = 0;
-  latenciesMs = [];
+  /** Of the asks for a coupon that began in each phase, with all their repetitions. */
+  latenciesMs = new Map();
 
-  /** From now on calls go to these replicas by turns. Calls under way, and connections, stay. */
-  async shiftTo(targets) {
+  /** From now on calls go to these replicas by turns; a phase begins. Calls under way, and connections, stay. */
+  async shiftTo(targets, phase) {
     for (const target of targets) {
       if (this.#channels.has(target)) continue;
       const channels = new Channels({ targets: [target], connectionsPerTarget: connectionsPerReplica });
@@ -42,6 +44,12 @@ export class Load {
       this.#channels.set(target, channels);
     }
     this.#open = targets.map((target) => this.#channels.get(target));
+    this.begin(phase);
+  }
+
+  begin(phase) {
+    this.#phaseMs = [];
+    this.latenciesMs.set(phase, this.#phaseMs);
   }
 
   close() {
@@ -83,13 +91,14 @@ export class Load {
   async #live(index, couponId) {
     const userId = `user-${index}`;
     const ask = { target: { case: "couponId", value: couponId }, userId, requestId: randomUUID() };
+    const phaseMs = this.#phaseMs;
     const startedMs = performance.now();
     const answers = await Promise.all(
       Array.from({ length: index % every.twice === 0 ? 2 : 1 }, () =>
         this.#call(IssuanceService.method.issueCoupon, ask),
       ),
     );
-    this.latenciesMs.push(performance.now() - startedMs);
+    phaseMs.push(performance.now() - startedMs);
     for (const { failure } of answers) {
       if (failure?.reason === "SOLD_OUT") this.soldOut += 1;
       else if (failure) return this.#fail("IssueCoupon", failure);

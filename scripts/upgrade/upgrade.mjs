@@ -89,7 +89,7 @@ async function runOrder({ first, second, rate, seconds, servers }) {
   };
   try {
     const one = await start(first);
-    await load.shiftTo([one.target]);
+    await load.shiftTo([one.target], `${first.name} alone`);
     const issues = rate * seconds * 3;
     const quantities = { plenty: issues * 2, scarce: Math.round(issues * scarceShare) };
     const coupons = {};
@@ -100,11 +100,12 @@ async function runOrder({ first, second, rate, seconds, servers }) {
     const startedMs = performance.now();
     const offered = load.offer({ plenty: coupons.plenty.id, scarce: coupons.scarce.id, rate, isOver: () => isOver });
     await sleep(seconds * 1_000);
+    load.begin(`${second.name} starts`);
     const two = await start(second);
-    await load.shiftTo([one.target, two.target]);
+    await load.shiftTo([one.target, two.target], "both");
     await sleep(seconds * 1_000);
     // Calls of the first one are under way when it is told to stop.
-    await load.shiftTo([two.target]);
+    await load.shiftTo([two.target], `${second.name} alone`);
     const ended = await one.stop();
     say(`  ${first.name} has ended with ${ended}`);
     await sleep(seconds * 1_000);
@@ -128,17 +129,20 @@ async function runOrder({ first, second, rate, seconds, servers }) {
 }
 
 function report(load, tookS) {
-  const sorted = load.latenciesMs.sort((a, b) => a - b);
-  const ms = (share) => Math.round(sorted[Math.floor((sorted.length - 1) * share)] ?? 0);
+  const asked = [...load.latenciesMs.values()].reduce((sum, { length }) => sum + length, 0);
   const figures = [
     `${load.calls} calls in ${tookS.toFixed(1)} s`,
-    `${sorted.length} asked for a coupon (${Math.round(sorted.length / tookS)}/s), ${load.issued.length} got one`,
+    `${asked} asked for a coupon (${Math.round(asked / tookS)}/s), ${load.issued.length} got one`,
     `${load.soldOut} sold out`,
     `${load.used.length} used, ${load.cancelled.length} cancelled`,
     `${load.retries} repeated, ${load.failures.length} failed`,
-    `p50 ${ms(0.5)} ms, p99 ${ms(0.99)} ms, worst ${ms(1)} ms`,
   ];
   say(`  ${figures.join("; ")}`);
+  for (const [phase, latenciesMs] of load.latenciesMs) {
+    const sorted = latenciesMs.sort((a, b) => a - b);
+    const ms = (share) => `${Math.round(sorted[Math.floor((sorted.length - 1) * share)] ?? 0)} ms`;
+    say(`    ${phase}: ${sorted.length} asks, p50 ${ms(0.5)}, p99 ${ms(0.99)}, worst ${ms(1)}`);
+  }
 }
 
 await main().catch((error) => {

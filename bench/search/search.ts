@@ -8,7 +8,7 @@ import {
   type SearchCouponsRequestSchema,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
-import { searchPath } from "../../src/storage/postgres/release-functions.js";
+import { searchPath } from "../../src/storage/postgres/migrating/release-functions.js";
 import { windowSize } from "../../src/storage/postgres/search/search-store.js";
 import { Api } from "../support/api.js";
 import { describeMachine } from "../support/machine.js";

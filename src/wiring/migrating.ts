@@ -1,6 +1,6 @@
 import type { Config } from "../config.js";
 import type { Logger } from "../platform/logger.js";
-import { migrate, whatIsMissing } from "../storage/postgres/migrate.js";
+import { migrate, whatIsMissing } from "../storage/postgres/migrating/migrate.js";
 
 type Settings = Pick<Config, "MIGRATE"> & { readonly DATABASE_URL: string };
 

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, expect, inject, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { packageRoot } from "../../src/platform/package-root.js";
-import { ownFunctions } from "../../src/storage/postgres/release-functions.js";
+import { ownFunctions } from "../../src/storage/postgres/migrating/release-functions.js";
 import { withDatabase } from "../support/global-setup.js";
 import { startReplica } from "../support/replica.js";
 import { until } from "../support/until.js";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import postgres, { type Sql } from "postgres";
 import { afterEach, beforeEach, expect, inject, test } from "vitest";
 import { packageRoot } from "../../src/platform/package-root.js";
-import { migrate, whatIsMissing } from "../../src/storage/postgres/migrate.js";
+import { migrate, whatIsMissing } from "../../src/storage/postgres/migrating/migrate.js";
 import {
   createFunctions,
   dropOldFunctions,
@@ -13,7 +13,7 @@ import {
   type ReleaseFunctions,
   releaseOf,
   searchPath,
-} from "../../src/storage/postgres/release-functions.js";
+} from "../../src/storage/postgres/migrating/release-functions.js";
 import { miscounted } from "../support/counted-stats.js";
 import { until } from "../support/until.js";
 

@@ -1,7 +1,7 @@
 import postgres from "postgres";
 import type { TestProject } from "vitest/node";
 import { startEmbedded } from "../../embedded/embedded.js";
-import { migrate } from "../../src/storage/postgres/migrate.js";
+import { migrate } from "../../src/storage/postgres/migrating/migrate.js";
 
 declare module "vitest" {
   export interface ProvidedContext {

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import postgres from "postgres";
 import { inject } from "vitest";
-import { searchPath } from "../../src/storage/postgres/release-functions.js";
+import { searchPath } from "../../src/storage/postgres/migrating/release-functions.js";
 
 export interface TestStores {
   readonly databaseUrl: string;

@@ -1,8 +1,8 @@
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import postgres, { type Sql } from "postgres";
 import { idleInTransactionTimeoutMs, lockTimeoutMs, longStatementTimeoutMs, statementTimeoutMs } from "./errors.js";
+import { searchPath } from "./migrating/release-functions.js";
 import type { Link } from "./pool.js";
-import { searchPath } from "./release-functions.js";
 import * as schema from "./schema.js";
 import { Transactions } from "./transactions.js";
 

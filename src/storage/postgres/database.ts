@@ -1,8 +1,8 @@
 import { type Connection, type ConnectionOptions, PostgresLink } from "./connection.js";
 import { type ErrorReport, ErrorReports } from "./error-report.js";
+import { holdFunctions } from "./migrating/release-functions.js";
 import { Pool } from "./pool.js";
 import { poolSizes } from "./pool-sizes.js";
-import { holdFunctions } from "./release-functions.js";
 
 export type { Connection } from "./connection.js";
 

@@ -6,8 +6,8 @@ import { CountedCoupons, type CouponVersion } from "../coupons/counted-coupons.j
 import { CouponCache } from "../coupons/coupon-cache.js";
 import type { Connection, Database } from "../database.js";
 import { guarded } from "../errors.js";
-import { PageMemory } from "../page-memory.js";
 import { TurnBatch } from "../turn-batch.js";
+import { PageMemory } from "./page-memory.js";
 
 /** Pages that are read in one query; the function in the database reads no more either. */
 const maxPages = 32;

@@ -1,6 +1,6 @@
 import { LRUCache } from "lru-cache";
-import type { Coupon } from "../../domain/coupon.js";
-import type { UserCouponWithCoupon } from "../ports/user-coupons.js";
+import type { Coupon } from "../../../domain/coupon.js";
+import type { UserCouponWithCoupon } from "../../ports/user-coupons.js";
 
 /** Rows that are remembered, of all users together; about 1 KiB each. */
 const maxRows = 20_000;

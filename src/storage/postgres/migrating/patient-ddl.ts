@@ -1,6 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { errorCode } from "../../platform/error-code.js";
-import type { Logger } from "../../platform/logger.js";
+import { errorCode } from "../../../platform/error-code.js";
+import type { Logger } from "../../../platform/logger.js";
 
 /**
  * Whoever waits for a lock that conflicts with reads and writes holds up everybody who comes behind. So it waits for a

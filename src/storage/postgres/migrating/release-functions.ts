@@ -44,7 +44,7 @@ let own: ReleaseFunctions | undefined;
 /** The functions of the release that is running. */
 export function ownFunctions(): ReleaseFunctions {
   if (own) return own;
-  const folder = fileURLToPath(new URL(".", import.meta.url));
+  const folder = fileURLToPath(new URL("..", import.meta.url));
   const paths = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".sql"));
   own = releaseOf(new Map(paths.map((path) => [basename(path), readFileSync(join(folder, path), "utf8")])));
   return own;

@@ -1,0 +1,58 @@
+import { expect, test } from "vitest";
+import type { Usage } from "../../../src/domain/usage.js";
+import type { CancelAsk, CancelOutcome } from "../../../src/storage/ports/usages.js";
+import { openCancels } from "../../../src/using/cancels.js";
+import { FailingQueues } from "./failing-queues.js";
+import { countsOf, loadCoupon, openGate } from "./gate.js";
+
+const farMs = Date.now() + 3_600_000;
+const ask: CancelAsk = {
+  userId: "user",
+  usageId: "usage",
+  request: { requestId: "request", inputHash: new Uint8Array() },
+};
+
+function open(decide: () => CancelOutcome) {
+  const gate = openGate();
+  const queues = new FailingQueues();
+  const sent: boolean[] = [];
+  const store = {
+    cancelBatch: async (asks: readonly CancelAsk[], again: boolean) => {
+      sent.push(again);
+      return asks.map(decide);
+    },
+  };
+  return { ...gate, queues, sent, cancels: openCancels(queues.open, store, gate.keeper) };
+}
+const cancelled = (couponId: string, freed: boolean): CancelOutcome => ({
+  kind: "CANCELLED",
+  usage: { couponId } as Usage,
+  freed,
+});
+
+test.for([
+  ["a place that a cancelled use has freed is told to the gate before the caller hears of it", true, undefined],
+  ["a place that stays with its user coupon is none of the gate's business", false, { stock: 5, places: 0 }],
+] as const)("%s", async ([_, freed, counts]) => {
+  let couponId = "";
+  const { cancels, reservations } = open(() => cancelled(couponId, freed));
+  couponId = await loadCoupon(reservations);
+  await reservations.loadPlaces(couponId, { revision: 1, remaining: 0 });
+  await cancels.submit(ask, farMs);
+  expect(await countsOf(reservations, couponId)).toEqual(counts);
+});
+
+test("a refused cancel tells the gate nothing", async () => {
+  const { cancels, reservations } = open(() => ({ kind: "REFUSED", reason: "USAGE_ALREADY_CANCELLED" }));
+  const couponId = await loadCoupon(reservations);
+  await cancels.submit(ask, farMs);
+  expect(await countsOf(reservations, couponId)).toEqual({ stock: 5 });
+});
+
+test("a batch that is sent again says so to the store", async () => {
+  const { queues, sent } = open(() => cancelled("coupon", false));
+  const { commit } = queues.optionsOf<CancelAsk, CancelOutcome>("cancel");
+  await commit([ask], false);
+  await commit([ask], true);
+  expect(sent).toEqual([false, true]);
+});

@@ -1,0 +1,237 @@
+import { randomUUID } from "node:crypto";
+import { describe, expect, test } from "vitest";
+import type { Coupon } from "../../../src/domain/coupon.js";
+import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
+import type { ChosenCoupon, Order } from "../../../src/domain/usage.js";
+import type { UsageStore, UseAsk, UseOutcome } from "../../../src/storage/ports/usages.js";
+import { Checkout, settleUses } from "../../../src/using/checkout.js";
+import { FailingQueues } from "./failing-queues.js";
+import { breakGate, countsOf, loadCoupon, openGate } from "./gate.js";
+
+const reservationMs = 5_000;
+const farMs = Date.now() + 3_600_000;
+
+/** Everybody holds one user coupon of each coupon, and its id is the coupon's. */
+function chosenOf(couponId: string, revision: number, usageCap: number | null): ChosenCoupon {
+  const kind = { case: "percentage", basisPoints: 1_000 } as const;
+  const coupon = {
+    ...{ id: couponId, revision, usageCap, placeCount: 0, expiresAt: new Date(farMs), revokedAt: null },
+    ...{ exhaustedAt: null, stackable: true, discount: { kind, maximumAmount: null, minimumOrderAmount: null } },
+  } as unknown as Coupon;
+  const userCoupon = {
+    ...{ id: couponId, couponId, userId: "user", issuedAt: new Date(), validUntil: null, maxUses: 1, useCount: 0 },
+    ...{ placeCount: 0, lockedUntil: null, claimUntil: null, releasedAt: null, code: null, discount: null },
+  };
+  return { userCoupon, coupon, lockVersion: 0, lockToken: null };
+}
+
+function used({ usageId: id, userCouponId, couponId, userId, productId, orderId, orderAmount }: UseAsk): UseOutcome {
+  const amounts = { orderAmount, discountAmount: orderAmount };
+  const usage = { id, userCouponId, couponId, userId, productId, orderId, ...amounts };
+  return { kind: "USED", usage: { ...usage, usedAt: new Date(), cancelledAt: null }, placed: true, exhausted: false };
+}
+const refused: UseOutcome = { kind: "REFUSED", reason: "USAGE_CAP_REACHED" };
+const orderOf = (...couponIds: string[]): Order => ({
+  ...{ userId: "user", productId: "product", orderId: "order", amount: { currencyCode: "USD", minorUnits: 1_000 } },
+  choices: couponIds.map((userCouponId) => ({ userCouponId, lockVersion: 0 })),
+});
+
+interface World {
+  /** What Postgres says of a batch. */
+  decide: (asks: readonly UseAsk[]) => UseOutcome[];
+  /** As Postgres has it, of every coupon. */
+  revision: number;
+  usageCap: number | null;
+}
+
+/** A checkout on the gate in memory. */
+function openCheckout(changed: Partial<World> = {}) {
+  const world: World = { decide: (asks) => asks.map(used), revision: 1, usageCap: 5, ...changed };
+  const gate = openGate();
+  const queues = new FailingQueues();
+  const sent: { asks: readonly UseAsk[]; again: boolean; together: boolean }[] = [];
+  const store: Partial<UsageStore> = {
+    readChosen: async (asks) =>
+      asks.map(({ userCouponId: id }) => ({
+        value: chosenOf(id, world.revision, world.usageCap),
+        now: new Date(),
+      })),
+    useBatch: async (asks, options) => {
+      sent.push({ asks, ...options });
+      return world.decide(asks);
+    },
+    ofRequest: async () => [],
+  };
+  const checkout = new Checkout({
+    ...gate,
+    store: store as UsageStore,
+    reservationMs,
+    openQueue: queues.open,
+    batches: { use: 1, lock: 1 },
+  });
+  return { ...gate, queues, checkout, sent, world };
+}
+
+type Opened = ReturnType<typeof openCheckout>;
+async function placesOf({ reservations }: Opened, remaining: number, revision = 1): Promise<string> {
+  const couponId = randomUUID();
+  await reservations.loadPlaces(couponId, { revision, remaining });
+  return couponId;
+}
+const fail = (error: Error) => () => {
+  throw error;
+};
+
+describe("when one use fails in its queue", () => {
+  const nothingDone = [
+    { name: "which has no room", error: new Overloaded(), deadlineMs: farMs, said: Overloaded },
+    { name: "where the place's time passes", error: new DeadlinePassed(), deadlineMs: farMs, said: Overloaded },
+    { name: "where the caller's time passes", error: new DeadlinePassed(), deadlineMs: 1, said: DeadlinePassed },
+    { name: "which chokes on it", error: new RangeError("no"), deadlineMs: farMs, said: RangeError },
+  ];
+  test.for(nothingDone)("$name: the place is given back at once", async ({ error, deadlineMs, said }) => {
+    const opened = openCheckout();
+    const couponId = await placesOf(opened, 5);
+    opened.queues.fail("use", error);
+    await expect(opened.checkout.use(orderOf(couponId), "", deadlineMs)).rejects.toBeInstanceOf(said);
+    expect(await countsOf(opened.reservations, couponId)).toEqual({ places: 5 });
+  });
+
+  test("which does not know what became of it: the place stays taken for the sweep", async () => {
+    const opened = openCheckout();
+    const couponId = await placesOf(opened, 5);
+    opened.queues.fail("use", new StoreUnavailable());
+    await expect(opened.checkout.use(orderOf(couponId), "", farMs)).rejects.toBeInstanceOf(StoreUnavailable);
+    expect(await countsOf(opened.reservations, couponId)).toEqual({ places: 4, taken: 1 });
+  });
+
+  test("and the gate is away, too: the caller is told what the queue said", async () => {
+    const opened = openCheckout();
+    const couponId = await placesOf(opened, 5);
+    opened.queues.fail("use", new Overloaded());
+    breakGate(opened.reservations, "settlePlaces", new StoreUnavailable());
+    await expect(opened.checkout.use(orderOf(couponId), "", farMs)).rejects.toBeInstanceOf(Overloaded);
+  });
+});
+
+describe("an order of several", () => {
+  test.for([
+    ["that Postgres chokes on gives its places back at once", new RangeError("no"), { places: 5 }],
+    ["whose outcome is not known keeps them for the sweep", new StoreUnavailable(), { places: 4, taken: 1 }],
+  ] as const)("%s", async ([_, error, counts]) => {
+    const opened = openCheckout({ decide: fail(error) });
+    const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
+    await expect(opened.checkout.use(orderOf(a, b), "", farMs)).rejects.toBe(error);
+    for (const id of [a, b]) expect(await countsOf(opened.reservations, id)).toEqual(counts);
+  });
+
+  test("of which the gate turns one away gives back the places of the others", async () => {
+    const opened = openCheckout();
+    const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 0)];
+    const reason = "USAGE_CAP_REACHED";
+    expect(await opened.checkout.use(orderOf(a, b), "", farMs)).toEqual(
+      new Refusal(reason, [], undefined, { preconditions: [{ reason, field: "coupons[1]" }] }),
+    );
+    expect(opened.sent).toEqual([]);
+    expect(await countsOf(opened.reservations, a)).toEqual({ places: 5 });
+  });
+
+  test("of which one was edited meanwhile is judged anew, and its places are not lost", async () => {
+    const opened = openCheckout();
+    const { checkout, sent, world, reservations } = opened;
+    const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
+    world.decide = (asks) => {
+      if (sent.length > 1) return asks.map(used);
+      return [{ kind: "CONSENT" }, { kind: "STALE" }];
+    };
+    expect(await checkout.use(orderOf(a, b), "", farMs)).toMatchObject({ usages: [{}, {}], replayed: false });
+    expect(sent).toMatchObject([
+      { again: false, together: true },
+      { again: false, together: true },
+    ]);
+    for (const id of [a, b]) expect(await countsOf(reservations, id)).toEqual({ places: 4 });
+  });
+
+  test("that is edited without a pause is turned away in the end, and holds no place", async () => {
+    const opened = openCheckout({ decide: (asks) => asks.map((): UseOutcome => ({ kind: "STALE" })) });
+    const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
+    await expect(opened.checkout.use(orderOf(a, b), "", farMs)).rejects.toBeInstanceOf(Overloaded);
+    for (const id of [a, b]) expect(await countsOf(opened.reservations, id)).toEqual({ places: 5 });
+  });
+
+  test("of which one came too late is nobody's any more", async () => {
+    const opened = openCheckout({ decide: () => [{ kind: "CONSENT" }, { kind: "TOO_LATE" }] });
+    const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
+    await expect(opened.checkout.use(orderOf(a, b), "", farMs)).rejects.toBeInstanceOf(Overloaded);
+    for (const id of [a, b]) expect(await countsOf(opened.reservations, id)).toEqual({ places: 5 });
+  });
+});
+
+describe("a use may be decided", () => {
+  test("with a place until the caller's time or the place's is over", async () => {
+    const opened = openCheckout();
+    const { checkout, queues } = opened;
+    const couponId = await placesOf(opened, 5);
+    const soonMs = Date.now() + 1_000;
+    await checkout.use(orderOf(couponId), "", soonMs);
+    await checkout.use(orderOf(couponId), "", farMs);
+    const [first, second] = queues.submitted.filter(({ queue }) => queue === "use");
+    expect(first).toMatchObject({ deadlineMs: soonMs, ask: { untilMs: soonMs, placeTaken: true } });
+    expect(second?.deadlineMs).toBeLessThan(Date.now() + reservationMs);
+    expect(second?.ask).toMatchObject({ untilMs: second?.deadlineMs });
+  });
+
+  test.for([
+    ["whose places are not known", 5],
+    ["without a usage cap", null],
+  ] as const)("of a coupon %s as long as the caller waits", async ([_, usageCap]) => {
+    const { checkout, queues } = openCheckout({ usageCap });
+    await checkout.use(orderOf(randomUUID()), "", farMs);
+    expect(queues.submitted.at(-1)).toMatchObject({ deadlineMs: farMs, ask: { untilMs: farMs, placeTaken: false } });
+  });
+});
+
+test("a batch of uses that is sent again says so to the store", async () => {
+  const { queues, sent } = openCheckout();
+  const { commit } = queues.optionsOf<UseAsk, UseOutcome>("use");
+  await commit([], false);
+  await commit([], true);
+  expect(sent.map(({ again, together }) => [again, together])).toEqual([
+    [false, false],
+    [true, false],
+  ]);
+});
+
+describe("what Postgres said is told to the gate at once", () => {
+  const asUsed = (changed: object) => (asks: readonly UseAsk[]) =>
+    asks.map((ask) => ({ ...used(ask), ...changed }) as UseOutcome);
+  const dropped = undefined;
+  test.for([
+    ["USED: the place is gone", asUsed({}), { places: 4 }],
+    ["USED with a place that a cancelled use had left: the new one is back", asUsed({ placed: false }), { places: 5 }],
+    ["the cap is reached: the coupon is read anew, for issuing stops", asUsed({ exhausted: true }), dropped],
+    ["refused by the cap: the copy was out of date", () => [refused], dropped],
+    [
+      "refused otherwise: the place is back",
+      (): UseOutcome[] => [{ kind: "REFUSED", reason: "ALREADY_USED" }],
+      { places: 5 },
+    ],
+    ["REPLAYED: the place is back", (): UseOutcome[] => [{ kind: "REPLAYED" }], { places: 5 }],
+  ] as const)("%s", async ([_, decide, counts]) => {
+    const opened = openCheckout({ decide });
+    const couponId = await placesOf(opened, 5);
+    await opened.checkout.use(orderOf(couponId), "", farMs).catch(() => {});
+    expect(await countsOf(opened.reservations, couponId)).toEqual(counts);
+  });
+
+  test("of a use that had no place at the gate: a cap that it reached, and nothing else", async () => {
+    const { reservations, keeper } = openGate();
+    const couponIds = [await loadCoupon(reservations), await loadCoupon(reservations)];
+    const asks = couponIds.map((couponId) => ({ couponId, usageId: randomUUID(), placeTaken: false }) as UseAsk);
+    await settleUses(reservations, keeper, asks, [
+      { ...used(asks[0] as UseAsk), exhausted: true } as UseOutcome,
+      refused,
+    ]);
+    expect(await Promise.all(couponIds.map((id) => countsOf(reservations, id)))).toEqual([undefined, { stock: 5 }]);
+  });
+});

@@ -1,0 +1,62 @@
+import { randomUUID } from "node:crypto";
+import { vi } from "vitest";
+import { GateKeeper } from "../../../src/issuing/gate-keeper.js";
+import { MemoryReservations } from "../../../src/reservation/memory/memory-reservations.js";
+import type { Ask, GateFacts, Reservations, Survey } from "../../../src/reservation/port.js";
+import type { IssueStore } from "../../../src/storage/ports/issues.js";
+import type { UsageStore } from "../../../src/storage/ports/usages.js";
+import { unreported } from "../../support/unreported.js";
+
+const hourMs = 3_600_000;
+
+/** The gate in memory, with a keeper whose Postgres knows nothing: what was dropped stays dropped. */
+export function openGate() {
+  const reservations = new MemoryReservations();
+  const issues = { readGate: async () => null, readStock: async () => new Map(), findIssued: async () => new Map() };
+  const usages: Pick<UsageStore, "findUsed"> = { findUsed: async () => new Set() };
+  const keeper = new GateKeeper(reservations, issues as unknown as IssueStore, usages, { info: () => {} }, unreported);
+  return { reservations, keeper };
+}
+
+export async function loadCoupon(reservations: Reservations, facts: Partial<GateFacts> = {}): Promise<string> {
+  const couponId = randomUUID();
+  const loading = await reservations.beginLoad(couponId);
+  await loading?.install({
+    revision: 1,
+    startsAt: new Date(Date.now() - hourMs),
+    expiresAt: new Date(Date.now() + hourMs),
+    paused: false,
+    deleted: false,
+    exhausted: false,
+    maxPerUser: 1,
+    remaining: 5,
+    throttle: null,
+    quota: null,
+    ...facts,
+  });
+  return couponId;
+}
+
+/** What the gate counts of a coupon; undefined: nothing. */
+export async function countsOf(reservations: Reservations, couponId: string) {
+  const survey = (await reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
+  return survey && shortened(survey);
+}
+
+function shortened({ loaded, pendingCount, places, takenCount }: Survey) {
+  return {
+    ...(loaded && { stock: loaded.stock }),
+    ...(pendingCount > 0 && { pending: pendingCount }),
+    ...(places && { places: places.remaining }),
+    ...(takenCount > 0 && { taken: takenCount }),
+  };
+}
+
+export function askOf(couponId: string): Ask {
+  return { couponId, userId: "user", requestId: "", userCouponId: randomUUID() };
+}
+
+/** Makes a method of the gate fail from now on. */
+export function breakGate(reservations: Reservations, method: "settle" | "settlePlaces", error: Error): void {
+  vi.spyOn(reservations, method).mockRejectedValue(error);
+}

@@ -1,0 +1,170 @@
+import { describe, expect, test } from "vitest";
+import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
+import { Issuer, type QueuedAsk, settleBatch } from "../../../src/issuing/issuer.js";
+import { QuotaDays } from "../../../src/platform/quota-days.js";
+import type { IssueAsk, IssueOutcome } from "../../../src/storage/ports/issues.js";
+import { FailingQueues } from "./failing-queues.js";
+import { askOf, breakGate, countsOf, loadCoupon, openGate } from "./gate.js";
+
+const reservationMs = 5_000;
+const farMs = Date.now() + 3_600_000;
+
+function issued({ userCouponId: id, couponId, userId }: IssueAsk): IssueOutcome {
+  const times = { issuedAt: new Date(), validUntil: null, lockedUntil: null, claimUntil: null, releasedAt: null };
+  const counts = { maxUses: 1, useCount: 0, placeCount: 0 };
+  const userCoupon = { id, couponId, userId, ...times, ...counts, code: null, discount: null };
+  return { kind: "ISSUED", userCoupon, expiresAt: new Date(farMs) };
+}
+const refused = (reason: Extract<IssueOutcome, { kind: "REFUSED" }>["reason"]): IssueOutcome => ({
+  kind: "REFUSED",
+  reason,
+});
+
+/** An issuer on the gate in memory; `decide` is its Postgres. */
+function openIssuer(decide: (ask: IssueAsk) => IssueOutcome = issued) {
+  const gate = openGate();
+  const queues = new FailingQueues();
+  const sent: { asks: readonly IssueAsk[]; again: boolean | undefined }[] = [];
+  const issuer = new Issuer({
+    ...gate,
+    store: {
+      issueBatch: async (asks, again) => {
+        sent.push({ asks, again });
+        return asks.map(decide);
+      },
+    },
+    userCoupons: { get: async () => null },
+    quotaDays: new QuotaDays(),
+    reservationMs,
+    openQueue: queues.open,
+    batches: { issue: 2, issueCode: 1 },
+  });
+  return { ...gate, queues, issuer, sent };
+}
+
+describe("when the queue fails", () => {
+  const nothingDone = [
+    { name: "has no room", error: new Overloaded(), deadlineMs: farMs, said: Overloaded },
+    { name: "lets the time of the reservation pass", error: new DeadlinePassed(), deadlineMs: farMs, said: Overloaded },
+    { name: "lets the caller's time pass", error: new DeadlinePassed(), deadlineMs: 1, said: DeadlinePassed },
+    { name: "chokes on the ask", error: new RangeError("no"), deadlineMs: farMs, said: RangeError },
+  ];
+  test.for(nothingDone)("$name: the reservation is given back at once", async ({ error, deadlineMs, said }) => {
+    const { reservations, queues, issuer } = openIssuer();
+    const couponId = await loadCoupon(reservations);
+    queues.fail("issue", error);
+    await expect(issuer.issue(askOf(couponId), deadlineMs)).rejects.toBeInstanceOf(said);
+    expect(await countsOf(reservations, couponId)).toEqual({ stock: 5 });
+  });
+
+  test("and does not know what became of it: the reservation stays for the sweep", async () => {
+    const { reservations, queues, issuer } = openIssuer();
+    const couponId = await loadCoupon(reservations);
+    queues.fail("issue", new StoreUnavailable());
+    await expect(issuer.issue(askOf(couponId), farMs)).rejects.toBeInstanceOf(StoreUnavailable);
+    expect(await countsOf(reservations, couponId)).toEqual({ stock: 4, pending: 1 });
+  });
+
+  test("and the gate is away, too: the caller is told what the queue said", async () => {
+    const { reservations, queues, issuer } = openIssuer();
+    const couponId = await loadCoupon(reservations);
+    queues.fail("issue", new Overloaded());
+    breakGate(reservations, "settle", new StoreUnavailable());
+    await expect(issuer.issue(askOf(couponId), farMs)).rejects.toBeInstanceOf(Overloaded);
+  });
+
+  test("for an ask that the gate has not let through: nothing is given back", async () => {
+    const { reservations, queues, issuer } = openIssuer();
+    const couponId = await loadCoupon(reservations);
+    const ask = { ...askOf(couponId), requestId: "request" };
+    await reservations.admit(ask);
+    queues.fail("issue", new Overloaded());
+    // The same request is being decided by another call, whose reservation this is.
+    await expect(issuer.issue(ask, farMs)).rejects.toBeInstanceOf(Overloaded);
+    expect(await countsOf(reservations, couponId)).toEqual({ stock: 4, pending: 1 });
+  });
+});
+
+describe("what is submitted", () => {
+  test("with a reservation may be decided until the caller's time or the reservation's is over", async () => {
+    const { reservations, queues, issuer } = openIssuer();
+    const couponId = await loadCoupon(reservations, { maxPerUser: 9 });
+    const soonMs = Date.now() + 1_000;
+    await issuer.issue(askOf(couponId), soonMs);
+    await issuer.issue(askOf(couponId), farMs);
+    const [first, second] = queues.submitted;
+    expect(first).toMatchObject({ deadlineMs: soonMs, ask: { untilMs: soonMs, reserved: true } });
+    expect(second?.deadlineMs).toBeLessThan(Date.now() + reservationMs);
+    expect(second?.ask).toMatchObject({ untilMs: second?.deadlineMs });
+  });
+
+  test("without one may be decided as long as the caller waits", async () => {
+    const { queues, issuer } = openIssuer();
+    await issuer.issue(askOf("unknown"), farMs);
+    expect(queues.submitted).toMatchObject([
+      { queue: "issue", deadlineMs: farMs, ask: { untilMs: farMs, reserved: false } },
+    ]);
+  });
+
+  test("and names a code has a queue of its own", async () => {
+    const { reservations, queues, issuer } = openIssuer();
+    const couponId = await loadCoupon(reservations);
+    await issuer.issue({ ...askOf(couponId), codeId: 7 }, farMs);
+    expect(queues.submitted.map(({ queue }) => queue)).toEqual(["issue-code"]);
+  });
+});
+
+test.for(["issue", "issue-code"])("a batch of the queue %s that is sent again says so to the store", async (name) => {
+  const { queues, sent } = openIssuer();
+  const { commit } = queues.optionsOf<QueuedAsk, IssueOutcome>(name);
+  const asks = [{ ...askOf("coupon"), reserved: true }];
+  await commit(asks, false);
+  await commit(asks, true);
+  expect(sent).toEqual([
+    { asks, again: false },
+    { asks, again: true },
+  ]);
+});
+
+test("rows of one user and coupon, and of one request, never share a batch", () => {
+  const { queues } = openIssuer();
+  const { keysOf } = queues.optionsOf<QueuedAsk, IssueOutcome>("issue");
+  const ask = { couponId: "c", userCouponId: "x", reserved: true };
+  const keys = [
+    keysOf({ ...ask, userId: "u", requestId: "" }),
+    keysOf({ ...ask, userId: "u", requestId: "r" }),
+    keysOf({ ...ask, userId: "v", requestId: "r" }),
+  ];
+  const shared = (a: number, b: number) => keys[a]?.some((key) => keys[b]?.includes(key));
+  expect([shared(0, 1), shared(1, 2), shared(0, 2)]).toEqual([true, true, false]);
+});
+
+describe("what Postgres said is told to the gate at once", () => {
+  const dropped = undefined;
+  test.for([
+    ["ISSUED: the unit is gone", issued, { stock: 4 }],
+    ["too late: the unit is back", (): IssueOutcome => ({ kind: "TOO_LATE" }), { stock: 5 }],
+    ["QUOTA_REACHED: the unit is back; the gate may know less of quotas", () => refused("QUOTA_REACHED"), { stock: 5 }],
+    ["SOLD_OUT: the copy was out of date, and is dropped", () => refused("SOLD_OUT"), dropped],
+    ["COUPON_PAUSED: the same", () => refused("COUPON_PAUSED"), dropped],
+  ] as const)("%s", async ([_, decide, counts]) => {
+    const { reservations, issuer } = openIssuer(decide);
+    const couponId = await loadCoupon(reservations);
+    await issuer.issue(askOf(couponId), farMs).catch(() => {});
+    expect(await countsOf(reservations, couponId)).toEqual(counts);
+  });
+
+  test("of a row that came past the gate: what was issued is counted, a refusal is not", async () => {
+    const { reservations, keeper } = openGate();
+    const couponId = await loadCoupon(reservations);
+    const asks = [1, 2].map((n) => ({ ...askOf(couponId), userId: `user-${n}`, reserved: false }));
+    await settleBatch(reservations, keeper, asks, [issued(asks[0] as IssueAsk), refused("SOLD_OUT")]);
+    expect(await countsOf(reservations, couponId)).toEqual({ stock: 4 });
+  });
+});
+
+test("a throttled coupon is not issued while the gate is away: only the gate keeps its line", async () => {
+  const { reservations, issuer } = openIssuer(() => ({ kind: "TURN_NEEDED" }));
+  reservations.admit = () => Promise.reject(new StoreUnavailable());
+  expect(await issuer.issue(askOf("coupon"), farMs)).toEqual(new Refusal("STORE_UNAVAILABLE"));
+});

@@ -26,6 +26,7 @@ import {
   readUserCoupon,
   useAskOf,
 } from "./usage-world.js";
+import { untilWaiting, whileWaiting } from "./waiting.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const later = (ms: number) => new Date(noon.getTime() + ms);
@@ -72,32 +73,6 @@ const statusOf = async ({ userId, userCouponId }: Held) => {
   return found && userCouponStatus(found.value.userCoupon, found.value.coupon, found.now);
 };
 
-/** Runs `meanwhile` while all of these wait for a coupon's row. */
-async function whileWaiting<T>(
-  couponId: string,
-  works: readonly (() => Promise<T>)[],
-  meanwhile: () => Promise<void>,
-): Promise<PromiseSettledResult<T>[]> {
-  let running: Promise<T>[] = [];
-  await clocked.sql.begin(async (tx) => {
-    await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
-    running = works.map((work) => work());
-    for (const one of running) one.catch(() => {});
-    await untilWaiting(works.length);
-    await meanwhile();
-  });
-  return await Promise.allSettled(running);
-}
-
-function untilWaiting(count: number): Promise<unknown> {
-  return until("all of them wait", async () => {
-    const [row] = await clocked.sql`
-      SELECT count(*)::int AS n FROM pg_stat_activity
-      WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()`;
-    return row?.n === count;
-  });
-}
-
 /** Whether an earlier call took a place is not told again: for all that is known, the reservation is not needed. */
 function asRepeated(outcomes: readonly UseOutcome[]): UseOutcome[] {
   return outcomes.map((outcome) => (outcome.kind === "USED" ? { ...outcome, placed: false } : outcome));
@@ -131,7 +106,7 @@ describe("one use", () => {
 
   test("is decided by the clock when it is its turn, not when it came", async () => {
     const held = await heldOfNew({}, { validUntil: later(1_000) });
-    const [outcome] = await whileWaiting(held.couponId, [() => use(useAskOf(held))], () =>
+    const [outcome] = await whileWaiting(clocked.sql, held.couponId, [() => use(useAskOf(held))], () =>
       clocked.setClock(later(1_000)),
     );
     expect(outcome).toMatchObject({ value: { kind: "REFUSED", reason: "USER_COUPON_EXPIRED" } });
@@ -142,9 +117,14 @@ describe("one use", () => {
     const untilMs = Date.now() + 150;
     const late = useAskOf(held, { untilMs, requestId: "late" });
     const patient = useAskOf(held, { untilMs: untilMs + 60_000 });
-    const [one, other] = await whileWaiting(held.couponId, [() => use(late), () => use(patient)], async () => {
-      await until("its time is over", () => Date.now() > untilMs);
-    });
+    const [one, other] = await whileWaiting(
+      clocked.sql,
+      held.couponId,
+      [() => use(late), () => use(patient)],
+      async () => {
+        await until("its time is over", () => Date.now() > untilMs);
+      },
+    );
     expect(one).toMatchObject({ value: { kind: "TOO_LATE" } });
     expect(other).toMatchObject({ value: { kind: "USED" } });
     // What was done in time is known when it is asked for again, however late.
@@ -351,6 +331,13 @@ describe("an order of several", () => {
     }
   });
 
+  test("is not used at all if one of them was edited meanwhile", async () => {
+    const helds = [await heldOfNew(), await heldOfNew(), await heldOfNew()] as const;
+    await clocked.sql`UPDATE coupons SET revision = 2 WHERE id = ${helds[1].couponId}`;
+    expect(kinds(await store.useBatch(orderOf(helds), together))).toEqual(["CONSENT", "STALE", "CONSENT"]);
+    for (const held of helds) expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0 });
+  });
+
   test("needs room under the cap for all that are of one coupon", async () => {
     const couponId = await newCoupon({ usageCap: 2 });
     const helds = [await newHeld(couponId), await newHeld(couponId), await newHeld(couponId)];
@@ -398,7 +385,7 @@ describe("an order of several", () => {
         expect(rows.map(({ outcome }) => outcome)).toEqual(["USED", "USED"]);
         running = store.useBatch(second, together);
         running.catch(() => {});
-        await untilWaiting(1);
+        await untilWaiting(clocked.sql, 1);
       });
       // In part is an error, after which the caller's retry finds the other order.
       if (!sameOrder) await expect(running).rejects.toBeInstanceOf(StoreUnavailable);
@@ -445,6 +432,7 @@ describe("request ids of single uses", () => {
     const requestId = randomUUID();
     const asks = [1, 2].map(() => useAskOf(held, { requestId }));
     const outcomes = await whileWaiting(
+      clocked.sql,
       held.couponId,
       asks.map((ask) => () => use(ask)),
       async () => {},

@@ -217,6 +217,27 @@ describe("a purge", () => {
     expect((await issues.issueBatch([ask]))[0]?.kind).toBe("ISSUED");
   });
 
+  test("leaves what was ever used, also when the use was cancelled since", async () => {
+    const couponId = await newCoupon({ validityAfterIssueMs: 2 * secondMs });
+    const ended = await newCoupon();
+    const [, lapsed, deleted] = (await issue(couponId, 3)) as [Held, Held, Held];
+    const [, ofEnded] = (await issue(ended, 2)) as [Held, Held];
+    for (const held of [lapsed, deleted, ofEnded]) {
+      await use(held);
+      const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${held.userCouponId}`;
+      await cancelOne(usages, { userId: held.userId, usageId: usage?.id, request: null });
+    }
+    await remove(deleted, true);
+    await clocked.setClock(later(2 * secondMs));
+    await userCoupons.lapse(10);
+    await clocked.setClock(later(hourMs + 31 * dayMs));
+    // One of each coupon was never used.
+    expect(await purger().purge()).toMatchObject({ userCoupons: 2 });
+    const rows = await clocked.sql`SELECT id FROM user_coupons`;
+    const left = [lapsed, deleted, ofEnded].map(({ userCouponId }) => userCouponId);
+    expect(rows.map(({ id }) => id).sort()).toEqual(left.sort());
+  });
+
   test("of an end that was moved into the past counts from when it was moved", async () => {
     const couponId = await newCoupon({ expiresAt: later(400 * dayMs) });
     await issue(couponId, 3);

@@ -204,6 +204,27 @@ describe("a store that is away", () => {
     ]);
   });
 
+  test("is told apart from the first time: the batch, or the half of it, that is sent again is marked", async () => {
+    const marks: [string, boolean][] = [];
+    const { submit } = heldQueue({
+      commit: async (items, again) => {
+        marks.push([items.join(), again]);
+        if (marks.length === 1) throw new StoreUnavailable();
+        if (items.length > 1) throw new Error("poisoned");
+        return items.map((item) => `did ${item}`);
+      },
+    });
+    expect(await Promise.all(submit("a", "b"))).toEqual(["did a", "did b"]);
+    expect(await Promise.all(submit("c"))).toEqual(["did c"]);
+    expect(marks).toEqual([
+      ["a,b", false],
+      ["a,b", true],
+      ["a", true],
+      ["b", true],
+      ["c", false],
+    ]);
+  });
+
   test("twice: every caller is told, nothing is settled, and the next batch is tried", async () => {
     let away = true;
     let settled = 0;

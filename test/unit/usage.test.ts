@@ -181,6 +181,52 @@ describe("judgeOrder", () => {
     });
   });
 
+  describe("under a usage cap", () => {
+    const reached: UseRefusal[] = ["USAGE_CAP_REACHED"];
+    const ofCap = (usageCap: number | null, placeCount: number, id = "coupon"): Change => ({
+      coupon: { id, usageCap, placeCount },
+    });
+    const lastOne = ofCap(5, 4);
+    const kept: Change = { ...lastOne, userCoupon: { maxUses: 2, useCount: 0, placeCount: 1 } };
+    const unusable = merged({ userCoupon: { releasedAt: now } }, lastOne);
+    test.for([
+      ["with one place left, one", [lastOne], [[]]],
+      ["with one place left, two: the one that is named first", [lastOne, lastOne], [[], reached]],
+      ["with two places left, three", [ofCap(5, 3), ofCap(5, 3), ofCap(5, 3)], [[], [], reached]],
+      ["with no place left, one", [ofCap(5, 5)], [reached]],
+      ["with one place left, one that has kept its own, and another", [kept, lastOne], [[], []]],
+      ["with one place left, one that cannot be used takes none", [unusable, lastOne], [["USER_COUPON_RELEASED"], []]],
+      ["two coupons with one place each", [lastOne, ofCap(5, 4, "other")], [[], []]],
+      ["without a cap, two", [ofCap(null, 9), ofCap(null, 9)], [[], []]],
+    ] as [string, Change[], UseRefusal[][]][])("%s", ([, changes, reasons]) => {
+      const all = changes.map((change, index) => chosen(change, `id-${index}`));
+      const choices = all.map(({ userCoupon }) => choice(0, userCoupon.id));
+      const judged = judgeOrder(order(choices), all, now);
+      expect(judged.objections).toEqual(reasons);
+      expect(judged.discounted?.amounts.map((amount) => amount > 0)).toEqual(reasons.map((one) => one.length === 0));
+    });
+  });
+
+  describe("a code's own discount holds instead of its coupon's:", () => {
+    const eur = (minorUnits: number): Money => ({ currencyCode: "EUR", minorUnits });
+    const own = (discount: Partial<Discount>, ofCoupon: Partial<Discount> = {}): Change => ({
+      userCoupon: { discount: { ...tenPercent, ...discount } },
+      discount: ofCoupon,
+    });
+    test.for([
+      ["what it takes off", own({ kind: { case: "percentage", basisPoints: 4_200 } }), [], 4_200],
+      ["its maximum", own({ maximumAmount: usd(7) }), [], 7],
+      ["its minimum", own({ minimumOrderAmount: usd(10_001) }), ["MINIMUM_ORDER_NOT_REACHED"], 0],
+      ["its currency", own({ kind: { case: "fixedAmount", amount: eur(5) } }), ["CURRENCY_MISMATCH"], 0],
+      ["and not its coupon's minimum", own({}, { minimumOrderAmount: usd(10_001) }), [], 1_000],
+      ["nor its coupon's currency", own({}, { kind: { case: "fixedAmount", amount: eur(5) } }), [], 1_000],
+    ] as [string, Change, UseRefusal[], number][])("%s", ([, change, reasons, amount]) => {
+      const judged = judgeOrder(order([choice()]), [chosen(change)], now);
+      expect(judged.objections).toEqual([reasons]);
+      expect(judged.discounted?.amounts).toEqual([amount]);
+    });
+  });
+
   describe("the amount", () => {
     const minimum = { discount: { minimumOrderAmount: usd(1_000) } };
     test.for([

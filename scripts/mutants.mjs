@@ -1,0 +1,166 @@
+/**
+ * npm run test:mutants [-- NAME...]
+ *
+ * Plants the bugs of test/mutants one after the other into a copy of this folder, and looks whether the tests that should
+ * catch each one do. The first line of a patch says what it breaks and, after a bar, which test files must fail:
+ *
+ *     # the clock is read before the lock, in issue | test/integration/time-after-locks.test.ts
+ *
+ * Before that the same tests must pass without any bug. Fails when a bug survives, or when a patch does not apply.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { root } from "./build.mjs";
+
+const folder = "test/mutants";
+/** A test file that takes longer than this hangs. */
+const testLimitMs = 120_000;
+/** How long an interrupted run of tests may take to stop its servers. */
+const stopGraceMs = 10_000;
+/** Folders that a copy must not have: they are large, or made anew. */
+const leftOut = new Set([".git", "node_modules", ".cache", "data"]);
+
+function readMutant(file) {
+  const name = basename(file, ".patch");
+  const [first] = readFileSync(join(root, folder, file), "utf8").split("\n", 1);
+  const [, what, tests] = /^# (.+) \| (.+)$/.exec(first) ?? [];
+  if (!what) throw new Error(`${folder}/${file}: the first line must be "# what it breaks | test files"`);
+  const files = tests.split(" ");
+  const missing = files.filter((path) => !existsSync(join(root, path)));
+  if (missing.length > 0) throw new Error(`${folder}/${file}: there is no ${missing.join(" and no ")}`);
+  return { name, what, file, files };
+}
+
+function chosen(names) {
+  const all = readdirSync(join(root, folder))
+    .filter((file) => file.endsWith(".patch"))
+    .sort()
+    .map(readMutant);
+  const unknown = names.filter((name) => !all.some((one) => one.name === name));
+  if (unknown.length > 0) throw new Error(`there is no ${folder}/${unknown[0]}.patch`);
+  return names.length === 0 ? all : all.filter(({ name }) => names.includes(name));
+}
+
+let copy;
+let child;
+let interrupted;
+
+function removeCopy() {
+  // What is linked there stays: a link is removed, not what it leads to.
+  if (copy) rmSync(copy, { recursive: true, force: true, maxRetries: 3 });
+}
+
+function makeCopy() {
+  copy = mkdtempSync(join(realpathSync(tmpdir()), "coupon-mutants-"));
+  for (const entry of readdirSync(root)) {
+    if (!leftOut.has(entry))
+      cpSync(join(root, entry), join(copy, entry), { recursive: true, preserveTimestamps: true });
+  }
+  symlinkSync(realpathSync(join(root, "node_modules")), join(copy, "node_modules"));
+}
+
+function patch(file, ...options) {
+  // Inside another repository, git would look for the files from its root, and skip in silence what it does not find.
+  const env = { ...process.env, GIT_CEILING_DIRECTORIES: join(copy, "..") };
+  const done = spawnSync("git", ["apply", ...options, join(root, folder, file)], { cwd: copy, encoding: "utf8", env });
+  return done.status === 0 ? undefined : `${done.stderr ?? ""}${done.error ?? ""}`.trim();
+}
+
+/** In a process group of its own, which is stopped as a whole. */
+function run(args) {
+  return new Promise((resolve, reject) => {
+    if (interrupted) throw new Error(`stopped by ${interrupted}`);
+    let output = "";
+    child = spawn(process.execPath, args, { cwd: copy, stdio: ["ignore", "pipe", "pipe"], detached: true });
+    child.stdout.on("data", (data) => (output += data));
+    child.stderr.on("data", (data) => (output += data));
+    const timer = setTimeout(() => kill("SIGKILL"), testLimitMs);
+    child.once("error", reject);
+    child.once("close", (code) => {
+      clearTimeout(timer);
+      child = undefined;
+      if (interrupted) reject(new Error(`stopped by ${interrupted}`));
+      else resolve({ code, output });
+    });
+  });
+}
+
+function kill(signal) {
+  try {
+    if (child) process.kill(-child.pid, signal);
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+const needsBuild = (path) => /support\/replica|test\/e2e\//.test(path + readFileSync(join(root, path), "utf8"));
+
+/** What the tests say: "passed", "failed" with the first test that did, or "broken" when none of them ran. */
+async function runTests(files) {
+  if (files.some(needsBuild)) {
+    const built = await run(["scripts/build.mjs"]);
+    if (built.code !== 0) return { said: "broken", output: built.output };
+  }
+  const report = join(copy, "report.json");
+  rmSync(report, { force: true });
+  const reporters = ["--reporter=json", `--outputFile=${report}`];
+  const { code, output } = await run(["node_modules/vitest/vitest.mjs", "run", "--bail=1", ...reporters, ...files]);
+  const { testResults = [] } = existsSync(report) ? JSON.parse(readFileSync(report, "utf8")) : {};
+  const tests = testResults.flatMap(({ assertionResults }) => assertionResults);
+  const failed = tests.find(({ status }) => status === "failed");
+  if (failed) return { said: "failed", test: failed.fullName, output };
+  return code === 0 && tests.length > 0 ? { said: "passed" } : { said: "broken", output };
+}
+
+const say = (text) => process.stdout.write(`${text}\n`);
+const indented = (text = "") => text.trimEnd().split("\n").slice(-20).join("\n  ");
+
+async function tryMutant({ name, what, file, files }) {
+  const refused = patch(file);
+  if (refused) {
+    say(`DOES NOT APPLY ${name}: ${what}\n  ${refused}`);
+    return false;
+  }
+  const startedAt = performance.now();
+  const { said, test, output } = await runTests(files);
+  const seconds = ((performance.now() - startedAt) / 1_000).toFixed(1);
+  patch(file, "--reverse");
+  if (said === "failed") {
+    say(`caught in ${seconds} s  ${name}: ${what}\n  by: ${test}`);
+    return true;
+  }
+  say(said === "passed" ? `SURVIVED ${name}: ${what}` : `NOT TRIED ${name}: no test ran\n  ${indented(output)}`);
+  return false;
+}
+
+async function main() {
+  const mutants = chosen(process.argv.slice(2));
+  makeCopy();
+  const files = [...new Set(mutants.flatMap((mutant) => mutant.files))];
+  const { said, test, output } = await runTests(files);
+  if (said !== "passed")
+    throw new Error(`without any bug the tests must pass; ${test ?? "no test ran"}\n  ${indented(output)}`);
+  say(`${files.length} test files pass without a bug`);
+  let missed = 0;
+  for (const mutant of mutants) if (!(await tryMutant(mutant))) missed += 1;
+  say(missed === 0 ? `all ${mutants.length} caught` : `${missed} of ${mutants.length} not caught`);
+  process.exitCode = missed === 0 ? 0 : 1;
+}
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+  process.once(signal, () => {
+    interrupted = signal;
+    kill("SIGTERM");
+    setTimeout(() => kill("SIGKILL"), stopGraceMs).unref();
+  });
+}
+try {
+  await main();
+} catch (error) {
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = 1;
+} finally {
+  removeCopy();
+}

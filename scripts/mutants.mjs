@@ -2,9 +2,11 @@
  * npm run test:mutants [-- NAME...]
  *
  * Plants the bugs of test/mutants one after the other into a copy of this folder, and looks whether the tests that should
- * catch each one do. The first line of a patch says what it breaks and, after a bar, which test files must fail:
+ * catch each one do. The first line of a patch says what it breaks and, after a bar, which test files must catch it; of
+ * files that take long, after a second bar, which of their tests:
  *
  *     # the clock is read before the lock, in issue | test/integration/time-after-locks.test.ts
+ *     # a search finds what has ended | test/integration/search.test.ts | a coupon that has ended is not
  *
  * Before that the same tests must pass without any bug. Fails when a bug survives, or when a patch does not apply.
  */
@@ -25,12 +27,12 @@ const leftOut = new Set([".git", "node_modules", ".cache", "data"]);
 function readMutant(file) {
   const name = basename(file, ".patch");
   const [first] = readFileSync(join(root, folder, file), "utf8").split("\n", 1);
-  const [, what, tests] = /^# (.+) \| (.+)$/.exec(first) ?? [];
+  const [, what, paths, only = ""] = /^# ([^|]+) \| ([^|]+?)(?: \| ([^|]+))?$/.exec(first) ?? [];
   if (!what) throw new Error(`${folder}/${file}: the first line must be "# what it breaks | test files"`);
-  const files = tests.split(" ");
+  const files = paths.split(" ");
   const missing = files.filter((path) => !existsSync(join(root, path)));
   if (missing.length > 0) throw new Error(`${folder}/${file}: there is no ${missing.join(" and no ")}`);
-  return { name, what, file, files };
+  return { name, what, file, files, only };
 }
 
 function chosen(names) {
@@ -98,33 +100,35 @@ function kill(signal) {
 const needsBuild = (path) => /support\/replica|test\/e2e\//.test(path + readFileSync(join(root, path), "utf8"));
 
 /** What the tests say: "passed", "failed" with the first test that did, or "broken" when none of them ran. */
-async function runTests(files) {
+async function runTests(files, only) {
   if (files.some(needsBuild)) {
     const built = await run(["scripts/build.mjs"]);
     if (built.code !== 0) return { said: "broken", output: built.output };
   }
   const report = join(copy, "report.json");
   rmSync(report, { force: true });
-  const reporters = ["--reporter=json", `--outputFile=${report}`];
-  const { code, output } = await run(["node_modules/vitest/vitest.mjs", "run", "--bail=1", ...reporters, ...files]);
+  const options = ["--bail=1", "--reporter=json", `--outputFile=${report}`, ...(only ? ["-t", only] : [])];
+  const { code, output } = await run(["node_modules/vitest/vitest.mjs", "run", ...options, ...files]);
   const { testResults = [] } = existsSync(report) ? JSON.parse(readFileSync(report, "utf8")) : {};
   const tests = testResults.flatMap(({ assertionResults }) => assertionResults);
   const failed = tests.find(({ status }) => status === "failed");
   if (failed) return { said: "failed", test: failed.fullName, output };
-  return code === 0 && tests.length > 0 ? { said: "passed" } : { said: "broken", output };
+  return code === 0 && tests.some(({ status }) => status === "passed")
+    ? { said: "passed" }
+    : { said: "broken", output };
 }
 
 const say = (text) => process.stdout.write(`${text}\n`);
 const indented = (text = "") => text.trimEnd().split("\n").slice(-20).join("\n  ");
 
-async function tryMutant({ name, what, file, files }) {
+async function tryMutant({ name, what, file, files, only }) {
   const refused = patch(file);
   if (refused) {
     say(`DOES NOT APPLY ${name}: ${what}\n  ${refused}`);
     return false;
   }
   const startedAt = performance.now();
-  const { said, test, output } = await runTests(files);
+  const { said, test, output } = await runTests(files, only);
   const seconds = ((performance.now() - startedAt) / 1_000).toFixed(1);
   patch(file, "--reverse");
   if (said === "failed") {
@@ -135,14 +139,24 @@ async function tryMutant({ name, what, file, files }) {
   return false;
 }
 
+/** Whole files in one run. */
+async function runWithoutBugs(mutants) {
+  const runs = new Map();
+  for (const { files, only } of mutants) {
+    const name = only && `${files} ${only}`;
+    runs.set(name, { files: new Set([...(runs.get(name)?.files ?? []), ...files]), only });
+  }
+  for (const { files, only } of runs.values()) {
+    const { said, test = "no test ran", output } = await runTests([...files], only);
+    if (said !== "passed") throw new Error(`without any bug the tests must pass: ${test}\n  ${indented(output)}`);
+  }
+  say("without a bug all of these tests pass");
+}
+
 async function main() {
   const mutants = chosen(process.argv.slice(2));
   makeCopy();
-  const files = [...new Set(mutants.flatMap((mutant) => mutant.files))];
-  const { said, test, output } = await runTests(files);
-  if (said !== "passed")
-    throw new Error(`without any bug the tests must pass; ${test ?? "no test ran"}\n  ${indented(output)}`);
-  say(`${files.length} test files pass without a bug`);
+  await runWithoutBugs(mutants);
   let missed = 0;
   for (const mutant of mutants) if (!(await tryMutant(mutant))) missed += 1;
   say(missed === 0 ? `all ${mutants.length} caught` : `${missed} of ${mutants.length} not caught`);

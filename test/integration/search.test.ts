@@ -103,6 +103,12 @@ test("a coupon leaves at the moment in which it ends, unless ended ones are want
   expect(await found(ids, "tea")).toEqual(["stays", "ends"]);
 });
 
+test("a coupon that has ended is not on a full page either, which the newest coupons fill by themselves", async () => {
+  const ids = await add({ first: { name: "Tea" }, second: { name: "Tea" }, ends: { name: "Tea", expiresAt: noon } });
+  expect((await searchAll(store, { words: "tea" }, 1)).ids).toEqual([ids.second, ids.first]);
+  expect((await searchAll(store, {}, 1)).ids).toEqual([ids.second, ids.first]);
+});
+
 test("what was changed is found by its new words and filters only, and what was deleted by none", async () => {
   const ids = await add({ one: { name: "Coffee", type: "FREE" }, two: { name: "Coffee" } });
   await clocked.sql`

@@ -1,4 +1,3 @@
-import { randomUUID } from "node:crypto";
 import postgres from "postgres";
 import { expect, onTestFinished, test } from "vitest";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
@@ -8,10 +7,10 @@ import { createLogger } from "../../src/platform/logger.js";
 import { GrpcClient } from "../support/clients.js";
 import { createStores } from "../support/stores.js";
 import { until } from "../support/until.js";
-import { insertCoupon, openCoupon } from "./clocked-database.js";
+import { insertCoupon, insertHolders, openCoupon } from "./clocked-database.js";
 
 /** Longer than DRAIN_MS, and than a connection to Postgres is waited for when it is closed. */
-const heldMs = 1_500;
+const heldMs = 2_500;
 const drainMs = 100;
 
 test("a commit that a lock holds up for longer than calls are waited for is done before the connections close", async () => {
@@ -29,10 +28,15 @@ test("a commit that a lock holds up for longer than calls are waited for is done
 
   let isClosed = false;
   let closing: Promise<void> | undefined;
-  await sql.begin(async (tx) => {
-    await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
-    const request = { target: { case: "couponId", value: couponId }, userId: "user", requestId: randomUUID() } as const;
-    const call = client.call(IssuanceService.method.issueCoupon, request);
+  const undone = new Error("undone");
+  const holding = sql.begin(async (tx) => {
+    // Takes the slot that the call wants, so that its commit waits here, and nothing else does.
+    const holder = { couponId, userId: "user", slot: 1, requestId: null, validUntil: null };
+    await insertHolders(tx as unknown as typeof sql, [holder], new Date());
+    const call = client.call(IssuanceService.method.issueCoupon, {
+      target: { case: "couponId", value: couponId },
+      userId: "user",
+    });
     call.catch(() => {});
     await until("the commit waits", async () => {
       const [row] = await sql`
@@ -47,7 +51,9 @@ test("a commit that a lock holds up for longer than calls are waited for is done
     await expect(call).rejects.toThrow();
     await tx`SELECT pg_sleep(${heldMs / 1_000})`;
     expect(isClosed).toBe(false);
+    throw undone;
   });
+  await expect(holding).rejects.toBe(undone);
   await closing;
   client.close();
   const [row] = await sql`SELECT count(*)::int AS n FROM user_coupons WHERE coupon_id = ${couponId}`;

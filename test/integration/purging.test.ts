@@ -229,7 +229,7 @@ describe("a purge", () => {
     }
     await remove(deleted, true);
     await clocked.setClock(later(2 * secondMs));
-    await userCoupons.lapse(10);
+    await userCoupons.expire(10);
     await clocked.setClock(later(hourMs + 31 * dayMs));
     // One of each coupon was never used.
     expect(await purger().purge()).toMatchObject({ userCoupons: 2 });

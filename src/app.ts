@@ -73,7 +73,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   });
   const engines = openEngines({
     ...{ stores, reservations, keeper, quotaDays, reservationMs: config.RESERVATION_MS },
-    ...{ openQueue: queues.open, batches: bounds.batches },
+    ...{ openQueue: queues.open, batches: bounds.batches, failures },
   });
   const jobs = openJobs({ stores, keeper, codeMaker, config, log, failures, metrics });
 

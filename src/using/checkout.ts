@@ -42,6 +42,8 @@ export interface CheckoutParts {
   readonly openQueue: OpenQueue;
   /** Batches under way at once, of each queue that commits. */
   readonly batches: { readonly use: number; readonly lock: number };
+  /** Told when an order is committed and the gate could not be told of it, which the caller does not hear of. */
+  readonly onSettleError: (error: unknown) => void;
 }
 
 /** Quotes, locks and uses what an order names. One user coupon is committed with others' in a batch; several are one transaction. */
@@ -50,17 +52,19 @@ export class Checkout {
   private readonly reservations: Reservations;
   private readonly keeper: GateKeeper;
   private readonly reservationMs: number;
+  private readonly onSettleError: (error: unknown) => void;
   private readonly queues: {
     readonly reads: Queue<ChoiceAsk, Dated<ChosenCoupon | null>>;
     readonly uses: Queue<UseAsk, UseOutcome>;
     readonly locks: Queue<LockAsk, LockOutcome>;
   };
 
-  constructor({ store, reservations, keeper, reservationMs, openQueue, batches }: CheckoutParts) {
+  constructor({ store, reservations, keeper, reservationMs, openQueue, batches, onSettleError }: CheckoutParts) {
     this.store = store;
     this.reservations = reservations;
     this.keeper = keeper;
     this.reservationMs = reservationMs;
+    this.onSettleError = onSettleError;
     this.queues = {
       // A read is over so soon that larger batches are worth more than a second one beside it.
       reads: openQueue<ChoiceAsk, Dated<ChosenCoupon | null>>("read", {
@@ -194,17 +198,18 @@ export class Checkout {
 
   private async commit(asks: readonly UseAsk[], deadlineMs: DeadlineMs): Promise<UseOutcome[]> {
     const [only] = asks;
+    let outcomes: UseOutcome[];
     try {
       if (asks.length === 1 && only) return [await this.queues.uses.submit(only, only.untilMs ?? deadlineMs)];
-      const outcomes = await this.store.useBatch(asks, { again: false, together: true });
-      await settleUses(this.reservations, this.keeper, asks, outcomes);
-      return outcomes;
+      outcomes = await this.store.useBatch(asks, { again: false, together: true });
     } catch (error) {
       // Not known whether the rows are there: the places stay taken until a sweep has asked Postgres.
       if (error instanceof StoreUnavailable) throw error;
       await this.settle(asks, "RELEASE");
       throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
     }
+    await settleUses(this.reservations, this.keeper, asks, outcomes).catch(this.onSettleError);
+    return outcomes;
   }
 
   private async settle(asks: readonly UseAsk[], verdict: "RELEASE"): Promise<void> {

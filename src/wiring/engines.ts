@@ -3,6 +3,7 @@ import type { Config } from "../config.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import { Issuer } from "../issuing/issuer.js";
 import { TypeIssuer } from "../issuing/type-issuer.js";
+import type { FailureLog } from "../platform/failure-log.js";
 import type { QuotaDays } from "../platform/quota-days.js";
 import type { Reservations } from "../reservation/port.js";
 import { openCancels } from "../using/cancels.js";
@@ -20,15 +21,17 @@ export interface EngineParts {
   readonly openQueue: OpenQueue;
   readonly batches: Bounds["batches"];
   readonly reservationMs: Config["RESERVATION_MS"];
+  readonly failures: Pick<FailureLog, "failed">;
 }
 
 /** What decides who gets a coupon, and what it is worth to an order. */
-export function openEngines({ stores, ...parts }: EngineParts) {
+export function openEngines({ stores, failures, ...parts }: EngineParts) {
+  const onSettleError = (error: unknown) => failures.failed("settle use", error);
   const issuer = new Issuer({ ...parts, store: stores.issues, userCoupons: stores.userCoupons });
   return {
     issuer,
     typeIssuer: new TypeIssuer(issuer, stores.targets),
-    checkout: new Checkout({ ...parts, store: stores.usages }),
+    checkout: new Checkout({ ...parts, store: stores.usages, onSettleError }),
     cancels: openCancels(parts.openQueue, stores.usages, parts.keeper),
   };
 }

@@ -88,7 +88,7 @@ function startReplica(database: Database, reservations: Reservations, log: Servi
     sideBatchSize,
   });
   const { issuer, typeIssuer, checkout, cancels } = openEngines({
-    ...{ stores, reservations, keeper, batches, reservationMs, openQueue: queues.open },
+    ...{ stores, reservations, keeper, batches, reservationMs, failures, openQueue: queues.open },
     quotaDays: new QuotaDays(timeZone),
   });
   const invalidate = (couponId: string) => keeper.invalidate(couponId);

@@ -62,14 +62,16 @@ function openCheckout(changed: Partial<World> = {}) {
     },
     ofRequest: async () => [],
   };
+  const settleErrors: unknown[] = [];
   const checkout = new Checkout({
     ...gate,
+    onSettleError: (error) => void settleErrors.push(error),
     store: store as UsageStore,
     reservationMs,
     openQueue: queues.open,
     batches: { use: 1, lock: 1 },
   });
-  return { ...gate, queues, checkout, sent, world };
+  return { ...gate, queues, checkout, sent, world, settleErrors };
 }
 
 type Opened = ReturnType<typeof openCheckout>;
@@ -123,6 +125,15 @@ describe("an order of several", () => {
     const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
     await expect(opened.checkout.use(orderOf(a, b), "", farMs)).rejects.toBe(error);
     for (const id of [a, b]) expect(await countsOf(opened.reservations, id)).toEqual(counts);
+  });
+
+  test("is used although the gate could not be told of it, which is reported", async () => {
+    const opened = openCheckout();
+    const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
+    const error = new RangeError("no such outcome");
+    opened.reservations.settlePlaces = () => Promise.reject(error);
+    expect(await opened.checkout.use(orderOf(a, b), "", farMs)).toMatchObject({ usages: [{}, {}], replayed: false });
+    expect(opened.settleErrors).toEqual([error]);
   });
 
   test("of which the gate turns one away gives back the places of the others", async () => {

@@ -3,13 +3,12 @@ import { request as httpRequest } from "node:http";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { create, type DescMethodUnary, fromJson, type JsonValue, toBinary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService, CreateCouponRequestSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService, IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { ListUserCouponsRequestSchema, UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
 import { use } from "./checkout.js";
 import { type Answer, callConnect, callGrpcWeb, callNative, envelope, pathOf, readConnect } from "./front-ends.js";
@@ -35,22 +34,7 @@ const yesterday = new Date(Date.now() - 86_400_000).toISOString();
 const good = { name: "Ten percent", discount: { percentageBasisPoints: 1_000 }, expireTime: tomorrow };
 const usd = (minorUnits: number | string, currencyCode = "USD") => ({ currencyCode, minorUnits });
 
-let stores: TestStores;
-let replica: Replica;
-let logged = "";
-
-beforeAll(async () => {
-  stores = await createStores();
-  replica = await startReplica(stores);
-  replica.process.stdout?.on("data", (chunk) => {
-    logged += String(chunk);
-  });
-});
-
-afterAll(async () => {
-  await replica?.stop();
-  await stores?.drop();
-});
+const { replica } = await oneReplica(afterAll);
 
 interface Row {
   readonly what: string;
@@ -1055,5 +1039,10 @@ test("after all of it, the server still serves, and has had no fault of its own"
   expect((await callConnect(replica.httpPort, pathOf(issueCoupon), body)).code).toBe("OK");
   await expect(issue(replica.client, id, "one too late")).rejects.toMatchObject({ reason: "SOLD_OUT" });
   expect(replica.process.exitCode).toBeNull();
-  expect(logged.split("\n").filter((line) => line.includes("call failed"))).toEqual([]);
+  expect(
+    replica
+      .log()
+      .split("\n")
+      .filter((line) => line.includes("call failed")),
+  ).toEqual([]);
 });

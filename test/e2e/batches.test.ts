@@ -1,8 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { toBinary } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import postgres, { type Sql } from "postgres";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { type BatchCreateCouponsResponse, CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { ErrorReason } from "../../gen/coupon/v1/error_reason_pb.js";
 import {
@@ -10,8 +9,7 @@ import {
   BatchIssueCouponsResponseSchema,
   IssuanceService,
 } from "../../gen/coupon/v1/issuance_service_pb.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { oneReplica } from "../support/service.js";
 import { callJson } from "./checkout.js";
 import { callConnect, callNative, pathOf } from "./front-ends.js";
 import { type CouponInit, createSample, issue, issued, readCoupon, sampleCoupon } from "./samples.js";
@@ -20,23 +18,9 @@ const { batchCreateCoupons, createCoupon } = CatalogService.method;
 const { batchIssueCoupons } = IssuanceService.method;
 const defaultReceiveLimitBytes = 4 * 1024 * 1024;
 
-let stores: TestStores;
-let replica: Replica;
-let sql: Sql;
-
-beforeAll(async () => {
-  stores = await createStores();
-  replica = await startReplica(stores);
-  sql = postgres(stores.databaseUrl, { transform: postgres.camel });
-  // The driver learns the types of arrays with its first query; one that needs them would come too early.
-  await sql`SELECT 1`;
-});
-
-afterAll(async () => {
-  await sql?.end();
-  await replica?.stop();
-  await stores?.drop();
-});
+const { replica, sql } = await oneReplica(afterAll);
+// The driver learns the types of arrays with its first query; one that needs them would come too early.
+await sql`SELECT 1`;
 
 const users = (count: number, prefix = randomUUID().slice(0, 8)) =>
   Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
@@ -108,7 +92,7 @@ describe.for(callers)("BatchCreateCoupons by $way", ({ call }) => {
     const ids = outcomes.flatMap(({ outcome }) => (outcome.case === "coupon" ? [outcome.value.id] : []));
     const alone = (await createSample(replica.client)).id;
     const rows = await sql<{ kind: string; keys: string[] }[]>`
-      SELECT kind, coupon_id, detail ->> 'id' AS detail_id, array(SELECT jsonb_object_keys(detail) ORDER BY 1) AS keys
+      SELECT kind, coupon_id AS "couponId", detail ->> 'id' AS "detailId", array(SELECT jsonb_object_keys(detail) ORDER BY 1) AS keys
       FROM events WHERE coupon_id = ANY (${[...ids, alone]}::uuid[]) ORDER BY seq`;
     expect(rows).toEqual(
       [...ids, alone].map((id) => ({ kind: "COUPON_CREATED", couponId: id, detailId: id, keys: rows[0]?.keys })),

@@ -1,8 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import postgres, { type Sql } from "postgres";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import {
   CatalogService,
   CreateCouponResponseSchema,
@@ -14,9 +13,7 @@ import {
 import { type Coupon, CouponState } from "../../gen/coupon/v1/coupon_pb.js";
 import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import type { GrpcClient } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { twoReplicas } from "../support/service.js";
 import { answerOf } from "./front-ends.js";
 import { type CouponInit, createSample, issue, issued, readCoupon, sampleCoupon, untilPassed } from "./samples.js";
 
@@ -25,24 +22,8 @@ const { createCoupon, listCoupons, updateCoupon, deleteCoupon, pauseCoupon, resu
 const hourMs = 3_600_000;
 const usd = (minorUnits: bigint) => ({ currencyCode: "USD", minorUnits });
 
-let stores: TestStores;
-let sql: Sql;
-let replicas: Replica[];
-let here: GrpcClient;
-let there: GrpcClient;
-
-beforeAll(async () => {
-  stores = await createStores();
-  sql = postgres(stores.databaseUrl, { max: 2, onnotice: () => {} });
-  replicas = await Promise.all([startReplica(stores), startReplica(stores)]);
-  [here, there] = replicas.map(({ client }) => client) as [GrpcClient, GrpcClient];
-});
-
-afterAll(async () => {
-  await sql?.end();
-  await Promise.all(replicas?.map((replica) => replica.stop()) ?? []);
-  await stores?.drop();
-});
+const { sql, clients } = await twoReplicas(afterAll);
+const [here, there] = clients;
 
 async function update(id: string, fields: CouponInit, ...paths: string[]): Promise<Coupon> {
   const { coupon } = await here.call(updateCoupon, { coupon: { ...fields, id }, updateMask: { paths } });

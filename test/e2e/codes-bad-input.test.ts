@@ -1,29 +1,21 @@
 import { type DescMethodUnary, fromJson, type JsonValue, toBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { oneReplica } from "../support/service.js";
 import { callConnect, callNative, pathOf } from "./front-ends.js";
 import { createSample } from "./samples.js";
 
 const { uploadCodes, generateCodes, getCodeJob, listCodes } = CatalogService.method;
 
-let stores: TestStores;
-let replica: Replica;
+const { replica } = await oneReplica(afterAll);
 /** A code book that ignores case and separators, one that does not, and a pool. */
 const books = { BOOK: "", EXACT: "", POOL: "" };
 
 beforeAll(async () => {
-  stores = await createStores();
-  replica = await startReplica(stores);
   books.BOOK = (await createSample(replica.client, { codeBook: {} })).id;
   books.EXACT = (await createSample(replica.client, { codeBook: { exactMatch: true } })).id;
   const upload = { target: { case: "type" as const, value: 1 }, lines: [{}] };
   books.POOL = (await replica.client.call(uploadCodes, upload)).couponId;
-});
-afterAll(async () => {
-  await replica?.stop();
-  await stores?.drop();
 });
 
 const someId = "0192f0c1-7e6a-7bcd-8123-456789abcdef";

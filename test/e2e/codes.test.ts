@@ -1,33 +1,19 @@
 import { create, type DescMethodUnary, fromJson, type JsonValue, type MessageShape, toJson } from "@bufbuild/protobuf";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService, LineProblem, UploadCodesRequestSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { type Code, type CodeJob, CodeJobState, CodeStatus } from "../../gen/coupon/v1/code_pb.js";
 import { CouponState, CouponType } from "../../gen/coupon/v1/coupon_pb.js";
 import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
-import type { GrpcClient } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { answerOf, callConnect, pathOf } from "./front-ends.js";
 import { type CouponInit, createSample, issue, issued, readCoupon } from "./samples.js";
 
 const { uploadCodes, generateCodes, getCodeJob, listCodes, deleteCoupon, updateCoupon } = CatalogService.method;
 
-let stores: TestStores;
-let replicas: Replica[];
-let here: GrpcClient;
-let there: GrpcClient;
-
-beforeAll(async () => {
-  stores = await createStores();
-  replicas = await Promise.all([startReplica(stores), startReplica(stores)]);
-  [here, there] = replicas.map(({ client }) => client) as [GrpcClient, GrpcClient];
-});
-afterAll(async () => {
-  await Promise.all(replicas?.map((replica) => replica.stop()) ?? []);
-  await stores?.drop();
-});
+const { replicas, clients } = await twoReplicas(afterAll);
+const [here, there] = clients;
 
 const newBook = (fields: CouponInit = {}) => createSample(here, { codeBook: {}, ...fields });
 const soon = (ms: number) => timestampFromMs(Date.now() + ms);
@@ -40,7 +26,7 @@ function upload(couponId: string, lines: Lines, requestId = "") {
 
 /** A call over the Connect protocol, with its answer. */
 async function callJson<M extends DescMethodUnary>(method: M, json: JsonValue): Promise<MessageShape<M["output"]>> {
-  const response = await fetch(`http://127.0.0.1:${replicas[0]!.httpPort}${pathOf(method)}`, {
+  const response = await fetch(`http://127.0.0.1:${replicas[0].httpPort}${pathOf(method)}`, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(json),
@@ -148,7 +134,7 @@ describe("UploadCodes", () => {
     const reasonOf = async (couponId: string, requestId = "") => {
       const json = { couponId, lines: [{ code: "refused" }], requestId };
       const { code, reason, fields } = await callConnect(
-        replicas[0]!.httpPort,
+        replicas[0].httpPort,
         pathOf(uploadCodes),
         JSON.stringify(json),
       );
@@ -258,7 +244,7 @@ describe("GenerateCodes", () => {
     expect(await refusals(plain)).toEqual(["NOT_A_CODE_BOOK", "NOT_A_CODE_BOOK"]);
     expect(await refusals(deleted)).toEqual(["COUPON_NOT_FOUND", "COUPON_NOT_FOUND"]);
     expect(await refusals(unknown)).toEqual(["COUPON_NOT_FOUND", "COUPON_NOT_FOUND"]);
-    const answer = await callConnect(replicas[0]!.httpPort, pathOf(getCodeJob), JSON.stringify({ jobId: unknown }));
+    const answer = await callConnect(replicas[0].httpPort, pathOf(getCodeJob), JSON.stringify({ jobId: unknown }));
     expect(answer).toMatchObject({ code: "NOT_FOUND", reason: "CODE_JOB_NOT_FOUND" });
     const { code, reason } = await answerOf(here.call(getCodeJob, { jobId: unknown }));
     expect([code, reason]).toEqual([answer.code, answer.reason]);

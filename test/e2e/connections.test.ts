@@ -1,30 +1,15 @@
 import * as http2 from "node:http2";
 import * as net from "node:net";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { IssuanceService, IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
 import { envelope, pathOf } from "./front-ends.js";
 
 const path = pathOf(IssuanceService.method.issueCoupon);
 
-let stores: TestStores;
-let replica: Replica;
-let logged = "";
-
-beforeAll(async () => {
-  stores = await createStores();
-  replica = await startReplica(stores);
-  replica.process.stdout?.on("data", (chunk) => {
-    logged += String(chunk);
-  });
-});
-afterAll(async () => {
-  await replica?.stop();
-  await stores?.drop();
-});
+const { replica } = await oneReplica(afterAll);
 
 /** A connection by hand to the HTTP port, and what is heard on it. */
 function dial() {
@@ -79,7 +64,7 @@ describe("requests that are none", () => {
     dialled.socket.write(`GET ${path} HTTP/1.1\r\nHost: [\r\n\r\n`);
     await until("it is answered", () => dialled.heard.toString().includes("the host or the path is none"));
     dialled.socket.destroy();
-    expect(logged).not.toContain("Invalid URL");
+    expect(replica.log()).not.toContain("Invalid URL");
   });
 });
 

@@ -1,5 +1,5 @@
 import { connect } from "node:net";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import {
   callHeaders,
   code,
@@ -12,26 +12,14 @@ import {
   rstStream,
 } from "../../bench/hostile/frames.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
 import { pathOf } from "./front-ends.js";
 import { createSample, issued, readCoupon } from "./samples.js";
 
 const issuePath = pathOf(IssuanceService.method.issueCoupon);
 
-let stores: TestStores;
-let replica: Replica;
-
-beforeAll(async () => {
-  stores = await createStores();
-  replica = await startReplica(stores);
-});
-
-afterAll(async () => {
-  await replica?.stop();
-  await stores?.drop();
-});
+const { replica } = await oneReplica(afterAll);
 
 const ports: [string, string, () => number][] = [
   ["the gRPC port", "application/grpc", () => replica.grpcPort],

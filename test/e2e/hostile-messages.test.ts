@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { deflateSync, gzipSync } from "node:zlib";
 import { create, type DescMethodUnary, fromBinary, toBinary, toJson } from "@bufbuild/protobuf";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import {
   BatchCreateCouponsRequestSchema,
   CatalogService,
@@ -10,8 +10,7 @@ import {
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { BatchIssueCouponsRequestSchema, IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { oneReplica } from "../support/service.js";
 import {
   type Answer,
   callConnect,
@@ -28,21 +27,7 @@ const { uploadCodes, batchCreateCoupons, createCoupon, updateCoupon, getCoupon }
 const { batchIssueCoupons } = IssuanceService.method;
 const { useCoupons } = UsageService.method;
 
-let stores: TestStores;
-let replica: Replica;
-let logged = "";
-
-beforeAll(async () => {
-  stores = await createStores();
-  replica = await startReplica(stores);
-  replica.process.stdout?.on("data", (chunk) => {
-    logged += String(chunk);
-  });
-});
-afterAll(async () => {
-  await replica?.stop();
-  await stores?.drop();
-});
+const { replica } = await oneReplica(afterAll);
 
 type Send = (method: DescMethodUnary, bytes: Buffer) => Promise<Answer>;
 const proto = { "content-type": "application/proto" };
@@ -281,6 +266,9 @@ test("after all of it, the server has had no fault of its own", async () => {
   await expectServing();
   expect(replica.process.exitCode).toBeNull();
   expect(
-    logged.split("\n").filter((line) => line.includes("call failed") || line.includes("could not be sent")),
+    replica
+      .log()
+      .split("\n")
+      .filter((line) => line.includes("call failed") || line.includes("could not be sent")),
   ).toEqual([]);
 });

@@ -1,24 +1,12 @@
 import * as http2 from "node:http2";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
 import { callConnect, envelope, pathOf } from "./front-ends.js";
 import { createSample, issued } from "./samples.js";
 
-let stores: TestStores;
-let replica: Replica;
-
-beforeAll(async () => {
-  stores = await createStores();
-  replica = await startReplica(stores);
-});
-
-afterAll(async () => {
-  await replica?.stop();
-  await stores?.drop();
-});
+const { replica } = await oneReplica(afterAll);
 
 /** One connection, and what was heard on it. */
 async function connect(port: number) {

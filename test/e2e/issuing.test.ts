@@ -1,42 +1,20 @@
 import { randomUUID } from "node:crypto";
 import { durationFromMs, type Timestamp, timestampDate, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import { Redis } from "ioredis";
-import postgres, { type Sql } from "postgres";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponState } from "../../gen/coupon/v1/coupon_pb.js";
 import { type UserCoupon, UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { GrpcClient } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { type Answer, answerOf } from "./front-ends.js";
 import { type CouponInit, createSample, issue, issued, readCoupon, untilPassed } from "./samples.js";
 
 const { updateCoupon, deleteCoupon, pauseCoupon, resumeCoupon } = CatalogService.method;
 
-let stores: TestStores;
-let sql: Sql;
-let redis: Redis;
-let replicas: Replica[];
-let here: GrpcClient;
-let there: GrpcClient;
-
-beforeAll(async () => {
-  stores = await createStores();
-  sql = postgres(stores.databaseUrl, { max: 2, onnotice: () => {} });
-  redis = new Redis(stores.redisUrl);
-  replicas = await Promise.all([startReplica(stores), startReplica(stores)]);
-  [here, there] = replicas.map(({ client }) => client) as [GrpcClient, GrpcClient];
-});
-
-afterAll(async () => {
-  await sql?.end();
-  redis?.disconnect();
-  await Promise.all(replicas?.map((replica) => replica.stop()) ?? []);
-  await stores?.drop();
-});
+const { stores, sql, redis, clients } = await twoReplicas(afterAll);
+const [here, there] = clients;
 
 /** By turns through the two replicas. */
 const clientOf = (index: number): GrpcClient => (index % 2 === 0 ? here : there);

@@ -1,38 +1,21 @@
 import { toBinary } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import type { GrpcClient } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { backing, startReplicas, twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { answerOf, callConnect, pathOf } from "./front-ends.js";
 import { type CouponInit, createSample, issue, issued } from "./samples.js";
 
 const { issueCoupon } = IssuanceService.method;
 
-let stores: TestStores;
-let replicas: Replica[];
+const { stores, replicas, clients } = await twoReplicas(afterAll);
+const [here, there] = clients;
 /** Without Redis, as it is while that is away. */
-let cutOff: Replica;
-let here: GrpcClient;
-let there: GrpcClient;
-
-beforeAll(async () => {
-  stores = await createStores();
-  [cutOff, ...replicas] = (await Promise.all([
-    startReplica({ ...stores, redisUrl: "redis://127.0.0.1:1" }),
-    startReplica(stores),
-    startReplica(stores),
-  ])) as [Replica, Replica, Replica];
-  [here, there] = replicas.map(({ client }) => client) as [GrpcClient, GrpcClient];
-});
-afterAll(async () => {
-  await Promise.all([cutOff, ...(replicas ?? [])].map((replica) => replica?.stop()));
-  await stores?.drop();
-});
+const [cutOff] = await startReplicas(afterAll, stores, { REDIS_URL: "redis://127.0.0.1:1" });
 
 const throttle = (maxConcurrent: number, maxPerSecond: number, maxWaitMs?: number): CouponInit => ({
   throttle: { maxConcurrent, maxPerSecond, ...(maxWaitMs !== undefined && { maxWait: durationFromMs(maxWaitMs) }) },
@@ -78,7 +61,7 @@ describe("a throttled coupon", () => {
     const { id } = await createSample(here, throttle(5, 1, 0));
     await issued(here, id, "first");
     const body = JSON.stringify({ couponId: id, userId: "second" });
-    const answer = await callConnect(replicas[0]!.httpPort, pathOf(issueCoupon), body);
+    const answer = await callConnect(replicas[0].httpPort, pathOf(issueCoupon), body);
     expect(answer).toMatchObject({ code: "RESOURCE_EXHAUSTED", reason: "THROTTLED" });
     expect(answer.retryDelayMs).toBeGreaterThan(0);
   });
@@ -148,7 +131,7 @@ describe("a quota", () => {
       userId: "anna",
       requestId: "",
     });
-    const web = await callConnect(replicas[1]!.httpPort, pathOf(issueCoupon), new Uint8Array(body), {
+    const web = await callConnect(replicas[1].httpPort, pathOf(issueCoupon), new Uint8Array(body), {
       "content-type": "application/proto",
     });
     expect(web.reason).toBe("QUOTA_REACHED");
@@ -172,16 +155,11 @@ describe("a quota", () => {
 });
 
 test("a single process without Redis keeps lines and quotas itself", async () => {
-  const own = await createStores();
-  const replica = await startReplica({ ...own, redisUrl: undefined });
-  try {
-    const quota = { group: "daily", maxPerDay: 1 };
-    const { id } = await createSample(replica.client, { ...throttle(1, 1, 0), quota, maxPerUser: 5 });
-    await issued(replica.client, id, "anna");
-    expect(await reasonOf(issue(replica.client, id, "anna"))).toBe("QUOTA_REACHED");
-    expect(await reasonOf(issue(replica.client, id, "bert"))).toBe("THROTTLED");
-  } finally {
-    await replica.stop();
-    await own.drop();
-  }
+  const own = await backing(onTestFinished);
+  const [replica] = await startReplicas(onTestFinished, { ...own.stores, redisUrl: undefined }, {});
+  const quota = { group: "daily", maxPerDay: 1 };
+  const { id } = await createSample(replica.client, { ...throttle(1, 1, 0), quota, maxPerUser: 5 });
+  await issued(replica.client, id, "anna");
+  expect(await reasonOf(issue(replica.client, id, "anna"))).toBe("QUOTA_REACHED");
+  expect(await reasonOf(issue(replica.client, id, "bert"))).toBe("THROTTLED");
 });

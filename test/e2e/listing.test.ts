@@ -1,33 +1,19 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { type Coupon, CouponState } from "../../gen/coupon/v1/coupon_pb.js";
 import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { GrpcClient } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { twoReplicas } from "../support/service.js";
 import { callConnect, pathOf } from "./front-ends.js";
 import { createSample, issue, readCoupon } from "./samples.js";
 
 const { updateCoupon, pauseCoupon, deleteCoupon } = CatalogService.method;
 const { listUserCoupons, getUserCoupon } = UserCouponService.method;
 
-let stores: TestStores;
-let replicas: Replica[];
-let here: GrpcClient;
-let there: GrpcClient;
-
-beforeAll(async () => {
-  stores = await createStores();
-  replicas = await Promise.all([startReplica(stores), startReplica(stores)]);
-  [here, there] = replicas.map(({ client }) => client) as [GrpcClient, GrpcClient];
-});
-
-afterAll(async () => {
-  await Promise.all(replicas?.map((replica) => replica.stop()) ?? []);
-  await stores?.drop();
-});
+const { replicas, clients } = await twoReplicas(afterAll);
+const [here, there] = clients;
 
 async function onlyCoupon(client: GrpcClient, userId: string): Promise<Coupon> {
   const { userCoupons } = await client.call(listUserCoupons, { userId });
@@ -88,7 +74,7 @@ test("lists that are asked for together do not mix", async () => {
 test("a user id that is half a character is refused before it could spoil the lists of others", async () => {
   const { id } = await createSample(here);
   await issue(here, id, "neighbour");
-  const half = () => callConnect(replicas[0]!.httpPort, pathOf(listUserCoupons), '{"userId": "\\ud800"}');
+  const half = () => callConnect(replicas[0].httpPort, pathOf(listUserCoupons), '{"userId": "\\ud800"}');
   const answers = await Promise.all([...Array.from({ length: 20 }, half), onlyCoupon(here, "neighbour")]);
   const codes = answers.slice(0, 20).map((answer) => "code" in answer && answer.code);
   expect(new Set(codes)).toEqual(new Set(["INVALID_ARGUMENT"]));

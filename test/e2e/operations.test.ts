@@ -7,15 +7,14 @@ import type { DescMethodUnary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { protoPath as healthProtoPath } from "grpc-health-check";
-import postgres, { type Sql } from "postgres";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { packageRoot } from "../../src/platform/package-root.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { startReplica } from "../support/replica.js";
+import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
 import { answerOf, callConnect, callNative, pathOf } from "./front-ends.js";
 import { createSample, issue, issued, readCoupon } from "./samples.js";
@@ -24,21 +23,7 @@ const services = [CatalogService, IssuanceService, UserCouponService, UsageServi
 const serviceNames = services.map(({ typeName }) => typeName);
 const methods = services.flatMap((service) => service.methods as readonly DescMethodUnary[]);
 
-let stores: TestStores;
-let replica: Replica;
-let sql: Sql;
-
-beforeAll(async () => {
-  stores = await createStores();
-  sql = postgres(stores.databaseUrl, { max: 3, onnotice: () => {} });
-  replica = await startReplica(stores);
-});
-
-afterAll(async () => {
-  await replica?.stop();
-  await sql?.end();
-  await stores?.drop();
-});
+const { stores, replica, sql } = await oneReplica(afterAll);
 
 /** A client of a service that is described by a .proto file of a package. */
 function clientOf(protoFile: string, service: string, port: number): grpc.Client & Record<string, unknown> {

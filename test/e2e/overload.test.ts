@@ -3,33 +3,21 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, toBinary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { writeMessages } from "../../bench/load/messages-file.js";
 import { offer } from "../../bench/overload/offer.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService, IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { oneReplica, startReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { callConnect, pathOf } from "./front-ends.js";
 import { createSample, issue, issued, readCoupon } from "./samples.js";
 
 const { issueCoupon } = IssuanceService.method;
 
-let stores: TestStores;
+const { stores, replica } = await oneReplica(afterAll);
 /** So few calls at work that any crowd is too large. */
-let narrow: Replica;
-let replica: Replica;
-
-beforeAll(async () => {
-  stores = await createStores();
-  [narrow, replica] = await Promise.all([startReplica(stores, { MAX_IN_FLIGHT: "2" }), startReplica(stores)]);
-});
-
-afterAll(async () => {
-  await Promise.all([narrow, replica].map((one) => one?.stop()));
-  await stores?.drop();
-});
+const [narrow] = await startReplicas(afterAll, stores, { MAX_IN_FLIGHT: "2" });
 
 function message(couponId: string, userId: string): Buffer {
   const target = { case: "couponId" as const, value: couponId };

@@ -1,26 +1,14 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { CatalogService, DiscountKind } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { oneReplica } from "../support/service.js";
 import { answerOf, callConnect, pathOf } from "./front-ends.js";
 import { createSample, readCoupon, untilPassed } from "./samples.js";
 
 const { searchCoupons, listCoupons, updateCoupon, deleteCoupon } = CatalogService.method;
 
-let stores: TestStores;
-let replica: Replica;
-
-beforeAll(async () => {
-  stores = await createStores();
-  replica = await startReplica(stores);
-});
-
-afterAll(async () => {
-  await replica?.stop();
-  await stores?.drop();
-});
+const { replica } = await oneReplica(afterAll);
 
 /** The names of what is found, over JSON. */
 async function namesOverHttp(json: Record<string, unknown>): Promise<string[]> {

@@ -15,7 +15,7 @@ import {
   createGrpcTransport,
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
@@ -23,8 +23,7 @@ import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { BadRequestSchema, ErrorInfoSchema, PreconditionFailureSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { CallError } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { oneReplica } from "../support/service.js";
 import { pathOf, readConnect } from "./front-ends.js";
 import { createSample, issued, sampleCoupon } from "./samples.js";
 
@@ -33,18 +32,7 @@ type Call = <M extends DescMethodUnary>(
   request: MessageInitShape<M["input"]>,
 ) => Promise<MessageShape<M["output"]>>;
 
-let stores: TestStores;
-let replica: Replica;
-
-beforeAll(async () => {
-  stores = await createStores();
-  replica = await startReplica(stores);
-});
-
-afterAll(async () => {
-  await replica?.stop();
-  await stores?.drop();
-});
+const { replica } = await oneReplica(afterAll);
 
 const over =
   (transport: () => Transport): Call =>

@@ -1,14 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { durationFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import postgres, { type Sql } from "postgres";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { CatalogService, type Stats } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import type { GrpcClient } from "../support/clients.js";
 import { countedStats } from "../support/counted-stats.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
 import { cancel, useOne } from "./checkout.js";
 import { answerOf, callConnect, pathOf } from "./front-ends.js";
@@ -17,23 +14,8 @@ import { type CouponInit, createSample, issued } from "./samples.js";
 const { getStats, deleteCoupon } = CatalogService.method;
 const { deleteUserCoupon } = UserCouponService.method;
 
-let stores: TestStores;
-let sql: Sql;
-let replica: Replica;
-let client: GrpcClient;
-
-beforeAll(async () => {
-  stores = await createStores();
-  sql = postgres(stores.databaseUrl, { max: 2, onnotice: () => {} });
-  replica = await startReplica(stores, { PURGE: "dry-run", PURGE_AFTER_DAYS: "1" });
-  client = replica.client;
-});
-
-afterAll(async () => {
-  await sql?.end();
-  await replica?.stop();
-  await stores?.drop();
-});
+const { sql, replica } = await oneReplica(afterAll, { PURGE: "dry-run", PURGE_AFTER_DAYS: "1" });
+const { client } = replica;
 
 const numbers = (stats: Stats | undefined) => {
   const { $typeName: _, $unknown: __, ...counts } = stats as Stats;

@@ -12,8 +12,7 @@ import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { oneReplica } from "../support/service.js";
 import { callConnect, callNative, pathOf } from "./front-ends.js";
 import { createSample, issued } from "./samples.js";
 
@@ -45,14 +44,11 @@ const texts: [string, string, Buffer?][] = [
   ["a backslash", "\\u0000"],
 ];
 
-let stores: TestStores;
-let replica: Replica;
+const { replica } = await oneReplica(afterAll);
 /** A good request of each method, by its name. */
 let requests: Record<string, Record<string, JsonValue>>;
 
 beforeAll(async () => {
-  stores = await createStores();
-  replica = await startReplica(stores);
   const { client } = replica;
   const { id: couponId } = await createSample(client);
   const { id: bookId } = await createSample(client, { codeBook: {} });
@@ -114,10 +110,6 @@ beforeAll(async () => {
     GetUsage: { userId: "u", usageId: couponId },
     ListUsages: { userId: "u", couponId, productId: "p", orderId: "o", ...page },
   };
-});
-afterAll(async () => {
-  await replica?.stop();
-  await stores?.drop();
 });
 
 /** The same request once for each text in it, that text replaced by the mark; and the text's path. */

@@ -1,36 +1,18 @@
 import { randomUUID } from "node:crypto";
 import { durationFromMs, type Timestamp, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import postgres, { type Sql } from "postgres";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { GrpcClient } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { cancel, lock, lockOne, quote, read, storedOf, unlock, usd, use, useOne } from "./checkout.js";
 import { type Answer, answerOf } from "./front-ends.js";
 import { type CouponInit, createSample, issued, untilPassed } from "./samples.js";
 
-let stores: TestStores;
-let sql: Sql;
-let replicas: Replica[];
-let here: GrpcClient;
-let there: GrpcClient;
-
-beforeAll(async () => {
-  stores = await createStores();
-  sql = postgres(stores.databaseUrl, { max: 2, onnotice: () => {} });
-  replicas = await Promise.all([startReplica(stores), startReplica(stores)]);
-  [here, there] = replicas.map(({ client }) => client) as [GrpcClient, GrpcClient];
-});
-
-afterAll(async () => {
-  await sql?.end();
-  await Promise.all(replicas?.map((replica) => replica.stop()) ?? []);
-  await stores?.drop();
-});
+const { sql, clients } = await twoReplicas(afterAll);
+const [here, there] = clients;
 
 const clientOf = (index: number): GrpcClient => (index % 2 === 0 ? here : there);
 const ms = (time: Timestamp | undefined) => timestampMs(time as Timestamp);

@@ -1,13 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { durationFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import postgres, { type Sql } from "postgres";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import type { GrpcClient } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import {
   answerOfJson,
@@ -29,24 +26,8 @@ import { type CouponInit, createSample, issued, untilPassed } from "./samples.js
 
 const { lockCoupons, useCoupons } = UsageService.method;
 
-let stores: TestStores;
-let sql: Sql;
-let replicas: Replica[];
-let here: GrpcClient;
-let there: GrpcClient;
-
-beforeAll(async () => {
-  stores = await createStores();
-  sql = postgres(stores.databaseUrl, { max: 2, onnotice: () => {} });
-  replicas = await Promise.all([startReplica(stores), startReplica(stores)]);
-  [here, there] = replicas.map(({ client }) => client) as [GrpcClient, GrpcClient];
-});
-
-afterAll(async () => {
-  await sql?.end();
-  await Promise.all(replicas?.map((replica) => replica.stop()) ?? []);
-  await stores?.drop();
-});
+const { sql, replicas, clients } = await twoReplicas(afterAll);
+const [here, there] = clients;
 
 const percent = (percentage: number) => ({
   kind: { case: "percentageBasisPoints" as const, value: percentage * 100 },
@@ -265,7 +246,7 @@ describe("what speaks against a use is said by quote, lock and use alike, and ch
       preconditions: reasons.flatMap((ofOne, index) => ofOne.map((reason) => `coupons[${index}] ${reason}`)),
     };
     const onlyLocks = reasons.flat().every((reason) => reason === "LOCKED");
-    const port = replicas[0]?.httpPort as number;
+    const port = replicas[0].httpPort;
     for (const answer of [
       await answerOf(use(here, order)),
       await answerOf(use(there, { ...order, requestId: randomUUID() })),

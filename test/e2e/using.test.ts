@@ -1,14 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import postgres, { type Sql } from "postgres";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import type { Usage } from "../../gen/coupon/v1/usage_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import type { GrpcClient } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { twoReplicas } from "../support/service.js";
 import {
   answerOfJson,
   callJson,
@@ -29,24 +27,8 @@ import { type CouponInit, createSample, issued, readCoupon } from "./samples.js"
 
 const { cancelUsage, getUsage, listUsages } = UsageService.method;
 
-let stores: TestStores;
-let sql: Sql;
-let replicas: Replica[];
-let here: GrpcClient;
-let there: GrpcClient;
-
-beforeAll(async () => {
-  stores = await createStores();
-  sql = postgres(stores.databaseUrl, { max: 2, onnotice: () => {} });
-  replicas = await Promise.all([startReplica(stores), startReplica(stores)]);
-  [here, there] = replicas.map(({ client }) => client) as [GrpcClient, GrpcClient];
-});
-
-afterAll(async () => {
-  await sql?.end();
-  await Promise.all(replicas?.map((replica) => replica.stop()) ?? []);
-  await stores?.drop();
-});
+const { sql, replicas, clients } = await twoReplicas(afterAll);
+const [here, there] = clients;
 
 const clientOf = (index: number): GrpcClient => (index % 2 === 0 ? here : there);
 const percent = (percentage: number) => ({
@@ -402,7 +384,7 @@ describe("CancelUsage", () => {
 
   test("of what another user used, or nobody, is NOT_FOUND, and so it is to read it", async () => {
     const { id } = await usedUp();
-    const port = replicas[1]?.httpPort as number;
+    const port = replicas[1].httpPort;
     for (const [userId, usageId] of [
       ["bert", id],
       ["Anna", id],

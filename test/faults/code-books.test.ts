@@ -1,11 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { Redis } from "ioredis";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { addCodes } from "../support/codes.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { twoReplicas } from "../support/service.js";
 import { Audit, issueToAll, missing, refusedButStored, type Tally, untilGateIsEven, wants } from "./crowd.js";
 
 /** 1: the races in their full size. */
@@ -13,26 +11,11 @@ const scale = Number(process.env.FAULT_SCALE ?? 0.1);
 const codeCount = Math.round(5_000 * scale);
 const callerCount = codeCount * 2;
 
-let stores: TestStores;
-let audit: Audit;
-let redis: Redis;
-let replicas: Replica[];
-
-beforeEach(async () => {
-  stores = await createStores();
-  audit = new Audit(stores.databaseUrl);
-  redis = new Redis(stores.redisUrl);
-  replicas = await Promise.all([startReplica(stores), startReplica(stores)]);
-});
-afterEach(async () => {
-  await Promise.all(replicas.map((replica) => replica.stop()));
-  redis.disconnect();
-  await audit.close();
-  await stores.drop();
-});
+const { stores, sql, redis, clients } = await twoReplicas(afterAll);
+const audit = new Audit(sql);
 
 async function newBook(codes: number): Promise<string> {
-  const { coupon } = await replicas[0]!.client.call(CatalogService.method.createCoupon, {
+  const { coupon } = await clients[0].call(CatalogService.method.createCoupon, {
     coupon: {
       name: "a book",
       discount: { kind: { case: "percentageBasisPoints", value: 1_000 } },
@@ -43,7 +26,7 @@ async function newBook(codes: number): Promise<string> {
   const { id } = coupon as { id: string };
   const tag = randomUUID().slice(0, 8);
   await addCodes(
-    audit.connection(),
+    sql,
     id,
     Array.from({ length: codes }, (_, n) => ({ code: `${tag}-${n}` })),
   );
@@ -58,7 +41,7 @@ async function emptyRedis(): Promise<void> {
 
 /** Nobody has another's code, each code has one holder at most, and the book's counts are those of its rows. */
 async function expectEveryCodeOnce(couponId: string, issued: number): Promise<void> {
-  const [row] = await audit.connection()`
+  const [row] = await sql`
     SELECT count(*)::int AS rows, count(DISTINCT u.code)::int AS codes, count(DISTINCT u.code_id)::int AS ids,
       count(*) FILTER (WHERE k.code = u.code AND k.holder_count = 1)::int AS taken,
       (SELECT count(*)::int FROM codes WHERE coupon_id = ${couponId} AND holder_count > 0) AS all_taken,
@@ -78,7 +61,6 @@ async function expectFair(couponId: string, tally: Tally): Promise<void> {
 
 test("twice as many callers at once as a book has codes: a different code each, the others are told SOLD_OUT", async () => {
   const couponId = await newBook(codeCount);
-  const clients = replicas.map(({ client }) => client);
   const startedAt = Date.now();
   const tally = await issueToAll(wants(couponId, "user", callerCount), { clients, inFlight: callerCount });
   const ms = Date.now() - startedAt;
@@ -90,7 +72,7 @@ test("the same while Redis is emptied twice", async () => {
   const couponId = await newBook(codeCount);
   let emptied = 0;
   const tally = await issueToAll(wants(couponId, "user", callerCount), {
-    clients: replicas.map(({ client }) => client),
+    clients,
     inFlight: Math.min(400, callerCount),
     onAcknowledged: (count) => {
       if (count < ((emptied + 1) * codeCount) / 3 || emptied === 2) return;

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import postgres from "postgres";
+import type { Sql } from "postgres";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
@@ -145,11 +145,7 @@ export interface StoredCoupon {
 
 /** Looks at Postgres and Redis past the service. */
 export class Audit {
-  private readonly sql: postgres.Sql;
-
-  constructor(databaseUrl: string) {
-    this.sql = postgres(databaseUrl, { max: 2, onnotice: () => {}, connect_timeout: 5 });
-  }
+  constructor(private readonly sql: Sql) {}
 
   async stored(couponId: string): Promise<StoredCoupon> {
     const [row] = await this.sql<[StoredCoupon]>`
@@ -165,13 +161,8 @@ export class Audit {
     return new Map(rows.map((row) => [holding({ couponId: row.coupon_id, userId: row.user_id }), row.id]));
   }
 
-  /** Runs statements on a connection that stays open until it is closed. */
-  connection(): postgres.Sql {
+  connection(): Sql {
     return this.sql;
-  }
-
-  async close(): Promise<void> {
-    await this.sql.end({ timeout: 1 });
   }
 }
 

@@ -1,31 +1,26 @@
 import { readFileSync } from "node:fs";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import postgres, { type Sql } from "postgres";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import type { Sql } from "postgres";
+import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { type CodeJob, CodeJobState } from "../../gen/coupon/v1/code_pb.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import type { Replica } from "../support/replica.js";
+import { twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 
 const scaled = process.env.FAULT_SCALE === "1";
 const count = scaled ? 1_000_000 : 60_000;
 const limitMs = scaled ? 400_000 : 50_000;
 
-let stores: TestStores;
 let sql: Sql;
 let survivor: Replica;
 let victim: Replica;
 
 beforeEach(async () => {
-  stores = await createStores();
-  sql = postgres(stores.databaseUrl, { max: 1, onnotice: () => {} });
-  [survivor, victim] = (await Promise.all([startReplica(stores), startReplica(stores)])) as [Replica, Replica];
-});
-afterEach(async () => {
-  await Promise.all([survivor.stop(), victim.kill()]);
-  await sql.end();
-  await stores.drop();
+  ({
+    sql,
+    replicas: [survivor, victim],
+  } = await twoReplicas(onTestFinished));
 });
 
 async function readJob(jobId: string): Promise<CodeJob> {

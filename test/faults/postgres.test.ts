@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
+import postgres from "postgres";
 import { afterAll, beforeAll, expect, inject, onTestFinished, test } from "vitest";
 import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
 import { CallError } from "../support/clients.js";
@@ -28,10 +29,10 @@ async function start(settings: Record<string, string> = {}): Promise<Replica> {
   return replica;
 }
 
-async function openAudit(): Promise<Audit> {
-  const audit = new Audit(databaseUrl);
-  onTestFinished(() => audit.close());
-  return audit;
+function openAudit(): Audit {
+  const sql = postgres(databaseUrl, { max: 2, onnotice: () => {}, connect_timeout: 5 });
+  onTestFinished(() => sql.end({ timeout: 1 }));
+  return new Audit(sql);
 }
 
 /** Every process with its parent. */
@@ -100,7 +101,7 @@ async function sale(replica: Replica, outage: (couponId: string, crowd: Tally) =
   await until("it serves again by itself", async () => (await health(replica.grpcPort)) === "SERVING");
   expect(await isReady(replica)).toBe(200);
 
-  const audit = await openAudit();
+  const audit = openAudit();
   const rest = await sellTheRest(audit, [replica.client], couponId, quantity);
   expect(await audit.stored(couponId)).toEqual({
     issuedCount: quantity,
@@ -153,7 +154,7 @@ test("frozen in the middle of a sale: refused with the reason, and served again 
 test("a call that Postgres leaves unanswered is answered at its deadline", async () => {
   const replica = await start({ MAX_DEADLINE_MS: "1500" });
   const couponId = await createCoupon(replica.client, 10);
-  const audit = await openAudit();
+  const audit = openAudit();
   // The connection is open already, so nothing but the deadline ends the wait.
   expect(await reasonOf(replica, wants(couponId, "first", 1)[0] as Want)).toBe("ISSUED");
   const frozen = postgresPids();

@@ -1,12 +1,11 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { Redis } from "ioredis";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterAll, afterEach, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CallError } from "../support/clients.js";
 import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { backing } from "../support/service.js";
 import { sized } from "./checkout.js";
-import { Audit, issue } from "./crowd.js";
+import { issue } from "./crowd.js";
 
 const couponCount = sized(15, 50);
 const requestCount = sized(300, 1_000);
@@ -15,22 +14,9 @@ const dayMs = 86_400_000;
 /** Their dates are never the same. */
 const [early, late] = ["Etc/GMT+12", "Etc/GMT-14"];
 
-let stores: TestStores;
-let audit: Audit;
-let redis: Redis;
+const { stores, sql, redis } = await backing(afterAll);
 let replicas: Replica[] = [];
-
-beforeEach(async () => {
-  stores = await createStores();
-  audit = new Audit(stores.databaseUrl);
-  redis = new Redis(stores.redisUrl);
-});
-afterEach(async () => {
-  await stop();
-  redis.disconnect();
-  await audit.close();
-  await stores.drop();
-});
+afterEach(() => stop());
 
 const start = async (timeZone: string) => {
   const settings = { QUOTA_TIME_ZONE: timeZone };
@@ -83,7 +69,7 @@ async function rush(couponIds: readonly string[], userId: string): Promise<numbe
 }
 
 async function issuedTo(userId: string): Promise<number> {
-  const [row] = await audit.connection()`
+  const [row] = await sql`
     SELECT (SELECT count(*) FROM user_coupons WHERE user_id = ${userId})::int AS rows,
       (SELECT sum(issued_count) FROM quota_days WHERE user_id = ${userId})::int AS counted,
       (SELECT sum(issued_count) FROM coupons)::int AS issued`;

@@ -1,9 +1,9 @@
 import { Redis } from "ioredis";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { backing, startReplicas } from "../support/service.js";
+import type { TestStores } from "../support/stores.js";
 import { until } from "../support/until.js";
 import {
   Audit,
@@ -36,21 +36,16 @@ afterAll(() => own?.stop());
 
 let stores: TestStores;
 let audit: Audit;
-let replicas: Replica[];
 
 beforeEach(async () => {
-  stores = await createStores();
-  audit = new Audit(stores.databaseUrl);
-  replicas = [];
-});
-afterEach(async () => {
-  await Promise.all(replicas.map((replica) => replica.stop()));
-  await audit.close();
-  await stores.drop();
+  const around = await backing(onTestFinished, { redisUrl });
+  stores = around.stores;
+  audit = new Audit(around.sql);
 });
 
 const start = async (count: number, url = redisUrl) => {
-  replicas = await Promise.all(Array.from({ length: count }, () => startReplica({ ...stores, redisUrl: url })));
+  const settings = Array.from({ length: count }, () => ({}));
+  const replicas = await startReplicas(onTestFinished, { ...stores, redisUrl: url }, ...settings);
   return replicas.map((replica) => replica.client);
 };
 

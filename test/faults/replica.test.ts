@@ -1,7 +1,8 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import type { Replica } from "../support/replica.js";
+import { twoReplicas } from "../support/service.js";
+import type { TestStores } from "../support/stores.js";
 import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
 import {
@@ -22,14 +23,10 @@ let survivor: Replica;
 let victim: Replica;
 
 beforeEach(async () => {
-  stores = await createStores();
-  audit = new Audit(stores.databaseUrl);
-  [survivor, victim] = (await Promise.all([startReplica(stores), startReplica(stores)])) as [Replica, Replica];
-});
-afterEach(async () => {
-  await Promise.all([survivor.stop(), victim.kill()]);
-  await audit.close();
-  await stores.drop();
+  const service = await twoReplicas(onTestFinished);
+  stores = service.stores;
+  audit = new Audit(service.sql);
+  [survivor, victim] = service.replicas;
 });
 
 const exactly = (n: number) => ({ issuedCount: n, rows: n, users: n, events: n });

@@ -1,15 +1,13 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { Redis } from "ioredis";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
-import { CallError } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import { CallError, type GrpcClient } from "../support/clients.js";
+import { twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { sized } from "./checkout.js";
-import { Audit, issue, type Want, wants } from "./crowd.js";
+import { issue, type Want, wants } from "./crowd.js";
 
 const maxConcurrent = 5;
 const maxPerSecond = 10;
@@ -19,26 +17,10 @@ const maxWaitMs = ownWaitMs ?? 10_000;
 const callerCount = sized(100, 400);
 const timeoutMs = 15_000;
 
-let stores: TestStores;
-let audit: Audit;
-let redis: Redis;
-let replicas: Replica[];
-
-beforeEach(async () => {
-  stores = await createStores();
-  audit = new Audit(stores.databaseUrl);
-  redis = new Redis(stores.redisUrl);
-  replicas = await Promise.all([startReplica(stores), startReplica(stores)]);
-});
-afterEach(async () => {
-  await Promise.all(replicas.map((replica) => replica.stop()));
-  redis.disconnect();
-  await audit.close();
-  await stores.drop();
-});
+const { stores, sql, redis, clients } = await twoReplicas(afterAll);
 
 async function createMegadeal(): Promise<string> {
-  const { coupon } = await replicas[0]!.client.call(CatalogService.method.createCoupon, {
+  const { coupon } = await clients[0].call(CatalogService.method.createCoupon, {
     coupon: {
       name: "Megadeal",
       discount: { kind: { case: "percentageBasisPoints", value: 1_000 } },
@@ -62,7 +44,7 @@ async function ask(want: Want, index: number): Promise<Answer> {
   const sentAtMs = Date.now();
   const base = { sentAtMs, userId: want.userId };
   try {
-    await issue(replicas[index % replicas.length]!.client, want, timeoutMs);
+    await issue(clients[index % 2] as GrpcClient, want, timeoutMs);
     return { ...base, tookMs: Date.now() - sentAtMs };
   } catch (error) {
     if (!(error instanceof CallError)) throw error;
@@ -89,7 +71,7 @@ async function rush(couponId: string, apartMs: number) {
   const answers = await Promise.all(calls);
   over = true;
   await watching;
-  const rows = await audit.connection()<{ userId: string; ms: number }[]>`
+  const rows = await sql<{ userId: string; ms: number }[]>`
     SELECT user_id AS "userId", (extract(epoch FROM issued_at) * 1000)::float8 AS ms FROM user_coupons
     WHERE coupon_id = ${couponId} ORDER BY issued_at, id`;
   return { answers, rows: [...rows], mostPending };

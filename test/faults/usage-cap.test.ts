@@ -1,11 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 import type { GrpcClient } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import type { Replica } from "../support/replica.js";
+import { twoReplicas } from "../support/service.js";
+import type { TestStores } from "../support/stores.js";
 import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
 import {
@@ -30,7 +31,7 @@ let stores: TestStores;
 let audit: Audit;
 let survivor: Replica;
 let victim: Replica;
-let clients: GrpcClient[];
+let clients: readonly GrpcClient[];
 
 beforeAll(async () => {
   // A Redis of its own: here it is emptied and killed.
@@ -41,16 +42,10 @@ beforeAll(async () => {
 afterAll(() => own?.stop());
 
 beforeEach(async () => {
-  stores = await createStores();
-  audit = new Audit(stores.databaseUrl);
-  const settings = { ...stores, redisUrl };
-  [survivor, victim] = (await Promise.all([startReplica(settings), startReplica(settings)])) as [Replica, Replica];
-  clients = [survivor.client, victim.client];
-});
-afterEach(async () => {
-  await Promise.all([survivor.stop(), victim.kill()]);
-  await audit.close();
-  await stores.drop();
+  const service = await twoReplicas(onTestFinished, { redisUrl });
+  ({ stores, clients } = service);
+  audit = new Audit(service.sql);
+  [survivor, victim] = service.replicas;
 });
 
 async function purchasesOf(couponId: string, count: number): Promise<Purchase[]> {
@@ -75,7 +70,7 @@ const once = (mark: number, act: () => unknown) => {
 };
 
 /** Those who were refused try again, as they would: places that were held for nobody must come back within the limit. */
-async function useTheRest(couponId: string, cap: number, refused: readonly Purchase[], through: GrpcClient[]) {
+async function useTheRest(couponId: string, cap: number, refused: readonly Purchase[], through: readonly GrpcClient[]) {
   let waiting = [...refused];
   await until(
     `all ${cap} places are used`,
@@ -96,7 +91,7 @@ async function rush(
   cap: number,
   holders: number,
   onUsed: (count: number) => void,
-  through: () => GrpcClient[] = () => clients,
+  through: () => readonly GrpcClient[] = () => clients,
   { inFlight = Math.ceil(cap / 2), timeoutMs = 8_000 } = {},
 ): Promise<Purchased> {
   const couponId = await createCappedCoupon(survivor.client, { usageCap: cap });

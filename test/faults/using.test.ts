@@ -2,11 +2,11 @@ import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { durationFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { afterAll, expect, onTestFinished, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import type { GrpcClient } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
-import { createStores, type TestStores } from "../support/stores.js";
+import type { Replica } from "../support/replica.js";
+import { twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import {
   cancelOnce,
@@ -25,22 +25,8 @@ import { Audit, issueToAll, wants } from "./crowd.js";
 const longMs = 600_000;
 const inFlight = 200;
 
-let stores: TestStores;
-let audit: Audit;
-let replicas: [Replica, Replica];
-let clients: [GrpcClient, GrpcClient];
-
-beforeAll(async () => {
-  stores = await createStores();
-  audit = new Audit(stores.databaseUrl);
-  replicas = (await Promise.all([startReplica(stores), startReplica(stores)])) as [Replica, Replica];
-  clients = [replicas[0].client, replicas[1].client];
-});
-afterAll(async () => {
-  await Promise.all(replicas?.map((replica) => replica.stop()) ?? []);
-  await audit?.close();
-  await stores?.drop();
-});
+const { sql, replicas, clients } = await twoReplicas(afterAll);
+const audit = new Audit(sql);
 
 const clientOf = (index: number): GrpcClient => clients[index % 2] as GrpcClient;
 

@@ -14,17 +14,21 @@ export interface Replica {
   readonly httpPort: number;
   readonly process: ChildProcess;
   readonly client: GrpcClient;
+  /** What it has written to its log so far. */
+  log(): string;
   /** SIGTERM, and waits for the end; answers the exit code. */
   stop(): Promise<number | null>;
   /** kill -9, and waits for the end. */
   kill(): Promise<void>;
 }
 
+/** What a replica is started on; without `redisUrl` it keeps reservations itself. */
+export type StoresOfReplica = Pick<TestStores, "databaseUrl" | "keyPrefix"> & {
+  readonly redisUrl?: string | undefined;
+};
+
 /** Starts the compiled service on the given stores. It ends with this process, however that ends. */
-export async function startReplica(
-  stores: Pick<TestStores, "databaseUrl" | "keyPrefix"> & { redisUrl?: string | undefined },
-  settings: Record<string, string> = {},
-): Promise<Replica> {
+export async function startReplica(stores: StoresOfReplica, settings: Record<string, string> = {}): Promise<Replica> {
   const main = join(packageRoot(), "dist/src/main.js");
   if (!existsSync(main)) throw new Error("dist is missing: run `npm run build`");
   const child = spawn(process.execPath, [main], {
@@ -42,11 +46,13 @@ export async function startReplica(
     },
     stdio: ["pipe", "pipe", "inherit"],
   });
+  let written = "";
   const exited = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
   const ports = await new Promise<{ grpcPort: number; httpPort: number }>((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error("the service did not start in time")), startTimeoutMs);
     void exited.then((code) => reject(new Error(`the service ended with ${code} while it started`)));
     createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", (line) => {
+      written += `${line}\n`;
       // What the service calls a fault is of use to whoever reads why a test failed.
       if (line.includes('"level":50')) process.stderr.write(`${line}\n`);
       if (!line.includes('"event":"serving"')) return;
@@ -59,6 +65,7 @@ export async function startReplica(
     ...ports,
     process: child,
     client,
+    log: () => written,
     stop: async () => {
       client.close();
       child.kill("SIGTERM");

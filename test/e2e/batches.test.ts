@@ -221,7 +221,7 @@ test("when the time runs out, each user is told so in time, and a repeated call 
   try {
     await reserved`BEGIN`;
     await reserved`SELECT FROM coupons WHERE id = ${id} FOR UPDATE`;
-    const stopped = became(await replica.client.call(batchIssueCoupons, request, { timeoutMs: 1_000 }));
+    const stopped = became(await replica.client.call(batchIssueCoupons, request, { timeoutMs: 4_000 }));
     expect(countOf(stopped, "DEADLINE_EXCEEDED")).toBe(300);
     await reserved`ROLLBACK`;
   } finally {

@@ -179,7 +179,7 @@ describe("UploadCodes", () => {
 
   test("of codes with an end of their own: they leave the stock when it has come", async () => {
     const { id: couponId } = await newBook();
-    await upload(couponId, [{ code: "brief", terms: { expireTime: soon(1_500), maxHolders: 3 } }, { code: "lasting" }]);
+    await upload(couponId, [{ code: "brief", terms: { expireTime: soon(4_000), maxHolders: 3 } }, { code: "lasting" }]);
     expect(await readCoupon(here, couponId)).toMatchObject({ quantity: 4n });
     const coupon = await until("it has left", async () => {
       const now = await readCoupon(here, couponId);

@@ -288,7 +288,7 @@ describe("one user", () => {
   });
 
   test("whose coupon has expired gets another, which then counts", async () => {
-    const coupon = await createSample(here, { quantity: 3n, validityAfterIssue: durationFromMs(1_000) });
+    const coupon = await createSample(here, { quantity: 3n, validityAfterIssue: durationFromMs(3_000) });
     const first = await issued(here, coupon.id, "anna");
     expect(await refusal(issue(there, coupon.id, "anna"))).toBe("ALREADY_EXISTS ALREADY_ISSUED");
     await untilPassed(timestampMs(first.expireTime!));
@@ -427,7 +427,7 @@ describe("the window", () => {
   });
 
   test("opens by itself", async () => {
-    const startMs = Date.now() + 1_000;
+    const startMs = Date.now() + 3_000;
     const coupon = await createSample(here, { startTime: timestampFromMs(startMs) });
     expect(await refusal(issue(here, coupon.id, "anna"))).toBe("FAILED_PRECONDITION COUPON_NOT_STARTED");
     await untilPassed(startMs);
@@ -435,7 +435,7 @@ describe("the window", () => {
   });
 
   test("closes by itself, and what was issued is expired", async () => {
-    const expireMs = Date.now() + 1_000;
+    const expireMs = Date.now() + 3_000;
     const coupon = await createSample(here, { expireTime: timestampFromMs(expireMs) });
     const { id } = await issued(here, coupon.id, "anna");
     await untilPassed(expireMs);

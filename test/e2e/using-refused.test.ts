@@ -91,7 +91,7 @@ describe("what speaks against a use is said by quote, lock and use alike, and ch
     [
       "released",
       () =>
-        lone({ claimWindow: durationFromMs(1_000) }, ["USER_COUPON_RELEASED"], async (id) => {
+        lone({ claimWindow: durationFromMs(3_000) }, ["USER_COUPON_RELEASED"], async (id) => {
           await passed(id);
           // Postgres releases it a moment later; the answers are the same before and after, but the row changes.
           await until("it is released", async () => {
@@ -221,7 +221,7 @@ describe("what speaks against a use is said by quote, lock and use alike, and ch
       "used up, expired and in another currency",
       () =>
         lone(
-          { discount: fixed(usd(5)), validityAfterIssue: durationFromMs(1_000) },
+          { discount: fixed(usd(5)), validityAfterIssue: durationFromMs(3_000) },
           ["ALREADY_USED", "USER_COUPON_EXPIRED", "CURRENCY_MISMATCH"],
           async (id) => {
             await useIt(id);

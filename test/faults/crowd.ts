@@ -181,13 +181,15 @@ export async function refusedButStored(audit: Audit, ...tallies: readonly Tally[
   return refused.map(holding).filter((key) => holdings.has(key));
 }
 
-/** Sells the rest to new users, as a shop would: stock that was held for nobody must come back within the limit. */
+/** Much longer than stock is held for nobody: only what never comes back takes so long. */
+const longestWaitMs = 60_000;
+
+/** Sells the rest to new users, as a shop would: stock that was held for nobody must come back. */
 export async function sellTheRest(
   audit: Audit,
   clients: readonly GrpcClient[],
   couponId: string,
   quantity: number,
-  limitMs = 15_000,
 ): Promise<Tally> {
   const all = new Tally();
   let round = 0;
@@ -201,7 +203,7 @@ export async function sellTheRest(
       for (const [key, id] of sold.acknowledged) all.acknowledged.set(key, id);
       return false;
     },
-    limitMs,
+    longestWaitMs,
   );
   return all;
 }

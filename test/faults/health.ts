@@ -1,7 +1,7 @@
 import * as grpc from "@grpc/grpc-js";
 
 const words = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
-const timeoutMs = 3_000;
+const timeoutMs = 10_000;
 
 /** Asks grpc.health.v1 as a load balancer does; "" is the server as a whole. */
 export function health(port: number, service = ""): Promise<string> {

@@ -191,7 +191,7 @@ test("a replica that is stopped with uses under way uses nothing after the locks
     });
   let lateCount = 0;
   for (let round = 0; round < rounds; round++) {
-    const couponId = await createCappedCoupon(other.client, { lockMs: 1_500 });
+    const couponId = await createCappedCoupon(other.client, { lockMs: 6_000 });
     const holdings = await issueTo(couponId, `stopped-${round}`, count);
     const ends = new Map<string, number>();
     const purchases: Purchase[] = [];
@@ -211,7 +211,7 @@ test("a replica that is stopped with uses under way uses nothing after the locks
       await waiting();
       send(1, count);
       const sentMs = Date.now();
-      await until("they have been judged", () => Date.now() > sentMs + 150);
+      await until("they have been judged", () => Date.now() > sentMs + 1_000);
       stopped.process.kill("SIGSTOP");
     });
     const lastEndMs = Math.max(...ends.values());

@@ -6,7 +6,8 @@ import { packageRoot } from "../../src/platform/package-root.js";
 import { GrpcClient } from "./clients.js";
 import type { TestStores } from "./stores.js";
 
-const startTimeoutMs = 20_000;
+/** Only a start that hangs takes so long. */
+const startTimeoutMs = 60_000;
 
 /** The service as a process of its own, on free ports. */
 export interface Replica {

@@ -1,7 +1,7 @@
 const pauseMs = 20;
 
 /** Waits until a look succeeds: it returns something truthy and does not throw. Fails with what it last saw. */
-export async function until<T>(what: string, look: () => Promise<T> | T, limitMs = 15_000): Promise<T> {
+export async function until<T>(what: string, look: () => Promise<T> | T, limitMs = 30_000): Promise<T> {
   const deadlineMs = Date.now() + limitMs;
   let last: unknown;
   for (;;) {

@@ -75,7 +75,7 @@ async function expectDown(replica: Replica, couponId: string): Promise<void> {
   expect(await health(replica.grpcPort, "coupon.v1.IssuanceService")).toBe("NOT_SERVING");
   expect(await isReady(replica)).toBe(503);
   // Refused before its deadline, and before a statement would be given up: a caller is told why, and that a retry helps.
-  const error = await issue(replica.client, wants(couponId, "during", 1)[0] as Want, 6_000).catch((thrown) => thrown);
+  const error = await issue(replica.client, wants(couponId, "during", 1)[0] as Want, 4_500).catch((thrown) => thrown);
   expect(error).toBeInstanceOf(CallError);
   expect(error).toMatchObject({ code: 14, reason: "STORE_UNAVAILABLE" });
   expect(error.retryDelayMs).toBeGreaterThan(0);

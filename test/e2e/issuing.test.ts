@@ -5,7 +5,7 @@ import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponState } from "../../gen/coupon/v1/coupon_pb.js";
 import { type UserCoupon, UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import type { GrpcClient } from "../support/clients.js";
+import { type GrpcClient, letIn } from "../support/clients.js";
 import { twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { type Answer, answerOf } from "./front-ends.js";
@@ -45,7 +45,7 @@ async function expectBooksBalance(couponId: string, count: number): Promise<void
 
 async function many(count: number, couponId: string, userOf: (index: number) => string): Promise<Answer[]> {
   return await Promise.all(
-    Array.from({ length: count }, (_, index) => answerOf(issue(clientOf(index), couponId, userOf(index)))),
+    Array.from({ length: count }, (_, index) => answerOf(letIn(() => issue(clientOf(index), couponId, userOf(index))))),
   );
 }
 

@@ -1,7 +1,7 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, afterEach, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
-import { CallError } from "../support/clients.js";
+import { CallError, letIn } from "../support/clients.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { backing } from "../support/service.js";
 import { sized } from "./checkout.js";
@@ -50,7 +50,7 @@ async function rush(couponIds: readonly string[], userId: string): Promise<numbe
     Array.from({ length: requestCount }, async (_, index) => {
       const couponId = couponIds[index % couponIds.length] as string;
       try {
-        await issue(replicas[index % 2]!.client, { couponId, userId, requestId: "" }, timeoutMs);
+        await letIn(() => issue(replicas[index % 2]!.client, { couponId, userId, requestId: "" }, timeoutMs));
         return null;
       } catch (error) {
         if (error instanceof CallError) return error;

@@ -3,7 +3,7 @@ import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
-import { CallError, type GrpcClient } from "../support/clients.js";
+import { CallError, type GrpcClient, letIn } from "../support/clients.js";
 import { twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { sized } from "./checkout.js";
@@ -50,7 +50,7 @@ async function ask(want: Want, index: number): Promise<Answer> {
     ...(refusal && { refusal }),
   });
   try {
-    await issue(clients[index % 2] as GrpcClient, want, timeoutMs);
+    await letIn(() => issue(clients[index % 2] as GrpcClient, want, timeoutMs));
     return answer();
   } catch (error) {
     if (error instanceof CallError) return answer(error);

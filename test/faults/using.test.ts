@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { durationFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, expect, onTestFinished, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
-import type { GrpcClient } from "../support/clients.js";
+import { type GrpcClient, letIn } from "../support/clients.js";
 import type { Replica } from "../support/replica.js";
 import { twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
@@ -42,16 +42,6 @@ function tally(words: readonly string[]): Record<string, number> {
   return counts;
 }
 
-/** What became of a call in the end: who is told that there is too much to do, and that nothing was done, calls again. */
-async function decided(call: () => Promise<unknown>): Promise<string> {
-  let word = "";
-  await until("it is let in", async () => {
-    word = await wordOf(call());
-    return word !== "OVERLOADED";
-  });
-  return word;
-}
-
 /** A standing lock of another checkout outlasts the test; the one under test has been granted before. */
 async function lengthenLocks(couponId: string): Promise<void> {
   await clients[1].call(CatalogService.method.updateCoupon, {
@@ -69,7 +59,7 @@ test("of many uses of one user coupon at once exactly one succeeds, round after 
   for (const holding of holdings) {
     const words = await Promise.all(
       Array.from({ length: callers }, (_, n) =>
-        decided(() => useOnce(clientOf(n), { ...holding, orderId: `order ${n}`, requestId: "" }, 20_000)),
+        wordOf(letIn(() => useOnce(clientOf(n), { ...holding, orderId: `order ${n}`, requestId: "" }, 20_000))),
       ),
     );
     expect(tally(words)).toEqual({ OK: 1, ALREADY_USED: callers - 1 });
@@ -97,14 +87,14 @@ test("uses and cancellations raced over few user coupons: counters are counts", 
       // Several callers at once want to cancel the same one.
       const target = [...standing].at(-1 - (n % 3));
       if (n % 2 === 1 && target) {
-        const word = await wordOf(cancelOnce(clientOf(n >> 1), ownerOf.get(target) as string, target));
+        const word = await wordOf(letIn(() => cancelOnce(clientOf(n >> 1), ownerOf.get(target) as string, target)));
         words.push(`cancel ${word}`);
         if (word === "OK") cancelled.push(target);
         standing.delete(target);
         return;
       }
       const holding = holdings[n % holdings.length] as Holding;
-      const used = useOnce(clientOf(n >> 1), { ...holding, orderId: `order ${n}`, requestId: "" });
+      const used = letIn(() => useOnce(clientOf(n >> 1), { ...holding, orderId: `order ${n}`, requestId: "" }));
       words.push(`use ${await wordOf(used)}`);
       const id = await used.catch(() => undefined);
       if (!id) return;
@@ -206,7 +196,7 @@ test("a replica that is stopped with uses under way uses nothing after the locks
     const ends = new Map<string, number>();
     const purchases: Purchase[] = [];
     await eachOf(holdings, count, async (holding) => {
-      const { lockVersion, expireTime } = await lockOnce(other.client, holding, "first");
+      const { lockVersion, expireTime } = await letIn(() => lockOnce(other.client, holding, "first"));
       ends.set(holding.userCouponId, timestampMs(expireTime!));
       purchases.push({ ...holding, orderId: "first", requestId: "", lockVersion });
     });

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import {
   create,
   type DescMethodUnary,
@@ -73,6 +74,20 @@ export class GrpcClient {
 
   close(): void {
     this.client.close();
+  }
+}
+
+const maxTries = 100;
+
+/** Calls again as long as the answer is OVERLOADED, which says that nothing was done: a busy machine turns some of a crowd away. */
+export async function letIn<T>(call: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!(error instanceof CallError) || error.reason !== "OVERLOADED" || tries === maxTries) throw error;
+      await pause(error.retryDelayMs);
+    }
   }
 }
 

@@ -19,7 +19,7 @@ export interface Backing {
 export async function backing(atEnd: AtEnd, of: { redisUrl?: string } = {}): Promise<Backing> {
   const stores = { ...(await createStores()), ...of };
   atEnd(() => stores.drop());
-  const sql = postgres(stores.databaseUrl, { max: 3, connect_timeout: 5, onnotice: () => {} });
+  const sql = postgres(stores.databaseUrl, { max: 3, onnotice: () => {} });
   atEnd(() => sql.end({ timeout: 1 }));
   const redis = new Redis(stores.redisUrl, { lazyConnect: true });
   atEnd(async () => redis.disconnect());

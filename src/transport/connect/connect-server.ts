@@ -20,21 +20,16 @@ import { Failure } from "../error-table.js";
 import { http2Limits, maxBacklog, maxConcurrentStreams, maxConnections } from "../http2-limits.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import type { LargeMessages } from "../messages/large-messages.js";
-import { closeAnswered, OpenStreams } from "../open-streams.js";
 import type { Permit } from "../overload/admission.js";
-import type { Sheddable } from "../overload/connection-shedder.js";
+import { ArrivingStreams } from "../overload/arriving-streams.js";
 import type { FrontDoor } from "../overload/front-door.js";
-import { grpcDeadlineMs } from "../overload/grpc-timeout.js";
-import { ReadTurns } from "../overload/read-turns.js";
-import { refuseRequest } from "../overload/refuse-request.js";
+import { refuseRequest } from "../overload/refuse.js";
 import type { IncomingCall } from "../pipeline.js";
 import type { Route } from "../routes.js";
 import { answerKey, keepLarge, withKept } from "./connect-answer.js";
 import { type Arriving, decodeKey, type Mounted, takeMessage } from "./connect-message.js";
+import { answerPlain, deadlineOf, isGone, type NodeRequest, type NodeResponse, pathOf } from "./node-request.js";
 import { sniff } from "./sniff.js";
-
-type NodeRequest = http.IncomingMessage | http2.Http2ServerRequest;
-type NodeResponse = http.ServerResponse | http2.Http2ServerResponse;
 
 /** Paths that are not RPCs: `/metrics`, `/healthz`, `/readyz`. Answers false when the path is not one of its own. */
 export type PlainPages = (path: string, response: NodeResponse) => boolean;
@@ -56,6 +51,8 @@ interface Place {
   readonly permit: Permit;
   /** The pipeline has it, and gives it back. */
   isHandedOn: boolean;
+  /** What follows of the request will not be read. */
+  abandon(): void;
 }
 
 /** The Connect, gRPC-Web and JSON protocols over HTTP/1.1 and HTTP/2 (also gRPC over HTTP/2), all on one port. */
@@ -65,10 +62,9 @@ export class ConnectServer {
   private readonly http2: http2.Http2Server;
   private readonly sockets = new Set<net.Socket>();
   private readonly sessions = new Set<http2.ServerHttp2Session>();
-  private readonly connections = new WeakMap<http2.Http2Session, Sheddable>();
   private readonly handlers = new Map<string, Mounted & { readonly route: Route }>();
-  private readonly streams = new OpenStreams();
-  private readonly turns: ReadTurns;
+  /** Of the streams that were let in. */
+  private readonly places = new WeakMap<http2.ServerHttp2Stream, Place>();
 
   constructor(
     routes: readonly Route[],
@@ -78,7 +74,6 @@ export class ConnectServer {
     private readonly frontDoor: FrontDoor,
     private readonly onError: (error: unknown) => void,
   ) {
-    this.turns = new ReadTurns();
     // Brotli is left out: it is decompressed before any limit of ours applies.
     for (const route of routes) {
       const readMaxBytes = route.maxMessageBytes;
@@ -101,26 +96,23 @@ export class ConnectServer {
     this.http1.setTimeout(idleMs);
     // It is handed its connections and never listens itself, but only then does it begin to look at its time limits.
     this.http1.emit("listening");
-    this.http2 = http2.createServer({ settings: { maxConcurrentStreams }, ...http2Limits }, (request, response) => {
-      this.turns.arrived(request.stream);
-      if (isGone(request, response)) return;
-      // To the client that means that nothing was done.
-      if (this.streams.add(request.stream)) handle(request, response);
-      else request.stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
-    });
+    this.http2 = http2.createServer({ settings: { maxConcurrentStreams }, ...http2Limits }, handle);
     this.http2.on("session", (session) => {
       this.sessions.add(session);
-      this.turns.opened(session);
-      const connection = { leave: () => session.close() };
-      this.connections.set(session, connection);
-      this.frontDoor.opened(connection);
-      session.on("close", () => {
-        this.sessions.delete(session);
-        this.frontDoor.closed(connection);
-      });
+      session.on("close", () => this.sessions.delete(session));
       session.on("error", () => session.destroy());
       session.setTimeout(idleMs, () => session.destroy());
     });
+    const streams = new ArrivingStreams(frontDoor, {
+      routeOf: (path) => this.mountedAt(path)?.route,
+      deadlineOf,
+      begin: ({ stream, serve, abandon }, _route, permit) => {
+        this.places.set(stream, { permit, isHandedOn: false, abandon });
+        serve();
+      },
+      other: ({ serve }) => serve(),
+    });
+    streams.watch(this.http2);
     this.listener = net.createServer({ noDelay: true }, (socket) => this.accept(socket));
     this.listener.maxConnections = maxConnections;
   }
@@ -160,6 +152,10 @@ export class ConnectServer {
     });
   }
 
+  private mountedAt(url: string) {
+    return this.handlers.get(pathOf(url));
+  }
+
   /** Every request is answered, or its connection is cut. */
   private handle(request: NodeRequest, response: NodeResponse): void {
     const fail = (error: unknown) => {
@@ -170,42 +166,49 @@ export class ConnectServer {
       else answerPlain(response, 500, "the answer could not be made\n");
     };
     try {
-      const path = (request.url ?? "").split("?", 1)[0] ?? "";
-      const mounted = this.handlers.get(path);
-      if (mounted) this.knock(mounted, request, response, fail);
-      else if (!this.pages(path, response)) answerPlain(response, 404, "");
+      const url = request.url ?? "";
+      const mounted = this.mountedAt(url);
+      const place = "stream" in request ? this.places.get(request.stream) : undefined;
+      if (mounted && place) this.begin(mounted, request, response, place, fail);
+      else if (mounted && !("stream" in request)) this.knock(mounted, request, response as http.ServerResponse, fail);
+      else if (!this.pages(pathOf(url), response)) answerPlain(response, 404, "");
     } catch (error) {
       fail(error);
     }
   }
 
-  /** Asks for room before anything is made of a call. */
+  /** Asks for room before anything is made of a call; over HTTP/2 that is done before there is a request. */
   private knock(
     mounted: Mounted & { readonly route: Route },
-    request: NodeRequest,
-    response: NodeResponse,
+    request: http.IncomingMessage,
+    response: http.ServerResponse,
     fail: (error: unknown) => void,
   ): void {
-    const session = "stream" in request ? request.stream.session : undefined;
-    const connection = (session && this.connections.get(session)) ?? null;
-    this.frontDoor.knock(connection, {
+    this.frontDoor.knock(null, {
       rpc: mounted.route.method.name,
       kind: mounted.route.kind,
-      deadlineMs: () => deadlineOf(request),
+      deadlineMs: () => deadlineOf(request.headers),
       admit: (permit) => {
-        if (isGone(request, response)) {
-          permit.end(false);
-          return;
-        }
-        const place = { permit, isHandedOn: false };
-        this.call(mounted, request, response, place)
-          .catch(fail)
-          .finally(() => {
-            if (!place.isHandedOn) permit.end(false);
-          });
+        const abandon = () => void response.setHeader("connection", "close");
+        if (response.destroyed) permit.end(false);
+        else this.begin(mounted, request, response, { permit, isHandedOn: false, abandon }, fail);
       },
       refuse: (failure) => refuseRequest(request, response, failure),
     });
+  }
+
+  private begin(
+    mounted: Mounted,
+    request: NodeRequest,
+    response: NodeResponse,
+    place: Place,
+    fail: (error: unknown) => void,
+  ): void {
+    this.call(mounted, request, response, place)
+      .catch(fail)
+      .finally(() => {
+        if (!place.isHandedOn) place.permit.end(false);
+      });
   }
 
   private async call(mounted: Mounted, request: NodeRequest, response: NodeResponse, place: Place): Promise<void> {
@@ -218,7 +221,7 @@ export class ConnectServer {
       return;
     }
     const arrivedMs = Date.now();
-    const { arriving, arrived } = this.arrive(request, response);
+    const { arriving, arrived } = this.arrive(request, response, place);
     const taken = await takeMessage(mounted, universal, arriving);
     arrived();
     if (isGone(request, response)) return;
@@ -231,7 +234,11 @@ export class ConnectServer {
   }
 
   /** Holds room for a large message until the call is over, and looks after the time in which it must arrive. */
-  private arrive(request: NodeRequest, response: NodeResponse): { arriving: Arriving; arrived: () => void } {
+  private arrive(
+    request: NodeRequest,
+    response: NodeResponse,
+    { abandon }: Place,
+  ): { arriving: Arriving; arrived: () => void } {
     const held = this.largeMessages.open(("stream" in request && request.stream.session) || request.socket);
     let onLate = () => {};
     const late = new Promise<"late">((resolve) => {
@@ -243,34 +250,8 @@ export class ConnectServer {
       held.close();
       arrived();
     });
-    const abandon = () => {
-      if ("stream" in request) closeAnswered(request.stream);
-      else (response as http.ServerResponse).setHeader("connection", "close");
-    };
     return { arriving: { held, late, abandon }, arrived };
   }
-}
-
-function answerPlain(response: NodeResponse, status: number, text: string): void {
-  try {
-    response.writeHead(status, { "content-type": "text/plain" });
-    response.end(text);
-  } catch {
-    response.destroy();
-  }
-}
-
-/** Whether nobody is there any more to be answered. */
-function isGone(request: NodeRequest, response: NodeResponse): boolean {
-  return "stream" in request ? request.stream.closed || request.stream.destroyed : response.destroyed;
-}
-
-/** In ms since 1970; Infinity: the caller did not say. */
-function deadlineOf({ headers }: NodeRequest): number {
-  const now = Date.now();
-  const timeoutMs = headers["connect-timeout-ms"];
-  if (typeof timeoutMs === "string" && /^\d{1,10}$/.test(timeoutMs)) return now + Number(timeoutMs);
-  return grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, now);
 }
 
 async function serve({ method, invoke }: Route, request: unknown, context: HandlerContext): Promise<unknown> {

@@ -5,7 +5,7 @@ import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import { type MaybePromise, readBinary } from "../messages/decode.js";
 import { type Encoding, inflate, isEncoding } from "../messages/inflate.js";
 import type { LargeMessage, LargeMessages } from "../messages/large-messages.js";
-import { closeAnswered } from "../open-streams.js";
+import type { ArrivingStream } from "../overload/arriving-streams.js";
 import type { Route } from "../routes.js";
 
 /**
@@ -33,7 +33,8 @@ export class GrpcMessages {
   ) {}
 
   /** Called before grpc-js sees the stream. The encoding is taken out of the headers: what it does not see, it leaves alone. */
-  open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): GrpcMessage {
+  open(arriving: ArrivingStream): GrpcMessage {
+    const { stream, headers } = arriving;
     const encoding = (headers["grpc-encoding"] as string | undefined) ?? "identity";
     // An unknown one is refused by grpc-js.
     const ours = isEncoding(encoding) ? encoding : undefined;
@@ -47,7 +48,7 @@ export class GrpcMessages {
       isFirst = false;
       if (!held.add(chunk.length)) stream.close(constants.NGHTTP2_REFUSED_STREAM);
     });
-    const arrival = this.deadlines.begin(() => answerLate(stream));
+    const arrival = this.deadlines.begin(() => answerLate(arriving));
     stream.once("end", () => this.deadlines.end(arrival));
     stream.once("close", () => {
       this.deadlines.end(arrival);
@@ -79,7 +80,7 @@ export function boundOther(stream: ServerHttp2Stream, headers: IncomingHttpHeade
   });
 }
 
-function answerLate(stream: ServerHttp2Stream): void {
+function answerLate({ stream, abandon }: ArrivingStream): void {
   if (stream.destroyed) return;
   if (!stream.headersSent) {
     const { code, message, status } = failureOf(new Refusal("DEADLINE_EXCEEDED"));
@@ -92,5 +93,5 @@ function answerLate(stream: ServerHttp2Stream): void {
     };
     stream.respond(trailers, { endStream: true });
   }
-  closeAnswered(stream);
+  abandon();
 }

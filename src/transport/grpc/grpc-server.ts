@@ -1,10 +1,3 @@
-import {
-  constants,
-  type IncomingHttpHeaders,
-  type OutgoingHttpHeaders,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-} from "node:http2";
 import type { DescService } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
@@ -13,17 +6,15 @@ import { http2Limits, maxBacklog, maxConcurrentStreams } from "../http2-limits.j
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import { encodeAnswer } from "../messages/encode-answer.js";
 import type { LargeMessages } from "../messages/large-messages.js";
-import { OpenStreams } from "../open-streams.js";
 import type { Permit } from "../overload/admission.js";
-import type { Sheddable } from "../overload/connection-shedder.js";
+import { type ArrivingStream, ArrivingStreams } from "../overload/arriving-streams.js";
 import { Door } from "../overload/door.js";
 import type { FrontDoor } from "../overload/front-door.js";
 import { grpcDeadlineMs } from "../overload/grpc-timeout.js";
-import { ReadTurns } from "../overload/read-turns.js";
 import type { IncomingCall } from "../pipeline.js";
 import type { Route } from "../routes.js";
 import { packageDefinition, serviceDefinition } from "./definitions.js";
-import { type Http2Watch, type Serve, setHttp2Options, watchHttp2 } from "./grpc-http2.js";
+import { http2ServersOf, setHttp2Options } from "./grpc-http2.js";
 import { boundOther, type GrpcMessage, GrpcMessages } from "./grpc-messages.js";
 import { Health } from "./health.js";
 import { Keepalive } from "./keepalive.js";
@@ -48,11 +39,9 @@ export class GrpcServer {
   private readonly routes: ReadonlyMap<string, Route>;
   private readonly keepalive = new Keepalive();
   private readonly doors: Door[] = [];
-  private readonly connections = new WeakMap<ServerHttp2Session, Sheddable>();
   private readonly arrivals = new Map<string, Arrival>();
   private arrivalCount = 0;
-  private readonly streams = new OpenStreams();
-  private readonly turns: ReadTurns;
+  private readonly streams: ArrivingStreams;
   private readonly messages: GrpcMessages;
 
   constructor(
@@ -61,7 +50,16 @@ export class GrpcServer {
     deadlines: ArrivalDeadlines,
     private readonly frontDoor: FrontDoor,
   ) {
-    this.turns = new ReadTurns();
+    this.streams = new ArrivingStreams(frontDoor, {
+      routeOf: (path) => this.routes.get(path),
+      deadlineOf: (headers) => grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, Date.now()),
+      begin: (...call) => this.begin(...call),
+      // Health and reflection are always answered.
+      other: ({ stream, headers, serve }) => {
+        boundOther(stream, headers);
+        serve();
+      },
+    });
     this.messages = new GrpcMessages(largeMessages, deadlines);
     // What is longer is not read: grpc-js has one limit for all methods.
     const longestBytes = Math.max(...routes.map(({ maxMessageBytes }) => maxMessageBytes));
@@ -95,7 +93,9 @@ export class GrpcServer {
       const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
       this.server.bindAsync(address, grpc.ServerCredentials.createInsecure(), (error, bound) => {
         if (error) return reject(error);
-        for (const http2Server of watchHttp2(this.server, this.watch)) {
+        for (const http2Server of http2ServersOf(this.server)) {
+          this.streams.watch(http2Server);
+          http2Server.on("session", (session) => this.keepalive.add(session));
           const door = new Door(http2Server, maxBacklog, (failure) => this.frontDoor.cannotListen(failure));
           this.doors.push(door);
           this.frontDoor.limitConnections((most) => door.limit(most));
@@ -105,58 +105,9 @@ export class GrpcServer {
     });
   }
 
-  private readonly watch: Http2Watch = {
-    session: (session) => {
-      this.keepalive.add(session);
-      this.turns.opened(session);
-      const connection = { leave: () => session.close() };
-      this.connections.set(session, connection);
-      this.frontDoor.opened(connection);
-      session.once("close", () => this.frontDoor.closed(connection));
-    },
-    stream: (stream, headers, serve) => this.take(stream, headers, serve),
-  };
-
-  /** Health and reflection are always answered; calls of ours ask for room first. */
-  private take(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, serve: Serve): void {
-    // Until grpc-js listens to it, and if it never does, nobody else would hear that it has failed.
-    stream.on("error", () => {});
-    this.turns.arrived(stream);
-    // It was reset in the same breath.
-    if (stream.closed || stream.destroyed) return;
-    if (!this.streams.add(stream)) {
-      stream.close(constants.NGHTTP2_REFUSED_STREAM);
-      return;
-    }
-    const route = this.routes.get(headers[":path"] as string);
-    const connection = stream.session && this.connections.get(stream.session as ServerHttp2Session);
-    if (!route || !connection) {
-      boundOther(stream, headers);
-      serve(stream, headers);
-      return;
-    }
-    const deadlineMs = grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, Date.now());
-    this.frontDoor.knock(connection, {
-      rpc: route.method.name,
-      kind: route.kind,
-      deadlineMs: () => deadlineMs,
-      admit: (permit) => this.begin(stream, headers, serve, permit, deadlineMs),
-      refuse: (failure) => refuse(stream, failure),
-    });
-  }
-
-  private begin(
-    stream: ServerHttp2Stream,
-    headers: IncomingHttpHeaders,
-    serve: Serve,
-    permit: Permit,
-    deadlineMs: number,
-  ): void {
-    if (stream.destroyed || stream.closed) {
-      permit.end(false);
-      return;
-    }
-    const arrival = { permit, deadlineMs, message: this.messages.open(stream, headers) };
+  private begin(arriving: ArrivingStream, _route: Route, permit: Permit, deadlineMs: number): void {
+    const { stream, headers } = arriving;
+    const arrival = { permit, deadlineMs, message: this.messages.open(arriving) };
     const id = String(this.arrivalCount++);
     this.arrivals.set(id, arrival);
     // Closed before its message was whole: nobody else gives its place back.
@@ -166,7 +117,7 @@ export class GrpcServer {
     headers[arrivalHeader] = id;
     // The pipeline keeps to the deadline; grpc-js would set a timer of its own for it.
     delete headers["grpc-timeout"];
-    serve(stream, headers);
+    arriving.serve();
   }
 
   setServing(serving: boolean): void {
@@ -216,27 +167,6 @@ function failed(failure: Failure): Partial<grpc.StatusObject> {
 const detailsTrailer = "grpc-status-details-bin";
 /** When a client's own retry policy may send the call again, in ms. */
 const pushbackTrailer = "grpc-retry-pushback-ms";
-
-const refusalHeaders = new WeakMap<Failure, OutgoingHttpHeaders>();
-
-/** Answers a stream of which no call was made: one frame of headers, and the client's data is not waited for. */
-function refuse(stream: ServerHttp2Stream, failure: Failure): void {
-  if (stream.destroyed || stream.closed) return;
-  let headers = refusalHeaders.get(failure);
-  if (!headers) {
-    headers = {
-      ":status": 200,
-      "content-type": "application/grpc+proto",
-      "grpc-status": failure.code,
-      "grpc-message": encodeURI(failure.message),
-      [detailsTrailer]: failure.status.toString("base64"),
-      [pushbackTrailer]: failure.retryAfterMs,
-    };
-    refusalHeaders.set(failure, headers);
-  }
-  stream.respond(headers, { endStream: true });
-  stream.resume();
-}
 
 function incomingCall(
   route: Route,

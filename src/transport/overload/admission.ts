@@ -124,11 +124,13 @@ export class Admission {
   private readonly hold: Hold = {
     now: () => this.now(),
     arrived: (permit) => this.arriving.delete(permit),
-    take: (call) => {
-      if (!this.mayBegin(call)) return false;
-      this.take(call.owner);
+    lapse: () => this.leave(),
+    goOnAfterLapse: ({ kind }) => {
+      if (this.atWorkCount >= this.placesFor(kind)) return false;
+      this.atWorkCount += 1;
       return true;
     },
+    forget: (owner) => this.fair.remove(owner),
     giveUp: (owner) => this.giveUp(owner),
     ended: (tookMs) => {
       if (tookMs !== null) this.limit.sample(tookMs, this.atWorkCount, this.now());
@@ -152,8 +154,12 @@ export class Admission {
   }
 
   private giveUp(owner: object | null): void {
-    this.atWorkCount -= 1;
     this.fair.remove(owner);
+    this.leave();
+  }
+
+  private leave(): void {
+    this.atWorkCount -= 1;
     this.serveLine();
   }
 
@@ -183,9 +189,13 @@ export class Admission {
   }
 
   private readonly mayBegin = ({ kind, owner }: Pick<Waiter, "kind" | "owner">): boolean => {
-    const places = Math.max(1, this.limit.value * shares[kind]);
+    const places = this.placesFor(kind);
     return this.atWorkCount < places && this.fair.allows(owner, places);
   };
+
+  private placesFor(kind: CallKind): number {
+    return Math.max(1, this.limit.value * shares[kind]);
+  }
 
   /** Whether a call that begins now is likely to be done before its caller has gone. */
   private isWorthwhile(deadlineMs: number): boolean {
@@ -197,8 +207,12 @@ interface Hold {
   now(): number;
   /** Its message is not waited for any more. */
   arrived(permit: HeldPermit): void;
+  /** Gives its place up, but still counts as its connection's: who opens calls and sends no messages gets no more places. */
+  lapse(): void;
   /** False: there is no room. */
-  take(call: Pick<Waiter, "kind" | "owner">): boolean;
+  goOnAfterLapse(call: Pick<Waiter, "kind" | "owner">): boolean;
+  /** A lapsed one is over. */
+  forget(owner: object | null): void;
   giveUp(owner: object | null): void;
   /** null: nothing is to be learned from what it took. */
   ended(tookMs: number | null): void;
@@ -220,7 +234,7 @@ class HeldPermit implements Permit {
 
   begin(): boolean {
     this.hold.arrived(this);
-    if (this.state === "lapsed" && !this.hold.take(this.call)) return false;
+    if (this.state === "lapsed" && !this.hold.goOnAfterLapse(this.call)) return false;
     if (this.state !== "over") this.state = "working";
     return true;
   }
@@ -229,7 +243,7 @@ class HeldPermit implements Permit {
     if (this.state !== "arriving") return;
     this.state = "lapsed";
     this.hasPaused = true;
-    this.hold.giveUp(this.call.owner);
+    this.hold.lapse();
   }
 
   end(sampled: boolean): void {
@@ -240,6 +254,7 @@ class HeldPermit implements Permit {
     this.state = "over";
     this.hold.ended(sampled && !this.hasPaused ? this.hold.now() - this.sinceMs : null);
     if (hadPlace) this.hold.giveUp(this.call.owner);
+    else this.hold.forget(this.call.owner);
   }
 
   async rest<T>(wait: () => Promise<T>): Promise<T> {

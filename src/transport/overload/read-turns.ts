@@ -1,7 +1,7 @@
 import { constants, type Http2Session, type ServerHttp2Stream } from "node:http2";
 
-/** Streams that are read in one turn of the event loop. */
-const maxInTurn = 600;
+/** How long streams are read in one turn of the event loop. */
+const maxTurnMs = 15;
 /** How often a connection's streams of one turn are looked at, and how many of them may have been reset already. */
 const lookEvery = 64;
 const maxReset = 48;
@@ -19,14 +19,16 @@ interface Reading {
 }
 
 /**
- * Bounds how many streams are read in one turn of the event loop. libuv would read up to 2 MiB of each connection before
+ * Bounds how long streams are read in one turn of the event loop. libuv would read up to 2 MiB of each connection before
  * anything else has its turn, and a stream costs Node some 50 us before it can be turned away: under a flood answers of the
  * stores, timers and other connections would wait for half a second. What is not read waits in the system's buffers.
  */
 export class ReadTurns {
   private readonly readings = new Map<Http2Session, Reading>();
   private readonly heard: Reading[] = [];
-  private inTurn = 0;
+  /** When the first stream of this turn arrived; null: none has. */
+  private turnFromMs: number | null = null;
+  private isFull = false;
 
   opened(session: Http2Session): void {
     const { _handle: handle } = session.socket as unknown as { readonly _handle?: Handle };
@@ -40,8 +42,11 @@ export class ReadTurns {
     const { session } = stream;
     const reading = session && this.readings.get(session);
     if (!reading) return;
-    if (this.inTurn === 0) setImmediate(() => this.end());
-    this.inTurn += 1;
+    const now = performance.now();
+    if (this.turnFromMs === null) {
+      this.turnFromMs = now;
+      setImmediate(() => this.end());
+    }
     const { streams } = reading;
     if (streams.length === 0) this.heard.push(reading);
     streams.push(stream);
@@ -49,17 +54,20 @@ export class ReadTurns {
     if (streams.length % lookEvery === 0 && streams.filter(wasReset).length > maxReset) {
       session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
     }
-    if (this.inTurn === maxInTurn) for (const { handle } of this.readings.values()) handle.readStop();
+    if (this.isFull || now - this.turnFromMs < maxTurnMs) return;
+    this.isFull = true;
+    for (const { handle } of this.readings.values()) handle.readStop();
   }
 
   private end(): void {
-    if (this.inTurn >= maxInTurn) {
+    if (this.isFull) {
       // Who was not heard comes first.
       const open = [...this.readings].filter(([{ destroyed }]) => !destroyed).map(([, reading]) => reading);
       for (const { handle, streams } of open) if (streams.length === 0) handle.readStart();
       for (const { handle, streams } of open) if (streams.length > 0) handle.readStart();
     }
-    this.inTurn = 0;
+    this.turnFromMs = null;
+    this.isFull = false;
     for (const { streams } of this.heard.splice(0)) streams.length = 0;
   }
 }

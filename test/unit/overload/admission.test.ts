@@ -231,4 +231,21 @@ describe("one connection", () => {
     permit?.end(false);
     expect(log).toEqual([]);
   });
+
+  test("that sends no messages keeps no others out: what has given up its place still counts as its own", () => {
+    admission.enter("issue", modest)?.end(false);
+    const silent: (Permit | null)[] = [];
+    for (let round = 0; round < 3; round += 1) {
+      for (let permit = admission.enter("issue", greedy); permit; permit = admission.enter("issue", greedy)) {
+        silent.push(permit);
+      }
+      vi.advanceTimersByTime(160);
+    }
+    expect([silent.length, admission.atWork]).toEqual([9, 0]);
+    // They have come after all.
+    expect(silent.map((permit) => permit?.begin())).toEqual(silent.map(() => true));
+    admission.enter("issue", modest)?.end(false);
+    for (const permit of silent) permit?.end(false);
+    expect([admission.atWork, admission.enter("issue", greedy) === null]).toEqual([0, false]);
+  });
 });

@@ -1,0 +1,33 @@
+import type * as http from "node:http";
+import type * as http2 from "node:http2";
+import { grpcDeadlineMs } from "../overload/grpc-timeout.js";
+
+/** What both versions of HTTP have in common. */
+export type NodeRequest = http.IncomingMessage | http2.Http2ServerRequest;
+export type NodeResponse = http.ServerResponse | http2.Http2ServerResponse;
+
+export function pathOf(url: string): string {
+  return url.split("?", 1)[0] as string;
+}
+
+export function answerPlain(response: NodeResponse, status: number, text: string): void {
+  try {
+    response.writeHead(status, { "content-type": "text/plain" });
+    response.end(text);
+  } catch {
+    response.destroy();
+  }
+}
+
+/** Whether nobody is there any more to be answered. */
+export function isGone(request: NodeRequest, response: NodeResponse): boolean {
+  return "stream" in request ? request.stream.closed || request.stream.destroyed : response.destroyed;
+}
+
+/** In ms since 1970; Infinity: the caller did not say. */
+export function deadlineOf(headers: http.IncomingHttpHeaders): number {
+  const now = Date.now();
+  const timeoutMs = headers["connect-timeout-ms"];
+  if (typeof timeoutMs === "string" && /^\d{1,10}$/.test(timeoutMs)) return now + Number(timeoutMs);
+  return grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, now);
+}

@@ -1,0 +1,87 @@
+import type * as http from "node:http";
+import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import type { Failure } from "../error-table.js";
+
+const unavailable = 503;
+const ok = 200;
+/** The flag of the part of a gRPC-Web answer that has the trailers. */
+const webTrailers = 0x80;
+
+interface Answer {
+  readonly status: number;
+  readonly headers: OutgoingHttpHeaders;
+  /** Without one the headers are all. */
+  readonly body?: Buffer | string;
+}
+
+/** Turns a stream away of which no call was made. What its client still sends is thrown away. */
+export function refuseStream(
+  stream: ServerHttp2Stream,
+  { "content-type": type = "" }: IncomingHttpHeaders,
+  failure: Failure,
+) {
+  const { status, headers, body } = answerFor(type, failure);
+  stream.respond({ ":status": status, ...headers }, { endStream: body === undefined });
+  if (body !== undefined) stream.end(body);
+  stream.resume();
+}
+
+/** The same for a request over HTTP/1.1. */
+export function refuseRequest(request: http.IncomingMessage, response: http.ServerResponse, failure: Failure): void {
+  if (response.writableEnded || response.destroyed) return;
+  const { status, headers, body } = answerFor(request.headers["content-type"] ?? "", failure);
+  response.writeHead(status, headers as http.OutgoingHttpHeaders);
+  response.end(body);
+  request.resume();
+}
+
+/** In the words of the protocol that the caller speaks. */
+function answerFor(type: string, failure: Failure): Answer {
+  if (type.startsWith("application/grpc-web")) {
+    const part = trailersPart(failure);
+    const body = type.startsWith("application/grpc-web-text") ? part.toString("base64") : part;
+    return { status: ok, headers: { "content-type": type }, body };
+  }
+  if (type.startsWith("application/grpc")) {
+    return { status: ok, headers: { "content-type": type, ...trailersOf(failure) } };
+  }
+  const seconds = String(Math.ceil((failure.retryAfterMs ?? 0) / 1_000));
+  const headers = { "content-type": "application/json", "retry-after": seconds };
+  return { status: unavailable, headers, body: connectBody(failure) };
+}
+
+/** Makes once what depends on the failure alone, of which there are a few. */
+function made<T>(make: (failure: Failure) => T): (failure: Failure) => T {
+  const all = new WeakMap<Failure, T>();
+  return (failure) => {
+    const found = all.get(failure) ?? make(failure);
+    all.set(failure, found);
+    return found;
+  };
+}
+
+const trailersOf = made((failure) => ({
+  "grpc-status": String(failure.code),
+  "grpc-message": encodeURI(failure.message),
+  "grpc-status-details-bin": failure.status.toString("base64"),
+  "grpc-retry-pushback-ms": String(failure.retryAfterMs),
+}));
+
+const trailersPart = made((failure) => {
+  const lines = Object.entries(trailersOf(failure)).map(([name, value]) => `${name}: ${value}\r\n`);
+  const trailers = Buffer.from(lines.join(""));
+  const part = Buffer.alloc(5 + trailers.length);
+  part[0] = webTrailers;
+  part.writeUInt32BE(trailers.length, 1);
+  trailers.copy(part, 5);
+  return part;
+});
+
+/** The error as the Connect protocol has it. */
+const connectBody = made((failure) => {
+  const details = failure.packed.map(({ typeName, bytes }) => ({
+    type: typeName,
+    value: Buffer.from(bytes).toString("base64").replace(/=+$/, ""),
+  }));
+  return JSON.stringify({ code: "unavailable", message: failure.message, details });
+});

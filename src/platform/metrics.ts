@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { Tally } from "./tally.js";
 
 const callBucketsS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const waitBucketsS = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5];
@@ -43,17 +44,15 @@ export class Metrics {
     buckets: callBucketsS,
     registers: [this.registry],
   });
-  private readonly outcomes = new Counter({
+  private readonly outcomes = new Tally(this.registry, {
     name: "coupon_calls_total",
     help: "Calls by method and outcome (OK or an ErrorReason).",
-    labelNames: ["rpc", "outcome"] as const,
-    registers: [this.registry],
+    labelNames: ["rpc", "outcome"],
   });
-  private readonly shedCalls = new Counter({
+  private readonly shedCalls = new Tally(this.registry, {
     name: "coupon_calls_shed_total",
     help: "Calls turned away for want of room, by kind; they are counted as OVERLOADED, too.",
-    labelNames: ["kind"] as const,
-    registers: [this.registry],
+    labelNames: ["kind"],
   });
   private readonly shedConnectionsTotal = new Counter({
     name: "coupon_connections_shed_total",
@@ -100,8 +99,6 @@ export class Metrics {
   });
   /** The library's way from label values to a series is slow; the few that there are are kept. */
   private readonly durations = new Map<string, Histogram.Internal<"rpc">>();
-  private readonly counters = new Map<string, Counter.Internal>();
-  private readonly shedCounters = new Map<string, Counter.Internal>();
   private readonly waits = new Map<string, Histogram.Internal<"pool">>();
 
   constructor() {
@@ -122,18 +119,13 @@ export class Metrics {
 
   /** A call that was turned away before it was one. */
   shedCall(rpc: string, kind: string): void {
-    this.count(rpc, "OVERLOADED");
-    let counter = this.shedCounters.get(kind);
-    if (!counter) {
-      counter = this.shedCalls.labels(kind);
-      this.shedCounters.set(kind, counter);
-    }
-    counter.inc();
+    this.outcomes.add(rpc, "OVERLOADED");
+    this.shedCalls.add(kind);
   }
 
   /** The same, for a reason that has no counter of its own. */
   turnedAway(rpc: string, reason: string): void {
-    this.count(rpc, reason);
+    this.outcomes.add(rpc, reason);
   }
 
   shedConnections(count: number): void {
@@ -147,17 +139,7 @@ export class Metrics {
       this.durations.set(rpc, duration);
     }
     duration.observe(seconds);
-    this.count(rpc, outcome);
-  }
-
-  private count(rpc: string, outcome: string): void {
-    const name = `${rpc} ${outcome}`;
-    let counter = this.counters.get(name);
-    if (!counter) {
-      counter = this.outcomes.labels(rpc, outcome);
-      this.counters.set(name, counter);
-    }
-    counter.inc();
+    this.outcomes.add(rpc, outcome);
   }
 
   batch(queue: string, size: number): void {

@@ -1,9 +1,9 @@
 /**
- * Calls that one connection may have open at once: as many as may be at work or wait for room, of which one connection has
- * half at most. More could only be turned away; a client that heeds this holds them back, and of one that does not nghttp2
- * turns them away for a tenth of what it costs us.
+ * Calls that one connection may have open at once: twice as many as it has at the peak when it is the only one. More could
+ * only wait; a client that heeds this holds them back, and of one that does not nghttp2 turns them away for a tenth of what
+ * it costs us. One read of a socket brings no more streams than this, so it also bounds the turns of the event loop.
  */
-export const maxConcurrentStreams = 512;
+export const maxConcurrentStreams = 128;
 /** Streams that all connections of a front end together may have open. */
 export const maxOpenStreams = 8_000;
 /** Connections of a front end. */

@@ -9,6 +9,8 @@ import { type Waiter, WaitingLine } from "./waiting-line.js";
 const shares: Readonly<Record<CallKind, number>> = { manage: 0.7, issue: 0.85, use: 0.95, undo: 1 };
 /** How often those who wait are looked at. */
 const expiryCheckMs = 5;
+/** Of those who have waited in vain, so many are told at once. */
+const maxExpiredAtOnce = 100;
 /** Calls that rest at once; a further one keeps its place while it waits. */
 const maxResting = 5_000;
 /** Calls of the line that begin, or are found to have waited in vain, in one turn of the event loop. */
@@ -164,7 +166,7 @@ export class Admission {
   }
 
   private look(): void {
-    this.line.expire(this.now());
+    this.line.expire(this.now(), maxExpiredAtOnce);
     this.serveLine();
     if (this.line.length > 0) return;
     clearInterval(this.timer);

@@ -18,6 +18,10 @@ const keptShare = 1.2;
 /** The weights of a window in what is offered and turned away, and in what is served. */
 const offeredWeight = 0.4;
 const servedWeight = 0.07;
+/** Calls that arrive and are turned away in one turn of the event loop, after which connections are shed at once. */
+const floodInTurn = 150;
+/** And only when so many times as much arrives as can be done: less than that can wait until all were heard. */
+const floodFactor = 2.5;
 /** While the capacity is not known yet, no more than this share of what is offered is cut at once. */
 const guessedCut = 0.7;
 /** After so many windows with more to do than could be done, the capacity is known. */
@@ -74,6 +78,7 @@ export class ConnectionShedder {
   private fullWindows = 0;
   private wasTooMuch = false;
   private isLookDue = false;
+  private readonly turn = { arrived: 0, refused: 0, cuts: 0, heard: new Map<Sheddable, number>() };
   /** null: all that come are taken. */
   private allowed: number | null = null;
 
@@ -101,6 +106,10 @@ export class ConnectionShedder {
   arrived(connection: Sheddable | null): void {
     if (connection) this.loads.get(connection)?.add();
     this.offered.add();
+    const { turn } = this;
+    if (turn.refused > 0) turn.arrived += 1;
+    if (connection && turn.refused > 0) turn.heard.set(connection, (turn.heard.get(connection) ?? 0) + 1);
+    if (connection && Math.min(turn.arrived, turn.refused) > floodInTurn) this.cutInTurn(connection);
     if (this.isLookDue || this.now() - this.windowFromMs < windowMs) return;
     // In one turn of the event loop each connection is read in its turn: only at its end all were heard.
     this.isLookDue = true;
@@ -113,6 +122,12 @@ export class ConnectionShedder {
 
   refused(): void {
     this.refusals.add();
+    this.turn.refused += 1;
+    if (this.turn.refused > 1) return;
+    this.options.atTurnsEnd(() => {
+      Object.assign(this.turn, { arrived: 0, refused: 0, cuts: 0 });
+      this.turn.heard.clear();
+    });
   }
 
   /** Called when enough has arrived, and by a timer for when nothing does. */
@@ -139,6 +154,26 @@ export class ConnectionShedder {
       this.shed(now);
     } else if (this.allowed !== null && refusalShare < calmRefusalShare) this.giveBack(now);
     this.wasTooMuch = isTooMuch;
+  }
+
+  /**
+   * A flood whose first turn of the event loop would take half a second: what else has come by this connection is not
+   * looked at, unless it brings less than others do. Of those that were heard in this turn as many stay as can be served.
+   */
+  private cutInTurn(connection: Sheddable): void {
+    const now = this.now();
+    const arrivingPerS = this.offered.soFarPerS(now - this.windowFromMs);
+    const canPerS = this.knowsCapacity ? this.capacity.perS : arrivingPerS * (1 - guessedCut);
+    if (arrivingPerS < canPerS * floodFactor) return;
+    const { heard, arrived } = this.turn;
+    if ((heard.get(connection) ?? 0) < arrived / heard.size) return;
+    const kept = (canPerS * keptShare) / arrivingPerS;
+    if (!this.loads.has(connection) || this.turn.cuts + 1 > heard.size * (1 - kept)) return;
+    this.turn.cuts += 1;
+    this.cut(connection);
+    this.judgeFromMs = now + settleMs;
+    this.allow(this.loads.size);
+    this.options.onShed(1);
   }
 
   private cut(connection: Sheddable): void {

@@ -1,7 +1,7 @@
 import { constants, type Http2Session, type ServerHttp2Stream } from "node:http2";
 
-/** How long streams are read in one turn of the event loop. */
-const maxTurnMs = 15;
+/** Streams that are read in one turn of the event loop. */
+const maxInTurn = 600;
 /** How often a connection's streams of one turn are looked at, and how many of them may have been reset already. */
 const lookEvery = 64;
 const maxReset = 48;
@@ -19,16 +19,14 @@ interface Reading {
 }
 
 /**
- * Bounds how long streams are read in one turn of the event loop. libuv would read up to 2 MiB of each connection before
+ * Bounds how many streams are read in one turn of the event loop. libuv would read up to 2 MiB of each connection before
  * anything else has its turn, and a stream costs Node some 50 us before it can be turned away: under a flood answers of the
  * stores, timers and other connections would wait for half a second. What is not read waits in the system's buffers.
  */
 export class ReadTurns {
   private readonly readings = new Map<Http2Session, Reading>();
   private readonly heard: Reading[] = [];
-  /** When the first stream of this turn arrived; null: none has. */
-  private turnFromMs: number | null = null;
-  private isFull = false;
+  private inTurn = 0;
 
   opened(session: Http2Session): void {
     const { _handle: handle } = session.socket as unknown as { readonly _handle?: Handle };
@@ -42,11 +40,8 @@ export class ReadTurns {
     const { session } = stream;
     const reading = session && this.readings.get(session);
     if (!reading) return;
-    const now = performance.now();
-    if (this.turnFromMs === null) {
-      this.turnFromMs = now;
-      setImmediate(() => this.end());
-    }
+    if (this.inTurn === 0) setImmediate(() => this.end());
+    this.inTurn += 1;
     const { streams } = reading;
     if (streams.length === 0) this.heard.push(reading);
     streams.push(stream);
@@ -54,20 +49,17 @@ export class ReadTurns {
     if (streams.length % lookEvery === 0 && streams.filter(wasReset).length > maxReset) {
       session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
     }
-    if (this.isFull || now - this.turnFromMs < maxTurnMs) return;
-    this.isFull = true;
-    for (const { handle } of this.readings.values()) handle.readStop();
+    if (this.inTurn === maxInTurn) for (const { handle } of this.readings.values()) handle.readStop();
   }
 
   private end(): void {
-    if (this.isFull) {
+    if (this.inTurn >= maxInTurn) {
       // Who was not heard comes first.
       const open = [...this.readings].filter(([{ destroyed }]) => !destroyed).map(([, reading]) => reading);
       for (const { handle, streams } of open) if (streams.length === 0) handle.readStart();
       for (const { handle, streams } of open) if (streams.length > 0) handle.readStart();
     }
-    this.turnFromMs = null;
-    this.isFull = false;
+    this.inTurn = 0;
     for (const { streams } of this.heard.splice(0)) streams.length = 0;
   }
 }

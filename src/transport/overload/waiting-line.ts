@@ -55,15 +55,17 @@ export class WaitingLine {
     return undefined;
   }
 
-  /** Turns away whoever has waited for too long. */
-  expire(nowMs: number): void {
+  /** Turns away those who have waited for too long, so many at most: the next time the others. */
+  expire(nowMs: number, most: number): void {
     const patienceMs = this.isCongested(nowMs) ? congestedPatienceMs : burstPatienceMs;
+    let left = most;
     for (const line of this.lines.values()) {
       let late = 0;
-      while (late < line.length && nowMs - (line[late] as Entry).sinceMs >= patienceMs) late += 1;
+      while (late < Math.min(line.length, left) && nowMs - (line[late] as Entry).sinceMs >= patienceMs) late += 1;
       if (late === 0) continue;
       const gone = line.splice(0, late);
-      this.leave(gone.length);
+      left -= late;
+      this.leave(late);
       for (const one of gone) one.refuse();
     }
   }

@@ -142,6 +142,42 @@ describe("whole connections are shed", () => {
     expect(others.every((client) => world.open.has(client))).toBe(true);
   });
 
+  test.for([
+    [20, 10, 18],
+    [2, 0, 1],
+    [1, 0, 0],
+  ])("of %i in the middle of a turn that brings too much, %i to %i", ([count = 0, least = 0, most = 0]) => {
+    const left: number[] = [];
+    let nowMs = 0;
+    const shedder = new ConnectionShedder({
+      maxConnections: 1_000,
+      setMaxConnections: () => {},
+      busyShare: () => 1,
+      hasHeadroom: () => false,
+      onShed: () => {},
+      atTurnsEnd: () => {},
+      now: () => nowMs,
+    });
+    const connections = Array.from({ length: count }, (_, at) => ({
+      leave: () => {
+        left.push(at);
+      },
+    }));
+    for (const connection of connections) shedder.opened(connection);
+    for (let call = 0; call < 200; call += 1) {
+      for (const [at, connection] of connections.entries()) {
+        if (left.includes(at)) continue;
+        nowMs += 0.01;
+        shedder.arrived(connection);
+        shedder.refused();
+      }
+      // What is turned away by the hundred is a burst.
+      if (call * count < 120) expect(left).toEqual([]);
+    }
+    expect(left.length).toBeGreaterThanOrEqual(least);
+    expect(left.length).toBeLessThanOrEqual(most);
+  });
+
   test("one that was asked to go and stays takes no place of another", () => {
     const world = new World([9_000, 9_000, ...equal(10, 50)], 3_000);
     world.stay = true;

@@ -5,8 +5,6 @@ import { callHeaders, code, flag, frame, frameType, RawConnection, rstStream } f
 import { ReadTurns } from "../../../src/transport/overload/read-turns.js";
 import { until } from "../../support/until.js";
 
-/** As in ReadTurns. */
-const maxTurnMs = 15;
 const headers = callHeaders("/", "application/grpc");
 const ids = (count: number) => Array.from({ length: count }, (_, at) => 1 + 2 * at);
 const begun = (count: number) =>
@@ -17,8 +15,8 @@ const given = (count: number) =>
   );
 
 let server: http2.Http2Server;
-/** Streams of each turn of the event loop: when, and by which connections they came. */
-let turns: { readonly session: http2.ServerHttp2Session; readonly atMs: number }[][];
+/** Streams of each turn of the event loop, and by which connections they came. */
+let turns: http2.ServerHttp2Session[][];
 let port: number;
 let clients: RawConnection[];
 
@@ -42,7 +40,7 @@ beforeEach(async () => {
         isFirst = true;
       });
     }
-    turns.at(-1)?.push({ session: stream.session as http2.ServerHttp2Session, atMs: performance.now() });
+    turns.at(-1)?.push(stream.session as http2.ServerHttp2Session);
     if (!stream.closed) stream.respond({ ":status": 200 }, { endStream: true });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -69,10 +67,8 @@ describe("what is read in one turn of the event loop", () => {
     for (const { client } of all) client.write(begun(each));
     await until("all are answered", () => all.every(({ answers }) => answers() === each));
     for (const turn of turns) {
-      // What one read brings is read to its end: the next stream after that time is the last that can begin a new one.
-      const full = turn.findIndex(({ atMs }) => atMs - (turn[0]?.atMs ?? 0) >= maxTurnMs);
-      const sessions = new Set(turn.slice(full < 0 ? turn.length : full + 1).map(({ session }) => session));
-      expect(sessions.size).toBeLessThanOrEqual(1);
+      // One connection may have brought some before the last one brought the rest.
+      if (turn.length > 600) expect(turn.slice(599).every((session) => session === turn.at(-1))).toBe(true);
     }
     expect(turns.length).toBeGreaterThanOrEqual(all.length);
   });

@@ -7,14 +7,16 @@ import type { UsageStore } from "../storage/ports/usages.js";
 import type { GivenBack } from "../storage/ports/user-coupons.js";
 
 /** Coupons looked at in one sweep, and overdue reservations of each. */
-const surveyCouponLimit = 500;
-const surveyOverdueLimit = 1_000;
+const lookLimit = 500;
+const overdueLimit = 1_000;
 /** Overdue reservations settled in one sweep. */
 const settleLimit = 5_000;
 /** Coupons loaded at once by one replica, unless it is told another number; the others wait for the next request. */
 const defaultMaxLoads = 8;
 /** A coupon that could not be loaded, or was found to differ from Postgres, is not loaded again for this long. */
 const reloadPauseMs = 250;
+/** How long a coupon's difference from Postgres is remembered; while there is one, it is looked at in every round. */
+const suspectMs = 60_000;
 /** Coupons whose last load is remembered, for that pause. */
 const maxRemembered = 10_000;
 
@@ -31,7 +33,7 @@ export class GateKeeper {
   /** Those whose last load was a moment ago. */
   private readonly paused = new LRUCache<string, true>({ max: maxRemembered, ttl: reloadPauseMs });
   /** By coupon: how it differed from Postgres when it was last looked at. */
-  private readonly suspects = new LRUCache<string, string>({ max: maxRemembered });
+  private readonly suspects = new LRUCache<string, string>({ max: maxRemembered, ttl: suspectMs });
   /** Coupons whose copy is out of date and could not be dropped. */
   private readonly stale = new Set<string>();
   private closed = false;
@@ -91,16 +93,24 @@ export class GateKeeper {
     }
   }
 
-  /** One round: settles what is overdue, compares what is loaded. */
+  /** One round over the coupons that are due: settles what is overdue, compares what is loaded. */
   async sweep(): Promise<void> {
     for (const couponId of this.stale) {
       await this.reservations.invalidate(couponId);
       this.stale.delete(couponId);
     }
-    const surveys = await this.reservations.survey(surveyCouponLimit, surveyOverdueLimit);
-    await this.settleOverdue(surveys.flatMap((survey) => survey.overdue).slice(0, settleLimit));
-    await this.settleOverduePlaces(surveys);
-    await this.compare(surveys.filter((survey) => survey.loaded || survey.places));
+    const looks = await this.reservations.lookAtDue(lookLimit, overdueLimit);
+    if (looks.length === 0) return;
+    // Until it is known better, each of them: what could not be finished is due again.
+    let again = new Set(looks.map(({ survey }) => survey.couponId));
+    try {
+      const surveys = looks.map(({ survey }) => survey);
+      await this.settleOverdue(surveys.flatMap((survey) => survey.overdue).slice(0, settleLimit));
+      await this.settleOverduePlaces(surveys);
+      again = await this.compare(surveys.filter((survey) => survey.loaded || survey.places));
+    } finally {
+      await this.reservations.endLooks(looks.map((look) => ({ look, again: again.has(look.survey.couponId) })));
+    }
   }
 
   private startLoad(name: string, couponId: string, work: () => Promise<void>): void {
@@ -167,19 +177,21 @@ export class GateKeeper {
 
   /**
    * A copy of another revision is dropped. So is one whose stock differs from Postgres while nothing is pending, when
-   * two rounds see the same difference: a difference that moves is only a confirmation under way.
+   * two rounds see the same difference: a difference that moves is only a confirmation under way. Answers those that differ.
    */
-  private async compare(surveys: readonly Survey[]): Promise<void> {
-    if (surveys.length === 0) return;
+  private async compare(surveys: readonly Survey[]): Promise<Set<string>> {
+    const differing = new Set<string>();
+    if (surveys.length === 0) return differing;
     const stored = await this.store.readStock(surveys.map((survey) => survey.couponId));
     for (const survey of surveys) {
       const { couponId } = survey;
       const row = stored.get(couponId);
       const difference = differenceOf(survey, row);
-      // Where there are more coupons than one round looks at, a coupon's last look was some rounds ago.
+      // Another replica may have seen the difference first: then it takes a round more.
       const before = this.suspects.get(couponId);
       this.suspects.delete(couponId);
       if (difference === "") continue;
+      differing.add(couponId);
       if (difference === "revision" || before === difference) {
         this.log.info({ ...survey, stored: row }, "reservation layer differs from postgres; loading anew");
         await this.reload(couponId);
@@ -187,6 +199,7 @@ export class GateKeeper {
         this.suspects.set(couponId, difference);
       }
     }
+    return differing;
   }
 }
 

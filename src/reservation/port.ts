@@ -156,6 +156,23 @@ export interface Survey {
   readonly overdueUsageIds: readonly string[];
 }
 
+/** A look at a coupon whose time has come. */
+export interface Look {
+  readonly survey: Survey;
+  /** Names this look: it changes as soon as somebody asks for the coupon. */
+  readonly claim: string;
+  /** How many looks before this one found it calm, without anybody asking for it since. */
+  readonly calmLooks: number;
+  /** Until the earliest deadline of what is pending; null: nothing is. */
+  readonly deadlineInMs: number | null;
+}
+
+export interface LookEnd {
+  readonly look: Look;
+  /** Whether the next look should come at once. */
+  readonly again: boolean;
+}
+
 export interface Reservations {
   /** Throws StoreUnavailable; a reservation may then have been taken all the same, and is swept later. */
   admit(ask: AdmissionAsk): Promise<Admission>;
@@ -181,6 +198,18 @@ export interface Reservations {
    * all from call to call, and at most `overdueLimit` reservations of each. Throws StoreUnavailable.
    */
   survey(couponLimit: number, overdueLimit: number): Promise<Survey[]>;
+  /**
+   * Looks at coupons whose time has come, the longest due first, within the same limits. A coupon is due when it was
+   * asked for, loaded or settled, at the earliest deadline of what is pending, and after pauses while it is calm. No other
+   * process looks at them before `endLooks`, or until the lease of the look is over. Throws StoreUnavailable.
+   */
+  lookAtDue(couponLimit: number, overdueLimit: number): Promise<Look[]>;
+  /**
+   * Says when the next look comes, unless somebody asked for the coupon meanwhile: then it is due at once. A coupon for
+   * which nobody has asked for long leaves the gate, unless something is pending or it is being loaded. Throws
+   * StoreUnavailable; the coupons are then due again when their leases are over.
+   */
+  endLooks(ends: readonly LookEnd[]): Promise<void>;
   close(): Promise<void>;
 }
 

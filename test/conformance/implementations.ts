@@ -3,6 +3,7 @@ import { Redis } from "ioredis";
 import { inject } from "vitest";
 import { newId } from "../../src/platform/new-id.js";
 import type { QuotaOptions } from "../../src/platform/quota-groups.js";
+import type { LookPauses } from "../../src/reservation/looks.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
 import type { Ask, GateFacts, Holder, Reservations } from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
@@ -14,6 +15,8 @@ export interface Subject {
   /** Milliseconds since 1970, as the implementation sees them. */
   now(): number;
   advance(ms: number): Promise<void>;
+  /** As another process would have it; what is kept in memory is no other process's. */
+  another(): Promise<Reservations>;
   close(): Promise<void>;
 }
 
@@ -24,6 +27,7 @@ export interface RedisSubject extends Subject {
 
 export interface SubjectOptions extends QuotaOptions {
   readonly reservationMs?: number;
+  readonly pauses?: Partial<LookPauses>;
   /** Its clock stands still, but for the time that a message takes, until it is advanced. */
   readonly clockStands?: boolean;
 }
@@ -53,14 +57,20 @@ export async function startRedisSubject(options: SubjectOptions = {}): Promise<R
   const redis = new Redis(url);
   const { clockStands = false, ...rest } = options;
   const clock = clockOf(clockStands);
-  const reservations = new RedisReservations({
-    url,
-    keyPrefix,
-    failures: unreported,
-    clockOffsetMs: clock.offsetMs,
-    ...rest,
-  });
-  if (!(await reservations.ready())) throw new Error("redis does not answer");
+  const opened: RedisReservations[] = [];
+  const open = async () => {
+    const one = new RedisReservations({
+      url,
+      keyPrefix,
+      failures: unreported,
+      clockOffsetMs: clock.offsetMs,
+      ...rest,
+    });
+    opened.push(one);
+    if (!(await one.ready())) throw new Error("redis does not answer");
+    return one;
+  };
+  const reservations = await open();
   return {
     reservations,
     redis,
@@ -77,10 +87,11 @@ export async function startRedisSubject(options: SubjectOptions = {}): Promise<R
         else await redis.pexpire(key, leftMs - ms);
       }
     },
+    another: open,
     close: async () => {
       const keys = await redis.keys(`${keyPrefix}:*`);
       if (keys.length > 0) await redis.unlink(...keys);
-      await reservations.close();
+      for (const one of opened) await one.close();
       redis.disconnect();
     },
   };
@@ -94,6 +105,7 @@ async function startMemorySubject(options: SubjectOptions = {}): Promise<Subject
     reservations,
     now: clock.now,
     advance: async (ms) => clock.advance(ms),
+    another: async () => reservations,
     close: () => reservations.close(),
   };
 }

@@ -454,7 +454,8 @@ describe("RedisReservations, keys of places", () => {
     expect(await subject.redis.pttl(key("taken"))).toBe(-1);
     await subject.reservations.settlePlaces(asks.map((one) => ({ ...one, verdict: "CONFIRM" })));
     const keys = await subject.redis.keys(`${subject.keyPrefix}:*`);
-    expect(keys.sort()).toEqual([`${subject.keyPrefix}:coupons`, key("places")].sort());
+    const registry = `${subject.keyPrefix}:coupons`;
+    expect(keys.sort()).toEqual([registry, `${subject.keyPrefix}:{${registry}}:looks`, key("places")].sort());
   });
 
   test("a release after Redis was wiped makes no place known", async () => {

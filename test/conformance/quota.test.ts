@@ -192,7 +192,7 @@ describe("quotas in Redis", () => {
     await reservations.beginLoad(couponId);
     await reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
     await reservations.loadPlaces(couponId, { revision: 1, remaining: 1 });
-    const keys = (await redis.keys(`${keyPrefix}:*`)).filter((key) => !key.endsWith(":coupons"));
+    const keys = (await redis.keys(`${keyPrefix}:*`)).filter((key) => !/:(coupons|looks)$/.test(key));
     const today = new Date().toISOString().slice(0, 10);
     const tag = `${keyPrefix}:{q:${group}}`;
     const names = ["coupon", "ended", "holders", "late", "line", "loading", "places"];

@@ -157,10 +157,12 @@ export async function startService(gate: GateName): Promise<Service> {
     quotaGroupOf: (couponId: string) => openStores(second, timeZone).issues.quotaGroupOf(couponId),
   };
   const { redisUrl, keyPrefix } = clocked.stores;
+  // So that a sweep looks at whatever has changed, however little time has passed.
+  const pauses = { announceMs: 0 };
   const reservations =
     gate === "redis"
-      ? new RedisReservations({ url: redisUrl, keyPrefix, failures, clockOffsetMs: () => offsetMs, ...quotas })
-      : new MemoryReservations({ now: () => Date.now() + offsetMs, ...quotas });
+      ? new RedisReservations({ url: redisUrl, keyPrefix, failures, clockOffsetMs: () => offsetMs, pauses, ...quotas })
+      : new MemoryReservations({ now: () => Date.now() + offsetMs, pauses, ...quotas });
   if (reservations instanceof RedisReservations && !(await reservations.ready())) throw new Error("no redis");
   const redis = gate === "redis" ? new Redis(redisUrl) : null;
   const replicas = [

@@ -47,7 +47,7 @@ const layers: readonly Layer[] = [
   },
   {
     name: "ports",
-    files: /^src\/(reservation\/port\.ts$|storage\/ports\/)/,
+    files: /^src\/(reservation\/(port|looks)\.ts$|storage\/ports\/)/,
     mayUse: ["domain"],
     packages: /^$/,
     advice: "a port says what is needed, in words of the domain, and knows nobody who does it.",
@@ -91,7 +91,7 @@ const layers: readonly Layer[] = [
     name: "redis",
     files: /^src\/reservation\/redis\//,
     mayUse: ["domain", "ports", "platform"],
-    packages: /^(node:|ioredis$)/,
+    packages: /^(node:|ioredis$|lru-cache$)/,
     advice: "an adapter serves its port; what two of them need is in the port, the domain or src/platform.",
   },
   {

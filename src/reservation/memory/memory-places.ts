@@ -61,6 +61,12 @@ export class MemoryPlaces {
     for (const [id, { keepUntilMs }] of this.places) if (keepUntilMs <= nowMs) this.places.delete(id);
   }
 
+  /** null: none is pending. */
+  earliestDeadlineMs(couponId: string): number | null {
+    const taken = this.taken.get(couponId);
+    return taken ? Math.min(...taken.values()) : null;
+  }
+
   survey(couponId: string, overdueLimit: number): Pick<Survey, "places" | "takenCount" | "overdueUsageIds"> {
     const nowMs = this.now();
     const places = this.places.get(couponId);

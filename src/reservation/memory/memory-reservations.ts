@@ -1,7 +1,7 @@
-import { decideIssue } from "../../domain/issue.js";
 import { timeOf } from "../../platform/new-id.js";
 import { QuotaDays } from "../../platform/quota-days.js";
 import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
+import { afterLook, defaultPauses, type LookPauses } from "../looks.js";
 import type {
   Admission,
   AdmissionAsk,
@@ -9,6 +9,8 @@ import type {
   GateFacts,
   Holder,
   Loading,
+  Look,
+  LookEnd,
   PlaceAsk,
   PlaceFacts,
   PlaceSettlement,
@@ -18,21 +20,12 @@ import type {
   Survey,
 } from "../port.js";
 import { defaultReservationMs, keepEndedMs, loadStepTimeoutMs } from "../port.js";
+import { decisionOf, type Entry, type Gate, isLive } from "./memory-gate.js";
+import { MemoryLooks } from "./memory-looks.js";
+import { MemoryPending } from "./memory-pending.js";
 import { MemoryPlaces } from "./memory-places.js";
 import { QuotaUse } from "./quota-use.js";
 import { ThrottleLine } from "./throttle-line.js";
-
-/** A user coupon that a user holds, or will hold when its reservation is confirmed. */
-interface Entry extends Holder {
-  readonly pending: boolean;
-}
-
-interface Gate {
-  readonly facts: GateFacts;
-  /** null: unlimited. May fall below 0 while confirmations of rows that came past the gate are adopted. */
-  stock: number | null;
-  readonly holders: Map<string, Entry[]>;
-}
 
 interface Load {
   deadlineMs: number;
@@ -44,6 +37,8 @@ export interface MemoryReservationsOptions extends QuotaOptions {
   readonly reservationMs?: number;
   /** Milliseconds since 1970. */
   readonly now?: () => number;
+  /** For tests that do not wait as long. */
+  readonly pauses?: Partial<LookPauses>;
 }
 
 /**
@@ -52,7 +47,7 @@ export interface MemoryReservationsOptions extends QuotaOptions {
  */
 export class MemoryReservations implements Reservations {
   private readonly gates = new Map<string, Gate>();
-  private readonly pending = new Map<string, Map<string, { ask: Ask; deadlineMs: number }>>();
+  private readonly pending = new MemoryPending();
   private readonly loads = new Map<string, Load>();
   private readonly places: MemoryPlaces;
   /** Of coupons that were throttled once. */
@@ -62,11 +57,15 @@ export class MemoryReservations implements Reservations {
   private readonly quotaDays: QuotaDays;
   private readonly reservationMs: number;
   private readonly now: () => number;
+  private readonly looks: MemoryLooks;
+  private readonly pauses: LookPauses;
   private surveyOffset = 0;
 
   constructor(options: MemoryReservationsOptions = {}) {
     this.reservationMs = options.reservationMs ?? defaultReservationMs;
     this.now = options.now ?? Date.now;
+    this.looks = new MemoryLooks(this.now);
+    this.pauses = { ...defaultPauses(this.reservationMs), ...options.pauses };
     this.places = new MemoryPlaces(this.reservationMs, this.now);
     this.quotaGroups = new QuotaGroups(options.quotaGroupOf);
     this.quotaDays = options.quotaDays ?? new QuotaDays();
@@ -79,6 +78,7 @@ export class MemoryReservations implements Reservations {
       const exists = (await this.quotaGroups.ofAsked(ask.couponId)) !== undefined;
       return { word: exists ? "NOT_LOADED" : "COUPON_NOT_FOUND" };
     }
+    this.looks.announce(ask.couponId);
     const nowMs = this.now();
     const entries = gate.holders.get(ask.userId) ?? [];
 
@@ -91,26 +91,11 @@ export class MemoryReservations implements Reservations {
     const { quota, throttle } = facts;
     const day = quota ? this.dayOf(ask) : "";
     const ofDay = quota ? this.quotaUse.count(quota.group, day, ask.userId) : { all: 0, decided: 0 };
-    const decision = decideIssue({
-      coupon: {
-        startsAt: facts.startsAt,
-        expiresAt: facts.expiresAt,
-        pausedAt: facts.paused ? facts.startsAt : null,
-        deletedAt: facts.deleted ? facts.startsAt : null,
-        exhaustedAt: facts.exhausted ? facts.startsAt : null,
-        maxPerUser: facts.maxPerUser,
-        quantity: gate.stock,
-        quota,
-        issuedCount: 0,
-      },
-      liveHeldCount: live.length,
-      issuedToday: ofDay.all,
-      now: new Date(nowMs),
-    });
+    const decision = decisionOf(gate, live.length, ofDay.all, nowMs);
     if (decision === "ALREADY_ISSUED" && decided.length < facts.maxPerUser) return { word: "IN_FLIGHT" };
     if (decision === "QUOTA_REACHED" && quota && ofDay.decided < quota.maxPerDay) return { word: "IN_FLIGHT" };
     if (decision !== "ISSUED") return { word: decision };
-    const pendingCount = this.pending.get(ask.couponId)?.size ?? 0;
+    const pendingCount = this.pending.count(ask.couponId);
     const admission: Admission = throttle
       ? this.lineOf(ask.couponId).queue(askWithTurn, throttle, pendingCount, nowMs)
       : { word: "RESERVED" };
@@ -119,9 +104,7 @@ export class MemoryReservations implements Reservations {
     if (quota) this.quotaUse.set(quota.group, day, ask.userId, ask.userCouponId, true, nowMs);
     gate.holders.set(ask.userId, [...live, { ...ask, validUntil: null, pending: true }]);
     if (gate.stock !== null) gate.stock -= 1;
-    const ofCoupon = this.pending.get(ask.couponId) ?? new Map();
-    ofCoupon.set(ask.userCouponId, { ask, deadlineMs: nowMs + this.reservationMs });
-    this.pending.set(ask.couponId, ofCoupon);
+    this.pending.add(ask, nowMs + this.reservationMs);
     return admission;
   }
 
@@ -143,6 +126,7 @@ export class MemoryReservations implements Reservations {
       },
       install: async (facts) => {
         if (this.loads.get(couponId) !== load) return false;
+        this.looks.announce(couponId);
         this.install(couponId, load, facts);
         return true;
       },
@@ -156,45 +140,88 @@ export class MemoryReservations implements Reservations {
   }
 
   async takePlace(ask: PlaceAsk): Promise<PlaceWord> {
+    this.looks.announce(ask.couponId);
     return this.places.take(ask);
   }
 
   async settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void> {
+    for (const { couponId } of settlements) this.looks.announce(couponId);
     this.places.settle(settlements);
   }
 
   async loadPlaces(couponId: string, facts: PlaceFacts): Promise<void> {
+    this.looks.announce(couponId);
     this.places.load(couponId, facts);
   }
 
   async survey(couponLimit: number, overdueLimit: number): Promise<Survey[]> {
+    this.forgetOld();
+    const all = [...new Set([...this.gates.keys(), ...this.pending.couponIds, ...this.places.couponIds])].sort();
+    if (this.surveyOffset >= all.length) this.surveyOffset = 0;
+    const ids = all.slice(this.surveyOffset, this.surveyOffset + couponLimit);
+    this.surveyOffset += couponLimit;
+    return ids.map((couponId) => this.surveyOf(couponId, overdueLimit));
+  }
+
+  async lookAtDue(couponLimit: number, overdueLimit: number): Promise<Look[]> {
+    this.forgetOld();
+    const nowMs = this.now();
+    return this.looks.claim(couponLimit).map(({ couponId, claim, calmLooks }) => {
+      const deadlines = this.pending.of(couponId).map(({ deadlineMs }) => deadlineMs);
+      const earliestMs = Math.min(...deadlines, this.places.earliestDeadlineMs(couponId) ?? Number.POSITIVE_INFINITY);
+      const deadlineInMs = Number.isFinite(earliestMs) ? earliestMs - nowMs : null;
+      return { survey: this.surveyOf(couponId, overdueLimit), claim, calmLooks, deadlineInMs };
+    });
+  }
+
+  async endLooks(ends: readonly LookEnd[]): Promise<void> {
+    for (const { look, again } of ends) {
+      const { claim, survey } = look;
+      const after = afterLook(look, again, this.pauses);
+      const isGone = after.what === "FORGET" || (after.what === "LEAVE" && this.leave(survey.couponId));
+      const next = after.what === "PAUSE" ? after : { pauseMs: isGone ? null : 0, calmLooks: 0 };
+      this.looks.end(survey.couponId, claim, next.pauseMs, next.calmLooks);
+    }
+  }
+
+  async close(): Promise<void> {}
+
+  private surveyOf(couponId: string, overdueLimit: number): Survey {
+    const nowMs = this.now();
+    const gate = this.gates.get(couponId);
+    const pending = this.pending.of(couponId);
+    const overdue = pending.filter(({ deadlineMs }) => deadlineMs <= nowMs).map(({ ask }) => ask);
+    return {
+      couponId,
+      loaded: gate ? { revision: gate.facts.revision, stock: gate.stock } : null,
+      pendingCount: pending.length,
+      overdue: overdue.slice(0, overdueLimit),
+      ...this.places.survey(couponId, overdueLimit),
+    };
+  }
+
+  private leave(couponId: string): boolean {
+    const { takenCount } = this.places.survey(couponId, 0);
+    const isLoading = (this.loads.get(couponId)?.deadlineMs ?? 0) > this.now();
+    if (isLoading || takenCount + this.pending.count(couponId) > 0) return false;
+    this.gates.delete(couponId);
+    this.places.drop(couponId);
+    return true;
+  }
+
+  private forgetOld(): void {
     const nowMs = this.now();
     for (const [id, { facts }] of this.gates) {
       if (facts.expiresAt.getTime() + keepEndedMs > nowMs) continue;
       this.gates.delete(id);
       this.throttleLines.delete(id);
     }
+    for (const [id, line] of this.throttleLines) {
+      if (!this.gates.has(id) && line.isOver(nowMs)) this.throttleLines.delete(id);
+    }
     this.quotaUse.forgetOld(nowMs);
     this.places.forgetOld();
-    const all = [...new Set([...this.gates.keys(), ...this.pending.keys(), ...this.places.couponIds])].sort();
-    if (this.surveyOffset >= all.length) this.surveyOffset = 0;
-    const ids = all.slice(this.surveyOffset, this.surveyOffset + couponLimit);
-    this.surveyOffset += couponLimit;
-    return ids.map((couponId) => {
-      const gate = this.gates.get(couponId);
-      const pending = [...(this.pending.get(couponId)?.values() ?? [])];
-      const overdue = pending.filter(({ deadlineMs }) => deadlineMs <= nowMs).map(({ ask }) => ask);
-      return {
-        couponId,
-        loaded: gate ? { revision: gate.facts.revision, stock: gate.stock } : null,
-        pendingCount: pending.length,
-        overdue: overdue.slice(0, overdueLimit),
-        ...this.places.survey(couponId, overdueLimit),
-      };
-    });
   }
-
-  async close(): Promise<void> {}
 
   private lineOf(couponId: string): ThrottleLine {
     const line = this.throttleLines.get(couponId) ?? new ThrottleLine();
@@ -218,6 +245,7 @@ export class MemoryReservations implements Reservations {
 
   private settleOne(settlement: Settlement, quotaGroup: string | null): void {
     const { couponId, userId, userCouponId, requestId } = settlement;
+    this.looks.announce(couponId);
     const wasPending = this.forgetPending(couponId, userCouponId);
     if (quotaGroup !== null) this.settleDay(settlement, quotaGroup);
     const gate = this.gates.get(couponId);
@@ -256,23 +284,17 @@ export class MemoryReservations implements Reservations {
     };
     this.gates.set(couponId, gate);
     for (const holder of load.late) adopt({ ...holder, pending: false });
-    for (const { ask } of [...(this.pending.get(couponId)?.values() ?? [])]) {
+    for (const { ask } of this.pending.of(couponId)) {
       if (!adopt({ ...ask, validUntil: null, pending: true })) this.forgetPending(couponId, ask.userCouponId);
     }
     this.loads.delete(couponId);
   }
 
   private forgetPending(couponId: string, userCouponId: string): boolean {
-    const ofCoupon = this.pending.get(couponId);
-    const was = ofCoupon?.delete(userCouponId) ?? false;
-    if (ofCoupon?.size === 0) this.pending.delete(couponId);
+    const was = this.pending.delete(couponId, userCouponId);
     const gate = this.gates.get(couponId);
     const isThrottled = gate ? gate.facts.throttle !== null : this.throttleLines.has(couponId);
     if (was && isThrottled) this.lineOf(couponId).end(this.now());
     return was;
   }
-}
-
-function isLive(entry: Entry, nowMs: number): boolean {
-  return entry.pending || entry.validUntil === null || entry.validUntil.getTime() > nowMs;
 }

@@ -27,6 +27,11 @@ export class ThrottleLine {
     return waitMs > 0 ? { word: "WAIT", waitMs: Math.ceil(waitMs), turn } : { word: "RESERVED", turn };
   }
 
+  /** Whether nothing in it matters any more, see `admit.lua` and `settle.lua` for the times. */
+  isOver(nowMs: number): boolean {
+    return this.nextTurn + this.behindMs + 600_000 < nowMs && (this.ended.at(-1) ?? 0) + 60_000 < nowMs;
+  }
+
   end(nowMs: number): void {
     this.ended.push(nowMs);
     if (this.ended.length > maxEnded) this.ended.shift();

@@ -62,7 +62,17 @@ export class Keys {
   taken(owner: KeyOwner): string {
     return this.of(owner, "taken");
   }
-  /** Sorted set, ids of coupons that were loaded, by the time in ms at which they last were seen to be. */
+  /**
+   * Sorted set, ids of coupons by the time in ms at which they are due for a look; 0: at once. The fraction counts, in
+   * 64ths, the looks that found the coupon calm. It lies in the slot of `registry`, so one script may touch both.
+   */
+  looks(): string {
+    return `${this.prefix}:{${this.registry()}}:looks`;
+  }
+  /**
+   * Sorted set, ids of coupons that were loaded: what replicas of version 0.1 sweep, at the time in ms at which these last
+   * saw them, or, written by us, a day after that. A later version drops it.
+   */
   registry(): string {
     return `${this.prefix}:coupons`;
   }

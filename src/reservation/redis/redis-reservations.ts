@@ -4,13 +4,15 @@ import { groupBy } from "../../platform/group-by.js";
 import { timeOf } from "../../platform/new-id.js";
 import { QuotaDays } from "../../platform/quota-days.js";
 import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
+import { afterLook, defaultPauses, type LookPauses } from "../looks.js";
 import type {
   Admission,
   AdmissionAsk,
   Ask,
   GateFacts,
-  Holder,
   Loading,
+  Look,
+  LookEnd,
   PlaceAsk,
   PlaceFacts,
   PlaceSettlement,
@@ -28,12 +30,12 @@ import {
   throttleSecondMs,
   turnSlack,
 } from "../port.js";
-import { Batcher, scriptBatchSize } from "./batcher.js";
+import { Batcher } from "./batcher.js";
 import { RedisClient } from "./client.js";
+import { admissionOf, batches, holderFields, millis } from "./fields.js";
+import { type InspectAnswer, type Inspection, inspectionOf } from "./inspection.js";
+import { type Ended, Registry } from "./registry.js";
 import { outcomeOf, type Script, scripts } from "./scripts.js";
-
-/** How long a coupon stays in the registry after it was last seen loaded. */
-const registryKeepMs = 3_600_000;
 
 export interface RedisReservationsOptions extends QuotaOptions {
   readonly url: string;
@@ -43,6 +45,8 @@ export interface RedisReservationsOptions extends QuotaOptions {
   readonly reservationMs?: number;
   /** Added to Redis' clock. For tests that move time. */
   readonly clockOffsetMs?: () => number;
+  /** For tests that do not wait as long. */
+  readonly pauses?: Partial<LookPauses>;
 }
 
 /** The reservation port on Redis. Asks for the same coupon share script calls. */
@@ -56,7 +60,9 @@ export class RedisReservations implements Reservations {
   private readonly places = new Batcher<PlaceAsk, PlaceWord>((couponId, asks) => this.takeBatch(couponId, asks));
   private readonly quotaGroups: QuotaGroups;
   private readonly quotaDays: QuotaDays;
-  private registryOffset = 0;
+  private readonly pauses: LookPauses;
+  private readonly registry: Registry;
+  private surveyOffset = 0;
 
   constructor(options: RedisReservationsOptions) {
     this.client = new RedisClient(options.url, options.keyPrefix, options.failures);
@@ -64,6 +70,8 @@ export class RedisReservations implements Reservations {
     this.clockOffsetMs = options.clockOffsetMs ?? (() => 0);
     this.quotaGroups = new QuotaGroups(options.quotaGroupOf);
     this.quotaDays = options.quotaDays ?? new QuotaDays();
+    this.pauses = { ...defaultPauses(this.reservationMs), ...options.pauses };
+    this.registry = new Registry(this.client, this.pauses, this.clockOffsetMs);
   }
 
   ready(): Promise<boolean> {
@@ -90,8 +98,7 @@ export class RedisReservations implements Reservations {
         return outcomeOf(scripts.loadHolders, answer) === "LOADING";
       },
       install: async (facts) => {
-        // Registered first: a coupon that is loaded and not in the registry would never be swept.
-        await this.register([couponId]);
+        await this.registry.register(couponId);
         const answer = await this.run(scripts.loadInstall, couponId, this.installArgs(token, facts));
         return outcomeOf(scripts.loadInstall, answer) === "INSTALLED";
       },
@@ -113,6 +120,7 @@ export class RedisReservations implements Reservations {
   async settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void> {
     const calls: Promise<unknown>[] = [];
     for (const [couponId, ofCoupon] of groupBy(settlements, (settlement) => settlement.couponId)) {
+      this.registry.announce(couponId);
       for (const batch of batches(ofCoupon)) {
         const args = batch.flatMap(({ verdict, usageId }) => [verdict, usageId]);
         calls.push(this.run(scripts.settlePlaces, couponId, args));
@@ -122,25 +130,39 @@ export class RedisReservations implements Reservations {
   }
 
   async loadPlaces(couponId: string, { revision, remaining }: PlaceFacts): Promise<void> {
-    await this.register([couponId]);
+    await this.registry.register(couponId);
     const answer = await this.run(scripts.loadPlaces, couponId, [revision, remaining, keepPlacesMs]);
     outcomeOf(scripts.loadPlaces, answer);
   }
 
   async survey(couponLimit: number, overdueLimit: number): Promise<Survey[]> {
-    const registry = this.client.keys.registry();
-    await this.client.call((redis) => redis.zremrangebyscore(registry, "-inf", String(Date.now() - registryKeepMs)));
-    // Ordered by member, not by score, for the score changes from look to look.
-    const all = (await this.client.call((redis) => redis.zrange(registry, "0", "-1"))).sort();
-    if (this.registryOffset >= all.length) this.registryOffset = 0;
-    const ids = all.slice(this.registryOffset, this.registryOffset + couponLimit);
-    this.registryOffset += couponLimit;
-    const surveys = await Promise.all(ids.map((couponId) => this.inspect(couponId, overdueLimit)));
-    const alive = surveys.filter(
-      ({ loaded, pendingCount, places, takenCount }) => loaded || places || pendingCount + takenCount > 0,
+    const all = await this.registry.all();
+    if (this.surveyOffset >= all.length) this.surveyOffset = 0;
+    const ids = all.slice(this.surveyOffset, this.surveyOffset + couponLimit);
+    this.surveyOffset += couponLimit;
+    const inspections = await Promise.all(ids.map((couponId) => this.inspect(couponId, overdueLimit)));
+    return inspections
+      .map(({ survey }) => survey)
+      .filter(({ loaded, pendingCount, places, takenCount }) => loaded || places || pendingCount + takenCount > 0);
+  }
+
+  async lookAtDue(couponLimit: number, overdueLimit: number): Promise<Look[]> {
+    const claimed = await this.registry.claim(couponLimit);
+    const looks = await Promise.allSettled(
+      claimed.map(async ({ couponId, claim, calmLooks }) => ({
+        ...(await this.inspect(couponId, overdueLimit)),
+        ...{ claim, calmLooks },
+      })),
     );
-    await this.register(alive.map((survey) => survey.couponId));
-    return alive;
+    // One that cannot be looked at keeps nobody from the others; it is tried again when its lease is over.
+    const done = looks.flatMap((look) => (look.status === "fulfilled" ? [look.value] : []));
+    const failed = looks.find((look) => look.status === "rejected");
+    if (failed && done.length === 0) throw failed.reason;
+    return done;
+  }
+
+  async endLooks(ends: readonly LookEnd[]): Promise<void> {
+    await this.registry.end(await Promise.all(ends.map((one) => this.endOf(one))));
   }
 
   async close(): Promise<void> {
@@ -185,11 +207,12 @@ export class RedisReservations implements Reservations {
     for (const { userCouponId, userId, requestId, turn = "", patienceMs = "" } of asks) {
       args.push(userCouponId, userId, requestId, turn, patienceMs);
     }
-    const answers = (await this.run(scripts.admit, couponId, args, day)) as string[];
+    const answers = await this.reserve(scripts.admit, couponId, args, day);
     return asks.map((_, index) => admissionOf(answers[index]));
   }
 
   private async settleCoupon(couponId: string, settlements: readonly Settlement[]): Promise<void> {
+    this.registry.announce(couponId);
     const quotaGroup = await this.quotaGroups.of(couponId);
     const days =
       quotaGroup === null ? [["", settlements] as const] : groupBy(settlements, (settlement) => this.dayOf(settlement));
@@ -210,7 +233,7 @@ export class RedisReservations implements Reservations {
   private async takeBatch(couponId: string, asks: readonly PlaceAsk[]): Promise<PlaceWord[]> {
     const args: (string | number)[] = [this.clockOffsetMs(), this.reservationMs, keepPlacesMs];
     for (const ask of asks) args.push(ask.usageId, ask.revision);
-    const answers = (await this.run(scripts.takePlaces, couponId, args)) as string[];
+    const answers = await this.reserve(scripts.takePlaces, couponId, args);
     return asks.map((_, index) => outcomeOf(scripts.takePlaces, answers[index]));
   }
 
@@ -234,60 +257,38 @@ export class RedisReservations implements Reservations {
     ];
   }
 
-  private async register(couponIds: readonly string[]): Promise<void> {
-    if (couponIds.length === 0) return;
-    const now = Date.now();
-    const members = couponIds.flatMap((id) => [String(now), id]);
-    await this.client.call((redis) => redis.call("zadd", this.client.keys.registry(), ...members));
+  private async inspect(couponId: string, overdueLimit: number): Promise<Inspection> {
+    const answer = await this.run(scripts.inspect, couponId, [this.clockOffsetMs(), overdueLimit]);
+    return inspectionOf(couponId, answer as InspectAnswer);
   }
 
-  private async inspect(couponId: string, overdueLimit: number): Promise<Survey> {
-    const args = [this.clockOffsetMs(), overdueLimit];
-    const answer = (await this.run(scripts.inspect, couponId, args)) as InspectAnswer;
-    const [outcome, revision, stock, pendingCount, members, placesRevision, remaining, takenCount, usageIds] = answer;
-    const overdue: Ask[] = [];
-    for (const member of members) {
-      const [userCouponId, userId, requestId] = member.split("\x1f");
-      if (userCouponId && userId && requestId !== undefined)
-        overdue.push({ couponId, userCouponId, userId, requestId });
+  private async endOf({ look, again }: LookEnd): Promise<Ended> {
+    const { couponId } = look.survey;
+    const after = afterLook(look, again, this.pauses);
+    const gone = { couponId, claim: look.claim, pauseMs: null, calmLooks: 0 };
+    if (after.what === "PAUSE") return { ...gone, pauseMs: after.pauseMs, calmLooks: after.calmLooks };
+    // First it leaves, then it is unregistered: whoever comes between the two registers it anew.
+    if (after.what === "FORGET" || (await this.leave(couponId))) return gone;
+    return { ...gone, pauseMs: 0 };
+  }
+
+  private async leave(couponId: string): Promise<boolean> {
+    return outcomeOf(scripts.leave, await this.run(scripts.leave, couponId, [])) === "LEFT";
+  }
+
+  /** Sends what may make a reservation. */
+  private async reserve(
+    script: Script,
+    couponId: string,
+    args: readonly (string | number)[],
+    day = "",
+  ): Promise<string[]> {
+    this.registry.announce(couponId);
+    try {
+      return (await this.run(script, couponId, args, day)) as string[];
+    } catch (error) {
+      this.registry.doubt(couponId);
+      throw error;
     }
-    const loaded = outcomeOf(scripts.inspect, outcome) === "LOADED";
-    return {
-      couponId,
-      loaded: loaded ? { revision: Number(revision), stock: stock === "" ? null : Number(stock) } : null,
-      pendingCount,
-      overdue,
-      places: placesRevision === "" ? null : { revision: Number(placesRevision), remaining: Number(remaining) },
-      takenCount,
-      overdueUsageIds: usageIds,
-    };
   }
-}
-
-type InspectAnswer = [string, string, string, number, string[], string, string, number, string[]];
-
-function admissionOf(answer: string | undefined): Admission {
-  const [first, second, third] = (answer ?? "").split(" ");
-  const word = outcomeOf(scripts.admit, first);
-  if (second === undefined) return { word };
-  if (word === "REPLAY") return { word, userCouponId: second };
-  if (word === "RESERVED") return { word, turn: Number(second) };
-  return { word, waitMs: Number(second), ...(third !== undefined && { turn: Number(third) }) };
-}
-
-function* batches<T>(items: readonly T[]): Generator<readonly T[]> {
-  for (let at = 0; at < items.length; at += scriptBatchSize) yield items.slice(at, at + scriptBatchSize);
-}
-
-function millis(time: Date | null): number {
-  return time ? time.getTime() : 0;
-}
-
-function holderFields(holders: readonly Holder[]): string[] {
-  const entries = new Map<string, string>();
-  for (const { userId, userCouponId, requestId, validUntil } of holders) {
-    const entry = `${userCouponId}\x1f${requestId}\x1fC\x1f${millis(validUntil)}\x1e`;
-    entries.set(userId, (entries.get(userId) ?? "") + entry);
-  }
-  return [...entries].flat();
 }

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { admissionWords, placeWords } from "../port.js";
 import type { Keys } from "./keys.js";
 
-type KeyName = Exclude<keyof Keys, "registry">;
+type KeyName = keyof Keys;
 
 export interface ScriptSpec {
   readonly name: string;
@@ -67,6 +67,30 @@ export const scripts = {
     keys: ["coupon", "pending", "places", "taken"],
     args: "clockOffsetMs limit",
     outcomes: ["LOADED", "NOT_LOADED"],
+  },
+  leave: {
+    name: "leave",
+    keys: ["coupon", "holders", "pending", "loading", "places", "taken"],
+    args: "none",
+    outcomes: ["LEFT", "STAYS"],
+  },
+  adoptLooks: {
+    name: "adopt_looks",
+    keys: ["looks", "registry"],
+    args: "clockOffsetMs limit",
+    outcomes: ["ADOPTED"],
+  },
+  claimLooks: {
+    name: "claim_looks",
+    keys: ["looks"],
+    args: "clockOffsetMs leaseMs limit",
+    outcomes: ["CLAIMED"],
+  },
+  endLooks: {
+    name: "end_looks",
+    keys: ["looks", "registry"],
+    args: "clockOffsetMs (couponId claim pauseMs calmLooks)...",
+    outcomes: ["ENDED"],
   },
 } as const satisfies Record<string, ScriptSpec>;
 

@@ -1,0 +1,33 @@
+import type { Admission, Holder } from "../port.js";
+import { scriptBatchSize } from "./batcher.js";
+import { outcomeOf, scripts } from "./scripts.js";
+
+/** One outcome of `admit.lua`. */
+export function admissionOf(answer: string | undefined): Admission {
+  const [first, second, third] = (answer ?? "").split(" ");
+  const word = outcomeOf(scripts.admit, first);
+  if (second === undefined) return { word };
+  if (word === "REPLAY") return { word, userCouponId: second };
+  if (word === "RESERVED") return { word, turn: Number(second) };
+  return { word, waitMs: Number(second), ...(third !== undefined && { turn: Number(third) }) };
+}
+
+/** What one script call takes. */
+export function* batches<T>(items: readonly T[]): Generator<readonly T[]> {
+  for (let at = 0; at < items.length; at += scriptBatchSize) yield items.slice(at, at + scriptBatchSize);
+}
+
+/** Milliseconds since 1970; 0: no time. */
+export function millis(time: Date | null): number {
+  return time ? time.getTime() : 0;
+}
+
+/** As `load_holders.lua` takes them: entries of one user in one field. */
+export function holderFields(holders: readonly Holder[]): string[] {
+  const entries = new Map<string, string>();
+  for (const { userId, userCouponId, requestId, validUntil } of holders) {
+    const entry = `${userCouponId}\x1f${requestId}\x1fC\x1f${millis(validUntil)}\x1e`;
+    entries.set(userId, (entries.get(userId) ?? "") + entry);
+  }
+  return [...entries].flat();
+}

@@ -1,0 +1,31 @@
+import type { Ask, Survey } from "../port.js";
+import { outcomeOf, scripts } from "./scripts.js";
+
+/** What `inspect.lua` answers. */
+export type InspectAnswer = [string, string, string, number, string[], string, string, number, string[], string];
+
+export interface Inspection {
+  readonly survey: Survey;
+  readonly deadlineInMs: number | null;
+}
+
+export function inspectionOf(couponId: string, answer: InspectAnswer): Inspection {
+  const [outcome, revision, stock, pendingCount, members, placesRevision, remaining, takenCount, usageIds, leftMs] =
+    answer;
+  const overdue: Ask[] = [];
+  for (const member of members) {
+    const [userCouponId, userId, requestId] = member.split("\x1f");
+    if (userCouponId && userId && requestId !== undefined) overdue.push({ couponId, userCouponId, userId, requestId });
+  }
+  const loaded = outcomeOf(scripts.inspect, outcome) === "LOADED";
+  const survey: Survey = {
+    couponId,
+    loaded: loaded ? { revision: Number(revision), stock: stock === "" ? null : Number(stock) } : null,
+    pendingCount,
+    overdue,
+    places: placesRevision === "" ? null : { revision: Number(placesRevision), remaining: Number(remaining) },
+    takenCount,
+    overdueUsageIds: usageIds,
+  };
+  return { survey, deadlineInMs: leftMs === "" ? null : Number(leftMs) };
+}

@@ -1,0 +1,83 @@
+import { randomUUID } from "node:crypto";
+import { expect, test } from "vitest";
+import { GateKeeper } from "../../../src/issuing/gate-keeper.js";
+import { MemoryReservations } from "../../../src/reservation/memory/memory-reservations.js";
+import type { IssueStore, Stock } from "../../../src/storage/ports/issues.js";
+import { unreported } from "../../support/unreported.js";
+
+/** A gate with one coupon of five, a keeper, and a Postgres that answers as the test says. */
+async function world() {
+  let offsetMs = 0;
+  let answer: () => Stock | undefined = () => ({ revision: 1, remaining: 5, remainingPlaces: null }) as Stock;
+  const asked: string[][] = [];
+  const reservations = new MemoryReservations({ now: () => Date.now() + offsetMs });
+  const store = {
+    readStock: async (ids: readonly string[]) => {
+      asked.push([...ids]);
+      return new Map(ids.flatMap((id) => [[id, answer()] as const]).filter(([, stock]) => stock));
+    },
+    readGate: async () => null,
+  };
+  const keeper = new GateKeeper(
+    reservations,
+    store as unknown as IssueStore,
+    { findUsed: async () => new Set() },
+    { info: () => {} },
+    unreported,
+  );
+  const couponId = randomUUID();
+  const loading = await reservations.beginLoad(couponId);
+  await loading?.install({
+    ...{ revision: 1, paused: false, deleted: false, exhausted: false, maxPerUser: 1, remaining: 5 },
+    ...{ throttle: null, quota: null, startsAt: new Date(0), expiresAt: new Date(Date.now() + 99 * 3_600_000) },
+  });
+  return {
+    ...{ reservations, keeper, couponId, asked },
+    answers: (given: typeof answer) => {
+      answer = given;
+    },
+    advance: (ms: number) => {
+      offsetMs += ms;
+    },
+  };
+}
+
+test("a coupon that agrees with Postgres is not asked about again until its pause is over", async () => {
+  const { keeper, asked, advance, couponId } = await world();
+  for (let n = 0; n < 5; n++) await keeper.sweep();
+  expect(asked).toEqual([[couponId]]);
+  advance(7_000);
+  for (let n = 0; n < 5; n++) await keeper.sweep();
+  expect(asked).toHaveLength(2);
+});
+
+test("one that differs is looked at in the next round, and dropped", async () => {
+  const { keeper, asked, answers, reservations } = await world();
+  answers(() => ({ revision: 1, remaining: 4, remainingPlaces: null }) as Stock);
+  await keeper.sweep();
+  await keeper.sweep();
+  expect(asked).toHaveLength(2);
+  expect((await reservations.survey(10, 0)).filter(({ loaded }) => loaded)).toEqual([]);
+});
+
+test("one that could not be compared, because Postgres was away, is looked at in the next round", async () => {
+  const { keeper, asked, answers } = await world();
+  answers(() => {
+    throw new Error("away");
+  });
+  for (let n = 0; n < 3; n++) await expect(keeper.sweep()).rejects.toThrow("away");
+  expect(asked).toHaveLength(3);
+  answers(() => ({ revision: 1, remaining: 5, remainingPlaces: null }) as Stock);
+  for (let n = 0; n < 3; n++) await keeper.sweep();
+  expect(asked).toHaveLength(4);
+});
+
+test("after more than an hour without a caller it leaves, and Postgres is asked nothing more", async () => {
+  const { keeper, asked, advance, reservations } = await world();
+  for (const pauseMs of [0, 7_000, 601_000, 3_601_000, 3_601_000, 3_601_000]) {
+    advance(pauseMs);
+    await keeper.sweep();
+  }
+  expect(asked).toHaveLength(4);
+  expect(await reservations.survey(10, 0)).toEqual([]);
+});

@@ -13,7 +13,7 @@ declare module "vitest" {
 
 /** One Postgres and one Redis for the whole run. Each file gets a database and a key prefix of its own in them. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const servers = await startEmbedded();
+  const servers = await startEmbedded({ fsync: false });
   try {
     if (!servers.databaseUrl) throw new Error("no Postgres could be started");
     if (!servers.redisUrl) throw new Error(`the tests need a real Redis: ${servers.redisUnavailable}`);

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { Releaser } from "../../src/jobs/releaser.js";
@@ -17,6 +17,8 @@ import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } f
 import { cancelOne, type Held, hold, readCoupon, useAskOf } from "./usage-world.js";
 
 let clocked: ClockedDatabase;
+/** The database is for all tests of a gate; what the gate knows is for one. */
+let keyPrefix: string;
 let issues: PostgresIssueStore;
 let usages: PostgresUsageStore;
 let userCoupons: PostgresUserCouponStore;
@@ -31,13 +33,19 @@ const log = { info: () => {}, warn: () => {}, error: (details: object) => void r
 let failures: FailureLog;
 const agedMs = defaultReservationMs + 1_000;
 
+async function openDatabase(): Promise<void> {
+  clocked = await openClockedDatabase(new Date());
+  // See issue-store.test.ts for what may be the first query.
+  await clocked.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
+}
+
 beforeEach(async () => {
   now = new Date();
-  clocked = await openClockedDatabase(now);
+  await clocked.setClock(now);
+  keyPrefix = `${clocked.stores.keyPrefix}-${randomUUID()}`;
   issues = new PostgresIssueStore(clocked.database);
   usages = new PostgresUsageStore(clocked.database);
   userCoupons = new PostgresUserCouponStore(clocked.database);
-  await clocked.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
   offsetMs = 0;
   isAway = false;
   reported = [];
@@ -46,13 +54,16 @@ beforeEach(async () => {
 afterEach(async () => {
   await keeper.close();
   await reservations.close();
-  await clocked.close();
   expect(reported).toEqual([]);
 });
 
 async function openRedis(): Promise<Reservations> {
-  const { redisUrl: url, keyPrefix } = clocked.stores;
-  const opened = new RedisReservations({ url, keyPrefix, failures, clockOffsetMs: () => offsetMs });
+  const opened = new RedisReservations({
+    url: clocked.stores.redisUrl,
+    keyPrefix,
+    failures,
+    clockOffsetMs: () => offsetMs,
+  });
   expect(await opened.ready()).toBe(true);
   return opened;
 }
@@ -112,6 +123,8 @@ async function used(held: Held, usageId: string): Promise<void> {
 const held = (couponId: string, facts: Parameters<typeof hold>[3] = {}) => hold(clocked.sql, couponId, now, facts);
 
 describe.each(implementations)("with $name", ({ open }) => {
+  beforeAll(openDatabase);
+  afterAll(() => clocked?.close());
   beforeEach(async () => {
     reservations = absentable(await open());
     keeper = new GateKeeper(reservations, issues, usages, log, failures);

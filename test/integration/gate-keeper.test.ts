@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { settleBatch } from "../../src/issuing/issuer.js";
 import { FailureLog } from "../../src/platform/failure-log.js";
@@ -13,6 +13,8 @@ import { until } from "../support/until.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
 
 let clocked: ClockedDatabase;
+/** The database is for all tests of a gate; what the gate knows is for one. */
+let keyPrefix: string;
 let store: PostgresIssueStore;
 let usages: PostgresUsageStore;
 let redis: Redis;
@@ -25,14 +27,19 @@ let reported: object[];
 const log = { info: () => {}, warn: () => {}, error: (details: object) => void reported.push(details) };
 let failures: FailureLog;
 
+async function openDatabase(): Promise<void> {
+  clocked = await openClockedDatabase(new Date());
+  // See issue-store.test.ts for what may be the first query.
+  await clocked.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
+}
+
 beforeEach(async () => {
   now = new Date();
-  clocked = await openClockedDatabase(now);
+  await clocked.setClock(now);
+  keyPrefix = `${clocked.stores.keyPrefix}-${randomUUID()}`;
   store = new PostgresIssueStore(clocked.database);
   usages = new PostgresUsageStore(clocked.database);
   redis = new Redis(clocked.stores.redisUrl);
-  // See issue-store.test.ts for what may be the first query.
-  await clocked.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
   offsetMs = 0;
   reported = [];
   failures = new FailureLog({ log });
@@ -41,14 +48,17 @@ afterEach(async () => {
   await keeper.close();
   await reservations.close();
   redis.disconnect();
-  await clocked.close();
   // What the keeper cannot explain, it reports; no test here brings that about.
   expect(reported).toEqual([]);
 });
 
 async function openRedis(): Promise<RedisReservations> {
-  const { redisUrl: url, keyPrefix } = clocked.stores;
-  const opened = new RedisReservations({ url, keyPrefix, failures, clockOffsetMs: () => offsetMs });
+  const opened = new RedisReservations({
+    url: clocked.stores.redisUrl,
+    keyPrefix,
+    failures,
+    clockOffsetMs: () => offsetMs,
+  });
   expect(await opened.ready()).toBe(true);
   return opened;
 }
@@ -81,6 +91,8 @@ async function loaded(couponId: string): Promise<void> {
 const agedMs = defaultReservationMs + 1_000;
 
 describe.each(implementations)("with $name", ({ name, open }) => {
+  beforeAll(openDatabase);
+  afterAll(() => clocked?.close());
   beforeEach(async () => {
     reservations = await open();
     keeper = new GateKeeper(reservations, store, usages, log, failures);
@@ -340,7 +352,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     test("a tampered stock is right again two sweeps later", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now));
       await loaded(couponId);
-      const key = `${clocked.stores.keyPrefix}:{${couponId}}:coupon`;
+      const key = `${keyPrefix}:{${couponId}}:coupon`;
       for (const wrong of ["0", "1000"]) {
         await redis.hset(key, "stock", wrong);
         await until("it is right again", async () => {

@@ -5,6 +5,7 @@ import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { backing, startReplicas } from "../support/service.js";
 import type { TestStores } from "../support/stores.js";
 import { until } from "../support/until.js";
+import { sized } from "./checkout.js";
 import {
   Audit,
   createCoupon,
@@ -19,9 +20,11 @@ import {
 } from "./crowd.js";
 import { ReplyProxy } from "./reply-proxy.js";
 
-const scarceQuantity = 1_500;
+const scarceQuantity = sized(750, 1_500);
 const plentyQuantity = 5_000;
 const inFlight = 500;
+/** When something happens: so far into a sale, of which a whole is the quantity of the scarce coupon. */
+const after = (wholes: number) => Math.round(wholes * scarceQuantity);
 
 let own: EmbeddedServers;
 let redisUrl: string;
@@ -58,7 +61,7 @@ async function sale(clientCount: number, fault: (acknowledged: number) => void |
   const client = clients[0] as (typeof clients)[0];
   const scarce = await createCoupon(client, scarceQuantity);
   const plenty = await createCoupon(client, plentyQuantity);
-  const [ofScarce, ofPlenty] = [wants(scarce, "user", scarceQuantity + 800), wants(plenty, "user", scarceQuantity)];
+  const [ofScarce, ofPlenty] = [wants(scarce, "user", after(1.5)), wants(plenty, "user", scarceQuantity)];
   // Every fifth caller asks twice under the same request id, as impatient ones do.
   const list: Want[] = [];
   ofScarce.forEach((want, n) => {
@@ -110,7 +113,7 @@ test("emptied three times in the middle of a sale", async () => {
     await admin.flushall();
     flushes += 1;
   };
-  const steps = [once(400, flush), once(1_000, flush), once(1_800, flush)];
+  const steps = [once(after(0.3), flush), once(after(0.7), flush), once(after(1.2), flush)];
   await sale(2, async (count) => {
     for (const step of steps) await step(count);
   });
@@ -121,7 +124,7 @@ test("killed in the middle of a sale", async () => {
   const before = own.redisPid as number;
   await sale(
     2,
-    once(700, () => {
+    once(after(0.5), () => {
       process.kill(before, "SIGKILL");
     }),
   );
@@ -133,7 +136,7 @@ test("frozen for three seconds in the middle of a sale", async () => {
   onTestFinished(() => void process.kill(pid, "SIGCONT"));
   await sale(
     1,
-    once(700, async () => {
+    once(after(0.5), async () => {
       process.kill(pid, "SIGSTOP");
       const endMs = Date.now() + 3_000;
       await until("three seconds are over", () => Date.now() >= endMs);
@@ -159,7 +162,7 @@ test("its replies are lost for a while, again and again: no stock leaks", async 
     await until("more were lost", () => Date.now() >= endMs);
     proxy.restore();
   };
-  const steps = [once(300, lose), once(1_200, lose), once(2_000, lose)];
+  const steps = [once(after(0.2), lose), once(after(0.8), lose), once(after(1.3), lose)];
   await sale(
     1,
     async (count) => {
@@ -177,7 +180,7 @@ test("connections to it are cut a dozen times: no stock leaks", async () => {
   await sale(
     1,
     (count) => {
-      if (count % 200 !== 0) return;
+      if (count % after(0.13) !== 0) return;
       cuts += 1;
       proxy.cut();
     },

@@ -220,7 +220,8 @@ describe("what is large by right", () => {
     const post = (body: string | Uint8Array<ArrayBuffer>, headers = {}) =>
       fetch(`http://127.0.0.1:${replica.httpPort}${pathOf(uploadCodes)}`, {
         method: "POST",
-        headers: { "content-type": "application/json", ...headers },
+        // The longest that is allowed: a busy machine takes its time for so many.
+        headers: { "content-type": "application/json", "connect-timeout-ms": "30000", ...headers },
         body,
       });
     const first = await post(json);

@@ -17,7 +17,8 @@ import {
 } from "../../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
 
-const defaultTimeoutMs = 10_000;
+/** A busy machine may take long; only what hangs takes so long. */
+const defaultTimeoutMs = 25_000;
 
 /** What a refused call said, read as a client would. */
 export class CallError extends Error {

@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { LongestFirst } from "./test/support/longest-first.js";
 
 export default defineConfig({
   test: {
@@ -8,8 +9,12 @@ export default defineConfig({
     testTimeout: 180_000,
     hookTimeout: 180_000,
     teardownTimeout: 30_000,
-    // Two cores, and each file may start servers of its own.
-    maxWorkers: 2,
+    // More than the two cores that there are at least: most files wait a good deal for servers of their own.
+    maxWorkers: 4,
     pool: "forks",
+    // A worker keeps the modules of src, and the libraries, for its next file. So no file may leave anything behind in
+    // them, nor in the process: what has a state is made anew by each test.
+    isolate: false,
+    sequence: { sequencer: LongestFirst },
   },
 });

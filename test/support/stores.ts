@@ -15,9 +15,12 @@ export interface TestStores {
 export async function createStores(): Promise<TestStores> {
   const adminUrl = inject("databaseUrl");
   const name = `test_${randomUUID().replaceAll("-", "")}`;
-  await asAdmin(adminUrl, `CREATE DATABASE ${name} TEMPLATE coupon_template`);
-  // So that tests, too, find the service's functions.
-  await asAdmin(adminUrl, `ALTER DATABASE ${name} SET search_path = ${searchPath()}`);
+  await asAdmin(
+    adminUrl,
+    `CREATE DATABASE ${name} TEMPLATE coupon_template`,
+    // So that tests, too, find the service's functions.
+    `ALTER DATABASE ${name} SET search_path = ${searchPath()}`,
+  );
   const url = new URL(adminUrl);
   url.pathname = `/${name}`;
   return {
@@ -28,10 +31,10 @@ export async function createStores(): Promise<TestStores> {
   };
 }
 
-async function asAdmin(url: string, statement: string): Promise<void> {
+async function asAdmin(url: string, ...statements: string[]): Promise<void> {
   const admin = postgres(url, { max: 1, onnotice: () => {} });
   try {
-    await admin.unsafe(statement);
+    for (const statement of statements) await admin.unsafe(statement);
   } finally {
     await admin.end();
   }

@@ -88,7 +88,7 @@ test("GetStats of a coupon, of a type and of all, over both front ends", async (
 });
 
 test("what runs out by itself is counted when it does, and put on record", async () => {
-  const id = await busy({ validityAfterIssue: durationFromMs(1_500) });
+  const id = await busy({ validityAfterIssue: durationFromMs(6_000) });
   await until("all but the used one have expired", async () => (await ofCoupon(id)).expiredCount === 3);
   expect(await ofCoupon(id)).toEqual(await countedStats(sql, id));
   const expirations = () => sql`SELECT FROM events WHERE coupon_id = ${id} AND kind = 'USER_COUPON_EXPIRED'`;

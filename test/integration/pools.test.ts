@@ -210,11 +210,13 @@ test.each([
 
 test("errors are reported with their SQLSTATE, also those that come after their callers have gone", async () => {
   const reports: ErrorReport[] = [];
-  const database = open({ onErrors: (report) => void reports.push(report) });
+  // The one connection of the pool is there, so that what is late for its caller has been sent.
+  const database = open({ poolSize: 4, onErrors: (report) => void reports.push(report) });
+  await note(database.commits, "early", forever);
   const locker = await sql.reserve();
   await locker`BEGIN`;
   await locker`LOCK TABLE notes IN ACCESS EXCLUSIVE MODE`;
-  const error = await note(database.commits, "late", Date.now() + 100).catch((thrown) => thrown);
+  const error = await note(database.commits, "late", Date.now() + 1_000).catch((thrown) => thrown);
   expect(error).toBeInstanceOf(DeadlinePassed);
   await until("Postgres has said why", () => reports.length === 1);
   expect(reports[0]).toMatchObject({ code: "55P03", count: 1, lateCount: 1 });

@@ -317,6 +317,26 @@ export const events = pgTable(
   (t) => [primaryKey({ columns: [t.seq] })],
 );
 
+/** What GetStats answers when there is too much to read for it at once: of `all`, and of each type that has a coupon. */
+export const statsSnapshots = pgTable("stats_snapshots", {
+  scope: text("scope").primaryKey(),
+  /** The moment that the counts are of. */
+  readAt: moment("read_at").notNull(),
+  /** When somebody last asked for any of them, to the minute; kept at `all`, as the next one is. */
+  askedAt: moment("asked_at").notNull(),
+  /** How long the counting took. */
+  tookMs: integer("took_ms").notNull().default(0),
+  couponCount: count("coupon_count").notNull(),
+  codeCount: count("code_count").notNull(),
+  issuedCount: count("issued_count").notNull(),
+  deletedCount: count("deleted_count").notNull(),
+  releasedCount: count("released_count").notNull(),
+  usedCount: count("used_count").notNull(),
+  cancelledCount: count("cancelled_count").notNull(),
+  revokedCount: count("revoked_count").notNull(),
+  expiredCount: count("expired_count").notNull(),
+});
+
 /** Requests that changed something, so that a repeated one gets the first one's answer. */
 export const requests = pgTable(
   "requests",

@@ -99,7 +99,7 @@ test("what was there before there were counters and a search is counted and foun
   await beforeCodes();
   await migrate(url);
   const [found] = await sql`
-    SELECT cardinality(coupon_ids) AS n FROM search_coupons('coff', NULL, NULL, NULL, true, 20, NULL, NULL, 1000)`;
+    SELECT cardinality(coupon_ids) AS n FROM search_coupons('coff', NULL, NULL, NULL, true, 20, NULL, NULL, 1000, 2000)`;
   expect(found?.n).toBe(2);
   const [{ id } = { id: "" }] = await sql<{ id: string }[]>`SELECT id FROM coupons WHERE name = 'Coffee 1'`;
   const [stats] = await sql`SELECT * FROM coupon_stats(${id}, NULL)`;
@@ -121,10 +121,17 @@ const largeIndexes = async () =>
     (
       await sql`
         SELECT c.relname AS name, i.indisvalid AS valid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-        WHERE c.relname IN ('user_coupons_of_user', 'usages_of_user_coupon')`
+        WHERE c.relname IN ('user_coupons_of_user', 'usages_of_user_coupon', 'coupon_search_of_category',
+          'coupon_search_of_type', 'coupon_search_of_kind')`
     ).map(({ name, valid }) => [name, valid]),
   );
-const allValid = { user_coupons_of_user: true, usages_of_user_coupon: true };
+const allValid = {
+  user_coupons_of_user: true,
+  usages_of_user_coupon: true,
+  coupon_search_of_category: true,
+  coupon_search_of_type: true,
+  coupon_search_of_kind: true,
+};
 
 test("the indexes of large tables come with the upgrade, and again when their building was cut off", async () => {
   await beforeCodes();

@@ -85,6 +85,8 @@ export const coupons = pgTable(
     exactCodes: boolean("exact_codes").notNull().default(false),
     /** Whether it is the pool of its type. */
     isPool: boolean("is_pool").notNull().default(false),
+    /** None of its codes that can be issued comes before this `pick_key`: there is where to begin to look for one. */
+    freeFrom: count("free_from").notNull().default(0),
     /** Codes ever added. */
     codeTotal: count("code_total").notNull().default(0),
     /** User coupons ever issued, and of those deleted and released: `issued_count` goes back, these never do. */

@@ -64,6 +64,14 @@ test("when there is very much, and all of it fell due at once, what was counted 
   expect(await stats.read({ couponId: null, type: "FREE" }, farMs)).toMatchObject({ value: free, now: noon });
   expect((await stats.read({ couponId: null, type: "MEGADEAL" }, farMs))?.value.couponCount).toBe(0);
 
+  // Of one coupon it is always of this moment, and what is due of others is not gone through.
+  const [one] = await sql`SELECT coupon_id AS id FROM user_coupons LIMIT 1`;
+  const ofOne = async () => (await stats.read({ couponId: one?.id, type: null }, farMs))?.value;
+  expect(await ofOne()).toMatchObject({ issuedCount: perCoupon, expiredCount: perCoupon });
+  expect(await blocksOf(one?.id)).toBeLessThan(fewBlocks / 2);
+  await sql`UPDATE user_coupons SET claim_until = ${new Date(noon.getTime() - 1)} WHERE coupon_id = ${one?.id} AND user_id IN ('1', '2')`;
+  expect(await ofOne()).toMatchObject({ issuedCount: perCoupon, expiredCount: perCoupon - 2 });
+
   // Later it is counted again, but no more often than it is worth.
   await insertCoupons(1);
   await stats.keep();

@@ -102,7 +102,7 @@ test("what was there before there were counters and a search is counted and foun
     SELECT cardinality(coupon_ids) AS n FROM search_coupons('coff', NULL, NULL, NULL, true, 20, NULL, NULL, 1000, 2000)`;
   expect(found?.n).toBe(2);
   const [{ id } = { id: "" }] = await sql<{ id: string }[]>`SELECT id FROM coupons WHERE name = 'Coffee 1'`;
-  const [stats] = await sql`SELECT * FROM coupon_stats(${id}, NULL)`;
+  const [stats] = await sql`SELECT * FROM coupon_stats(${id}, NULL, false)`;
   expect(stats).toMatchObject({
     issued_count: "5",
     deleted_count: "1",

@@ -267,6 +267,8 @@ test("GetStats says what the rows say, whatever happens to them", async () => {
           expect((await stats.read({ couponId: null, type: "FREE" }, farMs))?.value).toEqual(sum(ofFree));
           // Counted in another way, for when it is too much to read.
           await clocked.sql`SELECT count_stats(false)`;
+          const ofEach = await Promise.all(ids.map((couponId) => keptStats.read({ couponId, type: null }, farMs)));
+          expect(ofEach.map((one) => one?.value)).toEqual(counted);
           expect((await keptStats.read({ couponId: null, type: null }, farMs))?.value).toEqual(sum(counted));
           expect((await keptStats.read({ couponId: null, type: "FREE" }, farMs))?.value).toEqual(sum(ofFree));
           seen = sum([seen, ...counted]);

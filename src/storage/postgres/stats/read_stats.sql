@@ -13,7 +13,7 @@ DECLARE
   kept stats_snapshots;
 BEGIN
   IF wanted_id IS NOT NULL OR NOT stats_are_large(at, most) THEN
-    RETURN QUERY SELECT * FROM coupon_stats(wanted_id, wanted_type);
+    RETURN QUERY SELECT * FROM coupon_stats(wanted_id, wanted_type, wanted_id IS NOT NULL AND due_are_many(at, most));
     RETURN;
   END IF;
   SELECT * INTO kept FROM stats_snapshots s WHERE s.scope = 'all';

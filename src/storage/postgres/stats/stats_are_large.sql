@@ -9,8 +9,7 @@ AS $$
 BEGIN
   -- Each as far as it takes to know, and no further.
   RETURN (SELECT count(*) FROM (SELECT FROM coupons c ORDER BY c.id LIMIT most + 1) n) > most
-    OR (SELECT count(*) FROM (SELECT FROM user_coupons u WHERE u.lapse_at <= at ORDER BY u.lapse_at LIMIT most + 1) n) > most
-    OR (SELECT count(*) FROM (SELECT FROM user_coupons u WHERE u.claim_until <= at ORDER BY u.claim_until LIMIT most + 1) n) > most
+    OR due_are_many(at, most)
     OR (SELECT count(*) FROM (
       SELECT FROM coupons c JOIN usages s ON s.coupon_id = c.id AND s.cancelled_at IS NOT NULL
       WHERE c.exhausted_at IS NOT NULL LIMIT most + 1

@@ -11,7 +11,7 @@ export class PostgresEventStore implements EventStore {
     const [done] = await this.database.background.run(
       noDeadlineMs,
       ({ sql }) => sql<{ made: number; dropped: string[] }[]>`
-        SELECT * FROM keep_event_partitions(coupon_clock(), ${keepDays})`,
+        SELECT made, to_json(dropped) AS dropped FROM keep_event_partitions(coupon_clock(), ${keepDays})`,
     );
     return done ?? { made: 0, dropped: [] };
   }

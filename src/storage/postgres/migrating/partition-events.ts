@@ -86,6 +86,7 @@ async function swap(client: Sql, month: string): Promise<void> {
       CREATE TABLE public.events (LIKE public.${first} INCLUDING DEFAULTS) PARTITION BY RANGE (happened_at);
       ALTER TABLE public.events ALTER seq ADD GENERATED ALWAYS AS IDENTITY (START WITH ${last?.next});
       ALTER TABLE public.events ATTACH PARTITION public.${first} FOR VALUES FROM (MINVALUE) TO ('${startOf(month)}');
+      ALTER TABLE public.${first} DROP CONSTRAINT ${checkPrefix}${month};
       CREATE TABLE public.events_rest (LIKE public.events INCLUDING DEFAULTS, PRIMARY KEY (seq));
       ALTER TABLE public.events ATTACH PARTITION public.events_rest DEFAULT;`);
     await copyGrants(tx, first);

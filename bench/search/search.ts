@@ -9,7 +9,7 @@ import {
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
 import { searchPath } from "../../src/storage/postgres/migrating/release-functions.js";
-import { windowSize } from "../../src/storage/postgres/search/search-store.js";
+import { maxLooked, windowSize } from "../../src/storage/postgres/search/search-store.js";
 import { Api } from "../support/api.js";
 import { describeMachine } from "../support/machine.js";
 import { grouped } from "../support/numbers.js";
@@ -84,7 +84,7 @@ try {
     const inPostgres = () => sql`
       SELECT * FROM search_coupons(${request.query ?? ""}, ${request.category ?? null},
         ${request.type ? CouponType[request.type]! : null}, ${request.discountKind ? DiscountKind[request.discountKind]! : null},
-        false, 20, ${after && 1}, ${after}, ${windowSize})`;
+        false, 20, ${after && 1}, ${after}, ${windowSize}, ${maxLooked})`;
     const postgresTimes = await timesOf(inPostgres);
     notices.length = 0;
     await sql`SET auto_explain.log_min_duration = 0`;

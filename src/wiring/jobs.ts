@@ -2,6 +2,8 @@ import type { Config } from "../config.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import type { CodeMaker } from "../jobs/code-maker.js";
 import { CodeRetirer } from "../jobs/code-retirer.js";
+import { Counter } from "../jobs/counter.js";
+import { EventKeeper } from "../jobs/event-keeper.js";
 import { Expirer } from "../jobs/expirer.js";
 import { type Job, JobLoop } from "../jobs/job-loop.js";
 import { Purger } from "../jobs/purger.js";
@@ -31,6 +33,8 @@ export function openJobs({ stores, keeper, codeMaker, config, log, failures, met
     new CodeRetirer(stores.codes, keeper),
     new Releaser(stores.userCoupons, keeper, log),
     new Expirer(stores.userCoupons),
+    new Counter(stores.stats),
+    new EventKeeper(stores.events, config.EVENTS_KEEP_DAYS, log),
   ];
   if (PURGE !== "off") {
     jobs.push(new Purger(stores.purge, { afterDays, everyMinutes, dryRun: PURGE === "dry-run" }, log));

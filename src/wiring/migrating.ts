@@ -21,7 +21,7 @@ export async function migrateOnly(url: string, log: Logger): Promise<void> {
   const missing = await migrate(url, log);
   if (missing.length > 0) {
     throw new Error(
-      `all is migrated but the indexes ${missing.join(", ")}, which long transactions were in the way of: ` +
+      `all is migrated but ${missing.join(", ")}, which long transactions were in the way of: ` +
         "run this again when those have ended",
     );
   }

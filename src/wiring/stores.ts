@@ -1,6 +1,7 @@
 import { PostgresCodeStore } from "../storage/postgres/codes/code-store.js";
 import { PostgresCouponStore } from "../storage/postgres/coupons/coupon-store.js";
 import type { Database } from "../storage/postgres/database.js";
+import { PostgresEventStore } from "../storage/postgres/events/event-store.js";
 import { PostgresIssueStore } from "../storage/postgres/issuing/issue-store.js";
 import { PostgresTargetStore } from "../storage/postgres/issuing/target-store.js";
 import { PostgresPurgeStore } from "../storage/postgres/purge/purge-store.js";
@@ -22,6 +23,7 @@ export function openStores(database: Database, quotaTimeZone: string) {
     usages: new PostgresUsageStore(database),
     search: new PostgresSearchStore(database),
     stats: new PostgresStatsStore(database),
+    events: new PostgresEventStore(database),
     purge: new PostgresPurgeStore(database),
   };
 }

@@ -1,7 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { CouponQuery, FoundCoupons, SearchCursor } from "../../src/storage/ports/search.js";
+import { maxLooked as maxHoldersLooked } from "../../src/storage/postgres/codes/code-page.js";
 import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.js";
 import { PostgresCouponStore } from "../../src/storage/postgres/coupons/coupon-store.js";
+import { maxLooked as mostSearched, PostgresSearchStore } from "../../src/storage/postgres/search/search-store.js";
 import { maxLooked } from "../../src/storage/postgres/user-coupons/user-coupon-page.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
 import { maxLooked as mostUsages } from "../../src/storage/postgres/using/usage-page.js";
@@ -24,6 +27,7 @@ let userCoupons: PostgresUserCouponStore;
 let usages: PostgresUsageStore;
 let coupons: PostgresCouponStore;
 let codes: PostgresCodeStore;
+let search: PostgresSearchStore;
 let blocksOf: ReturnType<typeof explained>["blocksOf"];
 let couponId: string;
 
@@ -36,6 +40,7 @@ beforeAll(async () => {
   usages = new PostgresUsageStore(counted.database);
   coupons = new PostgresCouponStore(counted.database);
   codes = new PostgresCodeStore(counted.database);
+  search = new PostgresSearchStore(counted.database);
   const { sql } = clocked;
   for (const table of ["user_coupons", "usages", "coupons", "codes"])
     await sql`ALTER TABLE ${sql(table)} SET (autovacuum_enabled = false)`;
@@ -247,6 +252,44 @@ describe("the catalogue", () => {
     expect(got.map((one) => one?.value.id)).toEqual([...ids.slice(0, -1), undefined]);
   });
 
+  test("a search without words looks at so many coupons, says so with a token, and goes on there", async () => {
+    const { sql } = clocked;
+    const add = (count: number, prefix: string, ended: boolean, category: string, type: string | null) => sql`
+      INSERT INTO coupons (id, name, description, category, fixed_amount, currency_code, starts_at, expires_at, max_per_user,
+        stackable, created_at, updated_at, type)
+      SELECT (${prefix} || right(gen_random_uuid()::text, 28))::uuid, 'n', '', ${category}, 1, 'USD', '2020-01-01',
+        ${ended ? "2021-01-01" : "2099-01-01"}, 1, false, ${noon}, ${noon}, ${type}
+      FROM generate_series(1, ${count}::int)`;
+    const wanted: CouponQuery = { words: "", category: "Rare", type: null, discountKind: null, withEnded: false };
+    for (let round = 0; round < 8; round++) await search.search(wanted, { size: 20, after: null }, farMs);
+    await add(25, "30000000", false, "Rare", "MEGADEAL");
+    await add(9_000, "40000000", true, "Many", "FREE");
+    await add(6_000, "50000000", true, "RARE", "FREE");
+    const walk = async (query: Partial<CouponQuery>) => {
+      const ids: string[] = [];
+      for (let after: SearchCursor | null = null, pages = 1; ; pages++) {
+        const before: SearchCursor | null = after;
+        const ask = (): Promise<FoundCoupons> =>
+          search.search({ ...wanted, ...query }, { size: 20, after: before }, farMs);
+        expect(await blocksOf(ask)).toBeLessThan(6 * mostSearched);
+        const found: FoundCoupons = await ask();
+        ids.push(...found.rows.map(({ id }) => id));
+        if (found.next === null) return { count: ids.length, distinct: new Set(ids).size, pages };
+        after = found.next;
+      }
+    };
+    for (const prepare of [async () => {}, () => sql`ANALYZE coupon_search`]) {
+      await prepare();
+      expect(await walk({})).toMatchObject({ count: 25, distinct: 25, pages: 5 });
+      expect(await walk({ category: "rare", type: "MEGADEAL" })).toMatchObject({ count: 25, pages: 5 });
+      expect(await walk({ category: "", type: "MEGADEAL" })).toMatchObject({ count: 25, pages: 2 });
+      expect(await walk({ category: "", type: "FREE" })).toMatchObject({ count: 0, pages: 8 });
+      expect((await walk({ category: "", discountKind: "FIXED_AMOUNT" })).count).toBeGreaterThanOrEqual(25);
+      expect((await walk({ category: "" })).count).toBeGreaterThanOrEqual(25);
+      expect(await walk({ category: "nothing has this" })).toMatchObject({ count: 0, pages: 1 });
+    }
+  });
+
   test("codes of a book are a range among those of all books", async () => {
     const { sql } = clocked;
     const [small, large] = [randomUUID(), randomUUID()];
@@ -265,6 +308,32 @@ describe("the catalogue", () => {
       for (const id of [small, large])
         expect(await blocksOf(() => codes.list(id, page, farMs))).toBeLessThan(fewBlocks);
     }
+    // Codes that very many hold, who all have used them.
+    await sql`
+      UPDATE codes SET max_holders = ${many}, holder_count = ${many}
+      WHERE id IN (SELECT id FROM codes WHERE coupon_id = ${small} ORDER BY id LIMIT 2)`;
+    const [first0, second0] = await sql<
+      { id: string }[]
+    >`SELECT id FROM codes WHERE coupon_id = ${small} ORDER BY id LIMIT 2`;
+    for (const [code, count] of [
+      [first0?.id, many],
+      [second0?.id, maxHoldersLooked],
+    ] as const)
+      await sql`
+        INSERT INTO user_coupons (id, coupon_id, user_id, issued_at, code_id, use_count, place_count)
+        SELECT gen_random_uuid(), ${small}, 'holder ' || n, ${noon}, ${code!}, 1, 1 FROM generate_series(1, ${count}::int) n`;
+    for (const prepare of [async () => {}, () => sql`ANALYZE user_coupons`]) {
+      await prepare();
+      expect(await blocksOf(() => codes.list(small, page, farMs))).toBeLessThan(fewBlocks + 8 * maxHoldersLooked);
+    }
+    await sql`UPDATE coupons SET issued_total = ${many} WHERE id = ${small}`;
+    const usedUp = async () => (await codes.list(small, page, farMs)).rows.slice(0, 2).map(({ code }) => code.usedUp);
+    expect(await usedUp()).toEqual([false, true]);
+    await sql`UPDATE coupons SET used_up_count = ${many} WHERE id = ${small}`;
+    expect(await usedUp()).toEqual([true, true]);
+    await sql`UPDATE user_coupons SET use_count = 0 WHERE user_id = 'holder 1' AND code_id = ${second0!.id}`;
+    expect(await usedUp()).toEqual([true, false]);
+
     const first = await codes.list(small, page, farMs);
     const second = await codes.list(small, { ...page, before: first.next }, farMs);
     expect([first.rows.length, second.rows.length, second.next]).toEqual([50, 10, null]);

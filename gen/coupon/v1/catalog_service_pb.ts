@@ -550,7 +550,8 @@ export const SearchCouponsRequestSchema: GenMessage<SearchCouponsRequest> = /*@_
  */
 export type SearchCouponsResponse = Message<"coupon.v1.SearchCouponsResponse"> & {
   /**
-   * Best first.
+   * Best first. Without words, where thousands that are not wanted are in the way, a page may have fewer than were asked for,
+   * or none, and still not be the last one.
    *
    * @generated from field: repeated coupon.v1.Coupon coupons = 1;
    */
@@ -956,7 +957,8 @@ export const GetStatsRequestSchema: GenMessage<GetStatsRequest> = /*@__PURE__*/
 
 /**
  * What happened so far. Counts of what happened never fall; those of where user coupons stand are as of the moment of
- * reading.
+ * reading. Of all coupons and of a type, where there are very many to count, that moment may be some seconds ago, a minute when
+ * nobody has asked for long: see `read_time`.
  *
  * @generated from message coupon.v1.Stats
  */

@@ -264,7 +264,8 @@ export enum CodeStatus {
   ISSUED = 2,
 
   /**
-   * As many users hold it as may, and all of them have used it as often as they may.
+   * As many users hold it as may, and all of them have used it as often as they may. Of a code that more than 100 users hold
+   * this is known only when it holds for all that was issued of its coupon; until then it is ISSUED.
    *
    * @generated from enum value: CODE_STATUS_USED = 3;
    */

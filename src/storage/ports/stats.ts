@@ -22,6 +22,8 @@ export interface StatsScope {
 }
 
 export interface StatsStore {
-  /** null: there is no such coupon. */
+  /** null: there is no such coupon. Of all or of a type it may be of an earlier moment, where there is very much to count. */
   read(scope: StatsScope, deadlineMs: DeadlineMs): Promise<Dated<Stats> | null>;
+  /** Counts what is too much to count while somebody waits, if it is time to. */
+  keep(): Promise<void>;
 }

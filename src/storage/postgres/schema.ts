@@ -85,6 +85,8 @@ export const coupons = pgTable(
     exactCodes: boolean("exact_codes").notNull().default(false),
     /** Whether it is the pool of its type. */
     isPool: boolean("is_pool").notNull().default(false),
+    /** None of its codes that can be issued comes before this `pick_key`: there is where to begin to look for one. */
+    freeFrom: count("free_from").notNull().default(0),
     /** Codes ever added. */
     codeTotal: count("code_total").notNull().default(0),
     /** User coupons ever issued, and of those deleted and released: `issued_count` goes back, these never do. */
@@ -299,6 +301,8 @@ export const usages = pgTable(
  * What happened, appended in the transaction in which it happened. `seq` is given out while the coupon's row is locked,
  * so the events of one coupon are in order by it. Transactions become visible in another order than they drew their
  * numbers: a reader must not go past the oldest transaction that is still open, which is what `xid` is kept for.
+ *
+ * Its partitions are months by `happened_at`, each with the primary key of its own: see partition-events.ts.
  */
 export const events = pgTable(
   "events",
@@ -316,6 +320,26 @@ export const events = pgTable(
   },
   (t) => [primaryKey({ columns: [t.seq] })],
 );
+
+/** What GetStats answers when there is too much to read for it at once: of `all`, and of each type that has a coupon. */
+export const statsSnapshots = pgTable("stats_snapshots", {
+  scope: text("scope").primaryKey(),
+  /** The moment that the counts are of. */
+  readAt: moment("read_at").notNull(),
+  /** When somebody last asked for any of them, to the minute; kept at `all`, as the next one is. */
+  askedAt: moment("asked_at").notNull(),
+  /** How long the counting took. */
+  tookMs: integer("took_ms").notNull().default(0),
+  couponCount: count("coupon_count").notNull(),
+  codeCount: count("code_count").notNull(),
+  issuedCount: count("issued_count").notNull(),
+  deletedCount: count("deleted_count").notNull(),
+  releasedCount: count("released_count").notNull(),
+  usedCount: count("used_count").notNull(),
+  cancelledCount: count("cancelled_count").notNull(),
+  revokedCount: count("revoked_count").notNull(),
+  expiredCount: count("expired_count").notNull(),
+});
 
 /** Requests that changed something, so that a repeated one gets the first one's answer. */
 export const requests = pgTable(

@@ -8,6 +8,11 @@ import { userCouponColumns } from "../user-coupons/user-coupon-store.js";
 
 /** Holders that are shown of a code. */
 const maxHolders = 10;
+/**
+ * Holders of a code, the newest first, among whom one is looked for who has not used it up. A code that many more may hold
+ * counts as used up only when nothing of its coupon is left to use: there is no counter for each code.
+ */
+export const maxLooked = 100;
 
 /** Of those who hold a code: those whose user coupons were neither deleted nor released. */
 export async function listCodes(
@@ -21,13 +26,7 @@ export async function listCodes(
     deadlineMs,
     ({ sql }) => sql<Code[]>`
       SELECT k.id, k.coupon_id, k.code, k.discount, k.expires_at, k.max_uses, k.max_holders, k.holder_count, k.created_at,
-        CASE WHEN k.holder_count < k.max_holders THEN false ELSE EXISTS (
-          SELECT FROM user_coupons u WHERE u.code_id = k.id AND u.deleted_at IS NULL AND u.released_at IS NULL
-        ) AND NOT EXISTS (
-          SELECT FROM user_coupons u
-          WHERE u.code_id = k.id AND u.deleted_at IS NULL AND u.released_at IS NULL
-            AND user_coupon_status(u, c, coupon_clock()) <> 'USED'
-        ) END AS used_up
+        k.holder_count >= k.max_holders AND code_is_used_up(k.id, c, ${maxLooked}) AS used_up
       FROM (
         -- A range of codes_by_coupon; in the order of the id alone the planner may go through the codes of all coupons.
         SELECT * FROM codes k WHERE (k.coupon_id, k.id) > (${couponId}, ${before ?? "0"}) AND k.coupon_id <= ${couponId}
@@ -41,11 +40,7 @@ export async function listCodes(
   const holders = await reads.run(
     deadlineMs,
     ({ sql }) => sql<(UserCoupon & { codeId: number })[]>`
-      SELECT one.* FROM unnest(${held}::text[]::bigint[]) AS k (id) CROSS JOIN LATERAL (
-        SELECT u.code_id, ${userCouponColumns(sql)} FROM user_coupons u
-        WHERE u.code_id = k.id AND u.deleted_at IS NULL AND u.released_at IS NULL
-        ORDER BY u.id LIMIT ${maxHolders}
-      ) one`,
+      SELECT u.code_id, ${userCouponColumns(sql)} FROM holders_of_codes(${held}::text[]::bigint[], ${maxHolders}) u`,
   );
   const byCode = groupBy(holders, (holder) => holder.codeId);
   return {

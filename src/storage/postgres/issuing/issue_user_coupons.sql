@@ -76,9 +76,11 @@ BEGIN
       FROM (
         SELECT k.id, k.pick_key, generate_series(1, least(k.max_holders - k.holder_count, cardinality(ask_ids)))
         FROM codes k
-        WHERE k.coupon_id = b.id AND k.holder_count < k.max_holders AND k.retired_at IS NULL
-          AND (k.expires_at IS NULL OR k.expires_at > at)
-        ORDER BY k.pick_key
+        -- A range of codes_free, and not from its beginning: there are the entries of all that were taken, until they are
+        -- vacuumed away.
+        WHERE (k.coupon_id, k.pick_key) >= (b.id, (SELECT c.free_from FROM coupons c WHERE c.id = b.id)) AND k.coupon_id <= b.id
+          AND k.holder_count < k.max_holders AND k.retired_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > at)
+        ORDER BY k.coupon_id, k.pick_key
         LIMIT (SELECT count(*) FROM unnest(ask_coupon_ids) one (coupon_id) WHERE one.coupon_id = b.id)
       ) one
     ) k;
@@ -189,7 +191,9 @@ BEGIN
     RETURNING id, coupon_id, user_id, code_id
   ),
   counted AS (
-    UPDATE coupons c SET issued_count = c.issued_count + i.n, issued_total = c.issued_total + i.n
+    UPDATE coupons c SET issued_count = c.issued_count + i.n, issued_total = c.issued_total + i.n,
+      free_from = coalesce((SELECT k.pick_key FROM codes k WHERE k.id = picked[first[array_position(books, c.id)] + 1]
+        AND free[array_position(books, c.id)] > 0), c.free_from)
     FROM (SELECT coupon_id, count(*) AS n FROM inserted GROUP BY coupon_id) i
     WHERE c.id = i.coupon_id
   ),

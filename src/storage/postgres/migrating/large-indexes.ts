@@ -11,6 +11,10 @@ const indexes = {
   user_coupons_of_user: `user_coupons (user_id COLLATE "C", id) WHERE deleted_at IS NULL`,
   // The usages of one user coupon.
   usages_of_user_coupon: "usages (user_coupon_id, id)",
+  // What a search without words is filtered by, newest first.
+  coupon_search_of_category: `coupon_search ((lower(category COLLATE "und-x-icu") COLLATE "C"), coupon_id)`,
+  coupon_search_of_type: `coupon_search (type COLLATE "C", coupon_id)`,
+  coupon_search_of_kind: `coupon_search (discount_kind COLLATE "C", coupon_id)`,
 };
 
 /** Any number that is ours. */

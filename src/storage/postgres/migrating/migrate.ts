@@ -7,6 +7,7 @@ import postgres, { type Sql } from "postgres";
 import { packageRoot } from "../../../platform/package-root.js";
 import { causeOf } from "../errors.js";
 import { buildLargeIndexes } from "./large-indexes.js";
+import { partitionEvents } from "./partition-events.js";
 import { ddlLockWaitMs, type MigrationLog, withPatience } from "./patient-ddl.js";
 import { createFunctions, dropOldFunctions, hasFunctions, ownFunctions } from "./release-functions.js";
 
@@ -18,8 +19,8 @@ const quiet: MigrationLog = { info: () => {}, warn: () => {} };
 
 /**
  * Brings the database up to date: the tables by the migrations in `drizzle/`, then the functions of this release (see
- * release-functions.ts), then the indexes that no transaction can build. Safe to run from several replicas at once and again,
- * and beside replicas that serve. Answers which indexes could not be built: without them everything is right, and slow.
+ * release-functions.ts), then what no single transaction can do: the partitions of events, and indexes of large tables. Safe to run from several replicas at once and again,
+ * and beside replicas that serve. Answers what of that could not be done: without it everything is right, and slow.
  */
 export function migrate(url: string, log: MigrationLog = quiet): Promise<readonly string[]> {
   return withClient(url, async (client) => {
@@ -31,8 +32,10 @@ export function migrate(url: string, log: MigrationLog = quiet): Promise<readonl
     );
     await withPatience("functions", () => createFunctions(client, ownFunctions(), log), log);
     await dropOldFunctions(client, log);
+    const isPartitioned = await partitionEvents(client, log);
     await client`SELECT pg_advisory_unlock(${advisoryLock}::bigint)`;
-    return buildLargeIndexes(client, log);
+    const missing = await buildLargeIndexes(client, log);
+    return [...missing.map((name) => `the index ${name}`), ...(isPartitioned ? [] : ["the partitions of events"])];
   });
 }
 

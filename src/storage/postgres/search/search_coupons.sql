@@ -1,14 +1,15 @@
 -- One page of SearchCoupons: the coupons' ids, best first, one more than `page_size` when there is another page, with the
 -- tier of each: 1 has all words in its name, 2 in name, category and description together. The newest come first in a tier,
--- and a page goes on after (`after_tier`, `after_id`). Without words all are of tier 1. Filters that are null leave all.
+-- and a page goes on after (`after_tier`, `after_id`). Without words all are of tier 1, and browse_coupons() finds them, among
+-- `most_looked`; only then may `looked_to` be set. Filters that are null leave all.
 --
 -- A tier is looked for among the newest `window_size` coupons first: a word that many have fills the page there, and sorting
 -- all that have it would take half a second. Only what is too rare for that is asked of an index, where the filters are words
 -- like the others.
 CREATE OR REPLACE FUNCTION search_coupons(
   query text, of_category text, of_type text, of_discount_kind text, with_ended boolean, page_size int, after_tier int,
-  after_id uuid, window_size int
-) RETURNS TABLE (coupon_ids uuid[], tiers int[], corrected_query text)
+  after_id uuid, window_size int, most_looked int
+) RETURNS TABLE (coupon_ids uuid[], tiers int[], looked_to uuid, corrected_query text)
 LANGUAGE plpgsql STABLE ROWS 1
 -- The plans are cached while the tables are still small; these ones are right at every size.
 SET enable_seqscan = off
@@ -47,17 +48,14 @@ BEGIN
     checked := coalesce(terms.checked && filters, terms.checked, filters);
     asked := coalesce(terms.asked && filters, terms.asked, filters, terms.checked);
 
-    IF checked IS NULL THEN
-      SELECT coalesce(array_agg(f.coupon_id), '{}') INTO coupon_ids FROM (
-        SELECT s.coupon_id FROM coupon_search s
-        WHERE s.coupon_id < coalesce(after_id, last) AND (with_ended OR s.expires_at > at)
-        ORDER BY s.coupon_id DESC LIMIT missing
-      ) f;
+    IF terms.checked IS NULL THEN
+      SELECT b.coupon_ids, b.looked_to INTO coupon_ids, looked_to
+      FROM browse_coupons(of_category, of_type, of_discount_kind, with_ended, page_size, after_id, most_looked) b;
       tiers := array_fill(1, ARRAY[cardinality(coupon_ids)]);
       EXIT;
     END IF;
 
-    FOR tier IN coalesce(after_tier, 1) .. CASE WHEN terms.checked IS NULL THEN 1 ELSE 2 END LOOP
+    FOR tier IN coalesce(after_tier, 1) .. 2 LOOP
       from_id := CASE WHEN tier = after_tier THEN after_id ELSE last END;
       hits := NULL;
       FOR size IN 1 .. 2 LOOP

@@ -4,8 +4,9 @@
 --   overdue   not used within the claim window, and not released yet: RELEASED already
 --   due       their validity has run out, and they are not counted as lapsed yet
 --   unspent   in exhausted coupons, those with a place that a cancelled use has left: neither USED nor REVOKED by the cap
--- Purged ones count as lapsed and never used.
-CREATE OR REPLACE FUNCTION coupon_stats(wanted_id uuid, wanted_type text)
+-- Purged ones count as lapsed and never used. With `by_coupon` what is due is looked for among all that the one coupon has, for
+-- when there is more that is due of others.
+CREATE OR REPLACE FUNCTION coupon_stats(wanted_id uuid, wanted_type text, by_coupon boolean)
 RETURNS TABLE (
   now timestamptz, coupon_count bigint, code_count bigint, issued_count bigint, deleted_count bigint, released_count bigint,
   used_count bigint, cancelled_count bigint, revoked_count bigint, expired_count bigint
@@ -47,12 +48,19 @@ BEGIN
     LEFT JOIN LATERAL (SELECT c.issued_total - c.deleted_total - c.released_total AS n) held ON true
     GROUP BY clock.at
   ),
-  -- Few, whichever coupons they are of; to look for them by the coupon would be to go through all that it has.
+  -- Mostly few, whichever coupons they are of; to look for them by the coupon is to go through all that it has. A sum is in no
+  -- index, so that no other one than the coupon's can be taken for that.
   overdue AS MATERIALIZED (
-    SELECT u FROM user_coupons u WHERE u.claim_until <= (SELECT clock.at FROM clock)
+    SELECT u FROM user_coupons u WHERE NOT by_coupon AND u.claim_until <= (SELECT clock.at FROM clock)
+    UNION ALL
+    SELECT u FROM user_coupons u
+    WHERE by_coupon AND u.coupon_id = wanted_id AND u.max_uses > 0 AND u.claim_until + interval '0' <= (SELECT clock.at FROM clock)
   ),
   due AS MATERIALIZED (
-    SELECT u FROM user_coupons u WHERE u.lapse_at <= (SELECT clock.at FROM clock)
+    SELECT u FROM user_coupons u WHERE NOT by_coupon AND u.lapse_at <= (SELECT clock.at FROM clock)
+    UNION ALL
+    SELECT u FROM user_coupons u
+    WHERE by_coupon AND u.coupon_id = wanted_id AND u.max_uses > 0 AND u.lapse_at + interval '0' <= (SELECT clock.at FROM clock)
   ),
   cancelled AS MATERIALIZED (
     SELECT DISTINCT s.user_coupon_id

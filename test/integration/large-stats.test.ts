@@ -1,0 +1,96 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Stats } from "../../src/storage/ports/stats.js";
+import { PostgresStatsStore } from "../../src/storage/postgres/stats/stats-store.js";
+import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
+
+/** GetStats of all reads no more than is quickly read, however much there is, and says of which moment it is. */
+
+const noon = new Date("2030-06-01T12:00:00.000Z");
+const farMs = Date.now() + 3_600_000;
+const all = { couponId: null, type: null };
+const [couponCount, perCoupon] = [5_000, 10];
+/** Of 55,000 rows; a look by an index that is bounded reads a row in a block or less. */
+const fewBlocks = 9_000;
+
+let clocked: ClockedDatabase;
+let stats: PostgresStatsStore;
+
+beforeAll(async () => {
+  clocked = await openClockedDatabase(noon);
+  stats = new PostgresStatsStore(clocked.database);
+});
+afterAll(() => clocked?.close());
+
+const insertCoupons = (count: number) => clocked.sql`
+  INSERT INTO coupons (id, name, description, category, fixed_amount, currency_code, starts_at, expires_at, max_per_user,
+    stackable, created_at, updated_at, issued_count, issued_total, type)
+  SELECT gen_random_uuid(), 'n', '', '', 1, 'USD', ${noon}, '2099-01-01', 1, false, ${noon}, ${noon}, ${perCoupon}, ${perCoupon},
+    CASE WHEN n % 2 = 0 THEN 'FREE' END
+  FROM generate_series(1, ${count}::int) n`;
+
+async function blocksOf(couponId: string | null = null): Promise<number> {
+  const [row] = await clocked.sql`
+    EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM read_stats(${couponId}::uuid, NULL, 1000)`;
+  const { Plan } = row!["QUERY PLAN"][0];
+  return Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"];
+}
+
+const readAll = async () => (await stats.read(all, farMs)) as { value: Stats; now: Date };
+
+test("while there is little, counts are of this moment, and nothing is kept", async () => {
+  await insertCoupons(10);
+  await stats.keep();
+  expect(await readAll()).toMatchObject({ value: { couponCount: 10, issuedCount: 100 }, now: noon });
+  await insertCoupons(1);
+  expect(await readAll()).toMatchObject({ value: { couponCount: 11 }, now: noon });
+  expect((await clocked.sql`SELECT FROM stats_snapshots`).length).toBe(0);
+  await clocked.sql`TRUNCATE coupons`;
+});
+
+test("when there is very much, and all of it fell due at once, what was counted last is read, with its moment", async () => {
+  const { sql } = clocked;
+  await insertCoupons(couponCount);
+  await sql`
+    INSERT INTO user_coupons (id, coupon_id, user_id, slot, issued_at, valid_until, lapse_at)
+    SELECT gen_random_uuid(), c.id, n::text, 1, ${noon}, ${noon}, ${noon} FROM coupons c CROSS JOIN generate_series(1, ${perCoupon}::int) n`;
+  const expected = { couponCount, issuedCount: couponCount * perCoupon, expiredCount: couponCount * perCoupon };
+  // Nobody has counted yet: whoever asks first does.
+  expect(await readAll()).toMatchObject({ value: expected, now: noon });
+  for (const prepare of [async () => {}, () => sql`ANALYZE`]) {
+    await prepare();
+    expect(await blocksOf()).toBeLessThan(fewBlocks);
+  }
+  const free = { couponCount: couponCount / 2, expiredCount: (couponCount * perCoupon) / 2 };
+  expect(await stats.read({ couponId: null, type: "FREE" }, farMs)).toMatchObject({ value: free, now: noon });
+  expect((await stats.read({ couponId: null, type: "MEGADEAL" }, farMs))?.value.couponCount).toBe(0);
+
+  // Of one coupon it is always of this moment, and what is due of others is not gone through.
+  const [one] = await sql`SELECT coupon_id AS id FROM user_coupons LIMIT 1`;
+  const ofOne = async () => (await stats.read({ couponId: one?.id, type: null }, farMs))?.value;
+  expect(await ofOne()).toMatchObject({ issuedCount: perCoupon, expiredCount: perCoupon });
+  expect(await blocksOf(one?.id)).toBeLessThan(fewBlocks / 2);
+  await sql`UPDATE user_coupons SET claim_until = ${new Date(noon.getTime() - 1)} WHERE coupon_id = ${one?.id} AND user_id IN ('1', '2')`;
+  expect(await ofOne()).toMatchObject({ issuedCount: perCoupon, expiredCount: perCoupon - 2 });
+
+  // Later it is counted again, but no more often than it is worth.
+  await insertCoupons(1);
+  await stats.keep();
+  expect(await readAll()).toMatchObject({ value: { couponCount }, now: noon });
+  const later = new Date(noon.getTime() + 61_000);
+  await clocked.setClock(later);
+  expect(await readAll()).toMatchObject({ value: { couponCount }, now: noon });
+  await stats.keep();
+  expect(await readAll()).toMatchObject({ value: { couponCount: couponCount + 1 }, now: later });
+});
+
+test("nobody counts beside another who does", async () => {
+  const { sql } = clocked;
+  await clocked.setClock(new Date(noon.getTime() + 3_600_000));
+  await sql.begin(async (tx) => {
+    await tx`SELECT count_stats(false)`;
+    await stats.keep();
+    // What the other one has not committed is not seen, and nobody waits for it.
+    expect((await readAll()).now).not.toEqual(await clocked.now());
+  });
+  expect((await readAll()).now).toEqual(await clocked.now());
+});

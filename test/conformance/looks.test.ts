@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { setImmediate as turn } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { QuotaDays } from "../../src/platform/quota-days.js";
 import { defaultPauses, lookLeaseMs } from "../../src/reservation/looks.js";
 import {
   type Ask,
@@ -37,7 +38,9 @@ describe.each(implementations)("$name, looks", ({ start }) => {
 
   beforeEach(async () => {
     quotaGroup = null;
-    subject = await start({ quotaGroupOf: async () => quotaGroup });
+    // The day has just begun: no test here moves the clock to another one.
+    const quotaDays = new QuotaDays(`UTC-${new Date().getUTCHours()}`);
+    subject = await start({ quotaGroupOf: async () => quotaGroup, quotaDays });
     couponId = randomUUID();
   });
   afterEach(() => subject.close());

@@ -23,11 +23,6 @@ export interface EmbeddedOptions {
   readonly dataDir?: string;
   /** Default: both. */
   readonly servers?: readonly ServerName[];
-  /**
-   * Whether Postgres waits for the disk; it does by default. Without it nothing that was committed is lost either when a
-   * server is killed, only when the machine crashes: for tests, which do not outlive the machine.
-   */
-  readonly fsync?: boolean;
   /** Told of slow steps, of servers that died and came back, and of the loss of all. */
   readonly onEvent?: (event: EmbeddedEvent) => void;
 }
@@ -50,9 +45,9 @@ export interface EmbeddedServers {
  * ends, however it ends. They do not keep this process alive.
  */
 export async function startEmbedded(options: EmbeddedOptions = {}): Promise<EmbeddedServers> {
-  const { dataDir, servers = ["postgres", "redis"], fsync = true, onEvent = () => {} } = options;
+  const { dataDir, servers = ["postgres", "redis"], onEvent = () => {} } = options;
   // The supervisor works in the root folder, so a path relative to ours is resolved here.
-  const passed: SupervisorOptions = { servers, fsync, ...(dataDir === undefined ? {} : { dataDir: resolve(dataDir) }) };
+  const passed: SupervisorOptions = { servers, ...(dataDir === undefined ? {} : { dataDir: resolve(dataDir) }) };
   const supervisor = spawnSupervisor(passed);
   const { ready, current, ended } = await untilReady(supervisor, onEvent);
   let stopping: Promise<void> | undefined;

@@ -21,6 +21,7 @@ const settings: Readonly<Record<string, string>> = {
   listen_addresses: "127.0.0.1",
   unix_socket_directories: "",
   // Durability is the product: an answer that was given must survive a crash.
+  fsync: "on",
   synchronous_commit: "on",
   max_connections: "200",
   shared_buffers: "256MB",
@@ -38,11 +39,6 @@ const settings: Readonly<Record<string, string>> = {
   log_checkpoints: "off",
 };
 
-/** Whole pages are in the log for the sake of writes that a crash of the machine tears apart. */
-function syncSettings(fsync: boolean): Record<string, string> {
-  return fsync ? { fsync: "on" } : { fsync: "off", full_page_writes: "off" };
-}
-
 /** Those that initdb would else find out by trials, which take time and use the other kinds of memory. */
 const initialSettings = ["dynamic_shared_memory_type", "max_connections", "shared_buffers"];
 
@@ -56,7 +52,6 @@ export interface PostgresOptions {
   readonly folder: DataFolder;
   readonly account: Account | undefined;
   readonly password: string;
-  readonly fsync: boolean;
   readonly signal: AbortSignal;
   progress(text: string): void;
   readonly running: RunningServers;
@@ -72,9 +67,10 @@ export async function startPostgres(options: PostgresOptions): Promise<EmbeddedP
   await rm(logFile, { force: true });
   const start = async (port: number): Promise<{ port: number; server: ServerProcess }> => {
     await disownPostmasterFile(folder.path);
-    const flags = Object.entries({ ...settings, ...syncSettings(options.fsync), port: String(port) }).flatMap(
-      ([name, value]) => ["-c", `${name}=${value}`],
-    );
+    const flags = Object.entries({ ...settings, port: String(port) }).flatMap(([name, value]) => [
+      "-c",
+      `${name}=${value}`,
+    ]);
     const command = {
       name: "postgres" as const,
       program: join(programs, "bin", "postgres"),

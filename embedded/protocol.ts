@@ -6,8 +6,6 @@ export interface SupervisorOptions {
   /** An absolute folder that is kept. Absent: a temporary one. */
   readonly dataDir?: string;
   readonly servers: readonly ServerName[];
-  /** Whether Postgres waits until the disk has what it has written. Without it, a crash of the machine loses the data. */
-  readonly fsync: boolean;
 }
 
 /** Something that happened to the servers, for a caller that wants to show or log it. */

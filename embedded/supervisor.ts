@@ -22,7 +22,7 @@ import type { RunningServers } from "./server-process.js";
 /** Above the longest step that is not cancelled. */
 const settleTimeoutMs = 90_000;
 
-const options = JSON.parse(process.argv[2] ?? '{"servers":[],"fsync":true}') as SupervisorOptions;
+const options = JSON.parse(process.argv[2] ?? '{"servers":[]}') as SupervisorOptions;
 const stopping = new AbortController();
 const { signal } = stopping;
 const running: RunningServers = new Map();
@@ -51,7 +51,7 @@ async function start(): Promise<ReadyMessage> {
   const common = { folder, account, signal, running, progress };
 
   const withPostgres = async (): Promise<Partial<ReadyMessage>> => {
-    const postgres = await startPostgres({ ...common, password: secrets.postgres, fsync: options.fsync });
+    const postgres = await startPostgres({ ...common, password: secrets.postgres });
     supervise("postgres", postgres);
     return { databaseUrl: postgres.url, postgresPid: postgres.server.pid };
   };

@@ -1,3 +1,4 @@
+import { statfs } from "node:fs/promises";
 import postgres from "postgres";
 import type { TestProject } from "vitest/node";
 import { startEmbedded } from "../../embedded/embedded.js";
@@ -13,7 +14,7 @@ declare module "vitest" {
 
 /** One Postgres and one Redis for the whole run. Each file gets a database and a key prefix of its own in them. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const servers = await startEmbedded({ fsync: false });
+  const servers = await inMemory(() => startEmbedded());
   try {
     if (!servers.databaseUrl) throw new Error("no Postgres could be started");
     if (!servers.redisUrl) throw new Error(`the tests need a real Redis: ${servers.redisUnavailable}`);
@@ -34,4 +35,26 @@ export function withDatabase(url: string, name: string): string {
   const changed = new URL(url);
   changed.pathname = `/${name}`;
   return changed.href;
+}
+
+/** Linux has it nearly everywhere; containers often have too little of it. */
+const memoryFolder = "/dev/shm";
+const tmpfsType = 0x01021994;
+const enoughBytes = 4 * 1_024 ** 3;
+
+/**
+ * Has temporary data in memory where there is room: each database that a test drops makes Postgres wait for the disk for half
+ * a second, and a commit waits some milliseconds. All settings are those of any other Postgres, and no test outlives the machine.
+ */
+async function inMemory<T>(start: () => Promise<T>): Promise<T> {
+  const found = await statfs(memoryFolder).catch(() => undefined);
+  if (found?.type !== tmpfsType || found.bavail * found.bsize < enoughBytes) return await start();
+  const { TMPDIR: before } = process.env;
+  process.env.TMPDIR = memoryFolder;
+  try {
+    return await start();
+  } finally {
+    if (before === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = before;
+  }
 }

@@ -12,12 +12,16 @@ export function explained(database: Database): {
   blocksOf(work: () => Promise<unknown>): Promise<number>;
 } {
   let blocks = 0;
-  const explain = async (sql: Sql, text: TemplateStringsArray, values: unknown[]) => {
+  const explainOnce = async (sql: Sql, text: TemplateStringsArray, values: unknown[]) => {
     const [row] = await sql<Record<string, { Plan: PlanNode }[]>[]>`
       EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ${(sql as unknown as (...parts: unknown[]) => never)(text, ...values)}`;
     // The column's name has a blank, of which the driver makes what it likes.
     const [{ Plan }] = Object.values(row!)[0] as [{ Plan: PlanNode }];
-    blocks += Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"];
+    return Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"];
+  };
+  /** Twice: where tests beside this one make and drop databases, a function's plans and the catalogue's pages come anew at times. */
+  const explain = async (sql: Sql, text: TemplateStringsArray, values: unknown[]) => {
+    blocks += Math.min(await explainOnce(sql, text, values), await explainOnce(sql, text, values));
   };
   const counted = ({ sql, ...others }: Connection): Connection => {
     const counting = (text: TemplateStringsArray, ...values: unknown[]) => {

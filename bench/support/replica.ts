@@ -69,7 +69,7 @@ async function startServer(
   nodeOptions: readonly string[] = [],
 ): Promise<Replica> {
   const { REDIS_URL: _, ...inherited } = process.env;
-  const child = spawn(process.execPath, ["--max-semi-space-size=64", ...nodeOptions, main], {
+  const child = spawn(process.execPath, ["--max-semi-space-size=32", ...nodeOptions, main], {
     stdio: ["pipe", "pipe", "pipe"],
     env: {
       ...inherited,

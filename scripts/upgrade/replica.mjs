@@ -7,7 +7,7 @@ const maxTailLines = 10;
 
 /** Starts the release that is built in `folder`, on free ports. It ends with this process. */
 export async function startReplica(folder, settings) {
-  const child = spawn(process.execPath, ["--max-semi-space-size=64", join(folder, "dist/src/main.js")], {
+  const child = spawn(process.execPath, ["--max-semi-space-size=32", join(folder, "dist/src/main.js")], {
     env: {
       PATH: process.env.PATH,
       HOST: "127.0.0.1",

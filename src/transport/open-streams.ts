@@ -1,16 +1,16 @@
 import type { Http2Stream } from "node:http2";
 import { maxOpenStreams } from "./http2-limits.js";
+import { type Arrival, ArrivalDeadlines } from "./messages/arrival-deadlines.js";
 
 /** For an answer to go out: a reset that follows it at once may overtake it. */
 const answerMs = 1_000;
-const checkMs = 500;
 
 /** Counts the open streams of a server over all its connections; how many one of them may have, HTTP/2 itself bounds. */
 export class OpenStreams {
   private open = 0;
-  /** Those whose message is not waited for any more, and when they were answered: the first comes first. */
-  private readonly answeredAtMs = new Map<Http2Stream, number>();
-  private timer: NodeJS.Timeout | undefined;
+  /** Those whose message is not waited for any more. */
+  private readonly answers = new Map<Http2Stream, Arrival>();
+  private readonly deadlines = new ArrivalDeadlines(answerMs);
 
   constructor(private readonly max = maxOpenStreams) {}
 
@@ -20,27 +20,17 @@ export class OpenStreams {
     this.open += 1;
     stream.once("close", () => {
       this.open -= 1;
-      this.answeredAtMs.delete(stream);
+      const answer = this.answers.get(stream);
+      if (!answer) return;
+      this.answers.delete(stream);
+      this.deadlines.end(answer);
     });
     return true;
   }
 
   /** It was answered before its message had arrived, and its caller may never end it: so it is closed soon. */
   answered(stream: Http2Stream): void {
-    this.answeredAtMs.set(stream, performance.now());
-    if (this.timer) return;
-    this.timer = setInterval(() => this.closeAnswered(), checkMs);
-    this.timer.unref();
-  }
-
-  private closeAnswered(): void {
-    const now = performance.now();
-    for (const [stream, atMs] of this.answeredAtMs) {
-      if (now - atMs < answerMs) return;
-      stream.close();
-    }
-    if (this.answeredAtMs.size > 0) return;
-    clearInterval(this.timer);
-    this.timer = undefined;
+    const answer = this.deadlines.begin(() => stream.close());
+    this.answers.set(stream, answer);
   }
 }

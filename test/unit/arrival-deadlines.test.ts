@@ -1,3 +1,4 @@
+import { setImmediate as turn } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ArrivalDeadlines } from "../../src/transport/messages/arrival-deadlines.js";
 
@@ -34,4 +35,20 @@ test("nothing is looked at while nothing arrives, and then it begins anew", () =
   });
   vi.advanceTimersByTime(10_500);
   expect([late, vi.getTimerCount()]).toEqual([1, 0]);
+});
+
+test("many that are late at once are told so over several turns of the event loop", async () => {
+  const deadlines = new ArrivalDeadlines(10_000, 500);
+  let late = 0;
+  for (let count = 0; count < 120; count += 1) {
+    deadlines.begin(() => {
+      late += 1;
+    });
+  }
+  vi.advanceTimersByTime(10_000);
+  expect(late).toBe(50);
+  await turn();
+  expect(late).toBe(100);
+  await turn();
+  expect([late, vi.getTimerCount()]).toEqual([120, 0]);
 });

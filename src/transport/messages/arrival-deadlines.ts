@@ -1,6 +1,8 @@
 /** From a message's headers to its end. */
 const maxArrivalMs = 10_000;
 const checkMs = 500;
+/** Of those that are late, so many at most in one turn of the event loop. */
+const maxInTurn = 50;
 
 /** One message that is still arriving. */
 export interface Arrival {
@@ -38,8 +40,14 @@ export class ArrivalDeadlines {
 
   private check(): void {
     const now = performance.now();
+    let left = maxInTurn;
     for (const arrival of this.arriving) {
       if (arrival.lateAtMs > now) return;
+      if (left === 0) {
+        setImmediate(() => this.check());
+        return;
+      }
+      left -= 1;
       this.arriving.delete(arrival);
       arrival.onLate();
     }

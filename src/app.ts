@@ -9,8 +9,8 @@ import type { Logger } from "./platform/logger.js";
 import { Metrics } from "./platform/metrics.js";
 import { QuotaDays } from "./platform/quota-days.js";
 import { Watch } from "./platform/watch.js";
-import { readCommitLevel } from "./storage/postgres/commit-level.js";
 import { openDatabase } from "./storage/postgres/database.js";
+import { readCommitLevel } from "./storage/postgres/durability.js";
 import { isRefusal } from "./storage/postgres/errors.js";
 import { ping } from "./storage/postgres/ping.js";
 import { ConnectServer } from "./transport/connect/connect-server.js";
@@ -50,7 +50,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const database = openDatabase({
     url: config.DATABASE_URL,
     poolSize: config.DATABASE_POOL_SIZE,
-    synchronousCommit: await readCommitLevel(config.DATABASE_URL),
+    synchronousCommit: await readCommitLevel(config.DATABASE_URL, config.DATABASE_DURABILITY),
     onErrors: (report) => {
       metrics.storeErrors(report.code, report.count);
       log.warn(report, "postgres answered with an error");

@@ -26,6 +26,7 @@ const schema = z.object({
   HTTP_PORT: port(8_080),
   DATA_DIR: z.string().min(1).optional(),
   MIGRATE: z.enum(["on", "check", "off"]).default("on"),
+  DATABASE_DURABILITY: z.enum(["required", "off"]).default("required"),
   DATABASE_POOL_SIZE: whole(12, 4, 200),
   MAX_IN_FLIGHT: whole(4_000, 1, 100_000),
   DEFAULT_DEADLINE_MS: whole(15_000, 100, 600_000),

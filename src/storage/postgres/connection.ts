@@ -27,7 +27,7 @@ export interface ConnectionOptions {
   readonly url: string;
   /** Shown in pg_stat_activity. */
   readonly applicationName: string;
-  /** When a COMMIT counts as done; see commit-level.ts. */
+  /** When a COMMIT counts as done; see durability.ts. */
   readonly synchronousCommit: string;
   /** Before the first piece of work on each new connection. It must not throw. */
   readonly onOpen?: (sql: Sql) => Promise<void>;

@@ -117,7 +117,7 @@ describe("a code's place", () => {
   });
 });
 
-describe("lapsing", () => {
+describe("expiring", () => {
   const expirer = () => new Expirer(userCoupons);
 
   test("counts each once, though three do it at once, and puts it on record", async () => {
@@ -135,22 +135,22 @@ describe("lapsing", () => {
 
   test("leaves what is used up, deleted or released already", async () => {
     const couponId = await newCoupon({ validityAfterIssueMs: 2 * secondMs, claimWindowMs: secondMs });
-    const [used, deleted, released, lapsed] = (await issue(couponId, 4)) as [Held, Held, Held, Held];
+    const [used, deleted, released, expired] = (await issue(couponId, 4)) as [Held, Held, Held, Held];
     await use(used);
     await remove(deleted, false);
     // It was used once, so that its window is over; and then the use was cancelled.
-    await use(lapsed);
-    const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${lapsed.userCouponId}`;
-    await cancelOne(usages, { userId: lapsed.userId, usageId: usage?.id, request: null });
+    await use(expired);
+    const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${expired.userCouponId}`;
+    await cancelOne(usages, { userId: expired.userId, usageId: usage?.id, request: null });
     await clocked.setClock(later(2 * secondMs));
     await expirer().run();
     const rows = await clocked.sql`SELECT id FROM user_coupons WHERE lapsed`;
-    expect(rows.map(({ id }) => id)).toEqual([lapsed.userCouponId]);
+    expect(rows.map(({ id }) => id)).toEqual([expired.userCouponId]);
     expect((await userCoupons.release(10)).map(({ userCouponId }) => userCouponId)).toEqual([released.userCouponId]);
   });
 });
 
-test("what lapsed in a coupon that had ended is not released when the end is moved", async () => {
+test("what expired in a coupon that had ended is not released when the end is moved", async () => {
   const windows = { claimWindowMs: 15 * secondMs, validityAfterIssueMs: 20 * secondMs };
   const couponId = await newCoupon({ expiresAt: later(10 * secondMs), ...windows });
   await issue(couponId);
@@ -205,7 +205,7 @@ describe("a purge", () => {
     expect(await countEvents(clocked.sql, couponId)).toMatchObject({ USER_COUPON_ISSUED: 80, USER_COUPON_DELETED: 25 });
   });
 
-  test("removes what has lapsed in a coupon that still runs, and its holder can be issued another one", async () => {
+  test("removes what has expired in a coupon that still runs, and its holder can be issued another one", async () => {
     const couponId = await newCoupon({ validityAfterIssueMs: secondMs, expiresAt: later(400 * dayMs) });
     const held = (await issue(couponId, 3)) as [Held, Held, Held];
     await clocked.setClock(later(secondMs));
@@ -220,9 +220,9 @@ describe("a purge", () => {
   test("leaves what was ever used, also when the use was cancelled since", async () => {
     const couponId = await newCoupon({ validityAfterIssueMs: 2 * secondMs });
     const ended = await newCoupon();
-    const [, lapsed, deleted] = (await issue(couponId, 3)) as [Held, Held, Held];
+    const [, expired, deleted] = (await issue(couponId, 3)) as [Held, Held, Held];
     const [, ofEnded] = (await issue(ended, 2)) as [Held, Held];
-    for (const held of [lapsed, deleted, ofEnded]) {
+    for (const held of [expired, deleted, ofEnded]) {
       await use(held);
       const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${held.userCouponId}`;
       await cancelOne(usages, { userId: held.userId, usageId: usage?.id, request: null });
@@ -234,7 +234,7 @@ describe("a purge", () => {
     // One of each coupon was never used.
     expect(await purger().purge()).toMatchObject({ userCoupons: 2 });
     const rows = await clocked.sql`SELECT id FROM user_coupons`;
-    const left = [lapsed, deleted, ofEnded].map(({ userCouponId }) => userCouponId);
+    const left = [expired, deleted, ofEnded].map(({ userCouponId }) => userCouponId);
     expect(rows.map(({ id }) => id).sort()).toEqual(left.sort());
   });
 

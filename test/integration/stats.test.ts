@@ -76,7 +76,10 @@ const steps = fc.oneof(
       deleteUsed: fc.boolean(),
     }),
   },
-  { weight: 7, arbitrary: fc.record({ kind: fc.constantFrom("release" as const, "lapse", "retire", "purge") }) },
+  {
+    weight: 7,
+    arbitrary: fc.record({ kind: fc.constantFrom("release" as const, "expireUserCoupons", "retire", "purge") }),
+  },
   {
     weight: 4,
     arbitrary: fc.record({
@@ -191,7 +194,7 @@ async function take(step: Step, ids: readonly string[]): Promise<void> {
     }
     case "release":
       return void (await userCoupons.release(5));
-    case "lapse":
+    case "expireUserCoupons":
       return void (await userCoupons.expire(5));
     case "retire":
       return await retireCodes(sql);

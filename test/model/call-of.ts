@@ -59,7 +59,7 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
       return readCall(command, model);
     case "release":
     case "retire":
-    case "lapse":
+    case "expire":
       return { method: command.kind };
     case "purge":
       return { method: "purge", dryRun: command.dryRun };

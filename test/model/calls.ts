@@ -176,7 +176,7 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
     case "retire":
       await replica.codeRetirer.run();
       return {};
-    case "lapse":
+    case "expire":
       await replica.expirer.run();
       return {};
     case "purge": {

@@ -65,7 +65,7 @@ export type Command =
       readonly terms: TermFacts;
       readonly request: number;
     }
-  | { readonly kind: "makeCodes" | "release" | "retire" | "lapse" }
+  | { readonly kind: "makeCodes" | "release" | "retire" | "expire" }
   | { readonly kind: "purge"; readonly dryRun: boolean }
   | { readonly kind: "advance"; readonly steps: number }
   | { readonly kind: "load" | "forget"; readonly coupon: number }
@@ -242,7 +242,7 @@ const callCommands = {
   issue: fc.record({ kind: fc.constant("issue" as const), by: issueBy, user: fc.nat(3), request }),
   upload,
   retire: fc.record({ kind: fc.constant("retire" as const) }),
-  lapse: fc.record({ kind: fc.constant("lapse" as const) }),
+  expire: fc.record({ kind: fc.constant("expire" as const) }),
   use: orderCommand(["use"]),
   lock: orderCommand(["lock"], fc.constantFrom(0, 0, 2, 3, noAmount, noAmount)),
   unlock: fc.record({
@@ -291,7 +291,7 @@ const crowd = fc.record({
         release: 1,
         upload: 1,
         retire: 1,
-        lapse: 1,
+        expire: 1,
       }),
     ),
     { minLength: 2, maxLength: 6 },
@@ -333,7 +333,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     use: 12,
     upload: 4,
     retire: 2,
-    lapse: 2,
+    expire: 2,
     lock: 7,
     unlock: 2,
     cancel: 5,
@@ -362,7 +362,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 2, arbitrary: rush },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("useAll" as const), coupon }) },
 );
-const rounds = fc.subarray(["lapse", "retire", "release"] as const).map((kinds) => kinds.map((kind) => ({ kind })));
+const rounds = fc.subarray(["expire", "retire", "release"] as const).map((kinds) => kinds.map((kind) => ({ kind })));
 const purges = fc.subarray([true, false]).map((runs) => runs.map((dryRun) => ({ kind: "purge" as const, dryRun })));
 /** One user gets a code twice, and names it then. */
 const twice = fc

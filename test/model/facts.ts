@@ -36,7 +36,7 @@ export function factsOf(model: Model): Stored {
       const uses = model.standing(one).length;
       const locked = model.isLocked(one) && one.deletedAt === null ? one.lock.until : null;
       const times = [locked, one.claimUntil, one.releasedAt, one.deletedAt];
-      const also = [one.code, one.lapsed];
+      const also = [one.code, one.countedExpired];
       return line(
         one.id,
         one.userId,

@@ -121,7 +121,7 @@ export class Issuing extends Catalogue {
       claimUntil: claimMs === null ? null : now + claimMs,
       releasedAt: null,
       deletedAt: null,
-      lapsed: false,
+      countedExpired: false,
       goneAt: null,
       lock: { version: 0, until: 0, requestId: "" },
     };

@@ -107,8 +107,8 @@ export class Model extends Upkeep {
       case "retire":
         this.retire();
         return {};
-      case "lapse":
-        this.lapse();
+      case "expire":
+        this.expire();
         return {};
       case "purge":
         return this.purge(call.dryRun);

@@ -95,7 +95,7 @@ export interface UserCoupon {
   readonly code: string | null;
   readonly discount: Discount | null;
   /** Whether it is on record that its validity ran out before it was used up. */
-  lapsed: boolean;
+  countedExpired: boolean;
   /** Since when it is so, or deleted, or released. */
   goneAt: number | null;
   readonly couponId: string;
@@ -169,7 +169,7 @@ export type Call =
       readonly requestId: string;
     }
   | { readonly method: "makeCodes"; readonly jobs: readonly Pick<Job, "id" | "couponId">[] }
-  | { readonly method: "retire" | "lapse" }
+  | { readonly method: "retire" | "expire" }
   | { readonly method: "listCodes"; readonly couponId: string }
   | { readonly method: "getStats"; readonly scope: Scope }
   | { readonly method: "purge"; readonly dryRun: boolean }

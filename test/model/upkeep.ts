@@ -6,7 +6,7 @@ import { dayMs, sum } from "./world.js";
 export const purgeAfterDays = 1;
 const none: Purged = { expired: 0, deleted: 0, released: 0, codes: 0 };
 
-/** What users lose: deletion, release, lapse, purge; and what GetStats says of it all. */
+/** What users lose: deletion, release, expiry, purge; and what GetStats says of it all. */
 export class Upkeep extends Issuing {
   protected deleteUserCoupon(call: Call & { method: "deleteUserCoupon" }): Answer {
     const one = this.held(call.userId, call.userCouponId);
@@ -21,7 +21,7 @@ export class Upkeep extends Issuing {
       this.giveBack([one.codeNumber]);
     }
     one.deletedAt = this.state.now;
-    one.lapsed = false;
+    one.countedExpired = false;
     one.claimUntil = null;
     one.places = uses;
     one.goneAt ??= this.state.now;
@@ -49,12 +49,12 @@ export class Upkeep extends Issuing {
   }
 
   /** One round, as it runs every second: puts on record whose own validity ran out before it was used up. */
-  protected lapse(): void {
+  protected expire(): void {
     for (const one of this.state.userCoupons) {
-      const { validUntil, deletedAt, lapsed, maxUses } = one;
-      if (validUntil === null || validUntil > this.state.now || deletedAt !== null || lapsed) continue;
+      const { validUntil, deletedAt, countedExpired, maxUses } = one;
+      if (validUntil === null || validUntil > this.state.now || deletedAt !== null || countedExpired) continue;
       if (this.isReleased(one) || this.standing(one).length >= maxUses) continue;
-      one.lapsed = true;
+      one.countedExpired = true;
       one.claimUntil = null;
       one.goneAt = validUntil;
       this.happened("USER_COUPON_EXPIRED", one.couponId, one.id);

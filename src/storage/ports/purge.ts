@@ -9,7 +9,7 @@ export interface PurgeTerms {
 
 /** What one purge goes through, in the order of some index. */
 export type PurgeWalk =
-  | { /** Lapsed, deleted or released before they were ever used. */ readonly kind: "GONE_USER_COUPONS" }
+  | { /** Expired, deleted or released before they were ever used. */ readonly kind: "GONE_USER_COUPONS" }
   | { readonly kind: "USER_COUPONS_OF_ENDED" | "FREE_CODES_OF_ENDED"; readonly couponId: string }
   | { /** Of codes that have expired. */ readonly kind: "RETIRED_CODES" };
 

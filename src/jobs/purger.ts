@@ -64,7 +64,7 @@ export class Purger implements Job {
     const walks: PurgeWalk[] = [
       { kind: "GONE_USER_COUPONS" },
       ...(await this.store.findEnded(this.terms, maxEnded)),
-      { kind: "RETIRED_CODES" },
+      { kind: "EXPIRED_CODES" },
     ];
     let isMine = true;
     for (const walk of walks) isMine = isMine && (await this.walk(walk, purged));

@@ -1,7 +1,7 @@
 import type { Config } from "../config.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
+import { CodeExpirer } from "../jobs/code-expirer.js";
 import type { CodeMaker } from "../jobs/code-maker.js";
-import { CodeRetirer } from "../jobs/code-retirer.js";
 import { Counter } from "../jobs/counter.js";
 import { EventKeeper } from "../jobs/event-keeper.js";
 import { Expirer } from "../jobs/expirer.js";
@@ -30,7 +30,7 @@ export function openJobs({ stores, keeper, codeMaker, config, log, failures, met
   const jobs: Job[] = [
     sweep(keeper),
     codeMaker,
-    new CodeRetirer(stores.codes, keeper),
+    new CodeExpirer(stores.codes, keeper),
     new Releaser(stores.userCoupons, keeper, log),
     new Expirer(stores.userCoupons),
     new Counter(stores.stats),

@@ -18,7 +18,7 @@ import {
   openClockedDatabase,
   openCoupon,
 } from "./clocked-database.js";
-import { insertCodes, retireCodes } from "./codes-world.js";
+import { expireCodes, insertCodes } from "./codes-world.js";
 import { cancelOne, countEvents, type Held, hold, useAskOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
@@ -109,7 +109,7 @@ describe("a code's place", () => {
     const { couponId, codeIds } = await newBook([{ maxHolders: 5, expiresAt: later(hourMs / 2) }]);
     const [one] = await issue(couponId, 2);
     await clocked.setClock(later(hourMs / 2));
-    await retireCodes(clocked.sql);
+    await expireCodes(clocked.sql);
     expect(await stockOf(couponId)).toMatchObject({ quantity: 2, issuedCount: 2, revision: 2 });
     await remove(one as Held, true);
     expect(await holdersOf(codeIds[0] as number)).toBe(1);
@@ -312,7 +312,7 @@ describe("a purge", () => {
     );
     const [held] = await issue(couponId);
     await clocked.setClock(soon);
-    await retireCodes(clocked.sql);
+    await expireCodes(clocked.sql);
     await clocked.setClock(later(secondMs + 30 * dayMs));
     await userCoupons.expire(10);
     // The first code was held, and goes with its holder.

@@ -13,7 +13,7 @@ import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { countedStats, miscounted } from "../support/counted-stats.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
-import { insertCodes, retireCodes } from "./codes-world.js";
+import { expireCodes, insertCodes } from "./codes-world.js";
 import { cancelOne, useAskOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
@@ -78,7 +78,7 @@ const steps = fc.oneof(
   },
   {
     weight: 7,
-    arbitrary: fc.record({ kind: fc.constantFrom("release" as const, "expireUserCoupons", "retire", "purge") }),
+    arbitrary: fc.record({ kind: fc.constantFrom("release" as const, "expireUserCoupons", "expireCodes", "purge") }),
   },
   {
     weight: 4,
@@ -196,8 +196,8 @@ async function take(step: Step, ids: readonly string[]): Promise<void> {
       return void (await userCoupons.release(5));
     case "expireUserCoupons":
       return void (await userCoupons.expire(5));
-    case "retire":
-      return await retireCodes(sql);
+    case "expireCodes":
+      return await expireCodes(sql);
     case "purge": {
       const would = await purge(true);
       const before = await contents();

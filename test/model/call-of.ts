@@ -58,7 +58,7 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
     case "read":
       return readCall(command, model);
     case "release":
-    case "retire":
+    case "expireCodes":
     case "expire":
       return { method: command.kind };
     case "purge":

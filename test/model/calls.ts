@@ -173,8 +173,8 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
     case "release":
       await replica.releaser.run();
       return {};
-    case "retire":
-      await replica.codeRetirer.run();
+    case "expireCodes":
+      await replica.codeExpirer.run();
       return {};
     case "expire":
       await replica.expirer.run();

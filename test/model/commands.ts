@@ -65,7 +65,7 @@ export type Command =
       readonly terms: TermFacts;
       readonly request: number;
     }
-  | { readonly kind: "makeCodes" | "release" | "retire" | "expire" }
+  | { readonly kind: "makeCodes" | "release" | "expireCodes" | "expire" }
   | { readonly kind: "purge"; readonly dryRun: boolean }
   | { readonly kind: "advance"; readonly steps: number }
   | { readonly kind: "load" | "forget"; readonly coupon: number }
@@ -241,7 +241,7 @@ const upload = fc.record({
 const callCommands = {
   issue: fc.record({ kind: fc.constant("issue" as const), by: issueBy, user: fc.nat(3), request }),
   upload,
-  retire: fc.record({ kind: fc.constant("retire" as const) }),
+  expireCodes: fc.record({ kind: fc.constant("expireCodes" as const) }),
   expire: fc.record({ kind: fc.constant("expire" as const) }),
   use: orderCommand(["use"]),
   lock: orderCommand(["lock"], fc.constantFrom(0, 0, 2, 3, noAmount, noAmount)),
@@ -290,7 +290,7 @@ const crowd = fc.record({
         delete: 1,
         release: 1,
         upload: 1,
-        retire: 1,
+        expireCodes: 1,
         expire: 1,
       }),
     ),
@@ -332,7 +332,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     issue: 16,
     use: 12,
     upload: 4,
-    retire: 2,
+    expireCodes: 2,
     expire: 2,
     lock: 7,
     unlock: 2,
@@ -362,7 +362,9 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 2, arbitrary: rush },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("useAll" as const), coupon }) },
 );
-const rounds = fc.subarray(["expire", "retire", "release"] as const).map((kinds) => kinds.map((kind) => ({ kind })));
+const rounds = fc
+  .subarray(["expire", "expireCodes", "release"] as const)
+  .map((kinds) => kinds.map((kind) => ({ kind })));
 const purges = fc.subarray([true, false]).map((runs) => runs.map((dryRun) => ({ kind: "purge" as const, dryRun })));
 /** One user gets a code twice, and names it then. */
 const twice = fc

@@ -53,7 +53,7 @@ export function factsOf(model: Model): Stored {
       line(one.id, one.userCouponId, one.orderId, one.amount.units, one.discount, one.cancelledAt),
     ),
     codes: inOrder(codes).map((one) =>
-      line(one.code, one.couponId, one.holders, one.maxHolders, one.maxUses, one.expiresAt, one.retiredAt),
+      line(one.code, one.couponId, one.holders, one.maxHolders, one.maxUses, one.expiresAt, one.outOfStockAt),
     ),
     quotas: Object.entries(issuedOnDay)
       .filter(([key]) => key.endsWith(` ${dayOf(now)}`))

@@ -196,7 +196,7 @@ export class Life implements LifeNames {
       expect([survey.pendingCount, survey.takenCount], "pending at rest").toEqual([0, 0]);
       const quantity = this.model.quantityOf(target);
       const stock = quantity === null ? null : quantity - target.issuedCount;
-      // What comes back with a code that was retired is in no stock any more; the gate learns that from a sweep.
+      // What comes back with a code that has expired is in no stock any more; the gate learns that from a sweep.
       const isBehind = !exact && target.book !== null && survey.loaded?.revision !== target.revision;
       if (survey.loaded && !isBehind)
         expect(survey.loaded, "stock in the gate").toEqual({ revision: target.revision, stock });

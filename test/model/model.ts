@@ -104,8 +104,8 @@ export class Model extends Upkeep {
       case "release":
         this.release();
         return {};
-      case "retire":
-        this.retire();
+      case "expireCodes":
+        this.expireCodes();
         return {};
       case "expire":
         this.expire();

@@ -2,8 +2,8 @@ import { Redis } from "ioredis";
 import { Queues } from "../../src/batching/queues.js";
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { TypeIssuer } from "../../src/issuing/type-issuer.js";
+import { CodeExpirer } from "../../src/jobs/code-expirer.js";
 import { CodeMaker } from "../../src/jobs/code-maker.js";
-import { CodeRetirer } from "../../src/jobs/code-retirer.js";
 import { Expirer } from "../../src/jobs/expirer.js";
 import { Purger } from "../../src/jobs/purger.js";
 import { Releaser } from "../../src/jobs/releaser.js";
@@ -99,7 +99,7 @@ function startReplica(database: Database, reservations: Reservations, log: Servi
     keeper,
     releaser: new Releaser(userCoupons, keeper, log),
     codeMaker,
-    codeRetirer: new CodeRetirer(codes, keeper),
+    codeExpirer: new CodeExpirer(codes, keeper),
     expirer: new Expirer(userCoupons),
     purger: purger(false),
     dryPurger: purger(true),

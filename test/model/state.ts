@@ -65,7 +65,7 @@ export interface Code extends Terms {
   /** Places that are taken. */
   holders: number;
   /** When it was taken out of stock. */
-  retiredAt: number | null;
+  outOfStockAt: number | null;
 }
 
 /** What makes codes to a pattern. */
@@ -169,7 +169,7 @@ export type Call =
       readonly requestId: string;
     }
   | { readonly method: "makeCodes"; readonly jobs: readonly Pick<Job, "id" | "couponId">[] }
-  | { readonly method: "retire" | "expire" }
+  | { readonly method: "expireCodes" | "expire" }
   | { readonly method: "listCodes"; readonly couponId: string }
   | { readonly method: "getStats"; readonly scope: Scope }
   | { readonly method: "purge"; readonly dryRun: boolean }

@@ -78,7 +78,7 @@ export class Upkeep extends Issuing {
       this.state.codes = this.state.codes.filter((code) => !codes.includes(code));
       for (const { id, revision } of this.state.coupons) {
         const ofCoupon = codes.filter(({ couponId }) => couponId === id);
-        const inStock = ofCoupon.filter(({ retiredAt }) => retiredAt === null);
+        const inStock = ofCoupon.filter(({ outOfStockAt }) => outOfStockAt === null);
         this.countPurged(id, { codes: ofCoupon.length });
         if (inStock.some(({ holders, maxHolders }) => holders < maxHolders))
           this.setCoupon(id, { revision: revision + 1 });
@@ -93,7 +93,7 @@ export class Upkeep extends Issuing {
       const isOver = (code: Code) =>
         code.holders > 0 &&
         (code.holders === code.maxHolders ||
-          (code.retiredAt !== null && code.retiredAt <= horizon) ||
+          (code.outOfStockAt !== null && code.outOfStockAt <= horizon) ||
           hasLongEnded(this.coupon(code.couponId)));
       const codes = this.state.codes.filter((code) => numbers.has(code.number) && !isLeft(code) && isOver(code));
       removeCodes(codes);
@@ -110,10 +110,14 @@ export class Upkeep extends Issuing {
       const isOfEnded = (one: UserCoupon) =>
         one.couponId === coupon.id && one.deletedAt === null && !isGone(one) && !this.isReleased(one);
       remove(this.state.userCoupons.filter((one) => isOfEnded(one) && isUnused(one)));
-      removeCodes(this.codesOf(coupon.id).filter(({ holders, retiredAt }) => holders === 0 && retiredAt === null));
+      removeCodes(
+        this.codesOf(coupon.id).filter(({ holders, outOfStockAt }) => holders === 0 && outOfStockAt === null),
+      );
     }
     removeCodes(
-      this.state.codes.filter(({ holders, retiredAt }) => holders === 0 && retiredAt !== null && retiredAt <= horizon),
+      this.state.codes.filter(
+        ({ holders, outOfStockAt }) => holders === 0 && outOfStockAt !== null && outOfStockAt <= horizon,
+      ),
     );
     if (dryRun) return count;
     for (const [key, { at }] of Object.entries(this.state.answered)) if (at <= horizon) delete this.state.answered[key];

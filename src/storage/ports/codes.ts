@@ -86,7 +86,7 @@ export interface CodeStore {
   list(couponId: string, page: Page, deadlineMs: DeadlineMs): Promise<Rows<ListedCode>>;
 
   /** Takes codes that have expired out of stock, at most `limit` at once; null: there was none. */
-  retire(
+  expire(
     limit: number,
   ): Promise<{ /** Those whose stock has changed. */ readonly couponIds: readonly string[] } | null>;
 }

@@ -11,7 +11,7 @@ export interface PurgeTerms {
 export type PurgeWalk =
   | { /** Expired, deleted or released before they were ever used. */ readonly kind: "GONE_USER_COUPONS" }
   | { readonly kind: "USER_COUPONS_OF_ENDED" | "FREE_CODES_OF_ENDED"; readonly couponId: string }
-  | { /** Of codes that have expired. */ readonly kind: "RETIRED_CODES" };
+  | { /** Of codes that have expired. */ readonly kind: "EXPIRED_CODES" };
 
 export interface PurgeBatch {
   readonly userCoupons: number;

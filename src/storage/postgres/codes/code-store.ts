@@ -92,10 +92,10 @@ export class PostgresCodeStore implements CodeStore {
     return listCodes(this.database, couponId, page, deadlineMs);
   }
 
-  async retire(limit: number): Promise<{ couponIds: string[] } | null> {
+  async expire(limit: number): Promise<{ couponIds: string[] } | null> {
     const rows = await this.database.background.run(
       noDeadlineMs,
-      ({ sql }) => sql<{ couponId: string; expiredCount: number }[]>`SELECT * FROM retire_codes(${limit})`,
+      ({ sql }) => sql<{ couponId: string; expiredCount: number }[]>`SELECT * FROM expire_codes(${limit})`,
     );
     if (rows.length === 0) return null;
     return { couponIds: rows.filter((row) => row.expiredCount > 0).map((row) => row.couponId) };

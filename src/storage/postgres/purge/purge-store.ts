@@ -89,7 +89,7 @@ export class PostgresPurgeStore implements PurgeStore {
           SELECT u.id, u.id AS place FROM user_coupons u
           WHERE u.coupon_id = ${walk.couponId} AND u.max_uses > 0 AND u.id > ${from ?? leastId}::uuid
           ORDER BY u.coupon_id, u.id LIMIT ${batchSize}`;
-      case "RETIRED_CODES":
+      case "EXPIRED_CODES":
         return sql<Step[]>`
           SELECT k.id::text, concat_ws('|', k.retired_at, k.id) AS place FROM codes k
           WHERE k.holder_count = 0 AND k.retired_at <= ${horizon}

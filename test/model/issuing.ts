@@ -122,7 +122,7 @@ export class Issuing extends Catalogue {
       releasedAt: null,
       deletedAt: null,
       countedExpired: false,
-      goneAt: null,
+      endedAt: null,
       lock: { version: 0, until: 0, requestId: "" },
     };
     this.state.userCoupons.push(issued);

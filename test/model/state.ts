@@ -97,7 +97,7 @@ export interface UserCoupon {
   /** Whether it is on record that its validity ran out before it was used up. */
   countedExpired: boolean;
   /** Since when it is so, or deleted, or released. */
-  goneAt: number | null;
+  endedAt: number | null;
   readonly couponId: string;
   readonly userId: string;
   readonly requestId: string;

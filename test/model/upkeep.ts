@@ -2,7 +2,7 @@ import { Issuing } from "./issuing.js";
 import type { Answer, Call, Code, Coupon, Purged, Scope, UserCoupon } from "./state.js";
 import { dayMs, sum } from "./world.js";
 
-/** What is gone for this long is purged. */
+/** What has ended so long ago is purged. */
 export const purgeAfterDays = 1;
 const none: Purged = { expired: 0, deleted: 0, released: 0, codes: 0 };
 
@@ -24,7 +24,7 @@ export class Upkeep extends Issuing {
     one.countedExpired = false;
     one.claimUntil = null;
     one.places = uses;
-    one.goneAt ??= this.state.now;
+    one.endedAt ??= this.state.now;
     this.happened("USER_COUPON_DELETED", one.couponId, one.id, `${restocked}`);
     return { restocked };
   }
@@ -37,7 +37,7 @@ export class Upkeep extends Issuing {
       if (one.claimUntil < this.expiry(one)) {
         const { id, issuedCount } = this.coupon(one.couponId);
         one.releasedAt = this.state.now;
-        one.goneAt = this.state.now;
+        one.endedAt = this.state.now;
         this.endLock(one);
         this.setCoupon(id, { issuedCount: issuedCount - 1 });
         returned.push(one.codeNumber);
@@ -56,7 +56,7 @@ export class Upkeep extends Issuing {
       if (this.isReleased(one) || this.standing(one).length >= maxUses) continue;
       one.countedExpired = true;
       one.claimUntil = null;
-      one.goneAt = validUntil;
+      one.endedAt = validUntil;
       this.happened("USER_COUPON_EXPIRED", one.couponId, one.id);
     }
   }
@@ -69,7 +69,7 @@ export class Upkeep extends Issuing {
     const horizon = this.state.now - purgeAfterDays * dayMs;
     const hasLongEnded = ({ expiresAt, updatedAt }: Coupon) => Math.max(expiresAt, updatedAt) <= horizon;
     const isUnused = (one: UserCoupon) => !this.state.usages.some((usage) => usage.userCouponId === one.id);
-    const isGone = (one: UserCoupon) => one.goneAt !== null && one.goneAt <= horizon;
+    const hasEnded = (one: UserCoupon) => one.endedAt !== null && one.endedAt <= horizon;
     const count = { userCoupons: 0, codes: 0 };
 
     const removeCodes = (codes: readonly Code[]) => {
@@ -105,10 +105,10 @@ export class Upkeep extends Issuing {
       }
     };
 
-    remove(this.state.userCoupons.filter((one) => isUnused(one) && isGone(one)));
+    remove(this.state.userCoupons.filter((one) => isUnused(one) && hasEnded(one)));
     for (const coupon of this.state.coupons.filter(hasLongEnded)) {
       const isOfEnded = (one: UserCoupon) =>
-        one.couponId === coupon.id && one.deletedAt === null && !isGone(one) && !this.isReleased(one);
+        one.couponId === coupon.id && one.deletedAt === null && !hasEnded(one) && !this.isReleased(one);
       remove(this.state.userCoupons.filter((one) => isOfEnded(one) && isUnused(one)));
       removeCodes(
         this.codesOf(coupon.id).filter(({ holders, outOfStockAt }) => holders === 0 && outOfStockAt === null),

@@ -1,6 +1,6 @@
--- Removes, of a batch of user coupons, those that were never used and have been gone (expired, deleted, released) for
--- `after_days`, or those that went with their coupon's end, as long ago; and the codes that only they held, unless such a code
--- can still be issued. With `dry_run` it only counts. No row: another transaction is purging.
+-- Removes, of a batch of user coupons, those that were never used and ended (expired, were deleted or released) `after_days`
+-- ago, or those that went with their coupon's end, as long ago; and the codes that only they held, unless such a code can
+-- still be issued. With `dry_run` it only counts. No row: another transaction is purging.
 CREATE OR REPLACE FUNCTION purge_user_coupons(batch uuid[], of_ended boolean, after_days int, dry_run boolean)
 RETURNS TABLE (user_coupon_count int, code_count int)
 LANGUAGE plpgsql VOLATILE

@@ -3,7 +3,7 @@ import { createValidator } from "@bufbuild/protovalidate";
 import { Queues } from "./batching/queues.js";
 import type { Config } from "./config.js";
 import { GateKeeper } from "./issuing/gate-keeper.js";
-import { CodeMaker } from "./jobs/code-maker.js";
+import { CodeGenerator } from "./jobs/code-generator.js";
 import { FailureLog } from "./platform/failure-log.js";
 import type { Logger } from "./platform/logger.js";
 import { Metrics } from "./platform/metrics.js";
@@ -66,7 +66,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     quotaGroupOf: (couponId) => stores.issues.quotaGroupOf(couponId),
   });
   const keeper = new GateKeeper(reservations, stores.issues, stores.usages, log, failures, bounds.loads);
-  const codeMaker = new CodeMaker(stores.codes, keeper, log, failures);
+  const codeGenerator = new CodeGenerator(stores.codes, keeper, log, failures);
   const queues = new Queues({
     onBatch: (queue, size) => metrics.batch(queue, size),
     onAfterCommitError: (queue, error) => failures.failed(`settle ${queue}`, error),
@@ -75,7 +75,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     ...{ stores, reservations, keeper, quotaDays, reservationMs: config.RESERVATION_MS },
     ...{ openQueue: queues.open, batches: bounds.batches, failures },
   });
-  const jobs = openJobs({ stores, keeper, codeMaker, config, log, failures, metrics });
+  const jobs = openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics });
 
   const watch = new Watch({
     look: (signal) => ping(database.pulse, signal),
@@ -96,7 +96,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,
   });
-  const routes = mountRpcs({ stores, engines, keeper, codeMaker, pipeline, validator, failures });
+  const routes = mountRpcs({ stores, engines, keeper, codeGenerator, pipeline, validator, failures });
   pipeline.warm(routes.map(({ method }) => method));
 
   const largeMessages = new LargeMessages();

@@ -6,7 +6,7 @@ import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
-import type { CodeMaker } from "../jobs/code-maker.js";
+import type { CodeGenerator } from "../jobs/code-generator.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import { batchCreateCoupons } from "../services/catalog/batch-create-coupons.js";
 import { createCoupon } from "../services/catalog/create-coupon.js";
@@ -44,14 +44,22 @@ export interface RpcParts {
   readonly stores: Stores;
   readonly engines: Engines;
   readonly keeper: GateKeeper;
-  readonly codeMaker: CodeMaker;
+  readonly codeGenerator: CodeGenerator;
   readonly pipeline: Pipeline;
   readonly validator: Validator;
   readonly failures: FailureLog;
 }
 
 /** Every RPC with its handler. */
-export function mountRpcs({ stores, engines, keeper, codeMaker, pipeline, validator, failures }: RpcParts): Route[] {
+export function mountRpcs({
+  stores,
+  engines,
+  keeper,
+  codeGenerator,
+  pipeline,
+  validator,
+  failures,
+}: RpcParts): Route[] {
   const { coupons, codes, userCoupons, usages, targets } = stores;
   const { issuer, typeIssuer, checkout, cancels } = engines;
   const rpc = <I extends DescMessage, O extends DescMessage>(
@@ -79,7 +87,7 @@ export function mountRpcs({ stores, engines, keeper, codeMaker, pipeline, valida
     rpc(catalog.resumeCoupon, resumeCoupon(coupons, invalidate)),
     rpc(catalog.searchCoupons, searchCoupons(stores.search)),
     rpc(catalog.uploadCodes, uploadCodes(codes, invalidate)),
-    rpc(catalog.generateCodes, generateCodes(codes, codeMaker)),
+    rpc(catalog.generateCodes, generateCodes(codes, codeGenerator)),
     rpc(catalog.getCodeJob, getCodeJob(codes)),
     rpc(catalog.listCodes, listCodes(codes, coupons)),
     rpc(catalog.getStats, getStats(stores.stats)),

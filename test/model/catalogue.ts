@@ -141,7 +141,7 @@ export class Catalogue extends Using {
   }
 
   /** Rounds until no job is left. `told`: the codes that there are then, as they are listed. */
-  protected makeCodes(told: Answer): Answer {
+  protected runGenerator(told: Answer): Answer {
     const stored = (told.codes ?? []) as { couponId: string; code: string }[];
     const revisions: Record<string, number> = {};
     const running = this.state.jobs.filter(({ isEnded }) => !isEnded);

@@ -65,7 +65,7 @@ export type Command =
       readonly terms: TermFacts;
       readonly request: number;
     }
-  | { readonly kind: "makeCodes" | "release" | "expireCodes" | "expire" }
+  | { readonly kind: "runGenerator" | "release" | "expireCodes" | "expire" }
   | { readonly kind: "purge"; readonly dryRun: boolean }
   | { readonly kind: "advance"; readonly steps: number }
   | { readonly kind: "load" | "forget"; readonly coupon: number }
@@ -347,7 +347,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("advance" as const), steps: few(2) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("purge" as const), dryRun: fc.boolean() }) },
   { weight: 1, arbitrary: generate },
-  { weight: 1, arbitrary: fc.constant({ kind: "makeCodes" as const }) },
+  { weight: 1, arbitrary: fc.constant({ kind: "runGenerator" as const }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("wipe" as const) }) },
   { weight: 4, arbitrary: otherRushes },
   {
@@ -381,7 +381,7 @@ const pausedOfType = fc.tuple(coupon, type, fc.nat(3)).map(([paused, ofType, use
 /** What belongs together, or would seldom come together. */
 const chapter: fc.Arbitrary<Command[]> = fc.oneof(
   { weight: 26, arbitrary: command.map((one) => [one]) },
-  { weight: 1, arbitrary: generate.map((one) => [one, { kind: "makeCodes" as const }]) },
+  { weight: 1, arbitrary: generate.map((one) => [one, { kind: "runGenerator" as const }]) },
   { weight: 1, arbitrary: twice },
   { weight: 1, arbitrary: pausedOfType },
   {

@@ -59,8 +59,8 @@ export class Model extends Upkeep {
         return this.once(call, () => this.upload(call, String(told.couponId ?? "?")));
       case "generate":
         return this.generate(call, id);
-      case "makeCodes":
-        return this.makeCodes(told);
+      case "runGenerator":
+        return this.runGenerator(told);
       case "listCodes":
         return this.listCodes(call.couponId);
       case "issue":

@@ -3,7 +3,7 @@ import { Queues } from "../../src/batching/queues.js";
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { TypeIssuer } from "../../src/issuing/type-issuer.js";
 import { CodeExpirer } from "../../src/jobs/code-expirer.js";
-import { CodeMaker } from "../../src/jobs/code-maker.js";
+import { CodeGenerator } from "../../src/jobs/code-generator.js";
 import { Expirer } from "../../src/jobs/expirer.js";
 import { Purger } from "../../src/jobs/purger.js";
 import { Releaser } from "../../src/jobs/releaser.js";
@@ -92,13 +92,13 @@ function startReplica(database: Database, reservations: Reservations, log: Servi
     quotaDays: new QuotaDays(timeZone),
   });
   const invalidate = (couponId: string) => keeper.invalidate(couponId);
-  const codeMaker = new CodeMaker(codes, keeper, log, failures);
+  const codeGenerator = new CodeGenerator(codes, keeper, log, failures);
   const purger = (dryRun: boolean) =>
     new Purger(stores.purge, { afterDays: purgeAfterDays, everyMinutes: 60, dryRun }, log);
   return {
     keeper,
     releaser: new Releaser(userCoupons, keeper, log),
-    codeMaker,
+    codeGenerator,
     codeExpirer: new CodeExpirer(codes, keeper),
     expirer: new Expirer(userCoupons),
     purger: purger(false),

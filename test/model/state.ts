@@ -168,7 +168,7 @@ export type Call =
       readonly terms: Terms;
       readonly requestId: string;
     }
-  | { readonly method: "makeCodes"; readonly jobs: readonly Pick<Job, "id" | "couponId">[] }
+  | { readonly method: "runGenerator"; readonly jobs: readonly Pick<Job, "id" | "couponId">[] }
   | { readonly method: "expireCodes" | "expire" }
   | { readonly method: "listCodes"; readonly couponId: string }
   | { readonly method: "getStats"; readonly scope: Scope }

@@ -224,7 +224,7 @@ export const codes = pgTable(
   ],
 );
 
-/** Calls of GenerateCodes. Whoever makes codes for a job holds its row's lock until they are committed. */
+/** Calls of GenerateCodes. Whoever generates codes for a job holds its row's lock until they are committed. */
 export const codeJobs = pgTable(
   "code_jobs",
   {

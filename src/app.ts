@@ -24,9 +24,9 @@ import { Pipeline } from "./transport/pipeline.js";
 import { regexMatch } from "./transport/regex-match.js";
 import { assertBounds, boundsOf } from "./wiring/bounds.js";
 import { openEngines } from "./wiring/engines.js";
+import { openGate } from "./wiring/gate.js";
 import { openJobs } from "./wiring/jobs.js";
 import { prepareDatabase } from "./wiring/migrating.js";
-import { openReservations } from "./wiring/reservations.js";
 import { mountRpcs } from "./wiring/rpcs.js";
 import { openStores } from "./wiring/stores.js";
 
@@ -61,18 +61,18 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
 
   const stores = openStores(database, config.QUOTA_TIME_ZONE);
   const quotaDays = new QuotaDays(config.QUOTA_TIME_ZONE);
-  const reservations = await openReservations(config, log, failures, {
+  const gate = await openGate(config, log, failures, {
     quotaDays,
     quotaGroupOf: (couponId) => stores.issues.quotaGroupOf(couponId),
   });
-  const keeper = new GateKeeper(reservations, stores.issues, stores.usages, log, failures, bounds.loads);
+  const keeper = new GateKeeper(gate, stores.issues, stores.usages, log, failures, bounds.loads);
   const codeGenerator = new CodeGenerator(stores.codes, keeper, log, failures);
   const queues = new Queues({
     onBatch: (queue, size) => metrics.batch(queue, size),
     onAfterCommitError: (queue, error) => failures.failed(`settle ${queue}`, error),
   });
   const engines = openEngines({
-    ...{ stores, reservations, keeper, quotaDays, reservationMs: config.RESERVATION_MS },
+    ...{ stores, gate, keeper, quotaDays, reservationMs: config.RESERVATION_MS },
     ...{ openQueue: queues.open, batches: bounds.batches, failures },
   });
   const jobs = openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics });
@@ -135,7 +135,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       await queues.drain();
       await Promise.all(jobs.map((job) => job.close()));
       await keeper.close();
-      await reservations.close();
+      await gate.close();
       await database.close();
     },
   };

@@ -66,7 +66,7 @@ export function mountRpcs({
     method: DescMethodUnary<I, O>,
     handler: Handler<I, O>,
   ): Route => routeOf(method, pipeline.mount(method, handler));
-  // The reservation layer's copy goes before the edit is committed; if Redis is away, a sweep does it.
+  // The gate's copy goes before the edit is committed; if Redis is away, a sweep does it.
   const invalidate = (couponId: string) => keeper.invalidate(couponId);
   const violationsOf = (coupon: Coupon) =>
     violationsIn(validator, CreateCouponRequestSchema, create(CreateCouponRequestSchema, { coupon }));

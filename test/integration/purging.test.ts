@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { Expirer } from "../../src/jobs/expirer.js";
 import { type PurgeOptions, Purger } from "../../src/jobs/purger.js";
-import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
+import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { PostgresPurgeStore } from "../../src/storage/postgres/purge/purge-store.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
@@ -344,15 +344,15 @@ describe("a purge", () => {
     await issue(couponId);
   });
 
-  test("is no difference to the reservation layer: what it loads afterwards is right", async () => {
+  test("is no difference to the gate: what it loads afterwards is right", async () => {
     const couponId = await newCoupon({ validityAfterIssueMs: secondMs, expiresAt: later(400 * dayMs) });
     await issue(couponId, 4);
     await clocked.setClock(later(secondMs));
     await userCoupons.expire(10);
     await clocked.setClock(later(secondMs + 30 * dayMs));
-    const reservations = new MemoryReservations({ reservationMs: 5_000 });
-    const keeper = new GateKeeper(reservations, issues, usages, log, unreported);
-    const stock = async () => (await reservations.survey(10, 10))[0]?.loaded?.stock;
+    const gate = new MemoryGate({ reservationMs: 5_000 });
+    const keeper = new GateKeeper(gate, issues, usages, log, unreported);
+    const stock = async () => (await gate.survey(10, 10))[0]?.loaded?.stock;
     for (const when of ["before", "after"]) {
       if (when === "after") await purger().purge();
       await until("it is loaded", async () => {
@@ -363,7 +363,7 @@ describe("a purge", () => {
       await keeper.invalidate(couponId);
     }
     await keeper.close();
-    await reservations.close();
+    await gate.close();
   });
 });
 

@@ -63,7 +63,7 @@ export const coupons = pgTable(
     placeCount: count("place_count").notNull().default(0),
     /** When the places reached the usage cap. */
     exhaustedAt: moment("exhausted_at"),
-    /** Grows with each change of the definition. The reservation layer's copy is current when it has the same one. */
+    /** Grows with each change of the definition. The gate's copy is current when it has the same one. */
     revision: count("revision").notNull().default(1),
     createdAt: moment("created_at").notNull(),
     updatedAt: moment("updated_at").notNull(),

@@ -78,10 +78,10 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const jobs = openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics });
 
   const watch = new Watch({
-    look: (signal) => ping(database.pulse, signal),
+    probe: (signal) => ping(database.pulse, signal),
     isRefusal,
     lastAnswerMs: () => database.lastAnswerMs,
-    onFailure: (look) => metrics.pingFailure(look),
+    onFailure: (outcome) => metrics.pingFailure(outcome),
     onChange: (up) => {
       grpcServer.setServing(up && !isStopping);
       if (up) log.warn("postgres is back; serving");

@@ -42,7 +42,7 @@ interface Run {
 /** Generates the codes of code jobs. Postgres sees to it that each is worked on by one replica at a time. */
 export class CodeGenerator implements Job {
   readonly name = "make codes";
-  /** Between two looks for code jobs that another replica has left. */
+  /** Between two runs: they find code jobs that another replica has left. */
   readonly pauseMs = 1_000;
   private readonly runs = new LRUCache<string, Run>({ max: maxRuns });
   private underWay: Promise<void> | null = null;

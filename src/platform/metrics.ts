@@ -81,7 +81,7 @@ export class Metrics {
   });
   private readonly pingFailures = new Counter({
     name: "coupon_ping_failures_total",
-    help: "Looks at Postgres without an answer (REFUSED: nobody listens; FAILED: silence or an error).",
+    help: "Probes of Postgres without an answer (REFUSED: nobody listens; FAILED: silence or an error).",
     labelNames: ["look"] as const,
     registers: [this.registry],
   });
@@ -188,8 +188,8 @@ export class Metrics {
     if (outcome === "OK") this.jobSuccesses.set({ job }, Date.now() / 1_000);
   }
 
-  pingFailure(look: string): void {
-    this.pingFailures.labels(look).inc();
+  pingFailure(outcome: string): void {
+    this.pingFailures.labels(outcome).inc();
   }
 
   get contentType(): string {

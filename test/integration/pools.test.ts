@@ -36,15 +36,15 @@ function open(options: Partial<DatabaseOptions> = {}): Database {
   return database;
 }
 
-function watchOf(database: Database, onLook = () => {}) {
+function watchOf(database: Database, onProbe = () => {}) {
   const changes: boolean[] = [];
   const failures: string[] = [];
-  let looks = 0;
+  let probes = 0;
   const watch = new Watch({
-    look: (signal) => {
-      looks += 1;
+    probe: (signal) => {
+      probes += 1;
       const answer = ping(database.pulse, signal);
-      onLook();
+      onProbe();
       return answer;
     },
     isRefusal,
@@ -54,7 +54,7 @@ function watchOf(database: Database, onLook = () => {}) {
   });
   onTestFinished(() => watch.close());
   watch.start();
-  return { watch, changes, failures, looks: () => looks };
+  return { watch, changes, failures, probes: () => probes };
 }
 
 /** Holds every connection of a pool until it is released. */
@@ -233,15 +233,15 @@ test("an event loop that is held for seconds says nothing of Postgres", async ()
   };
   let holds = 0;
   // The question has just been sent, and the answer comes meanwhile.
-  const { watch, changes, failures, looks } = watchOf(database, () => {
-    if (looks() > 1 && holds++ < 2) setImmediate(hold);
+  const { watch, changes, failures, probes } = watchOf(database, () => {
+    if (probes() > 1 && holds++ < 2) setImmediate(hold);
   });
   await until("it has been held twice", () => holds >= 2);
-  const before = looks();
-  await until("it has looked since", () => looks() > before + 1);
+  const before = probes();
+  await until("it was probed since", () => probes() > before + 1);
   // And while it pauses.
   hold();
-  await until("it has looked since", () => looks() > before + 3);
+  await until("it was probed since", () => probes() > before + 3);
   expect([watch.up, changes, failures]).toEqual([true, [], []]);
 });
 
@@ -290,8 +290,8 @@ async function openProxy() {
 test("silence is noticed, and that it is over, by a connection of its own that is opened anew", async () => {
   const proxy = await openProxy();
   const database = open({ url: proxy.url });
-  const { watch, changes, failures, looks } = watchOf(database);
-  await until("the pulse has its connection, too", () => looks() >= 2);
+  const { watch, changes, failures, probes } = watchOf(database);
+  await until("the pulse has its connection, too", () => probes() >= 2);
   proxy.fallSilent();
   await until("it is away", () => !watch.up);
   expect(failures).toEqual(["FAILED", "FAILED", "FAILED"]);
@@ -308,7 +308,7 @@ test("as long as commits succeed, a pulse that is not answered says nothing", as
   const database = { pulse: proxied.pulse, lastAnswerMs: 0 } as unknown as Database;
   const seen = watchOf(Object.defineProperty(database, "lastAnswerMs", { get: () => direct.lastAnswerMs }));
   proxy.fallSilent();
-  await until("five looks have failed", async () => {
+  await until("five probes have failed", async () => {
     await note(direct.commits, "works", forever);
     return seen.failures.length >= 5;
   });

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { judge, type Look, type Standing, Watch } from "../../src/platform/watch.js";
+import { judge, type ProbeOutcome, type Standing, Watch } from "../../src/platform/watch.js";
 
-const cases: [string, Standing, Look, number, Standing][] = [
+const cases: [string, Standing, ProbeOutcome, number, Standing][] = [
   ["an answer", { up: true, failures: 0 }, "ANSWERED", 0, { up: true, failures: 0 }],
   ["an answer after failures", { up: true, failures: 2 }, "ANSWERED", 9_000, { up: true, failures: 0 }],
   ["one failure", { up: true, failures: 0 }, "FAILED", 9_000, { up: true, failures: 1 }],
@@ -24,18 +24,18 @@ const cases: [string, Standing, Look, number, Standing][] = [
   ["a fresh answer to others while it is away", { up: false, failures: 5 }, "FAILED", 10, { up: false, failures: 6 }],
   ["an answer while it is away", { up: false, failures: 9 }, "ANSWERED", 9_000, { up: true, failures: 0 }],
 ];
-test.for(cases)("%s", ([, before, look, sinceAnswerMs, after]) => {
-  expect(judge(before, look, sinceAnswerMs)).toEqual(after);
+test.for(cases)("%s", ([, before, outcome, sinceAnswerMs, after]) => {
+  expect(judge(before, outcome, sinceAnswerMs)).toEqual(after);
 });
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-function start(look: (signal: AbortSignal) => Promise<unknown>, lastAnswerMs = () => Number.NEGATIVE_INFINITY) {
+function start(probe: (signal: AbortSignal) => Promise<unknown>, lastAnswerMs = () => Number.NEGATIVE_INFINITY) {
   const changes: boolean[] = [];
-  const failures: Look[] = [];
+  const failures: ProbeOutcome[] = [];
   const watch = new Watch({
-    look,
+    probe,
     isRefusal: (error) => (error as Error).message === "refused",
     lastAnswerMs,
     onChange: (up) => void changes.push(up),
@@ -47,7 +47,7 @@ function start(look: (signal: AbortSignal) => Promise<unknown>, lastAnswerMs = (
 
 const silent = () => new Promise<never>(() => {});
 
-test("silence: away after three looks, each of which is given up, and back with the first answer", async () => {
+test("silence: away after three probes, each of which is given up, and back with the first answer", async () => {
   const signals: AbortSignal[] = [];
   let answers = false;
   const { watch, changes, failures } = start((signal) => {
@@ -55,7 +55,7 @@ test("silence: away after three looks, each of which is given up, and back with 
     return answers ? Promise.resolve() : silent();
   });
   expect(watch.up).toBe(true);
-  // A pause, two looks and the pauses between them.
+  // A pause, two probes and the pauses between them.
   await vi.advanceTimersByTimeAsync(1_000 + 2 * 1_100);
   expect([watch.up, failures.length]).toEqual([true, 2]);
   await vi.advanceTimersByTimeAsync(1_000);

@@ -6,8 +6,8 @@ import { poolSizes } from "./pool-sizes.js";
 
 export type { Connection } from "./connection.js";
 
-/** Between two looks for connections that say nothing. */
-const lookEveryMs = 5_000;
+/** Between two checks for connections that say nothing. */
+const checkEveryMs = 5_000;
 
 /** Pools by purpose: what callers wait for never waits for a connection that something else holds. */
 export interface Database {
@@ -73,9 +73,9 @@ export function openDatabase({
   const reads = openPool("reads", sizes.reads);
   const background = openPool("background", sizes.background);
   const writes = sizes.writes === 0 ? background : openPool("writes", sizes.writes);
-  const looks = setInterval(() => {
-    for (const link of links) link.look();
-  }, lookEveryMs).unref();
+  const checks = setInterval(() => {
+    for (const link of links) link.check();
+  }, checkEveryMs).unref();
   return {
     commits,
     reads,
@@ -87,7 +87,7 @@ export function openDatabase({
       return lastAnswerMs;
     },
     close: async () => {
-      clearInterval(looks);
+      clearInterval(checks);
       errors.flush();
       await Promise.all(links.map((link) => link.close()));
     },

@@ -92,7 +92,7 @@ export class Admission {
     }
     const waiter: Waiter = { kind, owner, deadlineMs, admit: () => admit(this.letIn(kind, owner)), refuse };
     this.line.add(waiter, this.now());
-    this.timer ??= setInterval(() => this.look(), expiryCheckMs);
+    this.timer ??= setInterval(() => this.check(), expiryCheckMs);
   }
 
   close(): void {
@@ -165,7 +165,7 @@ export class Admission {
     this.serveLine();
   }
 
-  private look(): void {
+  private check(): void {
     this.line.expire(this.now(), maxExpiredAtOnce);
     this.serveLine();
     if (this.line.length > 0) return;

@@ -77,7 +77,7 @@ export class ConnectionShedder {
   private unusedFromMs: number | null = null;
   private fullWindows = 0;
   private wasTooMuch = false;
-  private isLookDue = false;
+  private isCheckDue = false;
   private readonly turn = { arrived: 0, refused: 0, cuts: 0, heard: new Map<Sheddable, number>() };
   /** null: all that come are taken. */
   private allowed: number | null = null;
@@ -110,10 +110,10 @@ export class ConnectionShedder {
     if (turn.refused > 0) turn.arrived += 1;
     if (connection && turn.refused > 0) turn.heard.set(connection, (turn.heard.get(connection) ?? 0) + 1);
     if (connection && Math.min(turn.arrived, turn.refused) > floodInTurn) this.cutInTurn(connection);
-    if (this.isLookDue || this.now() - this.windowFromMs < windowMs) return;
+    if (this.isCheckDue || this.now() - this.windowFromMs < windowMs) return;
     // In one turn of the event loop each connection is read in its turn: only at its end all were heard.
-    this.isLookDue = true;
-    this.options.atTurnsEnd(() => this.look());
+    this.isCheckDue = true;
+    this.options.atTurnsEnd(() => this.check());
   }
 
   served(): void {
@@ -131,8 +131,8 @@ export class ConnectionShedder {
   }
 
   /** Called when enough has arrived, and by a timer for when nothing does. */
-  look(): void {
-    this.isLookDue = false;
+  check(): void {
+    this.isCheckDue = false;
     const now = this.now();
     const passedMs = now - this.windowFromMs;
     if (passedMs < windowMs) return;

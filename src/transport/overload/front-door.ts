@@ -5,7 +5,7 @@ import type { CallKind } from "./call-kind.js";
 import { ConnectionShedder, type Sheddable } from "./connection-shedder.js";
 import { RefusalLog } from "./refusal-log.js";
 
-const lookPauseMs = 100;
+const checkPauseMs = 100;
 /** With less than this share of the limit at work there is room for many more. */
 const headroomShare = 0.4;
 
@@ -76,7 +76,7 @@ export class FrontDoor {
         this.refusals.add("connections", count);
       },
     });
-    this.timer = setInterval(() => this.shedder.look(), lookPauseMs);
+    this.timer = setInterval(() => this.shedder.check(), checkPauseMs);
     this.timer.unref();
     metrics.watchOverload(() => ({
       limit: this.admission.most,

@@ -64,7 +64,7 @@ class World {
       this.owed -= now;
       for (; this.owed > can * queuedSteps; this.owed -= 1) this.shedder.refused();
       served += now;
-      this.shedder.look();
+      this.shedder.check();
       for (const work of this.turnsEnd.splice(0)) work();
     }
     return { served, offered };

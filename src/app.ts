@@ -7,12 +7,12 @@ import { CodeGenerator } from "./jobs/code-generator.js";
 import { FailureLog } from "./platform/failure-log.js";
 import type { Logger } from "./platform/logger.js";
 import { Metrics } from "./platform/metrics.js";
+import { Probe } from "./platform/probe.js";
 import { QuotaDays } from "./platform/quota-days.js";
-import { Watch } from "./platform/watch.js";
 import { readCommitLevel } from "./storage/postgres/commit-level.js";
 import { openDatabase } from "./storage/postgres/database.js";
 import { isRefusal } from "./storage/postgres/errors.js";
-import { ping } from "./storage/postgres/ping.js";
+import { probePostgres } from "./storage/postgres/probe-postgres.js";
 import { ConnectServer } from "./transport/connect/connect-server.js";
 import { pages } from "./transport/connect/pages.js";
 import { GrpcServer } from "./transport/grpc/grpc-server.js";
@@ -77,18 +77,18 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   });
   const jobs = openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics });
 
-  const watch = new Watch({
-    probe: (signal) => ping(database.pulse, signal),
+  const probe = new Probe({
+    probe: (signal) => probePostgres(database.probeLink, signal),
     isRefusal,
     lastAnswerMs: () => database.lastAnswerMs,
-    onFailure: (outcome) => metrics.pingFailure(outcome),
+    onFailure: (outcome) => metrics.probeFailed(outcome),
     onChange: (up) => {
       grpcServer.setServing(up && !isStopping);
       if (up) log.warn("postgres is back; serving");
       else log.error("postgres is away; not serving");
     },
   });
-  const isServing = () => watch.up;
+  const isServing = () => probe.up;
   let isStopping = false;
   const validator = createValidator({ regexMatch });
   const pipeline = new Pipeline({
@@ -117,7 +117,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const grpcPort = await grpcServer.listen(host, config.GRPC_PORT);
   const httpPort = await connectServer.listen(host, config.HTTP_PORT);
   for (const job of jobs) job.start();
-  watch.start();
+  probe.start();
 
   return {
     grpcPort,
@@ -130,7 +130,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       const giveUp = setTimeout(() => pipeline.giveUp(), Math.max(0, config.DRAIN_MS - lastAnswersMs));
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
       clearTimeout(giveUp);
-      watch.close();
+      probe.close();
       frontDoor.close();
       await queues.drain();
       await Promise.all(jobs.map((job) => job.close()));

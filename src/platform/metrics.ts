@@ -79,7 +79,7 @@ export class Metrics {
     labelNames: ["code"] as const,
     registers: [this.registry],
   });
-  private readonly pingFailures = new Counter({
+  private readonly probeFailures = new Counter({
     name: "coupon_ping_failures_total",
     help: "Probes of Postgres without an answer (REFUSED: nobody listens; FAILED: silence or an error).",
     labelNames: ["look"] as const,
@@ -188,8 +188,8 @@ export class Metrics {
     if (outcome === "OK") this.jobSuccesses.set({ job }, Date.now() / 1_000);
   }
 
-  pingFailure(outcome: string): void {
-    this.pingFailures.labels(outcome).inc();
+  probeFailed(outcome: string): void {
+    this.probeFailures.labels(outcome).inc();
   }
 
   get contentType(): string {

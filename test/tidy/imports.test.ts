@@ -220,8 +220,8 @@ describe("the rules", () => {
     ["src/domain/coupon.ts", "node:crypto", false],
     ["src/domain/coupon.ts", "../platform/group-by.js", false],
     ["src/domain/coupon.ts", "../../gen/coupon/v1/coupon_pb.js", false],
-    ["src/platform/watch.ts", "../domain/coupon.js", false],
-    ["src/platform/watch.ts", "postgres", false],
+    ["src/platform/probe.ts", "../domain/coupon.js", false],
+    ["src/platform/probe.ts", "postgres", false],
     ["src/utils/strings.ts", "node:fs", false],
     ["src/services/catalog/get-coupon.ts", "../../../test/support/until.js", false],
   ];

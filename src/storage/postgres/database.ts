@@ -20,7 +20,7 @@ export interface Database {
   /** What runs by itself: loads of the gate, sweeps, jobs; and statistics. */
   readonly background: Pool<Connection>;
   /** Belongs to no pool: asks whether Postgres is there, and holds the lock that keeps this release's functions. */
-  readonly pulse: PostgresLink;
+  readonly probeLink: PostgresLink;
   /** For the metrics; each once. */
   readonly pools: readonly Pool<Connection>[];
   /** performance.now() of the last statement that succeeded, on any pool. */
@@ -81,7 +81,7 @@ export function openDatabase({
     reads,
     writes,
     background,
-    pulse: openLink({ onOpen: (sql) => holdFunctions(sql).catch((error) => errors.note(error, false)) }),
+    probeLink: openLink({ onOpen: (sql) => holdFunctions(sql).catch((error) => errors.note(error, false)) }),
     pools: [...new Set([commits, reads, writes, background])],
     get lastAnswerMs() {
       return lastAnswerMs;

@@ -28,7 +28,7 @@ export function judge({ up, failures }: Standing, outcome: ProbeOutcome, sinceAn
   return { up: up && !isAway, failures: failures + 1 };
 }
 
-export interface WatchOptions {
+export interface ProbeOptions {
   /** Rejects when the store does not answer. The signal is aborted when nobody waits for it any more. */
   readonly probe: (signal: AbortSignal) => Promise<unknown>;
   readonly isRefusal: (error: unknown) => boolean;
@@ -39,12 +39,12 @@ export interface WatchOptions {
 }
 
 /** Asks a store for a sign of life, and tells when that changes. It counts as up until it is known to be away. */
-export class Watch {
+export class Probe {
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
   private standing: Standing = { up: true, failures: 0 };
 
-  constructor(private readonly options: WatchOptions) {}
+  constructor(private readonly options: ProbeOptions) {}
 
   get up(): boolean {
     return this.standing.up;

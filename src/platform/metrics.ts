@@ -51,12 +51,12 @@ export class Metrics {
   });
   private readonly shedCalls = new Tally(this.registry, {
     name: "coupon_calls_shed_total",
-    help: "Calls turned away for want of room, by kind; they are counted as OVERLOADED, too.",
+    help: "Calls shed for want of room, by kind; they are counted as OVERLOADED, too.",
     labelNames: ["kind"],
   });
   private readonly shedConnectionsTotal = new Counter({
     name: "coupon_connections_shed_total",
-    help: "Connections asked to go because turning calls away one by one took too much time.",
+    help: "Connections asked to go because shedding calls one by one took too much time.",
     registers: [this.registry],
   });
   private readonly batches = new Histogram({
@@ -117,14 +117,14 @@ export class Metrics {
     }
   }
 
-  /** A call that was turned away before it was one. */
+  /** A call that was shed before it was one. */
   shedCall(rpc: string, kind: string): void {
     this.outcomes.add(rpc, "OVERLOADED");
     this.shedCalls.add(kind);
   }
 
-  /** The same, for a reason that has no counter of its own. */
-  turnedAway(rpc: string, reason: string): void {
+  /** A call that was refused before it was one, for a reason that has no counter of its own. */
+  refusedCall(rpc: string, reason: string): void {
     this.outcomes.add(rpc, reason);
   }
 

@@ -38,7 +38,7 @@ export interface Permit {
   rest<T>(wait: () => Promise<T>): Promise<T>;
 }
 
-/** Lets calls in as long as there is room for them, lets others wait for a moment, and turns the rest away. */
+/** Lets calls in as long as there is room for them, lets others wait for a moment, and sheds the rest. */
 export class Admission {
   private readonly limit: ConcurrencyLimit;
   private readonly line = new WaitingLine();
@@ -80,17 +80,17 @@ export class Admission {
     return this.letIn(kind, owner);
   }
 
-  /** Of a call that found no room. Tells it sooner or later, perhaps at once, that it may begin or is turned away. */
+  /** Of a call that found no room. Tells it sooner or later, perhaps at once, that it may begin or is shed. */
   wait(
     { kind, owner, deadlineMs }: Pick<Waiter, "kind" | "owner" | "deadlineMs">,
     admit: (permit: Permit) => void,
-    refuse: () => void,
+    shed: () => void,
   ): void {
     if (!this.isWorthwhile(deadlineMs)) {
-      refuse();
+      shed();
       return;
     }
-    const waiter: Waiter = { kind, owner, deadlineMs, admit: () => admit(this.letIn(kind, owner)), refuse };
+    const waiter: Waiter = { kind, owner, deadlineMs, admit: () => admit(this.letIn(kind, owner)), shed };
     this.line.add(waiter, this.now());
     this.timer ??= setInterval(() => this.check(), expiryCheckMs);
   }
@@ -186,7 +186,7 @@ export class Admission {
         });
       }
       if (this.isWorthwhile(waiter.deadlineMs)) waiter.admit();
-      else waiter.refuse();
+      else waiter.shed();
     }
   }
 

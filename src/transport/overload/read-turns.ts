@@ -20,7 +20,7 @@ interface Reading {
 
 /**
  * Bounds how many streams are read in one turn of the event loop. libuv would read up to 2 MiB of each connection before
- * anything else has its turn, and a stream costs Node some 50 us before it can be turned away: under a flood answers of the
+ * anything else has its turn, and a stream costs Node some 50 us before it can be shed: under a flood answers of the
  * stores, timers and other connections would wait for half a second. What is not read waits in the system's buffers.
  */
 export class ReadTurns {

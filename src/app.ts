@@ -19,7 +19,7 @@ import { GrpcServer } from "./transport/grpc/grpc-server.js";
 import { maxConnections } from "./transport/http2-limits.js";
 import { ArrivalDeadlines } from "./transport/messages/arrival-deadlines.js";
 import { LargeMessages } from "./transport/messages/large-messages.js";
-import { FrontDoor } from "./transport/overload/front-door.js";
+import { LoadShedder } from "./transport/overload/load-shedder.js";
 import { Pipeline } from "./transport/pipeline.js";
 import { regexMatch } from "./transport/regex-match.js";
 import { assertBounds, boundsOf } from "./wiring/bounds.js";
@@ -101,15 +101,15 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
 
   const largeMessages = new LargeMessages();
   const arrivals = new ArrivalDeadlines();
-  const frontDoor = new FrontDoor({ maxAtWork: config.MAX_IN_FLIGHT, maxConnections, isServing, metrics, log });
-  const grpcServer = new GrpcServer(routes, largeMessages, arrivals, frontDoor);
+  const loadShedder = new LoadShedder({ maxAtWork: config.MAX_IN_FLIGHT, maxConnections, isServing, metrics, log });
+  const grpcServer = new GrpcServer(routes, largeMessages, arrivals, loadShedder);
   const connectServer = new ConnectServer(
     ...([
       routes,
       largeMessages,
       arrivals,
       pages(metrics, () => (isStopping ? "stopping" : isServing() ? "ready" : "postgres is away")),
-      frontDoor,
+      loadShedder,
     ] as const),
     (error) => log.warn({ err: error }, "answer could not be sent"),
   );
@@ -131,7 +131,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
       clearTimeout(giveUp);
       probe.close();
-      frontDoor.close();
+      loadShedder.close();
       await queues.drain();
       await Promise.all(jobs.map((job) => job.close()));
       await keeper.close();

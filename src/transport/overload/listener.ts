@@ -8,7 +8,7 @@ const againMs = 50;
  * loop, and under overload a turn is long: clients would hang in the system's queue for seconds. So a full server does not
  * listen at all, and the system refuses them at once and for nothing.
  */
-export class Door {
+export class Listener {
   private count = 0;
   private most = Number.POSITIVE_INFINITY;
   private isShut = false;

@@ -26,7 +26,7 @@ export interface OverloadState {
   readonly maxConnections: number;
 }
 
-export interface FrontDoorOptions {
+export interface LoadShedderOptions {
   /** Calls at work at most, whatever the limit finds. */
   readonly maxAtWork: number;
   readonly maxConnections: number;
@@ -37,7 +37,7 @@ export interface FrontDoorOptions {
 }
 
 /** A call before anything is made of it. */
-export interface Knock {
+export interface ArrivingCall {
   readonly rpc: string;
   readonly kind: CallKind;
   /** In ms since 1970; Infinity: the caller did not say. Asked only when there is no room at once. */
@@ -51,7 +51,7 @@ export interface Knock {
  * Where both front ends ask before they make a call of what arrives. What is refused here has cost little: no message
  * was read, nothing was decoded, no line was logged.
  */
-export class FrontDoor {
+export class LoadShedder {
   private readonly admission: Admission;
   private readonly shedder: ConnectionShedder;
   private readonly shedLog: ShedLog;
@@ -59,7 +59,7 @@ export class FrontDoor {
   private readonly limiters: ((most: number) => void)[] = [];
   private loop = performance.eventLoopUtilization();
 
-  constructor(private readonly options: FrontDoorOptions) {
+  constructor(private readonly options: LoadShedderOptions) {
     const { maxAtWork, maxConnections, metrics, log } = options;
     this.admission = new Admission({ maxAtWork, onEnd: () => this.shedder.served() });
     this.shedLog = new ShedLog((rpc, count) => log.warn({ rpc, count, status: "OVERLOADED" }, "calls turned away"));
@@ -106,7 +106,7 @@ export class FrontDoor {
   }
 
   /** `connection`: by which it has come; null: one of HTTP/1.1, which has one call at a time and is not asked to go. */
-  knock(connection: Sheddable | null, call: Knock): void {
+  admitOrShed(connection: Sheddable | null, call: ArrivingCall): void {
     this.shedder.arrived(connection);
     if (!this.options.isServing()) {
       this.options.metrics.refusedCall(call.rpc, "STORE_UNAVAILABLE");
@@ -131,7 +131,7 @@ export class FrontDoor {
     this.shedLog.flush();
   }
 
-  private shed(call: Knock): void {
+  private shed(call: ArrivingCall): void {
     this.shedder.callShed();
     this.options.metrics.shedCall(call.rpc, call.kind);
     this.shedLog.add(call.rpc);

@@ -3,30 +3,30 @@ import { createValidator } from "@bufbuild/protovalidate";
 import { Queues } from "./batching/queues.js";
 import type { Config } from "./config.js";
 import { GateKeeper } from "./issuing/gate-keeper.js";
-import { CodeMaker } from "./jobs/code-maker.js";
+import { CodeGenerator } from "./jobs/code-generator.js";
 import { FailureLog } from "./platform/failure-log.js";
 import type { Logger } from "./platform/logger.js";
 import { Metrics } from "./platform/metrics.js";
+import { Probe } from "./platform/probe.js";
 import { QuotaDays } from "./platform/quota-days.js";
-import { Watch } from "./platform/watch.js";
 import { openDatabase } from "./storage/postgres/database.js";
 import { readCommitLevel } from "./storage/postgres/durability.js";
 import { isRefusal } from "./storage/postgres/errors.js";
-import { ping } from "./storage/postgres/ping.js";
+import { probePostgres } from "./storage/postgres/probe-postgres.js";
 import { ConnectServer } from "./transport/connect/connect-server.js";
 import { pages } from "./transport/connect/pages.js";
 import { GrpcServer } from "./transport/grpc/grpc-server.js";
 import { maxConnections } from "./transport/http2-limits.js";
 import { ArrivalDeadlines } from "./transport/messages/arrival-deadlines.js";
 import { LargeMessages } from "./transport/messages/large-messages.js";
-import { FrontDoor } from "./transport/overload/front-door.js";
+import { LoadShedder } from "./transport/overload/load-shedder.js";
 import { Pipeline } from "./transport/pipeline.js";
 import { regexMatch } from "./transport/regex-match.js";
 import { assertBounds, boundsOf } from "./wiring/bounds.js";
 import { openEngines } from "./wiring/engines.js";
+import { openGate } from "./wiring/gate.js";
 import { openJobs } from "./wiring/jobs.js";
 import { prepareDatabase } from "./wiring/migrating.js";
-import { openReservations } from "./wiring/reservations.js";
 import { mountRpcs } from "./wiring/rpcs.js";
 import { openStores } from "./wiring/stores.js";
 
@@ -61,34 +61,34 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
 
   const stores = openStores(database, config.QUOTA_TIME_ZONE);
   const quotaDays = new QuotaDays(config.QUOTA_TIME_ZONE);
-  const reservations = await openReservations(config, log, failures, {
+  const gate = await openGate(config, log, failures, {
     quotaDays,
     quotaGroupOf: (couponId) => stores.issues.quotaGroupOf(couponId),
   });
-  const keeper = new GateKeeper(reservations, stores.issues, stores.usages, log, failures, bounds.loads);
-  const codeMaker = new CodeMaker(stores.codes, keeper, log, failures);
+  const keeper = new GateKeeper(gate, stores.issues, stores.usages, log, failures, bounds.loads);
+  const codeGenerator = new CodeGenerator(stores.codes, keeper, log, failures);
   const queues = new Queues({
     onBatch: (queue, size) => metrics.batch(queue, size),
     onAfterCommitError: (queue, error) => failures.failed(`settle ${queue}`, error),
   });
   const engines = openEngines({
-    ...{ stores, reservations, keeper, quotaDays, reservationMs: config.RESERVATION_MS },
+    ...{ stores, gate, keeper, quotaDays, reservationMs: config.RESERVATION_MS },
     ...{ openQueue: queues.open, batches: bounds.batches, failures },
   });
-  const jobs = openJobs({ stores, keeper, codeMaker, config, log, failures, metrics });
+  const jobs = openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics });
 
-  const watch = new Watch({
-    look: (signal) => ping(database.pulse, signal),
+  const probe = new Probe({
+    probe: (signal) => probePostgres(database.probeLink, signal),
     isRefusal,
     lastAnswerMs: () => database.lastAnswerMs,
-    onFailure: (look) => metrics.pingFailure(look),
+    onFailure: (outcome) => metrics.probeFailed(outcome),
     onChange: (up) => {
       grpcServer.setServing(up && !isStopping);
       if (up) log.warn("postgres is back; serving");
       else log.error("postgres is away; not serving");
     },
   });
-  const isServing = () => watch.up;
+  const isServing = () => probe.up;
   let isStopping = false;
   const validator = createValidator({ regexMatch });
   const pipeline = new Pipeline({
@@ -96,20 +96,20 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,
   });
-  const routes = mountRpcs({ stores, engines, keeper, codeMaker, pipeline, validator, failures });
+  const routes = mountRpcs({ stores, engines, keeper, codeGenerator, pipeline, validator, failures });
   pipeline.warm(routes.map(({ method }) => method));
 
   const largeMessages = new LargeMessages();
   const arrivals = new ArrivalDeadlines();
-  const frontDoor = new FrontDoor({ maxAtWork: config.MAX_IN_FLIGHT, maxConnections, isServing, metrics, log });
-  const grpcServer = new GrpcServer(routes, largeMessages, arrivals, frontDoor);
+  const loadShedder = new LoadShedder({ maxAtWork: config.MAX_IN_FLIGHT, maxConnections, isServing, metrics, log });
+  const grpcServer = new GrpcServer(routes, largeMessages, arrivals, loadShedder);
   const connectServer = new ConnectServer(
     ...([
       routes,
       largeMessages,
       arrivals,
       pages(metrics, () => (isStopping ? "stopping" : isServing() ? "ready" : "postgres is away")),
-      frontDoor,
+      loadShedder,
     ] as const),
     (error) => log.warn({ err: error }, "answer could not be sent"),
   );
@@ -117,7 +117,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const grpcPort = await grpcServer.listen(host, config.GRPC_PORT);
   const httpPort = await connectServer.listen(host, config.HTTP_PORT);
   for (const job of jobs) job.start();
-  watch.start();
+  probe.start();
 
   return {
     grpcPort,
@@ -130,12 +130,12 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       const giveUp = setTimeout(() => pipeline.giveUp(), Math.max(0, config.DRAIN_MS - lastAnswersMs));
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
       clearTimeout(giveUp);
-      watch.close();
-      frontDoor.close();
+      probe.close();
+      loadShedder.close();
       await queues.drain();
       await Promise.all(jobs.map((job) => job.close()));
       await keeper.close();
-      await reservations.close();
+      await gate.close();
       await database.close();
     },
   };

@@ -24,7 +24,7 @@ export interface GroupCommitOptions<I, O> {
   readonly maxBatches: number;
   /** A further batch is begun beside one under way when it has at least this many items. */
   readonly sideBatchSize: number;
-  /** Past this many waiting items a new one is turned away with Overloaded. */
+  /** Past this many waiting items a new one is refused with Overloaded. */
   readonly maxWaiting: number;
   /** How many items a batch had, for the metrics. */
   readonly onBatch?: (size: number) => void;

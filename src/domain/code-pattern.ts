@@ -4,7 +4,7 @@ import { maxCodeLength, separators } from "./code.js";
 export interface CodePattern {
   /** For each character of a code, those that it may be. */
   readonly places: readonly Place[];
-  /** How many different codes it makes; past 2^53 about. */
+  /** How many different codes it has; past 2^53 about. */
   readonly capacity: number;
 }
 
@@ -53,8 +53,8 @@ export function parsePattern(text: string): CodePattern | PatternError {
 }
 
 /**
- * What speaks against making codes of a pattern for a book; null: nothing. A book that ignores case and separators has
- * fewer different codes: all that a pattern makes must differ there, too.
+ * What speaks against generating codes of a pattern for a book; null: nothing. A book that ignores case and separators has
+ * fewer different codes: all that a pattern generates must differ there, too.
  */
 export function checkPattern({ places, capacity }: CodePattern, exactMatch: boolean, count: number): string | null {
   for (const { characters, position } of exactMatch ? [] : places) {

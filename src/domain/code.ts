@@ -57,7 +57,7 @@ export interface CodeJob {
   readonly createdAt: Date;
   /** null: it is running. */
   readonly endedAt: Date | null;
-  /** Why it ended before all were made. */
+  /** Why it ended before all were generated. */
   readonly failure: string | null;
 }
 

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { FailureLog } from "../platform/failure-log.js";
 import { groupBy } from "../platform/group-by.js";
-import type { Ask, PlaceSettlement, Reservations, Settlement, Survey } from "../reservation/port.js";
+import type { Ask, Gate, PlaceSettlement, Settlement, Survey } from "../reservation/port.js";
 import type { IssueStore, Stock } from "../storage/ports/issues.js";
 import type { UsageStore } from "../storage/ports/usages.js";
 import type { GivenBack } from "../storage/ports/user-coupons.js";
@@ -25,7 +25,7 @@ export interface GateKeeperLog {
 }
 
 /**
- * Keeps the reservation layer in line with Postgres: loads coupons, settles the reservations of processes that died, and
+ * Keeps the gate in line with Postgres: loads coupons, settles the reservations of processes that died, and
  * compares what it counts with what is stored. Every replica runs one; all of it may run twice without harm.
  */
 export class GateKeeper {
@@ -39,7 +39,7 @@ export class GateKeeper {
   private closed = false;
 
   constructor(
-    private readonly reservations: Reservations,
+    private readonly gate: Gate,
     private readonly store: IssueStore,
     private readonly usages: Pick<UsageStore, "findUsed">,
     private readonly log: GateKeeperLog,
@@ -75,12 +75,12 @@ export class GateKeeper {
     this.load(couponId);
   }
 
-  /** Drops a copy that is out of date. If the reservation layer is away, the sweep does it later. Never throws. */
+  /** Drops a copy that is out of date. If the gate is away, the sweep does it later. Never throws. */
   async invalidate(couponId: string): Promise<void> {
-    await this.tell([couponId], () => this.reservations.invalidate(couponId));
+    await this.tell([couponId], () => this.gate.invalidate(couponId));
   }
 
-  /** Tells the reservation layer what users do not hold any more. Never throws. */
+  /** Tells the gate what users do not hold any more. Never throws. */
   async giveBack(given: readonly GivenBack[]): Promise<void> {
     for (const [couponId, ofCoupon] of groupBy(given, (one) => one.couponId)) {
       const settlements = ofCoupon.map(
@@ -89,17 +89,17 @@ export class GateKeeper {
           verdict: restocked ? "RETURN" : "FREE",
         }),
       );
-      await this.tell([couponId], () => this.reservations.settle(settlements));
+      await this.tell([couponId], () => this.gate.settle(settlements));
     }
   }
 
   /** One round over the coupons that are due: settles what is overdue, compares what is loaded. */
   async sweep(): Promise<void> {
     for (const couponId of this.stale) {
-      await this.reservations.invalidate(couponId);
+      await this.gate.invalidate(couponId);
       this.stale.delete(couponId);
     }
-    const looks = await this.reservations.lookAtDue(lookLimit, overdueLimit);
+    const looks = await this.gate.lookAtDue(lookLimit, overdueLimit);
     if (looks.length === 0) return;
     // Until it is known better, each of them: what could not be finished is due again.
     let again = new Set(looks.map(({ survey }) => survey.couponId));
@@ -109,7 +109,7 @@ export class GateKeeper {
       await this.settleOverduePlaces(surveys);
       again = await this.compare(surveys.filter((survey) => survey.loaded || survey.places));
     } finally {
-      await this.reservations.endLooks(looks.map((look) => ({ look, again: again.has(look.survey.couponId) })));
+      await this.gate.endLooks(looks.map((look) => ({ look, again: again.has(look.survey.couponId) })));
     }
   }
 
@@ -135,7 +135,7 @@ export class GateKeeper {
   }
 
   private async loadNow(couponId: string): Promise<void> {
-    const loading = await this.reservations.beginLoad(couponId);
+    const loading = await this.gate.beginLoad(couponId);
     if (!loading) return;
     const facts = await this.store.readGate(couponId, (holders) => loading.addHolders(holders));
     if (facts) await loading.install(facts);
@@ -147,17 +147,17 @@ export class GateKeeper {
     const settlements = asks.map((ask): Settlement => {
       const row = issued.get(ask.userCouponId);
       if (!row) return { ...ask, verdict: "RELEASE" };
-      // It was given back while the reservation layer was away. If its stock came back, too, a later comparison sees that.
+      // It was given back while the gate was away. If its stock came back, too, a later comparison sees that.
       return row.isHeld ? { ...ask, verdict: "CONFIRM", validUntil: row.validUntil } : { ...ask, verdict: "FREE" };
     });
-    await this.reservations.settle(settlements);
+    await this.gate.settle(settlements);
     this.log.info({ confirmed: issued.size, released: asks.length - issued.size }, "settled overdue reservations");
   }
 
   private async loadPlacesNow(couponId: string): Promise<void> {
     const stock = (await this.store.readStock([couponId])).get(couponId);
     if (!stock || stock.remainingPlaces === null) return;
-    await this.reservations.loadPlaces(couponId, { revision: stock.revision, remaining: stock.remainingPlaces });
+    await this.gate.loadPlaces(couponId, { revision: stock.revision, remaining: stock.remainingPlaces });
     // Places that were freed since, and told of before these were known, would be missing.
     const after = (await this.store.readStock([couponId])).get(couponId);
     if ((after?.remainingPlaces ?? 0) > stock.remainingPlaces) await this.invalidate(couponId);
@@ -169,7 +169,7 @@ export class GateKeeper {
       .slice(0, settleLimit);
     if (overdue.length === 0) return;
     const used = await this.usages.findUsed(overdue.map(({ usageId }) => usageId));
-    await this.reservations.settlePlaces(
+    await this.gate.settlePlaces(
       overdue.map((one): PlaceSettlement => ({ ...one, verdict: used.has(one.usageId) ? "CONFIRM" : "RELEASE" })),
     );
     this.log.info({ confirmed: used.size, released: overdue.length - used.size }, "settled overdue places");
@@ -193,7 +193,7 @@ export class GateKeeper {
       if (difference === "") continue;
       differing.add(couponId);
       if (difference === "revision" || before === difference) {
-        this.log.info({ ...survey, stored: row }, "reservation layer differs from postgres; loading anew");
+        this.log.info({ ...survey, stored: row }, "gate differs from postgres; loading anew");
         await this.reload(couponId);
       } else {
         this.suspects.set(couponId, difference);

@@ -5,13 +5,7 @@ import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
 import { DeadlinePassed, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../domain/user-coupon.js";
 import type { QuotaDays } from "../platform/quota-days.js";
-import {
-  type Admission,
-  type AdmissionAsk,
-  admissionWords,
-  type Reservations,
-  type Settlement,
-} from "../reservation/port.js";
+import { type Admission, type AdmissionAsk, admissionWords, type Gate, type Settlement } from "../reservation/port.js";
 import type { IssueAsk, IssueOutcome, IssueStore } from "../storage/ports/issues.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import type { UserCouponStore } from "../storage/ports/user-coupons.js";
@@ -30,7 +24,7 @@ const workMs = 500;
  * after a sweep may have given the reservation up.
  */
 export const settleMs = 500;
-/** How many calls may be on their way to Postgres without the reservation layer having let them through. */
+/** How many calls may be on their way to Postgres without the gate having let them through. */
 const maxDirect = 2_000;
 
 type IssueQueue = Queue<QueuedAsk, IssueOutcome>;
@@ -62,7 +56,7 @@ const stayAtWork: Rest = (wait) => wait();
 type Asking = IssueAsk & Pick<AdmissionAsk, "turn">;
 
 export interface IssuerParts {
-  readonly reservations: Reservations;
+  readonly gate: Gate;
   readonly keeper: GateKeeper;
   readonly store: Pick<IssueStore, "issueBatch">;
   readonly userCoupons: Pick<UserCouponStore, "get">;
@@ -77,7 +71,7 @@ export interface IssuerParts {
 /** One issue, from the gate to the committed row: Redis admits, Postgres decides. */
 export class Issuer {
   private directCount = 0;
-  private readonly reservations: Reservations;
+  private readonly gate: Gate;
   private readonly keeper: GateKeeper;
   private readonly userCoupons: Pick<UserCouponStore, "get">;
   private readonly quotaDays: QuotaDays;
@@ -85,8 +79,8 @@ export class Issuer {
   /** For asks that name no code, and for those that do: no batch may have both. */
   private readonly queues: { readonly any: IssueQueue; readonly code: IssueQueue };
 
-  constructor({ reservations, keeper, store, userCoupons, quotaDays, reservationMs, openQueue, batches }: IssuerParts) {
-    this.reservations = reservations;
+  constructor({ gate, keeper, store, userCoupons, quotaDays, reservationMs, openQueue, batches }: IssuerParts) {
+    this.gate = gate;
     this.keeper = keeper;
     this.userCoupons = userCoupons;
     this.quotaDays = quotaDays;
@@ -95,7 +89,7 @@ export class Issuer {
       openQueue<QueuedAsk, IssueOutcome>(name, {
         maxBatches,
         commit: (asks, again) => store.issueBatch(asks, again),
-        afterCommit: (asks, outcomes) => settleBatch(reservations, keeper, asks, outcomes),
+        afterCommit: (asks, outcomes) => settleBatch(gate, keeper, asks, outcomes),
         keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
       });
     this.queues = { any: open("issue", batches.issue), code: open("issue-code", batches.issueCode) };
@@ -157,16 +151,16 @@ export class Issuer {
     if (this.directCount >= maxDirect) return new Refusal("OVERLOADED");
     const outcome = await this.decideDirect(ask, deadlineMs);
     if (outcome.kind !== "TURN_NEEDED") return await this.conclude(ask, outcome, deadlineMs);
-    // Only the reservation layer keeps the line of a throttled coupon.
+    // Only the gate keeps the line of a throttled coupon.
     return admission.word === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: null };
   }
 
   private async admit(ask: Asking, deadlineMs: DeadlineMs): Promise<Admission | { readonly word: "AWAY" }> {
     const patienceMs = Math.max(0, deadlineMs - Date.now() - workMs);
     try {
-      return await this.reservations.admit(Number.isFinite(patienceMs) ? { ...ask, patienceMs } : ask);
+      return await this.gate.admit(Number.isFinite(patienceMs) ? { ...ask, patienceMs } : ask);
     } catch (error) {
-      // The answers do not change without the reservation layer; Postgres gives them all.
+      // The answers do not change without the gate; Postgres gives them all.
       if (error instanceof StoreUnavailable) return { word: "AWAY" };
       throw error;
     }
@@ -179,12 +173,12 @@ export class Issuer {
     } catch (error) {
       // Not known whether the row is there: the reservation stays until a sweep has asked Postgres.
       if (error instanceof StoreUnavailable) throw error;
-      await settleQuietly([{ ...ask, verdict: "RELEASE" } as const], (all) => this.reservations.settle(all));
+      await settleQuietly([{ ...ask, verdict: "RELEASE" } as const], (all) => this.gate.settle(all));
       throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
     }
   }
 
-  /** The path past the reservation layer; its bound is checked by the caller. */
+  /** The path past the gate; its bound is checked by the caller. */
   private async decideDirect(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<IssueOutcome> {
     this.directCount += 1;
     try {
@@ -236,9 +230,9 @@ export class Issuer {
  */
 const gateReasons: ReadonlySet<string> = new Set(admissionWords.filter((word) => word !== "QUOTA_REACHED"));
 
-/** Tells the reservation layer what became of a committed batch. */
+/** Tells the gate what became of a committed batch. */
 export async function settleBatch(
-  reservations: Reservations,
+  gate: Gate,
   keeper: GateKeeper,
   asks: readonly QueuedAsk[],
   outcomes: readonly IssueOutcome[],
@@ -257,6 +251,6 @@ export async function settleBatch(
       }
     }
   });
-  await settleQuietly(settlements, (all) => reservations.settle(all));
+  await settleQuietly(settlements, (all) => gate.settle(all));
   for (const couponId of differing) void keeper.reload(couponId);
 }

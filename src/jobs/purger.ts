@@ -60,11 +60,11 @@ export class Purger implements Job {
   /** One run; it ends early when another replica is at it. */
   async purge(): Promise<Purged> {
     const purged = { userCoupons: 0, codes: 0, requests: 0, quotaDays: 0 };
-    // What is gone comes first: it may be of coupons that have ended.
+    // User coupons that ended by themselves come first: they may be of coupons that have ended.
     const walks: PurgeWalk[] = [
-      { kind: "GONE_USER_COUPONS" },
+      { kind: "ENDED_USER_COUPONS" },
       ...(await this.store.findEnded(this.terms, maxEnded)),
-      { kind: "RETIRED_CODES" },
+      { kind: "EXPIRED_CODES" },
     ];
     let isMine = true;
     for (const walk of walks) isMine = isMine && (await this.walk(walk, purged));

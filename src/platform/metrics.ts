@@ -51,12 +51,12 @@ export class Metrics {
   });
   private readonly shedCalls = new Tally(this.registry, {
     name: "coupon_calls_shed_total",
-    help: "Calls turned away for want of room, by kind; they are counted as OVERLOADED, too.",
+    help: "Calls shed for want of room, by kind; they are counted as OVERLOADED, too.",
     labelNames: ["kind"],
   });
   private readonly shedConnectionsTotal = new Counter({
     name: "coupon_connections_shed_total",
-    help: "Connections asked to go because turning calls away one by one took too much time.",
+    help: "Connections asked to go because shedding calls one by one took too much time.",
     registers: [this.registry],
   });
   private readonly batches = new Histogram({
@@ -79,9 +79,9 @@ export class Metrics {
     labelNames: ["code"] as const,
     registers: [this.registry],
   });
-  private readonly pingFailures = new Counter({
+  private readonly probeFailures = new Counter({
     name: "coupon_ping_failures_total",
-    help: "Looks at Postgres without an answer (REFUSED: nobody listens; FAILED: silence or an error).",
+    help: "Probes of Postgres without an answer (REFUSED: nobody listens; FAILED: silence or an error).",
     labelNames: ["look"] as const,
     registers: [this.registry],
   });
@@ -117,14 +117,14 @@ export class Metrics {
     }
   }
 
-  /** A call that was turned away before it was one. */
+  /** A call that was shed before it was one. */
   shedCall(rpc: string, kind: string): void {
     this.outcomes.add(rpc, "OVERLOADED");
     this.shedCalls.add(kind);
   }
 
-  /** The same, for a reason that has no counter of its own. */
-  turnedAway(rpc: string, reason: string): void {
+  /** A call that was refused before it was one, for a reason that has no counter of its own. */
+  refusedCall(rpc: string, reason: string): void {
     this.outcomes.add(rpc, reason);
   }
 
@@ -188,8 +188,8 @@ export class Metrics {
     if (outcome === "OK") this.jobSuccesses.set({ job }, Date.now() / 1_000);
   }
 
-  pingFailure(look: string): void {
-    this.pingFailures.labels(look).inc();
+  probeFailed(outcome: string): void {
+    this.probeFailures.labels(outcome).inc();
   }
 
   get contentType(): string {

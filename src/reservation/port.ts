@@ -1,7 +1,7 @@
 import type { Quota, Throttle } from "../domain/coupon.js";
 
 /**
- * The reservation port: the fast gate in front of Postgres. It only ever turns requests away or lets them through;
+ * The gate: it stands in front of Postgres, and is fast. It only ever turns requests away or lets them through;
  * nothing is issued here. Losing all of its state at any moment is allowed to cost speed, never correctness.
  *
  * What it counts, for a coupon that is loaded:
@@ -173,7 +173,7 @@ export interface LookEnd {
   readonly again: boolean;
 }
 
-export interface Reservations {
+export interface Gate {
   /** Throws StoreUnavailable; a reservation may then have been taken all the same, and is swept later. */
   admit(ask: AdmissionAsk): Promise<Admission>;
   /** All of one coupon or of many. Void for reservations and coupons that are not known. Throws StoreUnavailable. */

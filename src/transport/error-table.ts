@@ -138,12 +138,12 @@ export class Failure {
 
 const plain = new Map<Reason, Failure>();
 
-/** As many different waits are told to callers that are turned away, so that they do not come back together. */
+/** As many different waits are told to callers that are refused, so that they do not come back together. */
 const jitterSteps = 16;
 /** From the table's own value up to so many times as much. */
 const jitterFactor = 3;
 
-/** Reasons for which many are turned away at the same moment. */
+/** Reasons for which many are refused at the same moment. */
 const crowded: readonly Reason[] = ["OVERLOADED", "STORE_UNAVAILABLE"];
 const spread = new Map<Reason, readonly Failure[]>();
 
@@ -160,8 +160,8 @@ function spreadFailure(reason: Reason): Failure {
   return failures[Math.floor(Math.random() * jitterSteps)] as Failure;
 }
 
-/** What is said to those who are turned away before a call is made of what they ask. */
-export function turnedAway(reason: "OVERLOADED" | "STORE_UNAVAILABLE"): Failure {
+/** What is said to those who are refused before a call is made of what they ask. */
+export function failureBeforeCall(reason: "OVERLOADED" | "STORE_UNAVAILABLE"): Failure {
   return spreadFailure(reason);
 }
 

@@ -22,7 +22,7 @@ export function keysOfCancel({ usageId, request }: CancelAsk): string[] {
   return [`u ${usageId}`, `r ${request.requestId}`];
 }
 
-/** Tells the reservation layer of the places that a committed batch has given back to all. */
+/** Tells the gate of the places that a committed batch has given back to all. */
 async function settleCancels(
   keeper: Pick<GateKeeper, "invalidate">,
   outcomes: readonly CancelOutcome[],

@@ -15,7 +15,7 @@ import type { GateKeeper } from "../issuing/gate-keeper.js";
 import { settleMs } from "../issuing/issuer.js";
 import { settleQuietly } from "../issuing/settle-quietly.js";
 import { newId } from "../platform/new-id.js";
-import type { PlaceSettlement, PlaceWord, Reservations } from "../reservation/port.js";
+import type { Gate, PlaceSettlement, PlaceWord } from "../reservation/port.js";
 import type { Dated, DeadlineMs } from "../storage/ports/page.js";
 import type { ChoiceAsk, Lock, LockAsk, LockOutcome, UsageStore, UseAsk, UseOutcome } from "../storage/ports/usages.js";
 
@@ -35,7 +35,7 @@ export interface Used {
 
 export interface CheckoutParts {
   readonly store: UsageStore;
-  readonly reservations: Reservations;
+  readonly gate: Gate;
   readonly keeper: GateKeeper;
   /** How long a place is held while its use is not decided. */
   readonly reservationMs: number;
@@ -49,7 +49,7 @@ export interface CheckoutParts {
 /** Quotes, locks and uses what an order names. One user coupon is committed with others' in a batch; several are one transaction. */
 export class Checkout {
   private readonly store: UsageStore;
-  private readonly reservations: Reservations;
+  private readonly gate: Gate;
   private readonly keeper: GateKeeper;
   private readonly reservationMs: number;
   private readonly onSettleError: (error: unknown) => void;
@@ -59,9 +59,9 @@ export class Checkout {
     readonly locks: Queue<LockAsk, LockOutcome>;
   };
 
-  constructor({ store, reservations, keeper, reservationMs, openQueue, batches, onSettleError }: CheckoutParts) {
+  constructor({ store, gate, keeper, reservationMs, openQueue, batches, onSettleError }: CheckoutParts) {
     this.store = store;
-    this.reservations = reservations;
+    this.gate = gate;
     this.keeper = keeper;
     this.reservationMs = reservationMs;
     this.onSettleError = onSettleError;
@@ -74,7 +74,7 @@ export class Checkout {
       // What a commit costs is shared by its rows; while one is under way, the next orders are read and judged.
       uses: openQueue<UseAsk, UseOutcome>("use", {
         commit: (asks, again) => store.useBatch(asks, { again, together: false }),
-        afterCommit: (asks, outcomes) => settleUses(reservations, keeper, asks, outcomes),
+        afterCommit: (asks, outcomes) => settleUses(gate, keeper, asks, outcomes),
         keysOf: (ask) => (ask.requestId ? [ask.requestId] : []),
         maxBatches: batches.use,
       }),
@@ -186,11 +186,11 @@ export class Checkout {
 
   private async takePlace(ask: UseAsk): Promise<PlaceWord> {
     try {
-      const word = await this.reservations.takePlace(ask);
+      const word = await this.gate.takePlace(ask);
       if (word === "NOT_LOADED") this.keeper.loadPlaces(ask.couponId);
       return word;
     } catch (error) {
-      // The answers do not change without the reservation layer; Postgres gives them all.
+      // The answers do not change without the gate; Postgres gives them all.
       if (error instanceof StoreUnavailable) return "NOT_LOADED";
       throw error;
     }
@@ -208,19 +208,19 @@ export class Checkout {
       await this.settle(asks, "RELEASE");
       throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
     }
-    await settleUses(this.reservations, this.keeper, asks, outcomes).catch(this.onSettleError);
+    await settleUses(this.gate, this.keeper, asks, outcomes).catch(this.onSettleError);
     return outcomes;
   }
 
   private async settle(asks: readonly UseAsk[], verdict: "RELEASE"): Promise<void> {
     const settlements = asks.filter((ask) => ask.placeTaken).map((ask): PlaceSettlement => ({ ...ask, verdict }));
-    await settleQuietly(settlements, (all) => this.reservations.settlePlaces(all));
+    await settleQuietly(settlements, (all) => this.gate.settlePlaces(all));
   }
 }
 
-/** Tells the reservation layer what became of a committed batch. */
+/** Tells the gate what became of a committed batch. */
 export async function settleUses(
-  reservations: Reservations,
+  gate: Gate,
   keeper: GateKeeper,
   asks: readonly UseAsk[],
   outcomes: readonly UseOutcome[],
@@ -237,7 +237,7 @@ export async function settleUses(
     // Let through here and refused there: the copy is out of date.
     if (placeTaken && outcome.kind === "REFUSED" && outcome.reason === "USAGE_CAP_REACHED") differing.add(couponId);
   });
-  await settleQuietly(settlements, (all) => reservations.settlePlaces(all));
+  await settleQuietly(settlements, (all) => gate.settlePlaces(all));
   // Issuing stops, too, so the gate has to be read anew.
   for (const couponId of new Set([...exhausted, ...differing])) await keeper.invalidate(couponId);
 }

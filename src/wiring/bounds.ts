@@ -43,7 +43,7 @@ export function assertBounds({ pools, batches, loads }: Bounds, { poolSize }: { 
   const rules: [boolean, string][] = [
     [
       commits + reads + writes + background + 1 === poolSize,
-      `pools of ${commits}, ${reads}, ${writes} and ${background} connections and one for the pulse are not ${poolSize}`,
+      `pools of ${commits}, ${reads}, ${writes} and ${background} connections and one for the probe are not ${poolSize}`,
     ],
     [
       Math.min(commits, reads, background) >= 1 && (writes >= 1 || poolSize === leastPoolSize),

@@ -5,7 +5,7 @@ import { Issuer } from "../issuing/issuer.js";
 import { TypeIssuer } from "../issuing/type-issuer.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import type { QuotaDays } from "../platform/quota-days.js";
-import type { Reservations } from "../reservation/port.js";
+import type { Gate } from "../reservation/port.js";
 import { openCancels } from "../using/cancels.js";
 import { Checkout } from "../using/checkout.js";
 import type { Bounds } from "./bounds.js";
@@ -15,7 +15,7 @@ export type Engines = ReturnType<typeof openEngines>;
 
 export interface EngineParts {
   readonly stores: Stores;
-  readonly reservations: Reservations;
+  readonly gate: Gate;
   readonly keeper: GateKeeper;
   readonly quotaDays: QuotaDays;
   readonly openQueue: OpenQueue;

@@ -1,7 +1,7 @@
 import type { Config } from "../config.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
-import type { CodeMaker } from "../jobs/code-maker.js";
-import { CodeRetirer } from "../jobs/code-retirer.js";
+import { CodeExpirer } from "../jobs/code-expirer.js";
+import type { CodeGenerator } from "../jobs/code-generator.js";
 import { Counter } from "../jobs/counter.js";
 import { EventKeeper } from "../jobs/event-keeper.js";
 import { Expirer } from "../jobs/expirer.js";
@@ -17,7 +17,7 @@ import type { Stores } from "./stores.js";
 export interface JobParts {
   readonly stores: Stores;
   readonly keeper: GateKeeper;
-  readonly codeMaker: CodeMaker;
+  readonly codeGenerator: CodeGenerator;
   readonly config: Config;
   readonly log: Logger;
   readonly failures: FailureLog;
@@ -25,12 +25,12 @@ export interface JobParts {
 }
 
 /** Everything that runs by itself. */
-export function openJobs({ stores, keeper, codeMaker, config, log, failures, metrics }: JobParts): JobLoop[] {
+export function openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics }: JobParts): JobLoop[] {
   const { PURGE, PURGE_AFTER_DAYS: afterDays, PURGE_EVERY_MINUTES: everyMinutes } = config;
   const jobs: Job[] = [
     sweep(keeper),
-    codeMaker,
-    new CodeRetirer(stores.codes, keeper),
+    codeGenerator,
+    new CodeExpirer(stores.codes, keeper),
     new Releaser(stores.userCoupons, keeper, log),
     new Expirer(stores.userCoupons),
     new Counter(stores.stats),

@@ -6,7 +6,7 @@ import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
-import type { CodeMaker } from "../jobs/code-maker.js";
+import type { CodeGenerator } from "../jobs/code-generator.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import { batchCreateCoupons } from "../services/catalog/batch-create-coupons.js";
 import { createCoupon } from "../services/catalog/create-coupon.js";
@@ -44,21 +44,29 @@ export interface RpcParts {
   readonly stores: Stores;
   readonly engines: Engines;
   readonly keeper: GateKeeper;
-  readonly codeMaker: CodeMaker;
+  readonly codeGenerator: CodeGenerator;
   readonly pipeline: Pipeline;
   readonly validator: Validator;
   readonly failures: FailureLog;
 }
 
 /** Every RPC with its handler. */
-export function mountRpcs({ stores, engines, keeper, codeMaker, pipeline, validator, failures }: RpcParts): Route[] {
+export function mountRpcs({
+  stores,
+  engines,
+  keeper,
+  codeGenerator,
+  pipeline,
+  validator,
+  failures,
+}: RpcParts): Route[] {
   const { coupons, codes, userCoupons, usages, targets } = stores;
   const { issuer, typeIssuer, checkout, cancels } = engines;
   const rpc = <I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     handler: Handler<I, O>,
   ): Route => routeOf(method, pipeline.mount(method, handler));
-  // The reservation layer's copy goes before the edit is committed; if Redis is away, a sweep does it.
+  // The gate's copy goes before the edit is committed; if Redis is away, a sweep does it.
   const invalidate = (couponId: string) => keeper.invalidate(couponId);
   const violationsOf = (coupon: Coupon) =>
     violationsIn(validator, CreateCouponRequestSchema, create(CreateCouponRequestSchema, { coupon }));
@@ -79,7 +87,7 @@ export function mountRpcs({ stores, engines, keeper, codeMaker, pipeline, valida
     rpc(catalog.resumeCoupon, resumeCoupon(coupons, invalidate)),
     rpc(catalog.searchCoupons, searchCoupons(stores.search)),
     rpc(catalog.uploadCodes, uploadCodes(codes, invalidate)),
-    rpc(catalog.generateCodes, generateCodes(codes, codeMaker)),
+    rpc(catalog.generateCodes, generateCodes(codes, codeGenerator)),
     rpc(catalog.getCodeJob, getCodeJob(codes)),
     rpc(catalog.listCodes, listCodes(codes, coupons)),
     rpc(catalog.getStats, getStats(stores.stats)),

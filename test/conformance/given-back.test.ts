@@ -21,16 +21,15 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
 
   const facts = (changed: Partial<GateFacts> = {}) => openFacts(subject.now(), changed);
   const ask = (userId: string, requestId = "") => askOf(couponId, userId, requestId);
-  const word = async (one: Ask) => (await subject.reservations.admit(one)).word;
-  const settle = (one: Ask, verdict: Given | "RELEASE") => subject.reservations.settle([{ ...one, verdict }]);
-  const confirm = (one: Ask) => subject.reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+  const word = async (one: Ask) => (await subject.gate.admit(one)).word;
+  const settle = (one: Ask, verdict: Given | "RELEASE") => subject.gate.settle([{ ...one, verdict }]);
+  const confirm = (one: Ask) => subject.gate.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
   const reserved = async (userId: string, requestId = ""): Promise<Ask> => {
     const one = ask(userId, requestId);
     expect(await word(one)).toBe("RESERVED");
     return one;
   };
-  const surveyed = async () =>
-    (await subject.reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
+  const surveyed = async () => (await subject.gate.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
   const stock = async () => (await surveyed())?.loaded?.stock;
 
   describe.each(verdicts)("$verdict $what", ({ verdict, back }) => {
@@ -40,7 +39,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
         const one = ask("u", "r");
         await load(subject, couponId, facts(), how === "loaded" ? [holderOf(one)] : []);
         if (how === "confirmed") {
-          await subject.reservations.admit(one);
+          await subject.gate.admit(one);
           await confirm(one);
         }
         const before = (await stock()) as number;
@@ -56,7 +55,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
       const one = ask("u");
       await load(subject, couponId, facts(), [holderOf(one)]);
       for (let n = 0; n < 3; n++) await settle(one, verdict);
-      await subject.reservations.settle([
+      await subject.gate.settle([
         { ...one, verdict },
         { ...one, verdict },
       ]);
@@ -100,7 +99,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     test("of a coupon that is not known nothing but the reservation ends", async () => {
       await load(subject, couponId, facts());
       const one = await reserved("u");
-      await subject.reservations.invalidate(couponId);
+      await subject.gate.invalidate(couponId);
       await settle(one, verdict);
       expect(await surveyed()).toBeUndefined();
       expect(await word(ask("u"))).toBe("NOT_LOADED");
@@ -108,7 +107,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
 
     test("cancels a load under way: it may have read a holder who has none any more", async () => {
       const one = ask("u");
-      const loading = await subject.reservations.beginLoad(couponId);
+      const loading = await subject.gate.beginLoad(couponId);
       expect(await loading?.addHolders([holderOf(one)])).toBe(true);
       await settle(one, verdict);
       expect(await loading?.addHolders([])).toBe(false);
@@ -122,7 +121,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     test("cancels a load of a coupon that is known, too, which stays known as it was", async () => {
       const one = ask("u");
       await load(subject, couponId, facts(), [holderOf(one)]);
-      const loading = await subject.reservations.beginLoad(couponId);
+      const loading = await subject.gate.beginLoad(couponId);
       await loading?.addHolders([holderOf(one)]);
       await settle(one, verdict);
       expect(await loading?.install(facts({ revision: 2 }))).toBe(false);
@@ -132,7 +131,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
 
     test("does not cancel a load of another coupon", async () => {
       const other = randomUUID();
-      const loading = await subject.reservations.beginLoad(other);
+      const loading = await subject.gate.beginLoad(other);
       await settle(ask("u"), verdict);
       expect(await loading?.install(facts())).toBe(true);
     });
@@ -144,7 +143,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
         { ...gone, verdict },
         { ...kept, verdict: "CONFIRM", validUntil: null },
       ];
-      await subject.reservations.settle(settlements);
+      await subject.gate.settle(settlements);
       expect(await stock()).toBe(9 + back);
       expect([await word(ask("u")), await word(ask("v"))]).toEqual(["RESERVED", "ALREADY_ISSUED"]);
     });
@@ -153,7 +152,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
   test("RELEASE and CONFIRM do not cancel a load", async () => {
     await load(subject, couponId, facts());
     const [a, b] = [await reserved("a"), await reserved("b")];
-    const loading = await subject.reservations.beginLoad(couponId);
+    const loading = await subject.gate.beginLoad(couponId);
     await settle(a, "RELEASE");
     await confirm(b);
     expect(await loading?.install(facts())).toBe(true);

@@ -4,19 +4,19 @@ import { inject } from "vitest";
 import { newId } from "../../src/platform/new-id.js";
 import type { QuotaOptions } from "../../src/platform/quota-groups.js";
 import type { LookPauses } from "../../src/reservation/looks.js";
-import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
-import type { Ask, GateFacts, Holder, Reservations } from "../../src/reservation/port.js";
-import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
+import type { Ask, Gate, GateFacts, Holder } from "../../src/reservation/port.js";
+import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { unreported } from "../support/unreported.js";
 
 /** One implementation of the port, with a clock that a test can move. */
 export interface Subject {
-  readonly reservations: Reservations;
+  readonly gate: Gate;
   /** Milliseconds since 1970, as the implementation sees them. */
   now(): number;
   advance(ms: number): Promise<void>;
   /** As another process would have it; what is kept in memory is no other process's. */
-  another(): Promise<Reservations>;
+  another(): Promise<Gate>;
   close(): Promise<void>;
 }
 
@@ -57,9 +57,9 @@ export async function startRedisSubject(options: SubjectOptions = {}): Promise<R
   const redis = new Redis(url);
   const { clockStands = false, ...rest } = options;
   const clock = clockOf(clockStands);
-  const opened: RedisReservations[] = [];
+  const opened: RedisGate[] = [];
   const open = async () => {
-    const one = new RedisReservations({
+    const one = new RedisGate({
       url,
       keyPrefix,
       failures: unreported,
@@ -70,9 +70,9 @@ export async function startRedisSubject(options: SubjectOptions = {}): Promise<R
     if (!(await one.ready())) throw new Error("redis does not answer");
     return one;
   };
-  const reservations = await open();
+  const gate = await open();
   return {
-    reservations,
+    gate,
     redis,
     keyPrefix,
     now: clock.now,
@@ -100,19 +100,19 @@ export async function startRedisSubject(options: SubjectOptions = {}): Promise<R
 async function startMemorySubject(options: SubjectOptions = {}): Promise<Subject> {
   const { clockStands = false, ...rest } = options;
   const clock = clockOf(clockStands);
-  const reservations = new MemoryReservations({ now: clock.now, ...rest });
+  const gate = new MemoryGate({ now: clock.now, ...rest });
   return {
-    reservations,
+    gate,
     now: clock.now,
     advance: async (ms) => clock.advance(ms),
-    another: async () => reservations,
-    close: () => reservations.close(),
+    another: async () => gate,
+    close: () => gate.close(),
   };
 }
 
 export const implementations: readonly Implementation[] = [
-  { name: "RedisReservations", start: startRedisSubject },
-  { name: "MemoryReservations", start: startMemorySubject },
+  { name: "RedisGate", start: startRedisSubject },
+  { name: "MemoryGate", start: startMemorySubject },
 ];
 
 /** What the gate knows of a coupon that is open for an hour on both sides, ten of it left, one for each user. */
@@ -133,12 +133,12 @@ export function openFacts(nowMs: number, changed: Partial<GateFacts> = {}): Gate
 }
 
 export async function load(
-  { reservations }: Subject,
+  { gate }: Subject,
   couponId: string,
   facts: GateFacts,
   holders: readonly Holder[] = [],
 ): Promise<void> {
-  const loading = await reservations.beginLoad(couponId);
+  const loading = await gate.beginLoad(couponId);
   if (!loading) throw new Error("another load is under way");
   if (holders.length > 0 && !(await loading.addHolders(holders))) throw new Error("the load was lost");
   if (!(await loading.install(facts))) throw new Error("the load was lost");

@@ -3,13 +3,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { QuotaDays } from "../../src/platform/quota-days.js";
 import { defaultPauses, lookLeaseMs } from "../../src/reservation/looks.js";
-import {
-  type Ask,
-  defaultReservationMs,
-  type GateFacts,
-  type Look,
-  type Reservations,
-} from "../../src/reservation/port.js";
+import { type Ask, defaultReservationMs, type Gate, type GateFacts, type Look } from "../../src/reservation/port.js";
 import {
   askOf,
   implementations,
@@ -25,9 +19,9 @@ const [firstMs, secondMs, lastMs] = calmMs as [number, number, number];
 const quotaOf = { group: "g", maxPerDay: 1 };
 
 /** One round of a sweep that finds nothing to do. Answers the coupons that it looked at. */
-async function round(reservations: Reservations): Promise<string[]> {
-  const looks = await reservations.lookAtDue(1_000, 1_000);
-  await reservations.endLooks(looks.map((look) => ({ look, again: false })));
+async function round(gate: Gate): Promise<string[]> {
+  const looks = await gate.lookAtDue(1_000, 1_000);
+  await gate.endLooks(looks.map((look) => ({ look, again: false })));
   return looks.map(({ survey }) => survey.couponId);
 }
 
@@ -49,14 +43,13 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     load(subject, couponId, openFacts(subject.now(), { expiresAt: new Date(subject.now() + 9 * lastMs), ...changed }));
   const admit = async (userId: string): Promise<Ask> => {
     const ask = askOf(couponId, userId);
-    expect((await subject.reservations.admit(ask)).word).toBe("RESERVED");
+    expect((await subject.gate.admit(ask)).word).toBe("RESERVED");
     return ask;
   };
-  const looked = () => round(subject.reservations);
-  const looks = () => subject.reservations.lookAtDue(1_000, 1_000);
-  const end = (ended: readonly Look[], again = false) =>
-    subject.reservations.endLooks(ended.map((look) => ({ look, again })));
-  const isKnown = async () => (await subject.reservations.survey(1_000, 0)).length > 0;
+  const looked = () => round(subject.gate);
+  const looks = () => subject.gate.lookAtDue(1_000, 1_000);
+  const end = (ended: readonly Look[], again = false) => subject.gate.endLooks(ended.map((look) => ({ look, again })));
+  const isKnown = async () => (await subject.gate.survey(1_000, 0)).length > 0;
   /** Up to the last pause, at whose end it leaves. */
   const calm = async () => {
     for (const pauseMs of [0, firstMs, secondMs]) {
@@ -78,20 +71,20 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     { what: "an ask", act: () => admit("u") },
     {
       what: "a use that asks for a place",
-      act: () => subject.reservations.takePlace({ couponId, usageId: "u", revision: 1 }),
+      act: () => subject.gate.takePlace({ couponId, usageId: "u", revision: 1 }),
     },
     {
       what: "a user coupon given back",
-      act: () => subject.reservations.settle([{ ...askOf(couponId, "u"), verdict: "RETURN" }]),
+      act: () => subject.gate.settle([{ ...askOf(couponId, "u"), verdict: "RETURN" }]),
     },
     {
       what: "a use confirmed",
-      act: () => subject.reservations.settlePlaces([{ couponId, usageId: "u", verdict: "CONFIRM" }]),
+      act: () => subject.gate.settlePlaces([{ couponId, usageId: "u", verdict: "CONFIRM" }]),
     },
     { what: "a load", act: () => known() },
     {
       what: "a load of its places",
-      act: () => subject.reservations.loadPlaces(couponId, { revision: 1, remaining: 1 }),
+      act: () => subject.gate.loadPlaces(couponId, { revision: 1, remaining: 1 }),
     },
   ])("$what makes a calm coupon due at once", async ({ act }) => {
     await known();
@@ -113,9 +106,9 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   });
 
   test("a place that a dead process has taken is found at its deadline, too", async () => {
-    await subject.reservations.loadPlaces(couponId, { revision: 1, remaining: 5 });
+    await subject.gate.loadPlaces(couponId, { revision: 1, remaining: 5 });
     await calm();
-    await subject.reservations.takePlace({ couponId, usageId: "u", revision: 1 });
+    await subject.gate.takePlace({ couponId, usageId: "u", revision: 1 });
     expect(await looked()).toEqual([couponId]);
     await subject.advance(defaultReservationMs + 1);
     expect((await looks())[0]?.survey.overdueUsageIds).toEqual(["u"]);
@@ -124,7 +117,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   test("a reservation that was made between two looks of an active coupon is found after its deadline", async () => {
     await known();
     const one = await admit("a");
-    await subject.reservations.settle([{ ...one, verdict: "RELEASE" }]);
+    await subject.gate.settle([{ ...one, verdict: "RELEASE" }]);
     expect(await looked()).toEqual([couponId]);
     // Within the time for which its process does not announce it again, and then that process dies.
     await subject.advance(announceMs - 500);
@@ -145,9 +138,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     await subject.advance(defaultReservationMs + 1);
     expect(await looked()).toEqual([couponId]);
     const [again] = await looks();
-    await subject.reservations.settle(
-      (again?.survey.overdue ?? []).map((ask) => ({ ...ask, verdict: "RELEASE" as const })),
-    );
+    await subject.gate.settle((again?.survey.overdue ?? []).map((ask) => ({ ...ask, verdict: "RELEASE" as const })));
     await end(await looks(), true);
     expect(await looked()).toEqual([couponId]);
     expect(await looked()).toEqual([]);
@@ -158,7 +149,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     const ids = Array.from({ length: 60 }, () => randomUUID());
     for (const id of ids) await load(subject, id, openFacts(subject.now()));
     const seen = await Promise.all(
-      Array.from({ length: 6 }, (_, n) => (n % 2 ? other : subject.reservations).lookAtDue(20, 10)),
+      Array.from({ length: 6 }, (_, n) => (n % 2 ? other : subject.gate).lookAtDue(20, 10)),
     );
     expect(
       seen
@@ -204,10 +195,10 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       expect(await isKnown()).toBe(false);
       await subject.advance(9 * lastMs);
       expect(await looked()).toEqual([]);
-      expect((await subject.reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+      expect((await subject.gate.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
       await known({ remaining: 1 });
       await admit("u");
-      expect((await subject.reservations.admit(askOf(couponId, "v"))).word).toBe("SOLD_OUT");
+      expect((await subject.gate.admit(askOf(couponId, "v"))).word).toBe("SOLD_OUT");
       expect(await looked()).toEqual([couponId]);
     });
 
@@ -235,7 +226,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       await calm();
       await subject.advance(lastMs + 1);
       const last = await looks();
-      const loading = await subject.reservations.beginLoad(couponId);
+      const loading = await subject.gate.beginLoad(couponId);
       await end(last);
       expect(await loading?.install(openFacts(subject.now()))).toBe(true);
       expect(await isKnown()).toBe(true);
@@ -244,11 +235,11 @@ describe.each(implementations)("$name, looks", ({ start }) => {
 
     test("takes its places with it", async () => {
       await known();
-      await subject.reservations.loadPlaces(couponId, { revision: 1, remaining: 1 });
+      await subject.gate.loadPlaces(couponId, { revision: 1, remaining: 1 });
       await calm();
       await subject.advance(lastMs + 1);
       await looked();
-      const word = await subject.reservations.takePlace({ couponId, usageId: "u", revision: 1 });
+      const word = await subject.gate.takePlace({ couponId, usageId: "u", revision: 1 });
       expect(word).toBe("NOT_LOADED");
     });
 
@@ -256,7 +247,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       quotaGroup = "g";
       await known({ quota: quotaOf, maxPerUser: 5 });
       const ask = await admit("u");
-      await subject.reservations.settle([{ ...ask, verdict: "CONFIRM", validUntil: null }]);
+      await subject.gate.settle([{ ...ask, verdict: "CONFIRM", validUntil: null }]);
       await calm();
       await subject.advance(lastMs + 1);
       await looked();
@@ -264,14 +255,14 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       await known({ quota: quotaOf, maxPerUser: 5 });
       // The same day, as the id has it.
       const sameDay = { ...askOf(couponId, "u"), userCouponId: ask.userCouponId.replace(/.{4}$/, "ffff") };
-      const { word } = await subject.reservations.admit(sameDay);
+      const { word } = await subject.gate.admit(sameDay);
       expect(word).toBe("QUOTA_REACHED");
     });
 
     test("is looked at until it is gone, when its last look was not ended", async () => {
       await known();
       await calm();
-      await subject.reservations.invalidate(couponId);
+      await subject.gate.invalidate(couponId);
       await subject.advance(lastMs + 1);
       await looks();
       await subject.advance(lookLeaseMs + 1);
@@ -282,7 +273,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   });
 
   test("a coupon that is not known is forgotten at the second look", async () => {
-    await subject.reservations.settle([{ ...askOf(couponId, "u"), verdict: "FREE" }]);
+    await subject.gate.settle([{ ...askOf(couponId, "u"), verdict: "FREE" }]);
     expect(await looked()).toEqual([couponId]);
     await subject.advance(firstMs + 1);
     expect(await looked()).toEqual([couponId]);
@@ -292,7 +283,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
 
   test("a thousand coupons leave while somebody asks for them: nothing is sold twice, nothing is left unswept", async () => {
     const racer = await start({ pauses: { calmMs: [firstMs] } });
-    const { reservations } = racer;
+    const { gate } = racer;
     const sweeper = await racer.another();
     const rounds = 20;
     const words = new Map<string, number>();
@@ -305,10 +296,10 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       const call = async (id: string, userId: string): Promise<string> => {
         for (let turns = Math.floor(Math.random() * 6); turns > 0; turns--) await turn();
         for (;;) {
-          const { word } = await reservations.admit(askOf(id, userId));
+          const { word } = await gate.admit(askOf(id, userId));
           words.set(word, (words.get(word) ?? 0) + 1);
           if (word !== "NOT_LOADED") return word;
-          const loading = await reservations.beginLoad(id);
+          const loading = await gate.beginLoad(id);
           await loading?.install(openFacts(racer.now(), { remaining: 1 }));
         }
       };
@@ -340,7 +331,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   }, 120_000);
 });
 
-describe("RedisReservations, looks", () => {
+describe("RedisGate, looks", () => {
   let subject: RedisSubject;
   let couponId: string;
   let registry: string;
@@ -364,7 +355,7 @@ describe("RedisReservations, looks", () => {
     await known();
     await subject.redis.del(registry, looksKey);
     await notedBefore(couponId);
-    const [mine, other] = [subject.reservations, await subject.another()];
+    const [mine, other] = [subject.gate, await subject.another()];
     expect([await round(mine), await round(other)].flat()).toEqual([couponId]);
     await subject.advance(firstMs - 1_500);
     expect([await round(mine), await round(other)].flat()).toEqual([]);
@@ -377,7 +368,7 @@ describe("RedisReservations, looks", () => {
     const ids = Array.from({ length: 1_200 }, () => randomUUID());
     await notedBefore(...ids);
     const seen = new Set<string>();
-    for (let n = 0; n < 3; n++) for (const id of await round(subject.reservations)) seen.add(id);
+    for (let n = 0; n < 3; n++) for (const id of await round(subject.gate)) seen.add(id);
     expect([...seen].sort()).toEqual(ids.sort());
   });
 
@@ -385,7 +376,7 @@ describe("RedisReservations, looks", () => {
     await known();
     for (const pauseMs of [0, firstMs, secondMs]) {
       await subject.advance(pauseMs + 1);
-      await round(subject.reservations);
+      await round(subject.gate);
     }
     // It removes what nobody has seen for an hour.
     await subject.redis.zremrangebyscore(registry, "-inf", String(subject.now() + lastMs - 3_600_000));
@@ -397,41 +388,41 @@ describe("RedisReservations, looks", () => {
     for (const id of [couponId, other]) await known(id);
     for (const pauseMs of [0, firstMs, secondMs]) {
       await subject.advance(pauseMs + 1);
-      await round(subject.reservations);
+      await round(subject.gate);
     }
     await subject.advance(lastMs + 1);
-    const last = await subject.reservations.lookAtDue(10, 10);
+    const last = await subject.gate.lookAtDue(10, 10);
     await notedBefore(other);
-    await subject.reservations.endLooks(last.map((look) => ({ look, again: false })));
+    await subject.gate.endLooks(last.map((look) => ({ look, again: false })));
     expect(await subject.redis.zrange(registry, "0", "-1")).toEqual([other]);
     expect(await subject.redis.zcard(looksKey)).toBe(0);
     await subject.advance(5_001);
-    expect(await round(subject.reservations)).toEqual([other]);
+    expect(await round(subject.gate)).toEqual([other]);
   });
 
   test("what could not be announced, or had no answer, is announced again by the next round", async () => {
     await known();
     for (const pauseMs of [0, firstMs, secondMs]) {
       await subject.advance(pauseMs + 1);
-      await round(subject.reservations);
+      await round(subject.gate);
     }
     // Any failure of the one command will do: a wrong type is one that a test can bring about.
     await subject.redis.rename(looksKey, `${looksKey}:aside`);
     await subject.redis.set(looksKey, "in the way");
-    expect((await subject.reservations.admit(askOf(couponId, "u"))).word).toBe("RESERVED");
+    expect((await subject.gate.admit(askOf(couponId, "u"))).word).toBe("RESERVED");
     await subject.redis.rename(`${looksKey}:aside`, looksKey);
-    const [look] = await subject.reservations.lookAtDue(10, 10);
+    const [look] = await subject.gate.lookAtDue(10, 10);
     expect(look?.survey).toMatchObject({ couponId, pendingCount: 1 });
   });
 
   test("a caller announces a coupon once in a while, however often it asks", async () => {
     await known();
-    for (let n = 0; n < 3; n++) await subject.reservations.admit(askOf(couponId, `before-${n}`));
+    for (let n = 0; n < 3; n++) await subject.gate.admit(askOf(couponId, `before-${n}`));
     await subject.redis.zadd(looksKey, "99", couponId);
-    for (let n = 0; n < 3; n++) await subject.reservations.admit(askOf(couponId, `user-${n}`));
+    for (let n = 0; n < 3; n++) await subject.gate.admit(askOf(couponId, `user-${n}`));
     expect(await subject.redis.zscore(looksKey, couponId)).toBe("99");
     await subject.advance(announceMs + 1);
-    await subject.reservations.admit(askOf(couponId, "later"));
+    await subject.gate.admit(askOf(couponId, "later"));
     expect(await subject.redis.zscore(looksKey, couponId)).toBe("0");
   });
 });

@@ -33,18 +33,16 @@ describe.each(implementations)("$name, places", ({ start }) => {
   afterEach(() => subject.close());
 
   const ask = (revision = 1): PlaceAsk => ({ couponId, revision, usageId: randomUUID() });
-  const take = (one: PlaceAsk = ask()): Promise<PlaceWord> => subject.reservations.takePlace(one);
+  const take = (one: PlaceAsk = ask()): Promise<PlaceWord> => subject.gate.takePlace(one);
   const taken = async (): Promise<PlaceAsk> => {
     const one = ask();
     expect(await take(one)).toBe("TAKEN");
     return one;
   };
   const settle = (verdict: PlaceSettlement["verdict"], ...asks: PlaceAsk[]) =>
-    subject.reservations.settlePlaces(asks.map(({ usageId }) => ({ couponId, usageId, verdict })));
-  const loadPlaces = (remaining: number, revision = 1) =>
-    subject.reservations.loadPlaces(couponId, { revision, remaining });
-  const surveyed = async () =>
-    (await subject.reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
+    subject.gate.settlePlaces(asks.map(({ usageId }) => ({ couponId, usageId, verdict })));
+  const loadPlaces = (remaining: number, revision = 1) => subject.gate.loadPlaces(couponId, { revision, remaining });
+  const surveyed = async () => (await subject.gate.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
   const seen = async () => {
     const { places, takenCount, overdueUsageIds } = (await surveyed()) ?? {
       places: null,
@@ -89,7 +87,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
 
     test("places are known without the coupon, and the coupon without its places", async () => {
       await loadPlaces(1);
-      expect((await subject.reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+      expect((await subject.gate.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
       expect((await surveyed())?.loaded).toBeNull();
       const other = randomUUID();
       await load(subject, other, openFacts(subject.now()));
@@ -99,7 +97,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
     test("places are no stock: neither takes from the other", async () => {
       await load(subject, couponId, openFacts(subject.now(), { remaining: 5 }));
       await loadPlaces(5);
-      await subject.reservations.admit(askOf(couponId, "u"));
+      await subject.gate.admit(askOf(couponId, "u"));
       await taken();
       await taken();
       expect(await surveyed()).toMatchObject({
@@ -120,7 +118,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
     test("asks of several revisions and coupons in one tick do not touch each other", async () => {
       const other = randomUUID();
       await loadPlaces(1);
-      await subject.reservations.loadPlaces(other, { revision: 9, remaining: 0 });
+      await subject.gate.loadPlaces(other, { revision: 9, remaining: 0 });
       const elsewhere = { ...ask(9), couponId: other };
       const words = await Promise.all([ask(2), ask(), elsewhere, ask(), { ...elsewhere, revision: 1 }].map(take));
       expect(words).toEqual(["NOT_LOADED", "TAKEN", "USAGE_CAP_REACHED", "UNDECIDED", "NOT_LOADED"]);
@@ -167,7 +165,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
     test("of a coupon whose places are not known it only ends what is pending", async () => {
       await loadPlaces(5);
       const [kept, given] = [await taken(), await taken()];
-      await subject.reservations.invalidate(couponId);
+      await subject.gate.invalidate(couponId);
       expect(await surveyed()).toMatchObject({ places: null, takenCount: 2 });
       await settle("CONFIRM", kept);
       await settle("RELEASE", given);
@@ -178,12 +176,12 @@ describe.each(implementations)("$name, places", ({ start }) => {
     test("of several coupons, and of more than one script call, comes in one call", async () => {
       const other = randomUUID();
       await loadPlaces(300);
-      await subject.reservations.loadPlaces(other, { revision: 1, remaining: 1 });
+      await subject.gate.loadPlaces(other, { revision: 1, remaining: 1 });
       const asks = Array.from({ length: 300 }, () => ask());
       await Promise.all(asks.map(take));
       const elsewhere = { ...ask(), couponId: other };
       await take(elsewhere);
-      await subject.reservations.settlePlaces([
+      await subject.gate.settlePlaces([
         ...asks.map((one, n): PlaceSettlement => ({ ...one, verdict: n % 3 ? "CONFIRM" : "RELEASE" })),
         { ...elsewhere, verdict: "RELEASE" },
       ]);
@@ -192,7 +190,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
     });
 
     test("none at all is fine", async () => {
-      await expect(subject.reservations.settlePlaces([])).resolves.toBeUndefined();
+      await expect(subject.gate.settlePlaces([])).resolves.toBeUndefined();
     });
   });
 
@@ -218,7 +216,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
     test("after invalidate begins anew", async () => {
       await loadPlaces(3);
       const one = await taken();
-      await subject.reservations.invalidate(couponId);
+      await subject.gate.invalidate(couponId);
       expect(await take()).toBe("NOT_LOADED");
       await loadPlaces(3);
       await settle("RELEASE", one);
@@ -227,8 +225,8 @@ describe.each(implementations)("$name, places", ({ start }) => {
 
     test("does not disturb the coupon, its reservations, or a load under way", async () => {
       await load(subject, couponId, openFacts(subject.now()));
-      await subject.reservations.admit(askOf(couponId, "u"));
-      const loading = await subject.reservations.beginLoad(couponId);
+      await subject.gate.admit(askOf(couponId, "u"));
+      const loading = await subject.gate.beginLoad(couponId);
       await loadPlaces(5);
       expect(await loading?.install(openFacts(subject.now(), { revision: 2 }))).toBe(true);
       expect(await surveyed()).toMatchObject({
@@ -273,7 +271,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
     test("an overdue one of places that are not known any more is found", async () => {
       await loadPlaces(1);
       const one = await taken();
-      await subject.reservations.invalidate(couponId);
+      await subject.gate.invalidate(couponId);
       await subject.advance(defaultReservationMs + 1_000);
       expect(await surveyed()).toMatchObject({
         loaded: null,
@@ -287,9 +285,9 @@ describe.each(implementations)("$name, places", ({ start }) => {
       await loadPlaces(5);
       for (let n = 0; n < 3; n++) await taken();
       await subject.advance(defaultReservationMs + 1_000);
-      const [few] = await subject.reservations.survey(10, 2);
+      const [few] = await subject.gate.survey(10, 2);
       expect([few?.overdueUsageIds.length, few?.takenCount]).toEqual([2, 3]);
-      const [none] = await subject.reservations.survey(10, 0);
+      const [none] = await subject.gate.survey(10, 0);
       expect([none?.overdueUsageIds.length, none?.takenCount]).toEqual([0, 3]);
     });
 
@@ -388,17 +386,17 @@ describe.each(implementations)("$name, places", ({ start }) => {
               read = null;
               break;
             case "invalidate":
-              await subject.reservations.invalidate(couponId);
+              await subject.gate.invalidate(couponId);
               break;
             case "edit":
               revision += 1;
-              if (one.invalidates) await subject.reservations.invalidate(couponId);
+              if (one.invalidates) await subject.gate.invalidate(couponId);
               break;
             case "free":
               // What is read before and loaded after would be out of date: the keeper's business, not the port's.
               read = null;
               if (placed > 0) placed -= 1;
-              await subject.reservations.invalidate(couponId);
+              await subject.gate.invalidate(couponId);
               break;
             case "repeat": {
               const { ask: again, verdict } = past[one.which % past.length] ?? {};
@@ -434,7 +432,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
   });
 });
 
-describe("RedisReservations, keys of places", () => {
+describe("RedisGate, keys of places", () => {
   let subject: RedisSubject;
 
   beforeEach(async () => {
@@ -444,15 +442,15 @@ describe("RedisReservations, keys of places", () => {
 
   test("what is known ends by itself, what is pending does not, and both lie in the coupon's slot", async () => {
     const couponId = randomUUID();
-    await subject.reservations.loadPlaces(couponId, { revision: 1, remaining: 5 });
+    await subject.gate.loadPlaces(couponId, { revision: 1, remaining: 5 });
     const asks = Array.from({ length: 2 }, () => ({ couponId, revision: 1, usageId: randomUUID() }));
-    for (const one of asks) await subject.reservations.takePlace(one);
+    for (const one of asks) await subject.gate.takePlace(one);
     const key = (name: string) => `${subject.keyPrefix}:{${couponId}}:${name}`;
     const leftMs = await subject.redis.pttl(key("places"));
     expect(leftMs).toBeGreaterThan(keepPlacesMs - 60_000);
     expect(leftMs).toBeLessThanOrEqual(keepPlacesMs);
     expect(await subject.redis.pttl(key("taken"))).toBe(-1);
-    await subject.reservations.settlePlaces(asks.map((one) => ({ ...one, verdict: "CONFIRM" })));
+    await subject.gate.settlePlaces(asks.map((one) => ({ ...one, verdict: "CONFIRM" })));
     const keys = await subject.redis.keys(`${subject.keyPrefix}:*`);
     const registry = `${subject.keyPrefix}:coupons`;
     expect(keys.sort()).toEqual([registry, `${subject.keyPrefix}:{${registry}}:looks`, key("places")].sort());
@@ -460,12 +458,12 @@ describe("RedisReservations, keys of places", () => {
 
   test("a release after Redis was wiped makes no place known", async () => {
     const couponId = randomUUID();
-    await subject.reservations.loadPlaces(couponId, { revision: 1, remaining: 5 });
+    await subject.gate.loadPlaces(couponId, { revision: 1, remaining: 5 });
     const one = { couponId, revision: 1, usageId: randomUUID() };
-    await subject.reservations.takePlace(one);
+    await subject.gate.takePlace(one);
     await subject.redis.del(`${subject.keyPrefix}:{${couponId}}:places`);
-    await subject.reservations.settlePlaces([{ ...one, verdict: "RELEASE" }]);
-    expect(await subject.reservations.takePlace({ ...one, usageId: randomUUID() })).toBe("NOT_LOADED");
+    await subject.gate.settlePlaces([{ ...one, verdict: "RELEASE" }]);
+    expect(await subject.gate.takePlace({ ...one, usageId: randomUUID() })).toBe("NOT_LOADED");
     expect(await subject.redis.exists(`${subject.keyPrefix}:{${couponId}}:places`)).toBe(0);
   });
 });

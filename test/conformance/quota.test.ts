@@ -36,14 +36,14 @@ describe.each(implementations)("$name, quota", ({ start }) => {
   };
   /** An id names the day on which it was made, wherever a test has moved the clock. */
   const newAsk = (couponId: string, userId = "u"): Ask => ({ couponId, userId, requestId: "", userCouponId: v7() });
-  const admit = async (ask: Ask) => (await subject.reservations.admit(ask)).word;
+  const admit = async (ask: Ask) => (await subject.gate.admit(ask)).word;
   const reserved = async (couponId: string, userId = "u"): Promise<Ask> => {
     const ask = newAsk(couponId, userId);
     expect(await admit(ask)).toBe("RESERVED");
     return ask;
   };
   const settle = (ask: Ask, verdict: Settlement["verdict"] = "CONFIRM") =>
-    subject.reservations.settle([{ ...ask, verdict, validUntil: null }]);
+    subject.gate.settle([{ ...ask, verdict, validUntil: null }]);
 
   test("counts over all coupons of the group, each user for itself; others are not touched", async () => {
     const alone = randomUUID();
@@ -120,7 +120,7 @@ describe.each(implementations)("$name, quota", ({ start }) => {
   test("survives an edit of the coupon, and what was reserved before is settled after it", async () => {
     const first = await reserved(a);
     await settle(await reserved(b));
-    await subject.reservations.invalidate(a);
+    await subject.gate.invalidate(a);
     await settle(first);
     await open(a, 2);
     expect(await admit(newAsk(a))).toBe("QUOTA_REACHED");
@@ -136,7 +136,7 @@ describe.each(implementations)("$name, quota", ({ start }) => {
     for (const couponId of [a, b]) await settle(await reserved(couponId));
     expect(await admit(newAsk(c))).toBe("QUOTA_REACHED");
     await subject.advance(keepQuotaDayMs + dayMs);
-    await subject.reservations.survey(10, 10);
+    await subject.gate.survey(10, 10);
     await open(c, 2);
     expect(await admit(newAsk(c))).toBe("RESERVED");
   });
@@ -145,28 +145,28 @@ describe.each(implementations)("$name, quota", ({ start }) => {
     const first = await reserved(a);
     await settle(await reserved(b));
     await subject.advance(defaultReservationMs + 1_000);
-    const survey = (await subject.reservations.survey(10, 10)).find(({ couponId }) => couponId === a);
+    const survey = (await subject.gate.survey(10, 10)).find(({ couponId }) => couponId === a);
     expect(survey).toMatchObject({ loaded: { stock: 99 }, pendingCount: 1, overdue: [first] });
-    await subject.reservations.settle((survey?.overdue ?? []).map((ask) => ({ ...ask, verdict: "RELEASE" })));
+    await subject.gate.settle((survey?.overdue ?? []).map((ask) => ({ ...ask, verdict: "RELEASE" })));
     await settle(await reserved(c));
     expect(await admit(newAsk(a))).toBe("QUOTA_REACHED");
   });
 
   test("the stock, the places and the loads of such a coupon are those of any other", async () => {
-    const { reservations } = subject;
+    const { gate } = subject;
     await settle(await reserved(a));
     await settle(await reserved(a, "v"), "RELEASE");
-    await reservations.loadPlaces(a, { revision: 1, remaining: 1 });
+    await gate.loadPlaces(a, { revision: 1, remaining: 1 });
     const use = { couponId: a, revision: 1, usageId: randomUUID() };
-    expect(await reservations.takePlace(use)).toBe("TAKEN");
-    await reservations.settlePlaces([{ ...use, verdict: "CONFIRM" }]);
-    expect(await reservations.takePlace({ ...use, usageId: randomUUID() })).toBe("USAGE_CAP_REACHED");
-    const loading = await reservations.beginLoad(a);
-    expect(await reservations.beginLoad(a)).toBeNull();
-    await reservations.invalidate(a);
+    expect(await gate.takePlace(use)).toBe("TAKEN");
+    await gate.settlePlaces([{ ...use, verdict: "CONFIRM" }]);
+    expect(await gate.takePlace({ ...use, usageId: randomUUID() })).toBe("USAGE_CAP_REACHED");
+    const loading = await gate.beginLoad(a);
+    expect(await gate.beginLoad(a)).toBeNull();
+    await gate.invalidate(a);
     expect(await loading?.install(openFacts(subject.now()))).toBe(false);
     expect(await admit(newAsk(a))).toBe("NOT_LOADED");
-    expect((await reservations.survey(10, 10)).map(({ couponId }) => couponId).sort()).toEqual([b, c].sort());
+    expect((await gate.survey(10, 10)).map(({ couponId }) => couponId).sort()).toEqual([b, c].sort());
   });
 });
 
@@ -183,15 +183,15 @@ describe("quotas in Redis", () => {
   test("all keys of a group's coupons share the group's hash tag, have the coupon's id, and come to an end", async () => {
     const couponId = randomUUID();
     const subject = await start({ quotaGroupOf: async () => group });
-    const { reservations, redis, keyPrefix } = subject;
+    const { gate, redis, keyPrefix } = subject;
     const quota = { group, maxPerDay: 5 };
     const throttle = { maxConcurrent: 9, maxPerSecond: 9, maxWaitMs: 9 };
     await load(subject, couponId, openFacts(subject.now(), { quota, throttle }));
     const one = ask(couponId);
-    await reservations.admit(one);
-    await reservations.beginLoad(couponId);
-    await reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
-    await reservations.loadPlaces(couponId, { revision: 1, remaining: 1 });
+    await gate.admit(one);
+    await gate.beginLoad(couponId);
+    await gate.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+    await gate.loadPlaces(couponId, { revision: 1, remaining: 1 });
     const keys = (await redis.keys(`${keyPrefix}:*`)).filter((key) => !/:(coupons|looks)$/.test(key));
     const today = new Date().toISOString().slice(0, 10);
     const tag = `${keyPrefix}:{q:${group}}`;
@@ -209,14 +209,13 @@ describe("quotas in Redis", () => {
     const words: string[] = [];
     for (const time of ["2026-11-20T14:59:59.999Z", "2026-11-20T15:00:00.000Z", "2026-11-21T14:59:59.999Z"]) {
       const one = ask(couponId, idAt(time));
-      words.push((await subject.reservations.admit(one)).word);
-      if (words.at(-1) === "RESERVED")
-        await subject.reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+      words.push((await subject.gate.admit(one)).word);
+      if (words.at(-1) === "RESERVED") await subject.gate.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
     }
     expect(words).toEqual(["RESERVED", "RESERVED", "QUOTA_REACHED"]);
     // Asks of two days in one moment go to the day of each.
     const both = [idAt("2026-11-20T14:00:00Z"), idAt("2026-11-22T14:00:00Z")].map((id) => ask(couponId, id));
-    const answers = await Promise.all(both.map((one) => subject.reservations.admit(one)));
+    const answers = await Promise.all(both.map((one) => subject.gate.admit(one)));
     expect(answers.map(({ word }) => word)).toEqual(["QUOTA_REACHED", "RESERVED"]);
   });
 
@@ -229,24 +228,24 @@ describe("quotas in Redis", () => {
       return known ? group : undefined;
     };
     const subject = await start({ quotaGroupOf });
-    expect((await subject.reservations.admit(ask(couponId))).word).toBe("COUPON_NOT_FOUND");
+    expect((await subject.gate.admit(ask(couponId))).word).toBe("COUPON_NOT_FOUND");
     // For a moment that is remembered.
-    expect((await subject.reservations.admit(ask(couponId))).word).toBe("COUPON_NOT_FOUND");
+    expect((await subject.gate.admit(ask(couponId))).word).toBe("COUPON_NOT_FOUND");
     expect(asked).toHaveLength(1);
     known = true;
     await load(subject, couponId, openFacts(subject.now(), { quota: { group, maxPerDay: 1 } }));
     const before = asked.length;
-    for (let n = 0; n < 3; n++) await subject.reservations.admit(ask(couponId));
+    for (let n = 0; n < 3; n++) await subject.gate.admit(ask(couponId));
     expect(asked).toHaveLength(before);
   });
 
   test("while a coupon's group cannot be asked for, it is as if Redis was away", async () => {
     const quotaGroupOf = () => Promise.reject(new StoreUnavailable("away"));
-    const { reservations } = await start({ quotaGroupOf });
+    const { gate } = await start({ quotaGroupOf });
     const one = ask(randomUUID());
-    await expect(reservations.admit(one)).rejects.toThrow(StoreUnavailable);
-    await expect(reservations.settle([{ ...one, verdict: "RELEASE" }])).rejects.toThrow(StoreUnavailable);
-    await expect(reservations.invalidate(one.couponId)).rejects.toThrow(StoreUnavailable);
-    await expect(reservations.beginLoad(one.couponId)).rejects.toThrow(StoreUnavailable);
+    await expect(gate.admit(one)).rejects.toThrow(StoreUnavailable);
+    await expect(gate.settle([{ ...one, verdict: "RELEASE" }])).rejects.toThrow(StoreUnavailable);
+    await expect(gate.invalidate(one.couponId)).rejects.toThrow(StoreUnavailable);
+    await expect(gate.beginLoad(one.couponId)).rejects.toThrow(StoreUnavailable);
   });
 });

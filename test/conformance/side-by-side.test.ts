@@ -264,11 +264,11 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
   /** Turns and waits depend on the moment at which a subject looks at its clock; what else is answered must be the same. */
   const admitTogether = async (asks: readonly { ask: Ask; turns: readonly number[] }[]) => {
     const turns = asks.map((): number[] => []);
-    const words = await twice(subjects, async ({ reservations }, index) => {
+    const words = await twice(subjects, async ({ gate }, index) => {
       const answers = await Promise.all(
         asks.map((one) => {
           const turn = one.turns[index];
-          return reservations.admit(turn === undefined ? one.ask : { ...one.ask, turn });
+          return gate.admit(turn === undefined ? one.ask : { ...one.ask, turn });
         }),
       );
       return answers.map(({ word, userCouponId, turn, waitMs }: Admission, at) => {
@@ -314,7 +314,7 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
             settlements.push({ ...ask, verdict: "CONFIRM", validUntil: validUntil(validSteps) });
           }
         }
-        await twice(subjects, ({ reservations }) => reservations.settle(settlements));
+        await twice(subjects, ({ gate }) => gate.settle(settlements));
         break;
       }
       case "adopt": {
@@ -322,13 +322,13 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
         if (!script.mayBeStored(ask)) break;
         script.store(ask);
         const settlement: Settlement = { ...ask, verdict: "CONFIRM", validUntil: validUntil(one.validSteps) };
-        await twice(subjects, ({ reservations }) => reservations.settle([settlement]));
+        await twice(subjects, ({ gate }) => gate.settle([settlement]));
         break;
       }
       case "begin": {
         const pair: (Loading | null)[] = [];
-        await twice(subjects, async ({ reservations }, index) => {
-          pair[index] = await reservations.beginLoad(couponIds[one.coupon] as string);
+        await twice(subjects, async ({ gate }, index) => {
+          pair[index] = await gate.beginLoad(couponIds[one.coupon] as string);
           return pair[index] !== null;
         });
         if (pair[0]) loads.set(one.coupon, { pair, staged: false });
@@ -375,7 +375,7 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
       }
       case "take": {
         const asks = one.revisions.map((revision) => script.newUsage(couponIds[one.coupon] as string, revision));
-        await twice(subjects, ({ reservations }) => Promise.all(asks.map((ask) => reservations.takePlace(ask))));
+        await twice(subjects, ({ gate }) => Promise.all(asks.map((ask) => gate.takePlace(ask))));
         break;
       }
       case "settlePlaces": {
@@ -384,16 +384,16 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
           const ask = script.usages[usage % script.usages.length] as PlaceAsk;
           return { ...ask, verdict: confirm ? "CONFIRM" : "RELEASE" };
         });
-        await twice(subjects, ({ reservations }) => reservations.settlePlaces(settlements));
+        await twice(subjects, ({ gate }) => gate.settlePlaces(settlements));
         break;
       }
       case "loadPlaces": {
         const { coupon, kind: _, ...facts } = one;
-        await twice(subjects, ({ reservations }) => reservations.loadPlaces(couponIds[coupon] as string, facts));
+        await twice(subjects, ({ gate }) => gate.loadPlaces(couponIds[coupon] as string, facts));
         break;
       }
       case "invalidate":
-        await twice(subjects, ({ reservations }) => reservations.invalidate(couponIds[one.coupon] as string));
+        await twice(subjects, ({ gate }) => gate.invalidate(couponIds[one.coupon] as string));
         break;
       case "advance":
         if ((stepsGone + one.steps) * stepMs > longestLifeMs) break;
@@ -403,7 +403,7 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
         loads.clear();
         break;
     }
-    await twice(subjects, async ({ reservations }) => comparable(await reservations.survey(100, 100)));
+    await twice(subjects, async ({ gate }) => comparable(await gate.survey(100, 100)));
   }
 }
 

@@ -32,9 +32,9 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
   const open = (throttle: Throttle | null, remaining: number | null = null) =>
     timed(load(subject, couponId, openFacts(subject.now(), { throttle, remaining })));
   const newAsk = (userId: string = randomUUID()): AdmissionAsk => askOf(couponId, userId);
-  const admit = (ask: AdmissionAsk) => timed(subject.reservations.admit(ask));
+  const admit = (ask: AdmissionAsk) => timed(subject.gate.admit(ask));
   const end = (ask: AdmissionAsk, verdict: "CONFIRM" | "RELEASE" = "CONFIRM") =>
-    timed(subject.reservations.settle([{ ...ask, verdict, validUntil: null }]));
+    timed(subject.gate.settle([{ ...ask, verdict, validUntil: null }]));
   /** An ask that has got a place in the line. */
   const queued = async (): Promise<AdmissionAsk> => {
     const ask = newAsk();
@@ -161,16 +161,16 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     const running = await begun();
     const second = await queued();
     await subject.advance(2_000);
-    await subject.reservations.invalidate(couponId);
+    await subject.gate.invalidate(couponId);
     await end(running);
     await open(throttle);
     expectAbout(await admit(second), "WAIT", 1_001);
     expectAbout(await admit(newAsk()), "WAIT", 2_051);
 
-    await subject.reservations.invalidate(couponId);
+    await subject.gate.invalidate(couponId);
     await open({ ...throttle, maxWaitMs: 500 });
     expect((await admit(newAsk())).word).toBe("THROTTLED");
-    await subject.reservations.invalidate(couponId);
+    await subject.gate.invalidate(couponId);
     await open({ ...throttle, maxPerSecond: 2 });
     await subject.advance(1_001 + slackMs());
     await end(await begun(second));
@@ -178,7 +178,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await subject.advance(10_000);
     await begun();
     expectAbout(await admit(newAsk()), "WAIT", 525);
-    await subject.reservations.invalidate(couponId);
+    await subject.gate.invalidate(couponId);
     await open(null);
     for (let n = 0; n < 3; n++) expect(await admit(newAsk())).toEqual({ word: "RESERVED" });
   });

@@ -230,7 +230,7 @@ const badUserIds: [string, string][] = [
   ["a user id of 129 characters", "u".repeat(129)],
   ["a user id with a NUL", "a\0b"],
   ["a user id with a line end", "user\n"],
-  ["a user id with a separator of the reservation layer", "a\u001fb"],
+  ["a user id with the separator of the gate", "a\u001fb"],
   ["a user id with the other separator", "a\u001eb"],
   ["a user id with a DEL", "a\u007f"],
 ];

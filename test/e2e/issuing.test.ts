@@ -168,7 +168,7 @@ describe("a repeated request", () => {
     const requestId = randomUUID();
     const { id } = (await issue(here, coupon.id, "anna", requestId)).userCoupon as UserCoupon;
     await close(coupon.id);
-    // Twice through each replica: before and after the reservation layer has loaded the coupon.
+    // Twice through each replica: before and after the gate has loaded the coupon.
     for (let round = 0; round < 2; round++) {
       for (const client of [here, there]) {
         expect((await answerOf(issue(client, coupon.id, "bert"))).reason).toBe(reason);
@@ -182,7 +182,7 @@ describe("a repeated request", () => {
     for (const name of ["coupon", "holders", "pending"]) await redis.del(`${stores.keyPrefix}:{${couponId}}:${name}`);
   };
   const untilLoaded = (couponId: string) =>
-    until("the reservation layer knows the coupon", async () => {
+    until("the gate knows the coupon", async () => {
       await answerOf(issue(here, couponId, "bert"));
       return (await redis.exists(`${stores.keyPrefix}:{${couponId}}:coupon`)) === 1;
     });

@@ -3,7 +3,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Sql } from "postgres";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
-import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { CallError, type GrpcClient } from "../support/clients.js";
 import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
@@ -214,15 +214,15 @@ export async function untilGateIsEven(
   redis: { redisUrl: string; keyPrefix: string },
   quantities: ReadonlyMap<string, number>,
 ): Promise<void> {
-  const reservations = new RedisReservations({
+  const gate = new RedisGate({
     url: redis.redisUrl,
     keyPrefix: redis.keyPrefix,
     failures: unreported,
   });
   try {
-    await reservations.ready();
+    await gate.ready();
     await until("the gate counts what Postgres counts", async () => {
-      const surveys = new Map((await reservations.survey(1_000, 10)).map((survey) => [survey.couponId, survey]));
+      const surveys = new Map((await gate.survey(1_000, 10)).map((survey) => [survey.couponId, survey]));
       for (const [couponId, quantity] of quantities) {
         const survey = surveys.get(couponId);
         const remaining = quantity - (await audit.stored(couponId)).issuedCount;
@@ -234,6 +234,6 @@ export async function untilGateIsEven(
       return true;
     });
   } finally {
-    await reservations.close();
+    await gate.close();
   }
 }

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
 import { newId } from "../../src/platform/new-id.js";
 import type { LookPauses } from "../../src/reservation/looks.js";
-import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { backing, startReplicas } from "../support/service.js";
 import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
@@ -28,9 +28,9 @@ beforeAll(async () => {
 });
 afterAll(() => own?.stop());
 
-async function openGate(keyPrefix: string, pauses: Partial<LookPauses> = {}): Promise<RedisReservations> {
+async function openGate(keyPrefix: string, pauses: Partial<LookPauses> = {}): Promise<RedisGate> {
   const quotaGroupOf = async () => null;
-  const gate = new RedisReservations({ url: redisUrl, keyPrefix, failures: unreported, pauses, quotaGroupOf });
+  const gate = new RedisGate({ url: redisUrl, keyPrefix, failures: unreported, pauses, quotaGroupOf });
   onTestFinished(() => gate.close());
   expect(await gate.ready()).toBe(true);
   return gate;

@@ -1,5 +1,5 @@
 import { beforeEach, expect, onTestFinished, test } from "vitest";
-import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import type { Replica } from "../support/replica.js";
 import { twoReplicas } from "../support/service.js";
 import type { TestStores } from "../support/stores.js";
@@ -57,7 +57,7 @@ test("stock that a killed replica held is sellable again", async () => {
   const quantity = 100;
   const held = 60;
   const couponId = await createCoupon(survivor.client, quantity);
-  const gate = new RedisReservations({ url: stores.redisUrl, keyPrefix: stores.keyPrefix, failures: unreported });
+  const gate = new RedisGate({ url: stores.redisUrl, keyPrefix: stores.keyPrefix, failures: unreported });
   await gate.ready();
   const survey = async () => (await gate.survey(100, 100)).find((one) => one.couponId === couponId);
   try {

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
-import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import type { GrpcClient } from "../support/clients.js";
 import type { Replica } from "../support/replica.js";
 import { twoReplicas } from "../support/service.js";
@@ -124,21 +124,21 @@ async function rush(
   return result;
 }
 
-async function withReservations<T>(work: (reservations: RedisReservations) => Promise<T>): Promise<T> {
-  const reservations = new RedisReservations({ url: redisUrl, keyPrefix: stores.keyPrefix, failures: unreported });
+async function withGate<T>(work: (gate: RedisGate) => Promise<T>): Promise<T> {
+  const gate = new RedisGate({ url: redisUrl, keyPrefix: stores.keyPrefix, failures: unreported });
   try {
-    await reservations.ready();
-    return await work(reservations);
+    await gate.ready();
+    return await work(gate);
   } finally {
-    await reservations.close();
+    await gate.close();
   }
 }
 
 /** Waits until Redis holds no place for anybody, and counts what is left as Postgres does. */
 async function untilPlacesAreEven(couponId: string, remaining: number): Promise<void> {
-  await withReservations((reservations) =>
+  await withGate((gate) =>
     until("Redis counts what Postgres counts", async () => {
-      const survey = (await reservations.survey(100, 10)).find((one) => one.couponId === couponId);
+      const survey = (await gate.survey(100, 10)).find((one) => one.couponId === couponId);
       if (survey && (survey.takenCount > 0 || (survey.places && survey.places.remaining !== remaining))) {
         throw new Error(JSON.stringify(survey));
       }
@@ -221,15 +221,15 @@ test(
     const [cap, held] = [200, 150];
     const couponId = await createCappedCoupon(survivor.client, { usageCap: cap });
     const purchases = await purchasesOf(couponId, cap + held);
-    const survey = (reservations: RedisReservations) =>
-      reservations.survey(100, 10).then((all) => all.find((one) => one.couponId === couponId));
+    const survey = (gate: RedisGate) =>
+      gate.survey(100, 10).then((all) => all.find((one) => one.couponId === couponId));
     const doomed = purchases.slice(0, held);
     const others = purchases.slice(held);
-    await withReservations(async (reservations) => {
+    await withGate(async (gate) => {
       // The first use makes the places known.
       await useOnce(victim.client, others.pop() as Purchase);
-      await until("the places are loaded", async () => (await survey(reservations))?.places);
-      const taken = async () => (await survey(reservations))?.takenCount ?? 0;
+      await until("the places are loaded", async () => (await survey(gate))?.places);
+      const taken = async () => (await survey(gate))?.takenCount ?? 0;
       const calls: Promise<unknown>[] = [];
       let answered = 0;
       const count = () => {
@@ -270,12 +270,12 @@ test(
   async () => {
     const couponId = await createCappedCoupon(survivor.client, { usageCap: 2 });
     const [first, second] = (await purchasesOf(couponId, 2)) as [Purchase, Purchase];
-    await withReservations(async (reservations) => {
-      const survey = async () => (await reservations.survey(100, 100)).find((one) => one.couponId === couponId);
+    await withGate(async (gate) => {
+      const survey = async () => (await gate.survey(100, 100)).find((one) => one.couponId === couponId);
       await useOnce(survivor.client, first);
       await until("the gate knows of one place", async () => {
-        await reservations.invalidate(couponId);
-        await reservations.loadPlaces(couponId, { revision: 1, remaining: 1 });
+        await gate.invalidate(couponId);
+        await gate.loadPlaces(couponId, { revision: 1, remaining: 1 });
         return (await survey())?.places?.remaining === 1;
       });
       const calls: Promise<string>[] = [];

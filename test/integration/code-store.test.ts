@@ -10,7 +10,7 @@ import {
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
 import { Refusal } from "../../src/domain/refusal.js";
-import { CodeRetirer } from "../../src/jobs/code-retirer.js";
+import { CodeExpirer } from "../../src/jobs/code-expirer.js";
 import { uploadCodes } from "../../src/services/catalog/upload-codes.js";
 import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
@@ -280,7 +280,7 @@ describe("the pool of a type", () => {
   });
 });
 
-describe("retiring", () => {
+describe("expiring", () => {
   const expiring = (code: string, ms: number, maxHolders = 1): Line => ({
     code,
     terms: { expireTime: timestampFromDate(later(ms)), maxHolders },
@@ -303,17 +303,17 @@ describe("retiring", () => {
     }));
     const outcomes = await new PostgresIssueStore(clocked.database).issueBatch(asks);
     expect(outcomes.map(({ kind }) => kind)).toEqual(["ISSUED", "ISSUED"]);
-    expect(await store.retire(100)).toBeNull();
+    expect(await store.expire(100)).toBeNull();
 
     await clocked.setClock(later(1_000));
-    let retiring: Promise<({ couponIds: readonly string[] } | null)[]> | undefined;
+    let expiries: Promise<({ couponIds: readonly string[] } | null)[]> | undefined;
     await clocked.sql.begin(async (tx) => {
       await tx`SELECT FROM coupons WHERE id = ANY (${[first, second]}) FOR UPDATE`;
       // All three have seen the same codes when the first of them gets on.
-      retiring = Promise.all([1, 2, 3].map(() => store.retire(100)));
+      expiries = Promise.all([1, 2, 3].map(() => store.expire(100)));
       await untilWaiting(3);
     });
-    const said = (await retiring) ?? [];
+    const said = (await expiries) ?? [];
     expect(said.flatMap((one) => one?.couponIds ?? [])).toEqual([first]);
     expect(await readBook(clocked.sql, first)).toEqual({ quantity: 3, codeTotal: 4, revision: 3, issuedCount: 1 });
     // Nothing of it was in stock any more, so nothing has changed.
@@ -327,7 +327,7 @@ describe("retiring", () => {
       [0, 0],
       [0, 0],
     ]);
-    expect(await store.retire(100)).toBeNull();
+    expect(await store.expire(100)).toBeNull();
   });
 
   test("goes in batches to the end, and drops the gate's copy of each coupon whose stock has changed", async () => {
@@ -339,7 +339,7 @@ describe("retiring", () => {
     await clocked.setClock(later(3_000));
     const forgotten: string[] = [];
     const keeper = { invalidate: async (id: string) => void forgotten.push(id) };
-    await new CodeRetirer(store, keeper).run();
+    await new CodeExpirer(store, keeper).run();
     expect(new Set(forgotten)).toContain(couponId);
     expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 0, codeTotal: 2_500 });
     await expectStocked(clocked.sql);

@@ -36,7 +36,7 @@ export async function storedEvents(sql: Sql, couponId: string): Promise<[string,
   return rows.map(({ kind, detail }) => [kind, kind === "COUPON_CREATED" ? null : detail]);
 }
 
-/** What every code book keeps: its stock is the free places of its codes that were not retired. */
+/** What every code book keeps: its stock is the free places of its codes that are not expired. */
 export async function expectStocked(sql: Sql): Promise<void> {
   const wrong = await sql`
     SELECT c.id, c.quantity - c.issued_count AS stock, k.places, c.code_total, k.codes

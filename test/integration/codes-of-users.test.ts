@@ -11,7 +11,7 @@ import {
   openClockedDatabase,
   openCoupon,
 } from "./clocked-database.js";
-import { type CodeFacts, insertCodes, retireCodes } from "./codes-world.js";
+import { type CodeFacts, expireCodes, insertCodes } from "./codes-world.js";
 import { type Held, useAskOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
@@ -54,8 +54,8 @@ describe("which code is issued", () => {
   const good: CodeFacts = { code: "good" };
   test.for([
     { name: "the first in order", codes: [good, { code: "other" }], isIssued: "good" },
-    { name: "none that has expired and was not retired yet", codes: [expired, good], isIssued: "good" },
-    { name: "none that was retired", codes: [expired, good], isRetired: true, isIssued: "good" },
+    { name: "none that has expired and is still in stock", codes: [expired, good], isIssued: "good" },
+    { name: "none that has expired and is out of stock", codes: [expired, good], isExpired: true, isIssued: "good" },
     {
       name: "one that expires a millisecond later",
       codes: [{ code: "still", expiresAt: later(1_001) }, good],
@@ -69,10 +69,10 @@ describe("which code is issued", () => {
       isIssued: "CODE_EXPIRED",
     },
     { name: "the one that was wanted", codes: [{ code: "other" }, good], wanted: 1, isIssued: "good" },
-  ])("$name", async ({ name, codes, isRetired, wanted, isIssued }) => {
+  ])("$name", async ({ name, codes, isExpired, wanted, isIssued }) => {
     const { couponId, codeIds } = await newBook(codes.map((one) => ({ ...one, code: named(one.code ?? "", name) })));
     await clocked.setClock(soon);
-    if (isRetired) await retireCodes(clocked.sql);
+    if (isExpired) await expireCodes(clocked.sql);
     const outcome = await issue(couponId, "user", wanted === undefined ? undefined : codeIds[wanted]);
     const said = outcome.kind === "ISSUED" ? outcome.userCoupon.code : outcome.kind === "REFUSED" && outcome.reason;
     expect(said).toBe(isIssued === isIssued.toUpperCase() ? isIssued : named(isIssued, name));

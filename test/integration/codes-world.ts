@@ -27,12 +27,12 @@ export async function insertCodes(sql: Sql, couponId: string, codes: readonly Co
 }
 
 /** Takes the free places of codes that have expired out of their coupons' stock. */
-export async function retireCodes(sql: Sql): Promise<void> {
+export async function expireCodes(sql: Sql): Promise<void> {
   await sql`
-    WITH retired AS (
+    WITH expired AS (
       UPDATE codes SET retired_at = coupon_clock() WHERE retired_at IS NULL AND expires_at <= coupon_clock()
       RETURNING coupon_id, max_holders - holder_count AS places
     )
-    UPDATE coupons c SET quantity = c.quantity - r.places, revision = c.revision + 1
-    FROM (SELECT coupon_id, sum(places) AS places FROM retired GROUP BY coupon_id) r WHERE c.id = r.coupon_id`;
+    UPDATE coupons c SET quantity = c.quantity - e.places, revision = c.revision + 1
+    FROM (SELECT coupon_id, sum(places) AS places FROM expired GROUP BY coupon_id) e WHERE c.id = e.coupon_id`;
 }

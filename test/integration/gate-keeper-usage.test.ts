@@ -4,9 +4,9 @@ import { StoreUnavailable } from "../../src/domain/refusal.js";
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { Releaser } from "../../src/jobs/releaser.js";
 import { FailureLog } from "../../src/platform/failure-log.js";
-import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
-import { type Ask, defaultReservationMs, type PlaceAsk, type Reservations } from "../../src/reservation/port.js";
-import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
+import { type Ask, defaultReservationMs, type Gate, type PlaceAsk } from "../../src/reservation/port.js";
+import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import type { GivenBack, UserCouponStore } from "../../src/storage/ports/user-coupons.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
@@ -23,7 +23,7 @@ let issues: PostgresIssueStore;
 let usages: PostgresUsageStore;
 let userCoupons: PostgresUserCouponStore;
 let keeper: GateKeeper;
-let reservations: Reservations;
+let gate: Gate;
 let isAway: boolean;
 let offsetMs: number;
 let now: Date;
@@ -53,12 +53,12 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await keeper.close();
-  await reservations.close();
+  await gate.close();
   expect(reported).toEqual([]);
 });
 
-async function openRedis(): Promise<Reservations> {
-  const opened = new RedisReservations({
+async function openRedis(): Promise<Gate> {
+  const opened = new RedisGate({
     url: clocked.stores.redisUrl,
     keyPrefix,
     failures,
@@ -69,17 +69,17 @@ async function openRedis(): Promise<Reservations> {
 }
 
 const implementations = [
-  { name: "RedisReservations", open: openRedis },
+  { name: "RedisGate", open: openRedis },
   {
-    name: "MemoryReservations",
-    open: async () => new MemoryReservations({ now: () => Date.now() + offsetMs }) as Reservations,
+    name: "MemoryGate",
+    open: async () => new MemoryGate({ now: () => Date.now() + offsetMs }) as Gate,
   },
 ];
 
 /** The same, away while the test says so. */
-function absentable(inner: Reservations): Reservations {
+function absentable(inner: Gate): Gate {
   return new Proxy(inner, {
-    get: (target, name: keyof Reservations) => {
+    get: (target, name: keyof Gate) => {
       const method = target[name] as (...args: unknown[]) => unknown;
       return (...args: unknown[]) => {
         if (isAway && name !== "close") return Promise.reject(new StoreUnavailable("away"));
@@ -96,9 +96,8 @@ const askOf = (couponId: string, userId: string): Ask => ({
   requestId: "",
   userCouponId: randomUUID(),
 });
-const wordOf = async (ask: Ask) => (await reservations.admit(ask)).word;
-const surveyOf = async (couponId: string) =>
-  (await reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
+const wordOf = async (ask: Ask) => (await gate.admit(ask)).word;
+const surveyOf = async (couponId: string) => (await gate.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
 const remaining = async (couponId: string) => (await surveyOf(couponId))?.places?.remaining;
 
 async function loaded(couponId: string): Promise<void> {
@@ -115,7 +114,7 @@ async function placesLoaded(couponId: string): Promise<void> {
     return false;
   });
 }
-/** Uses as the checkout does, up to and without what it tells the reservation layer. */
+/** Uses as the checkout does, up to and without what it tells the gate. */
 async function used(held: Held, usageId: string): Promise<void> {
   const [outcome] = await usages.useBatch([useAskOf(held, { usageId })], { again: false, together: false });
   expect(outcome?.kind).toBe("USED");
@@ -126,8 +125,8 @@ describe.each(implementations)("with $name", ({ open }) => {
   beforeAll(openDatabase);
   afterAll(() => clocked?.close());
   beforeEach(async () => {
-    reservations = absentable(await open());
-    keeper = new GateKeeper(reservations, issues, usages, log, failures);
+    gate = absentable(await open());
+    keeper = new GateKeeper(gate, issues, usages, log, failures);
   });
 
   describe("places", () => {
@@ -140,7 +139,7 @@ describe.each(implementations)("with $name", ({ open }) => {
         places: { revision: 1, remaining: 4 },
         takenCount: 0,
       });
-      expect(await reservations.takePlace(placeOf(couponId))).toBe("TAKEN");
+      expect(await gate.takePlace(placeOf(couponId))).toBe("TAKEN");
     });
 
     test.each([
@@ -150,7 +149,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       const couponId = await make();
       keeper.loadPlaces(couponId);
       await keeper.close();
-      expect(await reservations.takePlace(placeOf(couponId))).toBe("NOT_LOADED");
+      expect(await gate.takePlace(placeOf(couponId))).toBe("NOT_LOADED");
     });
 
     test("after close are not loaded any more", async () => {
@@ -158,7 +157,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       await keeper.close();
       keeper.loadPlaces(couponId);
       await keeper.close();
-      expect(await reservations.takePlace(placeOf(couponId))).toBe("NOT_LOADED");
+      expect(await gate.takePlace(placeOf(couponId))).toBe("NOT_LOADED");
     });
 
     test("that were read before some were freed do not stay loaded after that", async () => {
@@ -168,7 +167,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       await used(one, usageId);
       await cancelOne(usages, { userId: one.userId, usageId, request: null });
       const slow = new PostgresIssueStore(clocked.database);
-      const late = new GateKeeper(reservations, slow, usages, log, failures);
+      const late = new GateKeeper(gate, slow, usages, log, failures);
       let reads = 0;
       slow.readStock = async (couponIds) => {
         const read = await issues.readStock(couponIds);
@@ -191,7 +190,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
       await placesLoaded(couponId);
       const [stored, lost] = [placeOf(couponId), placeOf(couponId)];
-      for (const one of [stored, lost]) expect(await reservations.takePlace(one)).toBe("TAKEN");
+      for (const one of [stored, lost]) expect(await gate.takePlace(one)).toBe("TAKEN");
       // The process died after Postgres had committed the one, and before it had seen the other.
       await used(await held(couponId), stored.usageId);
       await keeper.sweep();
@@ -205,17 +204,17 @@ describe.each(implementations)("with $name", ({ open }) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 100, quantity: null }));
       await placesLoaded(couponId);
       const asks = Array.from({ length: 30 }, () => placeOf(couponId));
-      await Promise.all(asks.map((one) => reservations.takePlace(one)));
+      await Promise.all(asks.map((one) => gate.takePlace(one)));
       for (const one of asks.slice(0, 10)) await used(await held(couponId), one.usageId);
       offsetMs += agedMs;
-      const other = new GateKeeper(reservations, issues, usages, log, failures);
+      const other = new GateKeeper(gate, issues, usages, log, failures);
       await Promise.all([keeper.sweep(), other.sweep(), keeper.sweep(), other.sweep()]);
       await other.close();
       expect(await surveyOf(couponId)).toMatchObject({ places: { remaining: 90 }, takenCount: 0 });
     });
 
     test.each([
-      ["too few", async (couponId: string) => await reservations.settlePlaces([await confirmed(couponId)])],
+      ["too few", async (couponId: string) => await gate.settlePlaces([await confirmed(couponId)])],
       ["too many", async (couponId: string) => await used(await held(couponId), randomUUID())],
     ] as const)("of which %s are known are dropped by the second sweep that sees it", async (_, wrongly) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
@@ -235,7 +234,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
       await placesLoaded(couponId);
       await used(await held(couponId), randomUUID());
-      await reservations.takePlace(placeOf(couponId));
+      await gate.takePlace(placeOf(couponId));
       for (let n = 0; n < 3; n++) await keeper.sweep();
       expect(await remaining(couponId)).toBe(4);
     });
@@ -251,7 +250,7 @@ describe.each(implementations)("with $name", ({ open }) => {
     test.each([8, null])("of another revision are dropped at once, whatever the cap is then: %s", async (usageCap) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 5 }));
       await placesLoaded(couponId);
-      await reservations.takePlace(placeOf(couponId));
+      await gate.takePlace(placeOf(couponId));
       await clocked.sql`UPDATE coupons SET revision = 2, usage_cap = ${usageCap} WHERE id = ${couponId}`;
       await keeper.sweep();
       expect((await surveyOf(couponId))?.places).toBeNull();
@@ -266,7 +265,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       return one;
     };
 
-    test("is told to the reservation layer, coupon by coupon", async () => {
+    test("is told to the gate, coupon by coupon", async () => {
       const ids = [
         await insertCoupon(clocked.sql, openCoupon(now)),
         await insertCoupon(clocked.sql, openCoupon(now)),
@@ -279,7 +278,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       for (const id of ids) expect(await wordOf(askOf(id, "u"))).toBe("RESERVED");
     });
 
-    test("while the reservation layer is away makes its copy stale: it is dropped by the first sweep after that", async () => {
+    test("while the gate is away makes its copy stale: it is dropped by the first sweep after that", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now));
       const one = await issued(couponId, "u");
       await loaded(couponId);
@@ -368,10 +367,10 @@ describe.each(implementations)("with $name", ({ open }) => {
         },
       } as unknown as UserCouponStore;
       const told: number[] = [];
-      const gate = {
+      const tracked = {
         giveBack: async (all: readonly GivenBack[]) => void told.push(all.length),
       } as unknown as GateKeeper;
-      await new Releaser(store, gate, log).run();
+      await new Releaser(store, tracked, log).run();
       expect(limits).toEqual([500, 500, 500]);
       expect(told).toEqual([500, 500, 3]);
     });
@@ -395,21 +394,21 @@ describe.each(implementations)("with $name", ({ open }) => {
     const held = await hold(clocked.sql, couponId, now, { maxUses: 2 });
     const first = useAskOf(held);
     await usages.useBatch([first], { again: false, together: false });
-    await reservations.loadPlaces(couponId, { revision: 1, remaining: usageCap - 1 });
+    await gate.loadPlaces(couponId, { revision: 1, remaining: usageCap - 1 });
     // Judged while the first use stood, so a place was taken; then that was cancelled, and its place kept.
     const second = useAskOf(held, { placeTaken: true });
-    expect(await reservations.takePlace(second)).toBe("TAKEN");
+    expect(await gate.takePlace(second)).toBe("TAKEN");
     await cancelOne(usages, { userId: held.userId, usageId: first.usageId, request: null });
     const outcomes = await usages.useBatch([second], { again: false, together: false });
     expect(outcomes).toMatchObject([{ kind: "USED", placed: false }]);
-    await settleUses(reservations, keeper, [second], outcomes);
-    expect((await reservations.survey(10, 10))[0]?.places?.remaining).toBe(usageCap - 1);
+    await settleUses(gate, keeper, [second], outcomes);
+    expect((await gate.survey(10, 10))[0]?.places?.remaining).toBe(usageCap - 1);
   });
 
   /** A place that is held for good by a usage which Postgres has never heard of. */
   async function confirmed(couponId: string) {
     const one = placeOf(couponId);
-    await reservations.takePlace(one);
+    await gate.takePlace(one);
     return { ...one, verdict: "CONFIRM" as const };
   }
 });

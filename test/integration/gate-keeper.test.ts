@@ -4,9 +4,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { settleBatch } from "../../src/issuing/issuer.js";
 import { FailureLog } from "../../src/platform/failure-log.js";
-import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
-import { type Ask, defaultReservationMs, type Reservations, type Settlement } from "../../src/reservation/port.js";
-import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
+import { type Ask, defaultReservationMs, type Gate, type Settlement } from "../../src/reservation/port.js";
+import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { until } from "../support/until.js";
@@ -19,7 +19,7 @@ let store: PostgresIssueStore;
 let usages: PostgresUsageStore;
 let redis: Redis;
 let keeper: GateKeeper;
-let reservations: Reservations;
+let gate: Gate;
 let offsetMs: number;
 let now: Date;
 let reported: object[];
@@ -46,14 +46,14 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await keeper.close();
-  await reservations.close();
+  await gate.close();
   redis.disconnect();
   // What the keeper cannot explain, it reports; no test here brings that about.
   expect(reported).toEqual([]);
 });
 
-async function openRedis(): Promise<RedisReservations> {
-  const opened = new RedisReservations({
+async function openRedis(): Promise<RedisGate> {
+  const opened = new RedisGate({
     url: clocked.stores.redisUrl,
     keyPrefix,
     failures,
@@ -64,8 +64,8 @@ async function openRedis(): Promise<RedisReservations> {
 }
 
 const implementations = [
-  { name: "RedisReservations", open: openRedis },
-  { name: "MemoryReservations", open: async () => new MemoryReservations({ now: () => Date.now() + offsetMs }) },
+  { name: "RedisGate", open: openRedis },
+  { name: "MemoryGate", open: async () => new MemoryGate({ now: () => Date.now() + offsetMs }) },
 ];
 
 const askOf = (couponId: string, userId: string, requestId = ""): Ask => ({
@@ -76,7 +76,7 @@ const askOf = (couponId: string, userId: string, requestId = ""): Ask => ({
 });
 
 async function surveyOf(couponId: string) {
-  return (await reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
+  return (await gate.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
 }
 
 /** Has the keeper load a coupon, as a request for it would. */
@@ -94,8 +94,8 @@ describe.each(implementations)("with $name", ({ name, open }) => {
   beforeAll(openDatabase);
   afterAll(() => clocked?.close());
   beforeEach(async () => {
-    reservations = await open();
-    keeper = new GateKeeper(reservations, store, usages, log, failures);
+    gate = await open();
+    keeper = new GateKeeper(gate, store, usages, log, failures);
   });
 
   test("loads a coupon as Postgres has it", async () => {
@@ -104,18 +104,18 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await store.issueBatch([holder]);
     await loaded(couponId);
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { revision: 1, stock: 4 }, pendingCount: 0 });
-    expect(await reservations.admit(askOf(couponId, "holder", "request"))).toEqual({
+    expect(await gate.admit(askOf(couponId, "holder", "request"))).toEqual({
       word: "REPLAY",
       userCouponId: holder.userCouponId,
     });
-    expect((await reservations.admit(askOf(couponId, "new"))).word).toBe("RESERVED");
+    expect((await gate.admit(askOf(couponId, "new"))).word).toBe("RESERVED");
   });
 
   test("an overdue reservation is confirmed when its row is stored, and released when it is not", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
     const [kept, lost] = [askOf(couponId, "kept", "rk"), askOf(couponId, "lost", "rl")];
-    for (const one of [kept, lost]) expect((await reservations.admit(one)).word).toBe("RESERVED");
+    for (const one of [kept, lost]) expect((await gate.admit(one)).word).toBe("RESERVED");
     // The process died after Postgres had committed the one, and before it had seen the other.
     await store.issueBatch([kept]);
 
@@ -124,32 +124,32 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     offsetMs += agedMs;
     await keeper.sweep();
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 9 }, pendingCount: 0, overdue: [] });
-    expect((await reservations.admit(askOf(couponId, "kept", "rk"))).word).toBe("REPLAY");
-    expect((await reservations.admit(askOf(couponId, "kept"))).word).toBe("ALREADY_ISSUED");
-    expect((await reservations.admit(askOf(couponId, "lost"))).word).toBe("RESERVED");
+    expect((await gate.admit(askOf(couponId, "kept", "rk"))).word).toBe("REPLAY");
+    expect((await gate.admit(askOf(couponId, "kept"))).word).toBe("ALREADY_ISSUED");
+    expect((await gate.admit(askOf(couponId, "lost"))).word).toBe("RESERVED");
   });
 
   test("a confirmed one expires when its row says", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { validityAfterIssueMs: 60_000 }));
     await loaded(couponId);
     const one = askOf(couponId, "u");
-    await reservations.admit(one);
+    await gate.admit(one);
     await store.issueBatch([one]);
     offsetMs += agedMs;
     await keeper.sweep();
-    expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("ALREADY_ISSUED");
+    expect((await gate.admit(askOf(couponId, "u"))).word).toBe("ALREADY_ISSUED");
     offsetMs += 60_000;
-    expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("RESERVED");
+    expect((await gate.admit(askOf(couponId, "u"))).word).toBe("RESERVED");
   });
 
   test("two keepers that sweep at once settle each reservation once", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 100 }));
     await loaded(couponId);
     const asks = Array.from({ length: 60 }, (_, n) => askOf(couponId, `user-${n}`));
-    await Promise.all(asks.map((one) => reservations.admit(one)));
+    await Promise.all(asks.map((one) => gate.admit(one)));
     await store.issueBatch(asks.filter((_, n) => n % 3 === 0));
     offsetMs += agedMs;
-    const other = new GateKeeper(reservations, store, usages, log, failures);
+    const other = new GateKeeper(gate, store, usages, log, failures);
     await Promise.all([keeper.sweep(), other.sweep(), keeper.sweep(), other.sweep()]);
     await other.close();
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 80 }, pendingCount: 0 });
@@ -159,18 +159,18 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 2 }));
     await loaded(couponId);
     const slow = askOf(couponId, "slow");
-    await reservations.admit(slow);
+    await gate.admit(slow);
     offsetMs += agedMs;
     await keeper.sweep();
     expect((await surveyOf(couponId))?.loaded?.stock).toBe(2);
     await store.issueBatch([slow]);
     const settlement: Settlement = { ...slow, verdict: "CONFIRM", validUntil: null };
-    await reservations.settle([settlement]);
+    await gate.settle([settlement]);
     expect((await surveyOf(couponId))?.loaded?.stock).toBe(1);
   });
 
   test.each([
-    { leak: "too little", wrongly: (couponId: string) => reservations.settle([confirmed(couponId)]) },
+    { leak: "too little", wrongly: (couponId: string) => gate.settle([confirmed(couponId)]) },
     { leak: "too much", wrongly: (couponId: string) => store.issueBatch([askOf(couponId, "unheard of")]) },
   ])("stock that is $leak in the gate is right again two sweeps later", async ({ wrongly }) => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
@@ -192,7 +192,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
   test("a difference is left alone while a reservation is pending", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
-    await reservations.admit(askOf(couponId, "u"));
+    await gate.admit(askOf(couponId, "u"));
     for (let n = 0; n < 3; n++) await keeper.sweep();
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 9 }, pendingCount: 1 });
   });
@@ -200,7 +200,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
   test("a copy of another revision is dropped at once, and what was pending is carried over", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
-    await reservations.admit(askOf(couponId, "u"));
+    await gate.admit(askOf(couponId, "u"));
     await clocked.sql`UPDATE coupons SET revision = 2, quantity = 20, paused_at = ${now} WHERE id = ${couponId}`;
     await until("the new revision is known", async () => {
       await keeper.sweep();
@@ -209,7 +209,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       return survey?.loaded?.revision === 2;
     });
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 19 }, pendingCount: 1 });
-    expect((await reservations.admit(askOf(couponId, "v"))).word).toBe("COUPON_PAUSED");
+    expect((await gate.admit(askOf(couponId, "v"))).word).toBe("COUPON_PAUSED");
   });
 
   test("a copy that let through what Postgres refuses is dropped, unless that is for a quota, which it does not hold", async () => {
@@ -221,7 +221,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     // Past the gate.
     await store.issueBatch([askOf(first, "u"), askOf(soldOut, "v")]);
     const asks = [askOf(second, "u"), askOf(soldOut, "u")].map((ask) => ({ ...ask, reserved: true }));
-    for (const ask of asks) expect((await reservations.admit(ask)).word).toBe("RESERVED");
+    for (const ask of asks) expect((await gate.admit(ask)).word).toBe("RESERVED");
     const outcomes = await store.issueBatch(asks);
     expect(outcomes).toEqual([
       { kind: "REFUSED", reason: "QUOTA_REACHED" },
@@ -229,7 +229,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     ]);
     const dropped: string[] = [];
     const reload = async (couponId: string) => void dropped.push(couponId);
-    await settleBatch(reservations, { reload } as GateKeeper, asks, outcomes);
+    await settleBatch(gate, { reload } as GateKeeper, asks, outcomes);
     expect(dropped).toEqual([soldOut]);
     expect(await surveyOf(second)).toMatchObject({ loaded: { stock: 10 }, pendingCount: 0 });
   });
@@ -238,11 +238,11 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     const couponId = randomUUID();
     keeper.load(couponId);
     await keeper.close();
-    expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+    expect((await gate.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
 
-    keeper = new GateKeeper(reservations, store, usages, log, failures);
-    await reservations.invalidate(couponId);
-    const loading = await reservations.beginLoad(couponId);
+    keeper = new GateKeeper(gate, store, usages, log, failures);
+    await gate.invalidate(couponId);
+    const loading = await gate.beginLoad(couponId);
     await loading?.install({
       ...openCoupon(now),
       throttle: null,
@@ -254,7 +254,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       remaining: 1,
     });
     await keeper.sweep();
-    expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+    expect((await gate.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
   });
 
   describe("one that has expired when Postgres is read is counted once", () => {
@@ -266,11 +266,11 @@ describe.each(implementations)("with $name", ({ name, open }) => {
 
     test("when it was confirmed during the load", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { validityAfterIssueMs: validityMs }));
-      const loading = await reservations.beginLoad(couponId);
+      const loading = await gate.beginLoad(couponId);
       const one = askOf(couponId, "u");
       const [outcome] = await store.issueBatch([one]);
       const validUntil = outcome?.kind === "ISSUED" ? outcome.userCoupon.validUntil : null;
-      await reservations.settle([{ ...one, verdict: "CONFIRM", validUntil }]);
+      await gate.settle([{ ...one, verdict: "CONFIRM", validUntil }]);
       // By less than the time that one step of a load may take.
       offsetMs += validityMs * 2;
       await clocked.setClock(new Date(now.getTime() + validityMs * 2));
@@ -283,10 +283,10 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { validityAfterIssueMs: validityMs }));
       await loaded(couponId);
       const one = askOf(couponId, "u");
-      await reservations.admit(one);
+      await gate.admit(one);
       await store.issueBatch([one]);
       await expire();
-      await reservations.invalidate(couponId);
+      await gate.invalidate(couponId);
       await loaded(couponId);
       await keeper.sweep();
       expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 9 }, pendingCount: 0 });
@@ -302,12 +302,12 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     const issueSome = async (worker: number) => {
       for (let n = 0; n < 15; n++) {
         const asks = Array.from({ length: 8 }, (_, k) => askOf(couponId, `user-${worker}-${n}-${k}`));
-        const admissions = await Promise.all(asks.map((one) => reservations.admit(one)));
+        const admissions = await Promise.all(asks.map((one) => gate.admit(one)));
         const through = asks.filter((_, k) => ["RESERVED", "NOT_LOADED"].includes(admissions[k]?.word ?? ""));
         // Every seventh is lost on its way, as if its process had died.
         const sent = through.filter((_, k) => (n + k) % 7 !== 0);
         const outcomes = sent.length > 0 ? await store.issueBatch(sent) : [];
-        await reservations.settle(
+        await gate.settle(
           sent.map((one, k): Settlement => {
             const outcome = outcomes[k];
             return outcome?.kind === "ISSUED"
@@ -320,8 +320,8 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     const disturb = async () => {
       let round = 0;
       while (!done) {
-        if (round++ % 2 === 0) await reservations.invalidate(couponId);
-        const loading = await reservations.beginLoad(couponId);
+        if (round++ % 2 === 0) await gate.invalidate(couponId);
+        const loading = await gate.beginLoad(couponId);
         const facts = loading && (await store.readGate(couponId, (holders) => loading.addHolders(holders)));
         if (loading && facts) await loading.install(facts);
       }
@@ -345,10 +345,10 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await keeper.close();
     keeper.load(couponId);
     await keeper.close();
-    expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+    expect((await gate.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
   });
 
-  if (name === "RedisReservations") {
+  if (name === "RedisGate") {
     test("a tampered stock is right again two sweeps later", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now));
       await loaded(couponId);

@@ -91,7 +91,7 @@ test("one role migrates by the command, and another one serves with rights to ro
   const locks = () => admin`
     SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'
       AND database = (SELECT oid FROM pg_database WHERE datname = ${name})`;
-  await until("its pulse has the lock", async () => (await locks()).length === 1);
+  await until("its probe has the lock", async () => (await locks()).length === 1);
   expect(await replica.stop()).toBe(0);
   expect((await locks()).length).toBe(0);
 });

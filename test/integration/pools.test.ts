@@ -3,12 +3,12 @@ import { sql as statement } from "drizzle-orm";
 import postgres, { type Sql } from "postgres";
 import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { DeadlinePassed, StoreUnavailable } from "../../src/domain/refusal.js";
-import { Watch } from "../../src/platform/watch.js";
+import { Probe } from "../../src/platform/probe.js";
 import { type Database, type DatabaseOptions, openDatabase } from "../../src/storage/postgres/database.js";
 import { readCommitLevel } from "../../src/storage/postgres/durability.js";
 import type { ErrorReport } from "../../src/storage/postgres/error-report.js";
 import { isRefusal } from "../../src/storage/postgres/errors.js";
-import { ping } from "../../src/storage/postgres/ping.js";
+import { probePostgres } from "../../src/storage/postgres/probe-postgres.js";
 import { createStores, type TestStores } from "../support/stores.js";
 import { until } from "../support/until.js";
 
@@ -36,15 +36,15 @@ function open(options: Partial<DatabaseOptions> = {}): Database {
   return database;
 }
 
-function watchOf(database: Database, onLook = () => {}) {
+function probeOf(database: Database, onProbe = () => {}) {
   const changes: boolean[] = [];
   const failures: string[] = [];
-  let looks = 0;
-  const watch = new Watch({
-    look: (signal) => {
-      looks += 1;
-      const answer = ping(database.pulse, signal);
-      onLook();
+  let probes = 0;
+  const probe = new Probe({
+    probe: (signal) => {
+      probes += 1;
+      const answer = probePostgres(database.probeLink, signal);
+      onProbe();
       return answer;
     },
     isRefusal,
@@ -52,9 +52,9 @@ function watchOf(database: Database, onLook = () => {}) {
     onChange: (up) => void changes.push(up),
     onFailure: (look) => void failures.push(look),
   });
-  onTestFinished(() => watch.close());
-  watch.start();
-  return { watch, changes, failures, looks: () => looks };
+  onTestFinished(() => probe.close());
+  probe.start();
+  return { probe, changes, failures, probes: () => probes };
 }
 
 /** Holds every connection of a pool until it is released. */
@@ -86,11 +86,11 @@ const note = (pool: Database["reads"], writer: string, deadlineMs: number) =>
   pool.run(deadlineMs, ({ sql }) => sql`INSERT INTO notes VALUES (${writer})`);
 const notes = async () => (await sql`SELECT writer FROM notes ORDER BY writer`).map(({ writer }) => writer);
 
-test.each(poolNames)("with all connections of %s held, the other pools and the pulse go on", async (name) => {
+test.each(poolNames)("with all connections of %s held, the other pools and the probe go on", async (name) => {
   const database = open();
   const { release } = await hold(database[name]);
   for (const other of poolNames.filter((one) => one !== name)) await note(database[other], other, Date.now() + 10_000);
-  await ping(database.pulse, new AbortController().signal);
+  await probePostgres(database.probeLink, new AbortController().signal);
   expect(await notes()).toEqual(poolNames.filter((one) => one !== name).sort());
   expect(database[name].atWork).toBe(database[name].size);
   await release();
@@ -98,7 +98,7 @@ test.each(poolNames)("with all connections of %s held, the other pools and the p
 
 test("a pool never has more connections than its size, whatever is asked of it, and all together keep to the setting", async () => {
   const database = open({ poolSize: 7 });
-  await ping(database.pulse, new AbortController().signal);
+  await probePostgres(database.probeLink, new AbortController().signal);
   await Promise.all(
     poolNames.flatMap((name) =>
       Array.from({ length: 30 }, (_, n) =>
@@ -233,16 +233,16 @@ test("an event loop that is held for seconds says nothing of Postgres", async ()
   };
   let holds = 0;
   // The question has just been sent, and the answer comes meanwhile.
-  const { watch, changes, failures, looks } = watchOf(database, () => {
-    if (looks() > 1 && holds++ < 2) setImmediate(hold);
+  const { probe, changes, failures, probes } = probeOf(database, () => {
+    if (probes() > 1 && holds++ < 2) setImmediate(hold);
   });
   await until("it has been held twice", () => holds >= 2);
-  const before = looks();
-  await until("it has looked since", () => looks() > before + 1);
+  const before = probes();
+  await until("it was probed since", () => probes() > before + 1);
   // And while it pauses.
   hold();
-  await until("it has looked since", () => looks() > before + 3);
-  expect([watch.up, changes, failures]).toEqual([true, [], []]);
+  await until("it was probed since", () => probes() > before + 3);
+  expect([probe.up, changes, failures]).toEqual([true, [], []]);
 });
 
 /** Stands between us and Postgres, and can fall silent: what is sent arrives nowhere, and nothing is closed. */
@@ -290,39 +290,39 @@ async function openProxy() {
 test("silence is noticed, and that it is over, by a connection of its own that is opened anew", async () => {
   const proxy = await openProxy();
   const database = open({ url: proxy.url });
-  const { watch, changes, failures, looks } = watchOf(database);
-  await until("the pulse has its connection, too", () => looks() >= 2);
+  const { probe, changes, failures, probes } = probeOf(database);
+  await until("the probe has its connection, too", () => probes() >= 2);
   proxy.fallSilent();
-  await until("it is away", () => !watch.up);
+  await until("it is away", () => !probe.up);
   expect(failures).toEqual(["FAILED", "FAILED", "FAILED"]);
   // Only what is opened now gets through.
   proxy.speak();
-  await until("it is back", () => watch.up);
+  await until("it is back", () => probe.up);
   expect(changes).toEqual([false, true]);
 });
 
-test("as long as commits succeed, a pulse that is not answered says nothing", async () => {
+test("as long as commits succeed, a probe that is not answered says nothing", async () => {
   const proxy = await openProxy();
   const direct = open();
   const proxied = open({ url: proxy.url });
-  const database = { pulse: proxied.pulse, lastAnswerMs: 0 } as unknown as Database;
-  const seen = watchOf(Object.defineProperty(database, "lastAnswerMs", { get: () => direct.lastAnswerMs }));
+  const database = { probeLink: proxied.probeLink, lastAnswerMs: 0 } as unknown as Database;
+  const seen = probeOf(Object.defineProperty(database, "lastAnswerMs", { get: () => direct.lastAnswerMs }));
   proxy.fallSilent();
-  await until("five looks have failed", async () => {
+  await until("five probes have failed", async () => {
     await note(direct.commits, "works", forever);
     return seen.failures.length >= 5;
   });
   expect(seen.changes).toEqual([]);
-  await until("nothing is committed any more, and it is away", () => !seen.watch.up);
+  await until("nothing is committed any more, and it is away", () => !seen.probe.up);
 });
 
 test("refused connections are noticed at once", async () => {
   const proxy = await openProxy();
   const database = open({ url: proxy.url });
-  const { watch, failures } = watchOf(database);
-  await ping(database.pulse, new AbortController().signal);
+  const { probe, failures } = probeOf(database);
+  await probePostgres(database.probeLink, new AbortController().signal);
   await proxy.stop();
   expect(await note(database.commits, "refused", forever).catch((thrown) => thrown)).toBeInstanceOf(StoreUnavailable);
-  await until("it is away", () => !watch.up);
+  await until("it is away", () => !probe.up);
   expect(failures.filter((look) => look === "REFUSED")).toHaveLength(1);
 });

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { Expirer } from "../../src/jobs/expirer.js";
 import { type PurgeOptions, Purger } from "../../src/jobs/purger.js";
-import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
+import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { PostgresPurgeStore } from "../../src/storage/postgres/purge/purge-store.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
@@ -18,7 +18,7 @@ import {
   openClockedDatabase,
   openCoupon,
 } from "./clocked-database.js";
-import { insertCodes, retireCodes } from "./codes-world.js";
+import { expireCodes, insertCodes } from "./codes-world.js";
 import { cancelOne, countEvents, type Held, hold, useAskOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
@@ -109,7 +109,7 @@ describe("a code's place", () => {
     const { couponId, codeIds } = await newBook([{ maxHolders: 5, expiresAt: later(hourMs / 2) }]);
     const [one] = await issue(couponId, 2);
     await clocked.setClock(later(hourMs / 2));
-    await retireCodes(clocked.sql);
+    await expireCodes(clocked.sql);
     expect(await stockOf(couponId)).toMatchObject({ quantity: 2, issuedCount: 2, revision: 2 });
     await remove(one as Held, true);
     expect(await holdersOf(codeIds[0] as number)).toBe(1);
@@ -117,7 +117,7 @@ describe("a code's place", () => {
   });
 });
 
-describe("lapsing", () => {
+describe("expiring", () => {
   const expirer = () => new Expirer(userCoupons);
 
   test("counts each once, though three do it at once, and puts it on record", async () => {
@@ -135,22 +135,22 @@ describe("lapsing", () => {
 
   test("leaves what is used up, deleted or released already", async () => {
     const couponId = await newCoupon({ validityAfterIssueMs: 2 * secondMs, claimWindowMs: secondMs });
-    const [used, deleted, released, lapsed] = (await issue(couponId, 4)) as [Held, Held, Held, Held];
+    const [used, deleted, released, expired] = (await issue(couponId, 4)) as [Held, Held, Held, Held];
     await use(used);
     await remove(deleted, false);
     // It was used once, so that its window is over; and then the use was cancelled.
-    await use(lapsed);
-    const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${lapsed.userCouponId}`;
-    await cancelOne(usages, { userId: lapsed.userId, usageId: usage?.id, request: null });
+    await use(expired);
+    const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${expired.userCouponId}`;
+    await cancelOne(usages, { userId: expired.userId, usageId: usage?.id, request: null });
     await clocked.setClock(later(2 * secondMs));
     await expirer().run();
     const rows = await clocked.sql`SELECT id FROM user_coupons WHERE lapsed`;
-    expect(rows.map(({ id }) => id)).toEqual([lapsed.userCouponId]);
+    expect(rows.map(({ id }) => id)).toEqual([expired.userCouponId]);
     expect((await userCoupons.release(10)).map(({ userCouponId }) => userCouponId)).toEqual([released.userCouponId]);
   });
 });
 
-test("what lapsed in a coupon that had ended is not released when the end is moved", async () => {
+test("what expired in a coupon that had ended is not released when the end is moved", async () => {
   const windows = { claimWindowMs: 15 * secondMs, validityAfterIssueMs: 20 * secondMs };
   const couponId = await newCoupon({ expiresAt: later(10 * secondMs), ...windows });
   await issue(couponId);
@@ -205,7 +205,7 @@ describe("a purge", () => {
     expect(await countEvents(clocked.sql, couponId)).toMatchObject({ USER_COUPON_ISSUED: 80, USER_COUPON_DELETED: 25 });
   });
 
-  test("removes what has lapsed in a coupon that still runs, and its holder can be issued another one", async () => {
+  test("removes what has expired in a coupon that still runs, and its holder can be issued another one", async () => {
     const couponId = await newCoupon({ validityAfterIssueMs: secondMs, expiresAt: later(400 * dayMs) });
     const held = (await issue(couponId, 3)) as [Held, Held, Held];
     await clocked.setClock(later(secondMs));
@@ -220,9 +220,9 @@ describe("a purge", () => {
   test("leaves what was ever used, also when the use was cancelled since", async () => {
     const couponId = await newCoupon({ validityAfterIssueMs: 2 * secondMs });
     const ended = await newCoupon();
-    const [, lapsed, deleted] = (await issue(couponId, 3)) as [Held, Held, Held];
+    const [, expired, deleted] = (await issue(couponId, 3)) as [Held, Held, Held];
     const [, ofEnded] = (await issue(ended, 2)) as [Held, Held];
-    for (const held of [lapsed, deleted, ofEnded]) {
+    for (const held of [expired, deleted, ofEnded]) {
       await use(held);
       const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${held.userCouponId}`;
       await cancelOne(usages, { userId: held.userId, usageId: usage?.id, request: null });
@@ -234,7 +234,7 @@ describe("a purge", () => {
     // One of each coupon was never used.
     expect(await purger().purge()).toMatchObject({ userCoupons: 2 });
     const rows = await clocked.sql`SELECT id FROM user_coupons`;
-    const left = [lapsed, deleted, ofEnded].map(({ userCouponId }) => userCouponId);
+    const left = [expired, deleted, ofEnded].map(({ userCouponId }) => userCouponId);
     expect(rows.map(({ id }) => id).sort()).toEqual(left.sort());
   });
 
@@ -312,7 +312,7 @@ describe("a purge", () => {
     );
     const [held] = await issue(couponId);
     await clocked.setClock(soon);
-    await retireCodes(clocked.sql);
+    await expireCodes(clocked.sql);
     await clocked.setClock(later(secondMs + 30 * dayMs));
     await userCoupons.expire(10);
     // The first code was held, and goes with its holder.
@@ -344,15 +344,15 @@ describe("a purge", () => {
     await issue(couponId);
   });
 
-  test("is no difference to the reservation layer: what it loads afterwards is right", async () => {
+  test("is no difference to the gate: what it loads afterwards is right", async () => {
     const couponId = await newCoupon({ validityAfterIssueMs: secondMs, expiresAt: later(400 * dayMs) });
     await issue(couponId, 4);
     await clocked.setClock(later(secondMs));
     await userCoupons.expire(10);
     await clocked.setClock(later(secondMs + 30 * dayMs));
-    const reservations = new MemoryReservations({ reservationMs: 5_000 });
-    const keeper = new GateKeeper(reservations, issues, usages, log, unreported);
-    const stock = async () => (await reservations.survey(10, 10))[0]?.loaded?.stock;
+    const gate = new MemoryGate({ reservationMs: 5_000 });
+    const keeper = new GateKeeper(gate, issues, usages, log, unreported);
+    const stock = async () => (await gate.survey(10, 10))[0]?.loaded?.stock;
     for (const when of ["before", "after"]) {
       if (when === "after") await purger().purge();
       await until("it is loaded", async () => {
@@ -363,7 +363,7 @@ describe("a purge", () => {
       await keeper.invalidate(couponId);
     }
     await keeper.close();
-    await reservations.close();
+    await gate.close();
   });
 });
 

@@ -24,10 +24,10 @@ export function searchModel(
   if (found === null || found.ids.length > 0) return found ?? { ids: [], correctedQuery: "" };
   const live = new Set(there.flatMap(allWordsOf));
   const occursNow = (word: string) => [...live].some((other) => other.startsWith(word));
-  const isGone = (word: string) => occurs(word) && !occursNow(word);
-  if (!typed.some(isGone)) return found;
+  const isDropped = (word: string) => occurs(word) && !occursNow(word);
+  if (!typed.some(isDropped)) return found;
   return (
-    find(there, known, query, now, typed, (word) => occurs(word) && !isGone(word)) ?? { ids: [], correctedQuery: "" }
+    find(there, known, query, now, typed, (word) => occurs(word) && !isDropped(word)) ?? { ids: [], correctedQuery: "" }
   );
 }
 

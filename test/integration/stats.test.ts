@@ -13,7 +13,7 @@ import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { countedStats, miscounted } from "../support/counted-stats.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
-import { insertCodes, retireCodes } from "./codes-world.js";
+import { expireCodes, insertCodes } from "./codes-world.js";
 import { cancelOne, useAskOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
@@ -76,7 +76,10 @@ const steps = fc.oneof(
       deleteUsed: fc.boolean(),
     }),
   },
-  { weight: 7, arbitrary: fc.record({ kind: fc.constantFrom("release" as const, "lapse", "retire", "purge") }) },
+  {
+    weight: 7,
+    arbitrary: fc.record({ kind: fc.constantFrom("release" as const, "expireUserCoupons", "expireCodes", "purge") }),
+  },
   {
     weight: 4,
     arbitrary: fc.record({
@@ -191,10 +194,10 @@ async function take(step: Step, ids: readonly string[]): Promise<void> {
     }
     case "release":
       return void (await userCoupons.release(5));
-    case "lapse":
+    case "expireUserCoupons":
       return void (await userCoupons.expire(5));
-    case "retire":
-      return await retireCodes(sql);
+    case "expireCodes":
+      return await expireCodes(sql);
     case "purge": {
       const would = await purge(true);
       const before = await contents();

@@ -405,7 +405,7 @@ describe("deleting", () => {
     );
   });
 
-  test("is undone when the reservation layer's word fails", async () => {
+  test("is undone when the gate's word fails", async () => {
     const held = await newHeld(await newCoupon());
     const failing = remove(held, { restock: true }, () => Promise.reject(new Error("no")));
     await expect(failing).rejects.toThrow("no");

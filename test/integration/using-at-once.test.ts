@@ -31,7 +31,7 @@ function generator(seed: number) {
   };
 }
 
-test("uses, locks, cancellations, deletions, releases, lapses and issues at once: no deadlock, and every counter is right", {
+test("uses, locks, cancellations, deletions, releases, expiries and issues at once: no deadlock, and every counter is right", {
   timeout: 240_000,
 }, async () => {
   const { sql } = clocked;
@@ -138,7 +138,7 @@ test("uses, locks, cancellations, deletions, releases, lapses and issues at once
             await clocked.setClock(new Date(nowMs));
           }
           for (const _ of await userCoupons.release(3)) count("released");
-          if ((await userCoupons.expire(3)) > 0) count("lapsed");
+          if ((await userCoupons.expire(3)) > 0) count("expired");
           // What was given away without going back: somebody restocks the shelf.
           await sql`UPDATE coupons SET quantity = issued_count + ${quantity} WHERE id = ${pick(couponIds) as string}`;
           break;
@@ -164,7 +164,7 @@ test("uses, locks, cancellations, deletions, releases, lapses and issues at once
     "cancel CANCELLED",
     "delete restocked true",
   ];
-  for (const what of [...often, "delete restocked false", "delete ALREADY_USED", "released", "lapsed"]) {
+  for (const what of [...often, "delete restocked false", "delete ALREADY_USED", "released", "expired"]) {
     expect(said.get(what) ?? 0, what).toBeGreaterThan(20);
   }
 });

@@ -58,8 +58,8 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
     case "read":
       return readCall(command, model);
     case "release":
-    case "retire":
-    case "lapse":
+    case "expireCodes":
+    case "expire":
       return { method: command.kind };
     case "purge":
       return { method: "purge", dryRun: command.dryRun };
@@ -81,9 +81,9 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
       const terms = termsOf(command.terms, book.isPool, model);
       return { method: "generate", couponId: book.id, stem, characters, count, terms, requestId };
     }
-    case "makeCodes": {
+    case "runGenerator": {
       const jobs = model.state.jobs.filter(({ isEnded }) => !isEnded);
-      return { method: "makeCodes", jobs: jobs.map(({ id, couponId }) => ({ id, couponId })) };
+      return { method: "runGenerator", jobs: jobs.map(({ id, couponId }) => ({ id, couponId })) };
     }
     case "issue": {
       const target = targetOf(command.by, model, life);

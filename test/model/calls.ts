@@ -26,7 +26,7 @@ import {
   ListUserCouponsRequestSchema,
 } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
-import { generate, listCodes, makeCodes, targetFields, upload } from "./code-calls.js";
+import { generate, listCodes, runGenerator, targetFields, upload } from "./code-calls.js";
 import {
   choiceFields,
   fieldsOf,
@@ -159,8 +159,8 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
       return await upload(replica, call, context);
     case "generate":
       return await generate(replica, call, context);
-    case "makeCodes":
-      return await makeCodes(replica, call, context);
+    case "runGenerator":
+      return await runGenerator(replica, call, context);
     case "listCodes":
       return await listCodes(replica, call.couponId, context);
     case "getStats": {
@@ -173,10 +173,10 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
     case "release":
       await replica.releaser.run();
       return {};
-    case "retire":
-      await replica.codeRetirer.run();
+    case "expireCodes":
+      await replica.codeExpirer.run();
       return {};
-    case "lapse":
+    case "expire":
       await replica.expirer.run();
       return {};
     case "purge": {

@@ -91,7 +91,7 @@ export class Catalogue extends Using {
 
   private addCode(couponId: string, code: string, terms: Terms): void {
     const number = ++this.state.lastCode;
-    this.state.codes.push({ ...terms, number, couponId, code, holders: 0, retiredAt: null });
+    this.state.codes.push({ ...terms, number, couponId, code, holders: 0, outOfStockAt: null });
   }
 
   /** The pool of a type; the first upload makes it. */
@@ -141,7 +141,7 @@ export class Catalogue extends Using {
   }
 
   /** Rounds until no job is left. `told`: the codes that there are then, as they are listed. */
-  protected makeCodes(told: Answer): Answer {
+  protected runGenerator(told: Answer): Answer {
     const stored = (told.codes ?? []) as { couponId: string; code: string }[];
     const revisions: Record<string, number> = {};
     const running = this.state.jobs.filter(({ isEnded }) => !isEnded);
@@ -214,26 +214,26 @@ export class Catalogue extends Using {
   }
 
   /** One round, as it runs every second. */
-  protected retire(): void {
-    const due = this.state.codes.filter((one) => one.retiredAt === null && this.isExpiredCode(one));
+  protected expireCodes(): void {
+    const due = this.state.codes.filter((one) => one.outOfStockAt === null && this.isExpiredCode(one));
     for (const { id } of this.state.coupons) {
       const ofCoupon = due.filter(({ couponId }) => couponId === id);
       const free = ofCoupon.reduce((total, { maxHolders, holders }) => total + maxHolders - holders, 0);
-      for (const code of ofCoupon) code.retiredAt = this.state.now;
+      for (const code of ofCoupon) code.outOfStockAt = this.state.now;
       if (free === 0) continue;
       this.revise(id, {});
       this.happened("CODES_EXPIRED", id);
     }
   }
 
-  /** Frees the places of user coupons that went back. Those of codes that were retired are in no stock any more. */
+  /** Frees the places of user coupons that went back. Those of codes that have expired are in no stock any more. */
   protected giveBack(numbers: readonly (number | null)[]): void {
     const revised = new Set<string>();
     for (const number of numbers) {
       const code = this.state.codes.find((one) => one.number === number);
       if (!code) continue;
       code.holders -= 1;
-      if (code.retiredAt !== null) revised.add(code.couponId);
+      if (code.outOfStockAt !== null) revised.add(code.couponId);
     }
     for (const id of revised) this.setCoupon(id, { revision: this.coupon(id).revision + 1 });
   }

@@ -78,12 +78,12 @@ export async function generate(
 }
 
 /** The rounds of the worker, and what there is of its coupons then. */
-export async function makeCodes(
+export async function runGenerator(
   replica: Replica,
-  { jobs }: Call & { method: "makeCodes" },
+  { jobs }: Call & { method: "runGenerator" },
   context: CallContext,
 ): Promise<Answer | Refusal> {
-  await replica.codeMaker.run();
+  await replica.codeGenerator.run();
   const ended: Answer[] = [];
   for (const { id } of jobs) {
     const answer = await replica.getCodeJob(create(GetCodeJobRequestSchema, { jobId: id }), context);

@@ -65,7 +65,7 @@ export type Command =
       readonly terms: TermFacts;
       readonly request: number;
     }
-  | { readonly kind: "makeCodes" | "release" | "retire" | "lapse" }
+  | { readonly kind: "runGenerator" | "release" | "expireCodes" | "expire" }
   | { readonly kind: "purge"; readonly dryRun: boolean }
   | { readonly kind: "advance"; readonly steps: number }
   | { readonly kind: "load" | "forget"; readonly coupon: number }
@@ -241,8 +241,8 @@ const upload = fc.record({
 const callCommands = {
   issue: fc.record({ kind: fc.constant("issue" as const), by: issueBy, user: fc.nat(3), request }),
   upload,
-  retire: fc.record({ kind: fc.constant("retire" as const) }),
-  lapse: fc.record({ kind: fc.constant("lapse" as const) }),
+  expireCodes: fc.record({ kind: fc.constant("expireCodes" as const) }),
+  expire: fc.record({ kind: fc.constant("expire" as const) }),
   use: orderCommand(["use"]),
   lock: orderCommand(["lock"], fc.constantFrom(0, 0, 2, 3, noAmount, noAmount)),
   unlock: fc.record({
@@ -290,8 +290,8 @@ const crowd = fc.record({
         delete: 1,
         release: 1,
         upload: 1,
-        retire: 1,
-        lapse: 1,
+        expireCodes: 1,
+        expire: 1,
       }),
     ),
     { minLength: 2, maxLength: 6 },
@@ -332,8 +332,8 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     issue: 16,
     use: 12,
     upload: 4,
-    retire: 2,
-    lapse: 2,
+    expireCodes: 2,
+    expire: 2,
     lock: 7,
     unlock: 2,
     cancel: 5,
@@ -347,7 +347,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("advance" as const), steps: few(2) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("purge" as const), dryRun: fc.boolean() }) },
   { weight: 1, arbitrary: generate },
-  { weight: 1, arbitrary: fc.constant({ kind: "makeCodes" as const }) },
+  { weight: 1, arbitrary: fc.constant({ kind: "runGenerator" as const }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("wipe" as const) }) },
   { weight: 4, arbitrary: otherRushes },
   {
@@ -362,7 +362,9 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 2, arbitrary: rush },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("useAll" as const), coupon }) },
 );
-const rounds = fc.subarray(["lapse", "retire", "release"] as const).map((kinds) => kinds.map((kind) => ({ kind })));
+const rounds = fc
+  .subarray(["expire", "expireCodes", "release"] as const)
+  .map((kinds) => kinds.map((kind) => ({ kind })));
 const purges = fc.subarray([true, false]).map((runs) => runs.map((dryRun) => ({ kind: "purge" as const, dryRun })));
 /** One user gets a code twice, and names it then. */
 const twice = fc
@@ -379,7 +381,7 @@ const pausedOfType = fc.tuple(coupon, type, fc.nat(3)).map(([paused, ofType, use
 /** What belongs together, or would seldom come together. */
 const chapter: fc.Arbitrary<Command[]> = fc.oneof(
   { weight: 26, arbitrary: command.map((one) => [one]) },
-  { weight: 1, arbitrary: generate.map((one) => [one, { kind: "makeCodes" as const }]) },
+  { weight: 1, arbitrary: generate.map((one) => [one, { kind: "runGenerator" as const }]) },
   { weight: 1, arbitrary: twice },
   { weight: 1, arbitrary: pausedOfType },
   {

@@ -36,7 +36,7 @@ export function factsOf(model: Model): Stored {
       const uses = model.standing(one).length;
       const locked = model.isLocked(one) && one.deletedAt === null ? one.lock.until : null;
       const times = [locked, one.claimUntil, one.releasedAt, one.deletedAt];
-      const also = [one.code, one.lapsed];
+      const also = [one.code, one.countedExpired];
       return line(
         one.id,
         one.userId,
@@ -53,7 +53,7 @@ export function factsOf(model: Model): Stored {
       line(one.id, one.userCouponId, one.orderId, one.amount.units, one.discount, one.cancelledAt),
     ),
     codes: inOrder(codes).map((one) =>
-      line(one.code, one.couponId, one.holders, one.maxHolders, one.maxUses, one.expiresAt, one.retiredAt),
+      line(one.code, one.couponId, one.holders, one.maxHolders, one.maxUses, one.expiresAt, one.outOfStockAt),
     ),
     quotas: Object.entries(issuedOnDay)
       .filter(([key]) => key.endsWith(` ${dayOf(now)}`))

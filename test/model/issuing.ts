@@ -121,8 +121,8 @@ export class Issuing extends Catalogue {
       claimUntil: claimMs === null ? null : now + claimMs,
       releasedAt: null,
       deletedAt: null,
-      lapsed: false,
-      goneAt: null,
+      countedExpired: false,
+      endedAt: null,
       lock: { version: 0, until: 0, requestId: "" },
     };
     this.state.userCoupons.push(issued);

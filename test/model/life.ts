@@ -39,8 +39,8 @@ export class Life implements LifeNames {
       await this.checkBooks();
     } finally {
       await this.service.settled();
-      for (const { couponId } of await this.service.reservations.survey(10_000, 0))
-        await this.service.reservations.invalidate(couponId);
+      for (const { couponId } of await this.service.gate.survey(10_000, 0))
+        await this.service.gate.invalidate(couponId);
       this.service.reported.length = 0;
     }
   }
@@ -74,7 +74,7 @@ export class Life implements LifeNames {
         const target = state.coupons[command.coupon % state.coupons.length];
         if (!target) return;
         if (command.kind === "load") return await this.service.load(target.id);
-        return await this.service.reservations.invalidate(target.id);
+        return await this.service.gate.invalidate(target.id);
       }
       case "wipe":
         return await this.service.wipe();
@@ -189,14 +189,14 @@ export class Life implements LifeNames {
    */
   private async checkGate(exact: boolean): Promise<void> {
     // Looking goes on where the last look ended; the second one begins at the beginning.
-    await this.service.reservations.survey(10_000, 10);
-    for (const survey of await this.service.reservations.survey(10_000, 10)) {
+    await this.service.gate.survey(10_000, 10);
+    for (const survey of await this.service.gate.survey(10_000, 10)) {
       const target = this.model.state.coupons.find(({ id }) => id === survey.couponId);
       if (!target) continue;
       expect([survey.pendingCount, survey.takenCount], "pending at rest").toEqual([0, 0]);
       const quantity = this.model.quantityOf(target);
       const stock = quantity === null ? null : quantity - target.issuedCount;
-      // What comes back with a code that was retired is in no stock any more; the gate learns that from a sweep.
+      // What comes back with a code that has expired is in no stock any more; the gate learns that from a sweep.
       const isBehind = !exact && target.book !== null && survey.loaded?.revision !== target.revision;
       if (survey.loaded && !isBehind)
         expect(survey.loaded, "stock in the gate").toEqual({ revision: target.revision, stock });

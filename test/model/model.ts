@@ -59,8 +59,8 @@ export class Model extends Upkeep {
         return this.once(call, () => this.upload(call, String(told.couponId ?? "?")));
       case "generate":
         return this.generate(call, id);
-      case "makeCodes":
-        return this.makeCodes(told);
+      case "runGenerator":
+        return this.runGenerator(told);
       case "listCodes":
         return this.listCodes(call.couponId);
       case "issue":
@@ -104,11 +104,11 @@ export class Model extends Upkeep {
       case "release":
         this.release();
         return {};
-      case "retire":
-        this.retire();
+      case "expireCodes":
+        this.expireCodes();
         return {};
-      case "lapse":
-        this.lapse();
+      case "expire":
+        this.expire();
         return {};
       case "purge":
         return this.purge(call.dryRun);

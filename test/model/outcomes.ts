@@ -22,9 +22,9 @@ export function countOutcome(call: Call, answer: Answer, where = ""): void {
     case "listCodes":
       for (const { status } of (answer.codes ?? []) as { status: string }[]) count(`listCodes: ${status}`);
       return void count(`listCodes: ${outcome}`);
-    case "makeCodes":
+    case "runGenerator":
       for (const { state, failure } of answer.jobs as { state: string; failure: string }[])
-        count(`makeCodes: ${state} ${failure}`);
+        count(`runGenerator: ${state} ${failure}`);
       return;
     case "upload":
       for (const { problem } of (answer.rejected ?? []) as { problem: string }[]) count(`upload: ${problem}`);

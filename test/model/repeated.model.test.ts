@@ -57,10 +57,10 @@ describe.each(["redis", "memory"] satisfies GateName[])("with the gate in %s", (
   };
   /** Afterwards the gate has the coupon as Postgres has it now, whatever it had before. */
   const loadAnew = async (couponId: string) => {
-    await service.reservations.invalidate(couponId);
+    await service.gate.invalidate(couponId);
     await until("the coupon is loaded", async () => {
       await service.load(couponId);
-      return (await service.reservations.survey(1_000, 0)).some((one) => one.couponId === couponId && one.loaded);
+      return (await service.gate.survey(1_000, 0)).some((one) => one.couponId === couponId && one.loaded);
     });
   };
   /** Postgres' clock is the gate's, give or take a second. */

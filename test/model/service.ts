@@ -2,16 +2,16 @@ import { Redis } from "ioredis";
 import { Queues } from "../../src/batching/queues.js";
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { TypeIssuer } from "../../src/issuing/type-issuer.js";
-import { CodeMaker } from "../../src/jobs/code-maker.js";
-import { CodeRetirer } from "../../src/jobs/code-retirer.js";
+import { CodeExpirer } from "../../src/jobs/code-expirer.js";
+import { CodeGenerator } from "../../src/jobs/code-generator.js";
 import { Expirer } from "../../src/jobs/expirer.js";
 import { Purger } from "../../src/jobs/purger.js";
 import { Releaser } from "../../src/jobs/releaser.js";
 import { FailureLog, type FailureLogOptions } from "../../src/platform/failure-log.js";
 import { QuotaDays } from "../../src/platform/quota-days.js";
-import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
-import type { Reservations } from "../../src/reservation/port.js";
-import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
+import type { Gate } from "../../src/reservation/port.js";
+import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { createCoupon } from "../../src/services/catalog/create-coupon.js";
 import { deleteCoupon } from "../../src/services/catalog/delete-coupon.js";
 import { generateCodes } from "../../src/services/catalog/generate-codes.js";
@@ -48,7 +48,7 @@ export type GateName = "redis" | "memory";
 /** Two replicas of the service on one Postgres and one gate, on clocks that a test moves. */
 export interface Service {
   readonly clocked: ClockedDatabase;
-  readonly reservations: Reservations;
+  readonly gate: Gate;
   readonly replicas: readonly [Replica, Replica];
   /** Sets the clocks of both stores. Postgres' then stands still; the gate's runs on. */
   setClock(at: Date): Promise<void>;
@@ -77,29 +77,29 @@ const reservationMs = 5_000;
 type ServiceLog = FailureLogOptions["log"] & { info(details: object, message: string): void };
 
 /** The service as `app.ts` wires it, without front ends and timers. */
-function startReplica(database: Database, reservations: Reservations, log: ServiceLog) {
+function startReplica(database: Database, gate: Gate, log: ServiceLog) {
   const stores = openStores(database, timeZone);
   const { coupons, codes, userCoupons, usages, targets } = stores;
   const failures = new FailureLog({ log });
-  const keeper = new GateKeeper(reservations, stores.issues, usages, log, failures);
+  const keeper = new GateKeeper(gate, stores.issues, usages, log, failures);
   const queues = new Queues({
     onBatch: () => {},
     onAfterCommitError: (queue, error) => log.error({ err: error, queue }, "settling failed"),
     sideBatchSize,
   });
   const { issuer, typeIssuer, checkout, cancels } = openEngines({
-    ...{ stores, reservations, keeper, batches, reservationMs, failures, openQueue: queues.open },
+    ...{ stores, gate, keeper, batches, reservationMs, failures, openQueue: queues.open },
     quotaDays: new QuotaDays(timeZone),
   });
   const invalidate = (couponId: string) => keeper.invalidate(couponId);
-  const codeMaker = new CodeMaker(codes, keeper, log, failures);
+  const codeGenerator = new CodeGenerator(codes, keeper, log, failures);
   const purger = (dryRun: boolean) =>
     new Purger(stores.purge, { afterDays: purgeAfterDays, everyMinutes: 60, dryRun }, log);
   return {
     keeper,
     releaser: new Releaser(userCoupons, keeper, log),
-    codeMaker,
-    codeRetirer: new CodeRetirer(codes, keeper),
+    codeGenerator,
+    codeExpirer: new CodeExpirer(codes, keeper),
     expirer: new Expirer(userCoupons),
     purger: purger(false),
     dryPurger: purger(true),
@@ -141,7 +141,7 @@ function startReplica(database: Database, reservations: Reservations, log: Servi
   };
 }
 
-export async function startService(gate: GateName): Promise<Service> {
+export async function startService(gateName: GateName): Promise<Service> {
   const clocked = await openClockedDatabase(new Date(), 12);
   const second = openDatabase({ url: clocked.stores.databaseUrl, poolSize: 12 });
   // See issue-store.test.ts for what may be the first query.
@@ -159,21 +159,18 @@ export async function startService(gate: GateName): Promise<Service> {
   const { redisUrl, keyPrefix } = clocked.stores;
   // So that a sweep looks at whatever has changed, however little time has passed.
   const pauses = { announceMs: 0 };
-  const reservations =
-    gate === "redis"
-      ? new RedisReservations({ url: redisUrl, keyPrefix, failures, clockOffsetMs: () => offsetMs, pauses, ...quotas })
-      : new MemoryReservations({ now: () => Date.now() + offsetMs, pauses, ...quotas });
-  if (reservations instanceof RedisReservations && !(await reservations.ready())) throw new Error("no redis");
-  const redis = gate === "redis" ? new Redis(redisUrl) : null;
-  const replicas = [
-    startReplica(clocked.database, reservations, log),
-    startReplica(second, reservations, log),
-  ] as const;
+  const gate =
+    gateName === "redis"
+      ? new RedisGate({ url: redisUrl, keyPrefix, failures, clockOffsetMs: () => offsetMs, pauses, ...quotas })
+      : new MemoryGate({ now: () => Date.now() + offsetMs, pauses, ...quotas });
+  if (gate instanceof RedisGate && !(await gate.ready())) throw new Error("no redis");
+  const redis = gateName === "redis" ? new Redis(redisUrl) : null;
+  const replicas = [startReplica(clocked.database, gate, log), startReplica(second, gate, log)] as const;
   const { issueStore } = replicas[0];
   const settled = async () => void (await Promise.all(replicas.map((replica) => replica.settled())));
   return {
     clocked,
-    reservations,
+    gate,
     replicas,
     settled,
     setClock: async (at) => {
@@ -182,12 +179,12 @@ export async function startService(gate: GateName): Promise<Service> {
       await clocked.setClock(at);
     },
     load: async (couponId) => {
-      const loading = await reservations.beginLoad(couponId);
+      const loading = await gate.beginLoad(couponId);
       const facts = loading && (await issueStore.readGate(couponId, (holders) => loading.addHolders(holders)));
       if (loading && facts) await loading.install(facts);
       const stock = (await issueStore.readStock([couponId])).get(couponId);
       if (!stock || stock.remainingPlaces === null) return;
-      await reservations.loadPlaces(couponId, { revision: stock.revision, remaining: stock.remainingPlaces });
+      await gate.loadPlaces(couponId, { revision: stock.revision, remaining: stock.remainingPlaces });
     },
     clear: async () => {
       const { sql } = clocked;
@@ -212,7 +209,7 @@ export async function startService(gate: GateName): Promise<Service> {
     reported,
     close: async () => {
       for (const replica of replicas) await replica.close();
-      await reservations.close();
+      await gate.close();
       redis?.disconnect();
       await second.close();
       await clocked.close();

@@ -65,7 +65,7 @@ export interface Code extends Terms {
   /** Places that are taken. */
   holders: number;
   /** When it was taken out of stock. */
-  retiredAt: number | null;
+  outOfStockAt: number | null;
 }
 
 /** What makes codes to a pattern. */
@@ -95,9 +95,9 @@ export interface UserCoupon {
   readonly code: string | null;
   readonly discount: Discount | null;
   /** Whether it is on record that its validity ran out before it was used up. */
-  lapsed: boolean;
+  countedExpired: boolean;
   /** Since when it is so, or deleted, or released. */
-  goneAt: number | null;
+  endedAt: number | null;
   readonly couponId: string;
   readonly userId: string;
   readonly requestId: string;
@@ -168,8 +168,8 @@ export type Call =
       readonly terms: Terms;
       readonly requestId: string;
     }
-  | { readonly method: "makeCodes"; readonly jobs: readonly Pick<Job, "id" | "couponId">[] }
-  | { readonly method: "retire" | "lapse" }
+  | { readonly method: "runGenerator"; readonly jobs: readonly Pick<Job, "id" | "couponId">[] }
+  | { readonly method: "expireCodes" | "expire" }
   | { readonly method: "listCodes"; readonly couponId: string }
   | { readonly method: "getStats"; readonly scope: Scope }
   | { readonly method: "purge"; readonly dryRun: boolean }

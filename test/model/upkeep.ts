@@ -2,11 +2,11 @@ import { Issuing } from "./issuing.js";
 import type { Answer, Call, Code, Coupon, Purged, Scope, UserCoupon } from "./state.js";
 import { dayMs, sum } from "./world.js";
 
-/** What is gone for this long is purged. */
+/** What has ended so long ago is purged. */
 export const purgeAfterDays = 1;
 const none: Purged = { expired: 0, deleted: 0, released: 0, codes: 0 };
 
-/** What users lose: deletion, release, lapse, purge; and what GetStats says of it all. */
+/** What users lose: deletion, release, expiry, purge; and what GetStats says of it all. */
 export class Upkeep extends Issuing {
   protected deleteUserCoupon(call: Call & { method: "deleteUserCoupon" }): Answer {
     const one = this.held(call.userId, call.userCouponId);
@@ -21,10 +21,10 @@ export class Upkeep extends Issuing {
       this.giveBack([one.codeNumber]);
     }
     one.deletedAt = this.state.now;
-    one.lapsed = false;
+    one.countedExpired = false;
     one.claimUntil = null;
     one.places = uses;
-    one.goneAt ??= this.state.now;
+    one.endedAt ??= this.state.now;
     this.happened("USER_COUPON_DELETED", one.couponId, one.id, `${restocked}`);
     return { restocked };
   }
@@ -37,7 +37,7 @@ export class Upkeep extends Issuing {
       if (one.claimUntil < this.expiry(one)) {
         const { id, issuedCount } = this.coupon(one.couponId);
         one.releasedAt = this.state.now;
-        one.goneAt = this.state.now;
+        one.endedAt = this.state.now;
         this.endLock(one);
         this.setCoupon(id, { issuedCount: issuedCount - 1 });
         returned.push(one.codeNumber);
@@ -49,14 +49,14 @@ export class Upkeep extends Issuing {
   }
 
   /** One round, as it runs every second: puts on record whose own validity ran out before it was used up. */
-  protected lapse(): void {
+  protected expire(): void {
     for (const one of this.state.userCoupons) {
-      const { validUntil, deletedAt, lapsed, maxUses } = one;
-      if (validUntil === null || validUntil > this.state.now || deletedAt !== null || lapsed) continue;
+      const { validUntil, deletedAt, countedExpired, maxUses } = one;
+      if (validUntil === null || validUntil > this.state.now || deletedAt !== null || countedExpired) continue;
       if (this.isReleased(one) || this.standing(one).length >= maxUses) continue;
-      one.lapsed = true;
+      one.countedExpired = true;
       one.claimUntil = null;
-      one.goneAt = validUntil;
+      one.endedAt = validUntil;
       this.happened("USER_COUPON_EXPIRED", one.couponId, one.id);
     }
   }
@@ -69,7 +69,7 @@ export class Upkeep extends Issuing {
     const horizon = this.state.now - purgeAfterDays * dayMs;
     const hasLongEnded = ({ expiresAt, updatedAt }: Coupon) => Math.max(expiresAt, updatedAt) <= horizon;
     const isUnused = (one: UserCoupon) => !this.state.usages.some((usage) => usage.userCouponId === one.id);
-    const isGone = (one: UserCoupon) => one.goneAt !== null && one.goneAt <= horizon;
+    const hasEnded = (one: UserCoupon) => one.endedAt !== null && one.endedAt <= horizon;
     const count = { userCoupons: 0, codes: 0 };
 
     const removeCodes = (codes: readonly Code[]) => {
@@ -78,7 +78,7 @@ export class Upkeep extends Issuing {
       this.state.codes = this.state.codes.filter((code) => !codes.includes(code));
       for (const { id, revision } of this.state.coupons) {
         const ofCoupon = codes.filter(({ couponId }) => couponId === id);
-        const inStock = ofCoupon.filter(({ retiredAt }) => retiredAt === null);
+        const inStock = ofCoupon.filter(({ outOfStockAt }) => outOfStockAt === null);
         this.countPurged(id, { codes: ofCoupon.length });
         if (inStock.some(({ holders, maxHolders }) => holders < maxHolders))
           this.setCoupon(id, { revision: revision + 1 });
@@ -93,7 +93,7 @@ export class Upkeep extends Issuing {
       const isOver = (code: Code) =>
         code.holders > 0 &&
         (code.holders === code.maxHolders ||
-          (code.retiredAt !== null && code.retiredAt <= horizon) ||
+          (code.outOfStockAt !== null && code.outOfStockAt <= horizon) ||
           hasLongEnded(this.coupon(code.couponId)));
       const codes = this.state.codes.filter((code) => numbers.has(code.number) && !isLeft(code) && isOver(code));
       removeCodes(codes);
@@ -105,15 +105,19 @@ export class Upkeep extends Issuing {
       }
     };
 
-    remove(this.state.userCoupons.filter((one) => isUnused(one) && isGone(one)));
+    remove(this.state.userCoupons.filter((one) => isUnused(one) && hasEnded(one)));
     for (const coupon of this.state.coupons.filter(hasLongEnded)) {
       const isOfEnded = (one: UserCoupon) =>
-        one.couponId === coupon.id && one.deletedAt === null && !isGone(one) && !this.isReleased(one);
+        one.couponId === coupon.id && one.deletedAt === null && !hasEnded(one) && !this.isReleased(one);
       remove(this.state.userCoupons.filter((one) => isOfEnded(one) && isUnused(one)));
-      removeCodes(this.codesOf(coupon.id).filter(({ holders, retiredAt }) => holders === 0 && retiredAt === null));
+      removeCodes(
+        this.codesOf(coupon.id).filter(({ holders, outOfStockAt }) => holders === 0 && outOfStockAt === null),
+      );
     }
     removeCodes(
-      this.state.codes.filter(({ holders, retiredAt }) => holders === 0 && retiredAt !== null && retiredAt <= horizon),
+      this.state.codes.filter(
+        ({ holders, outOfStockAt }) => holders === 0 && outOfStockAt !== null && outOfStockAt <= horizon,
+      ),
     );
     if (dryRun) return count;
     for (const [key, { at }] of Object.entries(this.state.answered)) if (at <= horizon) delete this.state.answered[key];

@@ -103,13 +103,13 @@ export class World {
     return this.state.codes.filter((one) => one.couponId === couponId);
   }
 
-  isExpiredCode({ retiredAt, expiresAt }: Code): boolean {
-    return retiredAt !== null || (expiresAt !== null && expiresAt <= this.state.now);
+  isExpiredCode({ outOfStockAt, expiresAt }: Code): boolean {
+    return outOfStockAt !== null || (expiresAt !== null && expiresAt <= this.state.now);
   }
 
   /** Of a code book, places of the codes that are in stock. */
   freePlaces(couponId: string): number {
-    const inStock = this.codesOf(couponId).filter(({ retiredAt }) => retiredAt === null);
+    const inStock = this.codesOf(couponId).filter(({ outOfStockAt }) => outOfStockAt === null);
     return sum(inStock.map(({ maxHolders, holders }) => maxHolders - holders));
   }
 

@@ -6,7 +6,7 @@ import { searchPath } from "../../src/storage/postgres/migrating/release-functio
 export interface TestStores {
   readonly databaseUrl: string;
   readonly redisUrl: string;
-  /** For RedisReservations, and REDIS_KEY_PREFIX of a server. */
+  /** For RedisGate, and REDIS_KEY_PREFIX of a server. */
   readonly keyPrefix: string;
   drop(): Promise<void>;
 }

@@ -1,6 +1,7 @@
-import { setImmediate as turn } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ArrivalDeadlines } from "../../src/transport/messages/arrival-deadlines.js";
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "performance"] });

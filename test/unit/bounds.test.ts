@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { poolSizes } from "../../src/storage/postgres/pool-sizes.js";
 import { assertBounds, type Bounds, boundsOf } from "../../src/wiring/bounds.js";
 
-/** [connections in all, commits, reads, writes, background]; the pulse has one more. */
+/** [connections in all, commits, reads, writes, background]; the probe has one more. */
 const sizes: [number, number, number, number, number][] = [
   [4, 1, 1, 0, 1],
   [5, 1, 1, 1, 1],
@@ -53,7 +53,7 @@ test("bounds fit each other at every size", () => {
 describe("bounds that do not fit", () => {
   const good = boundsOf(12);
   test.for<[string, Partial<Bounds>, number, RegExp]>([
-    ["pools and the setting", {}, 13, /pools of 5, 2, 2 and 2 connections and one for the pulse are not 13/],
+    ["pools and the setting", {}, 13, /pools of 5, 2, 2 and 2 connections and one for the probe are not 13/],
     ["a pool without a connection", { pools: { ...good.pools, reads: 0, commits: 7 } }, 12, /a pool has no connection/],
     [
       "more batches than connections for commits",

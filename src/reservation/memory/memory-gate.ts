@@ -1,38 +1,300 @@
-import { decideIssue } from "../../domain/issue.js";
-import type { GateFacts, Holder } from "../port.js";
+import { timeOf } from "../../platform/new-id.js";
+import { QuotaDays } from "../../platform/quota-days.js";
+import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
+import { afterLook, defaultPauses, type LookPauses } from "../looks.js";
+import type {
+  Admission,
+  AdmissionAsk,
+  Ask,
+  Gate,
+  GateFacts,
+  Holder,
+  Loading,
+  Look,
+  LookEnd,
+  PlaceAsk,
+  PlaceFacts,
+  PlaceSettlement,
+  PlaceWord,
+  Settlement,
+  Survey,
+} from "../port.js";
+import { defaultReservationMs, keepEndedMs, loadStepTimeoutMs } from "../port.js";
+import { decisionOf, type Entry, isLive, type LoadedCoupon } from "./loaded-coupon.js";
+import { MemoryLooks } from "./memory-looks.js";
+import { MemoryPending } from "./memory-pending.js";
+import { MemoryPlaces } from "./memory-places.js";
+import { QuotaUse } from "./quota-use.js";
+import { ThrottleLine } from "./throttle-line.js";
 
-/** A user coupon that a user holds, or will hold when its reservation is confirmed. */
-export interface Entry extends Holder {
-  readonly pending: boolean;
+interface Load {
+  deadlineMs: number;
+  readonly staged: Holder[];
+  readonly late: Holder[];
 }
 
-/** A coupon that is loaded. */
-export interface Gate {
-  readonly facts: GateFacts;
-  /** null: unlimited. May fall below 0 while confirmations of rows that came past the gate are adopted. */
-  stock: number | null;
-  readonly holders: Map<string, Entry[]>;
+export interface MemoryGateOptions extends QuotaOptions {
+  readonly reservationMs?: number;
+  /** Milliseconds since 1970. */
+  readonly now?: () => number;
+  /** For tests that do not wait as long. */
+  readonly pauses?: Partial<LookPauses>;
 }
 
-export function isLive(entry: Entry, nowMs: number): boolean {
-  return entry.pending || entry.validUntil === null || entry.validUntil.getTime() > nowMs;
-}
+/**
+ * The reservation port in the memory of one process: for a single server without Redis, and the reference model that
+ * the Redis implementation is tested against.
+ */
+export class MemoryGate implements Gate {
+  private readonly coupons = new Map<string, LoadedCoupon>();
+  private readonly pending = new MemoryPending();
+  private readonly loads = new Map<string, Load>();
+  private readonly places: MemoryPlaces;
+  /** Of coupons that were throttled once. */
+  private readonly throttleLines = new Map<string, ThrottleLine>();
+  private readonly quotaUse = new QuotaUse();
+  private readonly quotaGroups: QuotaGroups;
+  private readonly quotaDays: QuotaDays;
+  private readonly reservationMs: number;
+  private readonly now: () => number;
+  private readonly looks: MemoryLooks;
+  private readonly pauses: LookPauses;
+  private surveyOffset = 0;
 
-export function decisionOf({ facts, stock }: Gate, liveHeldCount: number, issuedToday: number, nowMs: number) {
-  return decideIssue({
-    coupon: {
-      startsAt: facts.startsAt,
-      expiresAt: facts.expiresAt,
-      pausedAt: facts.paused ? facts.startsAt : null,
-      deletedAt: facts.deleted ? facts.startsAt : null,
-      exhaustedAt: facts.exhausted ? facts.startsAt : null,
-      maxPerUser: facts.maxPerUser,
-      quantity: stock,
-      quota: facts.quota,
-      issuedCount: 0,
-    },
-    liveHeldCount,
-    issuedToday,
-    now: new Date(nowMs),
-  });
+  constructor(options: MemoryGateOptions = {}) {
+    this.reservationMs = options.reservationMs ?? defaultReservationMs;
+    this.now = options.now ?? Date.now;
+    this.looks = new MemoryLooks(this.now);
+    this.pauses = { ...defaultPauses(this.reservationMs), ...options.pauses };
+    this.places = new MemoryPlaces(this.reservationMs, this.now);
+    this.quotaGroups = new QuotaGroups(options.quotaGroupOf);
+    this.quotaDays = options.quotaDays ?? new QuotaDays();
+  }
+
+  async admit(askWithTurn: AdmissionAsk): Promise<Admission> {
+    const { turn: _, patienceMs: __, ...ask } = askWithTurn;
+    const coupon = this.coupons.get(ask.couponId);
+    if (!coupon) {
+      const exists = (await this.quotaGroups.ofAsked(ask.couponId)) !== undefined;
+      return { word: exists ? "NOT_LOADED" : "COUPON_NOT_FOUND" };
+    }
+    this.looks.announce(ask.couponId);
+    const nowMs = this.now();
+    const entries = coupon.holders.get(ask.userId) ?? [];
+
+    const same = ask.requestId === "" ? undefined : entries.find((entry) => entry.requestId === ask.requestId);
+    if (same) return same.pending ? { word: "IN_FLIGHT" } : { word: "REPLAY", userCouponId: same.userCouponId };
+
+    const live = entries.filter((entry) => isLive(entry, nowMs));
+    const decided = live.filter((entry) => !entry.pending);
+    const { facts } = coupon;
+    const { quota, throttle } = facts;
+    const day = quota ? this.dayOf(ask) : "";
+    const ofDay = quota ? this.quotaUse.count(quota.group, day, ask.userId) : { all: 0, decided: 0 };
+    const decision = decisionOf(coupon, live.length, ofDay.all, nowMs);
+    if (decision === "ALREADY_ISSUED" && decided.length < facts.maxPerUser) return { word: "IN_FLIGHT" };
+    if (decision === "QUOTA_REACHED" && quota && ofDay.decided < quota.maxPerDay) return { word: "IN_FLIGHT" };
+    if (decision !== "ISSUED") return { word: decision };
+    const pendingCount = this.pending.count(ask.couponId);
+    const admission: Admission = throttle
+      ? this.lineOf(ask.couponId).queue(askWithTurn, throttle, pendingCount, nowMs)
+      : { word: "RESERVED" };
+    if (admission.word !== "RESERVED") return admission;
+
+    if (quota) this.quotaUse.set(quota.group, day, ask.userId, ask.userCouponId, true, nowMs);
+    coupon.holders.set(ask.userId, [...live, { ...ask, validUntil: null, pending: true }]);
+    if (coupon.stock !== null) coupon.stock -= 1;
+    this.pending.add(ask, nowMs + this.reservationMs);
+    return admission;
+  }
+
+  async settle(settlements: readonly Settlement[]): Promise<void> {
+    for (const settlement of settlements) this.settleOne(settlement, await this.quotaGroups.of(settlement.couponId));
+  }
+
+  async beginLoad(couponId: string): Promise<Loading | null> {
+    const current = this.loads.get(couponId);
+    if (current && current.deadlineMs > this.now()) return null;
+    const load: Load = { deadlineMs: this.now() + loadStepTimeoutMs, staged: [], late: [] };
+    this.loads.set(couponId, load);
+    return {
+      addHolders: async (holders) => {
+        if (this.loads.get(couponId) !== load) return false;
+        load.deadlineMs = this.now() + loadStepTimeoutMs;
+        load.staged.push(...holders);
+        return true;
+      },
+      install: async (facts) => {
+        if (this.loads.get(couponId) !== load) return false;
+        this.looks.announce(couponId);
+        this.install(couponId, load, facts);
+        return true;
+      },
+    };
+  }
+
+  async invalidate(couponId: string): Promise<void> {
+    this.coupons.delete(couponId);
+    this.loads.delete(couponId);
+    this.places.drop(couponId);
+  }
+
+  async takePlace(ask: PlaceAsk): Promise<PlaceWord> {
+    this.looks.announce(ask.couponId);
+    return this.places.take(ask);
+  }
+
+  async settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void> {
+    for (const { couponId } of settlements) this.looks.announce(couponId);
+    this.places.settle(settlements);
+  }
+
+  async loadPlaces(couponId: string, facts: PlaceFacts): Promise<void> {
+    this.looks.announce(couponId);
+    this.places.load(couponId, facts);
+  }
+
+  async survey(couponLimit: number, overdueLimit: number): Promise<Survey[]> {
+    this.forgetOld();
+    const all = [...new Set([...this.coupons.keys(), ...this.pending.couponIds, ...this.places.couponIds])].sort();
+    if (this.surveyOffset >= all.length) this.surveyOffset = 0;
+    const ids = all.slice(this.surveyOffset, this.surveyOffset + couponLimit);
+    this.surveyOffset += couponLimit;
+    return ids.map((couponId) => this.surveyOf(couponId, overdueLimit));
+  }
+
+  async lookAtDue(couponLimit: number, overdueLimit: number): Promise<Look[]> {
+    this.forgetOld();
+    const nowMs = this.now();
+    return this.looks.claim(couponLimit).map(({ couponId, claim, calmLooks }) => {
+      const deadlines = this.pending.of(couponId).map(({ deadlineMs }) => deadlineMs);
+      const earliestMs = Math.min(...deadlines, this.places.earliestDeadlineMs(couponId) ?? Number.POSITIVE_INFINITY);
+      const deadlineInMs = Number.isFinite(earliestMs) ? earliestMs - nowMs : null;
+      return { survey: this.surveyOf(couponId, overdueLimit), claim, calmLooks, deadlineInMs };
+    });
+  }
+
+  async endLooks(ends: readonly LookEnd[]): Promise<void> {
+    for (const { look, again } of ends) {
+      const { claim, survey } = look;
+      const after = afterLook(look, again, this.pauses);
+      const isGone = after.what === "FORGET" || (after.what === "LEAVE" && this.leave(survey.couponId));
+      const next = after.what === "PAUSE" ? after : { pauseMs: isGone ? null : 0, calmLooks: 0 };
+      this.looks.end(survey.couponId, claim, next.pauseMs, next.calmLooks);
+    }
+  }
+
+  async close(): Promise<void> {}
+
+  private surveyOf(couponId: string, overdueLimit: number): Survey {
+    const nowMs = this.now();
+    const coupon = this.coupons.get(couponId);
+    const pending = this.pending.of(couponId);
+    const overdue = pending.filter(({ deadlineMs }) => deadlineMs <= nowMs).map(({ ask }) => ask);
+    return {
+      couponId,
+      loaded: coupon ? { revision: coupon.facts.revision, stock: coupon.stock } : null,
+      pendingCount: pending.length,
+      overdue: overdue.slice(0, overdueLimit),
+      ...this.places.survey(couponId, overdueLimit),
+    };
+  }
+
+  private leave(couponId: string): boolean {
+    const { takenCount } = this.places.survey(couponId, 0);
+    const isLoading = (this.loads.get(couponId)?.deadlineMs ?? 0) > this.now();
+    if (isLoading || takenCount + this.pending.count(couponId) > 0) return false;
+    this.coupons.delete(couponId);
+    this.places.drop(couponId);
+    return true;
+  }
+
+  private forgetOld(): void {
+    const nowMs = this.now();
+    for (const [id, { facts }] of this.coupons) {
+      if (facts.expiresAt.getTime() + keepEndedMs > nowMs) continue;
+      this.coupons.delete(id);
+      this.throttleLines.delete(id);
+    }
+    for (const [id, line] of this.throttleLines) {
+      if (!this.coupons.has(id) && line.isOver(nowMs)) this.throttleLines.delete(id);
+    }
+    this.quotaUse.forgetOld(nowMs);
+    this.places.forgetOld();
+  }
+
+  private lineOf(couponId: string): ThrottleLine {
+    const line = this.throttleLines.get(couponId) ?? new ThrottleLine();
+    this.throttleLines.set(couponId, line);
+    return line;
+  }
+
+  /** See RedisGate. */
+  private dayOf({ userCouponId }: Ask): string {
+    return this.quotaDays.nameOf(timeOf(userCouponId) + this.now() - Date.now());
+  }
+
+  private settleDay(settlement: Settlement, group: string): void {
+    const { userId, userCouponId, verdict } = settlement;
+    const day = this.dayOf(settlement);
+    if (verdict === "RELEASE") this.quotaUse.release(group, day, userId, userCouponId);
+    else if (verdict === "CONFIRM" || this.quotaUse.has(group, day, userId, userCouponId)) {
+      this.quotaUse.set(group, day, userId, userCouponId, false, this.now());
+    }
+  }
+
+  private settleOne(settlement: Settlement, quotaGroup: string | null): void {
+    const { couponId, userId, userCouponId, requestId } = settlement;
+    this.looks.announce(couponId);
+    const wasPending = this.forgetPending(couponId, userCouponId);
+    if (quotaGroup !== null) this.settleDay(settlement, quotaGroup);
+    const coupon = this.coupons.get(couponId);
+    if (coupon) {
+      const entries = coupon.holders.get(userId) ?? [];
+      const others = entries.filter((entry) => entry.userCouponId !== userCouponId);
+      const known = others.length < entries.length;
+      if (settlement.verdict === "CONFIRM") {
+        const { validUntil } = settlement;
+        coupon.holders.set(userId, [...others, { userId, userCouponId, requestId, validUntil, pending: false }]);
+        if (!known && coupon.stock !== null) coupon.stock -= 1;
+      } else if (known && (settlement.verdict !== "RELEASE" || wasPending)) {
+        if (others.length > 0) coupon.holders.set(userId, others);
+        else coupon.holders.delete(userId);
+        if (coupon.stock !== null && settlement.verdict !== "FREE") coupon.stock += 1;
+      }
+    }
+    if (settlement.verdict === "CONFIRM") this.loads.get(couponId)?.late.push(settlement);
+    // A load under way may have read a holder who has none any more.
+    else if (settlement.verdict !== "RELEASE") this.loads.delete(couponId);
+  }
+
+  private install(couponId: string, load: Load, facts: GateFacts): void {
+    const coupon: LoadedCoupon = { facts, stock: facts.remaining, holders: new Map() };
+    const known = new Set<string>();
+    const add = (entry: Entry) => {
+      known.add(entry.userCouponId);
+      coupon.holders.set(entry.userId, [...(coupon.holders.get(entry.userId) ?? []), entry]);
+    };
+    for (const holder of load.staged) add({ ...holder, pending: false });
+    const adopt = (entry: Entry): boolean => {
+      if (known.has(entry.userCouponId)) return false;
+      add(entry);
+      if (coupon.stock !== null) coupon.stock -= 1;
+      return true;
+    };
+    this.coupons.set(couponId, coupon);
+    for (const holder of load.late) adopt({ ...holder, pending: false });
+    for (const { ask } of this.pending.of(couponId)) {
+      if (!adopt({ ...ask, validUntil: null, pending: true })) this.forgetPending(couponId, ask.userCouponId);
+    }
+    this.loads.delete(couponId);
+  }
+
+  private forgetPending(couponId: string, userCouponId: string): boolean {
+    const was = this.pending.delete(couponId, userCouponId);
+    const coupon = this.coupons.get(couponId);
+    const isThrottled = coupon ? coupon.facts.throttle !== null : this.throttleLines.has(couponId);
+    if (was && isThrottled) this.lineOf(couponId).end(this.now());
+    return was;
+  }
 }

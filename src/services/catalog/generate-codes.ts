@@ -8,13 +8,13 @@ import type { CallContext } from "../../domain/call-context.js";
 import { checkTerms } from "../../domain/code-line.js";
 import { checkPattern, PatternError, parsePattern } from "../../domain/code-pattern.js";
 import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
-import type { CodeMaker } from "../../jobs/code-maker.js";
+import type { CodeGenerator } from "../../jobs/code-generator.js";
 import type { CodeStore } from "../../storage/ports/codes.js";
 import { requestKey } from "../message.js";
 import { jobMessage } from "./code-job-message.js";
 import { termsOf } from "./code-terms.js";
 
-export function generateCodes(store: CodeStore, maker: Pick<CodeMaker, "kick">) {
+export function generateCodes(store: CodeStore, generator: Pick<CodeGenerator, "kick">) {
   return async (request: GenerateCodesRequest, context: CallContext) => {
     const { count } = request;
     const violations: FieldViolation[] = [];
@@ -42,7 +42,7 @@ export function generateCodes(store: CodeStore, maker: Pick<CodeMaker, "kick">) 
       context.deadlineMs,
     );
     if (job instanceof Refusal) return job;
-    maker.kick();
+    generator.kick();
     return create(GenerateCodesResponseSchema, { job: jobMessage(job) });
   };
 }

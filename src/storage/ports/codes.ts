@@ -38,7 +38,7 @@ export interface JobBatch {
 }
 
 /** What is to be added next: more than a job still wants may be given, and none says that there are no more. */
-export type DrawCodes = (job: CodeJob, book: Coupon) => Promise<readonly NewCode[]>;
+export type GenerateBatch = (job: CodeJob, book: Coupon) => Promise<readonly NewCode[]>;
 
 export interface ListedCode {
   readonly code: Code;
@@ -77,16 +77,16 @@ export interface CodeStore {
 
   /**
    * Takes a running job that nobody else works on, and adds some of its codes in one transaction: never more than it still
-   * wants. A job ends when all are made, when `draw` gives none, or when its coupon was deleted. null: there is no such
+   * wants. A job ends when all are there, when `generate` gives none, or when its coupon was deleted. null: there is no such
    * job, or another one was faster.
    */
-  workOnJob(draw: DrawCodes): Promise<JobBatch | null>;
+  addGenerated(generate: GenerateBatch): Promise<JobBatch | null>;
 
   /** Codes in the order in which they were added, from the one after `page.before` on. */
   list(couponId: string, page: Page, deadlineMs: DeadlineMs): Promise<Rows<ListedCode>>;
 
   /** Takes codes that have expired out of stock, at most `limit` at once; null: there was none. */
-  retire(
+  expire(
     limit: number,
   ): Promise<{ /** Those whose stock has changed. */ readonly couponIds: readonly string[] } | null>;
 }

@@ -9,7 +9,7 @@ import type { DeadlineMs } from "./page.js";
 export interface IssueAsk extends Ask {
   /** The code that is wanted. Absent: any. */
   readonly codeId?: number;
-  /** Whether the reservation layer let it through at its turn in the line of a throttled coupon. */
+  /** Whether the gate let it through at its turn in the line of a throttled coupon. */
   readonly hasTurn?: boolean;
   /**
    * Until when it may be decided, in ms since 1970 by this machine's clock: later its reservation may be gone, or its
@@ -29,7 +29,7 @@ export type IssueOutcome =
   | { /** The coupon is throttled, and the ask has had no turn. */ readonly kind: "TURN_NEEDED" }
   | { /** Past `untilMs`; nothing was done. */ readonly kind: "TOO_LATE" };
 
-/** The hot path's own port: batches, and what the reservation layer needs to be filled and swept. */
+/** The hot path's own port: batches, and what the gate needs to be filled and swept. */
 export interface IssueStore {
   /**
    * Issues a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may be of the
@@ -43,7 +43,7 @@ export interface IssueStore {
   findIssued(userCouponIds: readonly string[]): Promise<Map<string, { validUntil: Date | null; isHeld: boolean }>>;
 
   /**
-   * Reads what the reservation layer must know of a coupon, after waiting for an edit under way. Holders are handed over
+   * Reads what the gate must know of a coupon, after waiting for an edit under way. Holders are handed over
    * in pages, all of one user in the same page; false from `onHolders` ends the reading. Null: no such coupon, or
    * the reading was ended.
    */
@@ -52,7 +52,7 @@ export interface IssueStore {
   /** null: it has no quota; undefined: no such coupon. Asks of one moment share a query. */
   quotaGroupOf(couponId: string): Promise<string | null | undefined>;
 
-  /** What the reservation layer counts, as it is stored. */
+  /** What the gate counts, as it is stored. */
   readStock(couponIds: readonly string[]): Promise<Map<string, Stock>>;
 }
 

@@ -18,7 +18,7 @@ export interface UseAsk extends PlaceAsk {
   readonly requestId: string;
   /** Its position in the request, from 0. */
   readonly item: number;
-  /** Whether a place is held for it in the reservation layer. */
+  /** Whether a place is held for it in the gate. */
   readonly placeTaken: boolean;
   /** As in IssueAsk. */
   readonly untilMs?: number;

@@ -9,11 +9,11 @@ export interface UserCouponWithCoupon {
   readonly coupon: Coupon;
 }
 
-/** A user coupon that was taken from its user: what the reservation layer must be told. */
+/** A user coupon that was taken from its user: what the gate must be told. */
 export interface GivenBack extends Ask {
   readonly restocked: boolean;
   /**
-   * Whether the reservation layer cannot count what went back, and has to read anew: places under the coupon's usage cap, or
+   * Whether the gate cannot count what went back, and has to read anew: places under the coupon's usage cap, or
    * the stock of one that had expired, which it does not know any more.
    */
   readonly freed: boolean;

@@ -74,8 +74,8 @@ export class PostgresLink implements Link<Connection> {
     void this.now.sql.end({ timeout: 0 });
   }
 
-  /** Discards the connection when two looks in a row have found it silent: after the first, what lay unread was read. */
-  look(): void {
+  /** Discards the connection when two checks in a row have found it silent: after the first, what lay unread was read. */
+  check(): void {
     const quietMs = performance.now() - this.lastSignMs;
     if (!this.isAtWork && this.life.isOpen && quietMs > maxIdleMs) this.renew();
     const isSilent = this.isAtWork && quietMs > silentMs;

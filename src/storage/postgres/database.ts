@@ -6,8 +6,8 @@ import { poolSizes } from "./pool-sizes.js";
 
 export type { Connection } from "./connection.js";
 
-/** Between two looks for connections that say nothing. */
-const lookEveryMs = 5_000;
+/** Between two checks for connections that say nothing. */
+const checkEveryMs = 5_000;
 
 /** Pools by purpose: what callers wait for never waits for a connection that something else holds. */
 export interface Database {
@@ -20,7 +20,7 @@ export interface Database {
   /** What runs by itself: loads of the gate, sweeps, jobs; and statistics. */
   readonly background: Pool<Connection>;
   /** Belongs to no pool: asks whether Postgres is there, and holds the lock that keeps this release's functions. */
-  readonly pulse: PostgresLink;
+  readonly probeLink: PostgresLink;
   /** For the metrics; each once. */
   readonly pools: readonly Pool<Connection>[];
   /** performance.now() of the last statement that succeeded, on any pool. */
@@ -73,21 +73,21 @@ export function openDatabase({
   const reads = openPool("reads", sizes.reads);
   const background = openPool("background", sizes.background);
   const writes = sizes.writes === 0 ? background : openPool("writes", sizes.writes);
-  const looks = setInterval(() => {
-    for (const link of links) link.look();
-  }, lookEveryMs).unref();
+  const checks = setInterval(() => {
+    for (const link of links) link.check();
+  }, checkEveryMs).unref();
   return {
     commits,
     reads,
     writes,
     background,
-    pulse: openLink({ onOpen: (sql) => holdFunctions(sql).catch((error) => errors.note(error, false)) }),
+    probeLink: openLink({ onOpen: (sql) => holdFunctions(sql).catch((error) => errors.note(error, false)) }),
     pools: [...new Set([commits, reads, writes, background])],
     get lastAnswerMs() {
       return lastAnswerMs;
     },
     close: async () => {
-      clearInterval(looks);
+      clearInterval(checks);
       errors.flush();
       await Promise.all(links.map((link) => link.close()));
     },

@@ -1,4 +1,4 @@
-/** Connections of each pool; the pulse has one more. */
+/** Connections of each pool; the probe has one more. */
 export interface PoolSizes {
   /** Group commits, and orders of several user coupons. */
   readonly commits: number;
@@ -25,7 +25,7 @@ const next: readonly (keyof PoolSizes)[] = [
 ];
 const further: readonly (keyof PoolSizes)[] = ["reads", "background", "commits", "reads", "writes"];
 
-/** Shares out the connections that the process may have: all of them, the pulse's among them. */
+/** Shares out the connections that the process may have: all of them, the probe's among them. */
 export function poolSizes(total: number): PoolSizes {
   const sizes = { commits: 1, reads: 1, writes: 0, background: 1 };
   for (let left = total - leastPoolSize, at = 0; left > 0; left--, at++) {

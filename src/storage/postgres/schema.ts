@@ -63,7 +63,7 @@ export const coupons = pgTable(
     placeCount: count("place_count").notNull().default(0),
     /** When the places reached the usage cap. */
     exhaustedAt: moment("exhausted_at"),
-    /** Grows with each change of the definition. The reservation layer's copy is current when it has the same one. */
+    /** Grows with each change of the definition. The gate's copy is current when it has the same one. */
     revision: count("revision").notNull().default(1),
     createdAt: moment("created_at").notNull(),
     updatedAt: moment("updated_at").notNull(),
@@ -100,7 +100,7 @@ export const coupons = pgTable(
     placedHolderCount: count("placed_holder_count").notNull().default(0),
     /** Of the same: those whose own validity was seen to have run out before they were used up. */
     lapsedCount: count("lapsed_count").notNull().default(0),
-    /** Of the same: those whose rows were purged. They count as lapsed and never used. */
+    /** Of the same: those whose rows were purged. They count as expired and never used. */
     purgedTotal: count("purged_total").notNull().default(0),
   },
   (t) => [
@@ -162,11 +162,11 @@ export const userCoupons = pgTable(
     code: text("code"),
     /** The code's own discount, as the domain has it; null: the coupon's holds. */
     discount: jsonb("discount"),
-    /** `valid_until`, while it is neither used up nor counted as lapsed, nor deleted or released. */
+    /** `valid_until`, while it is neither used up nor counted as expired, nor deleted or released. */
     lapseAt: moment("lapse_at"),
     /** Whether its coupon's `lapsed_count` has it. */
     lapsed: boolean("lapsed").notNull().default(false),
-    /** Since when it is lapsed, deleted or released, when it was never used before: it may be purged some time later. */
+    /** Since when it is expired, deleted or released, when it was never used before: it may be purged some time later. */
     goneAt: moment("gone_at"),
   },
   (t) => [
@@ -224,7 +224,7 @@ export const codes = pgTable(
   ],
 );
 
-/** Calls of GenerateCodes. Whoever makes codes for a job holds its row's lock until they are committed. */
+/** Calls of GenerateCodes. Whoever generates codes for a job holds its row's lock until they are committed. */
 export const codeJobs = pgTable(
   "code_jobs",
   {

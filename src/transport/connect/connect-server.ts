@@ -22,7 +22,7 @@ import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import type { LargeMessages } from "../messages/large-messages.js";
 import type { Permit } from "../overload/admission.js";
 import { ArrivingStreams } from "../overload/arriving-streams.js";
-import type { FrontDoor } from "../overload/front-door.js";
+import type { LoadShedder } from "../overload/load-shedder.js";
 import { refuseRequest } from "../overload/refuse.js";
 import type { IncomingCall } from "../pipeline.js";
 import type { Route } from "../routes.js";
@@ -74,7 +74,7 @@ export class ConnectServer {
     private readonly largeMessages: LargeMessages,
     private readonly deadlines: ArrivalDeadlines,
     private readonly pages: PlainPages,
-    private readonly frontDoor: FrontDoor,
+    private readonly loadShedder: LoadShedder,
     private readonly onError: (error: unknown) => void,
   ) {
     // Brotli is left out: it is decompressed before any limit of ours applies.
@@ -106,7 +106,7 @@ export class ConnectServer {
       session.on("error", () => session.destroy());
       session.setTimeout(idleMs, () => session.destroy());
     });
-    const streams = new ArrivingStreams(frontDoor, {
+    const streams = new ArrivingStreams(loadShedder, {
       routeOf: (path) => this.mountedAt(path)?.route,
       deadlineOf,
       begin: ({ stream, serve, abandon }, _route, permit) => {
@@ -173,7 +173,8 @@ export class ConnectServer {
       const mounted = this.mountedAt(url);
       const place = "stream" in request ? this.places.get(request.stream) : undefined;
       if (mounted && place) this.begin(mounted, request, response, place, fail);
-      else if (mounted && !("stream" in request)) this.knock(mounted, request, response as http.ServerResponse, fail);
+      else if (mounted && !("stream" in request))
+        this.admitOrShed(mounted, request, response as http.ServerResponse, fail);
       else if (!this.pages(pathOf(url), response)) answerPlain(response, 404, "");
     } catch (error) {
       fail(error);
@@ -181,13 +182,13 @@ export class ConnectServer {
   }
 
   /** Asks for room before anything is made of a call; over HTTP/2 that is done before there is a request. */
-  private knock(
+  private admitOrShed(
     mounted: Mounted & { readonly route: Route },
     request: http.IncomingMessage,
     response: http.ServerResponse,
     fail: (error: unknown) => void,
   ): void {
-    this.frontDoor.knock(null, {
+    this.loadShedder.admitOrShed(null, {
       rpc: mounted.route.method.name,
       kind: mounted.route.kind,
       deadlineMs: () => deadlineOf(request.headers),

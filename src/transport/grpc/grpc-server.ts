@@ -8,9 +8,9 @@ import { encodeAnswer } from "../messages/encode-answer.js";
 import type { LargeMessages } from "../messages/large-messages.js";
 import type { Permit } from "../overload/admission.js";
 import { type ArrivingStream, ArrivingStreams } from "../overload/arriving-streams.js";
-import { Door } from "../overload/door.js";
-import type { FrontDoor } from "../overload/front-door.js";
 import { grpcDeadlineMs } from "../overload/grpc-timeout.js";
+import { Listener } from "../overload/listener.js";
+import type { LoadShedder } from "../overload/load-shedder.js";
 import type { IncomingCall } from "../pipeline.js";
 import type { Route } from "../routes.js";
 import { packageDefinition, serviceDefinition } from "./definitions.js";
@@ -38,7 +38,7 @@ export class GrpcServer {
   private readonly health: Health;
   private readonly routes: ReadonlyMap<string, Route>;
   private readonly keepalive = new Keepalive();
-  private readonly doors: Door[] = [];
+  private readonly listeners: Listener[] = [];
   private readonly arrivals = new Map<string, Arrival>();
   private arrivalCount = 0;
   private readonly streams: ArrivingStreams;
@@ -48,9 +48,9 @@ export class GrpcServer {
     routes: readonly Route[],
     largeMessages: LargeMessages,
     deadlines: ArrivalDeadlines,
-    private readonly frontDoor: FrontDoor,
+    private readonly loadShedder: LoadShedder,
   ) {
-    this.streams = new ArrivingStreams(frontDoor, {
+    this.streams = new ArrivingStreams(loadShedder, {
       routeOf: (path) => this.routes.get(path),
       deadlineOf: (headers) => grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, Date.now()),
       begin: (...call) => this.begin(...call),
@@ -96,11 +96,11 @@ export class GrpcServer {
         for (const http2Server of http2ServersOf(this.server)) {
           this.streams.watch(http2Server);
           http2Server.on("session", (session) => this.keepalive.add(session));
-          const door = new Door(http2Server, maxBacklog, (failure) => this.frontDoor.cannotListen(failure));
-          this.doors.push(door);
-          this.frontDoor.limitConnections((most) => door.limit(most));
+          const listener = new Listener(http2Server, maxBacklog, (failure) => this.loadShedder.cannotListen(failure));
+          this.listeners.push(listener);
+          this.loadShedder.limitConnections((most) => listener.limit(most));
         }
-        void Promise.all(this.doors.map(({ ready }) => ready)).then(() => resolve(bound));
+        void Promise.all(this.listeners.map(({ ready }) => ready)).then(() => resolve(bound));
       });
     });
   }
@@ -128,7 +128,7 @@ export class GrpcServer {
   close(drainMs: number): Promise<void> {
     this.keepalive.close();
     this.health.close();
-    for (const door of this.doors) door.leave();
+    for (const listener of this.listeners) listener.leave();
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.server.forceShutdown(), drainMs);
       this.server.tryShutdown(() => {

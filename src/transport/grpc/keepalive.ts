@@ -13,7 +13,7 @@ export class Keepalive {
   private readonly timer: NodeJS.Timeout;
 
   constructor() {
-    this.timer = setInterval(() => this.look(Date.now()), answerMs);
+    this.timer = setInterval(() => this.check(Date.now()), answerMs);
     this.timer.unref();
   }
 
@@ -29,7 +29,7 @@ export class Keepalive {
 
   private rounds = 0;
 
-  private look(nowMs: number): void {
+  private check(nowMs: number): void {
     this.rounds += 1;
     const isTimeToAsk = this.rounds % (pingPauseMs / answerMs) === 0;
     for (const [session, state] of this.sessions) {

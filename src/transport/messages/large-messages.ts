@@ -7,7 +7,7 @@ const connectionShare = 0.5;
 /**
  * What both front ends together hold of large messages: the bytes that have arrived, and what has been inflated of them.
  * Clients may have thousands of calls open, and each could bring as much as the largest method accepts: so it is counted,
- * and a call that it gets too much with is turned away.
+ * and a call that it gets too much with is shed.
  */
 export class LargeMessages {
   private heldBytes = 0;

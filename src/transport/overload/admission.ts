@@ -38,7 +38,7 @@ export interface Permit {
   rest<T>(wait: () => Promise<T>): Promise<T>;
 }
 
-/** Lets calls in as long as there is room for them, lets others wait for a moment, and turns the rest away. */
+/** Lets calls in as long as there is room for them, lets others wait for a moment, and sheds the rest. */
 export class Admission {
   private readonly limit: ConcurrencyLimit;
   private readonly line = new WaitingLine();
@@ -80,19 +80,19 @@ export class Admission {
     return this.letIn(kind, owner);
   }
 
-  /** Of a call that found no room. Tells it sooner or later, perhaps at once, that it may begin or is turned away. */
+  /** Of a call that found no room. Tells it sooner or later, perhaps at once, that it may begin or is shed. */
   wait(
     { kind, owner, deadlineMs }: Pick<Waiter, "kind" | "owner" | "deadlineMs">,
     admit: (permit: Permit) => void,
-    refuse: () => void,
+    shed: () => void,
   ): void {
     if (!this.isWorthwhile(deadlineMs)) {
-      refuse();
+      shed();
       return;
     }
-    const waiter: Waiter = { kind, owner, deadlineMs, admit: () => admit(this.letIn(kind, owner)), refuse };
+    const waiter: Waiter = { kind, owner, deadlineMs, admit: () => admit(this.letIn(kind, owner)), shed };
     this.line.add(waiter, this.now());
-    this.timer ??= setInterval(() => this.look(), expiryCheckMs);
+    this.timer ??= setInterval(() => this.check(), expiryCheckMs);
   }
 
   close(): void {
@@ -106,17 +106,17 @@ export class Admission {
     this.take(owner);
     const permit = new HeldPermit({ kind, owner }, this.now(), this.hold);
     this.arriving.add(permit);
-    this.arrivalTimer ??= setInterval(() => this.lapse(), arrivalCheckMs);
+    this.arrivalTimer ??= setInterval(() => this.expire(), arrivalCheckMs);
     return permit;
   }
 
   /** Whoever opens calls and sends no messages must not keep others out. */
-  private lapse(): void {
+  private expire(): void {
     const now = this.now();
     for (const permit of this.arriving) {
       if (now - permit.sinceMs < arrivalMs) break;
       this.arriving.delete(permit);
-      permit.lapse();
+      permit.expire();
     }
     if (this.arriving.size > 0) return;
     clearInterval(this.arrivalTimer);
@@ -126,8 +126,8 @@ export class Admission {
   private readonly hold: Hold = {
     now: () => this.now(),
     arrived: (permit) => this.arriving.delete(permit),
-    lapse: () => this.leave(),
-    goOnAfterLapse: ({ kind }) => {
+    expire: () => this.leave(),
+    goOnAfterExpiry: ({ kind }) => {
       if (this.atWorkCount >= this.placesFor(kind)) return false;
       this.atWorkCount += 1;
       return true;
@@ -165,7 +165,7 @@ export class Admission {
     this.serveLine();
   }
 
-  private look(): void {
+  private check(): void {
     this.line.expire(this.now(), maxExpiredAtOnce);
     this.serveLine();
     if (this.line.length > 0) return;
@@ -186,7 +186,7 @@ export class Admission {
         });
       }
       if (this.isWorthwhile(waiter.deadlineMs)) waiter.admit();
-      else waiter.refuse();
+      else waiter.shed();
     }
   }
 
@@ -210,10 +210,10 @@ interface Hold {
   /** Its message is not waited for any more. */
   arrived(permit: HeldPermit): void;
   /** Gives its place up, but still counts as its connection's: who opens calls and sends no messages gets no more places. */
-  lapse(): void;
+  expire(): void;
   /** False: there is no room. */
-  goOnAfterLapse(call: Pick<Waiter, "kind" | "owner">): boolean;
-  /** A lapsed one is over. */
+  goOnAfterExpiry(call: Pick<Waiter, "kind" | "owner">): boolean;
+  /** An expired one is over. */
   forget(owner: object | null): void;
   giveUp(owner: object | null): void;
   /** null: nothing is to be learned from what it took. */
@@ -224,8 +224,8 @@ interface Hold {
 }
 
 class HeldPermit implements Permit {
-  /** While it is lapsed, resting or over, it has no place. */
-  private state: "arriving" | "lapsed" | "working" | "resting" | "over" = "arriving";
+  /** While it is expired, resting or over, it has no place. */
+  private state: "arriving" | "expired" | "working" | "resting" | "over" = "arriving";
   private hasPaused = false;
 
   constructor(
@@ -236,23 +236,23 @@ class HeldPermit implements Permit {
 
   begin(): boolean {
     this.hold.arrived(this);
-    if (this.state === "lapsed" && !this.hold.goOnAfterLapse(this.call)) return false;
+    if (this.state === "expired" && !this.hold.goOnAfterExpiry(this.call)) return false;
     if (this.state !== "over") this.state = "working";
     return true;
   }
 
-  lapse(): void {
+  expire(): void {
     if (this.state !== "arriving") return;
-    this.state = "lapsed";
+    this.state = "expired";
     this.hasPaused = true;
-    this.hold.lapse();
+    this.hold.expire();
   }
 
   end(sampled: boolean): void {
     if (this.state === "over") return;
     this.hold.arrived(this);
     if (this.state === "resting") this.hold.goOn(this.call.owner);
-    const hadPlace = this.state !== "lapsed";
+    const hadPlace = this.state !== "expired";
     this.state = "over";
     this.hold.ended(sampled && !this.hasPaused ? this.hold.now() - this.sinceMs : null);
     if (hadPlace) this.hold.giveUp(this.call.owner);

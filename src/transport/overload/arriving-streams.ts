@@ -9,7 +9,7 @@ import { OpenStreams } from "../open-streams.js";
 import type { Route } from "../routes.js";
 import type { Permit } from "./admission.js";
 import type { Sheddable } from "./connection-shedder.js";
-import type { FrontDoor } from "./front-door.js";
+import type { LoadShedder } from "./load-shedder.js";
 import { ReadTurns } from "./read-turns.js";
 import { refuseStream } from "./refuse.js";
 
@@ -46,7 +46,7 @@ export class ArrivingStreams {
   private readonly connections = new WeakMap<Http2Session, Sheddable>();
 
   constructor(
-    private readonly frontDoor: FrontDoor,
+    private readonly loadShedder: LoadShedder,
     private readonly frontEnd: StreamFrontEnd,
   ) {}
 
@@ -66,8 +66,8 @@ export class ArrivingStreams {
     this.turns.opened(session);
     const connection = { leave: () => session.close() };
     this.connections.set(session, connection);
-    this.frontDoor.opened(connection);
-    session.once("close", () => this.frontDoor.closed(connection));
+    this.loadShedder.opened(connection);
+    session.once("close", () => this.loadShedder.closed(connection));
   }
 
   private arrived(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, serve: () => void): void {
@@ -90,7 +90,7 @@ export class ArrivingStreams {
       return;
     }
     const deadlineMs = this.frontEnd.deadlineOf(headers);
-    this.frontDoor.knock(connection, {
+    this.loadShedder.admitOrShed(connection, {
       rpc: route.method.name,
       kind: route.kind,
       deadlineMs: () => deadlineMs,

@@ -25,13 +25,13 @@ const unusedShrink = 0.02;
 /**
  * How many calls may be at work at once: found by additive increase and multiplicative decrease on what a call takes, as
  * Netflix' concurrency-limits has it. While half of the calls take longer than the aim, there are fewer from window to
- * window; while they do not and calls are turned away, there are more.
+ * window; while they do not and calls are shed, there are more.
  */
 export class ConcurrencyLimit {
   private limit: number;
   private samples: number[] = [];
   private windowFromMs = 0;
-  /** Whether somebody had to wait, or was turned away, since the window began. */
+  /** Whether somebody had to wait, or was shed, since the window began. */
   private wanted = false;
   private leastMs = Number.POSITIVE_INFINITY;
   private mostAtWork = 0;

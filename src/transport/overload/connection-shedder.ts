@@ -4,21 +4,21 @@ import { Rate } from "./rate.js";
 const windowMs = 100;
 /** After connections were shed, so long nothing is judged: what they had sent before is still arriving. */
 const settleMs = 100;
-/** What turning a call away costs, as a share of what serving one costs: about this much, measured. */
-const refusalWorth = 1 / 8;
-/** Connections are shed when turning calls away takes more than this share of the work for two windows, or that in one. */
-const maxRefusalShare = 0.05;
-const floodRefusalShare = 0.2;
+/** What shedding a call costs, as a share of what serving one costs: about this much, measured. */
+const sheddingCost = 1 / 8;
+/** Connections are shed when shedding calls takes more than this share of the work for two windows, or that in one. */
+const maxShedShare = 0.05;
+const floodShedShare = 0.2;
 /** And given back when it takes less than this one. */
-const calmRefusalShare = 0.02;
-/** Below this share of the event loop's time there is enough left to turn calls away one by one. */
+const calmShedShare = 0.02;
+/** Below this share of the event loop's time there is enough left to shed calls one by one. */
 const busyLoopShare = 0.7;
-/** What is left to the connections that stay, as a share of the capacity: calls turned away cost less than idle time. */
+/** What is left to the connections that stay, as a share of the capacity: calls that are shed cost less than idle time. */
 const keptShare = 1.2;
-/** The weights of a window in what is offered and turned away, and in what is served. */
+/** The weights of a window in what is offered and shed, and in what is served. */
 const offeredWeight = 0.4;
 const servedWeight = 0.07;
-/** Calls that arrive and are turned away in one turn of the event loop, after which connections are shed at once. */
+/** Calls that arrive and are shed in one turn of the event loop, after which connections are shed at once. */
 const floodInTurn = 150;
 /** And only when so many times as much arrives as can be done: less than that can wait until all were heard. */
 const floodFactor = 2.5;
@@ -56,7 +56,7 @@ export interface Sheddable {
 }
 
 /**
- * Turns whole connections away when so many calls are turned away that this alone takes much of the work: the calls of a
+ * Sheds whole connections when so many calls are shed that this alone takes much of the work: the calls of a
  * client that has no connection fail there and cost nothing here. The busiest are asked to go, as long as those that stay
  * offer more than can be served; so a single connection, of a proxy say, is never cut. Later they are let in again, so
  * many at a time that the load does not swing.
@@ -67,7 +67,7 @@ export class ConnectionShedder {
   /** Those that were asked to go and are still there: what they send is not heard. */
   private readonly leaving = new Set<Sheddable>();
   private readonly offered = new Rate(offeredWeight);
-  private readonly refusals = new Rate(offeredWeight);
+  private readonly shedCalls = new Rate(offeredWeight);
   /** What was served lately while there was enough to do is what can be served. */
   private readonly capacity = new Rate(servedWeight);
   private readonly now: () => number;
@@ -77,8 +77,8 @@ export class ConnectionShedder {
   private unusedFromMs: number | null = null;
   private fullWindows = 0;
   private wasTooMuch = false;
-  private isLookDue = false;
-  private readonly turn = { arrived: 0, refused: 0, cuts: 0, heard: new Map<Sheddable, number>() };
+  private isCheckDue = false;
+  private readonly turn = { arrived: 0, shed: 0, cuts: 0, heard: new Map<Sheddable, number>() };
   /** null: all that come are taken. */
   private allowed: number | null = null;
 
@@ -107,39 +107,39 @@ export class ConnectionShedder {
     if (connection) this.loads.get(connection)?.add();
     this.offered.add();
     const { turn } = this;
-    if (turn.refused > 0) turn.arrived += 1;
-    if (connection && turn.refused > 0) turn.heard.set(connection, (turn.heard.get(connection) ?? 0) + 1);
-    if (connection && Math.min(turn.arrived, turn.refused) > floodInTurn) this.cutInTurn(connection);
-    if (this.isLookDue || this.now() - this.windowFromMs < windowMs) return;
+    if (turn.shed > 0) turn.arrived += 1;
+    if (connection && turn.shed > 0) turn.heard.set(connection, (turn.heard.get(connection) ?? 0) + 1);
+    if (connection && Math.min(turn.arrived, turn.shed) > floodInTurn) this.cutInTurn(connection);
+    if (this.isCheckDue || this.now() - this.windowFromMs < windowMs) return;
     // In one turn of the event loop each connection is read in its turn: only at its end all were heard.
-    this.isLookDue = true;
-    this.options.atTurnsEnd(() => this.look());
+    this.isCheckDue = true;
+    this.options.atTurnsEnd(() => this.check());
   }
 
   served(): void {
     this.capacity.add();
   }
 
-  refused(): void {
-    this.refusals.add();
-    this.turn.refused += 1;
-    if (this.turn.refused > 1) return;
+  callShed(): void {
+    this.shedCalls.add();
+    this.turn.shed += 1;
+    if (this.turn.shed > 1) return;
     this.options.atTurnsEnd(() => {
-      Object.assign(this.turn, { arrived: 0, refused: 0, cuts: 0 });
+      Object.assign(this.turn, { arrived: 0, shed: 0, cuts: 0 });
       this.turn.heard.clear();
     });
   }
 
   /** Called when enough has arrived, and by a timer for when nothing does. */
-  look(): void {
-    this.isLookDue = false;
+  check(): void {
+    this.isCheckDue = false;
     const now = this.now();
     const passedMs = now - this.windowFromMs;
     if (passedMs < windowMs) return;
     this.windowFromMs = now;
     for (const rate of this.loads.values()) rate.roll(passedMs);
     this.offered.roll(passedMs);
-    this.refusals.roll(passedMs);
+    this.shedCalls.roll(passedMs);
     const isFull = !this.options.hasHeadroom();
     // With little to do, little is served; until the service was full once, that is all that is known.
     if (isFull) this.fullWindows += 1;
@@ -147,12 +147,12 @@ export class ConnectionShedder {
     else this.capacity.skip();
     const busyShare = this.options.busyShare();
     if (now < this.judgeFromMs) return;
-    const turnedAway = this.refusals.perS * refusalWorth;
-    const refusalShare = turnedAway === 0 ? 0 : turnedAway / (turnedAway + this.capacity.perS);
-    const isTooMuch = refusalShare > maxRefusalShare && busyShare > busyLoopShare;
-    if (isTooMuch && (this.wasTooMuch || refusalShare > floodRefusalShare)) {
-      this.shed(now);
-    } else if (this.allowed !== null && refusalShare < calmRefusalShare) this.giveBack(now);
+    const sheddingPerS = this.shedCalls.perS * sheddingCost;
+    const shedShare = sheddingPerS === 0 ? 0 : sheddingPerS / (sheddingPerS + this.capacity.perS);
+    const isTooMuch = shedShare > maxShedShare && busyShare > busyLoopShare;
+    if (isTooMuch && (this.wasTooMuch || shedShare > floodShedShare)) {
+      this.shedConnections(now);
+    } else if (this.allowed !== null && shedShare < calmShedShare) this.giveBack(now);
     this.wasTooMuch = isTooMuch;
   }
 
@@ -182,7 +182,7 @@ export class ConnectionShedder {
     connection.leave();
   }
 
-  private shed(now: number): void {
+  private shedConnections(now: number): void {
     const busiest = [...this.loads].sort(([, a], [, b]) => b.perS - a.perS);
     const seenPerS = busiest.reduce((sum, [, { perS }]) => sum + perS, 0);
     // A load that has just come is larger than its mean shows: of what arrives now, so much may stay.

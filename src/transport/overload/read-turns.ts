@@ -3,7 +3,7 @@ import { constants, type Http2Session, type ServerHttp2Stream } from "node:http2
 /** Streams that are read in one turn of the event loop. */
 const maxInTurn = 600;
 /** How often a connection's streams of one turn are looked at, and how many of them may have been reset already. */
-const lookEvery = 64;
+const checkEvery = 64;
 const maxReset = 48;
 
 /** What libuv reads a connection by. Node keeps it to itself, so a test sees whether it is still there. */
@@ -20,7 +20,7 @@ interface Reading {
 
 /**
  * Bounds how many streams are read in one turn of the event loop. libuv would read up to 2 MiB of each connection before
- * anything else has its turn, and a stream costs Node some 50 us before it can be turned away: under a flood answers of the
+ * anything else has its turn, and a stream costs Node some 50 us before it can be shed: under a flood answers of the
  * stores, timers and other connections would wait for half a second. What is not read waits in the system's buffers.
  */
 export class ReadTurns {
@@ -46,7 +46,7 @@ export class ReadTurns {
     if (streams.length === 0) this.heard.push(reading);
     streams.push(stream);
     // What is reset before it was even read is not given up by a caller whose time is over, but a flood (CVE-2023-44487).
-    if (streams.length % lookEvery === 0 && streams.filter(wasReset).length > maxReset) {
+    if (streams.length % checkEvery === 0 && streams.filter(wasReset).length > maxReset) {
       session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
     }
     if (this.inTurn === maxInTurn) for (const { handle } of this.readings.values()) handle.readStop();

@@ -14,7 +14,7 @@ interface Answer {
   readonly body?: Buffer | string;
 }
 
-/** Turns a stream away of which no call was made. What its client still sends is thrown away. */
+/** Refuses a stream of which no call was made. What its client still sends is thrown away. */
 export function refuseStream(
   stream: ServerHttp2Stream,
   { "content-type": type = "" }: IncomingHttpHeaders,

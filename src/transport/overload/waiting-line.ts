@@ -13,7 +13,7 @@ export interface Waiter {
   /** When the answer is of no more use to the caller, in ms since 1970; Infinity: it did not say. */
   readonly deadlineMs: number;
   admit(): void;
-  refuse(): void;
+  shed(): void;
 }
 
 interface Entry extends Waiter {
@@ -39,7 +39,7 @@ export class WaitingLine {
     this.waitedFromMs ??= nowMs;
     this.lineOf(waiter.kind).push({ ...waiter, sinceMs: nowMs });
     this.count += 1;
-    if (this.count > maxWaiting) this.takeOldest()?.refuse();
+    if (this.count > maxWaiting) this.takeOldest()?.shed();
   }
 
   /** Takes out who is next among those that may begin; undefined: nobody. What is shed last is served first. */
@@ -55,7 +55,7 @@ export class WaitingLine {
     return undefined;
   }
 
-  /** Turns away those who have waited for too long, so many at most: the next time the others. */
+  /** Sheds those who have waited for too long, so many at most: the next time the others. */
   expire(nowMs: number, most: number): void {
     const patienceMs = this.isCongested(nowMs) ? congestedPatienceMs : burstPatienceMs;
     let left = most;
@@ -66,7 +66,7 @@ export class WaitingLine {
       const gone = line.splice(0, late);
       left -= late;
       this.leave(late);
-      for (const one of gone) one.refuse();
+      for (const one of gone) one.shed();
     }
   }
 

@@ -13,7 +13,7 @@ const ask: CancelAsk = {
 };
 
 function open(decide: () => CancelOutcome) {
-  const gate = openGate();
+  const opened = openGate();
   const queues = new FailingQueues();
   const sent: boolean[] = [];
   const store = {
@@ -22,7 +22,7 @@ function open(decide: () => CancelOutcome) {
       return asks.map(decide);
     },
   };
-  return { ...gate, queues, sent, cancels: openCancels(queues.open, store, gate.keeper) };
+  return { ...opened, queues, sent, cancels: openCancels(queues.open, store, opened.keeper) };
 }
 const cancelled = (couponId: string, freed: boolean): CancelOutcome => ({
   kind: "CANCELLED",
@@ -35,18 +35,18 @@ test.for([
   ["a place that stays with its user coupon is none of the gate's business", false, { stock: 5, places: 0 }],
 ] as const)("%s", async ([_, freed, counts]) => {
   let couponId = "";
-  const { cancels, reservations } = open(() => cancelled(couponId, freed));
-  couponId = await loadCoupon(reservations);
-  await reservations.loadPlaces(couponId, { revision: 1, remaining: 0 });
+  const { cancels, gate } = open(() => cancelled(couponId, freed));
+  couponId = await loadCoupon(gate);
+  await gate.loadPlaces(couponId, { revision: 1, remaining: 0 });
   await cancels.submit(ask, farMs);
-  expect(await countsOf(reservations, couponId)).toEqual(counts);
+  expect(await countsOf(gate, couponId)).toEqual(counts);
 });
 
 test("a refused cancel tells the gate nothing", async () => {
-  const { cancels, reservations } = open(() => ({ kind: "REFUSED", reason: "USAGE_ALREADY_CANCELLED" }));
-  const couponId = await loadCoupon(reservations);
+  const { cancels, gate } = open(() => ({ kind: "REFUSED", reason: "USAGE_ALREADY_CANCELLED" }));
+  const couponId = await loadCoupon(gate);
   await cancels.submit(ask, farMs);
-  expect(await countsOf(reservations, couponId)).toEqual({ stock: 5 });
+  expect(await countsOf(gate, couponId)).toEqual({ stock: 5 });
 });
 
 test("a batch that is sent again says so to the store", async () => {

@@ -47,7 +47,7 @@ interface World {
 /** A checkout on the gate in memory. */
 function openCheckout(changed: Partial<World> = {}) {
   const world: World = { decide: (asks) => asks.map(used), revision: 1, usageCap: 5, ...changed };
-  const gate = openGate();
+  const opened = openGate();
   const queues = new FailingQueues();
   const sent: { asks: readonly UseAsk[]; again: boolean; together: boolean }[] = [];
   const store: Partial<UsageStore> = {
@@ -64,20 +64,20 @@ function openCheckout(changed: Partial<World> = {}) {
   };
   const settleErrors: unknown[] = [];
   const checkout = new Checkout({
-    ...gate,
+    ...opened,
     onSettleError: (error) => void settleErrors.push(error),
     store: store as UsageStore,
     reservationMs,
     openQueue: queues.open,
     batches: { use: 1, lock: 1 },
   });
-  return { ...gate, queues, checkout, sent, world, settleErrors };
+  return { ...opened, queues, checkout, sent, world, settleErrors };
 }
 
 type Opened = ReturnType<typeof openCheckout>;
-async function placesOf({ reservations }: Opened, remaining: number, revision = 1): Promise<string> {
+async function placesOf({ gate }: Opened, remaining: number, revision = 1): Promise<string> {
   const couponId = randomUUID();
-  await reservations.loadPlaces(couponId, { revision, remaining });
+  await gate.loadPlaces(couponId, { revision, remaining });
   return couponId;
 }
 const fail = (error: Error) => () => {
@@ -96,7 +96,7 @@ describe("when one use fails in its queue", () => {
     const couponId = await placesOf(opened, 5);
     opened.queues.fail("use", error);
     await expect(opened.checkout.use(orderOf(couponId), "", deadlineMs)).rejects.toBeInstanceOf(said);
-    expect(await countsOf(opened.reservations, couponId)).toEqual({ places: 5 });
+    expect(await countsOf(opened.gate, couponId)).toEqual({ places: 5 });
   });
 
   test("which does not know what became of it: the place stays taken for the sweep", async () => {
@@ -104,14 +104,14 @@ describe("when one use fails in its queue", () => {
     const couponId = await placesOf(opened, 5);
     opened.queues.fail("use", new StoreUnavailable());
     await expect(opened.checkout.use(orderOf(couponId), "", farMs)).rejects.toBeInstanceOf(StoreUnavailable);
-    expect(await countsOf(opened.reservations, couponId)).toEqual({ places: 4, taken: 1 });
+    expect(await countsOf(opened.gate, couponId)).toEqual({ places: 4, taken: 1 });
   });
 
   test("and the gate is away, too: the caller is told what the queue said", async () => {
     const opened = openCheckout();
     const couponId = await placesOf(opened, 5);
     opened.queues.fail("use", new Overloaded());
-    breakGate(opened.reservations, "settlePlaces", new StoreUnavailable());
+    breakGate(opened.gate, "settlePlaces", new StoreUnavailable());
     await expect(opened.checkout.use(orderOf(couponId), "", farMs)).rejects.toBeInstanceOf(Overloaded);
   });
 });
@@ -124,14 +124,14 @@ describe("an order of several", () => {
     const opened = openCheckout({ decide: fail(error) });
     const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
     await expect(opened.checkout.use(orderOf(a, b), "", farMs)).rejects.toBe(error);
-    for (const id of [a, b]) expect(await countsOf(opened.reservations, id)).toEqual(counts);
+    for (const id of [a, b]) expect(await countsOf(opened.gate, id)).toEqual(counts);
   });
 
   test("is used although the gate could not be told of it, which is reported", async () => {
     const opened = openCheckout();
     const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
     const error = new RangeError("no such outcome");
-    opened.reservations.settlePlaces = () => Promise.reject(error);
+    opened.gate.settlePlaces = () => Promise.reject(error);
     expect(await opened.checkout.use(orderOf(a, b), "", farMs)).toMatchObject({ usages: [{}, {}], replayed: false });
     expect(opened.settleErrors).toEqual([error]);
   });
@@ -144,12 +144,12 @@ describe("an order of several", () => {
       new Refusal(reason, [], undefined, { preconditions: [{ reason, field: "coupons[1]" }] }),
     );
     expect(opened.sent).toEqual([]);
-    expect(await countsOf(opened.reservations, a)).toEqual({ places: 5 });
+    expect(await countsOf(opened.gate, a)).toEqual({ places: 5 });
   });
 
   test("of which one was edited meanwhile is judged anew, and its places are not lost", async () => {
     const opened = openCheckout();
-    const { checkout, sent, world, reservations } = opened;
+    const { checkout, sent, world, gate } = opened;
     const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
     world.decide = (asks) => {
       if (sent.length > 1) return asks.map(used);
@@ -160,21 +160,21 @@ describe("an order of several", () => {
       { again: false, together: true },
       { again: false, together: true },
     ]);
-    for (const id of [a, b]) expect(await countsOf(reservations, id)).toEqual({ places: 4 });
+    for (const id of [a, b]) expect(await countsOf(gate, id)).toEqual({ places: 4 });
   });
 
   test("that is edited without a pause is turned away in the end, and holds no place", async () => {
     const opened = openCheckout({ decide: (asks) => asks.map((): UseOutcome => ({ kind: "STALE" })) });
     const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
     await expect(opened.checkout.use(orderOf(a, b), "", farMs)).rejects.toBeInstanceOf(Overloaded);
-    for (const id of [a, b]) expect(await countsOf(opened.reservations, id)).toEqual({ places: 5 });
+    for (const id of [a, b]) expect(await countsOf(opened.gate, id)).toEqual({ places: 5 });
   });
 
   test("of which one came too late is nobody's any more", async () => {
     const opened = openCheckout({ decide: () => [{ kind: "CONSENT" }, { kind: "TOO_LATE" }] });
     const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
     await expect(opened.checkout.use(orderOf(a, b), "", farMs)).rejects.toBeInstanceOf(Overloaded);
-    for (const id of [a, b]) expect(await countsOf(opened.reservations, id)).toEqual({ places: 5 });
+    for (const id of [a, b]) expect(await countsOf(opened.gate, id)).toEqual({ places: 5 });
   });
 });
 
@@ -232,17 +232,14 @@ describe("what Postgres said is told to the gate at once", () => {
     const opened = openCheckout({ decide });
     const couponId = await placesOf(opened, 5);
     await opened.checkout.use(orderOf(couponId), "", farMs).catch(() => {});
-    expect(await countsOf(opened.reservations, couponId)).toEqual(counts);
+    expect(await countsOf(opened.gate, couponId)).toEqual(counts);
   });
 
   test("of a use that had no place at the gate: a cap that it reached, and nothing else", async () => {
-    const { reservations, keeper } = openGate();
-    const couponIds = [await loadCoupon(reservations), await loadCoupon(reservations)];
+    const { gate, keeper } = openGate();
+    const couponIds = [await loadCoupon(gate), await loadCoupon(gate)];
     const asks = couponIds.map((couponId) => ({ couponId, usageId: randomUUID(), placeTaken: false }) as UseAsk);
-    await settleUses(reservations, keeper, asks, [
-      { ...used(asks[0] as UseAsk), exhausted: true } as UseOutcome,
-      refused,
-    ]);
-    expect(await Promise.all(couponIds.map((id) => countsOf(reservations, id)))).toEqual([undefined, { stock: 5 }]);
+    await settleUses(gate, keeper, asks, [{ ...used(asks[0] as UseAsk), exhausted: true } as UseOutcome, refused]);
+    expect(await Promise.all(couponIds.map((id) => countsOf(gate, id)))).toEqual([undefined, { stock: 5 }]);
   });
 });

@@ -13,10 +13,10 @@ const context = { deadlineMs: Date.now() + 3_600_000 } as CallContext;
 
 /** One user coupon that the gate knows of is deleted. `end` is what becomes of the transaction after the gate was told. */
 async function deleted(end: () => Promise<Deletion>, { freed = false, isTold = true } = {}) {
-  const { reservations, keeper } = openGate();
-  const couponId = await loadCoupon(reservations);
+  const { gate, keeper } = openGate();
+  const couponId = await loadCoupon(gate);
   const ask: Ask = askOf(couponId);
-  await reservations.settle([{ ...ask, verdict: "CONFIRM", validUntil: null }]);
+  await gate.settle([{ ...ask, verdict: "CONFIRM", validUntil: null }]);
   const remove: UserCouponStore["delete"] = async (_, beforeCommit) => {
     const given: GivenBack = { ...ask, restocked: true, freed };
     if (isTold) await beforeCommit(given);
@@ -27,7 +27,7 @@ async function deleted(end: () => Promise<Deletion>, { freed = false, isTold = t
   const answer = await handler(create(DeleteUserCouponRequestSchema, { userId, userCouponId }), context).catch(
     (error) => error,
   );
-  return { answer, counts: await countsOf(reservations, couponId) };
+  return { answer, counts: await countsOf(gate, couponId) };
 }
 
 describe("the gate", () => {

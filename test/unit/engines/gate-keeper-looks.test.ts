@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import { GateKeeper } from "../../../src/issuing/gate-keeper.js";
-import { MemoryReservations } from "../../../src/reservation/memory/memory-reservations.js";
+import { MemoryGate } from "../../../src/reservation/memory/memory-gate.js";
 import type { IssueStore, Stock } from "../../../src/storage/ports/issues.js";
 import { unreported } from "../../support/unreported.js";
 
@@ -10,7 +10,7 @@ async function world() {
   let offsetMs = 0;
   let answer: () => Stock | undefined = () => ({ revision: 1, remaining: 5, remainingPlaces: null }) as Stock;
   const asked: string[][] = [];
-  const reservations = new MemoryReservations({ now: () => Date.now() + offsetMs });
+  const gate = new MemoryGate({ now: () => Date.now() + offsetMs });
   const store = {
     readStock: async (ids: readonly string[]) => {
       asked.push([...ids]);
@@ -19,20 +19,20 @@ async function world() {
     readGate: async () => null,
   };
   const keeper = new GateKeeper(
-    reservations,
+    gate,
     store as unknown as IssueStore,
     { findUsed: async () => new Set() },
     { info: () => {} },
     unreported,
   );
   const couponId = randomUUID();
-  const loading = await reservations.beginLoad(couponId);
+  const loading = await gate.beginLoad(couponId);
   await loading?.install({
     ...{ revision: 1, paused: false, deleted: false, exhausted: false, maxPerUser: 1, remaining: 5 },
     ...{ throttle: null, quota: null, startsAt: new Date(0), expiresAt: new Date(Date.now() + 99 * 3_600_000) },
   });
   return {
-    ...{ reservations, keeper, couponId, asked },
+    ...{ gate, keeper, couponId, asked },
     answers: (given: typeof answer) => {
       answer = given;
     },
@@ -52,12 +52,12 @@ test("a coupon that agrees with Postgres is not asked about again until its paus
 });
 
 test("one that differs is looked at in the next round, and dropped", async () => {
-  const { keeper, asked, answers, reservations } = await world();
+  const { keeper, asked, answers, gate } = await world();
   answers(() => ({ revision: 1, remaining: 4, remainingPlaces: null }) as Stock);
   await keeper.sweep();
   await keeper.sweep();
   expect(asked).toHaveLength(2);
-  expect((await reservations.survey(10, 0)).filter(({ loaded }) => loaded)).toEqual([]);
+  expect((await gate.survey(10, 0)).filter(({ loaded }) => loaded)).toEqual([]);
 });
 
 test("one that could not be compared, because Postgres was away, is looked at in the next round", async () => {
@@ -73,11 +73,11 @@ test("one that could not be compared, because Postgres was away, is looked at in
 });
 
 test("after more than an hour without a caller it leaves, and Postgres is asked nothing more", async () => {
-  const { keeper, asked, advance, reservations } = await world();
+  const { keeper, asked, advance, gate } = await world();
   for (const pauseMs of [0, 7_000, 601_000, 3_601_000, 3_601_000, 3_601_000]) {
     advance(pauseMs);
     await keeper.sweep();
   }
   expect(asked).toHaveLength(4);
-  expect(await reservations.survey(10, 0)).toEqual([]);
+  expect(await gate.survey(10, 0)).toEqual([]);
 });

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { vi } from "vitest";
 import { GateKeeper } from "../../../src/issuing/gate-keeper.js";
-import { MemoryReservations } from "../../../src/reservation/memory/memory-reservations.js";
-import type { Ask, GateFacts, Reservations, Survey } from "../../../src/reservation/port.js";
+import { MemoryGate } from "../../../src/reservation/memory/memory-gate.js";
+import type { Ask, Gate, GateFacts, Survey } from "../../../src/reservation/port.js";
 import type { IssueStore } from "../../../src/storage/ports/issues.js";
 import type { UsageStore } from "../../../src/storage/ports/usages.js";
 import { unreported } from "../../support/unreported.js";
@@ -11,16 +11,16 @@ const hourMs = 3_600_000;
 
 /** The gate in memory, with a keeper whose Postgres knows nothing: what was dropped stays dropped. */
 export function openGate() {
-  const reservations = new MemoryReservations();
+  const gate = new MemoryGate();
   const issues = { readGate: async () => null, readStock: async () => new Map(), findIssued: async () => new Map() };
   const usages: Pick<UsageStore, "findUsed"> = { findUsed: async () => new Set() };
-  const keeper = new GateKeeper(reservations, issues as unknown as IssueStore, usages, { info: () => {} }, unreported);
-  return { reservations, keeper };
+  const keeper = new GateKeeper(gate, issues as unknown as IssueStore, usages, { info: () => {} }, unreported);
+  return { gate, keeper };
 }
 
-export async function loadCoupon(reservations: Reservations, facts: Partial<GateFacts> = {}): Promise<string> {
+export async function loadCoupon(gate: Gate, facts: Partial<GateFacts> = {}): Promise<string> {
   const couponId = randomUUID();
-  const loading = await reservations.beginLoad(couponId);
+  const loading = await gate.beginLoad(couponId);
   await loading?.install({
     revision: 1,
     startsAt: new Date(Date.now() - hourMs),
@@ -38,8 +38,8 @@ export async function loadCoupon(reservations: Reservations, facts: Partial<Gate
 }
 
 /** What the gate counts of a coupon; undefined: nothing. */
-export async function countsOf(reservations: Reservations, couponId: string) {
-  const survey = (await reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
+export async function countsOf(gate: Gate, couponId: string) {
+  const survey = (await gate.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
   return survey && shortened(survey);
 }
 
@@ -57,6 +57,6 @@ export function askOf(couponId: string): Ask {
 }
 
 /** Makes a method of the gate fail from now on. */
-export function breakGate(reservations: Reservations, method: "settle" | "settlePlaces", error: Error): void {
-  vi.spyOn(reservations, method).mockRejectedValue(error);
+export function breakGate(gate: Gate, method: "settle" | "settlePlaces", error: Error): void {
+  vi.spyOn(gate, method).mockRejectedValue(error);
 }

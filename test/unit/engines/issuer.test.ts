@@ -22,11 +22,11 @@ const refused = (reason: Extract<IssueOutcome, { kind: "REFUSED" }>["reason"]): 
 
 /** An issuer on the gate in memory; `decide` is its Postgres. */
 function openIssuer(decide: (ask: IssueAsk) => IssueOutcome = issued) {
-  const gate = openGate();
+  const opened = openGate();
   const queues = new FailingQueues();
   const sent: { asks: readonly IssueAsk[]; again: boolean | undefined }[] = [];
   const issuer = new Issuer({
-    ...gate,
+    ...opened,
     store: {
       issueBatch: async (asks, again) => {
         sent.push({ asks, again });
@@ -39,7 +39,7 @@ function openIssuer(decide: (ask: IssueAsk) => IssueOutcome = issued) {
     openQueue: queues.open,
     batches: { issue: 2, issueCode: 1 },
   });
-  return { ...gate, queues, issuer, sent };
+  return { ...opened, queues, issuer, sent };
 }
 
 describe("when the queue fails", () => {
@@ -50,45 +50,45 @@ describe("when the queue fails", () => {
     { name: "chokes on the ask", error: new RangeError("no"), deadlineMs: farMs, said: RangeError },
   ];
   test.for(nothingDone)("$name: the reservation is given back at once", async ({ error, deadlineMs, said }) => {
-    const { reservations, queues, issuer } = openIssuer();
-    const couponId = await loadCoupon(reservations);
+    const { gate, queues, issuer } = openIssuer();
+    const couponId = await loadCoupon(gate);
     queues.fail("issue", error);
     await expect(issuer.issue(askOf(couponId), deadlineMs)).rejects.toBeInstanceOf(said);
-    expect(await countsOf(reservations, couponId)).toEqual({ stock: 5 });
+    expect(await countsOf(gate, couponId)).toEqual({ stock: 5 });
   });
 
   test("and does not know what became of it: the reservation stays for the sweep", async () => {
-    const { reservations, queues, issuer } = openIssuer();
-    const couponId = await loadCoupon(reservations);
+    const { gate, queues, issuer } = openIssuer();
+    const couponId = await loadCoupon(gate);
     queues.fail("issue", new StoreUnavailable());
     await expect(issuer.issue(askOf(couponId), farMs)).rejects.toBeInstanceOf(StoreUnavailable);
-    expect(await countsOf(reservations, couponId)).toEqual({ stock: 4, pending: 1 });
+    expect(await countsOf(gate, couponId)).toEqual({ stock: 4, pending: 1 });
   });
 
   test("and the gate is away, too: the caller is told what the queue said", async () => {
-    const { reservations, queues, issuer } = openIssuer();
-    const couponId = await loadCoupon(reservations);
+    const { gate, queues, issuer } = openIssuer();
+    const couponId = await loadCoupon(gate);
     queues.fail("issue", new Overloaded());
-    breakGate(reservations, "settle", new StoreUnavailable());
+    breakGate(gate, "settle", new StoreUnavailable());
     await expect(issuer.issue(askOf(couponId), farMs)).rejects.toBeInstanceOf(Overloaded);
   });
 
   test("for an ask that the gate has not let through: nothing is given back", async () => {
-    const { reservations, queues, issuer } = openIssuer();
-    const couponId = await loadCoupon(reservations);
+    const { gate, queues, issuer } = openIssuer();
+    const couponId = await loadCoupon(gate);
     const ask = { ...askOf(couponId), requestId: "request" };
-    await reservations.admit(ask);
+    await gate.admit(ask);
     queues.fail("issue", new Overloaded());
     // The same request is being decided by another call, whose reservation this is.
     await expect(issuer.issue(ask, farMs)).rejects.toBeInstanceOf(Overloaded);
-    expect(await countsOf(reservations, couponId)).toEqual({ stock: 4, pending: 1 });
+    expect(await countsOf(gate, couponId)).toEqual({ stock: 4, pending: 1 });
   });
 });
 
 describe("what is submitted", () => {
   test("with a reservation may be decided until the caller's time or the reservation's is over", async () => {
-    const { reservations, queues, issuer } = openIssuer();
-    const couponId = await loadCoupon(reservations, { maxPerUser: 9 });
+    const { gate, queues, issuer } = openIssuer();
+    const couponId = await loadCoupon(gate, { maxPerUser: 9 });
     const soonMs = Date.now() + 1_000;
     await issuer.issue(askOf(couponId), soonMs);
     await issuer.issue(askOf(couponId), farMs);
@@ -107,8 +107,8 @@ describe("what is submitted", () => {
   });
 
   test("and names a code has a queue of its own", async () => {
-    const { reservations, queues, issuer } = openIssuer();
-    const couponId = await loadCoupon(reservations);
+    const { gate, queues, issuer } = openIssuer();
+    const couponId = await loadCoupon(gate);
     await issuer.issue({ ...askOf(couponId), codeId: 7 }, farMs);
     expect(queues.submitted.map(({ queue }) => queue)).toEqual(["issue-code"]);
   });
@@ -148,23 +148,23 @@ describe("what Postgres said is told to the gate at once", () => {
     ["SOLD_OUT: the copy was out of date, and is dropped", () => refused("SOLD_OUT"), dropped],
     ["COUPON_PAUSED: the same", () => refused("COUPON_PAUSED"), dropped],
   ] as const)("%s", async ([_, decide, counts]) => {
-    const { reservations, issuer } = openIssuer(decide);
-    const couponId = await loadCoupon(reservations);
+    const { gate, issuer } = openIssuer(decide);
+    const couponId = await loadCoupon(gate);
     await issuer.issue(askOf(couponId), farMs).catch(() => {});
-    expect(await countsOf(reservations, couponId)).toEqual(counts);
+    expect(await countsOf(gate, couponId)).toEqual(counts);
   });
 
   test("of a row that came past the gate: what was issued is counted, a refusal is not", async () => {
-    const { reservations, keeper } = openGate();
-    const couponId = await loadCoupon(reservations);
+    const { gate, keeper } = openGate();
+    const couponId = await loadCoupon(gate);
     const asks = [1, 2].map((n) => ({ ...askOf(couponId), userId: `user-${n}`, reserved: false }));
-    await settleBatch(reservations, keeper, asks, [issued(asks[0] as IssueAsk), refused("SOLD_OUT")]);
-    expect(await countsOf(reservations, couponId)).toEqual({ stock: 4 });
+    await settleBatch(gate, keeper, asks, [issued(asks[0] as IssueAsk), refused("SOLD_OUT")]);
+    expect(await countsOf(gate, couponId)).toEqual({ stock: 4 });
   });
 });
 
 test("a throttled coupon is not issued while the gate is away: only the gate keeps its line", async () => {
-  const { reservations, issuer } = openIssuer(() => ({ kind: "TURN_NEEDED" }));
-  reservations.admit = () => Promise.reject(new StoreUnavailable());
+  const { gate, issuer } = openIssuer(() => ({ kind: "TURN_NEEDED" }));
+  gate.admit = () => Promise.reject(new StoreUnavailable());
   expect(await issuer.issue(askOf("coupon"), farMs)).toEqual(new Refusal("STORE_UNAVAILABLE"));
 });

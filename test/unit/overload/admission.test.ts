@@ -94,7 +94,7 @@ describe("who finds no room", () => {
     expect(log).toEqual(["a in"]);
   });
 
-  test("is turned away when the moment is over", () => {
+  test("is shed when the moment is over", () => {
     fill("issue");
     wait("a");
     vi.advanceTimersByTime(490);
@@ -104,7 +104,7 @@ describe("who finds no room", () => {
     expect(admission.waiting).toBe(0);
   });
 
-  test("in a line that does not end, the newest is let in first and the others are soon turned away", () => {
+  test("in a line that does not end, the newest is let in first and the others are soon shed", () => {
     const permits = fill("issue");
     for (let at = 0; at < 49; at += 1) {
       wait(`${at}`);
@@ -120,7 +120,7 @@ describe("who finds no room", () => {
     expect(admission.waiting).toBe(0);
   });
 
-  test("is turned away at once when it could not be done before its caller has gone", () => {
+  test("is shed at once when it could not be done before its caller has gone", () => {
     const permits = fill("issue");
     // What a call takes is learned from those that ended.
     for (let round = 0; round < 40; round += 1) {

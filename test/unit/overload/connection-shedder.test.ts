@@ -62,9 +62,9 @@ class World {
       for (let at = 0; at < now; at += 1) this.shedder.served();
       this.lastHeadroom = this.owed < can / 2;
       this.owed -= now;
-      for (; this.owed > can * queuedSteps; this.owed -= 1) this.shedder.refused();
+      for (; this.owed > can * queuedSteps; this.owed -= 1) this.shedder.callShed();
       served += now;
-      this.shedder.look();
+      this.shedder.check();
       for (const work of this.turnsEnd.splice(0)) work();
     }
     return { served, offered };
@@ -169,9 +169,9 @@ describe("whole connections are shed", () => {
         if (left.includes(at)) continue;
         nowMs += 0.01;
         shedder.arrived(connection);
-        shedder.refused();
+        shedder.callShed();
       }
-      // What is turned away by the hundred is a burst.
+      // What is shed by the hundred is a burst.
       if (call * count < 120) expect(left).toEqual([]);
     }
     expect(left.length).toBeGreaterThanOrEqual(least);

@@ -21,7 +21,7 @@ interface InsertedRow extends Record<string, unknown> {
   readonly taken: number[] | null;
 }
 
-/** Codes as `insert_codes` and `make_codes` take them. */
+/** Codes as `insert_codes` and `generate_codes` take them. */
 export function listOf(codes: readonly NewCode[]): Promise<string> {
   return jsonInSlices(codes, ({ code, key, pickKey, terms }) => ({ code, key, pickKey, ...terms }));
 }

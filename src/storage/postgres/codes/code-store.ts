@@ -3,7 +3,7 @@ import type { CodeJob, CodeTerms } from "../../../domain/code.js";
 import { type Coupon, type CouponType, poolDefinition } from "../../../domain/coupon.js";
 import { Refusal } from "../../../domain/refusal.js";
 import { newId } from "../../../platform/new-id.js";
-import type { CheckedLines, CodeStore, DrawCodes, JobBatch, Uploaded } from "../../ports/codes.js";
+import type { CheckedLines, CodeStore, GenerateBatch, JobBatch, Uploaded } from "../../ports/codes.js";
 import type { Dated, DeadlineMs, Page, RequestKey } from "../../ports/page.js";
 import { type CouponRow, fromDefinition, toCoupon } from "../coupons/coupon-row.js";
 import type { Connection, Database } from "../database.js";
@@ -72,16 +72,16 @@ export class PostgresCodeStore implements CodeStore {
     return this.database.reads.run(deadlineMs, ({ orm }) => readJob(orm, jobId));
   }
 
-  async workOnJob(draw: DrawCodes): Promise<JobBatch | null> {
+  async addGenerated(generate: GenerateBatch): Promise<JobBatch | null> {
     const { background } = this.database;
     const found = await background.run(noDeadlineMs, ({ orm }) => findJob(orm));
     if (!found) return null;
     const { job, book } = found;
-    const drawn = await listOf(book ? await draw(job, book) : []);
+    const generated = await listOf(book ? await generate(job, book) : []);
     const [made] = await background.run(
       noDeadlineMs,
       ({ sql }) => sql<(Pick<CodeJob, "madeCount" | "endedAt" | "failure"> & { addedCount: number })[]>`
-        SELECT * FROM make_codes(${job.id}, ${drawn}::text::json)`,
+        SELECT * FROM generate_codes(${job.id}, ${generated}::text::json)`,
     );
     if (!made) return null;
     const { addedCount, ...changed } = made;
@@ -92,10 +92,10 @@ export class PostgresCodeStore implements CodeStore {
     return listCodes(this.database, couponId, page, deadlineMs);
   }
 
-  async retire(limit: number): Promise<{ couponIds: string[] } | null> {
+  async expire(limit: number): Promise<{ couponIds: string[] } | null> {
     const rows = await this.database.background.run(
       noDeadlineMs,
-      ({ sql }) => sql<{ couponId: string; expiredCount: number }[]>`SELECT * FROM retire_codes(${limit})`,
+      ({ sql }) => sql<{ couponId: string; expiredCount: number }[]>`SELECT * FROM expire_codes(${limit})`,
     );
     if (rows.length === 0) return null;
     return { couponIds: rows.filter((row) => row.expiredCount > 0).map((row) => row.couponId) };

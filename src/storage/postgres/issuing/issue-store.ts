@@ -11,7 +11,7 @@ import { TurnBatch } from "../turn-batch.js";
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
 
-/** Holders read at once while a coupon is loaded into the reservation layer. */
+/** Holders read at once while a coupon is loaded into the gate. */
 const holderPageSize = 500;
 /** Coupons in one query of the store at most. */
 const maxGroupAsks = 500;

@@ -35,8 +35,8 @@ export class PostgresPurgeStore implements PurgeStore {
         ORDER BY c.id LIMIT ${limit}`,
     );
     return rows.flatMap(({ id: couponId, hasUnused, hasFreeCodes }): PurgeWalk[] => [
-      ...(hasUnused ? [{ kind: "USER_COUPONS_OF_ENDED", couponId } as const] : []),
-      ...(hasFreeCodes ? [{ kind: "FREE_CODES_OF_ENDED", couponId } as const] : []),
+      ...(hasUnused ? [{ kind: "USER_COUPONS_OF_ENDED_COUPON", couponId } as const] : []),
+      ...(hasFreeCodes ? [{ kind: "FREE_CODES_OF_ENDED_COUPON", couponId } as const] : []),
     ]);
   }
 
@@ -47,7 +47,7 @@ export class PostgresPurgeStore implements PurgeStore {
     const ids = steps.map(({ id }) => id);
     const ofEnded = "couponId" in walk;
     const [done] = await this.database.background.run(noDeadlineMs, ({ sql }) =>
-      walk.kind === "GONE_USER_COUPONS" || walk.kind === "USER_COUPONS_OF_ENDED"
+      walk.kind === "ENDED_USER_COUPONS" || walk.kind === "USER_COUPONS_OF_ENDED_COUPON"
         ? sql<{ userCouponCount: number; codeCount: number }[]>`
             SELECT * FROM purge_user_coupons(${ids}::uuid[], ${ofEnded}, ${afterDays}, ${dryRun})`
         : sql<{ userCouponCount: number; codeCount: number }[]>`
@@ -78,24 +78,24 @@ export class PostgresPurgeStore implements PurgeStore {
     const horizon = sql`(SELECT coupon_clock() - ${afterDays}::int * interval '24 hours')`;
     const [first, last] = from?.split("|") ?? [];
     switch (walk.kind) {
-      case "GONE_USER_COUPONS":
+      case "ENDED_USER_COUPONS":
         return sql<Step[]>`
           SELECT u.id, concat_ws('|', u.gone_at, u.id) AS place FROM user_coupons u
           WHERE u.gone_at <= ${horizon}
             AND (u.gone_at, u.id) > (${first ?? beginning}::text::timestamptz, ${last ?? leastId}::uuid)
           ORDER BY u.gone_at, u.id LIMIT ${batchSize}`;
-      case "USER_COUPONS_OF_ENDED":
+      case "USER_COUPONS_OF_ENDED_COUPON":
         return sql<Step[]>`
           SELECT u.id, u.id AS place FROM user_coupons u
           WHERE u.coupon_id = ${walk.couponId} AND u.max_uses > 0 AND u.id > ${from ?? leastId}::uuid
           ORDER BY u.coupon_id, u.id LIMIT ${batchSize}`;
-      case "RETIRED_CODES":
+      case "EXPIRED_CODES":
         return sql<Step[]>`
           SELECT k.id::text, concat_ws('|', k.retired_at, k.id) AS place FROM codes k
           WHERE k.holder_count = 0 AND k.retired_at <= ${horizon}
             AND (k.retired_at, k.id) > (${first ?? beginning}::text::timestamptz, ${last ?? "0"}::text::bigint)
           ORDER BY k.retired_at, k.id LIMIT ${batchSize}`;
-      case "FREE_CODES_OF_ENDED":
+      case "FREE_CODES_OF_ENDED_COUPON":
         return sql<Step[]>`
           SELECT k.id::text, concat_ws('|', k.pick_key, k.id) AS place FROM codes k
           WHERE k.coupon_id = ${walk.couponId} AND k.holder_count < k.max_holders AND k.retired_at IS NULL

@@ -1,6 +1,6 @@
--- Removes, of a batch of user coupons, those that were never used and have been gone (lapsed, deleted, released) for
--- `after_days`, or those that went with their coupon's end, as long ago; and the codes that only they held, unless such a code
--- can still be issued. With `dry_run` it only counts. No row: another transaction is purging.
+-- Removes, of a batch of user coupons, those that were never used and ended (expired, were deleted or released) `after_days`
+-- ago, or those that went with their coupon's end, as long ago; and the codes that only they held, unless such a code can
+-- still be issued. With `dry_run` it only counts. No row: another transaction is purging.
 CREATE OR REPLACE FUNCTION purge_user_coupons(batch uuid[], of_ended boolean, after_days int, dry_run boolean)
 RETURNS TABLE (user_coupon_count int, code_count int)
 LANGUAGE plpgsql VOLATILE
@@ -47,12 +47,12 @@ BEGIN
   ),
   totals AS (
     SELECT r.coupon_id, count(*) FILTER (WHERE r.kind = 'expired') AS expired,
-      count(*) FILTER (WHERE r.kind = 'expired' AND NOT r.lapsed) AS lapsing,
+      count(*) FILTER (WHERE r.kind = 'expired' AND NOT r.lapsed) AS uncounted,
       count(*) FILTER (WHERE r.kind = 'deleted') AS deleted, count(*) FILTER (WHERE r.kind = 'released') AS released
     FROM removed r GROUP BY r.coupon_id
   ),
   counted AS (
-    UPDATE coupons c SET purged_total = c.purged_total + t.expired, lapsed_count = c.lapsed_count + t.lapsing
+    UPDATE coupons c SET purged_total = c.purged_total + t.expired, lapsed_count = c.lapsed_count + t.uncounted
     FROM totals t WHERE c.id = t.coupon_id
   )
   INSERT INTO events (kind, happened_at, coupon_id, detail)

@@ -24,7 +24,7 @@ DECLARE
   filters tsquery;
   filter text;
   terms record;
-  gone text[] := '{}';
+  dropped text[] := '{}';
   checked tsquery;
   asked tsquery;
   missing int := page_size + 1;
@@ -41,7 +41,7 @@ BEGIN
   END LOOP;
 
   LOOP
-    SELECT * INTO terms FROM search_terms(query, gone);
+    SELECT * INTO terms FROM search_terms(query, dropped);
     -- No row: some word is like no other.
     corrected_query := coalesce(terms.corrected_query, '');
     EXIT WHEN NOT FOUND;
@@ -102,10 +102,10 @@ BEGIN
     END LOOP;
 
     -- A word stays known when the last coupon that had it is changed or deleted: then it is replaced after all.
-    EXIT WHEN cardinality(coupon_ids) > 0 OR cardinality(gone) > 0;
-    SELECT coalesce(array_agg(k.word), '{}') INTO gone FROM unnest(terms.known) k (word)
+    EXIT WHEN cardinality(coupon_ids) > 0 OR cardinality(dropped) > 0;
+    SELECT coalesce(array_agg(k.word), '{}') INTO dropped FROM unnest(terms.known) k (word)
     WHERE NOT coupon_has_word(tsquery_of(ARRAY[k.word], ':*'), window_size);
-    EXIT WHEN cardinality(gone) = 0;
+    EXIT WHEN cardinality(dropped) = 0;
   END LOOP;
   RETURN NEXT;
 END $$;

@@ -4,8 +4,8 @@
 -- spelled out, so that the index need not read all that begin with it to find the few that have the other words, too. A
 -- prefix of very many words is left out of it, and `wide` says so. Both are null when there are no words. `known` are
 -- the words that were taken as they were typed. A word is looked for among those that coupons have or had, unless it is one
--- of `gone`.
-CREATE OR REPLACE FUNCTION search_terms(query text, gone text[])
+-- of `dropped`.
+CREATE OR REPLACE FUNCTION search_terms(query text, dropped text[])
 RETURNS TABLE (checked tsquery, asked tsquery, wide boolean, known text[], corrected_query text)
 LANGUAGE plpgsql STABLE ROWS 1
 SET enable_seqscan = off
@@ -29,7 +29,7 @@ BEGIN
   LOOP
     SELECT array_agg(p.word) INTO words FROM (
       SELECT s.word FROM search_words s
-      WHERE typed <> ALL (gone) AND s.word >= typed AND s.word < typed || chr(1114111)
+      WHERE typed <> ALL (dropped) AND s.word >= typed AND s.word < typed || chr(1114111)
       ORDER BY s.word LIMIT max_words_of_prefix + 1
     ) p;
     IF words IS NOT NULL THEN

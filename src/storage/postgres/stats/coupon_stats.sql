@@ -2,9 +2,9 @@
 -- and EXPIRED follows from the counters of their coupons, as user_coupon_status() would say it of each, and from three
 -- kinds of rows that counters do not know of, each found by an index of its own:
 --   overdue   not used within the claim window, and not released yet: RELEASED already
---   due       their validity has run out, and they are not counted as lapsed yet
+--   due       their validity has run out, and they are not counted as expired yet
 --   unspent   in exhausted coupons, those with a place that a cancelled use has left: neither USED nor REVOKED by the cap
--- Purged ones count as lapsed and never used. With `by_coupon` what is due is looked for among all that the one coupon has, for
+-- Purged ones count as expired and never used. With `by_coupon` what is due is looked for among all that the one coupon has, for
 -- when there is more that is due of others.
 CREATE OR REPLACE FUNCTION coupon_stats(wanted_id uuid, wanted_type text, by_coupon boolean)
 RETURNS TABLE (

@@ -119,7 +119,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
   async expire(limit: number): Promise<number> {
     const [row] = await this.database.background.run(
       Number.POSITIVE_INFINITY,
-      ({ sql }) => sql<{ looked: number }[]>`SELECT lapse_user_coupons(${limit}) AS looked`,
+      ({ sql }) => sql<{ looked: number }[]>`SELECT expire_user_coupons(${limit}) AS looked`,
     );
     return row?.looked ?? 0;
   }

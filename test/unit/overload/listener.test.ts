@@ -1,6 +1,6 @@
 import * as net from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import { Door } from "../../../src/transport/overload/door.js";
+import { Listener } from "../../../src/transport/overload/listener.js";
 import { until } from "../../support/until.js";
 
 async function listening(server: net.Server, port = 0): Promise<number> {
@@ -22,10 +22,10 @@ test("a full server refuses at once, and listens again when there is room; that 
   onTestFinished(() => void server.close());
   const port = await listening(server);
   const failures: Error[] = [];
-  const door = new Door(server, 16, (error) => failures.push(error));
-  onTestFinished(() => door.leave());
-  await door.ready;
-  door.limit(1);
+  const listener = new Listener(server, 16, (error) => failures.push(error));
+  onTestFinished(() => listener.leave());
+  await listener.ready;
+  listener.limit(1);
   expect(await isTaken(port)).toBe(true);
   await until("it is full", async () => !server.listening);
   expect(await isTaken(port)).toBe(false);

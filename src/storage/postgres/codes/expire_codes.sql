@@ -1,7 +1,7 @@
 -- Takes codes whose own expire time has passed out of stock, at most `batch_size` at once, exactly once, however many
 -- replicas do this at the same time. Those that have no free place are marked, too, so that they are not looked at again.
 -- One row for each of their coupons: how many codes left its stock.
-CREATE OR REPLACE FUNCTION retire_codes(batch_size int)
+CREATE OR REPLACE FUNCTION expire_codes(batch_size int)
 RETURNS TABLE (coupon_id uuid, expired_count bigint)
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small.
@@ -24,14 +24,14 @@ BEGIN
   at := coupon_clock();
 
   RETURN QUERY
-  WITH retired AS (
+  WITH expired AS (
     UPDATE codes k SET retired_at = at
     WHERE k.id = ANY (ids) AND k.retired_at IS NULL
     RETURNING k.coupon_id, k.max_holders - k.holder_count AS places
   ),
   by_coupon AS (
-    SELECT r.coupon_id, sum(r.places) AS places, count(*) FILTER (WHERE r.places > 0) AS expired_count
-    FROM retired r GROUP BY r.coupon_id
+    SELECT e.coupon_id, sum(e.places) AS places, count(*) FILTER (WHERE e.places > 0) AS expired_count
+    FROM expired e GROUP BY e.coupon_id
   ),
   counted AS (
     UPDATE coupons c SET quantity = c.quantity - b.places, revision = c.revision + 1, updated_at = at

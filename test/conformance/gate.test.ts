@@ -10,7 +10,7 @@ import {
   keepEndedMs,
   loadStepTimeoutMs,
 } from "../../src/reservation/port.js";
-import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
+import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
 import {
@@ -42,17 +42,16 @@ describe.each(implementations)("$name", ({ start }) => {
 
   const facts = (changed: Partial<GateFacts> = {}) => openFacts(subject.now(), changed);
   const ask = (userId: string, requestId = "") => askOf(couponId, userId, requestId);
-  const admit = async (one: Ask): Promise<AdmissionWord> => (await subject.reservations.admit(one)).word;
+  const admit = async (one: Ask): Promise<AdmissionWord> => (await subject.gate.admit(one)).word;
   const reserved = async (userId: string, requestId = ""): Promise<Ask> => {
     const one = ask(userId, requestId);
     expect(await admit(one)).toBe("RESERVED");
     return one;
   };
   const confirm = (one: Ask, validUntil: Date | null = null) =>
-    subject.reservations.settle([{ ...one, verdict: "CONFIRM", validUntil }]);
-  const release = (one: Ask) => subject.reservations.settle([{ ...one, verdict: "RELEASE" }]);
-  const surveyed = async () =>
-    (await subject.reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
+    subject.gate.settle([{ ...one, verdict: "CONFIRM", validUntil }]);
+  const release = (one: Ask) => subject.gate.settle([{ ...one, verdict: "RELEASE" }]);
+  const surveyed = async () => (await subject.gate.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
   const stock = async () => {
     const found = await surveyed();
     if (!found?.loaded) throw new Error("the coupon is not loaded");
@@ -105,7 +104,7 @@ describe.each(implementations)("$name", ({ start }) => {
       const first = ask("u", "r");
       await spend(obstacle);
       await load(subject, couponId, facts(obstacle.facts?.(subject.now())), [holderOf(first)]);
-      expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
+      expect(await subject.gate.admit(ask("u", "r"))).toEqual({
         word: "REPLAY",
         userCouponId: first.userCouponId,
       });
@@ -206,7 +205,7 @@ describe.each(implementations)("$name", ({ start }) => {
     test("the request of an expired holder is replayed still", async () => {
       const first = ask("u", "r");
       await load(subject, couponId, facts(), [holderOf(first, new Date(subject.now() - 1_000))]);
-      expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
+      expect(await subject.gate.admit(ask("u", "r"))).toEqual({
         word: "REPLAY",
         userCouponId: first.userCouponId,
       });
@@ -218,7 +217,7 @@ describe.each(implementations)("$name", ({ start }) => {
       expect([await admit(ask("a", "ra")), await admit(ask("b", "rb"))]).toEqual(["IN_FLIGHT", "IN_FLIGHT"]);
       await confirm(kept);
       await release(given);
-      expect(await subject.reservations.admit(ask("a", "ra"))).toEqual({
+      expect(await subject.gate.admit(ask("a", "ra"))).toEqual({
         word: "REPLAY",
         userCouponId: kept.userCouponId,
       });
@@ -243,8 +242,7 @@ describe.each(implementations)("$name", ({ start }) => {
         const one = await reserved(text, requestId);
         await confirm(one);
         expect(await admit(ask(text))).toBe("ALREADY_ISSUED");
-        if (requestId)
-          expect((await subject.reservations.admit(ask(text, requestId))).userCouponId).toBe(one.userCouponId);
+        if (requestId) expect((await subject.gate.admit(ask(text, requestId))).userCouponId).toBe(one.userCouponId);
       }
       expect(await stock()).toBe(100 - strange.length);
     });
@@ -252,7 +250,7 @@ describe.each(implementations)("$name", ({ start }) => {
     test("asks of one user in the same tick see each other", async () => {
       await load(subject, couponId, facts({ maxPerUser: 2 }));
       const asks = [ask("u", "r1"), ask("u", "r1"), ask("u", "r2"), ask("u", "r3"), ask("v", "r4")];
-      const words = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(({ word }) => word);
+      const words = (await Promise.all(asks.map((one) => subject.gate.admit(one)))).map(({ word }) => word);
       expect(words).toEqual(["RESERVED", "IN_FLIGHT", "RESERVED", "IN_FLIGHT", "RESERVED"]);
       expect(await stock()).toBe(7);
       expect(await pendingCount()).toBe(3);
@@ -262,7 +260,7 @@ describe.each(implementations)("$name", ({ start }) => {
       const expired = holderOf(ask("u", "old"), new Date(subject.now() - 1_000));
       await load(subject, couponId, facts({ maxPerUser: 2 }), [expired]);
       const asks = [ask("u"), ask("u"), ask("u")];
-      const words = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(({ word }) => word);
+      const words = (await Promise.all(asks.map((one) => subject.gate.admit(one)))).map(({ word }) => word);
       expect(words).toEqual(["RESERVED", "RESERVED", "IN_FLIGHT"]);
       expect(await stock()).toBe(8);
     });
@@ -270,12 +268,12 @@ describe.each(implementations)("$name", ({ start }) => {
     test("300 asks in one tick are served in order, past the size of one script call", async () => {
       await load(subject, couponId, facts({ remaining: 200 }));
       const asks = Array.from({ length: 300 }, (_, n) => ask(`user-${n}`, `request-${n}`));
-      const words = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(({ word }) => word);
+      const words = (await Promise.all(asks.map((one) => subject.gate.admit(one)))).map(({ word }) => word);
       expect(words).toEqual(asks.map((_, n) => (n < 200 ? "RESERVED" : "SOLD_OUT")));
       expect(await stock()).toBe(0);
       expect(await pendingCount()).toBe(200);
 
-      await subject.reservations.settle(
+      await subject.gate.settle(
         asks.map((one, n) =>
           n % 2 === 0 ? { ...one, verdict: "CONFIRM", validUntil: null } : { ...one, verdict: "RELEASE" },
         ),
@@ -290,7 +288,7 @@ describe.each(implementations)("$name", ({ start }) => {
       await load(subject, couponId, facts({ remaining: 1 }));
       await load(subject, other, facts({ remaining: 0 }));
       const asks = [ask("u"), askOf(other, "u"), askOf(randomUUID(), "u"), ask("v")];
-      const words = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(({ word }) => word);
+      const words = (await Promise.all(asks.map((one) => subject.gate.admit(one)))).map(({ word }) => word);
       expect(words).toEqual(["RESERVED", "SOLD_OUT", "NOT_LOADED", "SOLD_OUT"]);
     });
   });
@@ -344,7 +342,7 @@ describe.each(implementations)("$name", ({ start }) => {
       const one = ask("u", "r");
       for (let n = 0; n < 2; n++) await confirm(one);
       expect(await stock()).toBe(9);
-      expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
+      expect(await subject.gate.admit(ask("u", "r"))).toEqual({
         word: "REPLAY",
         userCouponId: one.userCouponId,
       });
@@ -365,7 +363,7 @@ describe.each(implementations)("$name", ({ start }) => {
       const [a, b] = [await reserved("u", "ra"), await reserved("u", "rb"), await reserved("u", "rc")];
       await release(a);
       await confirm(b);
-      expect(await subject.reservations.admit(ask("u", "rb"))).toEqual({
+      expect(await subject.gate.admit(ask("u", "rb"))).toEqual({
         word: "REPLAY",
         userCouponId: b.userCouponId,
       });
@@ -377,7 +375,7 @@ describe.each(implementations)("$name", ({ start }) => {
     test("of a coupon that is not known it only ends the reservation", async () => {
       await load(subject, couponId, facts());
       const [kept, given] = [await reserved("a"), await reserved("b")];
-      await subject.reservations.invalidate(couponId);
+      await subject.gate.invalidate(couponId);
       await confirm(kept);
       await release(given);
       expect(await admit(ask("a"))).toBe("NOT_LOADED");
@@ -393,8 +391,8 @@ describe.each(implementations)("$name", ({ start }) => {
       await load(subject, other, facts());
       const here = await reserved("u");
       const there = askOf(other, "u");
-      await subject.reservations.admit(there);
-      await subject.reservations.settle([
+      await subject.gate.admit(there);
+      await subject.gate.settle([
         { ...here, verdict: "RELEASE" },
         { ...there, verdict: "CONFIRM", validUntil: null },
       ]);
@@ -402,7 +400,7 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("none at all is fine", async () => {
-      await expect(subject.reservations.settle([])).resolves.toBeUndefined();
+      await expect(subject.gate.settle([])).resolves.toBeUndefined();
     });
   });
 
@@ -413,7 +411,7 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("takes holders in several steps", async () => {
-      const loading = await subject.reservations.beginLoad(couponId);
+      const loading = await subject.gate.beginLoad(couponId);
       for (const userId of ["a", "b", "c"]) expect(await loading?.addHolders([holderOf(ask(userId))])).toBe(true);
       expect(await loading?.install(facts())).toBe(true);
       for (const userId of ["a", "b", "c"]) expect(await admit(ask(userId))).toBe("ALREADY_ISSUED");
@@ -421,50 +419,50 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("does not make the coupon known before it is complete", async () => {
-      const loading = await subject.reservations.beginLoad(couponId);
+      const loading = await subject.gate.beginLoad(couponId);
       await loading?.addHolders([holderOf(ask("a"))]);
       expect(await admit(ask("b"))).toBe("NOT_LOADED");
     });
 
     test("a second loader finds the place taken until the first is done", async () => {
-      const first = await subject.reservations.beginLoad(couponId);
-      expect(await subject.reservations.beginLoad(couponId)).toBeNull();
+      const first = await subject.gate.beginLoad(couponId);
+      expect(await subject.gate.beginLoad(couponId)).toBeNull();
       expect(await first?.install(facts())).toBe(true);
-      expect(await subject.reservations.beginLoad(couponId)).not.toBeNull();
+      expect(await subject.gate.beginLoad(couponId)).not.toBeNull();
     });
 
     test("loads of different coupons run side by side", async () => {
-      await subject.reservations.beginLoad(couponId);
-      expect(await subject.reservations.beginLoad(randomUUID())).not.toBeNull();
+      await subject.gate.beginLoad(couponId);
+      expect(await subject.gate.beginLoad(randomUUID())).not.toBeNull();
     });
 
     test("invalidate forgets the coupon and its holders", async () => {
       await load(subject, couponId, facts(), [holderOf(ask("a"))]);
-      await subject.reservations.invalidate(couponId);
+      await subject.gate.invalidate(couponId);
       expect(await admit(ask("a"))).toBe("NOT_LOADED");
       await load(subject, couponId, facts());
       expect(await admit(ask("a"))).toBe("RESERVED");
     });
 
     test("invalidate cancels a load under way: what it read may be out of date", async () => {
-      const loading = await subject.reservations.beginLoad(couponId);
+      const loading = await subject.gate.beginLoad(couponId);
       await loading?.addHolders([holderOf(ask("a"))]);
-      await subject.reservations.invalidate(couponId);
+      await subject.gate.invalidate(couponId);
       expect(await loading?.addHolders([holderOf(ask("b"))])).toBe(false);
       expect(await loading?.install(facts())).toBe(false);
       expect(await admit(ask("c"))).toBe("NOT_LOADED");
     });
 
     test("a cancelled load says so for an empty page of holders, too", async () => {
-      const loading = await subject.reservations.beginLoad(couponId);
-      await subject.reservations.invalidate(couponId);
+      const loading = await subject.gate.beginLoad(couponId);
+      await subject.gate.invalidate(couponId);
       expect(await loading?.addHolders([])).toBe(false);
     });
 
     test("after invalidate the next loader need not wait, and nothing of the cancelled load is left", async () => {
-      const cancelled = await subject.reservations.beginLoad(couponId);
+      const cancelled = await subject.gate.beginLoad(couponId);
       await cancelled?.addHolders([holderOf(ask("a"))]);
-      await subject.reservations.invalidate(couponId);
+      await subject.gate.invalidate(couponId);
       await load(subject, couponId, facts());
       expect(await cancelled?.install(facts({ revision: 99 }))).toBe(false);
       expect(await admit(ask("a"))).toBe("RESERVED");
@@ -472,10 +470,10 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("a loader that hangs is replaced after the step timeout, and can do no harm when it wakes", async () => {
-      const hung = await subject.reservations.beginLoad(couponId);
+      const hung = await subject.gate.beginLoad(couponId);
       await hung?.addHolders([holderOf(ask("a"))]);
       await subject.advance(loadStepTimeoutMs + 1_000);
-      const next = await subject.reservations.beginLoad(couponId);
+      const next = await subject.gate.beginLoad(couponId);
       expect(next).not.toBeNull();
       expect(await hung?.addHolders([holderOf(ask("b"))])).toBe(false);
       expect(await hung?.install(facts({ revision: 99 }))).toBe(false);
@@ -485,13 +483,13 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("the timeout is for a step: a load that goes on is not replaced, however long it takes", async () => {
-      const loading = await subject.reservations.beginLoad(couponId);
+      const loading = await subject.gate.beginLoad(couponId);
       for (let n = 0; n < 3; n++) {
         await subject.advance(loadStepTimeoutMs - 1_000);
         expect(await loading?.addHolders([holderOf(ask(`user-${n}`))])).toBe(true);
       }
       await subject.advance(loadStepTimeoutMs - 1_000);
-      expect(await subject.reservations.beginLoad(couponId)).toBeNull();
+      expect(await subject.gate.beginLoad(couponId)).toBeNull();
       expect(await loading?.install(facts())).toBe(true);
     });
 
@@ -507,7 +505,7 @@ describe.each(implementations)("$name", ({ start }) => {
         { seen: true, when: "before Postgres was read" },
         { seen: false, when: "after Postgres was read" },
       ])("counts a confirmation during the load once, when its row was committed $when", async ({ seen }) => {
-        const loading = await subject.reservations.beginLoad(couponId);
+        const loading = await subject.gate.beginLoad(couponId);
         const one = ask("u", "r");
         if (seen) await confirm(one);
         // The store's answer: with the row, or without it.
@@ -516,7 +514,7 @@ describe.each(implementations)("$name", ({ start }) => {
         if (!seen) for (let n = 0; n < 2; n++) await confirm(one);
         await loading?.install(facts({ remaining: seen ? 4 : 5 }));
         expect(await stock()).toBe(4);
-        expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
+        expect(await subject.gate.admit(ask("u", "r"))).toEqual({
           word: "REPLAY",
           userCouponId: one.userCouponId,
         });
@@ -525,7 +523,7 @@ describe.each(implementations)("$name", ({ start }) => {
       });
 
       test("a confirmation during the load of a user who holds another one is added to it", async () => {
-        const loading = await subject.reservations.beginLoad(couponId);
+        const loading = await subject.gate.beginLoad(couponId);
         await loading?.addHolders([holderOf(ask("u", "r1"))]);
         await confirm(ask("u", "r2"));
         await loading?.install(facts({ remaining: 5, maxPerUser: 2 }));
@@ -541,7 +539,7 @@ describe.each(implementations)("$name", ({ start }) => {
     test("reservations that are pending are carried over and count once", async () => {
       await load(subject, couponId, facts());
       const [a, b] = [await reserved("a", "ra"), await reserved("b", "rb")];
-      await subject.reservations.invalidate(couponId);
+      await subject.gate.invalidate(couponId);
       await load(subject, couponId, facts());
       expect(await stock()).toBe(8);
       expect(await pendingCount()).toBe(2);
@@ -554,7 +552,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("a reservation taken while a known coupon is loaded again is carried over", async () => {
       await load(subject, couponId, facts());
-      const loading = await subject.reservations.beginLoad(couponId);
+      const loading = await subject.gate.beginLoad(couponId);
       const one = await reserved("a");
       await loading?.install(facts());
       expect(await stock()).toBe(9);
@@ -567,9 +565,9 @@ describe.each(implementations)("$name", ({ start }) => {
       async (verdict) => {
         await load(subject, couponId, facts());
         const one = await reserved("a");
-        await subject.reservations.invalidate(couponId);
-        const loading = await subject.reservations.beginLoad(couponId);
-        await subject.reservations.settle([{ ...one, verdict, validUntil: null } as never]);
+        await subject.gate.invalidate(couponId);
+        const loading = await subject.gate.beginLoad(couponId);
+        await subject.gate.settle([{ ...one, verdict, validUntil: null } as never]);
         await loading?.install(facts());
         expect(await stock()).toBe(verdict === "CONFIRM" ? 9 : 10);
         expect(await pendingCount()).toBe(0);
@@ -602,7 +600,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("carries 1,200 holders", async () => {
       const holders = Array.from({ length: 1_200 }, (_, n) => ask(`user-${n}`, `request-${n}`));
-      const loading = await subject.reservations.beginLoad(couponId);
+      const loading = await subject.gate.beginLoad(couponId);
       for (let at = 0; at < holders.length; at += 400) {
         await loading?.addHolders(holders.slice(at, at + 400).map((one) => holderOf(one)));
       }
@@ -653,7 +651,7 @@ describe.each(implementations)("$name", ({ start }) => {
     test("finds reservations of a coupon that is not loaded any more", async () => {
       await load(subject, couponId, facts());
       const one = await reserved("a");
-      await subject.reservations.invalidate(couponId);
+      await subject.gate.invalidate(couponId);
       await subject.advance(defaultReservationMs + 1_000);
       expect(await surveyed()).toEqual({ ...quiet, couponId, loaded: null, pendingCount: 1, overdue: [one] });
       await release(one);
@@ -664,11 +662,11 @@ describe.each(implementations)("$name", ({ start }) => {
       await load(subject, couponId, facts());
       const asks = [await reserved("a"), await reserved("b"), await reserved("c")];
       await subject.advance(defaultReservationMs + 1_000);
-      const [first] = await subject.reservations.survey(10, 2);
+      const [first] = await subject.gate.survey(10, 2);
       expect(first?.overdue.length).toBe(2);
       expect(first?.pendingCount).toBe(3);
       for (const one of first?.overdue ?? []) await release(one);
-      const [second] = await subject.reservations.survey(10, 2);
+      const [second] = await subject.gate.survey(10, 2);
       expect([...(first?.overdue ?? []), ...(second?.overdue ?? [])].map((one) => one.userId).sort()).toEqual(
         asks.map((one) => one.userId),
       );
@@ -682,7 +680,7 @@ describe.each(implementations)("$name", ({ start }) => {
       for (let round = 0; round < 2; round++) {
         const seen: string[] = [];
         for (let call = 0; call < 2; call++) {
-          const surveys = await subject.reservations.survey(500, 10);
+          const surveys = await subject.gate.survey(500, 10);
           expect(surveys.length).toBeLessThanOrEqual(500);
           seen.push(...surveys.map((one) => one.couponId));
         }
@@ -699,7 +697,7 @@ describe.each(implementations)("$name", ({ start }) => {
   });
 });
 
-describe("RedisReservations, keys", () => {
+describe("RedisGate, keys", () => {
   let subject: RedisSubject;
   let couponId: string;
 
@@ -720,16 +718,16 @@ describe("RedisReservations, keys", () => {
   }
 
   test("nothing but the registry and what is pending is kept without an end", async () => {
-    const { reservations } = subject;
+    const { gate } = subject;
     const facts = openFacts(subject.now());
     await load(subject, couponId, facts, [holderOf(askOf(couponId, "a"))]);
     const one = askOf(couponId, "b");
-    await reservations.admit(one);
-    await reservations.admit(askOf(couponId, "c"));
-    const loading = await reservations.beginLoad(couponId);
+    await gate.admit(one);
+    await gate.admit(askOf(couponId, "c"));
+    const loading = await gate.beginLoad(couponId);
     await loading?.addHolders([holderOf(askOf(couponId, "a"))]);
-    await reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
-    await reservations.survey(10, 10);
+    await gate.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+    await gate.survey(10, 10);
 
     const found = await timesToLive();
     const names = ["coupon", "coupons", "holders", "late", "loading", "looks", "pending", "stage"];
@@ -746,14 +744,14 @@ describe("RedisReservations, keys", () => {
   });
 
   test("of a coupon that has ended everything ends, also what is written after the end", async () => {
-    const { reservations } = subject;
+    const { gate } = subject;
     const facts = openFacts(subject.now(), { expiresAt: new Date(subject.now() + 60_000) });
     await load(subject, couponId, facts);
     const [a, b] = [askOf(couponId, "a"), askOf(couponId, "b")];
-    await reservations.admit(a);
-    await reservations.admit(b);
+    await gate.admit(a);
+    await gate.admit(b);
     await subject.advance(120_000);
-    await reservations.settle([
+    await gate.settle([
       { ...a, verdict: "CONFIRM", validUntil: null },
       { ...b, verdict: "RELEASE" },
     ]);
@@ -785,22 +783,22 @@ describe("RedisReservations, keys", () => {
   test("holders without their coupon are no copy: nobody is refused by them", async () => {
     await load(subject, couponId, openFacts(subject.now(), { remaining: 5 }), [holderOf(askOf(couponId, "a"))]);
     await subject.redis.del(key("coupon"));
-    expect((await subject.reservations.admit(askOf(couponId, "a"))).word).toBe("NOT_LOADED");
+    expect((await subject.gate.admit(askOf(couponId, "a"))).word).toBe("NOT_LOADED");
   });
 
   test("a confirmation that arrives during a long load is not forgotten before the load ends", async () => {
-    const loading = await subject.reservations.beginLoad(couponId);
+    const loading = await subject.gate.beginLoad(couponId);
     // Most of the first step has passed when a row is confirmed; then the load goes on in time.
     await subject.redis.pexpire(key("loading"), 700);
     const one = askOf(couponId, "u", "r");
-    await subject.reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+    await subject.gate.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
     expect(await loading?.addHolders([holderOf(askOf(couponId, "x"))])).toBe(true);
     const firstStepEndsAtMs = Date.now() + 1_000;
     await until("the first step's time is over", () => Date.now() > firstStepEndsAtMs);
     expect(await loading?.install(openFacts(subject.now(), { remaining: 5 }))).toBe(true);
-    const [survey] = await subject.reservations.survey(10, 10);
+    const [survey] = await subject.gate.survey(10, 10);
     expect(survey?.loaded?.stock).toBe(4);
-    expect((await subject.reservations.admit(askOf(couponId, "u", "r"))).word).toBe("REPLAY");
+    expect((await subject.gate.admit(askOf(couponId, "u", "r"))).word).toBe("REPLAY");
   });
 
   test("a coupon that is loaded is swept, also when its loader died before it could note so", async () => {
@@ -809,16 +807,16 @@ describe("RedisReservations, keys", () => {
     await subject.redis.set(registry, "in the way");
     await load(subject, couponId, openFacts(subject.now())).catch(() => {});
     await subject.redis.del(registry);
-    const { word } = await subject.reservations.admit(askOf(couponId, "u"));
+    const { word } = await subject.gate.admit(askOf(couponId, "u"));
     // Either it did not become known, or its reservations are found by the sweep.
-    const surveys = await subject.reservations.survey(10, 10);
+    const surveys = await subject.gate.survey(10, 10);
     expect({ word, surveyed: surveys.length }).toEqual(
       word === "NOT_LOADED" ? { word, surveyed: 0 } : { word: "RESERVED", surveyed: 1 },
     );
   });
 
   test("two processes share what they know", async () => {
-    const other = new RedisReservations({
+    const other = new RedisGate({
       url: inject("redisUrl"),
       keyPrefix: subject.keyPrefix,
       failures: unreported,
@@ -827,7 +825,7 @@ describe("RedisReservations, keys", () => {
     expect(await other.ready()).toBe(true);
     await load(subject, couponId, openFacts(subject.now(), { remaining: 3 }));
     const asks = Array.from({ length: 10 }, (_, n) => askOf(couponId, `user-${n}`));
-    const words = await Promise.all(asks.map((one, n) => (n % 2 ? other : subject.reservations).admit(one)));
+    const words = await Promise.all(asks.map((one, n) => (n % 2 ? other : subject.gate).admit(one)));
     expect(words.filter(({ word }) => word === "RESERVED").length).toBe(3);
     expect(words.filter(({ word }) => word === "SOLD_OUT").length).toBe(7);
     const [survey] = await other.survey(10, 10);

@@ -1,7 +1,7 @@
 -- Counts the user coupons whose own validity has run out before they were used up, at most `batch_size` at once: each once,
 -- however many replicas do this at the same time. Those that were not used within their claim window before are left to
 -- release_user_coupons(). Answers how many it has looked at.
-CREATE OR REPLACE FUNCTION lapse_user_coupons(batch_size int) RETURNS int
+CREATE OR REPLACE FUNCTION expire_user_coupons(batch_size int) RETURNS int
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -22,7 +22,7 @@ BEGIN
   WHERE c.id IN (SELECT u.coupon_id FROM user_coupons u WHERE u.id = ANY (ids)) ORDER BY c.id FOR NO KEY UPDATE;
   at := coupon_clock();
 
-  WITH lapsing AS (
+  WITH expired AS (
     -- The stock has gone with it: there is nothing to release any more, also when the coupon's end is moved.
     UPDATE user_coupons u
     SET lapsed = true, lapse_at = NULL, claim_until = NULL, gone_at = CASE WHEN u.place_count = 0 THEN u.valid_until END
@@ -31,12 +31,12 @@ BEGIN
     RETURNING u.id, u.coupon_id, u.user_id
   ),
   counted AS (
-    UPDATE coupons c SET lapsed_count = c.lapsed_count + l.n
-    FROM (SELECT coupon_id, count(*) AS n FROM lapsing GROUP BY coupon_id) l
-    WHERE c.id = l.coupon_id
+    UPDATE coupons c SET lapsed_count = c.lapsed_count + e.n
+    FROM (SELECT coupon_id, count(*) AS n FROM expired GROUP BY coupon_id) e
+    WHERE c.id = e.coupon_id
   )
   INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id)
-  SELECT 'USER_COUPON_EXPIRED', at, l.coupon_id, l.id, l.user_id FROM lapsing l;
+  SELECT 'USER_COUPON_EXPIRED', at, e.coupon_id, e.id, e.user_id FROM expired e;
   RETURN cardinality(ids);
 END
 $$;

@@ -9,11 +9,11 @@ import { inSlices } from "../platform/slices.js";
 import type { CodeStore } from "../storage/ports/codes.js";
 import type { Job } from "./job-loop.js";
 
-/** Codes made in one transaction. */
+/** Codes generated in one transaction. */
 const batchSize = 5_000;
 /** The gate's copy of one coupon is dropped at most this often while a job goes on: it may know of less stock than there is. */
 const forgetPauseMs = 2_000;
-/** A pattern that makes less than this many times what is wanted is gone through in a random order, so that it has an end. */
+/** A pattern that has less than this many times what is wanted is gone through in a random order, so that it has an end. */
 const sparseFactor = 4;
 /** Codes of a pattern that are gone through at most; the order takes 4 bytes of memory for each. */
 const maxEnumerated = 4_000_000;
@@ -27,22 +27,22 @@ const shuffleSlice = 100_000;
 /** What this replica knows of a job that it has worked on. */
 interface Run {
   readonly pattern: CodePattern;
-  /** All numbers of the pattern in a random order; null: codes are drawn at random. */
+  /** All numbers of the pattern in a random order; null: codes are generated at random. */
   order: Uint32Array | null;
   /** Numbers of the order that were tried. */
   tried: number;
-  /** Codes drawn for the batch under way. */
-  drawn: number;
+  /** Codes generated for the batch under way. */
+  generated: number;
   /** Whether the last batch had codes that were taken. */
   short: boolean;
   emptyBatches: number;
   forgottenAtMs: number;
 }
 
-/** Makes the codes of code jobs. Postgres sees to it that each is worked on by one replica at a time. */
-export class CodeMaker implements Job {
+/** Generates the codes of code jobs. Postgres sees to it that each is worked on by one replica at a time. */
+export class CodeGenerator implements Job {
   readonly name = "make codes";
-  /** Between two looks for code jobs that another replica has left. */
+  /** Between two runs: they find code jobs that another replica has left. */
   readonly pauseMs = 1_000;
   private readonly runs = new LRUCache<string, Run>({ max: maxRuns });
   private underWay: Promise<void> | null = null;
@@ -50,7 +50,7 @@ export class CodeMaker implements Job {
   private closed = false;
 
   constructor(
-    private readonly store: Pick<CodeStore, "workOnJob">,
+    private readonly store: Pick<CodeStore, "addGenerated">,
     private readonly keeper: Pick<GateKeeper, "invalidate">,
     private readonly log: { info(details: object, message: string): void },
     /** For what goes wrong when it begins at once. */
@@ -86,13 +86,13 @@ export class CodeMaker implements Job {
 
   /** One batch; false: there is no job. */
   private async workOnce(): Promise<boolean> {
-    const batch = await this.store.workOnJob((job, book) => this.draw(job, book));
+    const batch = await this.store.addGenerated((job, book) => this.generate(job, book));
     if (!batch) return false;
     const { job, addedCount } = batch;
     const run = this.runs.get(job.id);
     if (run) {
-      if (run.order) run.tried += run.drawn;
-      run.short = addedCount < run.drawn;
+      if (run.order) run.tried += run.generated;
+      run.short = addedCount < run.generated;
       run.emptyBatches = addedCount === 0 ? run.emptyBatches + 1 : 0;
     }
     if (job.endedAt) this.runs.delete(job.id);
@@ -107,7 +107,7 @@ export class CodeMaker implements Job {
     return true;
   }
 
-  private async draw(job: CodeJob, book: Coupon): Promise<NewCode[]> {
+  private async generate(job: CodeJob, book: Coupon): Promise<NewCode[]> {
     const run = this.runs.get(job.id) ?? this.begin(job);
     const { pattern } = run;
     const isDense = pattern.capacity < sparseFactor * job.count;
@@ -117,10 +117,10 @@ export class CodeMaker implements Job {
     // Where many are taken, many must be tried for the last few.
     const wanted = run.short ? batchSize : Math.min(batchSize, job.count - job.madeCount);
     const { order, tried } = run;
-    run.drawn = order ? Math.min(wanted, order.length - tried) : run.emptyBatches < maxEmptyBatches ? wanted : 0;
+    run.generated = order ? Math.min(wanted, order.length - tried) : run.emptyBatches < maxEmptyBatches ? wanted : 0;
     const { discount, expiresAt, maxUses, maxHolders } = job.terms;
     const terms = { discount, expiresAt, maxUses, maxHolders };
-    return Array.from({ length: run.drawn }, (_, n) => {
+    return Array.from({ length: run.generated }, (_, n) => {
       const code = order ? codeAt(pattern, order[tried + n] as number) : randomCode(pattern, randomBelow);
       const picked = pickKey(randomFraction(), book.isPool ? terms.expiresAt : null);
       return { code, key: codeKey(code, book.codeBook?.exactMatch ?? false), pickKey: picked, terms };
@@ -130,7 +130,7 @@ export class CodeMaker implements Job {
   private begin(job: CodeJob): Run {
     const pattern = parsePattern(job.pattern);
     if (pattern instanceof PatternError) throw new Error(`job ${job.id} has a pattern that ${pattern.description}`);
-    const run = { pattern, order: null, tried: 0, drawn: 0, short: false, emptyBatches: 0, forgottenAtMs: 0 };
+    const run = { pattern, order: null, tried: 0, generated: 0, short: false, emptyBatches: 0, forgottenAtMs: 0 };
     this.runs.set(job.id, run);
     return run;
   }

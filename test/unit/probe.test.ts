@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { judge, type Look, type Standing, Watch } from "../../src/platform/watch.js";
+import { judge, Probe, type ProbeOutcome, type Standing } from "../../src/platform/probe.js";
 
-const cases: [string, Standing, Look, number, Standing][] = [
+const cases: [string, Standing, ProbeOutcome, number, Standing][] = [
   ["an answer", { up: true, failures: 0 }, "ANSWERED", 0, { up: true, failures: 0 }],
   ["an answer after failures", { up: true, failures: 2 }, "ANSWERED", 9_000, { up: true, failures: 0 }],
   ["one failure", { up: true, failures: 0 }, "FAILED", 9_000, { up: true, failures: 1 }],
@@ -24,75 +24,75 @@ const cases: [string, Standing, Look, number, Standing][] = [
   ["a fresh answer to others while it is away", { up: false, failures: 5 }, "FAILED", 10, { up: false, failures: 6 }],
   ["an answer while it is away", { up: false, failures: 9 }, "ANSWERED", 9_000, { up: true, failures: 0 }],
 ];
-test.for(cases)("%s", ([, before, look, sinceAnswerMs, after]) => {
-  expect(judge(before, look, sinceAnswerMs)).toEqual(after);
+test.for(cases)("%s", ([, before, outcome, sinceAnswerMs, after]) => {
+  expect(judge(before, outcome, sinceAnswerMs)).toEqual(after);
 });
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-function start(look: (signal: AbortSignal) => Promise<unknown>, lastAnswerMs = () => Number.NEGATIVE_INFINITY) {
+function start(answer: (signal: AbortSignal) => Promise<unknown>, lastAnswerMs = () => Number.NEGATIVE_INFINITY) {
   const changes: boolean[] = [];
-  const failures: Look[] = [];
-  const watch = new Watch({
-    look,
+  const failures: ProbeOutcome[] = [];
+  const probe = new Probe({
+    probe: answer,
     isRefusal: (error) => (error as Error).message === "refused",
     lastAnswerMs,
     onChange: (up) => void changes.push(up),
     onFailure: (failure) => void failures.push(failure),
   });
-  watch.start();
-  return { watch, changes, failures };
+  probe.start();
+  return { probe, changes, failures };
 }
 
 const silent = () => new Promise<never>(() => {});
 
-test("silence: away after three looks, each of which is given up, and back with the first answer", async () => {
+test("silence: away after three probes, each of which is given up, and back with the first answer", async () => {
   const signals: AbortSignal[] = [];
   let answers = false;
-  const { watch, changes, failures } = start((signal) => {
+  const { probe, changes, failures } = start((signal) => {
     signals.push(signal);
     return answers ? Promise.resolve() : silent();
   });
-  expect(watch.up).toBe(true);
-  // A pause, two looks and the pauses between them.
+  expect(probe.up).toBe(true);
+  // A pause, two probes and the pauses between them.
   await vi.advanceTimersByTimeAsync(1_000 + 2 * 1_100);
-  expect([watch.up, failures.length]).toEqual([true, 2]);
+  expect([probe.up, failures.length]).toEqual([true, 2]);
   await vi.advanceTimersByTimeAsync(1_000);
-  expect([watch.up, changes]).toEqual([false, [false]]);
+  expect([probe.up, changes]).toEqual([false, [false]]);
   expect(signals.map(({ aborted }) => aborted)).toEqual([true, true, true]);
   answers = true;
   await vi.advanceTimersByTimeAsync(100);
-  expect([watch.up, changes]).toEqual([true, [false, true]]);
-  watch.close();
+  expect([probe.up, changes]).toEqual([true, [false, true]]);
+  probe.close();
 });
 
 test("refused: away at once", async () => {
-  const { watch, changes } = start(() => Promise.reject(new Error("refused")));
+  const { probe, changes } = start(() => Promise.reject(new Error("refused")));
   await vi.advanceTimersByTimeAsync(1_000);
-  expect([watch.up, changes]).toEqual([false, [false]]);
-  watch.close();
+  expect([probe.up, changes]).toEqual([false, [false]]);
+  probe.close();
 });
 
 test("as long as somebody has answers, it is not away; soon after the last one it is", async () => {
   let lastAnswerMs = performance.now();
-  const { watch } = start(
+  const { probe } = start(
     () => Promise.reject(new Error("an error")),
     () => lastAnswerMs,
   );
   for (let n = 0; n < 20; n++) {
     await vi.advanceTimersByTimeAsync(500);
-    expect(watch.up).toBe(true);
+    expect(probe.up).toBe(true);
     lastAnswerMs = performance.now();
   }
   await vi.advanceTimersByTimeAsync(1_100);
-  expect(watch.up).toBe(false);
-  watch.close();
+  expect(probe.up).toBe(false);
+  probe.close();
 });
 
 test("patience is counted in turns: an event loop that is held for seconds takes one of them", async () => {
   const answers: (() => void)[] = [];
-  const { watch, failures } = start(() => new Promise<void>((resolve) => void answers.push(resolve)));
+  const { probe, failures } = start(() => new Promise<void>((resolve) => void answers.push(resolve)));
   await vi.advanceTimersByTimeAsync(1_000);
   for (let turn = 1; turn < 20; turn++) {
     // Held for ten seconds, and then what is due runs once.
@@ -102,15 +102,15 @@ test("patience is counted in turns: an event loop that is held for seconds takes
   expect(failures).toEqual([]);
   answers[0]?.();
   await vi.advanceTimersByTimeAsync(1_000 + 19 * 50);
-  expect([watch.up, failures]).toEqual([true, []]);
+  expect([probe.up, failures]).toEqual([true, []]);
   await vi.advanceTimersByTimeAsync(50);
   expect(failures).toEqual(["FAILED"]);
-  watch.close();
+  probe.close();
 });
 
 test("closed, it says nothing any more", async () => {
-  const { watch, changes } = start(() => Promise.reject(new Error("refused")));
-  watch.close();
+  const { probe, changes } = start(() => Promise.reject(new Error("refused")));
+  probe.close();
   await vi.advanceTimersByTimeAsync(10_000);
   expect(changes).toEqual([]);
 });

@@ -8,7 +8,7 @@ const againMs = 50;
  * loop, and under overload a turn is long: clients would hang in the system's queue for seconds. So a full server does not
  * listen at all, and the system refuses them at once and for nothing.
  */
-export class Door {
+export class Listener {
   private count = 0;
   private most = Number.POSITIVE_INFINITY;
   private isShut = false;
@@ -32,9 +32,9 @@ export class Door {
       this.count += 1;
       socket.once("close", () => {
         this.count -= 1;
-        this.look();
+        this.check();
       });
-      this.look();
+      this.check();
     });
     // What Node has made it listen with is too short for all that were shed to come back at once.
     this.shut();
@@ -46,7 +46,7 @@ export class Door {
   limit(most: number): void {
     this.most = most;
     this.server.maxConnections = most;
-    this.look();
+    this.check();
   }
 
   /** It will not listen again. */
@@ -55,7 +55,7 @@ export class Door {
     clearTimeout(this.timer);
   }
 
-  private look(): void {
+  private check(): void {
     if (this.isGone || this.timer) return;
     if (this.count >= this.most) this.shut();
     else this.open();
@@ -82,7 +82,7 @@ export class Door {
       this.isShut = true;
       this.timer = setTimeout(() => {
         this.timer = undefined;
-        this.look();
+        this.check();
       }, againMs);
     };
     this.server.once("error", onError);

@@ -1,19 +1,19 @@
 import { performance } from "node:perf_hooks";
-import { type Failure, turnedAway } from "../error-table.js";
+import { type Failure, failureBeforeCall } from "../error-table.js";
 import { Admission, type Permit } from "./admission.js";
 import type { CallKind } from "./call-kind.js";
 import { ConnectionShedder, type Sheddable } from "./connection-shedder.js";
-import { RefusalLog } from "./refusal-log.js";
+import { ShedLog } from "./shed-log.js";
 
-const lookPauseMs = 100;
+const checkPauseMs = 100;
 /** With less than this share of the limit at work there is room for many more. */
 const headroomShare = 0.4;
 
 export interface OverloadMetrics {
   /** A call for which there was no room. */
   shedCall(rpc: string, kind: CallKind): void;
-  /** A call that was turned away for another reason. */
-  turnedAway(rpc: string, reason: string): void;
+  /** A call that was refused for another reason. */
+  refusedCall(rpc: string, reason: string): void;
   shedConnections(count: number): void;
   /** Asked when metrics are collected. */
   watchOverload(state: () => OverloadState): void;
@@ -26,43 +26,43 @@ export interface OverloadState {
   readonly maxConnections: number;
 }
 
-export interface FrontDoorOptions {
+export interface LoadShedderOptions {
   /** Calls at work at most, whatever the limit finds. */
   readonly maxAtWork: number;
   readonly maxConnections: number;
-  /** Whether Postgres answers. While it does not, calls are turned away at once. */
+  /** Whether Postgres answers. While it does not, calls are refused at once. */
   readonly isServing: () => boolean;
   readonly metrics: OverloadMetrics;
   readonly log: { warn(details: object, message: string): void };
 }
 
 /** A call before anything is made of it. */
-export interface Knock {
+export interface ArrivingCall {
   readonly rpc: string;
   readonly kind: CallKind;
   /** In ms since 1970; Infinity: the caller did not say. Asked only when there is no room at once. */
   deadlineMs(): number;
   admit(permit: Permit): void;
-  /** It was turned away: what to say. */
+  /** It was refused: what to say. */
   refuse(failure: Failure): void;
 }
 
 /**
- * Where both front ends ask before they make a call of what arrives. What is turned away here has cost little: no message
+ * Where both front ends ask before they make a call of what arrives. What is refused here has cost little: no message
  * was read, nothing was decoded, no line was logged.
  */
-export class FrontDoor {
+export class LoadShedder {
   private readonly admission: Admission;
   private readonly shedder: ConnectionShedder;
-  private readonly refusals: RefusalLog;
+  private readonly shedLog: ShedLog;
   private readonly timer: NodeJS.Timeout;
   private readonly limiters: ((most: number) => void)[] = [];
   private loop = performance.eventLoopUtilization();
 
-  constructor(private readonly options: FrontDoorOptions) {
+  constructor(private readonly options: LoadShedderOptions) {
     const { maxAtWork, maxConnections, metrics, log } = options;
     this.admission = new Admission({ maxAtWork, onEnd: () => this.shedder.served() });
-    this.refusals = new RefusalLog((rpc, count) => log.warn({ rpc, count, status: "OVERLOADED" }, "calls turned away"));
+    this.shedLog = new ShedLog((rpc, count) => log.warn({ rpc, count, status: "OVERLOADED" }, "calls turned away"));
     this.shedder = new ConnectionShedder({
       maxConnections,
       setMaxConnections: (most) => {
@@ -73,10 +73,10 @@ export class FrontDoor {
       atTurnsEnd: setImmediate,
       onShed: (count) => {
         metrics.shedConnections(count);
-        this.refusals.add("connections", count);
+        this.shedLog.add("connections", count);
       },
     });
-    this.timer = setInterval(() => this.shedder.look(), lookPauseMs);
+    this.timer = setInterval(() => this.shedder.check(), checkPauseMs);
     this.timer.unref();
     metrics.watchOverload(() => ({
       limit: this.admission.most,
@@ -106,11 +106,11 @@ export class FrontDoor {
   }
 
   /** `connection`: by which it has come; null: one of HTTP/1.1, which has one call at a time and is not asked to go. */
-  knock(connection: Sheddable | null, call: Knock): void {
+  admitOrShed(connection: Sheddable | null, call: ArrivingCall): void {
     this.shedder.arrived(connection);
     if (!this.options.isServing()) {
-      this.options.metrics.turnedAway(call.rpc, "STORE_UNAVAILABLE");
-      call.refuse(turnedAway("STORE_UNAVAILABLE"));
+      this.options.metrics.refusedCall(call.rpc, "STORE_UNAVAILABLE");
+      call.refuse(failureBeforeCall("STORE_UNAVAILABLE"));
       return;
     }
     const permit = this.admission.enter(call.kind, connection);
@@ -121,21 +121,21 @@ export class FrontDoor {
     this.admission.wait(
       { kind: call.kind, owner: connection, deadlineMs: call.deadlineMs() },
       (admitted) => call.admit(admitted),
-      () => this.refuse(call),
+      () => this.shed(call),
     );
   }
 
   close(): void {
     clearInterval(this.timer);
     this.admission.close();
-    this.refusals.flush();
+    this.shedLog.flush();
   }
 
-  private refuse(call: Knock): void {
-    this.shedder.refused();
+  private shed(call: ArrivingCall): void {
+    this.shedder.callShed();
     this.options.metrics.shedCall(call.rpc, call.kind);
-    this.refusals.add(call.rpc);
-    call.refuse(turnedAway("OVERLOADED"));
+    this.shedLog.add(call.rpc);
+    call.refuse(failureBeforeCall("OVERLOADED"));
   }
 
   private busyShare(): number {

@@ -1,7 +1,8 @@
 -- Adds one batch of codes to a job, never more than it still wants, and puts them into the stock of its coupon: one call is
--- one transaction. No row is answered when somebody else works on the job, or it has ended. A job ends when all is made, with
--- a failure when nothing was drawn for it, and with another one when its coupon was deleted: then nothing of the batch stays.
-CREATE OR REPLACE FUNCTION make_codes(job_id uuid, drawn json)
+-- one transaction. No row is answered when somebody else works on the job, or it has ended. A job ends when all are there,
+-- with a failure when nothing was generated for it, and with another one when its coupon was deleted: then nothing of the
+-- batch stays.
+CREATE OR REPLACE FUNCTION generate_codes(job_id uuid, generated json)
 RETURNS TABLE (made_count int, ended_at timestamptz, failure text, added_count int)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -17,11 +18,11 @@ BEGIN
   IF NOT FOUND THEN RETURN; END IF;
 
   BEGIN
-    IF json_array_length(drawn) = 0 THEN
+    IF json_array_length(generated) = 0 THEN
       why := 'the pattern has no more codes that are not taken';
     ELSE
       SELECT i.code_count, i.place_count INTO codes_added, places_added
-      FROM insert_codes(mine.coupon_id, drawn, mine.count - mine.made_count) i;
+      FROM insert_codes(mine.coupon_id, generated, mine.count - mine.made_count) i;
     END IF;
     SELECT c.deleted_at IS NOT NULL INTO is_deleted FROM coupons c WHERE c.id = mine.coupon_id FOR NO KEY UPDATE;
     at := coupon_clock();

@@ -2,8 +2,8 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CodeJob, CodeTerms } from "../../src/domain/code.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
-import { CodeMaker } from "../../src/jobs/code-maker.js";
-import type { DrawCodes } from "../../src/storage/ports/codes.js";
+import { CodeGenerator } from "../../src/jobs/code-generator.js";
+import type { GenerateBatch } from "../../src/storage/ports/codes.js";
 import type { RequestKey } from "../../src/storage/ports/page.js";
 import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.js";
 import { until } from "../support/until.js";
@@ -24,10 +24,10 @@ beforeAll(async () => {
 });
 afterAll(() => clocked?.close());
 
-function newMaker(of: Pick<PostgresCodeStore, "workOnJob"> = store): CodeMaker {
+function newGenerator(of: Pick<PostgresCodeStore, "addGenerated"> = store): CodeGenerator {
   forgotten = [];
   const failed = (_: string, error: unknown) => expect(error).toBeUndefined();
-  return new CodeMaker(
+  return new CodeGenerator(
     of,
     { invalidate: async (couponId) => void forgotten.push(couponId) },
     { info: () => {} },
@@ -48,8 +48,8 @@ async function begin(
 
 const jobOf = async ({ id }: CodeJob) => (await store.getJob(id, farMs)) as CodeJob;
 
-/** That a job has made what it says, by what is stored. */
-async function expectMade(job: CodeJob, madeCount: number, failure: string | null = null): Promise<void> {
+/** That a job has added what it says, by what is stored. */
+async function expectGenerated(job: CodeJob, madeCount: number, failure: string | null = null): Promise<void> {
   const { endedAt, ...now } = await jobOf(job);
   expect(now).toMatchObject({ madeCount, failure });
   expect(endedAt).not.toBeNull();
@@ -62,7 +62,7 @@ async function expectMade(job: CodeJob, madeCount: number, failure: string | nul
 const taken = "the pattern has no more codes that are not taken";
 
 describe("a job", () => {
-  test("makes exactly what is wanted, to its pattern and with its terms", async () => {
+  test("generates exactly what is wanted, to its pattern and with its terms", async () => {
     const couponId = await insertBook(clocked.sql, noon);
     const discount = {
       kind: { case: "percentage" as const, basisPoints: 7 },
@@ -72,8 +72,8 @@ describe("a job", () => {
     const terms = { discount, expiresAt: new Date(noon.getTime() + 9e9), maxUses: 3, maxHolders: 4 };
     const job = await begin(couponId, "J1-*{6}", 5_003, { terms });
     expect(job).toMatchObject({ madeCount: 0, endedAt: null, failure: null });
-    await newMaker().run();
-    await expectMade(job, 5_003);
+    await newGenerator().run();
+    await expectGenerated(job, 5_003);
     const [row] = await clocked.sql`
       SELECT count(*)::int AS codes, count(DISTINCT pick_key)::int AS picks FROM codes
       WHERE coupon_id = ${couponId} AND code ~ '^J1-[A-Z0-9]{6}$' AND code_key = replace(code, '-', '')`;
@@ -86,14 +86,14 @@ describe("a job", () => {
     expect(forgotten).toContain(couponId);
   });
 
-  test("is worked on by two at once and by others at the same time, and makes neither more nor fewer", async () => {
+  test("is worked on by two at once and by others at the same time, and generates neither more nor fewer", async () => {
     const books = [await insertBook(clocked.sql, noon), await insertBook(clocked.sql, noon, { exactCodes: true })];
     const jobs = await Promise.all([
       begin(books[0]!, "J2-*{8}", 12_345),
       begin(books[1]!, "j2#{5}", 40_000),
       begin(books[1]!, "one", 1),
     ]);
-    await Promise.all([newMaker().run(), newMaker().run(), newMaker().run()]);
+    await Promise.all([newGenerator().run(), newGenerator().run(), newGenerator().run()]);
     await until("all have ended", async () => (await Promise.all(jobs.map(jobOf))).every((job) => job.endedAt));
     expect((await Promise.all(jobs.map(jobOf))).map((job) => [job.madeCount, job.failure])).toEqual([
       [12_345, null],
@@ -107,7 +107,7 @@ describe("a job", () => {
   test("goes on with another one where a connection was cut off in the middle of a batch", async () => {
     const couponId = await insertBook(clocked.sql, noon);
     const job = await begin(couponId, "J3-*{8}", 12_000);
-    const dying = newMaker();
+    const dying = newGenerator();
     let working: Promise<void> | undefined;
     await clocked.sql.begin(async (tx) => {
       // Its codes are inserted when it waits for the coupon.
@@ -125,8 +125,8 @@ describe("a job", () => {
     expect(await jobOf(job)).toMatchObject({ madeCount: 0, endedAt: null });
     expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 0, codeTotal: 0, revision: 1 });
     expect(await clocked.sql`SELECT FROM codes WHERE coupon_id = ${couponId}`).toHaveLength(0);
-    await newMaker().run();
-    await expectMade(job, 12_000);
+    await newGenerator().run();
+    await expectGenerated(job, 12_000);
   });
 
   test("adds nothing of a batch that fails after the codes were inserted", async () => {
@@ -135,18 +135,18 @@ describe("a job", () => {
     await clocked.sql.begin(async (tx) => {
       // It waits for the coupon's lock, for longer than it may.
       await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
-      await expect(newMaker().run()).rejects.toThrow(StoreUnavailable);
+      await expect(newGenerator().run()).rejects.toThrow(StoreUnavailable);
     });
     expect(await clocked.sql`SELECT FROM codes WHERE coupon_id = ${couponId}`).toHaveLength(0);
-    await newMaker().run();
-    await expectMade(job, 100);
+    await newGenerator().run();
+    await expectGenerated(job, 100);
   });
 
-  test("that wants all that a pattern can make gets all", async () => {
+  test("that wants all that a pattern has gets all", async () => {
     const couponId = await insertBook(clocked.sql, noon);
     const job = await begin(couponId, "J5-#{2}[A-C]", 300);
-    await newMaker().run();
-    await expectMade(job, 300);
+    await newGenerator().run();
+    await expectGenerated(job, 300);
   });
 
   test.for([
@@ -160,8 +160,8 @@ describe("a job", () => {
       SELECT ${randomUUID()}, c, c, 1, ${noon} FROM unnest(array['07', '50', '99']) c`;
     await clocked.sql`UPDATE codes SET code_key = ${`J6${count}`} || code WHERE length(code) = 2 AND code_key = code`;
     const job = await begin(couponId, `${name}##`, count);
-    await newMaker().run();
-    await expectMade(job, 97, failure);
+    await newGenerator().run();
+    await expectGenerated(job, 97, failure);
   });
 
   test.for([
@@ -174,8 +174,8 @@ describe("a job", () => {
       SELECT ${randomUUID()}, 'x', ${`J7${count}`} || lpad(n::text, 4, '0'), 1, ${noon}
       FROM generate_series(0, 9999) n WHERE n <> 4321`;
     const job = await begin(couponId, `J7${count}-#{4}`, count);
-    await newMaker().run();
-    await expectMade(job, 1, failure);
+    await newGenerator().run();
+    await expectGenerated(job, 1, failure);
     const { rows } = await store.list(couponId, { size: 10, before: null }, farMs);
     expect(rows.map(({ code }) => code.code)).toEqual([`J7${count}-4321`]);
   });
@@ -186,26 +186,26 @@ describe("a job", () => {
       CREATE FUNCTION no_j8() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
       CREATE TRIGGER no_j8 BEFORE INSERT ON codes FOR EACH ROW WHEN (NEW.code LIKE 'J8-%') EXECUTE FUNCTION no_j8()`);
     const job = await begin(couponId, "J8-*{8}", 10);
-    await newMaker().run();
-    await expectMade(job, 0, taken);
+    await newGenerator().run();
+    await expectGenerated(job, 0, taken);
     expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 0, codeTotal: 0, revision: 1 });
   });
 
-  test("ends when its coupon is deleted, and keeps what was made", async () => {
+  test("ends when its coupon is deleted, and keeps what was generated", async () => {
     const couponId = await insertBook(clocked.sql, noon);
     const job = await begin(couponId, "J9-*{8}", 9_000);
     let batches = 0;
-    const maker = newMaker({
-      workOnJob: (draw: DrawCodes) =>
-        store.workOnJob(async (...args) => {
+    const generator = newGenerator({
+      addGenerated: (generate: GenerateBatch) =>
+        store.addGenerated(async (...args) => {
           batches += 1;
-          // While a batch is being made, which is then undone.
+          // While a batch is being generated, which is then undone.
           if (batches === 2) await clocked.sql`UPDATE coupons SET deleted_at = ${noon} WHERE id = ${couponId}`;
-          return await draw(...args);
+          return await generate(...args);
         }),
     });
-    await maker.run();
-    await expectMade(job, 5_000, "the coupon was deleted");
+    await generator.run();
+    await expectGenerated(job, 5_000, "the coupon was deleted");
   });
 
   test("is begun once for one request id, and refused for what is no code book", async () => {
@@ -213,7 +213,7 @@ describe("a job", () => {
     const request = { method: "GenerateCodes", requestId: randomUUID(), inputHash: new Uint8Array([1]) };
     const jobs = await Promise.all([1, 2, 3].map(() => begin(couponId, "J10-*{8}", 10, { request })));
     expect(new Set(jobs.map((job) => job.id)).size).toBe(1);
-    await newMaker().run();
+    await newGenerator().run();
     expect(await begin(couponId, "J10-*{8}", 10, { request })).toMatchObject({ id: jobs[0]!.id, madeCount: 10 });
     const other = { ...request, inputHash: new Uint8Array([2]) };
     await expect(begin(couponId, "J10-*{8}", 10, { request: other })).rejects.toThrow("REQUEST_ID_REUSED");
@@ -226,18 +226,18 @@ describe("a job", () => {
     );
   });
 
-  test("is begun at once by the maker that is told, and left to others by one that is closed", async () => {
+  test("is begun at once by the generator that is told, and left to others by one that is closed", async () => {
     const couponId = await insertBook(clocked.sql, noon);
     const job = await begin(couponId, "J11-*{8}", 20_000);
-    const maker = newMaker();
-    maker.kick();
+    const generator = newGenerator();
+    generator.kick();
     await until("it has begun", async () => (await jobOf(job)).madeCount > 0);
-    await maker.stop();
+    await generator.stop();
     const left = await jobOf(job);
     expect(left.madeCount).toBeLessThan(20_000);
     expect(left.endedAt).toBeNull();
-    await newMaker().run();
-    await expectMade(job, 20_000);
+    await newGenerator().run();
+    await expectGenerated(job, 20_000);
     expect(forgotten.length).toBeLessThanOrEqual(3);
   });
 });

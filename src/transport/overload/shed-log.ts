@@ -1,7 +1,7 @@
 const pauseMs = 1_000;
 
 /** Counts what would be too much to write down one by one, and writes one line a second for each name. */
-export class RefusalLog {
+export class ShedLog {
   private readonly counts = new Map<string, number>();
   private timer: NodeJS.Timeout | undefined;
 

@@ -9,6 +9,7 @@ import type {
   Admission,
   AdmissionAsk,
   Ask,
+  Gate,
   GateFacts,
   Loading,
   Look,
@@ -17,7 +18,6 @@ import type {
   PlaceFacts,
   PlaceSettlement,
   PlaceWord,
-  Reservations,
   Settlement,
   Survey,
 } from "../port.js";
@@ -37,7 +37,7 @@ import { type InspectAnswer, type Inspection, inspectionOf } from "./inspection.
 import { type Ended, Registry } from "./registry.js";
 import { outcomeOf, type Script, scripts } from "./scripts.js";
 
-export interface RedisReservationsOptions extends QuotaOptions {
+export interface RedisGateOptions extends QuotaOptions {
   readonly url: string;
   readonly keyPrefix: string;
   /** Told when Redis does not answer, and when it does again. */
@@ -50,7 +50,7 @@ export interface RedisReservationsOptions extends QuotaOptions {
 }
 
 /** The reservation port on Redis. Asks for the same coupon share script calls. */
-export class RedisReservations implements Reservations {
+export class RedisGate implements Gate {
   private readonly client: RedisClient;
   private readonly reservationMs: number;
   private readonly clockOffsetMs: () => number;
@@ -64,7 +64,7 @@ export class RedisReservations implements Reservations {
   private readonly registry: Registry;
   private surveyOffset = 0;
 
-  constructor(options: RedisReservationsOptions) {
+  constructor(options: RedisGateOptions) {
     this.client = new RedisClient(options.url, options.keyPrefix, options.failures);
     this.reservationMs = options.reservationMs ?? defaultReservationMs;
     this.clockOffsetMs = options.clockOffsetMs ?? (() => 0);

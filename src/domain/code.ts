@@ -84,7 +84,7 @@ const poolRandomBits = 2 ** 14;
 const randomRange = 2 ** 52;
 
 /**
- * The place of a code in the order in which free codes are issued, from `random` in [0, 1): at random, or in a type's pool
+ * Where a code stands in the order in which free codes are issued, from `random` in [0, 1): at random, or in a type's pool
  * first by expiry.
  */
 export function pickKey(random: number, poolExpiry: Date | null): number {

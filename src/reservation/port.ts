@@ -39,7 +39,7 @@ export interface AdmissionAsk extends Ask {
  * - REPLAY: the same request was issued before, as `userCouponId`.
  * - IN_FLIGHT: the answer hangs on a reservation of the same user that is not decided yet. Ask Postgres.
  * - NOT_LOADED: nothing is known of the coupon here, but that it exists. Ask Postgres, and load it.
- * - WAIT: the coupon is throttled. Nothing is held, but a place in its line: ask again in `waitMs`, with `turn`.
+ * - WAIT: the coupon is throttled. Nothing is held, but the request is in its line: ask again in `waitMs`, with `turn`.
  * - THROTTLED: a turn would come in `waitMs`, which is too late.
  * - the others: refusals, see `domain/issue.ts`.
  */

@@ -426,7 +426,7 @@ describe.each(implementations)("$name", ({ start }) => {
       expect(await admit(ask("b"))).toBe("NOT_LOADED");
     });
 
-    test("a second loader finds the place taken until the first is done", async () => {
+    test("a second loader is refused until the first is done", async () => {
       const first = await subject.reservations.beginLoad(couponId);
       expect(await subject.reservations.beginLoad(couponId)).toBeNull();
       expect(await first?.install(facts())).toBe(true);

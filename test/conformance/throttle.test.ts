@@ -35,7 +35,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
   const admit = (ask: AdmissionAsk) => timed(subject.reservations.admit(ask));
   const end = (ask: AdmissionAsk, verdict: "CONFIRM" | "RELEASE" = "CONFIRM") =>
     timed(subject.reservations.settle([{ ...ask, verdict, validUntil: null }]));
-  /** An ask that has got a place in the line. */
+  /** An ask that waits in the line. */
   const queued = async (): Promise<AdmissionAsk> => {
     const ask = newAsk();
     const { word, turn } = await admit(ask);
@@ -91,7 +91,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await begun(second);
   });
 
-  test("no more are pending at once than may be; the place of one that ended goes to the next", async () => {
+  test("no more are pending at once than may be; when one ends, the next may begin", async () => {
     await open({ maxConcurrent: 2, maxPerSecond: 1_000, maxWaitMs: 60_000 });
     const asks = [newAsk(), newAsk(), newAsk(), newAsk()];
     let running: AdmissionAsk[] = [];
@@ -195,7 +195,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     expectAbout(await admit(second), "WAIT", 1_001);
   });
 
-  test("nobody waits for what is sold out, and a place in the line holds no stock", async () => {
+  test("nobody waits for what is sold out, and who waits in the line holds no stock", async () => {
     await open({ maxConcurrent: 5, maxPerSecond: 1, maxWaitMs: 60_000 }, 2);
     await end(await begun());
     const line = [await queued(), await queued()];

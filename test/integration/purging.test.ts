@@ -83,7 +83,7 @@ const holdersOf = async (codeId: number) =>
 const countOf = async (table: string) =>
   (await clocked.sql`SELECT count(*)::int AS n FROM ${clocked.sql(table)}`)[0]?.n;
 
-describe("a code's place", () => {
+describe("a code's seat", () => {
   test.each([
     ["with the stock of what is deleted", true, 0, 0],
     ["not when what is deleted is not put back", false, 1, 1],

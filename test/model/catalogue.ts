@@ -206,7 +206,7 @@ export class Catalogue extends Using {
     };
   }
 
-  /** Those who have it now; a place may be taken although its holder is gone. */
+  /** Those who have it now; a seat may be taken although its holder is gone. */
   holdersOf({ number }: Code) {
     return this.state.userCoupons
       .filter((one) => one.codeNumber === number && one.deletedAt === null && one.releasedAt === null)
@@ -226,7 +226,7 @@ export class Catalogue extends Using {
     }
   }
 
-  /** Frees the places of user coupons that went back. Those of codes that were retired are in no stock any more. */
+  /** Frees the seats of user coupons that went back. Those of codes that were retired are in no stock any more. */
   protected giveBack(numbers: readonly (number | null)[]): void {
     const revised = new Set<string>();
     for (const number of numbers) {

@@ -33,7 +33,7 @@ export class Issuing extends Catalogue {
     const reason = this.issueRefusal(coupon, userId, code);
     if (!reason) return [];
     // The gate knows nothing of codes, but that nothing is left of their coupon.
-    const isOut = reason.startsWith("CODE_") && this.freePlaces(coupon.id) === 0;
+    const isOut = reason.startsWith("CODE_") && this.freeSeats(coupon.id) === 0;
     return isOut ? [reason, "SOLD_OUT"] : [reason];
   }
 

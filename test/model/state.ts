@@ -62,7 +62,7 @@ export interface Code extends Terms {
   readonly couponId: string;
   /** As it was uploaded or generated. */
   readonly code: string;
-  /** Places that are taken. */
+  /** Seats that are taken. */
   holders: number;
   /** When it was taken out of stock. */
   retiredAt: number | null;

@@ -107,15 +107,15 @@ export class World {
     return retiredAt !== null || (expiresAt !== null && expiresAt <= this.state.now);
   }
 
-  /** Of a code book, places of the codes that are in stock. */
-  freePlaces(couponId: string): number {
+  /** Of a code book, free seats of the codes that are in stock. */
+  freeSeats(couponId: string): number {
     const inStock = this.codesOf(couponId).filter(({ retiredAt }) => retiredAt === null);
     return sum(inStock.map(({ maxHolders, holders }) => maxHolders - holders));
   }
 
   /** How many may be issued at most; null: unlimited. A code book has its codes. */
   quantityOf({ id, book, quantity, issuedCount }: Coupon): number | null {
-    return book === null ? quantity : issuedCount + this.freePlaces(id);
+    return book === null ? quantity : issuedCount + this.freeSeats(id);
   }
 
   /** The codes of which one may be issued next. */

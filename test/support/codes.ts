@@ -25,14 +25,14 @@ export async function addCodes(sql: Sql, couponId: string, facts: readonly CodeF
     pick_key: pickKey(Math.random(), (one.inPool && one.expiresAt) || null),
     created_at: new Date(),
   }));
-  const places = rows.reduce((sum, row) => sum + row.max_holders, 0);
+  const seats = rows.reduce((sum, row) => sum + row.max_holders, 0);
   await sql.begin(async (tx) => {
     await tx`INSERT INTO codes ${tx(rows)}`;
     for (const { code, discount } of facts) {
       if (discount) await tx`UPDATE codes SET discount = ${JSON.stringify(discount)}::text::jsonb WHERE code = ${code}`;
     }
     await tx`
-      UPDATE coupons SET quantity = quantity + ${places}, code_total = code_total + ${rows.length}, revision = revision + 1
+      UPDATE coupons SET quantity = quantity + ${seats}, code_total = code_total + ${rows.length}, revision = revision + 1
       WHERE id = ${couponId}`;
   });
 }

@@ -135,7 +135,7 @@ export const userCoupons = pgTable(
      */
     couponId: uuid("coupon_id").notNull(),
     userId: text("user_id").notNull(),
-    /** 1 to the coupon's max_per_user while it is live; null when it has given up its place. */
+    /** 1 to the coupon's max_per_user while it is live; null when it has given its slot up. */
     slot: smallint("slot"),
     /** null: the caller gave none. */
     requestId: text("request_id"),
@@ -204,12 +204,12 @@ export const codes = pgTable(
     expiresAt: moment("expires_at"),
     maxUses: smallint("max_uses"),
     maxHolders: integer("max_holders").notNull().default(1),
-    /** Places that are taken. */
+    /** Seats that are taken: each holder has one. */
     holderCount: integer("holder_count").notNull().default(0),
     /** Free codes are issued in this order: random; in a type's pool first by expiry, see pickKey() in the domain. */
     pickKey: count("pick_key").notNull(),
     createdAt: moment("created_at").notNull(),
-    /** When it was seen to have expired: its free places are not in its coupon's quantity any more. */
+    /** When it was seen to have expired: its free seats are not in its coupon's quantity any more. */
     retiredAt: moment("retired_at"),
   },
   (t) => [
@@ -280,7 +280,7 @@ export const usages = pgTable(
     discountAmount: count("discount_amount").notNull(),
     /** null: the caller gave none. */
     requestId: text("request_id"),
-    /** Its place in the request, from 0: all usages of one request have the same id. */
+    /** Its index in the request, from 0: all usages of one request have the same id. */
     item: smallint("item").notNull(),
     usedAt: moment("used_at").notNull(),
     cancelledAt: moment("cancelled_at"),

@@ -11,11 +11,11 @@ const shares: Readonly<Record<CallKind, number>> = { manage: 0.7, issue: 0.85, u
 const expiryCheckMs = 5;
 /** Of those who have waited in vain, so many are told at once. */
 const maxExpiredAtOnce = 100;
-/** Calls that rest at once; a further one keeps its place while it waits. */
+/** Calls that rest at once; a further one keeps its permit while it waits. */
 const maxResting = 5_000;
 /** Calls of the line that begin, or are found to have waited in vain, in one turn of the event loop. */
 const maxServedInTurn = 32;
-/** A call whose message takes longer to arrive gives its place up until it is there, and how often that is looked at. */
+/** A call whose message takes longer to arrive gives its permit up until it is there, and how often that is looked at. */
 const arrivalMs = 100;
 const arrivalCheckMs = 50;
 
@@ -28,13 +28,13 @@ export interface AdmissionOptions {
   readonly now?: () => number;
 }
 
-/** A call's place among those at work. */
+/** Of a call that may be at work. */
 export interface Permit {
-  /** Its message has arrived. False: that took so long that its place was given up, and there is none now. */
+  /** Its message has arrived. False: that took so long that the permit was given up, and there is none now. */
   begin(): boolean;
   /** The call is over. Again: without effect. `sampled`: whether what it took says something of the others. */
   end(sampled: boolean): void;
-  /** Waits for something that is no work, a turn in a coupon's line say: meanwhile another call has its place. */
+  /** Waits for something that is no work, a turn in a coupon's line say: meanwhile another call may be at work. */
   rest<T>(wait: () => Promise<T>): Promise<T>;
 }
 
@@ -128,7 +128,7 @@ export class Admission {
     arrived: (permit) => this.arriving.delete(permit),
     lapse: () => this.leave(),
     goOnAfterLapse: ({ kind }) => {
-      if (this.atWorkCount >= this.placesFor(kind)) return false;
+      if (this.atWorkCount >= this.permitsFor(kind)) return false;
       this.atWorkCount += 1;
       return true;
     },
@@ -173,7 +173,7 @@ export class Admission {
     this.timer = undefined;
   }
 
-  /** When many places become free at once, further turns of the event loop go on with it. */
+  /** When many permits become free at once, further turns of the event loop go on with it. */
   private serveLine(): void {
     while (this.line.length > 0 && this.servedInTurn < maxServedInTurn) {
       const waiter = this.line.next(this.mayBegin, this.now());
@@ -191,11 +191,11 @@ export class Admission {
   }
 
   private readonly mayBegin = ({ kind, owner }: Pick<Waiter, "kind" | "owner">): boolean => {
-    const places = this.placesFor(kind);
-    return this.atWorkCount < places && this.fair.allows(owner, places);
+    const permits = this.permitsFor(kind);
+    return this.atWorkCount < permits && this.fair.allows(owner, permits);
   };
 
-  private placesFor(kind: CallKind): number {
+  private permitsFor(kind: CallKind): number {
     return Math.max(1, this.limit.value * shares[kind]);
   }
 
@@ -209,7 +209,7 @@ interface Hold {
   now(): number;
   /** Its message is not waited for any more. */
   arrived(permit: HeldPermit): void;
-  /** Gives its place up, but still counts as its connection's: who opens calls and sends no messages gets no more places. */
+  /** Gives itself up, but still counts as its connection's: who opens calls and sends no messages gets no more permits. */
   lapse(): void;
   /** False: there is no room. */
   goOnAfterLapse(call: Pick<Waiter, "kind" | "owner">): boolean;
@@ -224,7 +224,7 @@ interface Hold {
 }
 
 class HeldPermit implements Permit {
-  /** While it is lapsed, resting or over, it has no place. */
+  /** While it is lapsed, resting or over, its call is not counted as one at work. */
   private state: "arriving" | "lapsed" | "working" | "resting" | "over" = "arriving";
   private hasPaused = false;
 
@@ -252,10 +252,10 @@ class HeldPermit implements Permit {
     if (this.state === "over") return;
     this.hold.arrived(this);
     if (this.state === "resting") this.hold.goOn(this.call.owner);
-    const hadPlace = this.state !== "lapsed";
+    const wasAtWork = this.state !== "lapsed";
     this.state = "over";
     this.hold.ended(sampled && !this.hasPaused ? this.hold.now() - this.sinceMs : null);
-    if (hadPlace) this.hold.giveUp(this.call.owner);
+    if (wasAtWork) this.hold.giveUp(this.call.owner);
     else this.hold.forget(this.call.owner);
   }
 

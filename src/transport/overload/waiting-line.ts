@@ -3,7 +3,7 @@ import { type CallKind, callKinds } from "./call-kind.js";
 /** How long a call waits for room: in a burst, and when there has been a line for so long that it is no burst. */
 const burstPatienceMs = 500;
 const congestedPatienceMs = 25;
-/** Calls that wait at once. One more takes the place of the one that has waited longest. */
+/** Calls that wait at once. For one more the one that has waited longest is refused. */
 const maxWaiting = 400;
 
 export interface Waiter {

@@ -39,7 +39,7 @@ function wait(name: string, kind: CallKind = "issue", deadlineMs = inAMinute()):
   return waiting;
 }
 
-test("when many places become free at once, no turn of the event loop begins all that wait", async () => {
+test("when many permits become free at once, no turn of the event loop begins all that wait", async () => {
   admission.close();
   admission = new Admission({ maxAtWork: 100, now: () => Date.now() });
   const permits = fill("undo");
@@ -136,14 +136,14 @@ describe("who finds no room", () => {
 });
 
 describe("a permit", () => {
-  test("gives its place back once", () => {
+  test("is given back once", () => {
     const [permit] = fill("issue");
     permit?.end(true);
     permit?.end(true);
     expect(admission.atWork).toBe(16);
   });
 
-  test("leaves its place to another call while it rests, and has it back afterwards", async () => {
+  test("lets another call be at work while it rests, and is at work again afterwards", async () => {
     const [permit] = fill("issue");
     wait("other");
     let wake = () => {};
@@ -162,7 +162,7 @@ describe("a permit", () => {
     expect(admission.atWork).toBe(17);
   });
 
-  test("that ends while it rests has given its place back", async () => {
+  test("that ends while it rests has been given back", async () => {
     const [permit] = fill("issue");
     let wake = () => {};
     const rest = permit?.rest(
@@ -179,7 +179,7 @@ describe("a permit", () => {
 });
 
 describe("a message that takes long to arrive", () => {
-  test("does not keep others out: its call gives its place up, and asks for one again", () => {
+  test("does not keep others out: it is given up, and asked for again", () => {
     const slow = admission.enter("issue", null);
     const others = fill("issue");
     wait("other");
@@ -194,7 +194,7 @@ describe("a message that takes long to arrive", () => {
     expect(admission.atWork).toBe(16);
   });
 
-  test("has a place when there is one", () => {
+  test("is had again when there is one", () => {
     const slow = admission.enter("issue", null);
     vi.advanceTimersByTime(160);
     expect(admission.atWork).toBe(0);
@@ -209,7 +209,7 @@ describe("one connection", () => {
   const greedy = {};
   const modest = {};
 
-  test("may have all places while it is the only one", () => {
+  test("may have all permits while it is the only one", () => {
     let count = 0;
     while (admission.enter("issue", greedy)) count += 1;
     expect(count).toBe(17);
@@ -232,7 +232,7 @@ describe("one connection", () => {
     expect(log).toEqual([]);
   });
 
-  test("that sends no messages keeps no others out: what has given up its place still counts as its own", () => {
+  test("that sends no messages keeps no others out: what has given up its permit still counts as its own", () => {
     admission.enter("issue", modest)?.end(false);
     const silent: (Permit | null)[] = [];
     for (let round = 0; round < 3; round += 1) {

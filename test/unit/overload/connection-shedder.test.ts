@@ -178,7 +178,7 @@ describe("whole connections are shed", () => {
     expect(left.length).toBeLessThanOrEqual(most);
   });
 
-  test("one that was asked to go and stays takes no place of another", () => {
+  test("one that was asked to go and stays takes nothing from another", () => {
     const world = new World([9_000, 9_000, ...equal(10, 50)], 3_000);
     world.stay = true;
     world.run(1_000);

@@ -137,7 +137,7 @@ async function addLines(
   await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${longStatementTimeoutMs}`));
   const inserted = await insertCodes(tx, couponId, good);
   const duplicates = inserted.taken.map((index) => ({ line: good[index]!.line, message: null }));
-  const { codeCount, placeCount } = inserted;
+  const { codeCount, seatCount } = inserted;
   const uploaded: Uploaded = {
     couponId,
     addedCount: codeCount,
@@ -150,7 +150,7 @@ async function addLines(
   const now = await stockCodes(tx, couponId, inserted);
   await tx
     .insert(events)
-    .values({ kind: "CODES_UPLOADED", happenedAt: now, couponId, detail: { codeCount, placeCount } });
+    .values({ kind: "CODES_UPLOADED", happenedAt: now, couponId, detail: { codeCount, placeCount: seatCount } });
   await recordRequest(tx, uploaded, request, now);
   return uploaded;
 }

@@ -15,7 +15,7 @@
 --                      refused, the first that applies in this order
 --   TURN_NEEDED        the coupon is throttled, and the row has had no turn
 --   SOLD_OUT, CODE_TAKEN
---                      refused: no stock, or no place of the code that was named
+--                      refused: no stock, or no free seat of the code that was named
 --
 -- The coupons are locked in the order of their ids, so that two batches cannot deadlock on them, and then the quota days in
 -- the order of their keys. What is read after the locks is read by a later statement, which sees all that was committed
@@ -70,9 +70,9 @@ BEGIN
   WHERE u.coupon_id = a.coupon_id AND u.user_id = a.user_id AND u.slot IS NOT NULL AND u.valid_until <= at;
 
   IF books IS NOT NULL THEN
-    SELECT array_agg(k.id ORDER BY b.i, k.place) FILTER (WHERE k.id IS NOT NULL) INTO picked
+    SELECT array_agg(k.id ORDER BY b.i, k.ordinal) FILTER (WHERE k.id IS NOT NULL) INTO picked
     FROM unnest(books) WITH ORDINALITY AS b (id, i) CROSS JOIN LATERAL (
-      SELECT one.id, row_number() OVER (ORDER BY one.pick_key, one.id) AS place
+      SELECT one.id, row_number() OVER (ORDER BY one.pick_key, one.id) AS ordinal
       FROM (
         SELECT k.id, k.pick_key, generate_series(1, least(k.max_holders - k.holder_count, cardinality(ask_ids)))
         FROM codes k
@@ -101,7 +101,7 @@ BEGIN
       CASE WHEN earlier.id IS NULL THEN at + c.claim_window_ms * interval '1 millisecond' ELSE earlier.claim_until END AS claim_until,
       at + c.validity_after_issue_ms * interval '1 millisecond' AS valid_until,
       c.quantity - c.issued_count AS remaining, array_position(books, c.id) AS book, c.quota_group,
-      wanted.max_holders - wanted.holder_count AS places,
+      wanted.max_holders - wanted.holder_count AS free_seats,
       CASE WHEN c.quota_group IS NOT NULL THEN c.quota_per_day - q.issued_count END AS quota_left,
       earlier.id AS earlier_id, earlier.issued_at AS earlier_issued_at, earlier.valid_until AS earlier_valid_until,
       earlier.code AS earlier_code, earlier.discount AS earlier_discount,
@@ -136,7 +136,7 @@ BEGIN
       SELECT u.* FROM user_coupons u WHERE u.request_id = a.request_id AND u.request_id IS NOT NULL
       LIMIT 1
     ) earlier ON true
-    -- OFFSET 0: it is asked for in several places, and would be read for each of them.
+    -- OFFSET 0: it is asked for several times, and would be read for each of them.
     CROSS JOIN LATERAL (
       SELECT array(
         SELECT u.slot FROM user_coupons u
@@ -162,7 +162,7 @@ BEGIN
   chosen AS MATERIALIZED (
     SELECT r.*,
       r.verdict_2 IS NULL AND (r.turn <= r.remaining) IS NOT FALSE
-        AND CASE WHEN r.wanted_code_id IS NOT NULL THEN r.code_turn <= r.places ELSE (r.turn <= free[r.book]) IS NOT FALSE END
+        AND CASE WHEN r.wanted_code_id IS NOT NULL THEN r.code_turn <= r.free_seats ELSE (r.turn <= free[r.book]) IS NOT FALSE END
         AS in_stock,
       CASE
         WHEN r.verdict_2 IS NOT NULL THEN NULL
@@ -218,7 +218,7 @@ BEGIN
   SELECT
     CASE
       WHEN n.verdict_2 IS NOT NULL THEN n.verdict_2
-      WHEN NOT n.in_stock THEN CASE WHEN n.wanted_code_id IS NULL OR n.code_turn <= n.places THEN 'SOLD_OUT' ELSE 'CODE_TAKEN' END
+      WHEN NOT n.in_stock THEN CASE WHEN n.wanted_code_id IS NULL OR n.code_turn <= n.free_seats THEN 'SOLD_OUT' ELSE 'CODE_TAKEN' END
       WHEN n.id IN (SELECT i.id FROM inserted i) THEN 'ISSUED'
       ELSE 'CONFLICT'
     END,

@@ -169,7 +169,7 @@ BEGIN
   FROM done n
   ORDER BY n.ord;
 
-  -- A call with the same request id, begun at the same moment, took some of the places that this order has in the index.
+  -- A call with the same request id, begun at the same moment, took some of the index entries that this order needs.
   IF together THEN
     SELECT count(*) INTO stored
     FROM usages s WHERE s.id IN (SELECT a.id FROM json_to_recordset(asks) AS a (id uuid));

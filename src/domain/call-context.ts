@@ -5,7 +5,7 @@ export interface CallContext {
   /** Until when the answer is of use, in ms since 1970. */
   readonly deadlineMs: number;
   /**
-   * Waits for something that is no work, a turn in a coupon's line say: other calls are served meanwhile.
+   * Waits for something that is no work, its ticket of a throttled coupon say: other calls are served meanwhile.
    * Absent: nobody counts who is at work.
    */
   rest?<T>(wait: () => Promise<T>): Promise<T>;

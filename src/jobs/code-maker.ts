@@ -21,7 +21,7 @@ const maxEnumerated = 4_000_000;
 const maxEmptyBatches = 20;
 /** Jobs that one replica remembers its work on. */
 const maxRuns = 4;
-/** Numbers that are shuffled before other work gets its turn. */
+/** Numbers that are shuffled before other work may go on. */
 const shuffleSlice = 100_000;
 
 /** What this replica knows of a job that it has worked on. */

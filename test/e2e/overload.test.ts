@@ -85,7 +85,7 @@ describe("a crowd that is larger than what may be at work", () => {
   });
 });
 
-describe("those that wait for their turn in a coupon's line", () => {
+describe("those that wait in a coupon's line", () => {
   test("are not at work: others are served meanwhile", async () => {
     const throttle = { maxConcurrent: 1, maxPerSecond: 1 };
     const { id: slow } = await createSample(narrow.client, { throttle });
@@ -96,7 +96,7 @@ describe("those that wait for their turn in a coupon's line", () => {
     );
     await issued(narrow.client, id, "somebody else");
     await narrow.client.call(CatalogService.method.getCoupon, { couponId: id });
-    const ended = await Promise.race([inLine.then(() => "all had their turn"), Promise.resolve("they wait")]);
+    const ended = await Promise.race([inLine.then(() => "all had their tickets"), Promise.resolve("they wait")]);
     expect(ended).toBe("they wait");
     await inLine;
   });

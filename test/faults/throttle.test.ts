@@ -89,7 +89,7 @@ async function untilGateHas(couponId: string): Promise<void> {
   });
 }
 
-/** A crowd of callers, all at once; their limits hold, and nobody who has a turn in time is refused. */
+/** A crowd of callers, all at once; their limits hold, and nobody who has a ticket in time is refused. */
 async function rush(couponId: string): Promise<void> {
   let answers: Answer[] = [];
   const mostPending = await mostPendingDuring(couponId, async () => {
@@ -100,9 +100,9 @@ async function rush(couponId: string): Promise<void> {
   const rows = await rowsOf(couponId);
   const crowd = rows.filter(({ userId }) => userId !== "first");
   expect(crowd.map(({ userId }) => userId).sort()).toEqual(served.map(({ userId }) => userId).sort());
-  // A machine that is late makes the line longer in time, and never shorter in turns.
-  const turns = Math.floor((maxWaitMs * maxPerSecond) / 1_050);
-  expect(served.length).toBeGreaterThanOrEqual(turns);
+  // A machine that is late makes the line longer in time, and never shorter in tickets.
+  const tickets = Math.floor((maxWaitMs * maxPerSecond) / 1_050);
+  expect(served.length).toBeGreaterThanOrEqual(tickets);
   expect(mostPending).toBeLessThanOrEqual(maxConcurrent);
   const spans = rows.slice(maxPerSecond).map(({ ms }, index) => ms - (rows[index]?.ms ?? 0));
   expect(Math.min(...spans)).toBeGreaterThanOrEqual(1_000);
@@ -151,7 +151,7 @@ test("as many as may be are at work at once, and no more, however long Postgres 
 });
 
 test("those who are served are served in the order in which they came", async () => {
-  // Turns so far apart that a machine which is late serves nobody before the one ahead.
+  // Tickets so far apart that a machine which is late serves nobody before the one ahead.
   const couponId = await createMegadeal({ maxConcurrent, maxPerSecond: 1, maxWait: durationFromMs(20_000) });
   await untilGateHas(couponId);
   const line = () => redis.hget(`${stores.keyPrefix}:{${couponId}}:line`, "next");

@@ -281,7 +281,7 @@ describe("a purge", () => {
     await full();
     await clocked.setClock(later(hourMs + 30 * dayMs));
     await clocked.sql.begin(async (tx) => {
-      await tx`SELECT take_purge_turn()`;
+      await tx`SELECT claim_purge()`;
       expect(await purger().purge()).toEqual({ userCoupons: 0, codes: 0, requests: 0, quotaDays: 0 });
     });
     const done = await Promise.all([purger().purge(), purger().purge()]);

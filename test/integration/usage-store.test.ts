@@ -104,7 +104,7 @@ describe("one use", () => {
     expect(await countEvents(clocked.sql, held.couponId)).toEqual({ USER_COUPON_USED: 1 });
   });
 
-  test("is decided by the clock when it is its turn, not when it came", async () => {
+  test("is decided by the clock when its locks are granted, not when it came", async () => {
     const held = await heldOfNew({}, { validUntil: later(1_000) });
     const [outcome] = await whileWaiting(clocked.sql, held.couponId, [() => use(useAskOf(held))], () =>
       clocked.setClock(later(1_000)),

@@ -141,7 +141,7 @@ describe("codes are the same", () => {
   });
 });
 
-test("50,000 lines that are all wrong make an answer that clients take, and other work gets its turn", async () => {
+test("50,000 lines that are all wrong make an answer that clients take, and other work goes on", async () => {
   const worst = line("é", {
     discount: { ...percent(0), maximumAmount: usd(0n, "x"), minimumOrderAmount: usd(-1n, "y") },
   });

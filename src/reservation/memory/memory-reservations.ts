@@ -71,8 +71,8 @@ export class MemoryReservations implements Reservations {
     this.quotaDays = options.quotaDays ?? new QuotaDays();
   }
 
-  async admit(askWithTurn: AdmissionAsk): Promise<Admission> {
-    const { turn: _, patienceMs: __, ...ask } = askWithTurn;
+  async admit(askWithTicket: AdmissionAsk): Promise<Admission> {
+    const { ticket: _, patienceMs: __, ...ask } = askWithTicket;
     const gate = this.gates.get(ask.couponId);
     if (!gate) {
       const exists = (await this.quotaGroups.ofAsked(ask.couponId)) !== undefined;
@@ -97,7 +97,7 @@ export class MemoryReservations implements Reservations {
     if (decision !== "ISSUED") return { word: decision };
     const pendingCount = this.pending.count(ask.couponId);
     const admission: Admission = throttle
-      ? this.lineOf(ask.couponId).queue(askWithTurn, throttle, pendingCount, nowMs)
+      ? this.lineOf(ask.couponId).queue(askWithTicket, throttle, pendingCount, nowMs)
       : { word: "RESERVED" };
     if (admission.word !== "RESERVED") return admission;
 

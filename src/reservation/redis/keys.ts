@@ -41,7 +41,7 @@ export class Keys {
   late(owner: KeyOwner): string {
     return this.of(owner, "late");
   }
-  /** Hash: next (the first free turn), behind (how far the line's clock is behind ours), in ms. */
+  /** Hash: next (the first free ticket), behind (how far the line's clock is behind ours), in ms. */
   line(owner: KeyOwner): string {
     return this.of(owner, "line");
   }

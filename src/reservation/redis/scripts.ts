@@ -17,7 +17,7 @@ export const scripts = {
   admit: {
     name: "admit",
     keys: ["coupon", "holders", "pending", "quota", "line", "ended"],
-    args: "clockOffsetMs reservationMs turnSlack secondMs keepQuotaMs (userCouponId userId requestId turn patienceMs)...",
+    args: "clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs)...",
     outcomes: admissionWords,
   },
   settle: {

@@ -34,7 +34,7 @@ export interface Permit {
   begin(): boolean;
   /** The call is over. Again: without effect. `sampled`: whether what it took says something of the others. */
   end(sampled: boolean): void;
-  /** Waits for something that is no work, a turn in a coupon's line say: meanwhile another call may be at work. */
+  /** Waits for something that is no work, its ticket of a throttled coupon say: meanwhile another call may be at work. */
   rest<T>(wait: () => Promise<T>): Promise<T>;
 }
 

@@ -15,7 +15,7 @@ DECLARE
   ids uuid[];
   code_ids bigint[];
 BEGIN
-  IF NOT take_purge_turn() THEN RETURN; END IF;
+  IF NOT claim_purge() THEN RETURN; END IF;
   IF NOT dry_run THEN
     PERFORM FROM coupons c
     WHERE c.id IN (SELECT u.coupon_id FROM user_coupons u WHERE u.id = ANY (batch)) ORDER BY c.id FOR NO KEY UPDATE;

@@ -72,13 +72,13 @@ BEGIN
   ),
   -- First come, first served, first among the asks of one user coupon, then under the coupon's usage cap.
   ranked AS (
-    SELECT j.*, row_number() OVER (PARTITION BY j.user_coupon_id, j.verdict IS NULL ORDER BY j.ord) AS turn FROM judged j
+    SELECT j.*, row_number() OVER (PARTITION BY j.user_coupon_id, j.verdict IS NULL ORDER BY j.ord) AS ordinal FROM judged j
   ),
   placed AS (
     SELECT
       r.*,
-      coalesce(r.verdict, CASE WHEN r.turn > r.room THEN CASE WHEN r.locked THEN 'LOCK_LOST' ELSE 'ALREADY_USED' END END) AS verdict_2,
-      r.use_count + r.turn > r.place_count AS needs_place
+      coalesce(r.verdict, CASE WHEN r.ordinal > r.room THEN CASE WHEN r.locked THEN 'LOCK_LOST' ELSE 'ALREADY_USED' END END) AS verdict_2,
+      r.use_count + r.ordinal > r.place_count AS needs_place
     FROM ranked r
   ),
   capped AS (
@@ -96,7 +96,7 @@ BEGIN
     SELECT
       k.*,
       CASE
-        WHEN k.verdict IS NULL AND k.turn > k.room
+        WHEN k.verdict IS NULL AND k.ordinal > k.room
           AND bool_or(k.verdict_3 = 'USAGE_CAP_REACHED') OVER (PARTITION BY k.user_coupon_id, k.verdict IS NULL)
           THEN 'USAGE_CAP_REACHED'
         ELSE k.verdict_3

@@ -157,7 +157,7 @@ export class Issuer {
     if (this.directCount >= maxDirect) return new Refusal("OVERLOADED");
     const outcome = await this.decideDirect(ask, deadlineMs);
     if (outcome.kind !== "TICKET_NEEDED") return await this.conclude(ask, outcome, deadlineMs);
-    // Only the reservation layer keeps the line of a throttled coupon.
+    // Only the reservation layer keeps the queue of a throttled coupon.
     return admission.word === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: null };
   }
 

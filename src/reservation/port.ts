@@ -39,7 +39,7 @@ export interface AdmissionAsk extends Ask {
  * - REPLAY: the same request was issued before, as `userCouponId`.
  * - IN_FLIGHT: the answer hangs on a reservation of the same user that is not decided yet. Ask Postgres.
  * - NOT_LOADED: nothing is known of the coupon here, but that it exists. Ask Postgres, and load it.
- * - WAIT: the coupon is throttled. Nothing is held, but the request is in its line: ask again in `waitMs`, with `ticket`.
+ * - WAIT: the coupon is throttled. Nothing is held, but the request is in its queue: ask again in `waitMs`, with `ticket`.
  * - THROTTLED: its ticket would be due in `waitMs`, which is too late.
  * - the others: refusals, see `domain/issue.ts`.
  */
@@ -67,7 +67,7 @@ export interface Admission {
   readonly userCouponId?: string;
   /** Set for WAIT and THROTTLED, at least 1. */
   readonly waitMs?: number;
-  /** Set for WAIT, and for RESERVED of a throttled coupon. In ms since 1970, by the clock of its line. */
+  /** Set for WAIT, and for RESERVED of a throttled coupon. In ms since 1970, by the clock of its queue. */
   readonly ticket?: number;
 }
 
@@ -219,7 +219,7 @@ export const defaultReservationMs = 5_000;
 export const loadStepTimeoutMs = 5_000;
 /** How long a coupon's places stay loaded after the last one was taken. */
 export const keepPlacesMs = 3_600_000;
-/** What the line of a throttled coupon spaces its tickets by, beyond the even share of a second. */
+/** What the queue of a throttled coupon spaces its tickets by, beyond the even share of a second. */
 export const ticketSlack = 0.05;
 /** A second in which a throttle counts. Times are cut to whole milliseconds, so two that are 1,000 apart may be less. */
 export const throttleSecondMs = 1_001;

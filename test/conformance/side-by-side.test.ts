@@ -258,7 +258,7 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
   const validUntil = (steps: number) => (steps === 0 ? null : moment(stepsGone + steps - 1));
   const script = new Script();
   const loads = new Map<number, { pair: (Loading | null)[]; staged: boolean }>();
-  /** Asks that wait in a line, with the ticket that each subject gave. */
+  /** Asks that wait in a queue, with the ticket that each subject gave. */
   const waiting: { ask: Ask; tickets: number[] }[] = [];
 
   /** Tickets and waits depend on the moment at which a subject looks at its clock; what else is answered must be the same. */

@@ -35,7 +35,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
   const admit = (ask: AdmissionAsk) => timed(subject.reservations.admit(ask));
   const end = (ask: AdmissionAsk, verdict: "CONFIRM" | "RELEASE" = "CONFIRM") =>
     timed(subject.reservations.settle([{ ...ask, verdict, validUntil: null }]));
-  /** An ask that waits in the line. */
+  /** An ask that waits in the queue. */
   const queued = async (): Promise<AdmissionAsk> => {
     const ask = newAsk();
     const { word, ticket } = await admit(ask);
@@ -72,7 +72,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     for (const [index, answer] of answers.slice(1).entries()) expectAbout(answer, "WAIT", (index + 1) * 262.5);
   });
 
-  test("a line that is empty gives a ticket that is due at once, however long it was empty", async () => {
+  test("a queue that is empty gives a ticket that is due at once, however long it was empty", async () => {
     await open({ maxConcurrent: 1, maxPerSecond: 1, maxWaitMs: 0 });
     for (let n = 0; n < 3; n++) {
       await end(await begun());
@@ -114,16 +114,16 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
   test("what ended counts for a second, however late the tickets are used", async () => {
     await open({ maxConcurrent: 100, maxPerSecond: 3, maxWaitMs: 60_000 });
     await end(await begun());
-    const line = [await queued(), await queued(), await queued(), await queued()];
+    const waiting = [await queued(), await queued(), await queued(), await queued()];
     await subject.advance(60_000);
     // All of them are late, and come at once.
-    for (const ask of line.slice(0, 3)) await begun(ask);
-    expect((await admit(line[3] as AdmissionAsk)).word).toBe("WAIT");
-    for (const ask of line.slice(0, 3)) await end(ask);
+    for (const ask of waiting.slice(0, 3)) await begun(ask);
+    expect((await admit(waiting[3] as AdmissionAsk)).word).toBe("WAIT");
+    for (const ask of waiting.slice(0, 3)) await end(ask);
     await subject.advance(400);
-    expectAbout(await admit(line[3] as AdmissionAsk), "WAIT", 601);
+    expectAbout(await admit(waiting[3] as AdmissionAsk), "WAIT", 601);
     await subject.advance(600 + slackMs());
-    await begun(line[3]);
+    await begun(waiting[3]);
   });
 
   test("who must wait although its ticket is due is not overtaken", async () => {
@@ -135,7 +135,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await subject.advance(525 + slackMs());
     expectAbout(await admit(second), "WAIT", 525);
     await end(running);
-    // Both tickets are due by our clock, not by the line's.
+    // Both tickets are due by our clock, not by the queue's.
     expectAbout(await admit(third), "WAIT", 1_050);
     expectAbout(await admit(newAsk()), "WAIT", 1_575);
     await subject.advance(525 + slackMs());
@@ -155,7 +155,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await begun({ ...second, patienceMs: 300 });
   });
 
-  test("an edit forgets neither the line nor what ended a moment ago; new limits hold at once", async () => {
+  test("an edit forgets neither the queue nor what ended a moment ago; new limits hold at once", async () => {
     const throttle = { maxConcurrent: 5, maxPerSecond: 1, maxWaitMs: 5_000 };
     await open(throttle);
     const running = await begun();
@@ -195,17 +195,17 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     expectAbout(await admit(second), "WAIT", 1_001);
   });
 
-  test("nobody waits for what is sold out, and who waits in the line holds no stock", async () => {
+  test("nobody waits for what is sold out, and who waits in the queue holds no stock", async () => {
     await open({ maxConcurrent: 5, maxPerSecond: 1, maxWaitMs: 60_000 }, 2);
     await end(await begun());
-    const line = [await queued(), await queued()];
+    const waiting = [await queued(), await queued()];
     await subject.advance(2_000);
-    await begun(line[0]);
+    await begun(waiting[0]);
     expect((await admit(newAsk())).word).toBe("SOLD_OUT");
-    expect((await admit(line[1] as AdmissionAsk)).word).toBe("SOLD_OUT");
+    expect((await admit(waiting[1] as AdmissionAsk)).word).toBe("SOLD_OUT");
   });
 
-  test("a coupon that is not throttled has neither line nor tickets", async () => {
+  test("a coupon that is not throttled has neither queue nor tickets", async () => {
     await open(null);
     for (const ask of [newAsk(), { ...newAsk(), ticket: 5 }, { ...newAsk(), patienceMs: 0 }]) {
       expect(await admit(ask)).toEqual({ word: "RESERVED" });

@@ -67,7 +67,7 @@ describe("a throttled coupon", () => {
     for (const userId of ["second", "third", "fourth"]) {
       const before = await nextTicket();
       ahead.push(within(here, id, userId, 20_000));
-      await until("it stands in the line", async () => (await nextTicket()) !== before);
+      await until("it waits in the queue", async () => (await nextTicket()) !== before);
     }
     const before = await nextTicket();
     // Whose deadline passes while it waits is told another reason.
@@ -96,16 +96,16 @@ describe("a throttled coupon", () => {
     }
   });
 
-  test("is issued to those in line also when it is edited meanwhile, and at once when the throttle goes", async () => {
+  test("is issued to those who wait also when it is edited meanwhile, and at once when the throttle goes", async () => {
     const { id } = await createSample(here, throttle(5, 1, 20_000));
     await issued(here, id, "first");
-    const inLine = issue(there, id, "second");
+    const waiting = issue(there, id, "second");
     const last = Promise.all(["x", "y", "z"].map((userId) => issue(here, id, userId)));
     await here.call(CatalogService.method.updateCoupon, {
       coupon: { id, name: "Renamed" },
       updateMask: { paths: ["name"] },
     });
-    await inLine;
+    await waiting;
     await here.call(CatalogService.method.updateCoupon, { coupon: { id }, updateMask: { paths: ["throttle"] } });
     const free = await Promise.all(Array.from({ length: 10 }, (_, n) => issued(n % 2 ? here : there, id, `free-${n}`)));
     const issuedAtMs = free.map(({ issueTime }) => timestampMs(issueTime!));
@@ -175,7 +175,7 @@ describe("a quota", () => {
   });
 });
 
-test("a single process without Redis keeps lines and quotas itself", async () => {
+test("a single process without Redis keeps queues and quotas itself", async () => {
   const own = await backing(onTestFinished);
   const [replica] = await startReplicas(onTestFinished, { ...own.stores, redisUrl: undefined }, {});
   const quota = { group: "daily", maxPerDay: 1 };

@@ -1,7 +1,7 @@
 import type { CallKind } from "./call-kind.js";
 import { ConcurrencyLimit } from "./concurrency-limit.js";
 import { FairShare } from "./fair-share.js";
-import { type Waiter, WaitingLine } from "./waiting-line.js";
+import { type Waiter, WaitingQueue } from "./waiting-queue.js";
 
 /**
  * The share of the limit that calls of a kind may fill: what is left above it is for the kinds that are shed later.
@@ -13,7 +13,7 @@ const expiryCheckMs = 5;
 const maxExpiredAtOnce = 100;
 /** Calls that rest at once; a further one keeps its permit while it waits. */
 const maxResting = 5_000;
-/** Calls of the line that begin, or are found to have waited in vain, in one turn of the event loop. */
+/** Waiting calls that begin, or are found to have waited in vain, in one turn of the event loop. */
 const maxServedInTurn = 32;
 /** A call whose message takes longer to arrive gives its permit up until it is there, and how often that is looked at. */
 const arrivalMs = 100;
@@ -41,7 +41,7 @@ export interface Permit {
 /** Lets calls in as long as there is room for them, lets others wait for a moment, and turns the rest away. */
 export class Admission {
   private readonly limit: ConcurrencyLimit;
-  private readonly line = new WaitingLine();
+  private readonly queue = new WaitingQueue();
   private readonly fair = new FairShare();
   private readonly now: () => number;
   private atWorkCount = 0;
@@ -62,7 +62,7 @@ export class Admission {
   }
 
   get waiting(): number {
-    return this.line.length;
+    return this.queue.length;
   }
 
   /** Calls that may be at work. */
@@ -91,7 +91,7 @@ export class Admission {
       return;
     }
     const waiter: Waiter = { kind, owner, deadlineMs, admit: () => admit(this.letIn(kind, owner)), refuse };
-    this.line.add(waiter, this.now());
+    this.queue.add(waiter, this.now());
     this.timer ??= setInterval(() => this.look(), expiryCheckMs);
   }
 
@@ -162,27 +162,27 @@ export class Admission {
 
   private leave(): void {
     this.atWorkCount -= 1;
-    this.serveLine();
+    this.serveQueue();
   }
 
   private look(): void {
-    this.line.expire(this.now(), maxExpiredAtOnce);
-    this.serveLine();
-    if (this.line.length > 0) return;
+    this.queue.expire(this.now(), maxExpiredAtOnce);
+    this.serveQueue();
+    if (this.queue.length > 0) return;
     clearInterval(this.timer);
     this.timer = undefined;
   }
 
   /** When many permits become free at once, further turns of the event loop go on with it. */
-  private serveLine(): void {
-    while (this.line.length > 0 && this.servedInTurn < maxServedInTurn) {
-      const waiter = this.line.next(this.mayBegin, this.now());
+  private serveQueue(): void {
+    while (this.queue.length > 0 && this.servedInTurn < maxServedInTurn) {
+      const waiter = this.queue.next(this.mayBegin, this.now());
       if (!waiter) return;
       this.servedInTurn += 1;
       if (this.servedInTurn === 1) {
         setImmediate(() => {
           this.servedInTurn = 0;
-          this.serveLine();
+          this.serveQueue();
         });
       }
       if (this.isWorthwhile(waiter.deadlineMs)) waiter.admit();

@@ -163,7 +163,7 @@ describe("what Postgres said is told to the gate at once", () => {
   });
 });
 
-test("a throttled coupon is not issued while the gate is away: only the gate keeps its line", async () => {
+test("a throttled coupon is not issued while the gate is away: only the gate keeps its queue", async () => {
   const { reservations, issuer } = openIssuer(() => ({ kind: "TICKET_NEEDED" }));
   reservations.admit = () => Promise.reject(new StoreUnavailable());
   expect(await issuer.issue(askOf("coupon"), farMs)).toEqual(new Refusal("STORE_UNAVAILABLE"));

@@ -104,7 +104,7 @@ describe("who finds no room", () => {
     expect(admission.waiting).toBe(0);
   });
 
-  test("in a line that does not end, the newest is let in first and the others are soon turned away", () => {
+  test("in a queue that does not end, the newest is let in first and the others are soon turned away", () => {
     const permits = fill("issue");
     for (let at = 0; at < 49; at += 1) {
       wait(`${at}`);

@@ -1,14 +1,14 @@
 -- Lets asks for one coupon through, or says why not. O(number of asks), at most 128.
--- KEYS: coupon holders pending quota line ended
+-- KEYS: coupon holders pending quota queue ended
 -- ARGV: clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs)...
 -- OUTCOMES: RESERVED REPLAY IN_FLIGHT NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
 -- Returns one outcome for each ask, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
 -- and ticket, THROTTLED by waitMs, RESERVED of a throttled coupon by its ticket.
-local couponKey, holdersKey, pendingKey, quotaKey, lineKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local couponKey, holdersKey, pendingKey, quotaKey, queueKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local clockOffsetMs, reservationMs, ticketSlack, secondMs, keepQuotaMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local askCount = (#ARGV - 5) / 5
--- Longer than anybody waits in a line.
-local keepLineMs = 600000
+-- Longer than anybody waits in a queue.
+local keepQueueMs = 600000
 
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
@@ -41,8 +41,8 @@ local held, days, reserved, taken = {}, {}, {}, 0
 
 local pendingCount, interval, nextTicket, behind, moved = 0, 0, 0, 0, false
 if maxPerSecond then
-  local line = redis.call('HMGET', lineKey, 'next', 'behind')
-  nextTicket, behind = tonumber(line[1]) or 0, tonumber(line[2]) or 0
+  local queued = redis.call('HMGET', queueKey, 'next', 'behind')
+  nextTicket, behind = tonumber(queued[1]) or 0, tonumber(queued[2]) or 0
   interval = 1000 * (1 + ticketSlack) / maxPerSecond
   pendingCount = redis.call('ZCARD', pendingKey)
 end
@@ -56,9 +56,9 @@ local function busyMs()
   return endedMs and math.max(0, endedMs + secondMs - nowMs) or 0
 end
 
--- The line has a clock of its own, which stands still while the first in line may not begin: everybody behind moves back
+-- The queue has a clock of its own, which stands still while the first in it may not begin: everybody behind moves back
 -- with it, and nobody is overtaken. Answers the ticket, and an outcome if this is not the moment to begin.
-local function queue(ticket, patienceMs)
+local function join(ticket, patienceMs)
   local isNew, clockMs, stopMs = not ticket, nowMs - behind, 0
   ticket = ticket or math.max(nextTicket, clockMs)
   local waitMs = ticket - clockMs
@@ -107,7 +107,7 @@ for i = 1, askCount do
       outcome = live - undecided < maxPerUser and 'IN_FLIGHT' or 'ALREADY_ISSUED'
     else
       outcome = ofDay and quotaRefusal(ofDay) or stock and stock - taken <= 0 and 'SOLD_OUT'
-      if not outcome and maxPerSecond then ticket, outcome = queue(tonumber(ARGV[i * 5 + 4]), tonumber(ARGV[i * 5 + 5])) end
+      if not outcome and maxPerSecond then ticket, outcome = join(tonumber(ARGV[i * 5 + 4]), tonumber(ARGV[i * 5 + 5])) end
     end
     if not outcome then
       outcome = ticket and 'RESERVED' .. string.format(' %.2f', ticket) or 'RESERVED'
@@ -142,7 +142,7 @@ if taken > 0 then
   end
 end
 if moved then
-  redis.call('HSET', lineKey, 'next', string.format('%.2f', nextTicket), 'behind', string.format('%.2f', behind))
-  redis.call('PEXPIRE', lineKey, keepLineMs)
+  redis.call('HSET', queueKey, 'next', string.format('%.2f', nextTicket), 'behind', string.format('%.2f', behind))
+  redis.call('PEXPIRE', queueKey, keepQueueMs)
 end
 return outcomes

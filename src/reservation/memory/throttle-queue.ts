@@ -5,15 +5,15 @@ import { throttleSecondMs, ticketSlack } from "../port.js";
 /** As many ends as the fastest throttle looks back on. */
 const maxEnded = 1_000;
 
-/** The line of a throttled coupon. It has a clock of its own, see `admit.lua`. */
-export class ThrottleLine {
+/** The queue of a throttled coupon. It has a clock of its own, see `admit.lua`. */
+export class ThrottleQueue {
   private nextTicket = 0;
   private behindMs = 0;
   /** When reservations ended, the latest last. */
   private readonly ended: number[] = [];
 
   /** RESERVED, if this is the moment to begin. */
-  queue(ask: AdmissionAsk, throttle: Throttle, pendingCount: number, nowMs: number): Admission {
+  join(ask: AdmissionAsk, throttle: Throttle, pendingCount: number, nowMs: number): Admission {
     const { patienceMs = throttle.maxWaitMs } = ask;
     const intervalMs = (1_000 * (1 + ticketSlack)) / throttle.maxPerSecond;
     const clockMs = nowMs - this.behindMs;

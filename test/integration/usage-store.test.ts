@@ -338,7 +338,7 @@ describe("an order of several", () => {
     for (const held of helds) expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0 });
   });
 
-  test("needs room under the cap for all that are of one coupon", async () => {
+  test("needs places under the cap for all that are of one coupon", async () => {
     const couponId = await newCoupon({ usageCap: 2 });
     const helds = [await newHeld(couponId), await newHeld(couponId), await newHeld(couponId)];
     expect(kinds(await store.useBatch(orderOf(helds), together))).toEqual(["CONSENT", "CONSENT", "USAGE_CAP_REACHED"]);

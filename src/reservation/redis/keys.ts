@@ -41,7 +41,10 @@ export class Keys {
   late(owner: KeyOwner): string {
     return this.of(owner, "late");
   }
-  /** Hash: next (the first free ticket), behind (how far the queue's clock is behind ours), in ms. Older replicas know it by this name. */
+  /**
+   * Hash: next (the first free ticket), behind (how far the queue's clock is behind ours), in ms. Older replicas know it
+   * by the name `line`.
+   */
   queue(owner: KeyOwner): string {
     return this.of(owner, "line");
   }

@@ -180,7 +180,7 @@ export class ConnectServer {
     }
   }
 
-  /** Asks for room before anything is made of a call; over HTTP/2 that is done before there is a request. */
+  /** Asks for a permit before anything is made of a call; over HTTP/2 that is done before there is a request. */
   private knock(
     mounted: Mounted & { readonly route: Route },
     request: http.IncomingMessage,
@@ -241,7 +241,7 @@ export class ConnectServer {
     await universalResponseToNodeResponse(whole, response);
   }
 
-  /** Holds room for a large message until the call is over, and looks after the time in which it must arrive. */
+  /** Counts the memory of a large message until the call is over, and looks after the time in which it must arrive. */
   private arrive(
     request: NodeRequest,
     response: NodeResponse,

@@ -38,7 +38,7 @@ export interface Permit {
   rest<T>(wait: () => Promise<T>): Promise<T>;
 }
 
-/** Lets calls in as long as there is room for them, lets others wait for a moment, and turns the rest away. */
+/** Lets calls in as long as there are permits, lets others wait for a moment, and turns the rest away. */
 export class Admission {
   private readonly limit: ConcurrencyLimit;
   private readonly queue = new WaitingQueue();
@@ -70,7 +70,7 @@ export class Admission {
     return this.limit.value;
   }
 
-  /** null: there is no room now. `owner`: the connection by which it has come; null: one that can have no other call. */
+  /** null: there is no permit now. `owner`: the connection by which it has come; null: one that can have no other call. */
   enter(kind: CallKind, owner: object | null): Permit | null {
     this.fair.see(owner, this.now());
     if (!this.mayBegin({ kind, owner })) {
@@ -80,7 +80,7 @@ export class Admission {
     return this.letIn(kind, owner);
   }
 
-  /** Of a call that found no room. Tells it sooner or later, perhaps at once, that it may begin or is turned away. */
+  /** Of a call that found no permit. Tells it sooner or later, perhaps at once, that it may begin or is turned away. */
   wait(
     { kind, owner, deadlineMs }: Pick<Waiter, "kind" | "owner" | "deadlineMs">,
     admit: (permit: Permit) => void,
@@ -211,7 +211,7 @@ interface Hold {
   arrived(permit: HeldPermit): void;
   /** Gives itself up, but still counts as its connection's: who opens calls and sends no messages gets no more permits. */
   lapse(): void;
-  /** False: there is no room. */
+  /** False: there is none. */
   goOnAfterLapse(call: Pick<Waiter, "kind" | "owner">): boolean;
   /** A lapsed one is over. */
   forget(owner: object | null): void;

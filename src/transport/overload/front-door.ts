@@ -6,11 +6,11 @@ import { ConnectionShedder, type Sheddable } from "./connection-shedder.js";
 import { RefusalLog } from "./refusal-log.js";
 
 const lookPauseMs = 100;
-/** With less than this share of the limit at work there is room for many more. */
+/** With less than this share of the limit at work many more may be. */
 const headroomShare = 0.4;
 
 export interface OverloadMetrics {
-  /** A call for which there was no room. */
+  /** A call for which there was no permit. */
   shedCall(rpc: string, kind: CallKind): void;
   /** A call that was turned away for another reason. */
   turnedAway(rpc: string, reason: string): void;
@@ -40,7 +40,7 @@ export interface FrontDoorOptions {
 export interface Knock {
   readonly rpc: string;
   readonly kind: CallKind;
-  /** In ms since 1970; Infinity: the caller did not say. Asked only when there is no room at once. */
+  /** In ms since 1970; Infinity: the caller did not say. Asked only when there is no permit at once. */
   deadlineMs(): number;
   admit(permit: Permit): void;
   /** It was turned away: what to say. */

@@ -1,6 +1,6 @@
 import { type CallKind, callKinds } from "./call-kind.js";
 
-/** How long a call waits for room: in a burst, and when there has been a queue for so long that it is no burst. */
+/** How long a call waits for a permit: in a burst, and when there has been a queue for so long that it is no burst. */
 const burstPatienceMs = 500;
 const congestedPatienceMs = 25;
 /** Calls that wait at once. For one more the one that has waited longest is refused. */
@@ -21,7 +21,7 @@ interface Entry extends Waiter {
 }
 
 /**
- * Calls that wait for room, bounded by time. A burst is served in the order of arrival. When the queue does not get empty
+ * Calls that wait for a permit, bounded by time. A burst is served in the order of arrival. When the queue does not get empty
  * any more, waiting does not help: then the newest are served first, whose callers have most of their time left, and the
  * others are soon told to come again (as Facebook's adaptive LIFO with controlled delay does).
  */

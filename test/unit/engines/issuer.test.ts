@@ -44,7 +44,7 @@ function openIssuer(decide: (ask: IssueAsk) => IssueOutcome = issued) {
 
 describe("when the queue fails", () => {
   const nothingDone = [
-    { name: "has no room", error: new Overloaded(), deadlineMs: farMs, said: Overloaded },
+    { name: "has too much to do", error: new Overloaded(), deadlineMs: farMs, said: Overloaded },
     { name: "lets the time of the reservation pass", error: new DeadlinePassed(), deadlineMs: farMs, said: Overloaded },
     { name: "lets the caller's time pass", error: new DeadlinePassed(), deadlineMs: 1, said: DeadlinePassed },
     { name: "chokes on the ask", error: new RangeError("no"), deadlineMs: farMs, said: RangeError },

@@ -74,7 +74,7 @@ describe("what is shed first", () => {
   });
 });
 
-describe("who finds no room", () => {
+describe("who finds no permit", () => {
   test("waits for a moment, and is let in in the order of arrival", () => {
     const [first, second] = fill("issue");
     wait("a");

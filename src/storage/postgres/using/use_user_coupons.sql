@@ -48,7 +48,7 @@ BEGIN
       -- A place that was freed after the cap had been reached is nobody's.
       CASE WHEN c.exhausted_at IS NULL THEN c.usage_cap - c.place_count ELSE 0 END AS cap_left,
       -- Under a lock one use, which spends it.
-      CASE WHEN u.locked_until > at THEN 1 ELSE u.max_uses - u.use_count END AS room,
+      CASE WHEN u.locked_until > at THEN 1 ELSE u.max_uses - u.use_count END AS remaining_uses,
       u.locked_until > at AS locked,
       earlier.id AS earlier_id, earlier.used_at AS earlier_used_at,
       CASE
@@ -77,7 +77,8 @@ BEGIN
   placed AS (
     SELECT
       r.*,
-      coalesce(r.verdict, CASE WHEN r.ordinal > r.room THEN CASE WHEN r.locked THEN 'LOCK_LOST' ELSE 'ALREADY_USED' END END) AS verdict_2,
+      coalesce(r.verdict, CASE WHEN r.ordinal > r.remaining_uses
+        THEN CASE WHEN r.locked THEN 'LOCK_LOST' ELSE 'ALREADY_USED' END END) AS verdict_2,
       r.use_count + r.ordinal > r.place_count AS needs_place
     FROM ranked r
   ),
@@ -96,7 +97,7 @@ BEGIN
     SELECT
       k.*,
       CASE
-        WHEN k.verdict IS NULL AND k.ordinal > k.room
+        WHEN k.verdict IS NULL AND k.ordinal > k.remaining_uses
           AND bool_or(k.verdict_3 = 'USAGE_CAP_REACHED') OVER (PARTITION BY k.user_coupon_id, k.verdict IS NULL)
           THEN 'USAGE_CAP_REACHED'
         ELSE k.verdict_3

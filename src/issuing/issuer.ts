@@ -55,9 +55,9 @@ interface Again {
   readonly ticket?: number | undefined;
 }
 
-/** How a call waits until its ticket is due: see CallContext.rest. */
-export type Rest = NonNullable<CallContext["rest"]>;
-const stayAtWork: Rest = (wait) => wait();
+/** How a call waits until its ticket is due: see CallContext.yieldPermit. */
+export type YieldPermit = NonNullable<CallContext["yieldPermit"]>;
+const stayAtWork: YieldPermit = (wait) => wait();
 
 type Asking = IssueAsk & Pick<AdmissionAsk, "ticket">;
 
@@ -102,7 +102,11 @@ export class Issuer {
   }
 
   /** Waits for its ticket where the coupon is throttled. */
-  async issue(wanted: IssueAsk, deadlineMs: DeadlineMs, rest: Rest = stayAtWork): Promise<Issued | Refusal> {
+  async issue(
+    wanted: IssueAsk,
+    deadlineMs: DeadlineMs,
+    yieldPermit: YieldPermit = stayAtWork,
+  ): Promise<Issued | Refusal> {
     let ask: Asking = wanted;
     let loadPauseMs = firstLoadPauseMs;
     for (let tries = 1; tries <= maxTries; tries++) {
@@ -116,7 +120,7 @@ export class Issuer {
         await (load ? Promise.race([load, sleep(longestLoadPauseMs)]) : sleep(waitMs));
       } else {
         // A timer may fire a little early.
-        await rest(() => sleep(waitMs + 1));
+        await yieldPermit(() => sleep(waitMs + 1));
       }
       // A ticket that it once had stays its own.
       if (answer.ticket !== undefined) ask = { ...ask, ticket: answer.ticket };

@@ -143,7 +143,7 @@ export class Pipeline {
     return {
       requestId: given && /^[!-~]{1,128}$/.test(given) ? given : randomUUID(),
       deadlineMs,
-      rest: (wait) => call.permit.rest(wait),
+      yieldPermit: (wait) => call.permit.yield(wait),
     };
   }
 

@@ -37,7 +37,7 @@ async function handedOnMs(leftMs: number): Promise<number> {
 const emptyRequest = { $typeName: "coupon.v1.ListCouponsRequest", pageSize: 0, pageToken: "", showDeleted: false };
 
 function permitThat(end: (sampled: boolean) => void): Permit {
-  return { begin: () => true, end, rest: (wait) => wait() };
+  return { begin: () => true, end, yield: (wait) => wait() };
 }
 
 function callOf(parts: Partial<IncomingCall>): IncomingCall {

@@ -11,8 +11,8 @@ const shares: Readonly<Record<CallKind, number>> = { manage: 0.7, issue: 0.85, u
 const expiryCheckMs = 5;
 /** Of those who have waited in vain, so many are told at once. */
 const maxExpiredAtOnce = 100;
-/** Calls that rest at once; a further one keeps its permit while it waits. */
-const maxResting = 5_000;
+/** Calls that yield at once; a further one keeps its permit while it waits. */
+const maxYielded = 5_000;
 /** Waiting calls that begin, or are found to have waited in vain, in one turn of the event loop. */
 const maxServedInTurn = 32;
 /** A call whose message takes longer to arrive gives its permit up until it is there, and how often that is looked at. */
@@ -35,7 +35,7 @@ export interface Permit {
   /** The call is over. Again: without effect. `sampled`: whether what it took says something of the others. */
   end(sampled: boolean): void;
   /** Waits for something that is no work, its ticket of a throttled coupon say: meanwhile another call may be at work. */
-  rest<T>(wait: () => Promise<T>): Promise<T>;
+  yield<T>(wait: () => Promise<T>): Promise<T>;
 }
 
 /** Lets calls in as long as there are permits, lets others wait for a moment, and turns the rest away. */
@@ -46,7 +46,7 @@ export class Admission {
   private readonly now: () => number;
   private atWorkCount = 0;
   private servedInTurn = 0;
-  private restingCount = 0;
+  private yieldedCount = 0;
   private timer: NodeJS.Timeout | undefined;
   /** Those whose messages are arriving, in the order in which they were let in. */
   private readonly arriving = new Set<HeldPermit>();
@@ -138,14 +138,14 @@ export class Admission {
       if (tookMs !== null) this.limit.sample(tookMs, this.atWorkCount, this.now());
       this.options.onEnd?.();
     },
-    rest: (owner) => {
-      if (this.restingCount >= maxResting) return false;
-      this.restingCount += 1;
+    yield: (owner) => {
+      if (this.yieldedCount >= maxYielded) return false;
+      this.yieldedCount += 1;
       this.giveUp(owner);
       return true;
     },
     goOn: (owner) => {
-      this.restingCount -= 1;
+      this.yieldedCount -= 1;
       this.take(owner);
     },
   };
@@ -219,13 +219,13 @@ interface Hold {
   /** null: nothing is to be learned from what it took. */
   ended(tookMs: number | null): void;
   /** False: too many do. */
-  rest(owner: object | null): boolean;
+  yield(owner: object | null): boolean;
   goOn(owner: object | null): void;
 }
 
 class HeldPermit implements Permit {
-  /** While it is lapsed, resting or over, its call is not counted as one at work. */
-  private state: "arriving" | "lapsed" | "working" | "resting" | "over" = "arriving";
+  /** While it is lapsed, yielded or over, its call is not counted as one at work. */
+  private state: "arriving" | "lapsed" | "working" | "yielded" | "over" = "arriving";
   private hasPaused = false;
 
   constructor(
@@ -251,7 +251,7 @@ class HeldPermit implements Permit {
   end(sampled: boolean): void {
     if (this.state === "over") return;
     this.hold.arrived(this);
-    if (this.state === "resting") this.hold.goOn(this.call.owner);
+    if (this.state === "yielded") this.hold.goOn(this.call.owner);
     const wasAtWork = this.state !== "lapsed";
     this.state = "over";
     this.hold.ended(sampled && !this.hasPaused ? this.hold.now() - this.sinceMs : null);
@@ -259,15 +259,15 @@ class HeldPermit implements Permit {
     else this.hold.forget(this.call.owner);
   }
 
-  async rest<T>(wait: () => Promise<T>): Promise<T> {
-    if (this.state !== "working" || !this.hold.rest(this.call.owner)) return await wait();
-    this.state = "resting";
+  async yield<T>(wait: () => Promise<T>): Promise<T> {
+    if (this.state !== "working" || !this.hold.yield(this.call.owner)) return await wait();
+    this.state = "yielded";
     this.hasPaused = true;
     try {
       return await wait();
     } finally {
       // The call may have ended meanwhile, its caller's time being over.
-      if ((this.state as string) === "resting") {
+      if ((this.state as string) === "yielded") {
         this.state = "working";
         this.hold.goOn(this.call.owner);
       }

@@ -143,11 +143,11 @@ describe("a permit", () => {
     expect(admission.atWork).toBe(16);
   });
 
-  test("lets another call be at work while it rests, and is at work again afterwards", async () => {
+  test("lets another call be at work while it yields, and is at work again afterwards", async () => {
     const [permit] = fill("issue");
     wait("other");
     let wake = () => {};
-    const rest = permit?.rest(
+    const yielding = permit?.yield(
       () =>
         new Promise<void>((resolve) => {
           wake = resolve;
@@ -156,16 +156,16 @@ describe("a permit", () => {
     expect(log).toEqual(["other in"]);
     expect(admission.atWork).toBe(17);
     wake();
-    await rest;
+    await yielding;
     expect(admission.atWork).toBe(18);
     permit?.end(true);
     expect(admission.atWork).toBe(17);
   });
 
-  test("that ends while it rests has been given back", async () => {
+  test("that ends while it yields has been given back", async () => {
     const [permit] = fill("issue");
     let wake = () => {};
-    const rest = permit?.rest(
+    const yielding = permit?.yield(
       () =>
         new Promise<void>((resolve) => {
           wake = resolve;
@@ -173,7 +173,7 @@ describe("a permit", () => {
     );
     permit?.end(false);
     wake();
-    await rest;
+    await yielding;
     expect(admission.atWork).toBe(16);
   });
 });

@@ -145,7 +145,7 @@ BEGIN
       OFFSET 0
     ) held
   ),
-  -- Of one user's rows under one quota, those past its rest wait for what becomes of the ones before.
+  -- Of one user's rows under one quota, those past what is left of it wait for what becomes of the ones before.
   queued AS (
     SELECT j.*, coalesce(j.verdict, CASE
       WHEN row_number() OVER (PARTITION BY j.quota_group, j.user_id, j.verdict IS NULL ORDER BY j.ord) > j.quota_left THEN 'BEHIND'

@@ -55,7 +55,7 @@ test("when many permits become free at once, no turn of the event loop begins al
 });
 
 describe("what is shed first", () => {
-  test("administration and reads, then issuing, then using, then what undoes", () => {
+  test("administration and reads, then issuing, then using, then what cancels and unlocks", () => {
     expect(fill("manage").length).toBe(14);
     expect(fill("issue").length).toBe(3);
     expect(fill("use").length).toBe(2);

@@ -253,9 +253,9 @@ function comparable(surveys: readonly Survey[]) {
 async function live(subjects: readonly Subject[], commands: readonly Command[]): Promise<void> {
   const startedAt = (subjects[0] as Subject).now();
   /** Five seconds past a step, counted from the beginning of this life. */
-  const moment = (steps: number) => new Date(startedAt + steps * stepMs + stepMs / 2);
+  const timestamp = (steps: number) => new Date(startedAt + steps * stepMs + stepMs / 2);
   let stepsGone = 0;
-  const validUntil = (steps: number) => (steps === 0 ? null : moment(stepsGone + steps - 1));
+  const validUntil = (steps: number) => (steps === 0 ? null : timestamp(stepsGone + steps - 1));
   const script = new Script();
   const loads = new Map<number, { pair: (Loading | null)[]; staged: boolean }>();
   /** Asks that wait in a queue, with the ticket that each subject gave. */
@@ -367,8 +367,8 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
           remaining,
           throttle,
           quota: maxPerDay === null ? null : { group: quotaGroup, maxPerDay },
-          startsAt: moment(one.startSteps),
-          expiresAt: moment(one.endSteps),
+          startsAt: timestamp(one.startSteps),
+          expiresAt: timestamp(one.endSteps),
         });
         await twice(subjects, async (_, index) => load.pair[index]?.install(facts));
         break;

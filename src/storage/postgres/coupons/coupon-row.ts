@@ -75,7 +75,7 @@ function discountColumns({ kind, maximumAmount, minimumOrderAmount }: Discount) 
   };
 }
 
-const moments = [
+const timestamps = [
   "startsAt",
   "expiresAt",
   "createdAt",
@@ -107,7 +107,7 @@ const later = {
 /** A row as it is kept in a JSON column: the same fields, times as ISO 8601 text. */
 export function rowFromJson(json: unknown): CouponRow {
   const row: Record<string, unknown> = { ...later, ...(json as CouponRow) };
-  for (const field of moments) {
+  for (const field of timestamps) {
     if (row[field] !== null) row[field] = new Date(row[field] as string);
   }
   return row as CouponRow;

@@ -122,7 +122,7 @@ export class CodeMaker implements Job {
     const terms = { discount, expiresAt, maxUses, maxHolders };
     return Array.from({ length: run.drawn }, (_, n) => {
       const code = order ? codeAt(pattern, order[tried + n] as number) : randomCode(pattern, randomBelow);
-      const picked = pickKey(randomFraction(), book.isPool ? terms.expiresAt : null);
+      const picked = pickKey(randomFraction(), book.isTypePool ? terms.expiresAt : null);
       return { code, key: codeKey(code, book.codeBook?.exactMatch ?? false), pickKey: picked, terms };
     });
   }

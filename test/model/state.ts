@@ -38,7 +38,7 @@ export interface Definition {
 export interface Coupon extends Definition {
   readonly id: string;
   /** Whether it is the pool of its type. */
-  readonly isPool: boolean;
+  readonly isTypePool: boolean;
   /** When the definition last changed. */
   readonly updatedAt: number;
   readonly revision: number;

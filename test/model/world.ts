@@ -119,10 +119,10 @@ export class World {
   }
 
   /** The codes of which one may be issued next. */
-  pickable({ id, isPool }: Coupon): Code[] {
+  pickable({ id, isTypePool }: Coupon): Code[] {
     const free = this.codesOf(id).filter((one) => one.holders < one.maxHolders && !this.isExpiredCode(one));
     const first = Math.min(...free.map(({ expiresAt }) => expiresAt ?? Number.POSITIVE_INFINITY));
-    return isPool ? free.filter(({ expiresAt }) => expiresAt === first) : free;
+    return isTypePool ? free.filter(({ expiresAt }) => expiresAt === first) : free;
   }
 
   discountOf(one: UserCoupon): Coupon["discount"] {

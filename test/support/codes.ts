@@ -10,7 +10,7 @@ export interface CodeFacts {
   readonly maxUses?: number;
   readonly maxHolders?: number;
   /** Whether the coupon is the pool of its type. */
-  readonly inPool?: boolean;
+  readonly inTypePool?: boolean;
 }
 
 /** Adds codes to a code book, past every rule of the program, for tests of what happens to codes once they are there. */
@@ -22,7 +22,7 @@ export async function addCodes(sql: Sql, couponId: string, facts: readonly CodeF
     expires_at: one.expiresAt ?? null,
     max_uses: one.maxUses ?? null,
     max_holders: one.maxHolders ?? 1,
-    pick_key: pickKey(Math.random(), (one.inPool && one.expiresAt) || null),
+    pick_key: pickKey(Math.random(), (one.inTypePool && one.expiresAt) || null),
     created_at: new Date(),
   }));
   const seats = rows.reduce((sum, row) => sum + row.max_holders, 0);

@@ -166,7 +166,7 @@ const coupon: Coupon = {
   pausedAt: null,
   deletedAt: null,
   revokedAt: null,
-  isPool: false,
+  isTypePool: false,
 };
 
 /** In the order in which they win. */

@@ -6,6 +6,7 @@ import {
   check,
   customType,
   date,
+  timestamp as drizzleTimestamp,
   index,
   integer,
   jsonb,
@@ -13,7 +14,6 @@ import {
   primaryKey,
   smallint,
   text,
-  timestamp as drizzleTimestamp,
   uniqueIndex,
   uuid,
 } from "drizzle-orm/pg-core";
@@ -83,7 +83,7 @@ export const coupons = pgTable(
     isCodeBook: boolean("is_code_book").notNull().default(false),
     /** Whether its codes are told apart by case and separators. Never changes. */
     exactCodes: boolean("exact_codes").notNull().default(false),
-    /** Whether it is the pool of its type. */
+    /** Whether it is a type pool: that of its type. */
     isPool: boolean("is_pool").notNull().default(false),
     /** None of its codes that can be issued comes before this `pick_key`: there is where to begin to look for one. */
     freeFrom: count("free_from").notNull().default(0),
@@ -206,7 +206,7 @@ export const codes = pgTable(
     maxHolders: integer("max_holders").notNull().default(1),
     /** Seats that are taken: each holder has one. */
     holderCount: integer("holder_count").notNull().default(0),
-    /** Free codes are issued in this order: random; in a type's pool first by expiry, see pickKey() in the domain. */
+    /** Free codes are issued in this order: random; in a type pool first by expiry, see pickKey() in the domain. */
     pickKey: count("pick_key").notNull(),
     createdAt: timestamp("created_at").notNull(),
     /** When it was seen to have expired: its free seats are not in its coupon's quantity any more. */
@@ -365,7 +365,7 @@ const filterWords = `array_to_tsvector(array_remove(ARRAY[
   '=c ' || ${smallLetters("category")}, '=t ' || type, '=k ' || discount_kind], NULL))`;
 
 /**
- * What SearchCoupons looks for, and in: one row for each coupon that is neither deleted nor a pool. A trigger keeps it, so
+ * What SearchCoupons looks for, and in: one row for each coupon that is neither deleted nor a type pool. A trigger keeps it, so
  * that the coupon's own row, which every batch of issues writes anew, stays small and out of these indexes.
  */
 export const couponSearch = pgTable(

@@ -14,6 +14,7 @@ export function toCoupon(row: CouponRow): Coupon {
     quotaPerDay,
     isCodeBook,
     exactCodes,
+    isPool,
     ...same
   } = others;
   const money = (minorUnits: number | null): Money | null =>
@@ -32,6 +33,7 @@ export function toCoupon(row: CouponRow): Coupon {
           },
     quota: quotaGroup === null ? null : { group: quotaGroup, maxPerDay: quotaPerDay ?? 0 },
     codeBook: isCodeBook ? { exactMatch: exactCodes } : null,
+    isTypePool: isPool,
     discount: {
       kind: amount ? { case: "fixedAmount", amount } : { case: "percentage", basisPoints: percentageBasisPoints ?? 0 },
       maximumAmount: money(maximumAmount),

@@ -5,8 +5,8 @@ export interface CallContext {
   /** Until when the answer is of use, in ms since 1970. */
   readonly deadlineMs: number;
   /**
-   * Waits for something that is no work, a turn in a coupon's line say: other calls are served in its place meanwhile.
+   * Gives the permit up while it waits for something that is no work, its ticket of a throttled coupon say.
    * Absent: nobody counts who is at work.
    */
-  rest?<T>(wait: () => Promise<T>): Promise<T>;
+  yieldPermit?<T>(wait: () => Promise<T>): Promise<T>;
 }

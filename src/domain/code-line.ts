@@ -7,8 +7,8 @@ export type Wrong = (field: string, description: string) => void;
 
 /** What a code of one book may be. */
 export interface TermRules {
-  /** The book is the pool of a type, whose codes have no coupon's terms to fall back on. */
-  readonly isPool: boolean;
+  /** The book is a type pool, whose codes have no coupon's terms to fall back on. */
+  readonly isTypePool: boolean;
   readonly now: Date;
 }
 
@@ -28,7 +28,7 @@ export function checkCode(code: string, wrong: Wrong): void {
 }
 
 /** Checks what a code has of its own, single fields too: lines are not checked with their request. */
-export function checkTerms(terms: CodeTerms, { isPool, now }: TermRules, wrong: Wrong): void {
+export function checkTerms(terms: CodeTerms, { isTypePool, now }: TermRules, wrong: Wrong): void {
   const { discount, expiresAt, maxUses, maxHolders } = terms;
   const wrongTerm: Wrong = (field, description) => wrong(`terms.${field}`, description);
   if (discount) {
@@ -47,11 +47,11 @@ export function checkTerms(terms: CodeTerms, { isPool, now }: TermRules, wrong: 
         wrongTerm(`discount.${field}.minor_units`, "must be at most 10^15");
       }
     }
-  } else if (isPool) {
+  } else if (isTypePool) {
     wrongTerm("discount", "is required in the pool of a type");
   }
   if (expiresAt && expiresAt <= now) wrongTerm("expire_time", "must be in the future");
-  if (!expiresAt && isPool) wrongTerm("expire_time", "is required in the pool of a type");
+  if (!expiresAt && isTypePool) wrongTerm("expire_time", "is required in the pool of a type");
   if (maxUses !== null && !isWithin(maxUses, mostUses)) wrongTerm("max_uses", `must be from 1 to ${mostUses}`);
   if (!isWithin(maxHolders, mostHolders)) wrongTerm("max_holders", `must be from 1 to ${mostHolders}`);
 }

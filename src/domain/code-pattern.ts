@@ -3,15 +3,15 @@ import { maxCodeLength, separators } from "./code.js";
 /** What the codes of a pattern are made of. */
 export interface CodePattern {
   /** For each character of a code, those that it may be. */
-  readonly places: readonly Place[];
+  readonly positions: readonly Position[];
   /** How many different codes it has; past 2^53 about. */
   readonly capacity: number;
 }
 
-export interface Place {
+export interface Position {
   readonly characters: string;
-  /** Where it stands in the pattern, from 1. */
-  readonly position: number;
+  /** Of the pattern, from 1: where it is written there. */
+  readonly column: number;
 }
 
 /** Why a text is no pattern, or none that a book can use. */
@@ -32,54 +32,55 @@ const onlyLettersAndDigits = /^[A-Za-z0-9]+$/;
 
 /** The language is described for callers at `GenerateCodes`. */
 export function parsePattern(text: string): CodePattern | PatternError {
-  const places: Place[] = [];
+  const positions: Position[] = [];
   for (let at = 0; at < text.length; ) {
-    const place = readPlace(text, at);
-    if (place instanceof PatternError) return place;
-    at = place.end;
+    const position = readPosition(text, at);
+    if (position instanceof PatternError) return position;
+    at = position.end;
     let times = 1;
     if (text[at] === "{") {
       const found = repetition.exec(text.slice(at));
       times = Number(found?.[1]);
       if (!found || times > maxRepetition) return wrongAt(at, `"{" must begin {n}, with n from 1 to ${maxRepetition}`);
-      if (!place.repeats) return wrongAt(at, "{n} must stand after one of # ? * [...]");
+      if (!position.repeats) return wrongAt(at, "{n} must stand after one of # ? * [...]");
       at += found[0].length;
     }
-    for (let n = 0; n < times; n++) places.push(place);
-    if (places.length > maxCodeLength) return new PatternError(`makes codes of more than ${maxCodeLength} characters`);
+    for (let n = 0; n < times; n++) positions.push(position);
+    if (positions.length > maxCodeLength)
+      return new PatternError(`makes codes of more than ${maxCodeLength} characters`);
   }
-  if (places.length === 0) return new PatternError("is required");
-  return { places, capacity: places.reduce((product, { characters }) => product * characters.length, 1) };
+  if (positions.length === 0) return new PatternError("is required");
+  return { positions, capacity: positions.reduce((product, { characters }) => product * characters.length, 1) };
 }
 
 /**
  * What speaks against generating codes of a pattern for a book; null: nothing. A book that ignores case and separators has
  * fewer different codes: all that a pattern generates must differ there, too.
  */
-export function checkPattern({ places, capacity }: CodePattern, exactMatch: boolean, count: number): string | null {
-  for (const { characters, position } of exactMatch ? [] : places) {
+export function checkPattern({ positions, capacity }: CodePattern, exactMatch: boolean, count: number): string | null {
+  for (const { characters, column } of exactMatch ? [] : positions) {
     if (characters.length === 1) continue;
     if (characters.replace(separators, "") !== characters) {
-      return `at ${position}: the code book ignores separators, so [...] cannot have one among others`;
+      return `at ${column}: the code book ignores separators, so [...] cannot have one among others`;
     }
     if (hasTwice(characters.toUpperCase())) {
-      return `at ${position}: [...] has a letter twice, for the code book ignores case`;
+      return `at ${column}: [...] has a letter twice, for the code book ignores case`;
     }
   }
-  for (const place of [places[0], places.at(-1)]) {
-    if (place?.characters.includes(" ")) return `at ${place.position}: a code cannot begin or end with a space`;
+  for (const position of [positions[0], positions.at(-1)]) {
+    if (position?.characters.includes(" ")) return `at ${position.column}: a code cannot begin or end with a space`;
   }
-  if (!places.some(({ characters }) => onlyLettersAndDigits.test(characters))) {
+  if (!positions.some(({ characters }) => onlyLettersAndDigits.test(characters))) {
     return "needs a character that is always a letter or a digit";
   }
   return capacity < count ? `can make only ${capacity} different codes` : null;
 }
 
 /** The code of a number from 0 to less than the capacity; each number has one of its own. */
-export function codeAt({ places }: CodePattern, index: number): string {
+export function codeAt({ positions }: CodePattern, index: number): string {
   let rest = index;
   let code = "";
-  for (const { characters } of places) {
+  for (const { characters } of positions) {
     code += characters[rest % characters.length];
     rest = Math.floor(rest / characters.length);
   }
@@ -87,38 +88,38 @@ export function codeAt({ places }: CodePattern, index: number): string {
 }
 
 /** Any code of the pattern. `below` answers a random whole number from 0 to less than its argument, up to 256. */
-export function randomCode({ places }: CodePattern, below: (limit: number) => number): string {
+export function randomCode({ positions }: CodePattern, below: (limit: number) => number): string {
   let code = "";
-  for (const { characters } of places) {
+  for (const { characters } of positions) {
     code += characters.length === 1 ? characters : characters[below(characters.length)];
   }
   return code;
 }
 
-interface ReadPlace extends Place {
+interface ReadPosition extends Position {
   /** Where the next one begins. */
   readonly end: number;
   readonly repeats: boolean;
 }
 
-function readPlace(text: string, at: number): ReadPlace | PatternError {
-  const position = at + 1;
+function readPosition(text: string, at: number): ReadPosition | PatternError {
+  const column = at + 1;
   const character = text[at] as string;
   const wildcard = wildcards[character];
-  if (wildcard) return { characters: wildcard, position, end: at + 1, repeats: true };
+  if (wildcard) return { characters: wildcard, column, end: at + 1, repeats: true };
   if (character === "[") {
     const end = text.indexOf("]", at);
     if (end < 0) return wrongAt(at, '"[" has no "]"');
     const characters = readSet(text, at + 1, end);
-    return characters instanceof PatternError ? characters : { characters, position, end: end + 1, repeats: true };
+    return characters instanceof PatternError ? characters : { characters, column, end: end + 1, repeats: true };
   }
   if (character === "\\") {
     const next = text[at + 1] ?? "";
     if (!printable.test(next)) return wrongAt(at, '"\\" must stand before a visible ASCII character or a space');
-    return { characters: next, position, end: at + 2, repeats: false };
+    return { characters: next, column, end: at + 2, repeats: false };
   }
   if (!literal.test(character)) return wrongAt(at, `${JSON.stringify(character)} cannot stand there; "\\" may help`);
-  return { characters: character, position, end: at + 1, repeats: false };
+  return { characters: character, column, end: at + 1, repeats: false };
 }
 
 /** What stands between brackets, from `at` to before `end`. */
@@ -146,7 +147,7 @@ function hasTwice(characters: string): boolean {
   return new Set(characters).size < characters.length;
 }
 
-/** Positions are counted from 1. */
+/** Columns are counted from 1. */
 function wrongAt(at: number, description: string): PatternError {
   return new PatternError(`at ${at + 1}: ${description}`);
 }

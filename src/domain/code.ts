@@ -79,15 +79,15 @@ export function codeKeys(written: string): readonly [string, string] {
   return [codeKey(trimmed, true), codeKey(trimmed, false)];
 }
 
-const poolRandomBits = 2 ** 14;
+const typePoolRandomBits = 2 ** 14;
 /** Whole numbers up to here, less one, are exact. */
 const randomRange = 2 ** 52;
 
 /**
- * The place of a code in the order in which free codes are issued, from `random` in [0, 1): at random, or in a type's pool
+ * Where a code stands in the order in which free codes are issued, from `random` in [0, 1): at random, or in a type pool
  * first by expiry.
  */
-export function pickKey(random: number, poolExpiry: Date | null): number {
-  if (!poolExpiry) return Math.floor(random * randomRange);
-  return Math.floor(poolExpiry.getTime() / 1000) * poolRandomBits + Math.floor(random * poolRandomBits);
+export function pickKey(random: number, typePoolExpiry: Date | null): number {
+  if (!typePoolExpiry) return Math.floor(random * randomRange);
+  return Math.floor(typePoolExpiry.getTime() / 1000) * typePoolRandomBits + Math.floor(random * typePoolRandomBits);
 }

@@ -89,8 +89,8 @@ export interface Coupon extends CouponDefinition {
   readonly updatedAt: Date;
   readonly pausedAt: Date | null;
   readonly deletedAt: Date | null;
-  /** Whether it is the pool of its type. */
-  readonly isPool: boolean;
+  /** Whether it is a type pool: that of its type. */
+  readonly isTypePool: boolean;
   /** Set when it was deleted with `revoke_issued`: from then on what was issued and not used is REVOKED. */
   readonly revokedAt: Date | null;
 }
@@ -131,8 +131,8 @@ export function exhaustionOf(
   return usageCap !== null && current.placeCount >= usageCap ? (current.exhaustedAt ?? now) : null;
 }
 
-/** The pool of a type, which the first upload of codes for it makes. Every code of it has a discount and an end of its own. */
-export function poolDefinition(type: CouponType, now: Date): CouponDefinition {
+/** A type pool, which the first upload of codes for it makes. Every code of it has a discount and an end of its own. */
+export function typePoolDefinition(type: CouponType, now: Date): CouponDefinition {
   return {
     name: `${type} codes`,
     description: "",

@@ -12,12 +12,12 @@ import type { UserCouponStore } from "../storage/ports/user-coupons.js";
 import type { GateKeeper } from "./gate-keeper.js";
 import { settleQuietly } from "./settle-quietly.js";
 
-/** How often a call asks for its turn again; its deadline ends that sooner. */
-const maxTurns = 1_000;
-/** Before a call that needs a turn asks again for a coupon that the gate does not know yet: at first, and at most. */
+/** How often a call of a throttled coupon asks again; its deadline ends that sooner. */
+const maxTries = 1_000;
+/** Before a call that needs a ticket asks again for a coupon that the gate does not know yet: at first, and at most. */
 const firstLoadPauseMs = 20;
 const longestLoadPauseMs = 320;
-/** Of a caller's time, what is left for the work itself when its turn comes. */
+/** Of a caller's time, what is left for the work itself when its ticket is due. */
 const workMs = 500;
 /**
  * Of the time that a reservation lasts, what is left for the commit itself and for Redis to hear of it: nothing is decided
@@ -46,14 +46,14 @@ export interface Issued {
 interface Again {
   /** null: when the gate may know the coupon. */
   readonly waitMs: number | null;
-  readonly turn?: number | undefined;
+  readonly ticket?: number | undefined;
 }
 
-/** How a call waits for its turn: see CallContext.rest. */
-export type Rest = NonNullable<CallContext["rest"]>;
-const stayAtWork: Rest = (wait) => wait();
+/** How a call waits until its ticket is due: see CallContext.yieldPermit. */
+export type YieldPermit = NonNullable<CallContext["yieldPermit"]>;
+const stayAtWork: YieldPermit = (wait) => wait();
 
-type Asking = IssueAsk & Pick<AdmissionAsk, "turn">;
+type Asking = IssueAsk & Pick<AdmissionAsk, "ticket">;
 
 export interface IssuerParts {
   readonly gate: Gate;
@@ -95,11 +95,15 @@ export class Issuer {
     this.queues = { any: open("issue", batches.issue), code: open("issue-code", batches.issueCode) };
   }
 
-  /** Waits for its turn where the coupon is throttled. */
-  async issue(wanted: IssueAsk, deadlineMs: DeadlineMs, rest: Rest = stayAtWork): Promise<Issued | Refusal> {
+  /** Waits for its ticket where the coupon is throttled. */
+  async issue(
+    wanted: IssueAsk,
+    deadlineMs: DeadlineMs,
+    yieldPermit: YieldPermit = stayAtWork,
+  ): Promise<Issued | Refusal> {
     let ask: Asking = wanted;
     let loadPauseMs = firstLoadPauseMs;
-    for (let tries = 1; tries <= maxTurns; tries++) {
+    for (let tries = 1; tries <= maxTries; tries++) {
       const answer = await this.tryOnce(ask, deadlineMs);
       if (!("waitMs" in answer)) return answer;
       const waitMs = answer.waitMs ?? loadPauseMs;
@@ -110,10 +114,10 @@ export class Issuer {
         await (load ? Promise.race([load, sleep(longestLoadPauseMs)]) : sleep(waitMs));
       } else {
         // A timer may fire a little early.
-        await rest(() => sleep(waitMs + 1));
+        await yieldPermit(() => sleep(waitMs + 1));
       }
-      // A turn that it once had stays its own.
-      if (answer.turn !== undefined) ask = { ...ask, turn: answer.turn };
+      // A ticket that it once had stays its own.
+      if (answer.ticket !== undefined) ask = { ...ask, ticket: answer.ticket };
     }
     return new Refusal("OVERLOADED");
   }
@@ -123,15 +127,15 @@ export class Issuer {
     const admission = await this.admit(ask, deadlineMs);
     switch (admission.word) {
       case "WAIT":
-        return { waitMs: admission.waitMs ?? 1, turn: admission.turn };
+        return { waitMs: admission.waitMs ?? 1, ticket: admission.ticket };
       case "THROTTLED":
         return new Refusal("THROTTLED", [], undefined, { retryAfterMs: admission.waitMs ?? 1 });
       case "RESERVED": {
-        const { turn } = admission;
-        const reserved = { ...ask, ...(turn !== undefined && { hasTurn: true }) };
+        const { ticket } = admission;
+        const reserved = { ...ask, ...(ticket !== undefined && { hasTicket: true }) };
         const outcome = await this.decideReserved(reserved, deadlineMs, reservedUntilMs);
         // The throttle was set after the reservation was made.
-        return outcome.kind === "TURN_NEEDED" ? { waitMs: null } : await this.conclude(ask, outcome, deadlineMs);
+        return outcome.kind === "TICKET_NEEDED" ? { waitMs: null } : await this.conclude(ask, outcome, deadlineMs);
       }
       case "REPLAY": {
         const replayed = await this.replay(ask, admission.userCouponId ?? "", deadlineMs);
@@ -150,8 +154,8 @@ export class Issuer {
     }
     if (this.directCount >= maxDirect) return new Refusal("OVERLOADED");
     const outcome = await this.decideDirect(ask, deadlineMs);
-    if (outcome.kind !== "TURN_NEEDED") return await this.conclude(ask, outcome, deadlineMs);
-    // Only the gate keeps the line of a throttled coupon.
+    if (outcome.kind !== "TICKET_NEEDED") return await this.conclude(ask, outcome, deadlineMs);
+    // Only the gate keeps the queue of a throttled coupon.
     return admission.word === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: null };
   }
 
@@ -200,7 +204,7 @@ export class Issuer {
 
   private async conclude(
     ask: IssueAsk,
-    outcome: Exclude<IssueOutcome, { kind: "TURN_NEEDED" }>,
+    outcome: Exclude<IssueOutcome, { kind: "TICKET_NEEDED" }>,
     deadlineMs: DeadlineMs,
   ): Promise<Issued | Refusal> {
     if (outcome.kind === "TOO_LATE") throw tooLate(deadlineMs);
@@ -246,7 +250,7 @@ export async function settleBatch(
     } else if (ask.reserved) {
       settlements.push({ ...ask, verdict: "RELEASE" });
       // Let through here and refused there: the copy is out of date.
-      if (outcome.kind === "TURN_NEEDED" || (outcome.kind === "REFUSED" && gateReasons.has(outcome.reason))) {
+      if (outcome.kind === "TICKET_NEEDED" || (outcome.kind === "REFUSED" && gateReasons.has(outcome.reason))) {
         differing.add(ask.couponId);
       }
     }

@@ -3,7 +3,7 @@ import { type Reason, Refusal, requestIdReused } from "../domain/refusal.js";
 import { newId } from "../platform/new-id.js";
 import type { TargetStore } from "../storage/ports/issues.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
-import type { Issued, Issuer, Rest } from "./issuer.js";
+import type { Issued, Issuer, YieldPermit } from "./issuer.js";
 
 /** Coupons of a type that are tried for one call. */
 const maxCandidates = 100;
@@ -47,7 +47,7 @@ export class TypeIssuer {
     private readonly store: TargetStore,
   ) {}
 
-  async issue(ask: TypeAsk, deadlineMs: DeadlineMs, rest?: Rest): Promise<Issued | Refusal> {
+  async issue(ask: TypeAsk, deadlineMs: DeadlineMs, yieldPermit?: YieldPermit): Promise<Issued | Refusal> {
     const earlier = await this.issueEarlier(ask, deadlineMs);
     if (earlier) return earlier;
     const tried = new Set<string>();
@@ -61,7 +61,7 @@ export class TypeIssuer {
         const answer = await this.issuer.issue(
           { couponId, userId, requestId, userCouponId: newId() },
           deadlineMs,
-          rest,
+          yieldPermit,
         );
         if (!(answer instanceof Refusal)) return answer;
         if (answer.reason === "REQUEST_ID_REUSED") {

@@ -21,7 +21,7 @@ const maxEnumerated = 4_000_000;
 const maxEmptyBatches = 20;
 /** Jobs that one replica remembers its work on. */
 const maxRuns = 4;
-/** Numbers that are shuffled before other work gets its turn. */
+/** Numbers that are shuffled before other work may go on. */
 const shuffleSlice = 100_000;
 
 /** What this replica knows of a job that it has worked on. */
@@ -122,7 +122,7 @@ export class CodeGenerator implements Job {
     const terms = { discount, expiresAt, maxUses, maxHolders };
     return Array.from({ length: run.generated }, (_, n) => {
       const code = order ? codeAt(pattern, order[tried + n] as number) : randomCode(pattern, randomBelow);
-      const picked = pickKey(randomFraction(), book.isPool ? terms.expiresAt : null);
+      const picked = pickKey(randomFraction(), book.isTypePool ? terms.expiresAt : null);
       return { code, key: codeKey(code, book.codeBook?.exactMatch ?? false), pickKey: picked, terms };
     });
   }

@@ -1,4 +1,4 @@
-import { inSlices, nextTurn } from "./slices.js";
+import { inSlices, nextSlice } from "./slices.js";
 
 const longTextLength = 1_000_000;
 
@@ -13,7 +13,7 @@ export async function jsonInSlices<T>(
   });
   const text = `[${texts.join(",")}]`;
   // To put it together, and then to send it, takes a while each.
-  if (text.length > longTextLength) await nextTurn();
+  if (text.length > longTextLength) await nextSlice();
   return text;
 }
 

@@ -19,7 +19,7 @@ const overloadGauges: readonly { name: string; help: string; of: (state: Overloa
     help: "Calls that may be at work; found from what they take.",
     of: ({ limit }) => limit,
   },
-  { name: "coupon_calls_waiting", help: "Calls that wait for room.", of: ({ waiting }) => waiting },
+  { name: "coupon_calls_waiting", help: "Calls that wait until fewer are at work.", of: ({ waiting }) => waiting },
   {
     name: "coupon_connections_limit",
     help: "Connections that the gRPC port takes at most; fewer while connections are shed.",
@@ -51,7 +51,7 @@ export class Metrics {
   });
   private readonly shedCalls = new Tally(this.registry, {
     name: "coupon_calls_shed_total",
-    help: "Calls shed for want of room, by kind; they are counted as OVERLOADED, too.",
+    help: "Calls shed because too many are at work, by kind; they are counted as OVERLOADED, too.",
     labelNames: ["kind"],
   });
   private readonly shedConnectionsTotal = new Counter({

@@ -1,4 +1,4 @@
-/** How long a long work may hold the event loop before others get their turn. */
+/** How long a long work may hold the event loop before it lets others go on. */
 const maxSliceMs = 5;
 /** Items that are worked on before the clock is looked at. */
 const itemsAtOnce = 50;
@@ -7,10 +7,10 @@ const waiting: (() => void)[] = [];
 let isScheduled = false;
 
 /**
- * The next turn of the event loop that is given to a long work. Each turn is given to one of them: many together hold the
- * process no longer at a time than one.
+ * The next slice for a long work. A turn of the event loop has one slice: many long works together hold the process no longer
+ * at a time than one.
  */
-export function nextTurn(): Promise<void> {
+export function nextSlice(): Promise<void> {
   return new Promise((resolve) => {
     waiting.push(resolve);
     if (!isScheduled) setImmediate(goOn);
@@ -25,17 +25,17 @@ function goOn(): void {
   resume?.();
 }
 
-/** Of a long work: says when to stop for a while. It begins by waiting for its first turn. */
+/** Of a long work: says when to stop for a while. It begins by waiting for its first slice. */
 export class Slices {
   private endMs = 0;
 
-  /** Called between two pieces of the work: waits for the next turn when this one is over. */
+  /** Called between two pieces of the work: waits for the next slice when this one is over. */
   next(): Promise<void> | undefined {
     return performance.now() < this.endMs ? undefined : this.wait();
   }
 
   private async wait(): Promise<void> {
-    await nextTurn();
+    await nextSlice();
     this.endMs = performance.now() + maxSliceMs;
   }
 }

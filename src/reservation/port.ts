@@ -28,9 +28,9 @@ export interface Ask {
 
 /** An ask on its way through the gate. */
 export interface AdmissionAsk extends Ask {
-  /** Its turn in the line of a throttled coupon, as WAIT has told it. Absent: it has none yet. */
-  readonly turn?: number;
-  /** How long the caller can wait for a turn at most, in ms; the coupon's own limit holds as well. Absent: only that. */
+  /** Where the coupon is throttled: its ticket, as WAIT has told it. Absent: it has none yet. */
+  readonly ticket?: number;
+  /** How long the caller can wait at most, in ms; the coupon's own limit holds as well. Absent: only that. */
   readonly patienceMs?: number;
 }
 
@@ -39,8 +39,8 @@ export interface AdmissionAsk extends Ask {
  * - REPLAY: the same request was issued before, as `userCouponId`.
  * - IN_FLIGHT: the answer hangs on a reservation of the same user that is not decided yet. Ask Postgres.
  * - NOT_LOADED: nothing is known of the coupon here, but that it exists. Ask Postgres, and load it.
- * - WAIT: the coupon is throttled. Nothing is held, but a place in its line: ask again in `waitMs`, with `turn`.
- * - THROTTLED: a turn would come in `waitMs`, which is too late.
+ * - WAIT: the coupon is throttled. Nothing is held, but the request is in its queue: ask again in `waitMs`, with `ticket`.
+ * - THROTTLED: its ticket would be due in `waitMs`, which is too late.
  * - the others: refusals, see `domain/issue.ts`.
  */
 export const admissionWords = [
@@ -67,8 +67,8 @@ export interface Admission {
   readonly userCouponId?: string;
   /** Set for WAIT and THROTTLED, at least 1. */
   readonly waitMs?: number;
-  /** Set for WAIT, and for RESERVED of a throttled coupon: the turn that it has in its line. */
-  readonly turn?: number;
+  /** Set for WAIT, and for RESERVED of a throttled coupon. In ms since 1970, by the clock of its queue. */
+  readonly ticket?: number;
 }
 
 /** What Postgres said of an ask. */
@@ -219,8 +219,8 @@ export const defaultReservationMs = 5_000;
 export const loadStepTimeoutMs = 5_000;
 /** How long a coupon's places stay loaded after the last one was taken. */
 export const keepPlacesMs = 3_600_000;
-/** What the line of a throttled coupon spaces its turns by, beyond the even share of a second. */
-export const turnSlack = 0.05;
+/** What the queue of a throttled coupon spaces its tickets by, beyond the even share of a second. */
+export const ticketSlack = 0.05;
 /** A second in which a throttle counts. Times are cut to whole milliseconds, so two that are 1,000 apart may be less. */
 export const throttleSecondMs = 1_001;
 /** How long the use of a quota's day stays known after the last change to it: longer than the day. */

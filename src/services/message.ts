@@ -70,7 +70,7 @@ function buildCouponMessage(coupon: Coupon, state: CouponState): CouponMessage {
     lockDuration: durationFromMs(coupon.lockDurationMs),
     usedCount: BigInt(coupon.usedCount),
     type: CouponTypeMessage[coupon.type ?? "UNSPECIFIED"],
-    typePool: coupon.isPool,
+    typePool: coupon.isTypePool,
   };
   if (coupon.quantity !== null) message.quantity = BigInt(coupon.quantity);
   if (coupon.validityAfterIssueMs !== null) message.validityAfterIssue = durationFromMs(coupon.validityAfterIssueMs);

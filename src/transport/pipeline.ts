@@ -24,7 +24,7 @@ export interface IncomingCall {
   header(name: string): string | undefined;
   /** The caller's own deadline in ms since 1970; Infinity when it sent none. */
   readonly deadlineMs: DeadlineMs;
-  /** Its place among the calls at work, which it keeps until its handler is done. */
+  /** What lets it be at work, kept until its handler is done. */
   readonly permit: Permit;
   /** The request, or the refusal that says why the bytes are none. Only what is large or compressed takes a promise. */
   decode(): MaybePromise<unknown | Refusal>;
@@ -143,7 +143,7 @@ export class Pipeline {
     return {
       requestId: given && /^[!-~]{1,128}$/.test(given) ? given : randomUUID(),
       deadlineMs,
-      rest: (wait) => call.permit.rest(wait),
+      yieldPermit: (wait) => call.permit.yield(wait),
     };
   }
 

@@ -424,7 +424,7 @@ describe.each(implementations)("$name", ({ start }) => {
       expect(await admit(ask("b"))).toBe("NOT_LOADED");
     });
 
-    test("a second loader finds the place taken until the first is done", async () => {
+    test("a second loader is refused until the first is done", async () => {
       const first = await subject.gate.beginLoad(couponId);
       expect(await subject.gate.beginLoad(couponId)).toBeNull();
       expect(await first?.install(facts())).toBe(true);

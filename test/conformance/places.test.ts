@@ -346,10 +346,10 @@ describe.each(implementations)("$name, places", ({ start }) => {
               const next = ask(revision);
               const word = await take(next);
               if (word === "TAKEN") open.push(next);
-              // Nobody is refused while there is room, nor while somebody may give some back.
+              // Nobody is refused while there are places, nor while somebody may give some back.
               if (word === "USAGE_CAP_REACHED") {
-                expect({ room: Math.max(0, cap - placed), ...(await seen()) }).toMatchObject({
-                  room: 0,
+                expect({ left: Math.max(0, cap - placed), ...(await seen()) }).toMatchObject({
+                  left: 0,
                   takenCount: 0,
                 });
               }

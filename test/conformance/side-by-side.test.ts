@@ -38,7 +38,7 @@ interface Who {
 
 type Command =
   | { readonly kind: "admit"; readonly asks: readonly Who[] }
-  | { /** Of those that wait for their turn. */ readonly kind: "again"; readonly which: readonly number[] }
+  | { /** Of those that wait with a ticket. */ readonly kind: "again"; readonly which: readonly number[] }
   | {
       readonly kind: "settle";
       readonly which: readonly { ask: number; verdict: Settlement["verdict"]; validSteps: number }[];
@@ -253,37 +253,37 @@ function comparable(surveys: readonly Survey[]) {
 async function live(subjects: readonly Subject[], commands: readonly Command[]): Promise<void> {
   const startedAt = (subjects[0] as Subject).now();
   /** Five seconds past a step, counted from the beginning of this life. */
-  const moment = (steps: number) => new Date(startedAt + steps * stepMs + stepMs / 2);
+  const timestamp = (steps: number) => new Date(startedAt + steps * stepMs + stepMs / 2);
   let stepsGone = 0;
-  const validUntil = (steps: number) => (steps === 0 ? null : moment(stepsGone + steps - 1));
+  const validUntil = (steps: number) => (steps === 0 ? null : timestamp(stepsGone + steps - 1));
   const script = new Script();
   const loads = new Map<number, { pair: (Loading | null)[]; staged: boolean }>();
-  /** Asks that have a place in a line, with the turn that each subject gave. */
-  const waiting: { ask: Ask; turns: number[] }[] = [];
+  /** Asks that wait in a queue, with the ticket that each subject gave. */
+  const waiting: { ask: Ask; tickets: number[] }[] = [];
 
-  /** Turns and waits depend on the moment at which a subject looks at its clock; what else is answered must be the same. */
-  const admitTogether = async (asks: readonly { ask: Ask; turns: readonly number[] }[]) => {
-    const turns = asks.map((): number[] => []);
+  /** Tickets and waits depend on the moment at which a subject looks at its clock; what else is answered must be the same. */
+  const admitTogether = async (asks: readonly { ask: Ask; tickets: readonly number[] }[]) => {
+    const tickets = asks.map((): number[] => []);
     const words = await twice(subjects, async ({ gate }, index) => {
       const answers = await Promise.all(
         asks.map((one) => {
-          const turn = one.turns[index];
-          return gate.admit(turn === undefined ? one.ask : { ...one.ask, turn });
+          const ticket = one.tickets[index];
+          return gate.admit(ticket === undefined ? one.ask : { ...one.ask, ticket });
         }),
       );
-      return answers.map(({ word, userCouponId, turn, waitMs }: Admission, at) => {
-        if (turn !== undefined) turns[at]?.push(turn);
-        return { word, userCouponId, hasTurn: turn !== undefined, waits: waitMs !== undefined && waitMs >= 1 };
+      return answers.map(({ word, userCouponId, ticket, waitMs }: Admission, at) => {
+        if (ticket !== undefined) tickets[at]?.push(ticket);
+        return { word, userCouponId, hasTurn: ticket !== undefined, waits: waitMs !== undefined && waitMs >= 1 };
       });
     });
     for (const [at, { word }] of words.entries()) {
       const { ask } = asks[at] as { ask: Ask };
       if (word === "RESERVED") script.own(ask);
-      if (word === "WAIT") waiting.push({ ask, turns: turns[at] as number[] });
+      if (word === "WAIT") waiting.push({ ask, tickets: tickets[at] as number[] });
     }
   };
   /** Those of one coupon at once. Over coupons that share a quota their order is nobody's promise. */
-  const admitAll = async (asks: readonly { ask: Ask; turns: readonly number[] }[]) => {
+  const admitAll = async (asks: readonly { ask: Ask; tickets: readonly number[] }[]) => {
     for (const ofCoupon of groupBy(asks, ({ ask }) => ask.couponId).values()) await admitTogether(ofCoupon);
   };
 
@@ -291,7 +291,7 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
     switch (one.kind) {
       case "admit": {
         const asks = one.asks.map((each) => script.newAsk(each));
-        await admitAll(asks.map((ask) => ({ ask, turns: [] })));
+        await admitAll(asks.map((ask) => ({ ask, tickets: [] })));
         break;
       }
       case "again": {
@@ -367,8 +367,8 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
           remaining,
           throttle,
           quota: maxPerDay === null ? null : { group: quotaGroup, maxPerDay },
-          startsAt: moment(one.startSteps),
-          expiresAt: moment(one.endSteps),
+          startsAt: timestamp(one.startSteps),
+          expiresAt: timestamp(one.endSteps),
         });
         await twice(subjects, async (_, index) => load.pair[index]?.install(facts));
         break;

@@ -35,12 +35,12 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
   const admit = (ask: AdmissionAsk) => timed(subject.gate.admit(ask));
   const end = (ask: AdmissionAsk, verdict: "CONFIRM" | "RELEASE" = "CONFIRM") =>
     timed(subject.gate.settle([{ ...ask, verdict, validUntil: null }]));
-  /** An ask that has got a place in the line. */
+  /** An ask that waits in the queue. */
   const queued = async (): Promise<AdmissionAsk> => {
     const ask = newAsk();
-    const { word, turn } = await admit(ask);
+    const { word, ticket } = await admit(ask);
     expect(word).toBe("WAIT");
-    return { ...ask, turn: turn as number };
+    return { ...ask, ticket: ticket as number };
   };
   const begun = async (ask = newAsk()): Promise<AdmissionAsk> => {
     expect((await admit(ask)).word).toBe("RESERVED");
@@ -52,11 +52,11 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     expect(waitMs).toBeLessThan(ms + slackMs());
   };
 
-  test("turns are evenly spaced, a little wider than the limit; who comes too late is told so and takes no turn", async () => {
+  test("tickets are evenly spaced, a little wider than the limit; who comes too late is told so and takes no ticket", async () => {
     await open({ maxConcurrent: 100, maxPerSecond: 2, maxWaitMs: 1_200 });
     const first = await admit(newAsk());
     expect(first.word).toBe("RESERVED");
-    expect(first.turn).toBeTypeOf("number");
+    expect(first.ticket).toBeTypeOf("number");
     expectAbout(await admit(newAsk()), "WAIT", 525);
     expectAbout(await admit(newAsk()), "WAIT", 1_050);
     expectAbout(await admit(newAsk()), "THROTTLED", 375);
@@ -65,14 +65,14 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     expectAbout(await admit(newAsk()), "WAIT", 1_075);
   });
 
-  test("asks of one moment take their turns in the order in which they came", async () => {
+  test("asks of one moment take their tickets in the order in which they came", async () => {
     await open({ maxConcurrent: 100, maxPerSecond: 4, maxWaitMs: 10_000 });
     const answers = await Promise.all(Array.from({ length: 20 }, () => admit(newAsk())));
     expect(answers[0]?.word).toBe("RESERVED");
     for (const [index, answer] of answers.slice(1).entries()) expectAbout(answer, "WAIT", (index + 1) * 262.5);
   });
 
-  test("a line that is empty gives a turn at once, however long it was empty", async () => {
+  test("a queue that is empty gives a ticket that is due at once, however long it was empty", async () => {
     await open({ maxConcurrent: 1, maxPerSecond: 1, maxWaitMs: 0 });
     for (let n = 0; n < 3; n++) {
       await end(await begun());
@@ -81,7 +81,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     }
   });
 
-  test("before its turn an ask waits on, at its turn it begins", async () => {
+  test("before its ticket is due an ask waits on, then it begins", async () => {
     await open({ maxConcurrent: 5, maxPerSecond: 1, maxWaitMs: 5_000 });
     await end(await begun());
     const second = await queued();
@@ -91,7 +91,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await begun(second);
   });
 
-  test("no more are pending at once than may be; the place of one that ended goes to the next", async () => {
+  test("no more are pending at once than may be; when one ends, the next may begin", async () => {
     await open({ maxConcurrent: 2, maxPerSecond: 1_000, maxWaitMs: 60_000 });
     const asks = [newAsk(), newAsk(), newAsk(), newAsk()];
     let running: AdmissionAsk[] = [];
@@ -100,7 +100,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
       const answer = await admit(ask);
       expect(answer.word).toBe(index < 2 ? "RESERVED" : "WAIT");
       if (index < 2) running.push(ask);
-      else asks[index] = { ...ask, turn: answer.turn as number };
+      else asks[index] = { ...ask, ticket: answer.ticket as number };
     }
     await subject.advance(1_000);
     expect((await admit(asks[2] as AdmissionAsk)).word).toBe("WAIT");
@@ -111,22 +111,22 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     expect((await admit(asks[3] as AdmissionAsk)).word).toBe("WAIT");
   });
 
-  test("what ended counts for a second, however late the turns are used", async () => {
+  test("what ended counts for a second, however late the tickets are used", async () => {
     await open({ maxConcurrent: 100, maxPerSecond: 3, maxWaitMs: 60_000 });
     await end(await begun());
-    const line = [await queued(), await queued(), await queued(), await queued()];
+    const waiting = [await queued(), await queued(), await queued(), await queued()];
     await subject.advance(60_000);
     // All of them are late, and come at once.
-    for (const ask of line.slice(0, 3)) await begun(ask);
-    expect((await admit(line[3] as AdmissionAsk)).word).toBe("WAIT");
-    for (const ask of line.slice(0, 3)) await end(ask);
+    for (const ask of waiting.slice(0, 3)) await begun(ask);
+    expect((await admit(waiting[3] as AdmissionAsk)).word).toBe("WAIT");
+    for (const ask of waiting.slice(0, 3)) await end(ask);
     await subject.advance(400);
-    expectAbout(await admit(line[3] as AdmissionAsk), "WAIT", 601);
+    expectAbout(await admit(waiting[3] as AdmissionAsk), "WAIT", 601);
     await subject.advance(600 + slackMs());
-    await begun(line[3]);
+    await begun(waiting[3]);
   });
 
-  test("who must wait although it has its turn is not overtaken", async () => {
+  test("who must wait although its ticket is due is not overtaken", async () => {
     await open({ maxConcurrent: 1, maxPerSecond: 2, maxWaitMs: 60_000 });
     const running = await begun();
     const [second, third] = [await queued(), await queued()];
@@ -135,7 +135,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await subject.advance(525 + slackMs());
     expectAbout(await admit(second), "WAIT", 525);
     await end(running);
-    // Both turns have passed by our clock, not by the line's.
+    // Both tickets are due by our clock, not by the queue's.
     expectAbout(await admit(third), "WAIT", 1_050);
     expectAbout(await admit(newAsk()), "WAIT", 1_575);
     await subject.advance(525 + slackMs());
@@ -143,7 +143,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     expect((await admit(third)).word).toBe("WAIT");
   });
 
-  test("a caller's patience counts as the limit does, also when it has its turn", async () => {
+  test("a caller's patience counts as the limit does, also when its ticket is due", async () => {
     await open({ maxConcurrent: 1, maxPerSecond: 1, maxWaitMs: 5_000 });
     const running = await begun();
     expectAbout(await admit({ ...newAsk(), patienceMs: 700 }), "THROTTLED", 350);
@@ -155,7 +155,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await begun({ ...second, patienceMs: 300 });
   });
 
-  test("an edit forgets neither the line nor what ended a moment ago; new limits hold at once", async () => {
+  test("an edit forgets neither the queue nor what ended a moment ago; new limits hold at once", async () => {
     const throttle = { maxConcurrent: 5, maxPerSecond: 1, maxWaitMs: 5_000 };
     await open(throttle);
     const running = await begun();
@@ -174,7 +174,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await open({ ...throttle, maxPerSecond: 2 });
     await subject.advance(1_001 + slackMs());
     await end(await begun(second));
-    // Turns that were given stay as they are; those that are new are half as far apart.
+    // Tickets that were given stay as they are; those that are new are half as far apart.
     await subject.advance(10_000);
     await begun();
     expectAbout(await admit(newAsk()), "WAIT", 525);
@@ -195,19 +195,19 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     expectAbout(await admit(second), "WAIT", 1_001);
   });
 
-  test("nobody waits for what is sold out, and a place in the line holds no stock", async () => {
+  test("nobody waits for what is sold out, and who waits in the queue holds no stock", async () => {
     await open({ maxConcurrent: 5, maxPerSecond: 1, maxWaitMs: 60_000 }, 2);
     await end(await begun());
-    const line = [await queued(), await queued()];
+    const waiting = [await queued(), await queued()];
     await subject.advance(2_000);
-    await begun(line[0]);
+    await begun(waiting[0]);
     expect((await admit(newAsk())).word).toBe("SOLD_OUT");
-    expect((await admit(line[1] as AdmissionAsk)).word).toBe("SOLD_OUT");
+    expect((await admit(waiting[1] as AdmissionAsk)).word).toBe("SOLD_OUT");
   });
 
-  test("a coupon that is not throttled has neither line nor turns", async () => {
+  test("a coupon that is not throttled has neither queue nor tickets", async () => {
     await open(null);
-    for (const ask of [newAsk(), { ...newAsk(), turn: 5 }, { ...newAsk(), patienceMs: 0 }]) {
+    for (const ask of [newAsk(), { ...newAsk(), ticket: 5 }, { ...newAsk(), patienceMs: 0 }]) {
       expect(await admit(ask)).toEqual({ word: "RESERVED" });
     }
   });
@@ -247,7 +247,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
             endedAtMs.push(subject.now());
             continue;
           }
-          const { word, waitMs, turn } = await admit(next.ask);
+          const { word, waitMs, ticket } = await admit(next.ask);
           if (word === "RESERVED") {
             running += 1;
             begunAtMs.push(subject.now());
@@ -256,7 +256,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
           } else {
             expect(word).toBe("WAIT");
             // Its timer may be some milliseconds late, like any.
-            const ask = { ...next.ask, turn: turn as number };
+            const ask = { ...next.ask, ticket: ticket as number };
             coming.push({ ...next, ask, atMs: subject.now() + (waitMs as number) + 1 });
           }
           expect(running).toBeLessThanOrEqual(limits.maxConcurrent);
@@ -266,11 +266,11 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
           const before = begunAtMs[index - limits.maxPerSecond];
           if (before !== undefined) expect(ms - before).toBeGreaterThanOrEqual(1_000 - slackMs());
         }
-        // Nobody is overtaken, unless the turns are so close that a message which was late explains it.
-        const turnsApartMs = 1_050 / limits.maxPerSecond;
+        // Nobody is overtaken, unless the tickets are so close that a message which was late explains it.
+        const ticketsApartMs = 1_050 / limits.maxPerSecond;
         for (const [at, index] of order.entries()) {
           const overtaken = order.slice(at + 1).filter((later) => later < index);
-          for (const other of overtaken) expect((index - other) * turnsApartMs).toBeLessThan(slackMs());
+          for (const other of overtaken) expect((index - other) * ticketsApartMs).toBeLessThan(slackMs());
         }
       }),
       { numRuns: runs, ...seed },

@@ -274,7 +274,7 @@ describe("bad input of BatchCreateCoupons", () => {
     expect([answer.reason, answer.fields]).toEqual(["INVALID_FIELD", fields]);
   });
 
-  test("a coupon that cannot be read names its place", async () => {
+  test("a coupon that cannot be read is named by its path", async () => {
     const body = JSON.stringify({ coupons: [{}, { maxUses: "many" }] });
     const answer = await callConnect(replica.httpPort, pathOf(batchCreateCoupons), body);
     expect([answer.reason, answer.fields]).toEqual(["INVALID_FIELD", ["coupons[1].max_uses"]]);

@@ -357,7 +357,7 @@ describe("UpdateCoupon", () => {
     expect(userCoupons.filter((one) => one.couponId === coupon.id)).toEqual([]);
   });
 
-  test("a lower max_per_user takes nothing away, and a higher one gives room", async () => {
+  test("a lower max_per_user takes nothing away, and a higher one lets more be issued", async () => {
     const coupon = await createSample(here, { maxPerUser: 3 });
     for (let count = 0; count < 3; count++) await issued(here, coupon.id, "anna");
     await update(coupon.id, { maxPerUser: 2 }, "max_per_user");

@@ -64,7 +64,7 @@ const orderOf = (code: string, userId: string, requestId = "", lockVersion = 0n)
   orderAmount: usd(10_000),
 });
 
-/** At rest the free places of a book are what its quantity leaves. */
+/** At rest the free seats of a book are what its quantity leaves. */
 async function expectBookBalances(couponId: string): Promise<void> {
   const [row] = await sql<{ free: number; left: number; taken: number; held: number }[]>`
     SELECT
@@ -184,15 +184,13 @@ describe("one code", () => {
       await Promise.all(
         Array.from({ length: 60 }, (_, index) => answerOf(issueCode(clientOf(index), code, `${prefix}${index}`))),
       );
-    for (const [code, places, prefix] of [
+    for (const [code, seats, prefix] of [
       [one.code, 1, "a"],
       [shared.code, 30, "b"],
     ] as const) {
       const answers = await want(code, prefix);
-      expect(answers.filter((answer) => answer.code === "OK")).toHaveLength(places);
-      expect(answers.filter(({ reason }) => reason === "CODE_TAKEN" || reason === "SOLD_OUT")).toHaveLength(
-        60 - places,
-      );
+      expect(answers.filter((answer) => answer.code === "OK")).toHaveLength(seats);
+      expect(answers.filter(({ reason }) => reason === "CODE_TAKEN" || reason === "SOLD_OUT")).toHaveLength(60 - seats);
     }
     await expectBookBalances(book.id);
   });

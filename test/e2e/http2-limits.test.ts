@@ -66,12 +66,12 @@ describe("messages that never end", () => {
     expect(await sendLarge()).toBe("OVERLOADED");
 
     one.session.destroy();
-    await until("there is room again", async () => (await sendLarge()) === "OK");
+    await until("there is memory again", async () => (await sendLarge()) === "OK");
     two.session.destroy();
     expect([...one.heard, ...two.heard]).toEqual([]);
   });
 
-  test("what says that it is compressed takes no room before it comes", async () => {
+  test("what says that it is compressed takes no memory before it comes", async () => {
     const { session } = await connect(replica.grpcPort);
     const web = await connect(replica.httpPort);
     const sent: Promise<unknown>[] = [];

@@ -22,7 +22,7 @@ const throttle = (maxConcurrent: number, maxPerSecond: number, maxWaitMs?: numbe
   throttle: { maxConcurrent, maxPerSecond, ...(maxWaitMs !== undefined && { maxWait: durationFromMs(maxWaitMs) }) },
 });
 const reasonOf = async (call: Promise<unknown>) => (await answerOf(call)).reason ?? "ISSUED";
-/** Issues to one user after the other until one is refused, as on a busy machine a turn may come between two calls. */
+/** Issues to one user after the other until one is refused, as on a busy machine a ticket may be due between two calls. */
 const untilRefused = async (issueTo: (userId: string) => Promise<Answer>) =>
   (await until("one of them comes too soon", async () => {
     const answer = await issueTo(randomUUID());
@@ -44,7 +44,7 @@ describe("a throttled coupon", () => {
       return answer;
     });
     const refused = (await Promise.all(calls)).filter(({ code }) => code !== "OK");
-    // Two of them have a turn in time; on a busy machine, on which they come one by one, some more.
+    // Two of them have a ticket in time; on a busy machine, on which they come one by one, some more.
     expect(issuedAtMs.length).toBeGreaterThanOrEqual(3);
     issuedAtMs.sort((x, y) => x - y);
     const spans = issuedAtMs.slice(2).map((ms, index) => ms - issuedAtMs[index]!);
@@ -59,20 +59,20 @@ describe("a throttled coupon", () => {
     expect(answered.indexOf("RESOURCE_EXHAUSTED")).toBeLessThan(answered.lastIndexOf("OK"));
   });
 
-  test("refuses at once whose deadline comes before the turn, and takes no turn for it", async () => {
+  test("refuses at once whose deadline comes before the ticket is due, and takes none for it", async () => {
     const { id } = await createSample(here, throttle(5, 1, 20_000));
     await issued(here, id, "first");
-    const nextTurn = () => redis.hget(`${stores.keyPrefix}:{${id}}:line`, "next");
+    const nextTicket = () => redis.hget(`${stores.keyPrefix}:{${id}}:line`, "next");
     const ahead: Promise<unknown>[] = [];
     for (const userId of ["second", "third", "fourth"]) {
-      const before = await nextTurn();
+      const before = await nextTicket();
       ahead.push(within(here, id, userId, 20_000));
-      await until("it stands in the line", async () => (await nextTurn()) !== before);
+      await until("it waits in the queue", async () => (await nextTicket()) !== before);
     }
-    const before = await nextTurn();
+    const before = await nextTicket();
     // Whose deadline passes while it waits is told another reason.
     expect(await reasonOf(within(there, id, "hasty", 2_000))).toBe("THROTTLED");
-    expect(await nextTurn()).toBe(before);
+    expect(await nextTicket()).toBe(before);
     await within(there, id, "patient", 20_000);
     await Promise.all(ahead);
   });
@@ -86,7 +86,7 @@ describe("a throttled coupon", () => {
     expect(answer.retryDelayMs).toBeGreaterThan(0);
   });
 
-  test("answers whoever repeats a request or holds it already without a turn", async () => {
+  test("answers whoever repeats a request or holds it already without a ticket", async () => {
     const { id } = await createSample(here, throttle(5, 1, 0));
     const { userCoupon } = await issue(here, id, "anna", "anna-1");
     for (const client of [here, there, cutOff.client]) {
@@ -96,16 +96,16 @@ describe("a throttled coupon", () => {
     }
   });
 
-  test("is issued to those in line also when it is edited meanwhile, and at once when the throttle goes", async () => {
+  test("is issued to those who wait also when it is edited meanwhile, and at once when the throttle goes", async () => {
     const { id } = await createSample(here, throttle(5, 1, 20_000));
     await issued(here, id, "first");
-    const inLine = issue(there, id, "second");
+    const waiting = issue(there, id, "second");
     const last = Promise.all(["x", "y", "z"].map((userId) => issue(here, id, userId)));
     await here.call(CatalogService.method.updateCoupon, {
       coupon: { id, name: "Renamed" },
       updateMask: { paths: ["name"] },
     });
-    await inLine;
+    await waiting;
     await here.call(CatalogService.method.updateCoupon, { coupon: { id }, updateMask: { paths: ["throttle"] } });
     const free = await Promise.all(Array.from({ length: 10 }, (_, n) => issued(n % 2 ? here : there, id, `free-${n}`)));
     const issuedAtMs = free.map(({ issueTime }) => timestampMs(issueTime!));
@@ -175,7 +175,7 @@ describe("a quota", () => {
   });
 });
 
-test("a single process without Redis keeps lines and quotas itself", async () => {
+test("a single process without Redis keeps queues and quotas itself", async () => {
   const own = await backing(onTestFinished);
   const [replica] = await startReplicas(onTestFinished, { ...own.stores, redisUrl: undefined }, {});
   const quota = { group: "daily", maxPerDay: 1 };

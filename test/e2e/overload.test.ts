@@ -40,7 +40,7 @@ describe("a crowd that is larger than what may be at work", () => {
         const bytes = message(id, userId);
         client.makeUnaryRequest(pathOf(issueCoupon), same, same, bytes, new grpc.Metadata(), options, resolve);
       });
-    // More than fit into the line of those who wait.
+    // More than fit into the waiting queue.
     const errors = await Promise.all(Array.from({ length: 1_500 }, (_, index) => call(`crowd-${index}`)));
     client.close();
     const refused = errors.filter((error) => error !== null);
@@ -85,20 +85,20 @@ describe("a crowd that is larger than what may be at work", () => {
   });
 });
 
-describe("those that wait for their turn in a coupon's line", () => {
+describe("those that wait in a coupon's queue", () => {
   test("are not at work: others are served meanwhile", async () => {
     const throttle = { maxConcurrent: 1, maxPerSecond: 1 };
     const { id: slow } = await createSample(narrow.client, { throttle });
     const { id } = await createSample(narrow.client);
     await issued(narrow.client, slow, "first");
-    const inLine = Promise.allSettled(
-      Array.from({ length: 6 }, (_, index) => issue(narrow.client, slow, `in-line-${index}`)),
+    const waiting = Promise.allSettled(
+      Array.from({ length: 6 }, (_, index) => issue(narrow.client, slow, `waits-${index}`)),
     );
     await issued(narrow.client, id, "somebody else");
     await narrow.client.call(CatalogService.method.getCoupon, { couponId: id });
-    const ended = await Promise.race([inLine.then(() => "all had their turn"), Promise.resolve("they wait")]);
+    const ended = await Promise.race([waiting.then(() => "all had their tickets"), Promise.resolve("they wait")]);
     expect(ended).toBe("they wait");
-    await inLine;
+    await waiting;
   });
 });
 

@@ -76,8 +76,8 @@ test.for([
     );
     expect(done).toMatchObject({ state: CodeJobState.DONE, madeCount: count, failure: "" });
     const [stored] = await sql`
-      SELECT count(*)::int AS codes, count(DISTINCT code_key)::int AS keys, sum(max_holders)::int AS places FROM codes`;
-    expect(stored).toEqual({ codes: count, keys: count, places: count });
+      SELECT count(*)::int AS codes, count(DISTINCT code_key)::int AS keys, sum(max_holders)::int AS seats FROM codes`;
+    expect(stored).toEqual({ codes: count, keys: count, seats: count });
     const [coupon] = await sql`SELECT quantity::int, code_total::int AS total FROM coupons WHERE id = ${couponId}`;
     expect(coupon).toEqual({ quantity: count, total: count });
     const events = await sql`SELECT detail FROM events WHERE coupon_id = ${couponId} AND kind = 'CODES_GENERATED'`;

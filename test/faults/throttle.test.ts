@@ -11,7 +11,7 @@ import { issue, type Want, wants } from "./crowd.js";
 
 const maxConcurrent = 5;
 const maxPerSecond = 10;
-/** The whole race has the limits of every MEGADEAL; the small one a shorter line. */
+/** The whole race has the limits of every MEGADEAL; the small one a shorter queue. */
 const ownWaitMs = sized(2_000, 0) || undefined;
 const maxWaitMs = ownWaitMs ?? 10_000;
 const callerCount = sized(100, 400);
@@ -89,7 +89,7 @@ async function untilGateHas(couponId: string): Promise<void> {
   });
 }
 
-/** A crowd of callers, all at once; their limits hold, and nobody who has a turn in time is refused. */
+/** A crowd of callers, all at once; their limits hold, and nobody who has a ticket in time is refused. */
 async function rush(couponId: string): Promise<void> {
   let answers: Answer[] = [];
   const mostPending = await mostPendingDuring(couponId, async () => {
@@ -100,9 +100,9 @@ async function rush(couponId: string): Promise<void> {
   const rows = await rowsOf(couponId);
   const crowd = rows.filter(({ userId }) => userId !== "first");
   expect(crowd.map(({ userId }) => userId).sort()).toEqual(served.map(({ userId }) => userId).sort());
-  // A machine that is late makes the line longer in time, and never shorter in turns.
-  const turns = Math.floor((maxWaitMs * maxPerSecond) / 1_050);
-  expect(served.length).toBeGreaterThanOrEqual(turns);
+  // A machine that is late makes the queue longer in time, and never shorter in tickets.
+  const tickets = Math.floor((maxWaitMs * maxPerSecond) / 1_050);
+  expect(served.length).toBeGreaterThanOrEqual(tickets);
   expect(mostPending).toBeLessThanOrEqual(maxConcurrent);
   const spans = rows.slice(maxPerSecond).map(({ ms }, index) => ms - (rows[index]?.ms ?? 0));
   expect(Math.min(...spans)).toBeGreaterThanOrEqual(1_000);
@@ -143,7 +143,7 @@ test("as many as may be are at work at once, and no more, however long Postgres 
       // Whoever has asked again and again since then has been made to wait.
       const behind = async () => Number(await redis.hget(`${stores.keyPrefix}:{${couponId}}:line`, "behind"));
       const before = await behind();
-      await until("the line has stood still for a second", async () => (await behind()) > before + 1_000);
+      await until("the queue has stood still for a second", async () => (await behind()) > before + 1_000);
     });
     await Promise.all(calls);
   });
@@ -151,16 +151,16 @@ test("as many as may be are at work at once, and no more, however long Postgres 
 });
 
 test("those who are served are served in the order in which they came", async () => {
-  // Turns so far apart that a machine which is late serves nobody before the one ahead.
+  // Tickets so far apart that a machine which is late serves nobody before the one ahead.
   const couponId = await createMegadeal({ maxConcurrent, maxPerSecond: 1, maxWait: durationFromMs(20_000) });
   await untilGateHas(couponId);
-  const line = () => redis.hget(`${stores.keyPrefix}:{${couponId}}:line`, "next");
+  const next = () => redis.hget(`${stores.keyPrefix}:{${couponId}}:line`, "next");
   const callers = wants(couponId, "caller", 6);
   const calls: Promise<Answer>[] = [];
   for (const [index, want] of callers.entries()) {
-    const before = await line();
+    const before = await next();
     calls.push(ask(want, index));
-    await until("it stands in the line", async () => (await line()) !== before);
+    await until("it waits in the queue", async () => (await next()) !== before);
   }
   expect((await Promise.all(calls)).map(({ refusal }) => refusal)).toEqual(callers.map(() => undefined));
   expect((await rowsOf(couponId)).map(({ userId }) => userId)).toEqual(["first", ...callers.map((one) => one.userId)]);

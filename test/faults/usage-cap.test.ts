@@ -160,7 +160,7 @@ test(
     // Nobody was told no too early, either.
     expect(usages.size).toBe(cap);
     expect(refused.get("USAGE_CAP_REACHED")).toHaveLength(holders - cap);
-    // So many at once may be more than there is room or time for: then some are told to come again, and nothing else.
+    // So many at once may be more than there are permits or time for: then some are told to come again, and nothing else.
     expect([...passing.keys()].filter((kind) => kind !== "14 OVERLOADED" && !kind.startsWith("4 "))).toEqual([]);
   },
   longMs,

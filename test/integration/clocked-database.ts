@@ -26,7 +26,7 @@ export async function openClockedDatabase(at: Date, poolSize = 24): Promise<Cloc
     database,
     sql,
     now: async () => (await sql`SELECT coupon_clock() AS now`)[0]?.now,
-    setClock: async (moment) => void (await sql`UPDATE test_clock SET at = ${moment}`),
+    setClock: async (now) => void (await sql`UPDATE test_clock SET at = ${now}`),
     close: async () => {
       await database.close();
       await sql.end();

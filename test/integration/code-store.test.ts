@@ -60,7 +60,7 @@ const codesOf = (prefix: string, count: number, from = 0): { code: string }[] =>
   Array.from({ length: count }, (_, n) => ({ code: `${prefix}-${from + n}` }));
 
 describe("an upload", () => {
-  test("adds the good lines, reports the others, and raises the stock by the places added", async () => {
+  test("adds the good lines, reports the others, and raises the stock by the seats added", async () => {
     const couponId = await insertBook(clocked.sql, noon);
     const answer = await uploaded({ couponId }, [
       { code: "one" },
@@ -286,7 +286,7 @@ describe("expiring", () => {
     terms: { expireTime: timestampFromDate(later(ms)), maxHolders },
   });
 
-  test("takes the free places of codes that have expired out of stock, once, whoever does it", async () => {
+  test("takes the free seats of codes that have expired out of stock, once, whoever does it", async () => {
     const [first, second] = [await insertBook(clocked.sql, noon), await insertBook(clocked.sql, noon)];
     await uploaded({ couponId: first }, [
       expiring("r-half", 1_000, 4),

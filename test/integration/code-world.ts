@@ -36,15 +36,15 @@ export async function storedEvents(sql: Sql, couponId: string): Promise<[string,
   return rows.map(({ kind, detail }) => [kind, kind === "COUPON_CREATED" ? null : detail]);
 }
 
-/** What every code book keeps: its stock is the free places of its codes that are not expired. */
+/** What every code book keeps: its stock is the free seats of its codes that are not expired. */
 export async function expectStocked(sql: Sql): Promise<void> {
   const wrong = await sql`
-    SELECT c.id, c.quantity - c.issued_count AS stock, k.places, c.code_total, k.codes
+    SELECT c.id, c.quantity - c.issued_count AS stock, k.seats, c.code_total, k.codes
     FROM coupons c CROSS JOIN LATERAL (
       SELECT count(*) AS codes,
-        coalesce(sum(k.max_holders - k.holder_count) FILTER (WHERE k.retired_at IS NULL), 0) AS places
+        coalesce(sum(k.max_holders - k.holder_count) FILTER (WHERE k.retired_at IS NULL), 0) AS seats
       FROM codes k WHERE k.coupon_id = c.id
     ) k
-    WHERE c.is_code_book AND (c.quantity - c.issued_count <> k.places OR c.code_total <> k.codes)`;
+    WHERE c.is_code_book AND (c.quantity - c.issued_count <> k.seats OR c.code_total <> k.codes)`;
   expect(wrong).toHaveLength(0);
 }

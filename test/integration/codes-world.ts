@@ -26,13 +26,13 @@ export async function insertCodes(sql: Sql, couponId: string, codes: readonly Co
   return ids;
 }
 
-/** Takes the free places of codes that have expired out of their coupons' stock. */
+/** Takes the free seats of codes that have expired out of their coupons' stock. */
 export async function expireCodes(sql: Sql): Promise<void> {
   await sql`
     WITH expired AS (
       UPDATE codes SET retired_at = coupon_clock() WHERE retired_at IS NULL AND expires_at <= coupon_clock()
-      RETURNING coupon_id, max_holders - holder_count AS places
+      RETURNING coupon_id, max_holders - holder_count AS seats
     )
-    UPDATE coupons c SET quantity = c.quantity - e.places, revision = c.revision + 1
-    FROM (SELECT coupon_id, sum(places) AS places FROM expired GROUP BY coupon_id) e WHERE c.id = e.coupon_id`;
+    UPDATE coupons c SET quantity = c.quantity - e.seats, revision = c.revision + 1
+    FROM (SELECT coupon_id, sum(seats) AS seats FROM expired GROUP BY coupon_id) e WHERE c.id = e.coupon_id`;
 }

@@ -83,7 +83,7 @@ const holdersOf = async (codeId: number) =>
 const countOf = async (table: string) =>
   (await clocked.sql`SELECT count(*)::int AS n FROM ${clocked.sql(table)}`)[0]?.n;
 
-describe("a code's place", () => {
+describe("a code's seat", () => {
   test.each([
     ["with the stock of what is deleted", true, 0, 0],
     ["not when what is deleted is not put back", false, 1, 1],
@@ -281,7 +281,7 @@ describe("a purge", () => {
     await full();
     await clocked.setClock(later(hourMs + 30 * dayMs));
     await clocked.sql.begin(async (tx) => {
-      await tx`SELECT take_purge_turn()`;
+      await tx`SELECT claim_purge()`;
       expect(await purger().purge()).toEqual({ userCoupons: 0, codes: 0, requests: 0, quotaDays: 0 });
     });
     const done = await Promise.all([purger().purge(), purger().purge()]);

@@ -176,7 +176,7 @@ describe("issue_user_coupons keeps quotas", () => {
   });
 });
 
-describe("issue_user_coupons wants turns", () => {
+describe("issue_user_coupons wants tickets", () => {
   const throttled = async (facts: Partial<CouponFacts> = {}) => {
     const id = await insertCoupon(clocked.sql, openCoupon(noon, facts));
     await clocked.sql`
@@ -186,24 +186,29 @@ describe("issue_user_coupons wants turns", () => {
 
   test("of a throttled coupon nothing is issued to who has had none, and nobody else is held up", async () => {
     const [id, free] = [await throttled(), await insertCoupon(clocked.sql, openCoupon(noon))];
-    const asks = [askOf(id), { ...askOf(id, "v"), hasTurn: true }, askOf(free), { ...askOf(free, "v"), hasTurn: true }];
-    expect(await issue(...asks)).toEqual(["TURN_NEEDED", "ISSUED", "ISSUED", "ISSUED"]);
+    const asks = [
+      askOf(id),
+      { ...askOf(id, "v"), hasTicket: true },
+      askOf(free),
+      { ...askOf(free, "v"), hasTicket: true },
+    ];
+    expect(await issue(...asks)).toEqual(["TICKET_NEEDED", "ISSUED", "ISSUED", "ISSUED"]);
     const [row] = await clocked.sql`SELECT issued_count::int AS n FROM coupons WHERE id = ${id}`;
     expect(row?.n).toBe(1);
   });
 
   test("what is refused anyway, or repeated, needs none", async () => {
     const id = await throttled({ quantity: 1 });
-    const first = { ...askOf(id, "u", randomUUID()), hasTurn: true };
+    const first = { ...askOf(id, "u", randomUUID()), hasTicket: true };
     expect(await issue(first)).toEqual(["ISSUED"]);
-    expect(await issue({ ...first, hasTurn: false, userCouponId: newId() })).toEqual(["REPLAYED"]);
+    expect(await issue({ ...first, hasTicket: false, userCouponId: newId() })).toEqual(["REPLAYED"]);
     expect(await issue(askOf(id))).toEqual(["ALREADY_ISSUED"]);
     expect(await issue(askOf(await throttled({ pausedAt: noon })))).toEqual(["COUPON_PAUSED"]);
   });
 
-  test("one without a turn takes no stock from one that has it", async () => {
+  test("one without a ticket takes no stock from one that has it", async () => {
     const id = await throttled({ quantity: 1 });
-    expect(await issue(askOf(id), { ...askOf(id, "v"), hasTurn: true })).toEqual(["TURN_NEEDED", "ISSUED"]);
+    expect(await issue(askOf(id), { ...askOf(id, "v"), hasTicket: true })).toEqual(["TICKET_NEEDED", "ISSUED"]);
   });
 });
 

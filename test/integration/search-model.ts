@@ -17,7 +17,7 @@ export function searchModel(
   query: CouponQuery,
   now: Date,
 ): { ids: string[]; correctedQuery: string } {
-  const there = coupons.filter((one) => !one.deletedAt && !one.isPool);
+  const there = coupons.filter((one) => !one.deletedAt && !one.isTypePool);
   const typed = [...new Set(wordsOf(query.words).slice(0, maxWords))];
   const occurs = (word: string) => [...known].some((other) => other.startsWith(word));
   const found = find(there, known, query, now, typed, occurs);

@@ -10,7 +10,7 @@ export interface SearchedCoupon {
   readonly discountKind: "PERCENTAGE" | "FIXED_AMOUNT";
   readonly expiresAt: Date;
   readonly deletedAt: Date | null;
-  readonly isPool: boolean;
+  readonly isTypePool: boolean;
 }
 
 let coupons = 0;
@@ -31,7 +31,7 @@ export function coupon(noon: Date, changed: Partial<SearchedCoupon>): SearchedCo
     discountKind: "PERCENTAGE",
     expiresAt: new Date(noon.getTime() + 3_600_000),
     deletedAt: null,
-    isPool: false,
+    isTypePool: false,
     ...changed,
   };
 }
@@ -53,7 +53,7 @@ export async function insertSearched(sql: Sql, noon: Date, coupons: readonly Sea
       starts_at: startsAt,
       expires_at: one.expiresAt,
       deleted_at: one.deletedAt,
-      is_pool: one.isPool,
+      is_pool: one.isTypePool,
       max_per_user: 1,
       stackable: false,
       created_at: startsAt,

@@ -129,7 +129,7 @@ test("a mistyped word that a coupon had until it was put right finds it by the r
 });
 
 test("the pool of a type is never found, also after it was changed", async () => {
-  const ids = await add({ pool: { name: "Coffee", type: "FREE", isPool: true } });
+  const ids = await add({ pool: { name: "Coffee", type: "FREE", isTypePool: true } });
   await clocked.sql`UPDATE coupons SET name = 'Coffee pool', expires_at = ${after(9_000_000)}`;
   expect(await found(ids, "coffee")).toEqual([]);
   expect(await found(ids, "")).toEqual([]);

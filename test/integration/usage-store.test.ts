@@ -104,7 +104,7 @@ describe("one use", () => {
     expect(await countEvents(clocked.sql, held.couponId)).toEqual({ USER_COUPON_USED: 1 });
   });
 
-  test("is decided by the clock when it is its turn, not when it came", async () => {
+  test("is decided by the clock when its locks are granted, not when it came", async () => {
     const held = await heldOfNew({}, { validUntil: later(1_000) });
     const [outcome] = await whileWaiting(clocked.sql, held.couponId, [() => use(useAskOf(held))], () =>
       clocked.setClock(later(1_000)),
@@ -338,7 +338,7 @@ describe("an order of several", () => {
     for (const held of helds) expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0 });
   });
 
-  test("needs room under the cap for all that are of one coupon", async () => {
+  test("needs places under the cap for all that are of one coupon", async () => {
     const couponId = await newCoupon({ usageCap: 2 });
     const helds = [await newHeld(couponId), await newHeld(couponId), await newHeld(couponId)];
     expect(kinds(await store.useBatch(orderOf(helds), together))).toEqual(["CONSENT", "CONSENT", "USAGE_CAP_REACHED"]);

@@ -78,7 +78,7 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
       if (!book || model.state.jobs.some((job) => job.stem === stem && !job.isEnded)) return null;
       const { characters, count } = command;
       const requestId = life.requestId(command.request);
-      const terms = termsOf(command.terms, book.isPool, model);
+      const terms = termsOf(command.terms, book.isTypePool, model);
       return { method: "generate", couponId: book.id, stem, characters, count, terms, requestId };
     }
     case "runGenerator": {
@@ -187,9 +187,9 @@ function pickBook(model: Model, index: number) {
 
 const badTexts = ["", "-._", "caf\u00e9", "x".repeat(65), " a"];
 
-function lineOf({ code, spelling, bad, terms }: LineFacts, isForPool: boolean, model: Model, life: Life): Line {
+function lineOf({ code, spelling, bad, terms }: LineFacts, isForTypePool: boolean, model: Model, life: Life): Line {
   const text = spelled(life.code(`c-${code}`), spelling);
-  const good = termsOf(terms, isForPool, model);
+  const good = termsOf(terms, isForTypePool, model);
   return {
     code: bad === "text" ? (badTexts[code % badTexts.length] as string) : text,
     terms: {
@@ -201,8 +201,8 @@ function lineOf({ code, spelling, bad, terms }: LineFacts, isForPool: boolean, m
   };
 }
 
-function termsOf({ discount, end, maxUses, maxHolders, bare }: TermFacts, isForPool: boolean, model: Model): Terms {
-  const isFull = isForPool && !bare;
+function termsOf({ discount, end, maxUses, maxHolders, bare }: TermFacts, isForTypePool: boolean, model: Model): Terms {
+  const isFull = isForTypePool && !bare;
   const index = discount ?? (isFull ? 0 : null);
   const steps = end ?? (isFull ? 3 : null);
   return {

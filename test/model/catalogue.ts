@@ -4,7 +4,7 @@ import { Using } from "./using.js";
 const visible = /^[!-~]([ -~]*[!-~])?$/;
 const maxCodeLength = 64;
 /** The pool of a type never ends by itself: its codes do. */
-const poolEnd = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
+const typePoolEnd = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
 
 /** Coupons, and the codes of code books. */
 export class Catalogue extends Using {
@@ -13,10 +13,10 @@ export class Catalogue extends Using {
     return this.couponView(this.coupon(id));
   }
 
-  private addCoupon(definition: Definition, id: string, isPool: boolean): void {
+  private addCoupon(definition: Definition, id: string, isTypePool: boolean): void {
     const none = { pausedAt: null, deletedAt: null, revokedAt: null, exhaustedAt: null };
     const updatedAt = this.state.now;
-    this.state.coupons.push({ ...definition, ...none, id, isPool, revision: 1, updatedAt, issuedCount: 0 });
+    this.state.coupons.push({ ...definition, ...none, id, isTypePool, revision: 1, updatedAt, issuedCount: 0 });
     this.happened("COUPON_CREATED", id);
   }
 
@@ -43,7 +43,7 @@ export class Catalogue extends Using {
     const wanted = { ...current, ...change };
     const places = this.placesTaken(current);
     if (wanted.quota?.group !== current.quota?.group) return "INVALID_FIELD";
-    if (current.isPool && wanted.type !== current.type) return "INVALID_FIELD";
+    if (current.isTypePool && wanted.type !== current.type) return "INVALID_FIELD";
     if (current.book !== null && "quantity" in change) return "INVALID_FIELD";
     if (wanted.expiresAt <= wanted.startsAt) return "INVALID_FIELD";
     if (wanted.quantity !== null && wanted.quantity < current.issuedCount) return "QUANTITY_BELOW_ISSUED";
@@ -57,8 +57,8 @@ export class Catalogue extends Using {
 
   // Codes.
 
-  protected upload({ target, lines }: Call & { method: "upload" }, poolId: string): Answer {
-    const book = "type" in target ? this.openPool(target.type, poolId) : this.coupon(target.couponId);
+  protected upload({ target, lines }: Call & { method: "upload" }, typePoolId: string): Answer {
+    const book = "type" in target ? this.openTypePool(target.type, typePoolId) : this.coupon(target.couponId);
     const refused = this.bookRefusal(book);
     if (refused) return { refused };
     const keys = new Set(this.state.codes.map((code) => this.keyOf(code)));
@@ -83,8 +83,8 @@ export class Catalogue extends Using {
     return book === null ? "NOT_A_CODE_BOOK" : null;
   }
 
-  private areGood({ discount, expiresAt, maxUses, maxHolders }: Terms, { isPool }: Coupon): boolean {
-    if (isPool && (discount === null || expiresAt === null)) return false;
+  private areGood({ discount, expiresAt, maxUses, maxHolders }: Terms, { isTypePool }: Coupon): boolean {
+    if (isTypePool && (discount === null || expiresAt === null)) return false;
     if (expiresAt !== null && expiresAt <= this.state.now) return false;
     return (maxUses === null || (maxUses >= 1 && maxUses <= 1_000)) && maxHolders >= 1 && maxHolders <= 1_000_000;
   }
@@ -95,14 +95,14 @@ export class Catalogue extends Using {
   }
 
   /** The pool of a type; the first upload makes it. */
-  private openPool(type: CouponType, id: string): Coupon {
-    const isOpen = (one: Coupon) => one.isPool && one.type === type && one.deletedAt === null;
+  private openTypePool(type: CouponType, id: string): Coupon {
+    const isOpen = (one: Coupon) => one.isTypePool && one.type === type && one.deletedAt === null;
     const known = this.state.coupons.find(isOpen);
     if (known) return known;
     const pool: Definition = {
       discount: { kind: "percentage", value: 1, currency: null, maximum: null, minimum: null },
       startsAt: this.state.now,
-      expiresAt: poolEnd,
+      expiresAt: typePoolEnd,
       quantity: null,
       validityMs: null,
       maxPerUser: 100,
@@ -206,7 +206,7 @@ export class Catalogue extends Using {
     };
   }
 
-  /** Those who have it now; a place may be taken although its holder is gone. */
+  /** Those who have it now; a seat may be taken although its holder is gone. */
   holdersOf({ number }: Code) {
     return this.state.userCoupons
       .filter((one) => one.codeNumber === number && one.deletedAt === null && one.releasedAt === null)
@@ -226,7 +226,7 @@ export class Catalogue extends Using {
     }
   }
 
-  /** Frees the places of user coupons that went back. Those of codes that have expired are in no stock any more. */
+  /** Frees the seats of user coupons that went back. Those of codes that have expired are in no stock any more. */
   protected giveBack(numbers: readonly (number | null)[]): void {
     const revised = new Set<string>();
     for (const number of numbers) {

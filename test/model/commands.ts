@@ -90,7 +90,7 @@ export type Command =
   | { readonly kind: "groupRush"; readonly coupon: number; readonly user: number; readonly picks: readonly number[] }
   | { readonly kind: "useAll"; readonly coupon: number };
 
-/** Times in steps; discounts by their place in `discounts`. null: no limit. */
+/** Times in steps; discounts by their index in `discounts`. null: no limit. */
 export interface Facts {
   readonly discount: number;
   readonly start: number;

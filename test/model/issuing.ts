@@ -33,7 +33,7 @@ export class Issuing extends Catalogue {
     const reason = this.issueRefusal(coupon, userId, code);
     if (!reason) return [];
     // The gate knows nothing of codes, but that nothing is left of their coupon.
-    const isOut = reason.startsWith("CODE_") && this.freePlaces(coupon.id) === 0;
+    const isOut = reason.startsWith("CODE_") && this.freeSeats(coupon.id) === 0;
     return isOut ? [reason, "SOLD_OUT"] : [reason];
   }
 
@@ -56,7 +56,7 @@ export class Issuing extends Catalogue {
   private candidates(type: CouponType): Coupon[] {
     const { now } = this.state;
     const endOf = (coupon: Coupon) =>
-      coupon.isPool ? (this.pickable(coupon)[0]?.expiresAt ?? Number.POSITIVE_INFINITY) : coupon.expiresAt;
+      coupon.isTypePool ? (this.pickable(coupon)[0]?.expiresAt ?? Number.POSITIVE_INFINITY) : coupon.expiresAt;
     const isOpen = (coupon: Coupon) =>
       coupon.type === type &&
       coupon.deletedAt === null &&
@@ -65,7 +65,7 @@ export class Issuing extends Catalogue {
       coupon.startsAt <= now &&
       coupon.expiresAt > now &&
       coupon.issuedCount !== this.quantityOf(coupon) &&
-      (!coupon.isPool || this.pickable(coupon).length > 0);
+      (!coupon.isTypePool || this.pickable(coupon).length > 0);
     return this.state.coupons.filter(isOpen).sort((a, b) => endOf(a) - endOf(b) || (a.id < b.id ? -1 : 1));
   }
 

@@ -105,7 +105,7 @@ function couponView(message: CouponMessage): Answer {
     type: message.type === 0 ? null : CouponTypes[message.type],
     quota: message.quota ? { group: message.quota.group, maxPerDay: message.quota.maxPerDay } : null,
     book: message.codeBook ? (message.codeBook.exactMatch ? "exact" : "folded") : null,
-    isPool: message.typePool,
+    isTypePool: message.typePool,
     revision: Number(message.revision),
     deletedAt: msOf(message.deleteTime),
     exhaustedAt: msOf(message.exhaustTime),

@@ -38,7 +38,7 @@ export interface Definition {
 export interface Coupon extends Definition {
   readonly id: string;
   /** Whether it is the pool of its type. */
-  readonly isPool: boolean;
+  readonly isTypePool: boolean;
   /** When the definition last changed. */
   readonly updatedAt: number;
   readonly revision: number;
@@ -62,7 +62,7 @@ export interface Code extends Terms {
   readonly couponId: string;
   /** As it was uploaded or generated. */
   readonly code: string;
-  /** Places that are taken. */
+  /** Seats that are taken. */
   holders: number;
   /** When it was taken out of stock. */
   outOfStockAt: number | null;

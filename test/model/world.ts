@@ -107,22 +107,22 @@ export class World {
     return outOfStockAt !== null || (expiresAt !== null && expiresAt <= this.state.now);
   }
 
-  /** Of a code book, places of the codes that are in stock. */
-  freePlaces(couponId: string): number {
+  /** Of a code book, free seats of the codes that are in stock. */
+  freeSeats(couponId: string): number {
     const inStock = this.codesOf(couponId).filter(({ outOfStockAt }) => outOfStockAt === null);
     return sum(inStock.map(({ maxHolders, holders }) => maxHolders - holders));
   }
 
   /** How many may be issued at most; null: unlimited. A code book has its codes. */
   quantityOf({ id, book, quantity, issuedCount }: Coupon): number | null {
-    return book === null ? quantity : issuedCount + this.freePlaces(id);
+    return book === null ? quantity : issuedCount + this.freeSeats(id);
   }
 
   /** The codes of which one may be issued next. */
-  pickable({ id, isPool }: Coupon): Code[] {
+  pickable({ id, isTypePool }: Coupon): Code[] {
     const free = this.codesOf(id).filter((one) => one.holders < one.maxHolders && !this.isExpiredCode(one));
     const first = Math.min(...free.map(({ expiresAt }) => expiresAt ?? Number.POSITIVE_INFINITY));
-    return isPool ? free.filter(({ expiresAt }) => expiresAt === first) : free;
+    return isTypePool ? free.filter(({ expiresAt }) => expiresAt === first) : free;
   }
 
   discountOf(one: UserCoupon): Coupon["discount"] {

@@ -10,7 +10,7 @@ export interface CodeFacts {
   readonly maxUses?: number;
   readonly maxHolders?: number;
   /** Whether the coupon is the pool of its type. */
-  readonly inPool?: boolean;
+  readonly inTypePool?: boolean;
 }
 
 /** Adds codes to a code book, past every rule of the program, for tests of what happens to codes once they are there. */
@@ -22,17 +22,17 @@ export async function addCodes(sql: Sql, couponId: string, facts: readonly CodeF
     expires_at: one.expiresAt ?? null,
     max_uses: one.maxUses ?? null,
     max_holders: one.maxHolders ?? 1,
-    pick_key: pickKey(Math.random(), (one.inPool && one.expiresAt) || null),
+    pick_key: pickKey(Math.random(), (one.inTypePool && one.expiresAt) || null),
     created_at: new Date(),
   }));
-  const places = rows.reduce((sum, row) => sum + row.max_holders, 0);
+  const seats = rows.reduce((sum, row) => sum + row.max_holders, 0);
   await sql.begin(async (tx) => {
     await tx`INSERT INTO codes ${tx(rows)}`;
     for (const { code, discount } of facts) {
       if (discount) await tx`UPDATE codes SET discount = ${JSON.stringify(discount)}::text::jsonb WHERE code = ${code}`;
     }
     await tx`
-      UPDATE coupons SET quantity = quantity + ${places}, code_total = code_total + ${rows.length}, revision = revision + 1
+      UPDATE coupons SET quantity = quantity + ${seats}, code_total = code_total + ${rows.length}, revision = revision + 1
       WHERE id = ${couponId}`;
   });
 }

@@ -80,17 +80,17 @@ export async function miscounted(sql: Sql): Promise<unknown[]> {
       OR u.lapsed AND NOT held
       OR (u.gone_at IS NOT NULL) <> ((NOT held OR u.lapsed) AND u.place_count = 0
         AND NOT EXISTS (SELECT FROM usages s WHERE s.user_coupon_id = u.id))`;
-  // What is free of a code book is what its codes have free, a code has room for those who hold it, and none is passed over.
+  // What is free of a code book is what its codes have free, a code has seats for those who hold it, and none is passed over.
   const codeBooks = await sql`
-    SELECT c.id, c.quantity - c.issued_count AS stock, free.places, free.lacking, free.passed_over
+    SELECT c.id, c.quantity - c.issued_count AS stock, free.seats, free.lacking, free.passed_over
     FROM coupons c CROSS JOIN LATERAL (
-      SELECT coalesce(sum(k.max_holders - k.holder_count) FILTER (WHERE k.retired_at IS NULL), 0) AS places,
+      SELECT coalesce(sum(k.max_holders - k.holder_count) FILTER (WHERE k.retired_at IS NULL), 0) AS seats,
         count(*) FILTER (WHERE k.holder_count < (SELECT count(*) FROM user_coupons u WHERE u.code_id = k.id
           AND u.deleted_at IS NULL AND u.released_at IS NULL)) AS lacking,
         count(*) FILTER (WHERE k.holder_count < k.max_holders AND k.retired_at IS NULL AND k.pick_key < c.free_from
           AND (k.expires_at IS NULL OR k.expires_at > coupon_clock())) AS passed_over
       FROM codes k WHERE k.coupon_id = c.id
     ) free
-    WHERE c.is_code_book AND (c.quantity - c.issued_count <> free.places OR free.lacking > 0 OR free.passed_over > 0)`;
+    WHERE c.is_code_book AND (c.quantity - c.issued_count <> free.seats OR free.lacking > 0 OR free.passed_over > 0)`;
   return [...coupons, ...userCoupons, ...codeBooks];
 }

@@ -43,7 +43,7 @@ const tmpfsType = 0x01021994;
 const enoughBytes = 4 * 1_024 ** 3;
 
 /**
- * Has temporary data in memory where there is room: each database that a test drops makes Postgres wait for the disk for half
+ * Has temporary data in memory where there is enough of it: each database that a test drops makes Postgres wait for the disk for half
  * a second, and a commit waits some milliseconds. All settings are those of any other Postgres, and no test outlives the machine.
  */
 async function inMemory<T>(start: () => Promise<T>): Promise<T> {

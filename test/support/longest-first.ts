@@ -7,10 +7,10 @@ const order = ["faults", "model", "e2e", "integration", "conformance", "unit", "
 
 export class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const place = ({ moduleId }: TestSpecification) => {
+    const rank = ({ moduleId }: TestSpecification) => {
       const folder = relative(packageRoot(), moduleId).split(/[\\/]/)[1] ?? "";
       return order.includes(folder) ? order.indexOf(folder) : -1;
     };
-    return (await super.sort(files)).sort((one, other) => place(one) - place(other));
+    return (await super.sort(files)).sort((one, other) => rank(one) - rank(other));
   }
 }

@@ -4,13 +4,13 @@ import { describe, expect, test } from "vitest";
 import { CodeLineSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
 import type { CodeTermsSchema } from "../../gen/coupon/v1/code_pb.js";
 import { codeKey, codeKeys, codeStatus } from "../../src/domain/code.js";
-import { type Coupon, poolDefinition } from "../../src/domain/coupon.js";
+import { type Coupon, typePoolDefinition } from "../../src/domain/coupon.js";
 import { checkLines } from "../../src/services/catalog/upload-lines.js";
 
 const now = new Date("2026-11-21T12:00:00Z");
 const later = new Date(now.getTime() + 1);
-const book = { ...poolDefinition("FREE", now), isPool: false } as Coupon;
-const pool = { ...book, isPool: true };
+const book = { ...typePoolDefinition("FREE", now), isTypePool: false } as Coupon;
+const typePool = { ...book, isTypePool: true };
 
 type Terms = MessageInitShape<typeof CodeTermsSchema>;
 const line = (code: string, terms?: Terms) => create(CodeLineSchema, { code, ...(terms && { terms }) });
@@ -100,7 +100,7 @@ describe("a line is checked on its own", () => {
     for (const part of said) expect(rejected[0]?.message).toContain(part);
   });
 
-  test("one of a type's pool needs a discount and an end of its own", async () => {
+  test("one of a type pool needs a discount and an end of its own", async () => {
     const complete: Terms = { discount: percent(500), expireTime: timestampFromDate(later) };
     const { discount, expireTime } = complete;
     const lines = [
@@ -109,7 +109,7 @@ describe("a line is checked on its own", () => {
       line("c", { discount: discount! }),
       line("d", { expireTime: expireTime! }),
     ];
-    const { good: taken, rejected } = await check(lines, pool);
+    const { good: taken, rejected } = await check(lines, typePool);
     expect(taken.map((one) => one.code)).toEqual(["a"]);
     expect(rejected.map(({ message }) => message?.match(/terms\.\w+/g))).toEqual([
       ["terms.discount", "terms.expire_time"],
@@ -141,7 +141,7 @@ describe("codes are the same", () => {
   });
 });
 
-test("50,000 lines that are all wrong make an answer that clients take, and other work gets its turn", async () => {
+test("50,000 lines that are all wrong make an answer that clients take, and other work goes on", async () => {
   const worst = line("é", {
     discount: { ...percent(0), maximumAmount: usd(0n, "x"), minimumOrderAmount: usd(-1n, "y") },
   });

@@ -118,7 +118,7 @@ describe("checkDefinition throttles a MEGADEAL", () => {
   const own = { maxConcurrent: 1, maxPerSecond: 2, maxWaitMs: 3 };
   const throttleOf = (change: Partial<CouponDraft>) => (checkDefinition({ ...draft, ...change }) as Coupon).throttle;
 
-  test("to 5 at once, 10 a second and 10 seconds in line, unless it says otherwise", () => {
+  test("to 5 at once, 10 a second and 10 seconds in the queue, unless it says otherwise", () => {
     expect(throttleOf({ type: "MEGADEAL" })).toEqual({ maxConcurrent: 5, maxPerSecond: 10, maxWaitMs: 10_000 });
     expect(throttleOf({ type: "MEGADEAL", throttle: own })).toEqual(own);
   });
@@ -166,7 +166,7 @@ const coupon: Coupon = {
   pausedAt: null,
   deletedAt: null,
   revokedAt: null,
-  isPool: false,
+  isTypePool: false,
 };
 
 /** In the order in which they win. */

@@ -6,7 +6,7 @@ import { type Encoding, inflate } from "../../src/transport/messages/inflate.js"
 import { LargeMessages } from "../../src/transport/messages/large-messages.js";
 
 const mib = 1_024 * 1_024;
-const room = () => new LargeMessages(64 * mib).open({});
+const message = () => new LargeMessages(64 * mib).open({});
 const reasonOf = (answer: Uint8Array | Refusal) =>
   answer instanceof Refusal ? answer.reason : `${answer.length} bytes`;
 
@@ -17,14 +17,14 @@ describe.for([
   test("gives the bytes back, up to the limit and no further", async () => {
     for (const length of [0, 1, 1_000, 70_000, mib]) {
       const bytes = randomBytes(length);
-      const inflated = await inflate(encoding, compress(bytes), mib, room());
+      const inflated = await inflate(encoding, compress(bytes), mib, message());
       expect(inflated instanceof Uint8Array && bytes.equals(inflated)).toBe(true);
     }
-    expect(reasonOf(await inflate(encoding, compress(randomBytes(mib + 1)), mib, room()))).toBe("MESSAGE_TOO_LARGE");
+    expect(reasonOf(await inflate(encoding, compress(randomBytes(mib + 1)), mib, message()))).toBe("MESSAGE_TOO_LARGE");
   });
 
   test("a small message may be as dense as it likes; a large one may not", async () => {
-    const dense = (length: number) => inflate(encoding, compress(Buffer.alloc(length, "x")), 8 * mib, room());
+    const dense = (length: number) => inflate(encoding, compress(Buffer.alloc(length, "x")), 8 * mib, message());
     expect(reasonOf(await dense(64 * 1_024))).toBe("65536 bytes");
     const refused = (await dense(mib)) as Refusal;
     expect([refused.reason, refused.message]).toEqual(["MESSAGE_TOO_LARGE", expect.stringContaining("512 times")]);
@@ -33,11 +33,11 @@ describe.for([
   test("what is something else, or not all of it, is bad input", async () => {
     const bytes = compress(randomBytes(1_000));
     for (const wrong of [Buffer.from("x"), Buffer.alloc(0), bytes.subarray(0, -9)]) {
-      expect(reasonOf(await inflate(encoding, wrong, mib, room()))).toBe("INVALID_FIELD");
+      expect(reasonOf(await inflate(encoding, wrong, mib, message()))).toBe("INVALID_FIELD");
     }
   });
 
-  test("what is inflated takes room", async () => {
+  test("what is inflated takes memory", async () => {
     const messages = new LargeMessages(mib);
     const held = messages.open({});
     expect(reasonOf(await inflate(encoding, compress(randomBytes(400_000)), mib, held))).toBe("400000 bytes");

@@ -30,7 +30,7 @@ test("what is past a small message counts until the call is over", () => {
   expect(messages.open(two).add(54 * kib)).toBe(true);
 });
 
-test("one connection gets half of the room at most, and has it again when its calls are over", () => {
+test("one connection gets half of the memory at most, and has it again when its calls are over", () => {
   const messages = new LargeMessages(100 * kib);
   const calls = Array.from({ length: 5 }, () => messages.open(one));
   expect(calls.map((call) => call.add(14 * kib))).toEqual([true, true, true, true, true]);
@@ -40,7 +40,7 @@ test("one connection gets half of the room at most, and has it again when its ca
   expect(messages.open(one).add(54 * kib)).toBe(true);
 });
 
-test("a message that has not arrived takes no room, whatever it may become", () => {
+test("a message that has not arrived takes no memory, whatever it may become", () => {
   const messages = new LargeMessages(100 * kib);
   for (let call = 0; call < 1_000; call += 1) messages.open(one).add(1);
   expect(messages.open(one).add(54 * kib)).toBe(true);

@@ -37,7 +37,7 @@ async function handedOnMs(leftMs: number): Promise<number> {
 const emptyRequest = { $typeName: "coupon.v1.ListCouponsRequest", pageSize: 0, pageToken: "", showDeleted: false };
 
 function permitThat(end: (sampled: boolean) => void): Permit {
-  return { begin: () => true, end, rest: (wait) => wait() };
+  return { begin: () => true, end, yield: (wait) => wait() };
 }
 
 function callOf(parts: Partial<IncomingCall>): IncomingCall {
@@ -85,7 +85,7 @@ test("an answer that cannot be encoded is a fault like any other: INTERNAL, and 
   expect(ended).toEqual([true]);
 });
 
-test("a handler whose caller has gone keeps its place until it ends", async () => {
+test("a handler whose caller has gone keeps its permit until it ends", async () => {
   const ended: boolean[] = [];
   let finish = () => {};
   const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => {
@@ -99,10 +99,10 @@ test("a handler whose caller has gone keeps its place until it ends", async () =
   expect((answer as Failure).reason).toBe("DEADLINE_EXCEEDED");
   expect(ended).toEqual([]);
   finish();
-  await until("the place is given back", async () => ended.length === 1);
+  await until("the permit is given back", async () => ended.length === 1);
 });
 
-test("a call that is refused before its handler gives its place back at once", async () => {
+test("a call that is refused before its handler gives its permit back at once", async () => {
   const ended: boolean[] = [];
   const permit = permitThat((sampled) => ended.push(sampled));
   const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => new Refusal("SOLD_OUT"));
@@ -110,7 +110,7 @@ test("a call that is refused before its handler gives its place back at once", a
   expect(ended).toEqual([false]);
 });
 
-test("a call that gave its place up while its message arrived, and gets none, is refused", async () => {
+test("a call that gave its permit up while its message arrived, and gets none, is refused", async () => {
   const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => new Refusal("SOLD_OUT"));
   const permit = { ...permitThat(() => {}), begin: () => false };
   const answer = await invoke(callOf({ permit }), (one) => one);

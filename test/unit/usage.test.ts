@@ -257,7 +257,7 @@ describe("judgeOrder", () => {
     });
   });
 
-  test("only what nothing speaks against takes something off, each at its own place", () => {
+  test("only what nothing speaks against takes something off, each at its own index", () => {
     const fixed = (minorUnits: number): Change => ({
       discount: { kind: { case: "fixedAmount", amount: usd(minorUnits) } },
     });

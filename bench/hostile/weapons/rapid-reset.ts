@@ -10,7 +10,7 @@ import type { Field, Weapon } from "../weapon.js";
 
 const connections = 4;
 const resetsPerSecond = 21_000;
-const turnMs = 10;
+const roundMs = 10;
 const maxWaitingBytes = 1_024 * 1_024;
 /** A whole call, so that the work on it is begun before it is given up. */
 const body = encode(IssueCouponRequestSchema, {
@@ -34,7 +34,7 @@ export const rapidReset: Weapon = {
 
 async function lane(field: Field): Promise<number> {
   const headers = callHeaders(issueMethod, "application/grpc");
-  const each = Math.round((resetsPerSecond / connections / 1_000) * turnMs);
+  const each = Math.round((resetsPerSecond / connections / 1_000) * roundMs);
   let sent = 0;
   while (Date.now() < field.untilMs) {
     let isCut = false;
@@ -51,7 +51,7 @@ async function lane(field: Field): Promise<number> {
         streamId += 2 * each;
         sent += each;
       }
-      await sleep(turnMs);
+      await sleep(roundMs);
     }
     if (!connection?.isOpen || isCut) field.tally.add(cut);
     connection?.destroy();

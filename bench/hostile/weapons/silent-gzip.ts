@@ -22,7 +22,7 @@ export const silentGzip: Weapon = {
     const envelope = Buffer.alloc(5 + sentBytes);
     envelope[0] = 1;
     envelope.writeUInt32BE(sentBytes * 2, 1);
-    // A coupon that is refused, and room around it: what it costs is its size.
+    // A coupon that is refused, and blanks in it: what it costs is its size.
     const message = Buffer.from(`{"coupons":[{}]${" ".repeat(uploadBytes - 16)}}`);
     await field.begin();
     const silent = await RawConnection.open(field.grpcPort);

@@ -8,9 +8,9 @@ import type { Field, Weapon } from "../weapon.js";
 
 const connections = 10;
 const streamsEach = 9_900;
-/** New ones on each connection in each turn. All are open after five seconds: more at once would measure how fast streams are opened, not what they hold. */
+/** New ones on each connection in each round. All are open after five seconds: more at once would measure how fast streams are opened, not what they hold. */
 const burst = 20;
-const turnMs = 10;
+const roundMs = 10;
 const seconds = 6;
 
 export const unfinishedStreams: readonly Weapon[] = [
@@ -46,12 +46,12 @@ async function hold(field: Field, port: number, contentType: string): Promise<nu
   const beganAtMs = Date.now();
   let sent = 0;
   while (connection?.isOpen && Date.now() < field.untilMs) {
-    const due = Math.ceil((Date.now() - beganAtMs) / turnMs) * burst;
+    const due = Math.ceil((Date.now() - beganAtMs) / roundMs) * burst;
     const now = Math.max(0, Math.min(due, streamsEach) - sent);
     const streams = Array.from({ length: now }, (_, index) => 1 + 2 * (sent + index));
     connection.write(Buffer.concat(streams.map((id) => frame(frameType.headers, flag.endHeaders, id, headers))));
     sent += now;
-    await sleep(turnMs);
+    await sleep(roundMs);
   }
   const standing = connection?.isOpen ? sent - ended : 0;
   if (!connection?.isOpen) field.tally.add(cut);

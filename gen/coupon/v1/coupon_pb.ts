@@ -449,7 +449,7 @@ export enum CouponType {
 
   /**
    * One that many want. Its issuing is always throttled: without a `throttle` of its own it is 5 at once, 10 a second,
-   * and 10 seconds in line.
+   * and 10 seconds in the queue.
    *
    * @generated from enum value: COUPON_TYPE_MEGADEAL = 3;
    */

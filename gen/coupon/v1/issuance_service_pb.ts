@@ -243,7 +243,7 @@ export const IssuanceService: GenService<{
    * them; the answer is SOLD_OUT when there is none, else the refusal of the last one. A throttled coupon that has a turn
    * to give is waited for.
    *
-   * While the fast store that keeps the lines of throttled coupons is away, those are refused with STORE_UNAVAILABLE.
+   * While the fast store that keeps the queues of throttled coupons is away, those are refused with STORE_UNAVAILABLE.
    *
    * @generated from rpc coupon.v1.IssuanceService.IssueCoupon
    */

@@ -25,7 +25,7 @@ import { MemoryLooks } from "./memory-looks.js";
 import { MemoryPending } from "./memory-pending.js";
 import { MemoryPlaces } from "./memory-places.js";
 import { QuotaUse } from "./quota-use.js";
-import { ThrottleLine } from "./throttle-line.js";
+import { ThrottleQueue } from "./throttle-queue.js";
 
 interface Load {
   deadlineMs: number;
@@ -51,7 +51,7 @@ export class MemoryGate implements Gate {
   private readonly loads = new Map<string, Load>();
   private readonly places: MemoryPlaces;
   /** Of coupons that were throttled once. */
-  private readonly throttleLines = new Map<string, ThrottleLine>();
+  private readonly throttleQueues = new Map<string, ThrottleQueue>();
   private readonly quotaUse = new QuotaUse();
   private readonly quotaGroups: QuotaGroups;
   private readonly quotaDays: QuotaDays;
@@ -71,8 +71,8 @@ export class MemoryGate implements Gate {
     this.quotaDays = options.quotaDays ?? new QuotaDays();
   }
 
-  async admit(askWithTurn: AdmissionAsk): Promise<Admission> {
-    const { turn: _, patienceMs: __, ...ask } = askWithTurn;
+  async admit(askWithTicket: AdmissionAsk): Promise<Admission> {
+    const { ticket: _, patienceMs: __, ...ask } = askWithTicket;
     const coupon = this.coupons.get(ask.couponId);
     if (!coupon) {
       const exists = (await this.quotaGroups.ofAsked(ask.couponId)) !== undefined;
@@ -97,7 +97,7 @@ export class MemoryGate implements Gate {
     if (decision !== "ISSUED") return { word: decision };
     const pendingCount = this.pending.count(ask.couponId);
     const admission: Admission = throttle
-      ? this.lineOf(ask.couponId).queue(askWithTurn, throttle, pendingCount, nowMs)
+      ? this.queueOf(ask.couponId).join(askWithTicket, throttle, pendingCount, nowMs)
       : { word: "RESERVED" };
     if (admission.word !== "RESERVED") return admission;
 
@@ -214,19 +214,19 @@ export class MemoryGate implements Gate {
     for (const [id, { facts }] of this.coupons) {
       if (facts.expiresAt.getTime() + keepEndedMs > nowMs) continue;
       this.coupons.delete(id);
-      this.throttleLines.delete(id);
+      this.throttleQueues.delete(id);
     }
-    for (const [id, line] of this.throttleLines) {
-      if (!this.coupons.has(id) && line.isOver(nowMs)) this.throttleLines.delete(id);
+    for (const [id, queue] of this.throttleQueues) {
+      if (!this.coupons.has(id) && queue.isOver(nowMs)) this.throttleQueues.delete(id);
     }
     this.quotaUse.forgetOld(nowMs);
     this.places.forgetOld();
   }
 
-  private lineOf(couponId: string): ThrottleLine {
-    const line = this.throttleLines.get(couponId) ?? new ThrottleLine();
-    this.throttleLines.set(couponId, line);
-    return line;
+  private queueOf(couponId: string): ThrottleQueue {
+    const queue = this.throttleQueues.get(couponId) ?? new ThrottleQueue();
+    this.throttleQueues.set(couponId, queue);
+    return queue;
   }
 
   /** See RedisGate. */
@@ -293,8 +293,8 @@ export class MemoryGate implements Gate {
   private forgetPending(couponId: string, userCouponId: string): boolean {
     const was = this.pending.delete(couponId, userCouponId);
     const coupon = this.coupons.get(couponId);
-    const isThrottled = coupon ? coupon.facts.throttle !== null : this.throttleLines.has(couponId);
-    if (was && isThrottled) this.lineOf(couponId).end(this.now());
+    const isThrottled = coupon ? coupon.facts.throttle !== null : this.throttleQueues.has(couponId);
+    if (was && isThrottled) this.queueOf(couponId).end(this.now());
     return was;
   }
 }

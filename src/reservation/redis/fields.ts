@@ -8,8 +8,8 @@ export function admissionOf(answer: string | undefined): Admission {
   const word = outcomeOf(scripts.admit, first);
   if (second === undefined) return { word };
   if (word === "REPLAY") return { word, userCouponId: second };
-  if (word === "RESERVED") return { word, turn: Number(second) };
-  return { word, waitMs: Number(second), ...(third !== undefined && { turn: Number(third) }) };
+  if (word === "RESERVED") return { word, ticket: Number(second) };
+  return { word, waitMs: Number(second), ...(third !== undefined && { ticket: Number(third) }) };
 }
 
 /** What one script call takes. */

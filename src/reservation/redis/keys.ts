@@ -41,8 +41,11 @@ export class Keys {
   late(owner: KeyOwner): string {
     return this.of(owner, "late");
   }
-  /** Hash: next (the first free turn), behind (how far the line's clock is behind ours), in ms. */
-  line(owner: KeyOwner): string {
+  /**
+   * Hash: next (the first free ticket), behind (how far the queue's clock is behind ours), in ms. Older replicas know it
+   * by the name `line`.
+   */
+  queue(owner: KeyOwner): string {
     return this.of(owner, "line");
   }
   /** List, when reservations of a throttled coupon ended, in ms, the latest first. */

@@ -28,7 +28,7 @@ import {
   keepQuotaDayMs,
   loadStepTimeoutMs,
   throttleSecondMs,
-  turnSlack,
+  ticketSlack,
 } from "../port.js";
 import { Batcher } from "./batcher.js";
 import { RedisClient } from "./client.js";
@@ -200,12 +200,12 @@ export class RedisGate implements Gate {
     const args: (string | number)[] = [
       this.clockOffsetMs(),
       this.reservationMs,
-      turnSlack,
+      ticketSlack,
       throttleSecondMs,
       keepQuotaDayMs,
     ];
-    for (const { userCouponId, userId, requestId, turn = "", patienceMs = "" } of asks) {
-      args.push(userCouponId, userId, requestId, turn, patienceMs);
+    for (const { userCouponId, userId, requestId, ticket = "", patienceMs = "" } of asks) {
+      args.push(userCouponId, userId, requestId, ticket, patienceMs);
     }
     const answers = await this.reserve(scripts.admit, couponId, args, day);
     return asks.map((_, index) => admissionOf(answers[index]));

@@ -16,13 +16,13 @@ export interface ScriptSpec {
 export const scripts = {
   admit: {
     name: "admit",
-    keys: ["coupon", "holders", "pending", "quota", "line", "ended"],
-    args: "clockOffsetMs reservationMs turnSlack secondMs keepQuotaMs (userCouponId userId requestId turn patienceMs)...",
+    keys: ["coupon", "holders", "pending", "quota", "queue", "ended"],
+    args: "clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs)...",
     outcomes: admissionWords,
   },
   settle: {
     name: "settle",
-    keys: ["coupon", "holders", "pending", "loading", "late", "quota", "line", "ended"],
+    keys: ["coupon", "holders", "pending", "loading", "late", "quota", "queue", "ended"],
     args: "clockOffsetMs hasQuota keepQuotaMs (verdict userCouponId userId requestId validUntilMs)...",
     outcomes: ["SETTLED"],
   },

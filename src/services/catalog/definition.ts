@@ -121,12 +121,12 @@ export function changedDefinition(
 
 /** What an update may not touch. */
 function fixedAgainst(
-  current: CouponDefinition & { readonly isPool?: boolean },
+  current: CouponDefinition & { readonly isTypePool?: boolean },
   draft: CouponDraft,
   masked: readonly (keyof CouponDefinition)[],
 ): FieldViolation[] {
   const violations: FieldViolation[] = [];
-  if (masked.includes("type") && current.isPool && draft.type !== current.type) {
+  if (masked.includes("type") && current.isTypePool && draft.type !== current.type) {
     violations.push({ field: "coupon.type", description: "cannot be changed, for it is the pool of its type" });
   }
   if (masked.includes("quantity") && current.codeBook) {

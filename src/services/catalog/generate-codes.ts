@@ -21,7 +21,7 @@ export function generateCodes(store: CodeStore, generator: Pick<CodeGenerator, "
     const wrong = (field: string, description: string) => violations.push({ field, description });
     const terms = termsOf(request.terms, violations);
     // What is wrong whatever the book and the time are.
-    checkTerms(terms, { isPool: false, now: new Date(0) }, wrong);
+    checkTerms(terms, { isTypePool: false, now: new Date(0) }, wrong);
     const pattern = parsePattern(request.pattern);
     if (pattern instanceof PatternError) wrong("pattern", pattern.description);
     if (pattern instanceof PatternError || violations.length > 0) return invalid(...violations);
@@ -33,8 +33,8 @@ export function generateCodes(store: CodeStore, generator: Pick<CodeGenerator, "
         count,
         request: requestKey("GenerateCodes", GenerateCodesRequestSchema, request),
       },
-      ({ isPool, codeBook }, now) => {
-        checkTerms(terms, { isPool, now }, wrong);
+      ({ isTypePool, codeBook }, now) => {
+        checkTerms(terms, { isTypePool, now }, wrong);
         const unfit = checkPattern(pattern, codeBook?.exactMatch ?? false, count);
         if (unfit) wrong("pattern", unfit);
         return violations.length > 0 ? invalid(...violations) : null;

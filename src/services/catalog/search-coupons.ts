@@ -31,11 +31,11 @@ export function searchCoupons(store: SearchStore) {
       withEnded: request.showEnded,
     };
     const parameters = ["SearchCoupons", query];
-    const page = readPage(request, parameters, "place", defaultPageSize);
+    const page = readPage(request, parameters, "cursor", defaultPageSize);
     if (page instanceof Refusal) return page;
     const { rows, next, correctedQuery, now } = await store.search(
       query,
-      { size: page.size, after: page.before === null ? null : placeOf(page.before) },
+      { size: page.size, after: page.before === null ? null : cursorOf(page.before) },
       context.deadlineMs,
     );
     return create(SearchCouponsResponseSchema, {
@@ -46,6 +46,6 @@ export function searchCoupons(store: SearchStore) {
   };
 }
 
-function placeOf(text: string): SearchCursor {
+function cursorOf(text: string): SearchCursor {
   return { tier: Number(text[0]), couponId: text.slice(2) };
 }

@@ -16,7 +16,7 @@ const maxMessageCharacters = 512 * 1024;
 
 /** Checks each line on its own. Of lines with the same code the first good one is taken. */
 export async function checkLines(lines: readonly CodeLine[], book: Coupon, now: Date): Promise<CheckedLines> {
-  const rules: TermRules = { isPool: book.isPool, now };
+  const rules: TermRules = { isTypePool: book.isTypePool, now };
   const good: GoodLine[] = [];
   const rejected: RejectedLine[] = [];
   const keys = new Set<string>();
@@ -40,7 +40,7 @@ export async function checkLines(lines: readonly CodeLine[], book: Coupon, now: 
       return;
     }
     keys.add(key);
-    const picked = pickKey(randomFraction(), book.isPool ? terms.expiresAt : null);
+    const picked = pickKey(randomFraction(), book.isTypePool ? terms.expiresAt : null);
     good.push({ line, code, key, pickKey: picked, terms });
   };
   await inSlices(lines.length, (from, to) => {

@@ -58,10 +58,10 @@ export function batchIssueCoupons(
       underWay -= userIds.length;
     };
 
-    const hasRoom = underWay + userIds.length <= maxUsers;
-    const none = new Refusal(hasRoom ? "DEADLINE_EXCEEDED" : "OVERLOADED");
+    const hasCapacity = underWay + userIds.length <= maxUsers;
+    const none = new Refusal(hasCapacity ? "DEADLINE_EXCEEDED" : "OVERLOADED");
     const results: (Issued | Refusal)[] = userIds.map(() => none);
-    if (hasRoom) await within(issueToAll(results), deadlineMs - Date.now(), () => {});
+    if (hasCapacity) await within(issueToAll(results), deadlineMs - Date.now(), () => {});
     const response = create(BatchIssueCouponsResponseSchema);
     response.outcomes = await mapInSlices(userIds, (userId, index) =>
       outcomeOf(userId, results[index] as Issued | Refusal, explain),

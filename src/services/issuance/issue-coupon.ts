@@ -10,24 +10,31 @@ import type { TargetStore } from "../../storage/ports/issues.js";
 import { issuedMessage, typeOf } from "../message.js";
 
 export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: TargetStore) {
-  const issue = async (request: IssueCouponRequest, { deadlineMs, rest }: CallContext): Promise<Issued | Refusal> => {
+  const issue = async (
+    request: IssueCouponRequest,
+    { deadlineMs, yieldPermit }: CallContext,
+  ): Promise<Issued | Refusal> => {
     const { target, userId, requestId } = request;
     switch (target.case) {
       case "code": {
         const code = await store.findCode(target.value, deadlineMs);
         if (!code) return new Refusal("CODE_NOT_FOUND");
         const { id: codeId, couponId } = code;
-        return await issuer.issue({ couponId, codeId, userId, requestId, userCouponId: newId() }, deadlineMs, rest);
+        return await issuer.issue(
+          { couponId, codeId, userId, requestId, userCouponId: newId() },
+          deadlineMs,
+          yieldPermit,
+        );
       }
       case "type":
         return await typeIssuer.issue(
           { type: typeOf(target.value) as CouponType, userId, requestId },
           deadlineMs,
-          rest,
+          yieldPermit,
         );
       default: {
         const couponId = (target.value ?? "").toLowerCase();
-        return await issuer.issue({ couponId, userId, requestId, userCouponId: newId() }, deadlineMs, rest);
+        return await issuer.issue({ couponId, userId, requestId, userCouponId: newId() }, deadlineMs, yieldPermit);
       }
     }
   };

@@ -9,8 +9,8 @@ import type { DeadlineMs } from "./page.js";
 export interface IssueAsk extends Ask {
   /** The code that is wanted. Absent: any. */
   readonly codeId?: number;
-  /** Whether the gate let it through at its turn in the line of a throttled coupon. */
-  readonly hasTurn?: boolean;
+  /** Whether the gate let it through with a ticket of a throttled coupon. */
+  readonly hasTicket?: boolean;
   /**
    * Until when it may be decided, in ms since 1970 by this machine's clock: later its reservation may be gone, or its
    * caller have been told something else. Absent: at any time.
@@ -26,7 +26,7 @@ export type IssueOutcome =
       readonly userCouponId: string;
     }
   | { readonly kind: "REFUSED"; readonly reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED" }
-  | { /** The coupon is throttled, and the ask has had no turn. */ readonly kind: "TURN_NEEDED" }
+  | { /** The coupon is throttled, and the ask has no ticket. */ readonly kind: "TICKET_NEEDED" }
   | { /** Past `untilMs`; nothing was done. */ readonly kind: "TOO_LATE" };
 
 /** The hot path's own port: batches, and what the gate needs to be filled and swept. */

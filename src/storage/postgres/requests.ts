@@ -71,9 +71,9 @@ export async function findEarlierList<T>(
   if (Buffer.compare(earlier.inputHash, request.inputHash) !== 0) return requestIdReused();
   const items = await tx
     .select({ item: sql<T>`item` })
-    .from(sql`${requests}, jsonb_array_elements(${requests.answer}) WITH ORDINALITY AS listed (item, place)`)
+    .from(sql`${requests}, jsonb_array_elements(${requests.answer}) WITH ORDINALITY AS listed (item, ordinal)`)
     .where(isSame)
-    .orderBy(sql`place`);
+    .orderBy(sql`ordinal`);
   return { answer: items.map(({ item }) => item), at: earlier.at };
 }
 

@@ -6,6 +6,7 @@ import {
   check,
   customType,
   date,
+  timestamp as drizzleTimestamp,
   index,
   integer,
   jsonb,
@@ -13,13 +14,12 @@ import {
   primaryKey,
   smallint,
   text,
-  timestamp,
   uniqueIndex,
   uuid,
 } from "drizzle-orm/pg-core";
 
 /** To the millisecond, like everything that leaves the process. */
-const moment = (name: string) => timestamp(name, { withTimezone: true, precision: 3, mode: "date" });
+const timestamp = (name: string) => drizzleTimestamp(name, { withTimezone: true, precision: 3, mode: "date" });
 const count = (name: string) => bigint(name, { mode: "number" });
 
 /** A 64-bit transaction id, which never wraps around. */
@@ -44,8 +44,8 @@ export const coupons = pgTable(
     currencyCode: char("currency_code", { length: 3 }),
     maximumAmount: count("maximum_amount"),
     minimumOrderAmount: count("minimum_order_amount"),
-    startsAt: moment("starts_at").notNull(),
-    expiresAt: moment("expires_at").notNull(),
+    startsAt: timestamp("starts_at").notNull(),
+    expiresAt: timestamp("expires_at").notNull(),
     /** null: unlimited. */
     quantity: count("quantity"),
     validityAfterIssueMs: count("validity_after_issue_ms"),
@@ -62,14 +62,14 @@ export const coupons = pgTable(
     /** Places taken under the usage cap: the sum of those of its user coupons. */
     placeCount: count("place_count").notNull().default(0),
     /** When the places reached the usage cap. */
-    exhaustedAt: moment("exhausted_at"),
+    exhaustedAt: timestamp("exhausted_at"),
     /** Grows with each change of the definition. The gate's copy is current when it has the same one. */
     revision: count("revision").notNull().default(1),
-    createdAt: moment("created_at").notNull(),
-    updatedAt: moment("updated_at").notNull(),
-    pausedAt: moment("paused_at"),
-    deletedAt: moment("deleted_at"),
-    revokedAt: moment("revoked_at"),
+    createdAt: timestamp("created_at").notNull(),
+    updatedAt: timestamp("updated_at").notNull(),
+    pausedAt: timestamp("paused_at"),
+    deletedAt: timestamp("deleted_at"),
+    revokedAt: timestamp("revoked_at"),
     /** FREE, STANDARD or MEGADEAL; null: none. */
     type: text("type"),
     /** The throttle: all three or none. */
@@ -83,7 +83,7 @@ export const coupons = pgTable(
     isCodeBook: boolean("is_code_book").notNull().default(false),
     /** Whether its codes are told apart by case and separators. Never changes. */
     exactCodes: boolean("exact_codes").notNull().default(false),
-    /** Whether it is the pool of its type. */
+    /** Whether it is a type pool: that of its type. */
     isPool: boolean("is_pool").notNull().default(false),
     /** None of its codes that can be issued comes before this `pick_key`: there is where to begin to look for one. */
     freeFrom: count("free_from").notNull().default(0),
@@ -135,39 +135,39 @@ export const userCoupons = pgTable(
      */
     couponId: uuid("coupon_id").notNull(),
     userId: text("user_id").notNull(),
-    /** 1 to the coupon's max_per_user while it is live; null when it has given up its place. */
+    /** 1 to the coupon's max_per_user while it is live; null when it has given its slot up. */
     slot: smallint("slot"),
     /** null: the caller gave none. */
     requestId: text("request_id"),
-    issuedAt: moment("issued_at").notNull(),
+    issuedAt: timestamp("issued_at").notNull(),
     /** null: until the coupon's own expire time. */
-    validUntil: moment("valid_until"),
+    validUntil: timestamp("valid_until"),
     /** What the coupon's `max_uses` was when it was issued. */
     maxUses: smallint("max_uses").notNull().default(1),
     /** Uses that stand. */
     useCount: smallint("use_count").notNull().default(0),
     /** Places taken under the coupon's usage cap. A cancelled use keeps its own. */
     placeCount: smallint("place_count").notNull().default(0),
-    lockedUntil: moment("locked_until"),
+    lockedUntil: timestamp("locked_until"),
     /** Grows with each lock, so that a holder of an earlier one can do no harm. */
     lockVersion: bigint("lock_version", { mode: "number" }).notNull().default(0),
     /** Names the call that was granted the lock. */
     lockToken: text("lock_token"),
     /** Unless it is used before, it goes back into stock then; null: never, or it was used. */
-    claimUntil: moment("claim_until"),
-    releasedAt: moment("released_at"),
-    deletedAt: moment("deleted_at"),
+    claimUntil: timestamp("claim_until"),
+    releasedAt: timestamp("released_at"),
+    deletedAt: timestamp("deleted_at"),
     /** The code that it carries; null: its coupon is not a code book. */
     codeId: count("code_id"),
     code: text("code"),
     /** The code's own discount, as the domain has it; null: the coupon's holds. */
     discount: jsonb("discount"),
     /** `valid_until`, while it is neither used up nor counted as expired, nor deleted or released. */
-    lapseAt: moment("lapse_at"),
+    lapseAt: timestamp("lapse_at"),
     /** Whether its coupon's `lapsed_count` has it. */
     lapsed: boolean("lapsed").notNull().default(false),
     /** Since when it is expired, deleted or released, when it was never used before: it may be purged some time later. */
-    goneAt: moment("gone_at"),
+    goneAt: timestamp("gone_at"),
   },
   (t) => [
     index("user_coupons_by_code").on(t.codeId, t.id).where(sql`${t.codeId} IS NOT NULL`),
@@ -201,16 +201,16 @@ export const codes = pgTable(
     codeKey: bytewiseText("code_key").notNull(),
     /** Its own discount, as the domain has it; null: the coupon's holds. So for the next two. */
     discount: jsonb("discount"),
-    expiresAt: moment("expires_at"),
+    expiresAt: timestamp("expires_at"),
     maxUses: smallint("max_uses"),
     maxHolders: integer("max_holders").notNull().default(1),
-    /** Places that are taken. */
+    /** Seats that are taken: each holder has one. */
     holderCount: integer("holder_count").notNull().default(0),
-    /** Free codes are issued in this order: random; in a type's pool first by expiry, see pickKey() in the domain. */
+    /** Free codes are issued in this order: random; in a type pool first by expiry, see pickKey() in the domain. */
     pickKey: count("pick_key").notNull(),
-    createdAt: moment("created_at").notNull(),
-    /** When it was seen to have expired: its free places are not in its coupon's quantity any more. */
-    retiredAt: moment("retired_at"),
+    createdAt: timestamp("created_at").notNull(),
+    /** When it was seen to have expired: its free seats are not in its coupon's quantity any more. */
+    retiredAt: timestamp("retired_at"),
   },
   (t) => [
     check("codes_never_over_max_holders", sql`${t.holderCount} BETWEEN 0 AND ${t.maxHolders}`),
@@ -235,9 +235,9 @@ export const codeJobs = pgTable(
     terms: jsonb("terms").notNull(),
     count: integer("count").notNull(),
     madeCount: integer("made_count").notNull().default(0),
-    createdAt: moment("created_at").notNull(),
+    createdAt: timestamp("created_at").notNull(),
     /** null: it is running. */
-    endedAt: moment("ended_at"),
+    endedAt: timestamp("ended_at"),
     /** Why it ended before all were made. */
     failure: text("failure"),
   },
@@ -280,10 +280,10 @@ export const usages = pgTable(
     discountAmount: count("discount_amount").notNull(),
     /** null: the caller gave none. */
     requestId: text("request_id"),
-    /** Its place in the request, from 0: all usages of one request have the same id. */
+    /** Its index in the request, from 0: all usages of one request have the same id. */
     item: smallint("item").notNull(),
-    usedAt: moment("used_at").notNull(),
-    cancelledAt: moment("cancelled_at"),
+    usedAt: timestamp("used_at").notNull(),
+    cancelledAt: timestamp("cancelled_at"),
   },
   (t) => [
     check("usages_discount", sql`${t.discountAmount} BETWEEN 0 AND ${t.orderAmount}`),
@@ -310,7 +310,7 @@ export const events = pgTable(
     seq: bigint("seq", { mode: "number" }).generatedAlwaysAsIdentity(),
     xid: xid8("xid").notNull().default(sql`pg_current_xact_id()`),
     kind: text("kind").notNull(),
-    happenedAt: moment("happened_at").notNull(),
+    happenedAt: timestamp("happened_at").notNull(),
     couponId: uuid("coupon_id").notNull(),
     userCouponId: uuid("user_coupon_id"),
     userId: text("user_id"),
@@ -324,10 +324,10 @@ export const events = pgTable(
 /** What GetStats answers when there is too much to read for it at once: of `all`, and of each type that has a coupon. */
 export const statsSnapshots = pgTable("stats_snapshots", {
   scope: text("scope").primaryKey(),
-  /** The moment that the counts are of. */
-  readAt: moment("read_at").notNull(),
+  /** When the counts were read. */
+  readAt: timestamp("read_at").notNull(),
   /** When somebody last asked for any of them, to the minute; kept at `all`, as the next one is. */
-  askedAt: moment("asked_at").notNull(),
+  askedAt: timestamp("asked_at").notNull(),
   /** How long the counting took. */
   tookMs: integer("took_ms").notNull().default(0),
   couponCount: count("coupon_count").notNull(),
@@ -351,7 +351,7 @@ export const requests = pgTable(
     inputHash: bytea("input_hash").notNull(),
     /** What the call had changed, as it left it. */
     answer: jsonb("answer").notNull(),
-    createdAt: moment("created_at").notNull(),
+    createdAt: timestamp("created_at").notNull(),
   },
   (t) => [primaryKey({ columns: [t.method, t.requestId] }), index("requests_by_age").on(t.createdAt)],
 );
@@ -365,7 +365,7 @@ const filterWords = `array_to_tsvector(array_remove(ARRAY[
   '=c ' || ${smallLetters("category")}, '=t ' || type, '=k ' || discount_kind], NULL))`;
 
 /**
- * What SearchCoupons looks for, and in: one row for each coupon that is neither deleted nor a pool. A trigger keeps it, so
+ * What SearchCoupons looks for, and in: one row for each coupon that is neither deleted nor a type pool. A trigger keeps it, so
  * that the coupon's own row, which every batch of issues writes anew, stays small and out of these indexes.
  */
 export const couponSearch = pgTable(
@@ -378,7 +378,7 @@ export const couponSearch = pgTable(
     type: text("type"),
     /** PERCENTAGE or FIXED_AMOUNT. */
     discountKind: text("discount_kind").notNull(),
-    expiresAt: moment("expires_at").notNull(),
+    expiresAt: timestamp("expires_at").notNull(),
     nameWords: tsvector("name_words")
       .notNull()
       .generatedAlwaysAs(sql.raw(`${wordsOf(smallLetters("name"))} || ${filterWords}`)),

@@ -44,10 +44,10 @@ const idleMs = 60_000;
 /** How long it took to read the message. */
 const readMsKey = createContextKey(0);
 
-/** The call's place among those at work. */
-const placeKey = createContextKey<Place | null>(null);
+/** The call, admitted. */
+const admittedKey = createContextKey<Admitted | null>(null);
 
-interface Place {
+interface Admitted {
   readonly permit: Permit;
   /** The pipeline has it, and gives it back. */
   isHandedOn: boolean;
@@ -67,7 +67,7 @@ export class ConnectServer {
   private readonly sessions = new Set<http2.ServerHttp2Session>();
   private readonly handlers = new Map<string, Mounted & { readonly route: Route }>();
   /** Of the streams that were let in. */
-  private readonly places = new WeakMap<http2.ServerHttp2Stream, Place>();
+  private readonly admitted = new WeakMap<http2.ServerHttp2Stream, Admitted>();
 
   constructor(
     routes: readonly Route[],
@@ -110,7 +110,7 @@ export class ConnectServer {
       routeOf: (path) => this.mountedAt(path)?.route,
       deadlineOf,
       begin: ({ stream, serve, abandon }, _route, permit) => {
-        this.places.set(stream, { permit, isHandedOn: false, abandon });
+        this.admitted.set(stream, { permit, isHandedOn: false, abandon });
         serve();
       },
       other: ({ serve }) => serve(),
@@ -171,8 +171,8 @@ export class ConnectServer {
     try {
       const url = request.url ?? "";
       const mounted = this.mountedAt(url);
-      const place = "stream" in request ? this.places.get(request.stream) : undefined;
-      if (mounted && place) this.begin(mounted, request, response, place, fail);
+      const admitted = "stream" in request ? this.admitted.get(request.stream) : undefined;
+      if (mounted && admitted) this.begin(mounted, request, response, admitted, fail);
       else if (mounted && !("stream" in request))
         this.admitOrShed(mounted, request, response as http.ServerResponse, fail);
       else if (!this.pages(pathOf(url), response)) answerPlain(response, 404, "");
@@ -181,7 +181,7 @@ export class ConnectServer {
     }
   }
 
-  /** Asks for room before anything is made of a call; over HTTP/2 that is done before there is a request. */
+  /** Asks for a permit before anything is made of a call; over HTTP/2 that is done before there is a request. */
   private admitOrShed(
     mounted: Mounted & { readonly route: Route },
     request: http.IncomingMessage,
@@ -205,17 +205,22 @@ export class ConnectServer {
     mounted: Mounted,
     request: NodeRequest,
     response: NodeResponse,
-    place: Place,
+    admitted: Admitted,
     fail: (error: unknown) => void,
   ): void {
-    this.call(mounted, request, response, place)
+    this.call(mounted, request, response, admitted)
       .catch(fail)
       .finally(() => {
-        if (!place.isHandedOn) place.permit.end(false);
+        if (!admitted.isHandedOn) admitted.permit.end(false);
       });
   }
 
-  private async call(mounted: Mounted, request: NodeRequest, response: NodeResponse, place: Place): Promise<void> {
+  private async call(
+    mounted: Mounted,
+    request: NodeRequest,
+    response: NodeResponse,
+    admitted: Admitted,
+  ): Promise<void> {
     let universal: UniversalServerRequest;
     try {
       universal = universalRequestFromNodeRequest(request, response, undefined, createContextValues());
@@ -225,23 +230,23 @@ export class ConnectServer {
       return;
     }
     const arrivedMs = Date.now();
-    const { arriving, arrived } = this.arrive(request, response, place);
+    const { arriving, arrived } = this.arrive(request, response, admitted);
     const taken = await takeMessage(mounted, universal, arriving);
     arrived();
     if (isGone(request, response)) return;
     // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
-    taken.contextValues?.set(readMsKey, Date.now() - arrivedMs).set(placeKey, place);
+    taken.contextValues?.set(readMsKey, Date.now() - arrivedMs).set(admittedKey, admitted);
     const answer = await mounted.handler(taken);
     const kept = taken.contextValues?.get(answerKey);
     const whole = kept ? await withKept(answer, kept, universal.header.get("accept-encoding")) : answer;
     await universalResponseToNodeResponse(whole, response);
   }
 
-  /** Holds room for a large message until the call is over, and looks after the time in which it must arrive. */
+  /** Counts the memory of a large message until the call is over, and looks after the time in which it must arrive. */
   private arrive(
     request: NodeRequest,
     response: NodeResponse,
-    { abandon }: Place,
+    { abandon }: Admitted,
   ): { arriving: Arriving; arrived: () => void } {
     const held = this.largeMessages.open(("stream" in request && request.stream.session) || request.socket);
     let onLate = () => {};
@@ -261,13 +266,13 @@ export class ConnectServer {
 async function serve({ method, invoke }: Route, request: unknown, context: HandlerContext): Promise<unknown> {
   const leftMs = context.timeoutMs();
   const decode = context.values.get(decodeKey);
-  const place = context.values.get(placeKey) as Place;
-  place.isHandedOn = true;
+  const admitted = context.values.get(admittedKey) as Admitted;
+  admitted.isHandedOn = true;
   const call: IncomingCall = {
     frontEnd: "connect",
     header: (name) => context.requestHeader.get(name) ?? undefined,
     deadlineMs: leftMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + leftMs - context.values.get(readMsKey),
-    permit: place.permit,
+    permit: admitted.permit,
     decode: () => (decode ? decode(method) : request),
   };
   const answer = await invoke(call, (one) => keepLarge(method, one, context) ?? one);

@@ -110,7 +110,7 @@ export class GrpcServer {
     const arrival = { permit, deadlineMs, message: this.messages.open(arriving) };
     const id = String(this.arrivalCount++);
     this.arrivals.set(id, arrival);
-    // Closed before its message was whole: nobody else gives its place back.
+    // Closed before its message was whole: nobody else gives its permit back.
     stream.once("close", () => {
       if (this.arrivals.delete(id)) arrival.permit.end(false);
     });

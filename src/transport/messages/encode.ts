@@ -9,7 +9,7 @@ import "./text-encoding.js";
  * A frozen message, when it is an answer or a large part of one, is written once, and its bytes are used again: who freezes
  * a message promises that nothing in it changes any more.
  *
- * Messages are written from their end to their beginning, so that the length of a part is known when its turn comes.
+ * Messages are written from their end to their beginning, so that the length of a part is known when it is written.
  */
 
 /** Messages larger than this are left to `toBinary`. */

@@ -140,7 +140,7 @@ export class JsonScan {
       at += 1;
     }
     this.position = at + 1;
-    if (at - start > maxTextBytes + 1) return tooLongText(this.place());
+    if (at - start > maxTextBytes + 1) return tooLongText(this.path());
     if (!this.expectsKey) return this.part();
     this.expectsKey = false;
     return this.depth === 1 ? this.topKey(start, at, isEscaped) : undefined;
@@ -164,7 +164,7 @@ export class JsonScan {
     let at = start + 1;
     while (at < end && !endsScalar(bytes[at] as number)) at += 1;
     this.position = at;
-    return at - start > maxTextBytes ? tooLongText(this.place()) : this.part();
+    return at - start > maxTextBytes ? tooLongText(this.path()) : this.part();
   }
 
   private open(isObject: boolean): Refusal | undefined {
@@ -208,11 +208,11 @@ export class JsonScan {
     }
     if (!this.inBulk) {
       this.partsLeft -= 1;
-      return this.partsLeft < 0 ? tooManyParts(this.place()) : undefined;
+      return this.partsLeft < 0 ? tooManyParts(this.path()) : undefined;
     }
     this.itemParts += 1;
     const bulk = this.bulk as Bulk;
-    return this.itemParts > bulk.maxPartsOfItem ? tooManyPartsOfItem(this.place(), bulk) : undefined;
+    return this.itemParts > bulk.maxPartsOfItem ? tooManyPartsOfItem(this.path(), bulk) : undefined;
   }
 
   private endItem(): Refusal | undefined {
@@ -233,7 +233,7 @@ export class JsonScan {
     this.chunkParts = 0;
   }
 
-  private place(): string {
+  private path(): string {
     if (this.field) return this.inBulk ? `${this.field.name}[${Math.max(0, this.listCount - 1)}]` : this.field.name;
     return this.depth > 0 && (this.objects & 2) !== 0 ? this.key : "";
   }

@@ -1,7 +1,7 @@
 /** Of each message this much does not count: most have no more. */
 const freeBytes = 4 * 1024;
 const maxHeldBytes = 128 * 1024 * 1024;
-/** Of one connection, so that the others have room as well. A proxy brings many callers on one. */
+/** Of one connection, so that it is left to others as well. A proxy brings many callers on one. */
 const connectionShare = 0.5;
 
 /**
@@ -52,7 +52,7 @@ export class LargeMessages {
 }
 
 export interface LargeMessage {
-  /** False: there is no room for these bytes. */
+  /** False: there is no memory for these bytes. */
   add(bytes: number): boolean;
   close(): void;
 }

@@ -226,18 +226,18 @@ export class WireScan {
   }
 
   private tooMany(field: WireField | undefined, index: number): Refusal {
-    const [first, place] = this.path;
+    const [first, itemIndex] = this.path;
     const top = (first as WireField | undefined) ?? field;
     if (this.bulk && top?.number === this.bulkNumber) {
-      return tooManyPartsOfItem(`${top.name}[${(place as number | undefined) ?? index}]`, this.bulk);
+      return tooManyPartsOfItem(`${top.name}[${(itemIndex as number | undefined) ?? index}]`, this.bulk);
     }
     return tooManyParts(field ? this.pathTo(field) : this.pathTo(undefined));
   }
 
   private pathTo(field: WireField | undefined, index = -1): string {
     let path = "";
-    const add = (one: WireField, place: number) => {
-      path += `${path && "."}${one.name}${one.isList && place >= 0 ? `[${place}]` : ""}`;
+    const add = (one: WireField, itemIndex: number) => {
+      path += `${path && "."}${one.name}${one.isList && itemIndex >= 0 ? `[${itemIndex}]` : ""}`;
     };
     for (let at = 0; at < this.path.length; at += 2) add(this.path[at] as WireField, this.path[at + 1] as number);
     if (field) add(field, index);

@@ -1,7 +1,7 @@
 import type { CallKind } from "./call-kind.js";
 import { ConcurrencyLimit } from "./concurrency-limit.js";
 import { FairShare } from "./fair-share.js";
-import { type Waiter, WaitingLine } from "./waiting-line.js";
+import { type Waiter, WaitingQueue } from "./waiting-queue.js";
 
 /**
  * The share of the limit that calls of a kind may fill: what is left above it is for the kinds that are shed later.
@@ -11,11 +11,11 @@ const shares: Readonly<Record<CallKind, number>> = { manage: 0.7, issue: 0.85, u
 const expiryCheckMs = 5;
 /** Of those who have waited in vain, so many are told at once. */
 const maxExpiredAtOnce = 100;
-/** Calls that rest at once; a further one keeps its place while it waits. */
-const maxResting = 5_000;
-/** Calls of the line that begin, or are found to have waited in vain, in one turn of the event loop. */
+/** Calls that yield at once; a further one keeps its permit while it waits. */
+const maxYielded = 5_000;
+/** Waiting calls that begin, or are found to have waited in vain, in one turn of the event loop. */
 const maxServedInTurn = 32;
-/** A call whose message takes longer to arrive gives its place up until it is there, and how often that is looked at. */
+/** A call whose message takes longer to arrive gives its permit up until it is there, and how often that is looked at. */
 const arrivalMs = 100;
 const arrivalCheckMs = 50;
 
@@ -28,25 +28,25 @@ export interface AdmissionOptions {
   readonly now?: () => number;
 }
 
-/** A call's place among those at work. */
+/** Of a call that may be at work. */
 export interface Permit {
-  /** Its message has arrived. False: that took so long that its place was given up, and there is none now. */
+  /** Its message has arrived. False: that took so long that the permit was given up, and there is none now. */
   begin(): boolean;
   /** The call is over. Again: without effect. `sampled`: whether what it took says something of the others. */
   end(sampled: boolean): void;
-  /** Waits for something that is no work, a turn in a coupon's line say: meanwhile another call has its place. */
-  rest<T>(wait: () => Promise<T>): Promise<T>;
+  /** Waits for something that is no work, its ticket of a throttled coupon say: meanwhile another call may be at work. */
+  yield<T>(wait: () => Promise<T>): Promise<T>;
 }
 
-/** Lets calls in as long as there is room for them, lets others wait for a moment, and sheds the rest. */
+/** Lets calls in as long as there are permits, lets others wait for a moment, and sheds the rest. */
 export class Admission {
   private readonly limit: ConcurrencyLimit;
-  private readonly line = new WaitingLine();
+  private readonly queue = new WaitingQueue();
   private readonly fair = new FairShare();
   private readonly now: () => number;
   private atWorkCount = 0;
   private servedInTurn = 0;
-  private restingCount = 0;
+  private yieldedCount = 0;
   private timer: NodeJS.Timeout | undefined;
   /** Those whose messages are arriving, in the order in which they were let in. */
   private readonly arriving = new Set<HeldPermit>();
@@ -62,7 +62,7 @@ export class Admission {
   }
 
   get waiting(): number {
-    return this.line.length;
+    return this.queue.length;
   }
 
   /** Calls that may be at work. */
@@ -70,7 +70,7 @@ export class Admission {
     return this.limit.value;
   }
 
-  /** null: there is no room now. `owner`: the connection by which it has come; null: one that can have no other call. */
+  /** null: there is no permit now. `owner`: the connection by which it has come; null: one that can have no other call. */
   enter(kind: CallKind, owner: object | null): Permit | null {
     this.fair.see(owner, this.now());
     if (!this.mayBegin({ kind, owner })) {
@@ -80,7 +80,7 @@ export class Admission {
     return this.letIn(kind, owner);
   }
 
-  /** Of a call that found no room. Tells it sooner or later, perhaps at once, that it may begin or is shed. */
+  /** Of a call that found no permit. Tells it sooner or later, perhaps at once, that it may begin or is shed. */
   wait(
     { kind, owner, deadlineMs }: Pick<Waiter, "kind" | "owner" | "deadlineMs">,
     admit: (permit: Permit) => void,
@@ -91,7 +91,7 @@ export class Admission {
       return;
     }
     const waiter: Waiter = { kind, owner, deadlineMs, admit: () => admit(this.letIn(kind, owner)), shed };
-    this.line.add(waiter, this.now());
+    this.queue.add(waiter, this.now());
     this.timer ??= setInterval(() => this.check(), expiryCheckMs);
   }
 
@@ -128,7 +128,7 @@ export class Admission {
     arrived: (permit) => this.arriving.delete(permit),
     expire: () => this.leave(),
     goOnAfterExpiry: ({ kind }) => {
-      if (this.atWorkCount >= this.placesFor(kind)) return false;
+      if (this.atWorkCount >= this.permitsFor(kind)) return false;
       this.atWorkCount += 1;
       return true;
     },
@@ -138,14 +138,14 @@ export class Admission {
       if (tookMs !== null) this.limit.sample(tookMs, this.atWorkCount, this.now());
       this.options.onEnd?.();
     },
-    rest: (owner) => {
-      if (this.restingCount >= maxResting) return false;
-      this.restingCount += 1;
+    yield: (owner) => {
+      if (this.yieldedCount >= maxYielded) return false;
+      this.yieldedCount += 1;
       this.giveUp(owner);
       return true;
     },
     goOn: (owner) => {
-      this.restingCount -= 1;
+      this.yieldedCount -= 1;
       this.take(owner);
     },
   };
@@ -162,27 +162,27 @@ export class Admission {
 
   private leave(): void {
     this.atWorkCount -= 1;
-    this.serveLine();
+    this.serveQueue();
   }
 
   private check(): void {
-    this.line.expire(this.now(), maxExpiredAtOnce);
-    this.serveLine();
-    if (this.line.length > 0) return;
+    this.queue.expire(this.now(), maxExpiredAtOnce);
+    this.serveQueue();
+    if (this.queue.length > 0) return;
     clearInterval(this.timer);
     this.timer = undefined;
   }
 
-  /** When many places become free at once, further turns of the event loop go on with it. */
-  private serveLine(): void {
-    while (this.line.length > 0 && this.servedInTurn < maxServedInTurn) {
-      const waiter = this.line.next(this.mayBegin, this.now());
+  /** When many permits become free at once, further turns of the event loop go on with it. */
+  private serveQueue(): void {
+    while (this.queue.length > 0 && this.servedInTurn < maxServedInTurn) {
+      const waiter = this.queue.next(this.mayBegin, this.now());
       if (!waiter) return;
       this.servedInTurn += 1;
       if (this.servedInTurn === 1) {
         setImmediate(() => {
           this.servedInTurn = 0;
-          this.serveLine();
+          this.serveQueue();
         });
       }
       if (this.isWorthwhile(waiter.deadlineMs)) waiter.admit();
@@ -191,11 +191,11 @@ export class Admission {
   }
 
   private readonly mayBegin = ({ kind, owner }: Pick<Waiter, "kind" | "owner">): boolean => {
-    const places = this.placesFor(kind);
-    return this.atWorkCount < places && this.fair.allows(owner, places);
+    const permits = this.permitsFor(kind);
+    return this.atWorkCount < permits && this.fair.allows(owner, permits);
   };
 
-  private placesFor(kind: CallKind): number {
+  private permitsFor(kind: CallKind): number {
     return Math.max(1, this.limit.value * shares[kind]);
   }
 
@@ -209,9 +209,9 @@ interface Hold {
   now(): number;
   /** Its message is not waited for any more. */
   arrived(permit: HeldPermit): void;
-  /** Gives its place up, but still counts as its connection's: who opens calls and sends no messages gets no more places. */
+  /** Gives itself up, but still counts as its connection's: who opens calls and sends no messages gets no more permits. */
   expire(): void;
-  /** False: there is no room. */
+  /** False: there is none. */
   goOnAfterExpiry(call: Pick<Waiter, "kind" | "owner">): boolean;
   /** An expired one is over. */
   forget(owner: object | null): void;
@@ -219,13 +219,13 @@ interface Hold {
   /** null: nothing is to be learned from what it took. */
   ended(tookMs: number | null): void;
   /** False: too many do. */
-  rest(owner: object | null): boolean;
+  yield(owner: object | null): boolean;
   goOn(owner: object | null): void;
 }
 
 class HeldPermit implements Permit {
-  /** While it is expired, resting or over, it has no place. */
-  private state: "arriving" | "expired" | "working" | "resting" | "over" = "arriving";
+  /** While it is expired, yielded or over, its call is not counted as one at work. */
+  private state: "arriving" | "expired" | "working" | "yielded" | "over" = "arriving";
   private hasPaused = false;
 
   constructor(
@@ -251,23 +251,23 @@ class HeldPermit implements Permit {
   end(sampled: boolean): void {
     if (this.state === "over") return;
     this.hold.arrived(this);
-    if (this.state === "resting") this.hold.goOn(this.call.owner);
-    const hadPlace = this.state !== "expired";
+    if (this.state === "yielded") this.hold.goOn(this.call.owner);
+    const wasAtWork = this.state !== "expired";
     this.state = "over";
     this.hold.ended(sampled && !this.hasPaused ? this.hold.now() - this.sinceMs : null);
-    if (hadPlace) this.hold.giveUp(this.call.owner);
+    if (wasAtWork) this.hold.giveUp(this.call.owner);
     else this.hold.forget(this.call.owner);
   }
 
-  async rest<T>(wait: () => Promise<T>): Promise<T> {
-    if (this.state !== "working" || !this.hold.rest(this.call.owner)) return await wait();
-    this.state = "resting";
+  async yield<T>(wait: () => Promise<T>): Promise<T> {
+    if (this.state !== "working" || !this.hold.yield(this.call.owner)) return await wait();
+    this.state = "yielded";
     this.hasPaused = true;
     try {
       return await wait();
     } finally {
       // The call may have ended meanwhile, its caller's time being over.
-      if ((this.state as string) === "resting") {
+      if ((this.state as string) === "yielded") {
         this.state = "working";
         this.hold.goOn(this.call.owner);
       }

@@ -39,7 +39,7 @@ export interface StreamFrontEnd {
   other(arriving: ArrivingStream): void;
 }
 
-/** Stands before the library that serves an HTTP/2 port: it sees only those streams for which there is room. */
+/** Stands before the library that serves an HTTP/2 port: it sees only those streams for which there is a permit. */
 export class ArrivingStreams {
   private readonly turns = new ReadTurns();
   private readonly open = new OpenStreams();

@@ -5,7 +5,7 @@ import { UsageService } from "../../../gen/coupon/v1/usage_service_pb.js";
 
 /**
  * What calls are about, in the order in which they are shed when there is too much to do: administration and reads first;
- * what undoes (cancelling, unlocking) last, for it gives back what others wait for.
+ * what cancels a usage or ends a lock last, for it gives back what others wait for.
  */
 export const callKinds = ["manage", "issue", "use", "undo"] as const;
 export type CallKind = (typeof callKinds)[number];

@@ -52,7 +52,7 @@ export class ConcurrencyLimit {
     return this.lastMedianMs;
   }
 
-  /** A call found no room. */
+  /** A call found no permit. */
   missed(): void {
     this.wanted = true;
   }

@@ -26,7 +26,7 @@ const floodFactor = 2.5;
 const guessedCut = 0.7;
 /** After so many windows with more to do than could be done, the capacity is known. */
 const knownAfterWindows = 10;
-/** With much room at work, connections are taken again by this share at a time, and else by that one, less often. */
+/** With many permits left, connections are taken again by this share at a time, and else by that one, less often. */
 const idleGrowth = 0.5;
 const busyGrowth = 0.02;
 const busyGrowthMs = 300;
@@ -41,7 +41,7 @@ export interface ShedderOptions {
   readonly setMaxConnections: (most: number) => void;
   /** The share of the time since it was last asked that the event loop was busy, from 0 to 1. */
   readonly busyShare: () => number;
-  /** Whether there is much room for calls at work. */
+  /** Whether many permits are left. */
   readonly hasHeadroom: () => boolean;
   /** Told of connections that were asked to go. */
   readonly onShed: (count: number) => void;

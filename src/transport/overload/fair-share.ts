@@ -1,4 +1,4 @@
-/** What one connection may have of the places at work while others have calls, too. */
+/** What one connection may have of the permits while others have calls, too. */
 const mostShare = 0.5;
 /** A connection that had a call within this time is one of the others. */
 const rememberMs = 1_000;
@@ -20,9 +20,9 @@ export class FairShare {
     if (owner) this.seen.add(owner);
   }
 
-  /** Whether one of the `places` may be its. null: it is nobody's that could have many. */
-  allows(owner: object | null, places: number): boolean {
-    return !owner || (this.counts.get(owner) ?? 0) < Math.max(1, places * mostShare) || this.isAlone(owner);
+  /** Whether one of the `permits` may be its. null: it is nobody's that could have many. */
+  allows(owner: object | null, permits: number): boolean {
+    return !owner || (this.counts.get(owner) ?? 0) < Math.max(1, permits * mostShare) || this.isAlone(owner);
   }
 
   add(owner: object | null): void {

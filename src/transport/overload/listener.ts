@@ -4,7 +4,7 @@ import * as net from "node:net";
 const againMs = 50;
 
 /**
- * A listening server that takes connections only while there is room. Node takes one new connection in a turn of the event
+ * A listening server that takes connections only while it may have more. Node takes one new connection in a turn of the event
  * loop, and under overload a turn is long: clients would hang in the system's queue for seconds. So a full server does not
  * listen at all, and the system refuses them at once and for nothing.
  */

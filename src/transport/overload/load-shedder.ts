@@ -6,11 +6,11 @@ import { ConnectionShedder, type Sheddable } from "./connection-shedder.js";
 import { ShedLog } from "./shed-log.js";
 
 const checkPauseMs = 100;
-/** With less than this share of the limit at work there is room for many more. */
+/** With less than this share of the limit at work many more may be. */
 const headroomShare = 0.4;
 
 export interface OverloadMetrics {
-  /** A call for which there was no room. */
+  /** A call for which there was no permit. */
   shedCall(rpc: string, kind: CallKind): void;
   /** A call that was refused for another reason. */
   refusedCall(rpc: string, reason: string): void;
@@ -40,7 +40,7 @@ export interface LoadShedderOptions {
 export interface ArrivingCall {
   readonly rpc: string;
   readonly kind: CallKind;
-  /** In ms since 1970; Infinity: the caller did not say. Asked only when there is no room at once. */
+  /** In ms since 1970; Infinity: the caller did not say. Asked only when there is no permit at once. */
   deadlineMs(): number;
   admit(permit: Permit): void;
   /** It was refused: what to say. */

@@ -86,7 +86,7 @@ const fail = (error: Error) => () => {
 
 describe("when one use fails in its queue", () => {
   const nothingDone = [
-    { name: "which has no room", error: new Overloaded(), deadlineMs: farMs, said: Overloaded },
+    { name: "which has too much to do", error: new Overloaded(), deadlineMs: farMs, said: Overloaded },
     { name: "where the place's time passes", error: new DeadlinePassed(), deadlineMs: farMs, said: Overloaded },
     { name: "where the caller's time passes", error: new DeadlinePassed(), deadlineMs: 1, said: DeadlinePassed },
     { name: "which chokes on it", error: new RangeError("no"), deadlineMs: farMs, said: RangeError },

@@ -44,7 +44,7 @@ function openIssuer(decide: (ask: IssueAsk) => IssueOutcome = issued) {
 
 describe("when the queue fails", () => {
   const nothingDone = [
-    { name: "has no room", error: new Overloaded(), deadlineMs: farMs, said: Overloaded },
+    { name: "has too much to do", error: new Overloaded(), deadlineMs: farMs, said: Overloaded },
     { name: "lets the time of the reservation pass", error: new DeadlinePassed(), deadlineMs: farMs, said: Overloaded },
     { name: "lets the caller's time pass", error: new DeadlinePassed(), deadlineMs: 1, said: DeadlinePassed },
     { name: "chokes on the ask", error: new RangeError("no"), deadlineMs: farMs, said: RangeError },
@@ -163,8 +163,8 @@ describe("what Postgres said is told to the gate at once", () => {
   });
 });
 
-test("a throttled coupon is not issued while the gate is away: only the gate keeps its line", async () => {
-  const { gate, issuer } = openIssuer(() => ({ kind: "TURN_NEEDED" }));
+test("a throttled coupon is not issued while the gate is away: only the gate keeps its queue", async () => {
+  const { gate, issuer } = openIssuer(() => ({ kind: "TICKET_NEEDED" }));
   gate.admit = () => Promise.reject(new StoreUnavailable());
   expect(await issuer.issue(askOf("coupon"), farMs)).toEqual(new Refusal("STORE_UNAVAILABLE"));
 });

@@ -39,7 +39,7 @@ function wait(name: string, kind: CallKind = "issue", deadlineMs = inAMinute()):
   return waiting;
 }
 
-test("when many places become free at once, no turn of the event loop begins all that wait", async () => {
+test("when many permits become free at once, no turn of the event loop begins all that wait", async () => {
   admission.close();
   admission = new Admission({ maxAtWork: 100, now: () => Date.now() });
   const permits = fill("undo");
@@ -55,7 +55,7 @@ test("when many places become free at once, no turn of the event loop begins all
 });
 
 describe("what is shed first", () => {
-  test("administration and reads, then issuing, then using, then what undoes", () => {
+  test("administration and reads, then issuing, then using, then what cancels and unlocks", () => {
     expect(fill("manage").length).toBe(14);
     expect(fill("issue").length).toBe(3);
     expect(fill("use").length).toBe(2);
@@ -74,7 +74,7 @@ describe("what is shed first", () => {
   });
 });
 
-describe("who finds no room", () => {
+describe("who finds no permit", () => {
   test("waits for a moment, and is let in in the order of arrival", () => {
     const [first, second] = fill("issue");
     wait("a");
@@ -104,7 +104,7 @@ describe("who finds no room", () => {
     expect(admission.waiting).toBe(0);
   });
 
-  test("in a line that does not end, the newest is let in first and the others are soon shed", () => {
+  test("in a queue that does not end, the newest is let in first and the others are soon shed", () => {
     const permits = fill("issue");
     for (let at = 0; at < 49; at += 1) {
       wait(`${at}`);
@@ -136,18 +136,18 @@ describe("who finds no room", () => {
 });
 
 describe("a permit", () => {
-  test("gives its place back once", () => {
+  test("is given back once", () => {
     const [permit] = fill("issue");
     permit?.end(true);
     permit?.end(true);
     expect(admission.atWork).toBe(16);
   });
 
-  test("leaves its place to another call while it rests, and has it back afterwards", async () => {
+  test("lets another call be at work while it yields, and is at work again afterwards", async () => {
     const [permit] = fill("issue");
     wait("other");
     let wake = () => {};
-    const rest = permit?.rest(
+    const yielding = permit?.yield(
       () =>
         new Promise<void>((resolve) => {
           wake = resolve;
@@ -156,16 +156,16 @@ describe("a permit", () => {
     expect(log).toEqual(["other in"]);
     expect(admission.atWork).toBe(17);
     wake();
-    await rest;
+    await yielding;
     expect(admission.atWork).toBe(18);
     permit?.end(true);
     expect(admission.atWork).toBe(17);
   });
 
-  test("that ends while it rests has given its place back", async () => {
+  test("that ends while it yields has been given back", async () => {
     const [permit] = fill("issue");
     let wake = () => {};
-    const rest = permit?.rest(
+    const yielding = permit?.yield(
       () =>
         new Promise<void>((resolve) => {
           wake = resolve;
@@ -173,13 +173,13 @@ describe("a permit", () => {
     );
     permit?.end(false);
     wake();
-    await rest;
+    await yielding;
     expect(admission.atWork).toBe(16);
   });
 });
 
 describe("a message that takes long to arrive", () => {
-  test("does not keep others out: its call gives its place up, and asks for one again", () => {
+  test("does not keep others out: it is given up, and asked for again", () => {
     const slow = admission.enter("issue", null);
     const others = fill("issue");
     wait("other");
@@ -194,7 +194,7 @@ describe("a message that takes long to arrive", () => {
     expect(admission.atWork).toBe(16);
   });
 
-  test("has a place when there is one", () => {
+  test("is had again when there is one", () => {
     const slow = admission.enter("issue", null);
     vi.advanceTimersByTime(160);
     expect(admission.atWork).toBe(0);
@@ -209,7 +209,7 @@ describe("one connection", () => {
   const greedy = {};
   const modest = {};
 
-  test("may have all places while it is the only one", () => {
+  test("may have all permits while it is the only one", () => {
     let count = 0;
     while (admission.enter("issue", greedy)) count += 1;
     expect(count).toBe(17);
@@ -232,7 +232,7 @@ describe("one connection", () => {
     expect(log).toEqual([]);
   });
 
-  test("that sends no messages keeps no others out: what has given up its place still counts as its own", () => {
+  test("that sends no messages keeps no others out: what has given up its permit still counts as its own", () => {
     admission.enter("issue", modest)?.end(false);
     const silent: (Permit | null)[] = [];
     for (let round = 0; round < 3; round += 1) {

@@ -104,7 +104,7 @@ describe("whole connections are shed", () => {
     expect(offered).toBeLessThan(1.5 * served);
   });
 
-  test("and taken again when there is room", () => {
+  test("and taken again when more can be served", () => {
     const world = new World(equal(400, 15_000), 3_000);
     world.run(5_000);
     expect(world.open.size).toBeLessThan(150);
@@ -178,7 +178,7 @@ describe("whole connections are shed", () => {
     expect(left.length).toBeLessThanOrEqual(most);
   });
 
-  test("one that was asked to go and stays takes no place of another", () => {
+  test("one that was asked to go and stays takes nothing from another", () => {
     const world = new World([9_000, 9_000, ...equal(10, 50)], 3_000);
     world.stay = true;
     world.run(1_000);

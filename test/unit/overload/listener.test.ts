@@ -16,7 +16,7 @@ const isTaken = (port: number) =>
     socket.once("error", () => resolve(false));
   });
 
-test("a full server refuses at once, and listens again when there is room; that it cannot is told once", async () => {
+test("a full server refuses at once, and listens again when it may have more; that it cannot is told once", async () => {
   const taken: net.Socket[] = [];
   const server = net.createServer((socket) => taken.push(socket.on("error", () => {})));
   onTestFinished(() => void server.close());

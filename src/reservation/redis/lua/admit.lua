@@ -1,14 +1,14 @@
 -- Lets asks for one coupon through, or says why not. O(number of asks), at most 128.
--- KEYS: coupon holders pending quota line ended
--- ARGV: clockOffsetMs reservationMs turnSlack secondMs keepQuotaMs (userCouponId userId requestId turn patienceMs)...
+-- KEYS: coupon holders pending quota queue ended
+-- ARGV: clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs)...
 -- OUTCOMES: RESERVED REPLAY IN_FLIGHT NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
 -- Returns one outcome for each ask, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
--- and turn, THROTTLED by waitMs, RESERVED of a throttled coupon by its turn.
-local couponKey, holdersKey, pendingKey, quotaKey, lineKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local clockOffsetMs, reservationMs, turnSlack, secondMs, keepQuotaMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+-- and ticket, THROTTLED by waitMs, RESERVED of a throttled coupon by its ticket.
+local couponKey, holdersKey, pendingKey, quotaKey, queueKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local clockOffsetMs, reservationMs, ticketSlack, secondMs, keepQuotaMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local askCount = (#ARGV - 5) / 5
--- Longer than anybody waits in a line.
-local keepLineMs = 600000
+-- Longer than anybody waits in a queue.
+local keepQueueMs = 600000
 
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
@@ -39,11 +39,11 @@ local storedDays = quotaPerDay and redis.call('HMGET', quotaKey, unpack(users))
 -- What this call changes: it is written at the end, in a few commands.
 local held, days, reserved, taken = {}, {}, {}, 0
 
-local pendingCount, interval, nextTurn, behind, moved = 0, 0, 0, 0, false
+local pendingCount, interval, nextTicket, behind, moved = 0, 0, 0, 0, false
 if maxPerSecond then
-  local line = redis.call('HMGET', lineKey, 'next', 'behind')
-  nextTurn, behind = tonumber(line[1]) or 0, tonumber(line[2]) or 0
-  interval = 1000 * (1 + turnSlack) / maxPerSecond
+  local queued = redis.call('HMGET', queueKey, 'next', 'behind')
+  nextTicket, behind = tonumber(queued[1]) or 0, tonumber(queued[2]) or 0
+  interval = 1000 * (1 + ticketSlack) / maxPerSecond
   pendingCount = redis.call('ZCARD', pendingKey)
 end
 
@@ -56,23 +56,23 @@ local function busyMs()
   return endedMs and math.max(0, endedMs + secondMs - nowMs) or 0
 end
 
--- The line has a clock of its own, which stands still while the first in line may not begin: everybody behind moves back
--- with it, and nobody is overtaken. Answers the turn, and an outcome if this is not the moment to begin.
-local function queue(turn, patienceMs)
-  local isNew, clockMs, stopMs = not turn, nowMs - behind, 0
-  turn = turn or math.max(nextTurn, clockMs)
-  local waitMs = turn - clockMs
+-- The queue has a clock of its own, which stands still while the first in it may not begin: everybody behind moves back
+-- with it, and nobody is overtaken. Answers the ticket, and an outcome if this is not the moment to begin.
+local function join(ticket, patienceMs)
+  local isNew, clockMs, stopMs = not ticket, nowMs - behind, 0
+  ticket = ticket or math.max(nextTicket, clockMs)
+  local waitMs = ticket - clockMs
   if waitMs <= 0 then
     stopMs = busyMs()
     waitMs = stopMs
   end
   local limitMs = math.min(patienceMs or maxWaitMs, isNew and maxWaitMs or math.huge)
-  if waitMs > 0 and waitMs > limitMs then return turn, 'THROTTLED ' .. math.ceil(waitMs - limitMs) end
-  if isNew then nextTurn = turn + interval end
-  if stopMs > 0 then behind = nowMs + stopMs - turn end
+  if waitMs > 0 and waitMs > limitMs then return ticket, 'THROTTLED ' .. math.ceil(waitMs - limitMs) end
+  if isNew then nextTicket = ticket + interval end
+  if stopMs > 0 then behind = nowMs + stopMs - ticket end
   moved = moved or isNew or stopMs > 0
-  if waitMs > 0 then return turn, 'WAIT ' .. math.ceil(waitMs) .. string.format(' %.2f', turn) end
-  return turn
+  if waitMs > 0 then return ticket, 'WAIT ' .. math.ceil(waitMs) .. string.format(' %.2f', ticket) end
+  return ticket
 end
 
 local function quotaRefusal(ofDay)
@@ -100,17 +100,17 @@ for i = 1, askCount do
     end
   end
   if not outcome then
-    local turn
+    local ticket
     local ofDay = quotaPerDay and (days[userId] or storedDays[i] or '')
     if closed then outcome = closed
     elseif live >= maxPerUser then
       outcome = live - undecided < maxPerUser and 'IN_FLIGHT' or 'ALREADY_ISSUED'
     else
       outcome = ofDay and quotaRefusal(ofDay) or stock and stock - taken <= 0 and 'SOLD_OUT'
-      if not outcome and maxPerSecond then turn, outcome = queue(tonumber(ARGV[i * 5 + 4]), tonumber(ARGV[i * 5 + 5])) end
+      if not outcome and maxPerSecond then ticket, outcome = join(tonumber(ARGV[i * 5 + 4]), tonumber(ARGV[i * 5 + 5])) end
     end
     if not outcome then
-      outcome = turn and 'RESERVED' .. string.format(' %.2f', turn) or 'RESERVED'
+      outcome = ticket and 'RESERVED' .. string.format(' %.2f', ticket) or 'RESERVED'
       taken = taken + 1
       kept[#kept + 1] = userCouponId .. '\31' .. requestId .. '\31P\0310\30'
       held[userId] = table.concat(kept)
@@ -142,7 +142,7 @@ if taken > 0 then
   end
 end
 if moved then
-  redis.call('HSET', lineKey, 'next', string.format('%.2f', nextTurn), 'behind', string.format('%.2f', behind))
-  redis.call('PEXPIRE', lineKey, keepLineMs)
+  redis.call('HSET', queueKey, 'next', string.format('%.2f', nextTicket), 'behind', string.format('%.2f', behind))
+  redis.call('PEXPIRE', queueKey, keepQueueMs)
 end
 return outcomes

@@ -1,5 +1,5 @@
 -- Forgets a coupon that nobody has asked for in a long time, unless something is pending or it is being loaded. O(1).
--- What has an end of its own stays until then: the use of its quota, its line.
+-- What has an end of its own stays until then: the use of its quota, its queue.
 -- KEYS: coupon holders pending loading places taken
 -- ARGV: none
 -- OUTCOMES: LEFT STAYS

@@ -1,9 +1,9 @@
 -- Confirms or releases user coupons of one coupon after Postgres has decided, or forgets those that users have given back:
 -- RETURN puts them into stock, FREE does not. O(number of settlements), at most 128. Repeating a settlement changes nothing.
--- KEYS: coupon holders pending loading late quota line ended
+-- KEYS: coupon holders pending loading late quota queue ended
 -- ARGV: clockOffsetMs hasQuota keepQuotaMs (verdict userCouponId userId requestId validUntilMs)...
 -- OUTCOMES: SETTLED
-local couponKey, holdersKey, pendingKey, loadingKey, lateKey, quotaKey, lineKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local couponKey, holdersKey, pendingKey, loadingKey, lateKey, quotaKey, queueKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local clockOffsetMs, hasQuota, keepQuotaMs = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local count = (#ARGV - 3) / 5
 -- Longer than any load; the next load begins with an empty list.
@@ -71,8 +71,8 @@ if loaded then
   redis.call('PEXPIREAT', holdersKey, facts[3])
 end
 if loadingLeftMs > 0 then redis.call('PEXPIRE', lateKey, lateKeepMs) end
--- While the coupon is not loaded, its line says whether it is throttled.
-if #ended > 0 and (facts[4] or (not loaded and redis.call('EXISTS', lineKey) == 1)) then
+-- While the coupon is not loaded, its queue says whether it is throttled.
+if #ended > 0 and (facts[4] or (not loaded and redis.call('EXISTS', queueKey) == 1)) then
   local time = redis.call('TIME')
   local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
   for i = 1, #ended do ended[i] = nowMs end

@@ -1,5 +1,5 @@
 -- Confirms or releases places of one coupon after Postgres has decided. O(number of settlements * log n), at most 128.
--- Void for places that are not pending here: then more may be let through than there is room for, and Postgres refuses.
+-- Void for places that are not pending here: then more may be let through than there are places, and Postgres refuses.
 -- KEYS: places taken
 -- ARGV: (verdict usageId)...
 -- OUTCOMES: SETTLED

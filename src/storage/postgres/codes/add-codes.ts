@@ -5,10 +5,10 @@ import type { Tx } from "../requests.js";
 import { readClock } from "../requests.js";
 import { coupons } from "../schema.js";
 
-/** What was inserted, and the places in the given list of the codes that exist already. */
+/** What was inserted, and the indexes in the given list of the codes that exist already. */
 export interface Inserted {
   readonly codeCount: number;
-  readonly placeCount: number;
+  readonly seatCount: number;
   readonly taken: readonly number[];
 }
 
@@ -17,7 +17,7 @@ export class BookDeleted extends Error {}
 
 interface InsertedRow extends Record<string, unknown> {
   readonly codeCount: number;
-  readonly placeCount: number;
+  readonly seatCount: number;
   readonly taken: number[] | null;
 }
 
@@ -32,12 +32,12 @@ export async function insertCodes(tx: Tx, couponId: string, codes: readonly NewC
   const [row] = await tx.execute<InsertedRow>(
     sql`SELECT * FROM insert_codes(${couponId}, ${list}::text::json, ${codes.length})`,
   );
-  const { codeCount, placeCount, taken } = row as InsertedRow;
-  return { codeCount, placeCount, taken: taken ?? [] };
+  const { codeCount, seatCount, taken } = row as InsertedRow;
+  return { codeCount, seatCount, taken: taken ?? [] };
 }
 
 /** Locks the coupon and puts what was inserted into its stock. Throws BookDeleted. */
-export async function stockCodes(tx: Tx, couponId: string, { codeCount, placeCount }: Inserted): Promise<Date> {
+export async function stockCodes(tx: Tx, couponId: string, { codeCount, seatCount }: Inserted): Promise<Date> {
   const [book] = await tx
     .select({ deletedAt: coupons.deletedAt })
     .from(coupons)
@@ -48,7 +48,7 @@ export async function stockCodes(tx: Tx, couponId: string, { codeCount, placeCou
   await tx
     .update(coupons)
     .set({
-      quantity: sql`${coupons.quantity} + ${placeCount}`,
+      quantity: sql`${coupons.quantity} + ${seatCount}`,
       codeTotal: sql`${coupons.codeTotal} + ${codeCount}`,
       revision: sql`${coupons.revision} + 1`,
       updatedAt: now,

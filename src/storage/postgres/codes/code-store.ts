@@ -1,6 +1,6 @@
 import { and, eq, isNull, sql as statement } from "drizzle-orm";
 import type { CodeJob, CodeTerms } from "../../../domain/code.js";
-import { type Coupon, type CouponType, poolDefinition } from "../../../domain/coupon.js";
+import { type Coupon, type CouponType, typePoolDefinition } from "../../../domain/coupon.js";
 import { Refusal } from "../../../domain/refusal.js";
 import { newId } from "../../../platform/new-id.js";
 import type { CheckedLines, CodeStore, GenerateBatch, JobBatch, Uploaded } from "../../ports/codes.js";
@@ -33,7 +33,7 @@ export class PostgresCodeStore implements CodeStore {
     const earlier = await writes.run(deadlineMs, ({ orm }) => earlierUpload(orm, request));
     if (earlier) return earlier;
     const book = await writes.run(deadlineMs, ({ orm }) =>
-      "type" in target ? openPool(orm, target.type) : readBook(orm, target.couponId),
+      "type" in target ? openTypePool(orm, target.type) : readBook(orm, target.couponId),
     );
     if (book instanceof Refusal) return book;
     const lines = await check(book.value, book.now);
@@ -103,7 +103,7 @@ export class PostgresCodeStore implements CodeStore {
 }
 
 /** The pool of a type; whoever comes first creates it. */
-async function openPool(orm: Connection["orm"], type: CouponType): Promise<Dated<Coupon> | Refusal> {
+async function openTypePool(orm: Connection["orm"], type: CouponType): Promise<Dated<Coupon> | Refusal> {
   const ofType = and(eq(coupons.type, type), eq(coupons.isPool, true), isNull(coupons.deletedAt));
   const [known] = await orm.select({ row: coupons, now: clock }).from(coupons).where(ofType);
   if (known) return bookOf(known);
@@ -114,7 +114,7 @@ async function openPool(orm: Connection["orm"], type: CouponType): Promise<Dated
       .insert(coupons)
       .values({
         id: newId(),
-        ...fromDefinition(poolDefinition(type, now)),
+        ...fromDefinition(typePoolDefinition(type, now)),
         isPool: true,
         createdAt: now,
         updatedAt: now,
@@ -137,7 +137,7 @@ async function addLines(
   await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${longStatementTimeoutMs}`));
   const inserted = await insertCodes(tx, couponId, good);
   const duplicates = inserted.taken.map((index) => ({ line: good[index]!.line, message: null }));
-  const { codeCount, placeCount } = inserted;
+  const { codeCount, seatCount } = inserted;
   const uploaded: Uploaded = {
     couponId,
     addedCount: codeCount,
@@ -150,7 +150,7 @@ async function addLines(
   const now = await stockCodes(tx, couponId, inserted);
   await tx
     .insert(events)
-    .values({ kind: "CODES_UPLOADED", happenedAt: now, couponId, detail: { codeCount, placeCount } });
+    .values({ kind: "CODES_UPLOADED", happenedAt: now, couponId, detail: { codeCount, placeCount: seatCount } });
   await recordRequest(tx, uploaded, request, now);
   return uploaded;
 }

@@ -1,5 +1,5 @@
 -- Takes codes whose own expire time has passed out of stock, at most `batch_size` at once, exactly once, however many
--- replicas do this at the same time. Those that have no free place are marked, too, so that they are not looked at again.
+-- replicas do this at the same time. Those that have no free seat are marked, too, so that they are not looked at again.
 -- One row for each of their coupons: how many codes left its stock.
 CREATE OR REPLACE FUNCTION expire_codes(batch_size int)
 RETURNS TABLE (coupon_id uuid, expired_count bigint)
@@ -27,20 +27,20 @@ BEGIN
   WITH expired AS (
     UPDATE codes k SET retired_at = at
     WHERE k.id = ANY (ids) AND k.retired_at IS NULL
-    RETURNING k.coupon_id, k.max_holders - k.holder_count AS places
+    RETURNING k.coupon_id, k.max_holders - k.holder_count AS seats
   ),
   by_coupon AS (
-    SELECT e.coupon_id, sum(e.places) AS places, count(*) FILTER (WHERE e.places > 0) AS expired_count
+    SELECT e.coupon_id, sum(e.seats) AS seats, count(*) FILTER (WHERE e.seats > 0) AS expired_count
     FROM expired e GROUP BY e.coupon_id
   ),
   counted AS (
-    UPDATE coupons c SET quantity = c.quantity - b.places, revision = c.revision + 1, updated_at = at
-    FROM by_coupon b WHERE c.id = b.coupon_id AND b.places > 0
+    UPDATE coupons c SET quantity = c.quantity - b.seats, revision = c.revision + 1, updated_at = at
+    FROM by_coupon b WHERE c.id = b.coupon_id AND b.seats > 0
   ),
   logged AS (
     INSERT INTO events (kind, happened_at, coupon_id, detail)
-    SELECT 'CODES_EXPIRED', at, b.coupon_id, jsonb_build_object('codeCount', b.expired_count, 'placeCount', b.places)
-    FROM by_coupon b WHERE b.places > 0 ORDER BY b.coupon_id
+    SELECT 'CODES_EXPIRED', at, b.coupon_id, jsonb_build_object('codeCount', b.expired_count, 'placeCount', b.seats)
+    FROM by_coupon b WHERE b.seats > 0 ORDER BY b.coupon_id
   )
   SELECT b.coupon_id, b.expired_count FROM by_coupon b;
 END

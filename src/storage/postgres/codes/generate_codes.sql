@@ -11,7 +11,7 @@ DECLARE
   at timestamptz;
   is_deleted boolean;
   codes_added int := 0;
-  places_added bigint;
+  seats_added bigint;
   why text;
 BEGIN
   SELECT * INTO mine FROM code_jobs j WHERE j.id = job_id AND j.ended_at IS NULL FOR UPDATE SKIP LOCKED;
@@ -21,14 +21,14 @@ BEGIN
     IF json_array_length(generated) = 0 THEN
       why := 'the pattern has no more codes that are not taken';
     ELSE
-      SELECT i.code_count, i.place_count INTO codes_added, places_added
+      SELECT i.code_count, i.seat_count INTO codes_added, seats_added
       FROM insert_codes(mine.coupon_id, generated, mine.count - mine.made_count) i;
     END IF;
     SELECT c.deleted_at IS NOT NULL INTO is_deleted FROM coupons c WHERE c.id = mine.coupon_id FOR NO KEY UPDATE;
     at := coupon_clock();
     IF is_deleted THEN RAISE SQLSTATE 'CB001'; END IF;
     IF codes_added > 0 THEN
-      UPDATE coupons c SET quantity = c.quantity + places_added, code_total = c.code_total + codes_added,
+      UPDATE coupons c SET quantity = c.quantity + seats_added, code_total = c.code_total + codes_added,
         revision = c.revision + 1, updated_at = at
       WHERE c.id = mine.coupon_id;
     END IF;

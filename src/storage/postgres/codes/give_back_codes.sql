@@ -1,5 +1,5 @@
--- Frees one place of a code for each time that it is named. The coupons are locked by the caller, and their stock has been
--- counted back. The places of a code that has expired are in no stock any more: there the quantity goes down, too.
+-- Frees one seat of a code for each time that it is named. The coupons are locked by the caller, and their stock has been
+-- counted back. The seats of a code that has expired are in no stock any more: there the quantity goes down, too.
 CREATE OR REPLACE FUNCTION give_back_codes(code_ids bigint[]) RETURNS void
 LANGUAGE sql VOLATILE AS $$
   WITH freed AS (

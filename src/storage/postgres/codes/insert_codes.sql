@@ -1,8 +1,8 @@
 -- Inserts the codes of a list that do not exist yet, at most `most` of them: in the order of their keys, so that two who
 -- insert the same ones wait for each other in one direction only. Ids are in the order of the list. Answers how many were
--- inserted, how many users may hold them, and the places in the list, from 0, of those that were not.
+-- inserted, how many users may hold them, and the indexes in the list, from 0, of those that were not.
 CREATE OR REPLACE FUNCTION insert_codes(book_id uuid, list json, most int)
-RETURNS TABLE (code_count bigint, place_count bigint, taken json)
+RETURNS TABLE (code_count bigint, seat_count bigint, taken json)
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small.
 SET enable_seqscan = off
@@ -20,14 +20,14 @@ BEGIN
       SELECT * FROM ROWS FROM (
         json_to_recordset(list) AS (code text, key text, "pickKey" bigint, discount jsonb, "expiresAt" timestamptz,
           "maxUses" smallint, "maxHolders" int)
-      ) WITH ORDINALITY AS w (code, key, pick_key, discount, expires_at, max_uses, max_holders, place)
-      ORDER BY place
+      ) WITH ORDINALITY AS w (code, key, pick_key, discount, expires_at, max_uses, max_holders, ordinal)
+      ORDER BY ordinal
     ) w
   ),
   chosen AS (
     SELECT w.* FROM wanted w
     WHERE NOT sifted OR NOT EXISTS (SELECT FROM codes k WHERE k.code_key = w.key)
-    ORDER BY w.place LIMIT most
+    ORDER BY w.ordinal LIMIT most
   ),
   added AS (
     INSERT INTO codes (id, coupon_id, code, code_key, pick_key, discount, expires_at, max_uses, max_holders, created_at)
@@ -40,7 +40,7 @@ BEGIN
   )
   -- A hashed subplan: a join of these would be a nested loop over the whole list.
   SELECT count(*), coalesce(sum(max_holders), 0)::bigint, (
-    SELECT json_agg(w.place - 1 ORDER BY w.place) FROM wanted w WHERE w.key NOT IN (SELECT code_key FROM added)
+    SELECT json_agg(w.ordinal - 1 ORDER BY w.ordinal) FROM wanted w WHERE w.key NOT IN (SELECT code_key FROM added)
   )
   FROM added;
 END

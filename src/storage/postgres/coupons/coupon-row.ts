@@ -14,6 +14,7 @@ export function toCoupon(row: CouponRow): Coupon {
     quotaPerDay,
     isCodeBook,
     exactCodes,
+    isPool,
     ...same
   } = others;
   const money = (minorUnits: number | null): Money | null =>
@@ -32,6 +33,7 @@ export function toCoupon(row: CouponRow): Coupon {
           },
     quota: quotaGroup === null ? null : { group: quotaGroup, maxPerDay: quotaPerDay ?? 0 },
     codeBook: isCodeBook ? { exactMatch: exactCodes } : null,
+    isTypePool: isPool,
     discount: {
       kind: amount ? { case: "fixedAmount", amount } : { case: "percentage", basisPoints: percentageBasisPoints ?? 0 },
       maximumAmount: money(maximumAmount),
@@ -75,7 +77,7 @@ function discountColumns({ kind, maximumAmount, minimumOrderAmount }: Discount) 
   };
 }
 
-const moments = [
+const timestamps = [
   "startsAt",
   "expiresAt",
   "createdAt",
@@ -107,7 +109,7 @@ const later = {
 /** A row as it is kept in a JSON column: the same fields, times as ISO 8601 text. */
 export function rowFromJson(json: unknown): CouponRow {
   const row: Record<string, unknown> = { ...later, ...(json as CouponRow) };
-  for (const field of moments) {
+  for (const field of timestamps) {
     if (row[field] !== null) row[field] = new Date(row[field] as string);
   }
   return row as CouponRow;

@@ -24,7 +24,7 @@ interface IssuedRow {
     | "REPLAYED"
     | "CONFLICT"
     | "BEHIND"
-    | "TURN_NEEDED"
+    | "TICKET_NEEDED"
     | "TOO_LATE"
     | (IssueOutcome & { kind: "REFUSED" })["reason"];
   id: string;
@@ -129,7 +129,7 @@ export class PostgresIssueStore implements IssueStore {
           ${asks.map((ask) => ask.userId)}::text[],
           ${asks.map((ask) => ask.requestId || null)}::text[],
           ${asks.map(({ codeId }) => (codeId === undefined ? null : String(codeId)))}::text[]::bigint[],
-          ${asks.map(({ hasTurn = false }) => String(hasTurn))}::text[]::boolean[],
+          ${asks.map(({ hasTicket = false }) => String(hasTicket))}::text[]::boolean[],
           ${patienceOf(asks).map((ms) => (ms === null ? null : String(ms)))}::text[]::int[],
           ${this.quotaTimeZone},
           ${again})`,
@@ -142,7 +142,7 @@ function toOutcome(row: IssuedRow, ask: IssueAsk): IssueOutcome {
   if (outcome === "REPLAYED") return { kind: "REPLAYED", userCouponId: id };
   if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
   if (outcome === "BEHIND") throw new Error("an ask stayed behind another one");
-  if (outcome === "TURN_NEEDED" || outcome === "TOO_LATE") return { kind: outcome };
+  if (outcome === "TICKET_NEEDED" || outcome === "TOO_LATE") return { kind: outcome };
   if (outcome !== "ISSUED") return { kind: "REFUSED", reason: outcome };
   const userCoupon: UserCoupon = {
     id,

@@ -2,7 +2,7 @@
 --
 -- No two rows of a batch may have the same (coupon, user) or the same request id, and either all of them name a code of a
 -- code book or none does; the caller sees to that. Each row gets one outcome, and no row's outcome harms another row.
--- `turned` says which rows have had their turn in the line of a throttled coupon, `patience_ms` how long after this call
+-- `have_tickets` says which rows the gate let through with a ticket of a throttled coupon, `patience_ms` how long after this call
 -- each may still be decided (null: for ever), `time_zone` where a quota's days begin.
 -- `again` says that some of the rows may have been committed by an earlier call whose answer was lost:
 --   ISSUED             it is inserted, or was by an earlier call with the same id
@@ -13,16 +13,16 @@
 --   REQUEST_ID_REUSED, COUPON_NOT_FOUND, COUPON_PAUSED, COUPON_NOT_STARTED, COUPON_ENDED, USAGE_CAP_REACHED,
 --   ALREADY_ISSUED, QUOTA_REACHED, CODE_NOT_FOUND, CODE_EXPIRED
 --                      refused, the first that applies in this order
---   TURN_NEEDED        the coupon is throttled, and the row has had no turn
+--   TICKET_NEEDED      the coupon is throttled, and the row has no ticket
 --   SOLD_OUT, CODE_TAKEN
---                      refused: no stock, or no place of the code that was named
+--                      refused: no stock, or no free seat of the code that was named
 --
 -- The coupons are locked in the order of their ids, so that two batches cannot deadlock on them, and then the quota days in
 -- the order of their keys. What is read after the locks is read by a later statement, which sees all that was committed
 -- before they were granted.
 CREATE OR REPLACE FUNCTION issue_user_coupons(
-  ask_ids uuid[], ask_coupon_ids uuid[], ask_user_ids text[], ask_request_ids text[], ask_code_ids bigint[], turned boolean[],
-  patience_ms int[], time_zone text, again boolean
+  ask_ids uuid[], ask_coupon_ids uuid[], ask_user_ids text[], ask_request_ids text[], ask_code_ids bigint[],
+  have_tickets boolean[], patience_ms int[], time_zone text, again boolean
 ) RETURNS TABLE (
   outcome text, id uuid, issued_at_ms bigint, valid_until_ms bigint, expires_at_ms bigint, claim_until_ms bigint, max_uses int,
   code text, discount jsonb
@@ -70,9 +70,9 @@ BEGIN
   WHERE u.coupon_id = a.coupon_id AND u.user_id = a.user_id AND u.slot IS NOT NULL AND u.valid_until <= at;
 
   IF books IS NOT NULL THEN
-    SELECT array_agg(k.id ORDER BY b.i, k.place) FILTER (WHERE k.id IS NOT NULL) INTO picked
+    SELECT array_agg(k.id ORDER BY b.i, k.ordinal) FILTER (WHERE k.id IS NOT NULL) INTO picked
     FROM unnest(books) WITH ORDINALITY AS b (id, i) CROSS JOIN LATERAL (
-      SELECT one.id, row_number() OVER (ORDER BY one.pick_key, one.id) AS place
+      SELECT one.id, row_number() OVER (ORDER BY one.pick_key, one.id) AS ordinal
       FROM (
         SELECT k.id, k.pick_key, generate_series(1, least(k.max_holders - k.holder_count, cardinality(ask_ids)))
         FROM codes k
@@ -101,7 +101,7 @@ BEGIN
       CASE WHEN earlier.id IS NULL THEN at + c.claim_window_ms * interval '1 millisecond' ELSE earlier.claim_until END AS claim_until,
       at + c.validity_after_issue_ms * interval '1 millisecond' AS valid_until,
       c.quantity - c.issued_count AS remaining, array_position(books, c.id) AS book, c.quota_group,
-      wanted.max_holders - wanted.holder_count AS places,
+      wanted.max_holders - wanted.holder_count AS free_seats,
       CASE WHEN c.quota_group IS NOT NULL THEN c.quota_per_day - q.issued_count END AS quota_left,
       earlier.id AS earlier_id, earlier.issued_at AS earlier_issued_at, earlier.valid_until AS earlier_valid_until,
       earlier.code AS earlier_code, earlier.discount AS earlier_discount,
@@ -120,10 +120,10 @@ BEGIN
         WHEN q.issued_count >= c.quota_per_day THEN 'QUOTA_REACHED'
         WHEN a.code_id IS NOT NULL AND wanted.id IS NULL THEN 'CODE_NOT_FOUND'
         WHEN wanted.retired_at IS NOT NULL OR wanted.expires_at <= at THEN 'CODE_EXPIRED'
-        WHEN c.throttle_per_second IS NOT NULL AND NOT a.turned THEN 'TURN_NEEDED'
+        WHEN c.throttle_per_second IS NOT NULL AND NOT a.has_ticket THEN 'TICKET_NEEDED'
       END AS verdict
-    FROM unnest(ask_ids, ask_coupon_ids, ask_user_ids, ask_request_ids, ask_code_ids, turned, patience_ms)
-      WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, turned, patience_ms, ord)
+    FROM unnest(ask_ids, ask_coupon_ids, ask_user_ids, ask_request_ids, ask_code_ids, have_tickets, patience_ms)
+      WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, has_ticket, patience_ms, ord)
     LEFT JOIN coupons c ON c.id = a.coupon_id
     LEFT JOIN LATERAL (
       SELECT q.issued_count FROM quota_days q
@@ -136,7 +136,7 @@ BEGIN
       SELECT u.* FROM user_coupons u WHERE u.request_id = a.request_id AND u.request_id IS NOT NULL
       LIMIT 1
     ) earlier ON true
-    -- OFFSET 0: it is asked for in several places, and would be read for each of them.
+    -- OFFSET 0: it is asked for several times, and would be read for each of them.
     CROSS JOIN LATERAL (
       SELECT array(
         SELECT u.slot FROM user_coupons u
@@ -145,7 +145,7 @@ BEGIN
       OFFSET 0
     ) held
   ),
-  -- Of one user's rows under one quota, those past its rest wait for what becomes of the ones before.
+  -- Of one user's rows under one quota, those past what is left of it wait for what becomes of the ones before.
   queued AS (
     SELECT j.*, coalesce(j.verdict, CASE
       WHEN row_number() OVER (PARTITION BY j.quota_group, j.user_id, j.verdict IS NULL ORDER BY j.ord) > j.quota_left THEN 'BEHIND'
@@ -155,19 +155,19 @@ BEGIN
   -- First come, first served: of the rows that nothing else speaks against, those that the stock reaches.
   ranked AS (
     SELECT j.*,
-      row_number() OVER (PARTITION BY j.coupon_id, j.verdict_2 IS NULL ORDER BY j.ord) AS turn,
-      row_number() OVER (PARTITION BY j.coupon_id, j.wanted_code_id, j.verdict_2 IS NULL ORDER BY j.ord) AS code_turn
+      row_number() OVER (PARTITION BY j.coupon_id, j.verdict_2 IS NULL ORDER BY j.ord) AS ordinal,
+      row_number() OVER (PARTITION BY j.coupon_id, j.wanted_code_id, j.verdict_2 IS NULL ORDER BY j.ord) AS code_ordinal
     FROM queued j
   ),
   chosen AS MATERIALIZED (
     SELECT r.*,
-      r.verdict_2 IS NULL AND (r.turn <= r.remaining) IS NOT FALSE
-        AND CASE WHEN r.wanted_code_id IS NOT NULL THEN r.code_turn <= r.places ELSE (r.turn <= free[r.book]) IS NOT FALSE END
+      r.verdict_2 IS NULL AND (r.ordinal <= r.remaining) IS NOT FALSE
+        AND CASE WHEN r.wanted_code_id IS NOT NULL THEN r.code_ordinal <= r.free_seats ELSE (r.ordinal <= free[r.book]) IS NOT FALSE END
         AS in_stock,
       CASE
         WHEN r.verdict_2 IS NOT NULL THEN NULL
         WHEN r.wanted_code_id IS NOT NULL THEN r.wanted_code_id
-        WHEN r.turn <= free[r.book] THEN picked[first[r.book] + r.turn]
+        WHEN r.ordinal <= free[r.book] THEN picked[first[r.book] + r.ordinal]
       END AS code_id
     FROM ranked r
   ),
@@ -218,7 +218,7 @@ BEGIN
   SELECT
     CASE
       WHEN n.verdict_2 IS NOT NULL THEN n.verdict_2
-      WHEN NOT n.in_stock THEN CASE WHEN n.wanted_code_id IS NULL OR n.code_turn <= n.places THEN 'SOLD_OUT' ELSE 'CODE_TAKEN' END
+      WHEN NOT n.in_stock THEN CASE WHEN n.wanted_code_id IS NULL OR n.code_ordinal <= n.free_seats THEN 'SOLD_OUT' ELSE 'CODE_TAKEN' END
       WHEN n.id IN (SELECT i.id FROM inserted i) THEN 'ISSUED'
       ELSE 'CONFLICT'
     END,

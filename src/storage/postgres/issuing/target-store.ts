@@ -46,7 +46,7 @@ export class PostgresTargetStore implements TargetStore {
   }
 
   async listIssuable(type: CouponType, limit: number): Promise<string[]> {
-    // A pool counts as what it has that expires first.
+    // A type pool counts as what it has that expires first.
     const rows = await this.database.reads.run(
       Number.POSITIVE_INFINITY,
       ({ sql }) => sql<{ id: string }[]>`
@@ -57,7 +57,7 @@ export class PostgresTargetStore implements TargetStore {
           WHERE c.type = ${type} AND c.deleted_at IS NULL AND c.paused_at IS NULL AND c.exhausted_at IS NULL
             AND c.starts_at <= clock.now AND c.expires_at > clock.now AND (c.issued_count < c.quantity) IS NOT FALSE
         ),
-        pool AS (
+        type_pool AS (
           SELECT c.id, first.expires_at
           FROM issuable c, clock, LATERAL (
             SELECT k.expires_at FROM codes k
@@ -70,7 +70,7 @@ export class PostgresTargetStore implements TargetStore {
         others AS (
           SELECT id, expires_at FROM issuable WHERE NOT is_pool ORDER BY expires_at, id LIMIT ${limit}
         )
-        SELECT id FROM (SELECT * FROM pool UNION ALL SELECT * FROM others) one ORDER BY expires_at, id LIMIT ${limit}`,
+        SELECT id FROM (SELECT * FROM type_pool UNION ALL SELECT * FROM others) one ORDER BY expires_at, id LIMIT ${limit}`,
     );
     return rows.map(({ id }) => id);
   }

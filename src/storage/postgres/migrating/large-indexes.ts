@@ -7,7 +7,7 @@ import { isLockTrouble, type MigrationLog } from "./patient-ddl.js";
  * right without it, and slow.
  */
 const indexes = {
-  // What a user holds, newest first. In the order of its bytes: cheaper to keep, and no other index can take its place in a plan.
+  // What a user holds, newest first. In the order of its bytes: cheaper to keep, and no plan can use another index instead.
   user_coupons_of_user: `user_coupons (user_id COLLATE "C", id) WHERE deleted_at IS NULL`,
   // The usages of one user coupon.
   usages_of_user_coupon: "usages (user_coupon_id, id)",

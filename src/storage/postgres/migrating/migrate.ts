@@ -13,8 +13,8 @@ import { createFunctions, dropOldFunctions, hasFunctions, ownFunctions } from ".
 
 /** Any number that is ours: replicas that start together migrate one after the other. */
 const advisoryLock = 7_106_118_001;
-const maxTurnWaitMs = 300_000;
-const turnPauseMs = 200;
+const maxWaitMs = 300_000;
+const lockPauseMs = 200;
 const quiet: MigrationLog = { info: () => {}, warn: () => {} };
 
 /**
@@ -24,7 +24,7 @@ const quiet: MigrationLog = { info: () => {}, warn: () => {} };
  */
 export function migrate(url: string, log: MigrationLog = quiet): Promise<readonly string[]> {
   return withClient(url, async (client) => {
-    await takeTurn(client, log);
+    await waitForOthers(client, log);
     await withPatience(
       "migrations",
       () => runMigrations(drizzle(client), { migrationsFolder: migrationsFolder() }),
@@ -78,14 +78,14 @@ async function withClient<T>(url: string, work: (client: Sql) => Promise<T>): Pr
 }
 
 /** Asks again and again: a statement that waits has a snapshot, for which the building of an index would wait. */
-async function takeTurn(client: Sql, log: MigrationLog): Promise<void> {
-  const untilMs = Date.now() + maxTurnWaitMs;
+async function waitForOthers(client: Sql, log: MigrationLog): Promise<void> {
+  const untilMs = Date.now() + maxWaitMs;
   for (let isFirst = true; ; isFirst = false) {
-    const [turn] = await client`SELECT pg_try_advisory_lock(${advisoryLock}::bigint) AS taken`;
-    if (turn?.taken) return;
-    if (Date.now() > untilMs) throw new Error(`another replica has been migrating for ${maxTurnWaitMs / 1000} s`);
+    const [lock] = await client`SELECT pg_try_advisory_lock(${advisoryLock}::bigint) AS taken`;
+    if (lock?.taken) return;
+    if (Date.now() > untilMs) throw new Error(`another replica has been migrating for ${maxWaitMs / 1000} s`);
     if (isFirst) log.info("another replica migrates; waiting for it");
-    await pause(turnPauseMs);
+    await pause(lockPauseMs);
   }
 }
 

@@ -108,8 +108,8 @@ export async function holdFunctions(client: Sql, { schema }: ReleaseFunctions = 
 /** Drops the schemas of releases that have gone. What does not let itself be dropped stays, and stops nobody. */
 export async function dropOldFunctions(client: Sql, log: MigrationLog): Promise<void> {
   const old = await client<{ name: string }[]>`
-    SELECT name FROM (SELECT *, row_number() OVER (ORDER BY last_seen_at DESC, name) AS place FROM public.function_schemas) s
-    WHERE place > ${keptSchemas} AND last_seen_at < now() - make_interval(hours => ${keptHours})`;
+    SELECT name FROM (SELECT *, row_number() OVER (ORDER BY last_seen_at DESC, name) AS ordinal FROM public.function_schemas) s
+    WHERE ordinal > ${keptSchemas} AND last_seen_at < now() - make_interval(hours => ${keptHours})`;
   for (const { name } of old) {
     try {
       if (await drop(client, name)) log.info({ schema: name }, "dropped the SQL functions of an earlier release");

@@ -13,10 +13,10 @@ interface EndedRow {
   readonly hasFreeCodes: boolean;
 }
 
-/** A row on the walk: its id, and its place in the index as `from` wants it. */
+/** A row on the walk: its id, and the cursor that goes on after it, as `from` wants it. */
 interface Step {
   readonly id: string;
-  readonly place: string;
+  readonly cursor: string;
 }
 
 export class PostgresPurgeStore implements PurgeStore {
@@ -55,7 +55,7 @@ export class PostgresPurgeStore implements PurgeStore {
             FROM purge_codes(${ids}::text[]::bigint[], ${afterDays}, ${dryRun})`,
     );
     if (!done) return "BUSY";
-    const next = steps.length < batchSize ? null : (steps.at(-1)?.place ?? null);
+    const next = steps.length < batchSize ? null : (steps.at(-1)?.cursor ?? null);
     return { userCoupons: done.userCouponCount, codes: done.codeCount, next };
   }
 
@@ -80,24 +80,24 @@ export class PostgresPurgeStore implements PurgeStore {
     switch (walk.kind) {
       case "ENDED_USER_COUPONS":
         return sql<Step[]>`
-          SELECT u.id, concat_ws('|', u.gone_at, u.id) AS place FROM user_coupons u
+          SELECT u.id, concat_ws('|', u.gone_at, u.id) AS cursor FROM user_coupons u
           WHERE u.gone_at <= ${horizon}
             AND (u.gone_at, u.id) > (${first ?? beginning}::text::timestamptz, ${last ?? leastId}::uuid)
           ORDER BY u.gone_at, u.id LIMIT ${batchSize}`;
       case "USER_COUPONS_OF_ENDED_COUPON":
         return sql<Step[]>`
-          SELECT u.id, u.id AS place FROM user_coupons u
+          SELECT u.id, u.id AS cursor FROM user_coupons u
           WHERE u.coupon_id = ${walk.couponId} AND u.max_uses > 0 AND u.id > ${from ?? leastId}::uuid
           ORDER BY u.coupon_id, u.id LIMIT ${batchSize}`;
       case "EXPIRED_CODES":
         return sql<Step[]>`
-          SELECT k.id::text, concat_ws('|', k.retired_at, k.id) AS place FROM codes k
+          SELECT k.id::text, concat_ws('|', k.retired_at, k.id) AS cursor FROM codes k
           WHERE k.holder_count = 0 AND k.retired_at <= ${horizon}
             AND (k.retired_at, k.id) > (${first ?? beginning}::text::timestamptz, ${last ?? "0"}::text::bigint)
           ORDER BY k.retired_at, k.id LIMIT ${batchSize}`;
       case "FREE_CODES_OF_ENDED_COUPON":
         return sql<Step[]>`
-          SELECT k.id::text, concat_ws('|', k.pick_key, k.id) AS place FROM codes k
+          SELECT k.id::text, concat_ws('|', k.pick_key, k.id) AS cursor FROM codes k
           WHERE k.coupon_id = ${walk.couponId} AND k.holder_count < k.max_holders AND k.retired_at IS NULL
             AND k.pick_key >= ${first ?? "0"}::text::bigint
             AND (k.pick_key, k.id) > (${first ?? "0"}::text::bigint, ${last ?? "0"}::text::bigint)

@@ -11,7 +11,7 @@ DECLARE
   horizon timestamptz;
   ids bigint[];
 BEGIN
-  IF NOT take_purge_turn() THEN RETURN; END IF;
+  IF NOT claim_purge() THEN RETURN; END IF;
   IF NOT dry_run THEN
     PERFORM FROM coupons c
     WHERE c.id IN (SELECT k.coupon_id FROM codes k WHERE k.id = ANY (batch)) ORDER BY c.id FOR NO KEY UPDATE;

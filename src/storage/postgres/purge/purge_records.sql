@@ -12,7 +12,7 @@ DECLARE
   request_tids tid[];
   quota_tids tid[];
 BEGIN
-  IF NOT take_purge_turn() THEN RETURN; END IF;
+  IF NOT claim_purge() THEN RETURN; END IF;
   SELECT array_agg(old.ctid) INTO request_tids
   FROM (
     SELECT r.ctid FROM requests r WHERE r.created_at <= at - after_days * interval '24 hours' ORDER BY r.created_at LIMIT batch_size

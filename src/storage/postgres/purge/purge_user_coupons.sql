@@ -15,7 +15,7 @@ DECLARE
   ids uuid[];
   code_ids bigint[];
 BEGIN
-  IF NOT take_purge_turn() THEN RETURN; END IF;
+  IF NOT claim_purge() THEN RETURN; END IF;
   IF NOT dry_run THEN
     PERFORM FROM coupons c
     WHERE c.id IN (SELECT u.coupon_id FROM user_coupons u WHERE u.id = ANY (batch)) ORDER BY c.id FOR NO KEY UPDATE;
@@ -30,7 +30,7 @@ BEGIN
     WHEN u.gone_at <= horizon THEN NOT of_ended
     ELSE of_ended AND u.deleted_at IS NULL AND has_long_ended(c, horizon) AND user_coupon_status(u, c, at) <> 'RELEASED'
   END;
-  -- A code with places left is kept until it has expired itself; one that nobody holds any more goes by itself.
+  -- A code with free seats is kept until it has expired itself; one that nobody holds any more goes by itself.
   SELECT array_agg(k.id) INTO code_ids
   FROM (SELECT DISTINCT u.code_id FROM user_coupons u WHERE u.id = ANY (ids)) held
   JOIN codes k ON k.id = held.code_id

@@ -32,10 +32,10 @@ export class PostgresSearchStore implements SearchStore {
         FROM search_coupons(${query.words}, ${query.category || null}, ${query.type},
           ${query.discountKind}, ${query.withEnded}, ${page.size}, ${page.after?.tier ?? null},
           ${page.after?.couponId ?? null}, ${this.options.windowSize}, ${this.options.maxLooked}) s
-        LEFT JOIN LATERAL unnest(s.coupon_ids, s.tiers) WITH ORDINALITY f (coupon_id, tier, place) ON true
+        LEFT JOIN LATERAL unnest(s.coupon_ids, s.tiers) WITH ORDINALITY f (coupon_id, tier, ordinal) ON true
         -- One by one by its key, at every size of the table.
         LEFT JOIN LATERAL (SELECT * FROM coupons WHERE id = f.coupon_id OFFSET 0) c ON true
-        ORDER BY f.place`;
+        ORDER BY f.ordinal`;
       const [first] = found;
       const rows = found.filter(({ tier }) => tier !== null).slice(0, page.size);
       const last = rows.at(-1);

@@ -54,9 +54,9 @@ BEGIN
       asked := coalesce(asked && exact, exact);
     END IF;
   END LOOP;
-  SELECT CASE WHEN known = looked_for THEN '' ELSE string_agg(d.word, ' ' ORDER BY d.place) END INTO corrected_query
+  SELECT CASE WHEN known = looked_for THEN '' ELSE string_agg(d.word, ' ' ORDER BY d.ordinal) END INTO corrected_query
   FROM (
-    SELECT l.word, min(l.place) AS place FROM unnest(looked_for) WITH ORDINALITY l (word, place) GROUP BY l.word
+    SELECT l.word, min(l.ordinal) AS ordinal FROM unnest(looked_for) WITH ORDINALITY l (word, ordinal) GROUP BY l.word
   ) d;
   RETURN NEXT;
 END $$;

@@ -29,7 +29,7 @@ BEGIN
   RETURN QUERY
   WITH clock AS MATERIALIZED (SELECT coupon_clock() AS now),
   page AS MATERIALIZED (
-    SELECT ask.place, held.n, held.rows, held.coupon_ids, CASE WHEN only_live AND held.n < ask.size THEN (
+    SELECT ask.ordinal, held.n, held.rows, held.coupon_ids, CASE WHEN only_live AND held.n < ask.size THEN (
       SELECT one.id FROM user_coupons one
       WHERE (one.user_id COLLATE "C", one.id) < (ask.user_id COLLATE "C", ask.before)
         AND one.user_id COLLATE "C" >= ask.user_id COLLATE "C" AND one.deleted_at IS NULL
@@ -37,7 +37,7 @@ BEGIN
       OFFSET most_looked - 1 LIMIT 1
     ) END AS looked_to
     FROM (
-      SELECT a."userId" AS user_id, coalesce(a.before, last) AS before, a.size, row_number() OVER () AS place
+      SELECT a."userId" AS user_id, coalesce(a.before, last) AS before, a.size, row_number() OVER () AS ordinal
       FROM json_to_recordset(asks) AS a ("userId" text, before uuid, size int)
       LIMIT max_asks
     ) ask
@@ -67,13 +67,13 @@ BEGIN
       ) one
     ) held
   )
-  SELECT page.rows, page.looked_to, millis((SELECT now FROM clock)), CASE WHEN page.place = 1 THEN (
+  SELECT page.rows, page.looked_to, millis((SELECT now FROM clock)), CASE WHEN page.ordinal = 1 THEN (
     SELECT string_agg(concat(
       c.id, ' ', c.revision, ' ', c.issued_count, ' ', c.used_count, ' ', c.place_count, ' ', millis(c.exhausted_at)
     ), ' ')
     FROM (SELECT DISTINCT unnest(p.coupon_ids) AS id FROM page p) named JOIN coupons c ON c.id = named.id
   ) END
   FROM page
-  ORDER BY page.place;
+  ORDER BY page.ordinal;
 END
 $$;

@@ -16,7 +16,7 @@ import { UserCouponPages } from "./user-coupon-page.js";
 const maxGets = 64;
 
 interface UserCouponRow extends UserCoupon {
-  readonly place: number;
+  readonly ordinal: number;
   readonly now: Date;
   readonly revision: number;
   readonly issuedCount: number;
@@ -134,11 +134,11 @@ export class PostgresUserCouponStore implements UserCouponStore {
     asks: readonly ChoiceAsk[],
   ): Promise<(Dated<UserCouponWithCoupon> | null)[]> {
     const rows = await sql<UserCouponRow[]>`
-      SELECT asked.place, clock.now, ${userCouponColumns(sql)},
+      SELECT asked.ordinal, clock.now, ${userCouponColumns(sql)},
         c.revision, c.issued_count, c.used_count, c.place_count AS coupon_place_count, c.exhausted_at
       FROM (SELECT coupon_clock() AS now OFFSET 0) clock
       CROSS JOIN (
-        SELECT a.*, row_number() OVER () AS place
+        SELECT a.*, row_number() OVER () AS ordinal
         FROM json_to_recordset(${JSON.stringify(asks)}::text::json) AS a ("userId" text, "userCouponId" uuid)
         LIMIT ${sql.unsafe(String(maxGets))}
       ) asked
@@ -149,9 +149,9 @@ export class PostgresUserCouponStore implements UserCouponStore {
     const found = new Map(
       rows.map(
         (
-          { place, now, revision: _, issuedCount: __, usedCount: ___, couponPlaceCount: _p, exhaustedAt: _e, ...row },
+          { ordinal, now, revision: _, issuedCount: __, usedCount: ___, couponPlaceCount: _p, exhaustedAt: _e, ...row },
           n,
-        ) => [place, { value: { userCoupon: row, coupon: coupons[n]! }, now }],
+        ) => [ordinal, { value: { userCoupon: row, coupon: coupons[n]! }, now }],
       ),
     );
     return asks.map((_, index) => found.get(index + 1) ?? null);

@@ -36,19 +36,19 @@ export async function listUsages(
 
 /** Of each request in order; one by one by its index, at every size of the table. */
 export async function usagesOfRequests({ sql }: Connection, requestIds: readonly string[]): Promise<Usage[][]> {
-  const rows = await sql<(UsageRow & { place: number })[]>`
-    SELECT asked.place, s.*
+  const rows = await sql<(UsageRow & { ordinal: number })[]>`
+    SELECT asked.ordinal, s.*
     FROM (
       SELECT * FROM json_array_elements_text(${JSON.stringify(requestIds)}::text::json)
-        WITH ORDINALITY AS asked (request_id, place)
+        WITH ORDINALITY AS asked (request_id, ordinal)
       LIMIT ${sql.unsafe(String(maxRequests))}
     ) asked
     CROSS JOIN LATERAL (
       SELECT * FROM usages s WHERE s.request_id = asked.request_id ORDER BY s.item LIMIT ${sql.unsafe(String(maxItems))}
     ) s
-    ORDER BY asked.place, s.item`;
-  const byPlace = groupBy(rows, ({ place }) => place);
-  return requestIds.map((_, index) => (byPlace.get(index + 1) ?? []).map(toUsage));
+    ORDER BY asked.ordinal, s.item`;
+  const byOrdinal = groupBy(rows, ({ ordinal }) => ordinal);
+  return requestIds.map((_, index) => (byOrdinal.get(index + 1) ?? []).map(toUsage));
 }
 
 /** The newest of all together. Each one's are a range of usages_of_user_coupon: what else the user has used is not looked at. */

@@ -48,7 +48,7 @@ BEGIN
       -- A place that was freed after the cap had been reached is nobody's.
       CASE WHEN c.exhausted_at IS NULL THEN c.usage_cap - c.place_count ELSE 0 END AS cap_left,
       -- Under a lock one use, which spends it.
-      CASE WHEN u.locked_until > at THEN 1 ELSE u.max_uses - u.use_count END AS room,
+      CASE WHEN u.locked_until > at THEN 1 ELSE u.max_uses - u.use_count END AS remaining_uses,
       u.locked_until > at AS locked,
       earlier.id AS earlier_id, earlier.used_at AS earlier_used_at,
       CASE
@@ -72,13 +72,14 @@ BEGIN
   ),
   -- First come, first served, first among the asks of one user coupon, then under the coupon's usage cap.
   ranked AS (
-    SELECT j.*, row_number() OVER (PARTITION BY j.user_coupon_id, j.verdict IS NULL ORDER BY j.ord) AS turn FROM judged j
+    SELECT j.*, row_number() OVER (PARTITION BY j.user_coupon_id, j.verdict IS NULL ORDER BY j.ord) AS ordinal FROM judged j
   ),
   placed AS (
     SELECT
       r.*,
-      coalesce(r.verdict, CASE WHEN r.turn > r.room THEN CASE WHEN r.locked THEN 'LOCK_LOST' ELSE 'ALREADY_USED' END END) AS verdict_2,
-      r.use_count + r.turn > r.place_count AS needs_place
+      coalesce(r.verdict, CASE WHEN r.ordinal > r.remaining_uses
+        THEN CASE WHEN r.locked THEN 'LOCK_LOST' ELSE 'ALREADY_USED' END END) AS verdict_2,
+      r.use_count + r.ordinal > r.place_count AS needs_place
     FROM ranked r
   ),
   capped AS (
@@ -96,7 +97,7 @@ BEGIN
     SELECT
       k.*,
       CASE
-        WHEN k.verdict IS NULL AND k.turn > k.room
+        WHEN k.verdict IS NULL AND k.ordinal > k.remaining_uses
           AND bool_or(k.verdict_3 = 'USAGE_CAP_REACHED') OVER (PARTITION BY k.user_coupon_id, k.verdict IS NULL)
           THEN 'USAGE_CAP_REACHED'
         ELSE k.verdict_3
@@ -169,7 +170,7 @@ BEGIN
   FROM done n
   ORDER BY n.ord;
 
-  -- A call with the same request id, begun at the same moment, took some of the places that this order has in the index.
+  -- A call with the same request id, begun at the same moment, took some of the index entries that this order needs.
   IF together THEN
     SELECT count(*) INTO stored
     FROM usages s WHERE s.id IN (SELECT a.id FROM json_to_recordset(asks) AS a (id uuid));

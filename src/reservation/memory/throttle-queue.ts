@@ -1,35 +1,35 @@
 import type { Throttle } from "../../domain/coupon.js";
 import type { Admission, AdmissionAsk } from "../port.js";
-import { throttleSecondMs, turnSlack } from "../port.js";
+import { throttleSecondMs, ticketSlack } from "../port.js";
 
 /** As many ends as the fastest throttle looks back on. */
 const maxEnded = 1_000;
 
-/** The line of a throttled coupon. It has a clock of its own, see `admit.lua`. */
-export class ThrottleLine {
-  private nextTurn = 0;
+/** The queue of a throttled coupon. It has a clock of its own, see `admit.lua`. */
+export class ThrottleQueue {
+  private nextTicket = 0;
   private behindMs = 0;
   /** When reservations ended, the latest last. */
   private readonly ended: number[] = [];
 
   /** RESERVED, if this is the moment to begin. */
-  queue(ask: AdmissionAsk, throttle: Throttle, pendingCount: number, nowMs: number): Admission {
+  join(ask: AdmissionAsk, throttle: Throttle, pendingCount: number, nowMs: number): Admission {
     const { patienceMs = throttle.maxWaitMs } = ask;
-    const intervalMs = (1_000 * (1 + turnSlack)) / throttle.maxPerSecond;
+    const intervalMs = (1_000 * (1 + ticketSlack)) / throttle.maxPerSecond;
     const clockMs = nowMs - this.behindMs;
-    const turn = ask.turn ?? Math.max(this.nextTurn, clockMs);
-    const stopMs = turn <= clockMs ? this.busyMs(throttle, pendingCount, nowMs, intervalMs) : 0;
-    const waitMs = turn <= clockMs ? stopMs : turn - clockMs;
-    const limitMs = ask.turn === undefined ? Math.min(patienceMs, throttle.maxWaitMs) : patienceMs;
+    const ticket = ask.ticket ?? Math.max(this.nextTicket, clockMs);
+    const stopMs = ticket <= clockMs ? this.busyMs(throttle, pendingCount, nowMs, intervalMs) : 0;
+    const waitMs = ticket <= clockMs ? stopMs : ticket - clockMs;
+    const limitMs = ask.ticket === undefined ? Math.min(patienceMs, throttle.maxWaitMs) : patienceMs;
     if (waitMs > 0 && waitMs > limitMs) return { word: "THROTTLED", waitMs: Math.ceil(waitMs - limitMs) };
-    if (ask.turn === undefined) this.nextTurn = turn + intervalMs;
-    if (stopMs > 0) this.behindMs = nowMs + stopMs - turn;
-    return waitMs > 0 ? { word: "WAIT", waitMs: Math.ceil(waitMs), turn } : { word: "RESERVED", turn };
+    if (ask.ticket === undefined) this.nextTicket = ticket + intervalMs;
+    if (stopMs > 0) this.behindMs = nowMs + stopMs - ticket;
+    return waitMs > 0 ? { word: "WAIT", waitMs: Math.ceil(waitMs), ticket } : { word: "RESERVED", ticket };
   }
 
   /** Whether nothing in it matters any more, see `admit.lua` and `settle.lua` for the times. */
   isOver(nowMs: number): boolean {
-    return this.nextTurn + this.behindMs + 600_000 < nowMs && (this.ended.at(-1) ?? 0) + 60_000 < nowMs;
+    return this.nextTicket + this.behindMs + 600_000 < nowMs && (this.ended.at(-1) ?? 0) + 60_000 < nowMs;
   }
 
   end(nowMs: number): void {

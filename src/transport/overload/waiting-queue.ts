@@ -1,9 +1,9 @@
 import { type CallKind, callKinds } from "./call-kind.js";
 
-/** How long a call waits for room: in a burst, and when there has been a line for so long that it is no burst. */
+/** How long a call waits for a permit: in a burst, and when there has been a queue for so long that it is no burst. */
 const burstPatienceMs = 500;
 const congestedPatienceMs = 25;
-/** Calls that wait at once. One more takes the place of the one that has waited longest. */
+/** Calls that wait at once. For one more the one that has waited longest is refused. */
 const maxWaiting = 400;
 
 export interface Waiter {
@@ -21,13 +21,13 @@ interface Entry extends Waiter {
 }
 
 /**
- * Calls that wait for room, bounded by time. A burst is served in the order of arrival. When the line does not get empty
+ * Calls that wait for a permit, bounded by time. A burst is served in the order of arrival. When the queue does not get empty
  * any more, waiting does not help: then the newest are served first, whose callers have most of their time left, and the
  * others are soon told to come again (as Facebook's adaptive LIFO with controlled delay does).
  */
-export class WaitingLine {
+export class WaitingQueue {
   /** Of each kind, the oldest first. */
-  private readonly lines = new Map<CallKind, Entry[]>(callKinds.map((kind) => [kind, []]));
+  private readonly queues = new Map<CallKind, Entry[]>(callKinds.map((kind) => [kind, []]));
   private count = 0;
   private waitedFromMs: number | null = null;
 
@@ -37,7 +37,7 @@ export class WaitingLine {
 
   add(waiter: Waiter, nowMs: number): void {
     this.waitedFromMs ??= nowMs;
-    this.lineOf(waiter.kind).push({ ...waiter, sinceMs: nowMs });
+    this.queueOf(waiter.kind).push({ ...waiter, sinceMs: nowMs });
     this.count += 1;
     if (this.count > maxWaiting) this.takeOldest()?.shed();
   }
@@ -46,11 +46,11 @@ export class WaitingLine {
   next(mayBegin: (waiter: Pick<Waiter, "kind" | "owner">) => boolean, nowMs: number): Waiter | undefined {
     const newestFirst = this.isCongested(nowMs);
     for (let at = callKinds.length - 1; at >= 0; at -= 1) {
-      const line = this.lineOf(callKinds[at] as CallKind);
-      const found = newestFirst ? line.findLastIndex(mayBegin) : line.findIndex(mayBegin);
+      const queue = this.queueOf(callKinds[at] as CallKind);
+      const found = newestFirst ? queue.findLastIndex(mayBegin) : queue.findIndex(mayBegin);
       if (found < 0) continue;
       this.leave(1);
-      return line.splice(found, 1)[0];
+      return queue.splice(found, 1)[0];
     }
     return undefined;
   }
@@ -59,11 +59,11 @@ export class WaitingLine {
   expire(nowMs: number, most: number): void {
     const patienceMs = this.isCongested(nowMs) ? congestedPatienceMs : burstPatienceMs;
     let left = most;
-    for (const line of this.lines.values()) {
+    for (const queue of this.queues.values()) {
       let late = 0;
-      while (late < Math.min(line.length, left) && nowMs - (line[late] as Entry).sinceMs >= patienceMs) late += 1;
+      while (late < Math.min(queue.length, left) && nowMs - (queue[late] as Entry).sinceMs >= patienceMs) late += 1;
       if (late === 0) continue;
-      const gone = line.splice(0, late);
+      const gone = queue.splice(0, late);
       left -= late;
       this.leave(late);
       for (const one of gone) one.shed();
@@ -72,8 +72,8 @@ export class WaitingLine {
 
   /** Of the kind that is shed first. */
   private takeOldest(): Waiter | undefined {
-    const kind = callKinds.find((one) => this.lineOf(one).length > 0);
-    const oldest = kind && this.lineOf(kind).shift();
+    const kind = callKinds.find((one) => this.queueOf(one).length > 0);
+    const oldest = kind && this.queueOf(kind).shift();
     if (oldest) this.leave(1);
     return oldest;
   }
@@ -87,7 +87,7 @@ export class WaitingLine {
     return this.waitedFromMs !== null && nowMs - this.waitedFromMs >= burstPatienceMs;
   }
 
-  private lineOf(kind: CallKind): Entry[] {
-    return this.lines.get(kind) as Entry[];
+  private queueOf(kind: CallKind): Entry[] {
+    return this.queues.get(kind) as Entry[];
   }
 }

@@ -86,7 +86,7 @@ export class GateKeeper {
       const settlements = ofCoupon.map(
         ({ restocked, freed: _, ...ask }): Settlement => ({
           ...ask,
-          verdict: restocked ? "RETURN" : "FREE",
+          outcome: restocked ? "RETURN" : "FREE",
         }),
       );
       await this.tell([couponId], () => this.reservations.settle(settlements));
@@ -146,9 +146,9 @@ export class GateKeeper {
     const issued = await this.store.findIssued(asks.map((ask) => ask.userCouponId));
     const settlements = asks.map((ask): Settlement => {
       const row = issued.get(ask.userCouponId);
-      if (!row) return { ...ask, verdict: "RELEASE" };
+      if (!row) return { ...ask, outcome: "RELEASE" };
       // It was given back while the reservation layer was away. If its stock came back, too, a later comparison sees that.
-      return row.isHeld ? { ...ask, verdict: "CONFIRM", validUntil: row.validUntil } : { ...ask, verdict: "FREE" };
+      return row.isHeld ? { ...ask, outcome: "CONFIRM", validUntil: row.validUntil } : { ...ask, outcome: "FREE" };
     });
     await this.reservations.settle(settlements);
     this.log.info({ confirmed: issued.size, released: asks.length - issued.size }, "settled overdue reservations");
@@ -170,7 +170,7 @@ export class GateKeeper {
     if (overdue.length === 0) return;
     const used = await this.usages.findUsed(overdue.map(({ usageId }) => usageId));
     await this.reservations.settlePlaces(
-      overdue.map((one): PlaceSettlement => ({ ...one, verdict: used.has(one.usageId) ? "CONFIRM" : "RELEASE" })),
+      overdue.map((one): PlaceSettlement => ({ ...one, outcome: used.has(one.usageId) ? "CONFIRM" : "RELEASE" })),
     );
     this.log.info({ confirmed: used.size, released: overdue.length - used.size }, "settled overdue places");
   }

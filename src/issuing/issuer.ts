@@ -8,11 +8,11 @@ import type { QuotaDays } from "../platform/quota-days.js";
 import {
   type Admission,
   type AdmissionAsk,
-  admissionWords,
+  admissionOutcomes,
   type Reservations,
   type Settlement,
 } from "../reservation/port.js";
-import type { IssueAsk, IssueOutcome, IssueStore } from "../storage/ports/issues.js";
+import type { IssueAsk, IssueResult, IssueStore } from "../storage/ports/issues.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import type { UserCouponStore } from "../storage/ports/user-coupons.js";
 import type { GateKeeper } from "./gate-keeper.js";
@@ -33,7 +33,7 @@ export const settleMs = 500;
 /** How many calls may be on their way to Postgres without the reservation layer having let them through. */
 const maxDirect = 2_000;
 
-type IssueQueue = Queue<QueuedAsk, IssueOutcome>;
+type IssueQueue = Queue<QueuedAsk, IssueResult>;
 
 export interface QueuedAsk extends IssueAsk {
   /** Whether a reservation is held for it. */
@@ -92,10 +92,10 @@ export class Issuer {
     this.quotaDays = quotaDays;
     this.reservationMs = reservationMs;
     const open = (name: string, maxBatches: number): IssueQueue =>
-      openQueue<QueuedAsk, IssueOutcome>(name, {
+      openQueue<QueuedAsk, IssueResult>(name, {
         maxBatches,
         commit: (asks, again) => store.issueBatch(asks, again),
-        afterCommit: (asks, outcomes) => settleBatch(reservations, keeper, asks, outcomes),
+        afterCommit: (asks, results) => settleBatch(reservations, keeper, asks, results),
         keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
       });
     this.queues = { any: open("issue", batches.issue), code: open("issue-code", batches.issueCode) };
@@ -127,7 +127,7 @@ export class Issuer {
   private async tryOnce(ask: Asking, deadlineMs: DeadlineMs): Promise<Issued | Refusal | Again> {
     const reservedUntilMs = Date.now() + this.reservationMs - settleMs;
     const admission = await this.admit(ask, deadlineMs);
-    switch (admission.word) {
+    switch (admission.outcome) {
       case "WAIT":
         return { waitMs: admission.waitMs ?? 1, turn: admission.turn };
       case "THROTTLED":
@@ -135,9 +135,9 @@ export class Issuer {
       case "RESERVED": {
         const { turn } = admission;
         const reserved = { ...ask, ...(turn !== undefined && { hasTurn: true }) };
-        const outcome = await this.decideReserved(reserved, deadlineMs, reservedUntilMs);
+        const result = await this.decideReserved(reserved, deadlineMs, reservedUntilMs);
         // The throttle was set after the reservation was made.
-        return outcome.kind === "TURN_NEEDED" ? { waitMs: null } : await this.conclude(ask, outcome, deadlineMs);
+        return result.outcome === "TURN_NEEDED" ? { waitMs: null } : await this.conclude(ask, result, deadlineMs);
       }
       case "REPLAY": {
         const replayed = await this.replay(ask, admission.userCouponId ?? "", deadlineMs);
@@ -152,40 +152,40 @@ export class Issuer {
       case "AWAY":
         break;
       default:
-        return this.refusal(admission.word);
+        return this.refusal(admission.outcome);
     }
     if (this.directCount >= maxDirect) return new Refusal("OVERLOADED");
-    const outcome = await this.decideDirect(ask, deadlineMs);
-    if (outcome.kind !== "TURN_NEEDED") return await this.conclude(ask, outcome, deadlineMs);
+    const result = await this.decideDirect(ask, deadlineMs);
+    if (result.outcome !== "TURN_NEEDED") return await this.conclude(ask, result, deadlineMs);
     // Only the reservation layer keeps the line of a throttled coupon.
-    return admission.word === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: null };
+    return admission.outcome === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: null };
   }
 
-  private async admit(ask: Asking, deadlineMs: DeadlineMs): Promise<Admission | { readonly word: "AWAY" }> {
+  private async admit(ask: Asking, deadlineMs: DeadlineMs): Promise<Admission | { readonly outcome: "AWAY" }> {
     const patienceMs = Math.max(0, deadlineMs - Date.now() - workMs);
     try {
       return await this.reservations.admit(Number.isFinite(patienceMs) ? { ...ask, patienceMs } : ask);
     } catch (error) {
       // The answers do not change without the reservation layer; Postgres gives them all.
-      if (error instanceof StoreUnavailable) return { word: "AWAY" };
+      if (error instanceof StoreUnavailable) return { outcome: "AWAY" };
       throw error;
     }
   }
 
-  private async decideReserved(ask: IssueAsk, deadlineMs: DeadlineMs, reservedUntilMs: number): Promise<IssueOutcome> {
+  private async decideReserved(ask: IssueAsk, deadlineMs: DeadlineMs, reservedUntilMs: number): Promise<IssueResult> {
     const untilMs = Math.min(deadlineMs, reservedUntilMs);
     try {
       return await this.queueOf(ask).submit({ ...ask, untilMs, reserved: true }, untilMs);
     } catch (error) {
       // Not known whether the row is there: the reservation stays until a sweep has asked Postgres.
       if (error instanceof StoreUnavailable) throw error;
-      await settleQuietly([{ ...ask, verdict: "RELEASE" } as const], (all) => this.reservations.settle(all));
+      await settleQuietly([{ ...ask, outcome: "RELEASE" } as const], (all) => this.reservations.settle(all));
       throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
     }
   }
 
   /** The path past the reservation layer; its bound is checked by the caller. */
-  private async decideDirect(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<IssueOutcome> {
+  private async decideDirect(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<IssueResult> {
     this.directCount += 1;
     try {
       return await this.queueOf(ask).submit({ ...ask, untilMs: deadlineMs, reserved: false }, deadlineMs);
@@ -206,13 +206,13 @@ export class Issuer {
 
   private async conclude(
     ask: IssueAsk,
-    outcome: Exclude<IssueOutcome, { kind: "TURN_NEEDED" }>,
+    result: Exclude<IssueResult, { outcome: "TURN_NEEDED" }>,
     deadlineMs: DeadlineMs,
   ): Promise<Issued | Refusal> {
-    if (outcome.kind === "TOO_LATE") throw tooLate(deadlineMs);
-    if (outcome.kind === "REFUSED") return this.refusal(outcome.reason);
-    if (outcome.kind === "ISSUED") return { ...outcome, status: "READY", replayed: false };
-    const replayed = await this.replay(ask, outcome.userCouponId, deadlineMs);
+    if (result.outcome === "TOO_LATE") throw tooLate(deadlineMs);
+    if (result.outcome === "REFUSED") return this.refusal(result.reason);
+    if (result.outcome === "ISSUED") return { ...result, status: "READY", replayed: false };
+    const replayed = await this.replay(ask, result.userCouponId, deadlineMs);
     // The user coupon of the repeated request has been deleted.
     return replayed ?? new Refusal("USER_COUPON_NOT_FOUND");
   }
@@ -234,25 +234,25 @@ export class Issuer {
  * Reasons that the gate could have given itself, if its copy of the coupon were up to date. Of quotas it has none: it may
  * know of fewer than were issued, and loading the coupon anew does not change that.
  */
-const gateReasons: ReadonlySet<string> = new Set(admissionWords.filter((word) => word !== "QUOTA_REACHED"));
+const gateReasons: ReadonlySet<string> = new Set(admissionOutcomes.filter((outcome) => outcome !== "QUOTA_REACHED"));
 
 /** Tells the reservation layer what became of a committed batch. */
 export async function settleBatch(
   reservations: Reservations,
   keeper: GateKeeper,
   asks: readonly QueuedAsk[],
-  outcomes: readonly IssueOutcome[],
+  results: readonly IssueResult[],
 ): Promise<void> {
   const settlements: Settlement[] = [];
   const differing = new Set<string>();
   asks.forEach((ask, index) => {
-    const outcome = outcomes[index] as IssueOutcome;
-    if (outcome.kind === "ISSUED") {
-      settlements.push({ ...ask, verdict: "CONFIRM", validUntil: outcome.userCoupon.validUntil });
+    const result = results[index] as IssueResult;
+    if (result.outcome === "ISSUED") {
+      settlements.push({ ...ask, outcome: "CONFIRM", validUntil: result.userCoupon.validUntil });
     } else if (ask.reserved) {
-      settlements.push({ ...ask, verdict: "RELEASE" });
+      settlements.push({ ...ask, outcome: "RELEASE" });
       // Let through here and refused there: the copy is out of date.
-      if (outcome.kind === "TURN_NEEDED" || (outcome.kind === "REFUSED" && gateReasons.has(outcome.reason))) {
+      if (result.outcome === "TURN_NEEDED" || (result.outcome === "REFUSED" && gateReasons.has(result.reason))) {
         differing.add(ask.couponId);
       }
     }

@@ -43,7 +43,7 @@ export interface AdmissionAsk extends Ask {
  * - THROTTLED: a turn would come in `waitMs`, which is too late.
  * - the others: refusals, see `domain/issue.ts`.
  */
-export const admissionWords = [
+export const admissionOutcomes = [
   "RESERVED",
   "REPLAY",
   "IN_FLIGHT",
@@ -59,10 +59,10 @@ export const admissionWords = [
   "QUOTA_REACHED",
   "SOLD_OUT",
 ] as const;
-export type AdmissionWord = (typeof admissionWords)[number];
+export type AdmissionOutcome = (typeof admissionOutcomes)[number];
 
 export interface Admission {
-  readonly word: AdmissionWord;
+  readonly outcome: AdmissionOutcome;
   /** Set for REPLAY. */
   readonly userCouponId?: string;
   /** Set for WAIT and THROTTLED, at least 1. */
@@ -74,10 +74,10 @@ export interface Admission {
 /** What Postgres said of an ask. */
 export type Settlement = Ask &
   (
-    | { /** The row is committed. */ readonly verdict: "CONFIRM"; readonly validUntil: Date | null }
-    | { /** The row is not there and will not come. */ readonly verdict: "RELEASE" }
-    | { /** The user does not hold it any more. */ readonly verdict: "FREE" }
-    | { /** The same, and it is back in stock. */ readonly verdict: "RETURN" }
+    | { /** The row is committed. */ readonly outcome: "CONFIRM"; readonly validUntil: Date | null }
+    | { /** The row is not there and will not come. */ readonly outcome: "RELEASE" }
+    | { /** The user does not hold it any more. */ readonly outcome: "FREE" }
+    | { /** The same, and it is back in stock. */ readonly outcome: "RETURN" }
   );
 
 /** One use that needs a place under its coupon's usage cap. */
@@ -94,14 +94,14 @@ export interface PlaceAsk {
  * - NOT_LOADED: the coupon's places are not known here, or are those of another revision. Ask Postgres, and load them.
  * - UNDECIDED: the last places are taken by uses that are not decided yet, of which this one may be a retry. Ask Postgres.
  */
-export const placeWords = ["TAKEN", "NOT_LOADED", "UNDECIDED", "USAGE_CAP_REACHED"] as const;
-export type PlaceWord = (typeof placeWords)[number];
+export const placeOutcomes = ["TAKEN", "NOT_LOADED", "UNDECIDED", "USAGE_CAP_REACHED"] as const;
+export type PlaceOutcome = (typeof placeOutcomes)[number];
 
 /** What Postgres said of a use that had taken a place. */
 export interface PlaceSettlement {
   readonly couponId: string;
   readonly usageId: string;
-  readonly verdict: "CONFIRM" | "RELEASE";
+  readonly outcome: "CONFIRM" | "RELEASE";
 }
 
 /** The places of a coupon as Postgres has them. */
@@ -184,7 +184,7 @@ export interface Reservations {
    */
   beginLoad(couponId: string): Promise<Loading | null>;
   /** Throws StoreUnavailable; a place may then have been taken all the same, and is swept later. */
-  takePlace(ask: PlaceAsk): Promise<PlaceWord>;
+  takePlace(ask: PlaceAsk): Promise<PlaceOutcome>;
   /** Void for places that are not pending here. Throws StoreUnavailable. */
   settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void>;
   /** Makes the places of a coupon known, unless they are. Throws StoreUnavailable. */

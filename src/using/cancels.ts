@@ -1,8 +1,8 @@
 import type { OpenQueue, Queue } from "../batching/queues.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
-import type { CancelAsk, CancelOutcome, UsageStore } from "../storage/ports/usages.js";
+import type { CancelAsk, CancelResult, UsageStore } from "../storage/ports/usages.js";
 
-export type Cancels = Queue<CancelAsk, CancelOutcome>;
+export type Cancels = Queue<CancelAsk, CancelResult>;
 
 /** The queue of the uses that are to be cancelled. Cancels are few: no connection is kept for them. */
 export function openCancels(
@@ -10,9 +10,9 @@ export function openCancels(
   store: Pick<UsageStore, "cancelBatch">,
   keeper: Pick<GateKeeper, "invalidate">,
 ): Cancels {
-  return openQueue<CancelAsk, CancelOutcome>("cancel", {
+  return openQueue<CancelAsk, CancelResult>("cancel", {
     commit: (asks, again) => store.cancelBatch(asks, again),
-    afterCommit: (_, outcomes) => settleCancels(keeper, outcomes),
+    afterCommit: (_, results) => settleCancels(keeper, results),
     keysOf: keysOfCancel,
   });
 }
@@ -23,10 +23,7 @@ export function keysOfCancel({ usageId, request }: CancelAsk): string[] {
 }
 
 /** Tells the reservation layer of the places that a committed batch has given back to all. */
-async function settleCancels(
-  keeper: Pick<GateKeeper, "invalidate">,
-  outcomes: readonly CancelOutcome[],
-): Promise<void> {
-  const freed = outcomes.flatMap((one) => (one.kind === "CANCELLED" && one.freed ? [one.usage.couponId] : []));
+async function settleCancels(keeper: Pick<GateKeeper, "invalidate">, results: readonly CancelResult[]): Promise<void> {
+  const freed = results.flatMap((one) => (one.outcome === "CANCELLED" && one.freed ? [one.usage.couponId] : []));
   for (const couponId of new Set(freed)) await keeper.invalidate(couponId);
 }

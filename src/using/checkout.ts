@@ -15,9 +15,9 @@ import type { GateKeeper } from "../issuing/gate-keeper.js";
 import { settleMs } from "../issuing/issuer.js";
 import { settleQuietly } from "../issuing/settle-quietly.js";
 import { newId } from "../platform/new-id.js";
-import type { PlaceSettlement, PlaceWord, Reservations } from "../reservation/port.js";
+import type { PlaceOutcome, PlaceSettlement, Reservations } from "../reservation/port.js";
 import type { Dated, DeadlineMs } from "../storage/ports/page.js";
-import type { ChoiceAsk, Lock, LockAsk, LockOutcome, UsageStore, UseAsk, UseOutcome } from "../storage/ports/usages.js";
+import type { ChoiceAsk, Lock, LockAsk, LockResult, UsageStore, UseAsk, UseResult } from "../storage/ports/usages.js";
 
 /** How often an order is judged anew because a coupon was edited between judging and using. */
 const maxAttempts = 5;
@@ -55,8 +55,8 @@ export class Checkout {
   private readonly onSettleError: (error: unknown) => void;
   private readonly queues: {
     readonly reads: Queue<ChoiceAsk, Dated<ChosenCoupon | null>>;
-    readonly uses: Queue<UseAsk, UseOutcome>;
-    readonly locks: Queue<LockAsk, LockOutcome>;
+    readonly uses: Queue<UseAsk, UseResult>;
+    readonly locks: Queue<LockAsk, LockResult>;
   };
 
   constructor({ store, reservations, keeper, reservationMs, openQueue, batches, onSettleError }: CheckoutParts) {
@@ -72,13 +72,13 @@ export class Checkout {
         keysOf: () => [],
       }),
       // What a commit costs is shared by its rows; while one is under way, the next orders are read and judged.
-      uses: openQueue<UseAsk, UseOutcome>("use", {
+      uses: openQueue<UseAsk, UseResult>("use", {
         commit: (asks, again) => store.useBatch(asks, { again, together: false }),
-        afterCommit: (asks, outcomes) => settleUses(reservations, keeper, asks, outcomes),
+        afterCommit: (asks, results) => settleUses(reservations, keeper, asks, results),
         keysOf: (ask) => (ask.requestId ? [ask.requestId] : []),
         maxBatches: batches.use,
       }),
-      locks: openQueue<LockAsk, LockOutcome>("lock", {
+      locks: openQueue<LockAsk, LockResult>("lock", {
         commit: (asks) => store.lockBatch(asks, { together: false }),
         keysOf: () => [],
         maxBatches: batches.lock,
@@ -108,12 +108,12 @@ export class Checkout {
       return { ...choice, couponId: coupon.id, userId: order.userId, token };
     });
     const [only] = asks;
-    const outcomes =
+    const results =
       asks.length === 1 && only
         ? [await this.queues.locks.submit(only, deadlineMs)]
         : await this.store.lockBatch(asks, { together: true });
-    const locks = outcomes.flatMap((outcome) => (outcome.kind === "GRANTED" ? [outcome.lock] : []));
-    return locks.length === asks.length ? locks : await this.refusalAfter(outcomes, order, deadlineMs, token);
+    const locks = results.flatMap((result) => (result.outcome === "GRANTED" ? [result.lock] : []));
+    return locks.length === asks.length ? locks : await this.refusalAfter(results, order, deadlineMs, token);
   }
 
   /** `requestId` "": the caller gave none. */
@@ -130,15 +130,15 @@ export class Checkout {
         deadlineMs,
       );
       if (asks instanceof Refusal) return (await this.replay(order, requestId, deadlineMs)) ?? asks;
-      const outcomes = await this.commit(asks, deadlineMs);
-      if (outcomes.some(({ kind }) => kind === "TOO_LATE")) throw tooLate(deadlineMs);
-      if (outcomes.some(({ kind }) => kind === "STALE")) continue;
-      if (outcomes.some(({ kind }) => kind === "REPLAYED")) {
+      const results = await this.commit(asks, deadlineMs);
+      if (results.some(({ outcome }) => outcome === "TOO_LATE")) throw tooLate(deadlineMs);
+      if (results.some(({ outcome }) => outcome === "STALE")) continue;
+      if (results.some(({ outcome }) => outcome === "REPLAYED")) {
         return (await this.replay(order, requestId, deadlineMs)) as Used | Refusal;
       }
-      const usages = outcomes.flatMap((outcome) => (outcome.kind === "USED" ? [outcome.usage] : []));
+      const usages = results.flatMap((result) => (result.outcome === "USED" ? [result.usage] : []));
       if (usages.length === asks.length) return { usages, replayed: false };
-      return await this.refusalAfter(outcomes, order, deadlineMs);
+      return await this.refusalAfter(results, order, deadlineMs);
     }
     // Nothing was done: the coupons of this order are being edited without a pause.
     throw new Overloaded();
@@ -149,13 +149,13 @@ export class Checkout {
    * every reason and says when a lock ends, neither of which the outcomes tell.
    */
   private async refusalAfter(
-    outcomes: readonly Outcome[],
+    results: readonly Result[],
     order: Order,
     deadlineMs: DeadlineMs,
     lockToken = "",
   ): Promise<Refusal> {
     const { objections, chosen, now } = await this.judge(order, deadlineMs, lockToken);
-    return refusalOfOrder(objections, chosen, now) ?? refusalOfOutcomes(outcomes);
+    return refusalOfOrder(objections, chosen, now) ?? refusalOfResults(results);
   }
 
   /** What an earlier call with this request id has used; null when there was none. */
@@ -172,23 +172,25 @@ export class Checkout {
     heldUntilMs: number,
     deadlineMs: DeadlineMs,
   ): Promise<readonly UseAsk[] | Refusal> {
-    const words = await Promise.all(asks.map((ask) => (ask.needsPlace ? this.takePlace(ask) : null)));
+    const outcomes = await Promise.all(asks.map((ask) => (ask.needsPlace ? this.takePlace(ask) : null)));
     const taken = asks.map((ask, index) => {
-      const placeTaken = words[index] === "TAKEN";
+      const placeTaken = outcomes[index] === "TAKEN";
       return { ...ask, placeTaken, untilMs: placeTaken ? heldUntilMs : deadlineMs };
     });
-    if (!words.includes("USAGE_CAP_REACHED")) return taken;
+    if (!outcomes.includes("USAGE_CAP_REACHED")) return taken;
     await this.settle(taken, "RELEASE");
-    return refusalOfOutcomes(
-      words.map((word) => (word === "USAGE_CAP_REACHED" ? { kind: "REFUSED", reason: word } : { kind: "CONSENT" })),
+    return refusalOfResults(
+      outcomes.map((outcome) =>
+        outcome === "USAGE_CAP_REACHED" ? { outcome: "REFUSED", reason: outcome } : { outcome: "CONSENT" },
+      ),
     );
   }
 
-  private async takePlace(ask: UseAsk): Promise<PlaceWord> {
+  private async takePlace(ask: UseAsk): Promise<PlaceOutcome> {
     try {
-      const word = await this.reservations.takePlace(ask);
-      if (word === "NOT_LOADED") this.keeper.loadPlaces(ask.couponId);
-      return word;
+      const outcome = await this.reservations.takePlace(ask);
+      if (outcome === "NOT_LOADED") this.keeper.loadPlaces(ask.couponId);
+      return outcome;
     } catch (error) {
       // The answers do not change without the reservation layer; Postgres gives them all.
       if (error instanceof StoreUnavailable) return "NOT_LOADED";
@@ -196,24 +198,24 @@ export class Checkout {
     }
   }
 
-  private async commit(asks: readonly UseAsk[], deadlineMs: DeadlineMs): Promise<UseOutcome[]> {
+  private async commit(asks: readonly UseAsk[], deadlineMs: DeadlineMs): Promise<UseResult[]> {
     const [only] = asks;
-    let outcomes: UseOutcome[];
+    let results: UseResult[];
     try {
       if (asks.length === 1 && only) return [await this.queues.uses.submit(only, only.untilMs ?? deadlineMs)];
-      outcomes = await this.store.useBatch(asks, { again: false, together: true });
+      results = await this.store.useBatch(asks, { again: false, together: true });
     } catch (error) {
       // Not known whether the rows are there: the places stay taken until a sweep has asked Postgres.
       if (error instanceof StoreUnavailable) throw error;
       await this.settle(asks, "RELEASE");
       throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
     }
-    await settleUses(this.reservations, this.keeper, asks, outcomes).catch(this.onSettleError);
-    return outcomes;
+    await settleUses(this.reservations, this.keeper, asks, results).catch(this.onSettleError);
+    return results;
   }
 
-  private async settle(asks: readonly UseAsk[], verdict: "RELEASE"): Promise<void> {
-    const settlements = asks.filter((ask) => ask.placeTaken).map((ask): PlaceSettlement => ({ ...ask, verdict }));
+  private async settle(asks: readonly UseAsk[], outcome: "RELEASE"): Promise<void> {
+    const settlements = asks.filter((ask) => ask.placeTaken).map((ask): PlaceSettlement => ({ ...ask, outcome }));
     await settleQuietly(settlements, (all) => this.reservations.settlePlaces(all));
   }
 }
@@ -223,19 +225,19 @@ export async function settleUses(
   reservations: Reservations,
   keeper: GateKeeper,
   asks: readonly UseAsk[],
-  outcomes: readonly UseOutcome[],
+  results: readonly UseResult[],
 ): Promise<void> {
   const settlements: PlaceSettlement[] = [];
   const differing = new Set<string>();
   const exhausted = new Set<string>();
   asks.forEach(({ couponId, usageId, placeTaken }, index) => {
-    const outcome = outcomes[index] as UseOutcome;
-    const isUsed = outcome.kind === "USED";
-    const isPlaced = isUsed && outcome.placed;
-    if (placeTaken) settlements.push({ couponId, usageId, verdict: isPlaced ? "CONFIRM" : "RELEASE" });
-    if (isUsed && outcome.exhausted) exhausted.add(couponId);
+    const result = results[index] as UseResult;
+    const isUsed = result.outcome === "USED";
+    const isPlaced = isUsed && result.placed;
+    if (placeTaken) settlements.push({ couponId, usageId, outcome: isPlaced ? "CONFIRM" : "RELEASE" });
+    if (isUsed && result.exhausted) exhausted.add(couponId);
     // Let through here and refused there: the copy is out of date.
-    if (placeTaken && outcome.kind === "REFUSED" && outcome.reason === "USAGE_CAP_REACHED") differing.add(couponId);
+    if (placeTaken && result.outcome === "REFUSED" && result.reason === "USAGE_CAP_REACHED") differing.add(couponId);
   });
   await settleQuietly(settlements, (all) => reservations.settlePlaces(all));
   // Issuing stops, too, so the gate has to be read anew.
@@ -276,17 +278,17 @@ function isOrderOf(usages: readonly Usage[], order: Order): boolean {
   return usages.length === order.choices.length && usages.every((usage, i) => same(usage, order.choices[i] as Choice));
 }
 
-interface Outcome {
-  readonly kind: string;
+interface Result {
+  readonly outcome: string;
   readonly reason?: UseRefusal;
 }
 
-function refusalOfOutcomes(outcomes: readonly Outcome[]): Refusal {
-  const preconditions = outcomes.flatMap(({ reason }, index) =>
+function refusalOfResults(results: readonly Result[]): Refusal {
+  const preconditions = results.flatMap(({ reason }, index) =>
     reason ? [{ reason, field: `coupons[${index}]` }] : [],
   );
   const [first] = preconditions;
-  if (!first) throw new Error(`an order was refused without a reason: ${outcomes.map(({ kind }) => kind)}`);
+  if (!first) throw new Error(`an order was refused without a reason: ${results.map(({ outcome }) => outcome)}`);
   return new Refusal(first.reason, [], undefined, { preconditions });
 }
 

@@ -49,7 +49,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     load(subject, couponId, openFacts(subject.now(), { expiresAt: new Date(subject.now() + 9 * lastMs), ...changed }));
   const admit = async (userId: string): Promise<Ask> => {
     const ask = askOf(couponId, userId);
-    expect((await subject.reservations.admit(ask)).word).toBe("RESERVED");
+    expect((await subject.reservations.admit(ask)).outcome).toBe("RESERVED");
     return ask;
   };
   const looked = () => round(subject.reservations);
@@ -82,11 +82,11 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     },
     {
       what: "a user coupon given back",
-      act: () => subject.reservations.settle([{ ...askOf(couponId, "u"), verdict: "RETURN" }]),
+      act: () => subject.reservations.settle([{ ...askOf(couponId, "u"), outcome: "RETURN" }]),
     },
     {
       what: "a use confirmed",
-      act: () => subject.reservations.settlePlaces([{ couponId, usageId: "u", verdict: "CONFIRM" }]),
+      act: () => subject.reservations.settlePlaces([{ couponId, usageId: "u", outcome: "CONFIRM" }]),
     },
     { what: "a load", act: () => known() },
     {
@@ -124,7 +124,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   test("a reservation that was made between two looks of an active coupon is found after its deadline", async () => {
     await known();
     const one = await admit("a");
-    await subject.reservations.settle([{ ...one, verdict: "RELEASE" }]);
+    await subject.reservations.settle([{ ...one, outcome: "RELEASE" }]);
     expect(await looked()).toEqual([couponId]);
     // Within the time for which its process does not announce it again, and then that process dies.
     await subject.advance(announceMs - 500);
@@ -146,7 +146,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     expect(await looked()).toEqual([couponId]);
     const [again] = await looks();
     await subject.reservations.settle(
-      (again?.survey.overdue ?? []).map((ask) => ({ ...ask, verdict: "RELEASE" as const })),
+      (again?.survey.overdue ?? []).map((ask) => ({ ...ask, outcome: "RELEASE" as const })),
     );
     await end(await looks(), true);
     expect(await looked()).toEqual([couponId]);
@@ -204,10 +204,10 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       expect(await isKnown()).toBe(false);
       await subject.advance(9 * lastMs);
       expect(await looked()).toEqual([]);
-      expect((await subject.reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+      expect((await subject.reservations.admit(askOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
       await known({ remaining: 1 });
       await admit("u");
-      expect((await subject.reservations.admit(askOf(couponId, "v"))).word).toBe("SOLD_OUT");
+      expect((await subject.reservations.admit(askOf(couponId, "v"))).outcome).toBe("SOLD_OUT");
       expect(await looked()).toEqual([couponId]);
     });
 
@@ -248,15 +248,15 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       await calm();
       await subject.advance(lastMs + 1);
       await looked();
-      const word = await subject.reservations.takePlace({ couponId, usageId: "u", revision: 1 });
-      expect(word).toBe("NOT_LOADED");
+      const outcome = await subject.reservations.takePlace({ couponId, usageId: "u", revision: 1 });
+      expect(outcome).toBe("NOT_LOADED");
     });
 
     test("leaves what its users were issued of a quota today", async () => {
       quotaGroup = "g";
       await known({ quota: quotaOf, maxPerUser: 5 });
       const ask = await admit("u");
-      await subject.reservations.settle([{ ...ask, verdict: "CONFIRM", validUntil: null }]);
+      await subject.reservations.settle([{ ...ask, outcome: "CONFIRM", validUntil: null }]);
       await calm();
       await subject.advance(lastMs + 1);
       await looked();
@@ -264,8 +264,8 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       await known({ quota: quotaOf, maxPerUser: 5 });
       // The same day, as the id has it.
       const sameDay = { ...askOf(couponId, "u"), userCouponId: ask.userCouponId.replace(/.{4}$/, "ffff") };
-      const { word } = await subject.reservations.admit(sameDay);
-      expect(word).toBe("QUOTA_REACHED");
+      const { outcome } = await subject.reservations.admit(sameDay);
+      expect(outcome).toBe("QUOTA_REACHED");
     });
 
     test("is looked at until it is gone, when its last look was not ended", async () => {
@@ -282,7 +282,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   });
 
   test("a coupon that is not known is forgotten at the second look", async () => {
-    await subject.reservations.settle([{ ...askOf(couponId, "u"), verdict: "FREE" }]);
+    await subject.reservations.settle([{ ...askOf(couponId, "u"), outcome: "FREE" }]);
     expect(await looked()).toEqual([couponId]);
     await subject.advance(firstMs + 1);
     expect(await looked()).toEqual([couponId]);
@@ -295,7 +295,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     const { reservations } = racer;
     const sweeper = await racer.another();
     const rounds = 20;
-    const words = new Map<string, number>();
+    const outcomes = new Map<string, number>();
     for (let n = 0; n < rounds; n++) {
       const ids = Array.from({ length: 50 }, () => randomUUID());
       for (const id of ids) await load(racer, id, openFacts(racer.now(), { remaining: 1 }));
@@ -305,9 +305,9 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       const call = async (id: string, userId: string): Promise<string> => {
         for (let turns = Math.floor(Math.random() * 6); turns > 0; turns--) await turn();
         for (;;) {
-          const { word } = await reservations.admit(askOf(id, userId));
-          words.set(word, (words.get(word) ?? 0) + 1);
-          if (word !== "NOT_LOADED") return word;
+          const { outcome } = await reservations.admit(askOf(id, userId));
+          outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+          if (outcome !== "NOT_LOADED") return outcome;
           const loading = await reservations.beginLoad(id);
           await loading?.install(openFacts(racer.now(), { remaining: 1 }));
         }
@@ -322,7 +322,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       for (let waitedMs = 0; waitedMs <= 2 * firstMs && overdue.size < ids.length; waitedMs += 2_000) {
         const due = await sweeper.lookAtDue(1_000, 10);
         const found = due.flatMap(({ survey }) => survey.overdue);
-        await sweeper.settle(found.map((ask) => ({ ...ask, verdict: "RELEASE" as const })));
+        await sweeper.settle(found.map((ask) => ({ ...ask, outcome: "RELEASE" as const })));
         for (const { couponId: id } of found) overdue.add(id);
         await sweeper.endLooks(due.map((look) => ({ look, again: false })));
         await racer.advance(2_000);
@@ -336,7 +336,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       expect(await sweeper.survey(1_000, 0)).toEqual([]);
     }
     await racer.close();
-    expect(words.get("RESERVED")).toBe(50 * rounds);
+    expect(outcomes.get("RESERVED")).toBe(50 * rounds);
   }, 120_000);
 });
 
@@ -418,7 +418,7 @@ describe("RedisReservations, looks", () => {
     // Any failure of the one command will do: a wrong type is one that a test can bring about.
     await subject.redis.rename(looksKey, `${looksKey}:aside`);
     await subject.redis.set(looksKey, "in the way");
-    expect((await subject.reservations.admit(askOf(couponId, "u"))).word).toBe("RESERVED");
+    expect((await subject.reservations.admit(askOf(couponId, "u"))).outcome).toBe("RESERVED");
     await subject.redis.rename(`${looksKey}:aside`, looksKey);
     const [look] = await subject.reservations.lookAtDue(10, 10);
     expect(look?.survey).toMatchObject({ couponId, pendingCount: 1 });

@@ -5,9 +5,9 @@ import {
   defaultReservationMs,
   keepPlacesMs,
   type PlaceAsk,
+  type PlaceOutcome,
   type PlaceSettlement,
-  type PlaceWord,
-  placeWords,
+  placeOutcomes,
 } from "../../src/reservation/port.js";
 import {
   askOf,
@@ -33,14 +33,14 @@ describe.each(implementations)("$name, places", ({ start }) => {
   afterEach(() => subject.close());
 
   const ask = (revision = 1): PlaceAsk => ({ couponId, revision, usageId: randomUUID() });
-  const take = (one: PlaceAsk = ask()): Promise<PlaceWord> => subject.reservations.takePlace(one);
+  const take = (one: PlaceAsk = ask()): Promise<PlaceOutcome> => subject.reservations.takePlace(one);
   const taken = async (): Promise<PlaceAsk> => {
     const one = ask();
     expect(await take(one)).toBe("TAKEN");
     return one;
   };
-  const settle = (verdict: PlaceSettlement["verdict"], ...asks: PlaceAsk[]) =>
-    subject.reservations.settlePlaces(asks.map(({ usageId }) => ({ couponId, usageId, verdict })));
+  const settle = (outcome: PlaceSettlement["outcome"], ...asks: PlaceAsk[]) =>
+    subject.reservations.settlePlaces(asks.map(({ usageId }) => ({ couponId, usageId, outcome })));
   const loadPlaces = (remaining: number, revision = 1) =>
     subject.reservations.loadPlaces(couponId, { revision, remaining });
   const surveyed = async () =>
@@ -89,7 +89,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
 
     test("places are known without the coupon, and the coupon without its places", async () => {
       await loadPlaces(1);
-      expect((await subject.reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+      expect((await subject.reservations.admit(askOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
       expect((await surveyed())?.loaded).toBeNull();
       const other = randomUUID();
       await load(subject, other, openFacts(subject.now()));
@@ -112,8 +112,8 @@ describe.each(implementations)("$name, places", ({ start }) => {
 
     test("300 asks in one tick are served in order, past the size of one script call", async () => {
       await loadPlaces(200);
-      const words = await Promise.all(Array.from({ length: 300 }, () => take()));
-      expect(words).toEqual(words.map((_, n) => (n < 200 ? "TAKEN" : "UNDECIDED")));
+      const outcomes = await Promise.all(Array.from({ length: 300 }, () => take()));
+      expect(outcomes).toEqual(outcomes.map((_, n) => (n < 200 ? "TAKEN" : "UNDECIDED")));
       expect(await seen()).toEqual({ remaining: 0, takenCount: 200, overdueCount: 0 });
     });
 
@@ -122,12 +122,12 @@ describe.each(implementations)("$name, places", ({ start }) => {
       await loadPlaces(1);
       await subject.reservations.loadPlaces(other, { revision: 9, remaining: 0 });
       const elsewhere = { ...ask(9), couponId: other };
-      const words = await Promise.all([ask(2), ask(), elsewhere, ask(), { ...elsewhere, revision: 1 }].map(take));
-      expect(words).toEqual(["NOT_LOADED", "TAKEN", "USAGE_CAP_REACHED", "UNDECIDED", "NOT_LOADED"]);
+      const outcomes = await Promise.all([ask(2), ask(), elsewhere, ask(), { ...elsewhere, revision: 1 }].map(take));
+      expect(outcomes).toEqual(["NOT_LOADED", "TAKEN", "USAGE_CAP_REACHED", "UNDECIDED", "NOT_LOADED"]);
     });
 
-    test("every word of the port is answered somewhere in this suite", () => {
-      expect([...placeWords].sort()).toEqual(["NOT_LOADED", "TAKEN", "UNDECIDED", "USAGE_CAP_REACHED"]);
+    test("every outcome of the port is answered somewhere in this suite", () => {
+      expect([...placeOutcomes].sort()).toEqual(["NOT_LOADED", "TAKEN", "UNDECIDED", "USAGE_CAP_REACHED"]);
     });
   });
 
@@ -147,7 +147,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
       expect([await take(), await take()]).toEqual(["TAKEN", "UNDECIDED"]);
     });
 
-    test("the first verdict counts: a late one changes nothing", async () => {
+    test("the first outcome counts: a late one changes nothing", async () => {
       await loadPlaces(5);
       const [kept, given] = [await taken(), await taken()];
       await settle("CONFIRM", kept);
@@ -184,8 +184,8 @@ describe.each(implementations)("$name, places", ({ start }) => {
       const elsewhere = { ...ask(), couponId: other };
       await take(elsewhere);
       await subject.reservations.settlePlaces([
-        ...asks.map((one, n): PlaceSettlement => ({ ...one, verdict: n % 3 ? "CONFIRM" : "RELEASE" })),
-        { ...elsewhere, verdict: "RELEASE" },
+        ...asks.map((one, n): PlaceSettlement => ({ ...one, outcome: n % 3 ? "CONFIRM" : "RELEASE" })),
+        { ...elsewhere, outcome: "RELEASE" },
       ]);
       expect(await seen()).toEqual({ remaining: 100, takenCount: 0, overdueCount: 0 });
       expect(await take(elsewhere)).toBe("TAKEN");
@@ -335,7 +335,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
         let placed = 0;
         const stored = new Set<string>();
         let open: PlaceAsk[] = [];
-        const past: { ask: PlaceAsk; verdict: PlaceSettlement["verdict"] }[] = [];
+        const past: { ask: PlaceAsk; outcome: PlaceSettlement["outcome"] }[] = [];
         let read: { remaining: number; revision: number } | null = null;
         const decide = (which: number) => {
           const one = open[which % open.length];
@@ -346,10 +346,10 @@ describe.each(implementations)("$name, places", ({ start }) => {
           switch (one.kind) {
             case "take": {
               const next = ask(revision);
-              const word = await take(next);
-              if (word === "TAKEN") open.push(next);
+              const outcome = await take(next);
+              if (outcome === "TAKEN") open.push(next);
               // Nobody is refused while there is room, nor while somebody may give some back.
-              if (word === "USAGE_CAP_REACHED") {
+              if (outcome === "USAGE_CAP_REACHED") {
                 expect({ room: Math.max(0, cap - placed), ...(await seen()) }).toMatchObject({
                   room: 0,
                   takenCount: 0,
@@ -360,20 +360,20 @@ describe.each(implementations)("$name, places", ({ start }) => {
             case "commit": {
               const next = decide(one.which);
               // The table's CHECK: never over the cap.
-              const verdict = next && placed < cap ? "CONFIRM" : "RELEASE";
+              const outcome = next && placed < cap ? "CONFIRM" : "RELEASE";
               if (!next) break;
-              if (verdict === "CONFIRM") {
+              if (outcome === "CONFIRM") {
                 placed += 1;
                 stored.add(next.usageId);
               }
-              past.push({ ask: next, verdict });
-              if (one.tell) await settle(verdict, next);
+              past.push({ ask: next, outcome });
+              if (one.tell) await settle(outcome, next);
               break;
             }
             case "refuse": {
               const next = decide(one.which);
               if (!next) break;
-              past.push({ ask: next, verdict: "RELEASE" });
+              past.push({ ask: next, outcome: "RELEASE" });
               await settle("RELEASE", next);
               break;
             }
@@ -401,8 +401,8 @@ describe.each(implementations)("$name, places", ({ start }) => {
               await subject.reservations.invalidate(couponId);
               break;
             case "repeat": {
-              const { ask: again, verdict } = past[one.which % past.length] ?? {};
-              if (again && verdict) await settle(verdict, again);
+              const { ask: again, outcome } = past[one.which % past.length] ?? {};
+              if (again && outcome) await settle(outcome, again);
               break;
             }
             case "sweep": {
@@ -452,7 +452,7 @@ describe("RedisReservations, keys of places", () => {
     expect(leftMs).toBeGreaterThan(keepPlacesMs - 60_000);
     expect(leftMs).toBeLessThanOrEqual(keepPlacesMs);
     expect(await subject.redis.pttl(key("taken"))).toBe(-1);
-    await subject.reservations.settlePlaces(asks.map((one) => ({ ...one, verdict: "CONFIRM" })));
+    await subject.reservations.settlePlaces(asks.map((one) => ({ ...one, outcome: "CONFIRM" })));
     const keys = await subject.redis.keys(`${subject.keyPrefix}:*`);
     const registry = `${subject.keyPrefix}:coupons`;
     expect(keys.sort()).toEqual([registry, `${subject.keyPrefix}:{${registry}}:looks`, key("places")].sort());
@@ -464,7 +464,7 @@ describe("RedisReservations, keys of places", () => {
     const one = { couponId, revision: 1, usageId: randomUUID() };
     await subject.reservations.takePlace(one);
     await subject.redis.del(`${subject.keyPrefix}:{${couponId}}:places`);
-    await subject.reservations.settlePlaces([{ ...one, verdict: "RELEASE" }]);
+    await subject.reservations.settlePlaces([{ ...one, outcome: "RELEASE" }]);
     expect(await subject.reservations.takePlace({ ...one, usageId: randomUUID() })).toBe("NOT_LOADED");
     expect(await subject.redis.exists(`${subject.keyPrefix}:{${couponId}}:places`)).toBe(0);
   });

@@ -36,14 +36,14 @@ describe.each(implementations)("$name, quota", ({ start }) => {
   };
   /** An id names the day on which it was made, wherever a test has moved the clock. */
   const newAsk = (couponId: string, userId = "u"): Ask => ({ couponId, userId, requestId: "", userCouponId: v7() });
-  const admit = async (ask: Ask) => (await subject.reservations.admit(ask)).word;
+  const admit = async (ask: Ask) => (await subject.reservations.admit(ask)).outcome;
   const reserved = async (couponId: string, userId = "u"): Promise<Ask> => {
     const ask = newAsk(couponId, userId);
     expect(await admit(ask)).toBe("RESERVED");
     return ask;
   };
-  const settle = (ask: Ask, verdict: Settlement["verdict"] = "CONFIRM") =>
-    subject.reservations.settle([{ ...ask, verdict, validUntil: null }]);
+  const settle = (ask: Ask, outcome: Settlement["outcome"] = "CONFIRM") =>
+    subject.reservations.settle([{ ...ask, outcome, validUntil: null }]);
 
   test("counts over all coupons of the group, each user for itself; others are not touched", async () => {
     const alone = randomUUID();
@@ -76,15 +76,15 @@ describe.each(implementations)("$name, quota", ({ start }) => {
 
   test("asks of one user in the same moment see each other, over coupons as well", async () => {
     const asks = [a, a, a, b, b, c].map((couponId) => newAsk(couponId));
-    const words = await Promise.all(asks.map(admit));
-    expect(words.filter((word) => word === "RESERVED")).toHaveLength(2);
-    expect(words.filter((word) => word === "IN_FLIGHT")).toHaveLength(4);
+    const outcomes = await Promise.all(asks.map(admit));
+    expect(outcomes.filter((outcome) => outcome === "RESERVED")).toHaveLength(2);
+    expect(outcomes.filter((outcome) => outcome === "IN_FLIGHT")).toHaveLength(4);
   });
 
   test("what was issued counts once, however often it is confirmed, and stays when it is given back", async () => {
     const first = await reserved(a);
-    for (const verdict of ["CONFIRM", "CONFIRM", "RELEASE", "CONFIRM", "RELEASE"] as const)
-      await settle(first, verdict);
+    for (const outcome of ["CONFIRM", "CONFIRM", "RELEASE", "CONFIRM", "RELEASE"] as const)
+      await settle(first, outcome);
     const second = await reserved(b);
     await settle(second);
     await settle(second, "RETURN");
@@ -147,7 +147,7 @@ describe.each(implementations)("$name, quota", ({ start }) => {
     await subject.advance(defaultReservationMs + 1_000);
     const survey = (await subject.reservations.survey(10, 10)).find(({ couponId }) => couponId === a);
     expect(survey).toMatchObject({ loaded: { stock: 99 }, pendingCount: 1, overdue: [first] });
-    await subject.reservations.settle((survey?.overdue ?? []).map((ask) => ({ ...ask, verdict: "RELEASE" })));
+    await subject.reservations.settle((survey?.overdue ?? []).map((ask) => ({ ...ask, outcome: "RELEASE" })));
     await settle(await reserved(c));
     expect(await admit(newAsk(a))).toBe("QUOTA_REACHED");
   });
@@ -159,7 +159,7 @@ describe.each(implementations)("$name, quota", ({ start }) => {
     await reservations.loadPlaces(a, { revision: 1, remaining: 1 });
     const use = { couponId: a, revision: 1, usageId: randomUUID() };
     expect(await reservations.takePlace(use)).toBe("TAKEN");
-    await reservations.settlePlaces([{ ...use, verdict: "CONFIRM" }]);
+    await reservations.settlePlaces([{ ...use, outcome: "CONFIRM" }]);
     expect(await reservations.takePlace({ ...use, usageId: randomUUID() })).toBe("USAGE_CAP_REACHED");
     const loading = await reservations.beginLoad(a);
     expect(await reservations.beginLoad(a)).toBeNull();
@@ -190,7 +190,7 @@ describe("quotas in Redis", () => {
     const one = ask(couponId);
     await reservations.admit(one);
     await reservations.beginLoad(couponId);
-    await reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+    await reservations.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
     await reservations.loadPlaces(couponId, { revision: 1, remaining: 1 });
     const keys = (await redis.keys(`${keyPrefix}:*`)).filter((key) => !/:(coupons|looks)$/.test(key));
     const today = new Date().toISOString().slice(0, 10);
@@ -206,18 +206,18 @@ describe("quotas in Redis", () => {
     await load(subject, couponId, openFacts(subject.now(), { quota: { group, maxPerDay: 1 }, maxPerUser: 9 }));
     // Midnight in Tokyo is 15:00 UTC.
     const idAt = (time: string) => v7({ msecs: Date.parse(time) });
-    const words: string[] = [];
+    const outcomes: string[] = [];
     for (const time of ["2026-11-20T14:59:59.999Z", "2026-11-20T15:00:00.000Z", "2026-11-21T14:59:59.999Z"]) {
       const one = ask(couponId, idAt(time));
-      words.push((await subject.reservations.admit(one)).word);
-      if (words.at(-1) === "RESERVED")
-        await subject.reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+      outcomes.push((await subject.reservations.admit(one)).outcome);
+      if (outcomes.at(-1) === "RESERVED")
+        await subject.reservations.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
     }
-    expect(words).toEqual(["RESERVED", "RESERVED", "QUOTA_REACHED"]);
+    expect(outcomes).toEqual(["RESERVED", "RESERVED", "QUOTA_REACHED"]);
     // Asks of two days in one moment go to the day of each.
     const both = [idAt("2026-11-20T14:00:00Z"), idAt("2026-11-22T14:00:00Z")].map((id) => ask(couponId, id));
     const answers = await Promise.all(both.map((one) => subject.reservations.admit(one)));
-    expect(answers.map(({ word }) => word)).toEqual(["QUOTA_REACHED", "RESERVED"]);
+    expect(answers.map(({ outcome }) => outcome)).toEqual(["QUOTA_REACHED", "RESERVED"]);
   });
 
   test("a coupon's group is asked for once, and whoever asks for what is no coupon is told so", async () => {
@@ -229,9 +229,9 @@ describe("quotas in Redis", () => {
       return known ? group : undefined;
     };
     const subject = await start({ quotaGroupOf });
-    expect((await subject.reservations.admit(ask(couponId))).word).toBe("COUPON_NOT_FOUND");
+    expect((await subject.reservations.admit(ask(couponId))).outcome).toBe("COUPON_NOT_FOUND");
     // For a moment that is remembered.
-    expect((await subject.reservations.admit(ask(couponId))).word).toBe("COUPON_NOT_FOUND");
+    expect((await subject.reservations.admit(ask(couponId))).outcome).toBe("COUPON_NOT_FOUND");
     expect(asked).toHaveLength(1);
     known = true;
     await load(subject, couponId, openFacts(subject.now(), { quota: { group, maxPerDay: 1 } }));
@@ -245,7 +245,7 @@ describe("quotas in Redis", () => {
     const { reservations } = await start({ quotaGroupOf });
     const one = ask(randomUUID());
     await expect(reservations.admit(one)).rejects.toThrow(StoreUnavailable);
-    await expect(reservations.settle([{ ...one, verdict: "RELEASE" }])).rejects.toThrow(StoreUnavailable);
+    await expect(reservations.settle([{ ...one, outcome: "RELEASE" }])).rejects.toThrow(StoreUnavailable);
     await expect(reservations.invalidate(one.couponId)).rejects.toThrow(StoreUnavailable);
     await expect(reservations.beginLoad(one.couponId)).rejects.toThrow(StoreUnavailable);
   });

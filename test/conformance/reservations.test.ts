@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
 import {
-  type AdmissionWord,
+  type AdmissionOutcome,
   type Ask,
-  admissionWords,
+  admissionOutcomes,
   defaultReservationMs,
   type GateFacts,
   type Holder,
@@ -42,15 +42,15 @@ describe.each(implementations)("$name", ({ start }) => {
 
   const facts = (changed: Partial<GateFacts> = {}) => openFacts(subject.now(), changed);
   const ask = (userId: string, requestId = "") => askOf(couponId, userId, requestId);
-  const admit = async (one: Ask): Promise<AdmissionWord> => (await subject.reservations.admit(one)).word;
+  const admit = async (one: Ask): Promise<AdmissionOutcome> => (await subject.reservations.admit(one)).outcome;
   const reserved = async (userId: string, requestId = ""): Promise<Ask> => {
     const one = ask(userId, requestId);
     expect(await admit(one)).toBe("RESERVED");
     return one;
   };
   const confirm = (one: Ask, validUntil: Date | null = null) =>
-    subject.reservations.settle([{ ...one, verdict: "CONFIRM", validUntil }]);
-  const release = (one: Ask) => subject.reservations.settle([{ ...one, verdict: "RELEASE" }]);
+    subject.reservations.settle([{ ...one, outcome: "CONFIRM", validUntil }]);
+  const release = (one: Ask) => subject.reservations.settle([{ ...one, outcome: "RELEASE" }]);
   const surveyed = async () =>
     (await subject.reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
   const stock = async () => {
@@ -64,21 +64,21 @@ describe.each(implementations)("$name", ({ start }) => {
     /** Everything that can speak against an ask, in the order in which it is checked. */
     const throttle = { maxConcurrent: 0, maxPerSecond: 1, maxWaitMs: 0 };
     const obstacles: {
-      word: AdmissionWord;
+      outcome: AdmissionOutcome;
       facts?: (nowMs: number) => Partial<GateFacts>;
       held?: true;
       spent?: true;
     }[] = [
-      { word: "COUPON_NOT_FOUND", facts: () => ({ deleted: true }) },
-      { word: "COUPON_PAUSED", facts: () => ({ paused: true }) },
-      { word: "COUPON_NOT_STARTED", facts: (nowMs) => ({ startsAt: new Date(nowMs + hourMs) }) },
-      { word: "COUPON_ENDED", facts: (nowMs) => ({ expiresAt: new Date(nowMs - 1_000) }) },
-      { word: "USAGE_CAP_REACHED", facts: () => ({ exhausted: true }) },
-      { word: "ALREADY_ISSUED", held: true },
-      { word: "QUOTA_REACHED", facts: () => ({ quota: { group: "g", maxPerDay: 1 } }), spent: true },
-      { word: "SOLD_OUT", facts: () => ({ remaining: 0 }) },
-      { word: "THROTTLED", facts: () => ({ throttle }) },
-      { word: "WAIT", facts: () => ({ throttle: { ...throttle, maxWaitMs: 5_000 } }) },
+      { outcome: "COUPON_NOT_FOUND", facts: () => ({ deleted: true }) },
+      { outcome: "COUPON_PAUSED", facts: () => ({ paused: true }) },
+      { outcome: "COUPON_NOT_STARTED", facts: (nowMs) => ({ startsAt: new Date(nowMs + hourMs) }) },
+      { outcome: "COUPON_ENDED", facts: (nowMs) => ({ expiresAt: new Date(nowMs - 1_000) }) },
+      { outcome: "USAGE_CAP_REACHED", facts: () => ({ exhausted: true }) },
+      { outcome: "ALREADY_ISSUED", held: true },
+      { outcome: "QUOTA_REACHED", facts: () => ({ quota: { group: "g", maxPerDay: 1 } }), spent: true },
+      { outcome: "SOLD_OUT", facts: () => ({ remaining: 0 }) },
+      { outcome: "THROTTLED", facts: () => ({ throttle }) },
+      { outcome: "WAIT", facts: () => ({ throttle: { ...throttle, maxWaitMs: 5_000 } }) },
     ];
     /** Today u was issued another coupon of the quota group. */
     const spend = async ({ spent }: { spent?: true }) => {
@@ -88,9 +88,11 @@ describe.each(implementations)("$name", ({ start }) => {
       await confirm(askOf(other, "u"));
     };
     const pairs = obstacles.flatMap((first, index) =>
-      obstacles
-        .slice(index)
-        .map((second) => ({ first, second, name: first === second ? first.word : `${first.word} and ${second.word}` })),
+      obstacles.slice(index).map((second) => ({
+        first,
+        second,
+        name: first === second ? first.outcome : `${first.outcome} and ${second.outcome}`,
+      })),
     );
 
     test.each(pairs)("$name: the first in order is the answer", async ({ first, second }) => {
@@ -98,20 +100,20 @@ describe.each(implementations)("$name", ({ start }) => {
       for (const one of [first, second]) await spend(one);
       const holders = first.held || second.held ? [holderOf(ask("u"))] : [];
       await load(subject, couponId, facts({ ...second.facts?.(nowMs), ...first.facts?.(nowMs) }), holders);
-      expect(await admit(ask("u"))).toBe(first.word);
+      expect(await admit(ask("u"))).toBe(first.outcome);
     });
 
-    test.each(obstacles)("a repeated request is answered before $word", async (obstacle) => {
+    test.each(obstacles)("a repeated request is answered before $outcome", async (obstacle) => {
       const first = ask("u", "r");
       await spend(obstacle);
       await load(subject, couponId, facts(obstacle.facts?.(subject.now())), [holderOf(first)]);
       expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
-        word: "REPLAY",
+        outcome: "REPLAY",
         userCouponId: first.userCouponId,
       });
     });
 
-    test.each(obstacles)("a request that is being decided is IN_FLIGHT before $word", async (obstacle) => {
+    test.each(obstacles)("a request that is being decided is IN_FLIGHT before $outcome", async (obstacle) => {
       await spend(obstacle);
       await load(subject, couponId, facts());
       await reserved("u", "r");
@@ -124,9 +126,15 @@ describe.each(implementations)("$name", ({ start }) => {
       expect(await surveyed()).toBeUndefined();
     });
 
-    test("every word of the port is answered somewhere in this suite", () => {
-      const seen = new Set(["RESERVED", "REPLAY", "IN_FLIGHT", "NOT_LOADED", ...obstacles.map(({ word }) => word)]);
-      expect([...seen].sort()).toEqual([...admissionWords].sort());
+    test("every outcome of the port is answered somewhere in this suite", () => {
+      const seen = new Set([
+        "RESERVED",
+        "REPLAY",
+        "IN_FLIGHT",
+        "NOT_LOADED",
+        ...obstacles.map(({ outcome }) => outcome),
+      ]);
+      expect([...seen].sort()).toEqual([...admissionOutcomes].sort());
     });
 
     test("the window opens and closes by the clock", async () => {
@@ -207,7 +215,7 @@ describe.each(implementations)("$name", ({ start }) => {
       const first = ask("u", "r");
       await load(subject, couponId, facts(), [holderOf(first, new Date(subject.now() - 1_000))]);
       expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
-        word: "REPLAY",
+        outcome: "REPLAY",
         userCouponId: first.userCouponId,
       });
     });
@@ -219,7 +227,7 @@ describe.each(implementations)("$name", ({ start }) => {
       await confirm(kept);
       await release(given);
       expect(await subject.reservations.admit(ask("a", "ra"))).toEqual({
-        word: "REPLAY",
+        outcome: "REPLAY",
         userCouponId: kept.userCouponId,
       });
       expect(await admit(ask("b", "rb"))).toBe("RESERVED");
@@ -252,8 +260,10 @@ describe.each(implementations)("$name", ({ start }) => {
     test("asks of one user in the same tick see each other", async () => {
       await load(subject, couponId, facts({ maxPerUser: 2 }));
       const asks = [ask("u", "r1"), ask("u", "r1"), ask("u", "r2"), ask("u", "r3"), ask("v", "r4")];
-      const words = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(({ word }) => word);
-      expect(words).toEqual(["RESERVED", "IN_FLIGHT", "RESERVED", "IN_FLIGHT", "RESERVED"]);
+      const outcomes = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(
+        ({ outcome }) => outcome,
+      );
+      expect(outcomes).toEqual(["RESERVED", "IN_FLIGHT", "RESERVED", "IN_FLIGHT", "RESERVED"]);
       expect(await stock()).toBe(7);
       expect(await pendingCount()).toBe(3);
     });
@@ -262,22 +272,26 @@ describe.each(implementations)("$name", ({ start }) => {
       const expired = holderOf(ask("u", "old"), new Date(subject.now() - 1_000));
       await load(subject, couponId, facts({ maxPerUser: 2 }), [expired]);
       const asks = [ask("u"), ask("u"), ask("u")];
-      const words = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(({ word }) => word);
-      expect(words).toEqual(["RESERVED", "RESERVED", "IN_FLIGHT"]);
+      const outcomes = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(
+        ({ outcome }) => outcome,
+      );
+      expect(outcomes).toEqual(["RESERVED", "RESERVED", "IN_FLIGHT"]);
       expect(await stock()).toBe(8);
     });
 
     test("300 asks in one tick are served in order, past the size of one script call", async () => {
       await load(subject, couponId, facts({ remaining: 200 }));
       const asks = Array.from({ length: 300 }, (_, n) => ask(`user-${n}`, `request-${n}`));
-      const words = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(({ word }) => word);
-      expect(words).toEqual(asks.map((_, n) => (n < 200 ? "RESERVED" : "SOLD_OUT")));
+      const outcomes = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(
+        ({ outcome }) => outcome,
+      );
+      expect(outcomes).toEqual(asks.map((_, n) => (n < 200 ? "RESERVED" : "SOLD_OUT")));
       expect(await stock()).toBe(0);
       expect(await pendingCount()).toBe(200);
 
       await subject.reservations.settle(
         asks.map((one, n) =>
-          n % 2 === 0 ? { ...one, verdict: "CONFIRM", validUntil: null } : { ...one, verdict: "RELEASE" },
+          n % 2 === 0 ? { ...one, outcome: "CONFIRM", validUntil: null } : { ...one, outcome: "RELEASE" },
         ),
       );
       // Of 200 reserved, 100 were given back; of the 100 refused, 50 turned out to be issued past the gate.
@@ -290,8 +304,10 @@ describe.each(implementations)("$name", ({ start }) => {
       await load(subject, couponId, facts({ remaining: 1 }));
       await load(subject, other, facts({ remaining: 0 }));
       const asks = [ask("u"), askOf(other, "u"), askOf(randomUUID(), "u"), ask("v")];
-      const words = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(({ word }) => word);
-      expect(words).toEqual(["RESERVED", "SOLD_OUT", "NOT_LOADED", "SOLD_OUT"]);
+      const outcomes = (await Promise.all(asks.map((one) => subject.reservations.admit(one)))).map(
+        ({ outcome }) => outcome,
+      );
+      expect(outcomes).toEqual(["RESERVED", "SOLD_OUT", "NOT_LOADED", "SOLD_OUT"]);
     });
   });
 
@@ -345,7 +361,7 @@ describe.each(implementations)("$name", ({ start }) => {
       for (let n = 0; n < 2; n++) await confirm(one);
       expect(await stock()).toBe(9);
       expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
-        word: "REPLAY",
+        outcome: "REPLAY",
         userCouponId: one.userCouponId,
       });
     });
@@ -366,7 +382,7 @@ describe.each(implementations)("$name", ({ start }) => {
       await release(a);
       await confirm(b);
       expect(await subject.reservations.admit(ask("u", "rb"))).toEqual({
-        word: "REPLAY",
+        outcome: "REPLAY",
         userCouponId: b.userCouponId,
       });
       expect(await admit(ask("u", "rc"))).toBe("IN_FLIGHT");
@@ -395,8 +411,8 @@ describe.each(implementations)("$name", ({ start }) => {
       const there = askOf(other, "u");
       await subject.reservations.admit(there);
       await subject.reservations.settle([
-        { ...here, verdict: "RELEASE" },
-        { ...there, verdict: "CONFIRM", validUntil: null },
+        { ...here, outcome: "RELEASE" },
+        { ...there, outcome: "CONFIRM", validUntil: null },
       ]);
       expect([await admit(ask("u")), await admit(askOf(other, "u"))]).toEqual(["RESERVED", "ALREADY_ISSUED"]);
     });
@@ -517,7 +533,7 @@ describe.each(implementations)("$name", ({ start }) => {
         await loading?.install(facts({ remaining: seen ? 4 : 5 }));
         expect(await stock()).toBe(4);
         expect(await subject.reservations.admit(ask("u", "r"))).toEqual({
-          word: "REPLAY",
+          outcome: "REPLAY",
           userCouponId: one.userCouponId,
         });
         await confirm(one);
@@ -564,14 +580,14 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test.each(["CONFIRM", "RELEASE"] as const)(
       "a reservation settled during a load (%s) counts once",
-      async (verdict) => {
+      async (outcome) => {
         await load(subject, couponId, facts());
         const one = await reserved("a");
         await subject.reservations.invalidate(couponId);
         const loading = await subject.reservations.beginLoad(couponId);
-        await subject.reservations.settle([{ ...one, verdict, validUntil: null } as never]);
+        await subject.reservations.settle([{ ...one, outcome, validUntil: null } as never]);
         await loading?.install(facts());
-        expect(await stock()).toBe(verdict === "CONFIRM" ? 9 : 10);
+        expect(await stock()).toBe(outcome === "CONFIRM" ? 9 : 10);
         expect(await pendingCount()).toBe(0);
       },
     );
@@ -607,8 +623,8 @@ describe.each(implementations)("$name", ({ start }) => {
         await loading?.addHolders(holders.slice(at, at + 400).map((one) => holderOf(one)));
       }
       await loading?.install(facts({ remaining: 1 }));
-      const words = await Promise.all(holders.map(({ userId }) => admit(ask(userId))));
-      expect(new Set(words)).toEqual(new Set(["ALREADY_ISSUED"]));
+      const outcomes = await Promise.all(holders.map(({ userId }) => admit(ask(userId))));
+      expect(new Set(outcomes)).toEqual(new Set(["ALREADY_ISSUED"]));
       expect(await stock()).toBe(1);
     });
   });
@@ -728,7 +744,7 @@ describe("RedisReservations, keys", () => {
     await reservations.admit(askOf(couponId, "c"));
     const loading = await reservations.beginLoad(couponId);
     await loading?.addHolders([holderOf(askOf(couponId, "a"))]);
-    await reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+    await reservations.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
     await reservations.survey(10, 10);
 
     const found = await timesToLive();
@@ -754,8 +770,8 @@ describe("RedisReservations, keys", () => {
     await reservations.admit(b);
     await subject.advance(120_000);
     await reservations.settle([
-      { ...a, verdict: "CONFIRM", validUntil: null },
-      { ...b, verdict: "RELEASE" },
+      { ...a, outcome: "CONFIRM", validUntil: null },
+      { ...b, outcome: "RELEASE" },
     ]);
     const found = await timesToLive();
     expect([...found.keys()].sort()).toEqual(["coupon", "coupons", "holders", "looks"]);
@@ -785,7 +801,7 @@ describe("RedisReservations, keys", () => {
   test("holders without their coupon are no copy: nobody is refused by them", async () => {
     await load(subject, couponId, openFacts(subject.now(), { remaining: 5 }), [holderOf(askOf(couponId, "a"))]);
     await subject.redis.del(key("coupon"));
-    expect((await subject.reservations.admit(askOf(couponId, "a"))).word).toBe("NOT_LOADED");
+    expect((await subject.reservations.admit(askOf(couponId, "a"))).outcome).toBe("NOT_LOADED");
   });
 
   test("a confirmation that arrives during a long load is not forgotten before the load ends", async () => {
@@ -793,14 +809,14 @@ describe("RedisReservations, keys", () => {
     // Most of the first step has passed when a row is confirmed; then the load goes on in time.
     await subject.redis.pexpire(key("loading"), 700);
     const one = askOf(couponId, "u", "r");
-    await subject.reservations.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+    await subject.reservations.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
     expect(await loading?.addHolders([holderOf(askOf(couponId, "x"))])).toBe(true);
     const firstStepEndsAtMs = Date.now() + 1_000;
     await until("the first step's time is over", () => Date.now() > firstStepEndsAtMs);
     expect(await loading?.install(openFacts(subject.now(), { remaining: 5 }))).toBe(true);
     const [survey] = await subject.reservations.survey(10, 10);
     expect(survey?.loaded?.stock).toBe(4);
-    expect((await subject.reservations.admit(askOf(couponId, "u", "r"))).word).toBe("REPLAY");
+    expect((await subject.reservations.admit(askOf(couponId, "u", "r"))).outcome).toBe("REPLAY");
   });
 
   test("a coupon that is loaded is swept, also when its loader died before it could note so", async () => {
@@ -809,11 +825,11 @@ describe("RedisReservations, keys", () => {
     await subject.redis.set(registry, "in the way");
     await load(subject, couponId, openFacts(subject.now())).catch(() => {});
     await subject.redis.del(registry);
-    const { word } = await subject.reservations.admit(askOf(couponId, "u"));
+    const { outcome } = await subject.reservations.admit(askOf(couponId, "u"));
     // Either it did not become known, or its reservations are found by the sweep.
     const surveys = await subject.reservations.survey(10, 10);
-    expect({ word, surveyed: surveys.length }).toEqual(
-      word === "NOT_LOADED" ? { word, surveyed: 0 } : { word: "RESERVED", surveyed: 1 },
+    expect({ outcome, surveyed: surveys.length }).toEqual(
+      outcome === "NOT_LOADED" ? { outcome, surveyed: 0 } : { outcome: "RESERVED", surveyed: 1 },
     );
   });
 
@@ -827,9 +843,9 @@ describe("RedisReservations, keys", () => {
     expect(await other.ready()).toBe(true);
     await load(subject, couponId, openFacts(subject.now(), { remaining: 3 }));
     const asks = Array.from({ length: 10 }, (_, n) => askOf(couponId, `user-${n}`));
-    const words = await Promise.all(asks.map((one, n) => (n % 2 ? other : subject.reservations).admit(one)));
-    expect(words.filter(({ word }) => word === "RESERVED").length).toBe(3);
-    expect(words.filter(({ word }) => word === "SOLD_OUT").length).toBe(7);
+    const outcomes = await Promise.all(asks.map((one, n) => (n % 2 ? other : subject.reservations).admit(one)));
+    expect(outcomes.filter(({ outcome }) => outcome === "RESERVED").length).toBe(3);
+    expect(outcomes.filter(({ outcome }) => outcome === "SOLD_OUT").length).toBe(7);
     const [survey] = await other.survey(10, 10);
     expect(survey).toMatchObject({ couponId, pendingCount: 3, loaded: { stock: 0 } });
   });

@@ -41,7 +41,7 @@ type Command =
   | { /** Of those that wait for their turn. */ readonly kind: "again"; readonly which: readonly number[] }
   | {
       readonly kind: "settle";
-      readonly which: readonly { ask: number; verdict: Settlement["verdict"]; validSteps: number }[];
+      readonly which: readonly { ask: number; outcome: Settlement["outcome"]; validSteps: number }[];
     }
   | { readonly kind: "adopt"; readonly who: Who; readonly validSteps: number }
   | { readonly kind: "begin"; readonly coupon: number }
@@ -76,7 +76,7 @@ const who: fc.Arbitrary<Who> = fc.record({ coupon, user: fc.nat(2), request: fc.
 /** 0: without an end of its own. */
 const validSteps = fc.constantFrom(0, 0, 1, 2);
 const rarely = fc.integer({ min: 0, max: 9 }).map((n) => n === 9);
-const verdict = fc.constantFrom(
+const outcome = fc.constantFrom(
   "CONFIRM" as const,
   "CONFIRM" as const,
   "RELEASE" as const,
@@ -118,7 +118,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     weight: 6,
     arbitrary: fc.record({
       kind: fc.constant("settle"),
-      which: fc.array(fc.record({ ask: fc.nat(30), verdict, validSteps }), {
+      which: fc.array(fc.record({ ask: fc.nat(30), outcome, validSteps }), {
         minLength: 1,
         maxLength: 3,
       }),
@@ -264,22 +264,22 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
   /** Turns and waits depend on the moment at which a subject looks at its clock; what else is answered must be the same. */
   const admitTogether = async (asks: readonly { ask: Ask; turns: readonly number[] }[]) => {
     const turns = asks.map((): number[] => []);
-    const words = await twice(subjects, async ({ reservations }, index) => {
+    const outcomes = await twice(subjects, async ({ reservations }, index) => {
       const answers = await Promise.all(
         asks.map((one) => {
           const turn = one.turns[index];
           return reservations.admit(turn === undefined ? one.ask : { ...one.ask, turn });
         }),
       );
-      return answers.map(({ word, userCouponId, turn, waitMs }: Admission, at) => {
+      return answers.map(({ outcome, userCouponId, turn, waitMs }: Admission, at) => {
         if (turn !== undefined) turns[at]?.push(turn);
-        return { word, userCouponId, hasTurn: turn !== undefined, waits: waitMs !== undefined && waitMs >= 1 };
+        return { outcome, userCouponId, hasTurn: turn !== undefined, waits: waitMs !== undefined && waitMs >= 1 };
       });
     });
-    for (const [at, { word }] of words.entries()) {
+    for (const [at, { outcome }] of outcomes.entries()) {
       const { ask } = asks[at] as { ask: Ask };
-      if (word === "RESERVED") script.own(ask);
-      if (word === "WAIT") waiting.push({ ask, turns: turns[at] as number[] });
+      if (outcome === "RESERVED") script.own(ask);
+      if (outcome === "WAIT") waiting.push({ ask, turns: turns[at] as number[] });
     }
   };
   /** Those of one coupon at once. Over coupons that share a quota their order is nobody's promise. */
@@ -304,14 +304,14 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
       case "settle": {
         if (script.asks.length === 0) break;
         const settlements: Settlement[] = [];
-        for (const { ask: index, verdict, validSteps } of one.which) {
+        for (const { ask: index, outcome, validSteps } of one.which) {
           const ask = script.asks[index % script.asks.length] as Ask;
-          if (verdict !== "CONFIRM") {
-            if (verdict === "RELEASE") script.disown(ask);
-            settlements.push({ ...ask, verdict });
+          if (outcome !== "CONFIRM") {
+            if (outcome === "RELEASE") script.disown(ask);
+            settlements.push({ ...ask, outcome });
           } else if (script.mayBeStored(ask)) {
             script.store(ask);
-            settlements.push({ ...ask, verdict: "CONFIRM", validUntil: validUntil(validSteps) });
+            settlements.push({ ...ask, outcome: "CONFIRM", validUntil: validUntil(validSteps) });
           }
         }
         await twice(subjects, ({ reservations }) => reservations.settle(settlements));
@@ -321,7 +321,7 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
         const ask = script.newAsk(one.who);
         if (!script.mayBeStored(ask)) break;
         script.store(ask);
-        const settlement: Settlement = { ...ask, verdict: "CONFIRM", validUntil: validUntil(one.validSteps) };
+        const settlement: Settlement = { ...ask, outcome: "CONFIRM", validUntil: validUntil(one.validSteps) };
         await twice(subjects, ({ reservations }) => reservations.settle([settlement]));
         break;
       }
@@ -382,7 +382,7 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
         if (script.usages.length === 0) break;
         const settlements = one.which.map(({ usage, confirm }): PlaceSettlement => {
           const ask = script.usages[usage % script.usages.length] as PlaceAsk;
-          return { ...ask, verdict: confirm ? "CONFIRM" : "RELEASE" };
+          return { ...ask, outcome: confirm ? "CONFIRM" : "RELEASE" };
         });
         await twice(subjects, ({ reservations }) => reservations.settlePlaces(settlements));
         break;

@@ -33,21 +33,21 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     timed(load(subject, couponId, openFacts(subject.now(), { throttle, remaining })));
   const newAsk = (userId: string = randomUUID()): AdmissionAsk => askOf(couponId, userId);
   const admit = (ask: AdmissionAsk) => timed(subject.reservations.admit(ask));
-  const end = (ask: AdmissionAsk, verdict: "CONFIRM" | "RELEASE" = "CONFIRM") =>
-    timed(subject.reservations.settle([{ ...ask, verdict, validUntil: null }]));
+  const end = (ask: AdmissionAsk, outcome: "CONFIRM" | "RELEASE" = "CONFIRM") =>
+    timed(subject.reservations.settle([{ ...ask, outcome, validUntil: null }]));
   /** An ask that has got a place in the line. */
   const queued = async (): Promise<AdmissionAsk> => {
     const ask = newAsk();
-    const { word, turn } = await admit(ask);
-    expect(word).toBe("WAIT");
+    const { outcome, turn } = await admit(ask);
+    expect(outcome).toBe("WAIT");
     return { ...ask, turn: turn as number };
   };
   const begun = async (ask = newAsk()): Promise<AdmissionAsk> => {
-    expect((await admit(ask)).word).toBe("RESERVED");
+    expect((await admit(ask)).outcome).toBe("RESERVED");
     return ask;
   };
-  const expectAbout = ({ word, waitMs }: Admission, expected: Admission["word"], ms: number) => {
-    expect(word).toBe(expected);
+  const expectAbout = ({ outcome, waitMs }: Admission, expected: Admission["outcome"], ms: number) => {
+    expect(outcome).toBe(expected);
     expect(waitMs).toBeGreaterThan(ms - slackMs());
     expect(waitMs).toBeLessThan(ms + slackMs());
   };
@@ -55,7 +55,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
   test("turns are evenly spaced, a little wider than the limit; who comes too late is told so and takes no turn", async () => {
     await open({ maxConcurrent: 100, maxPerSecond: 2, maxWaitMs: 1_200 });
     const first = await admit(newAsk());
-    expect(first.word).toBe("RESERVED");
+    expect(first.outcome).toBe("RESERVED");
     expect(first.turn).toBeTypeOf("number");
     expectAbout(await admit(newAsk()), "WAIT", 525);
     expectAbout(await admit(newAsk()), "WAIT", 1_050);
@@ -68,7 +68,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
   test("asks of one moment take their turns in the order in which they came", async () => {
     await open({ maxConcurrent: 100, maxPerSecond: 4, maxWaitMs: 10_000 });
     const answers = await Promise.all(Array.from({ length: 20 }, () => admit(newAsk())));
-    expect(answers[0]?.word).toBe("RESERVED");
+    expect(answers[0]?.outcome).toBe("RESERVED");
     for (const [index, answer] of answers.slice(1).entries()) expectAbout(answer, "WAIT", (index + 1) * 262.5);
   });
 
@@ -76,7 +76,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await open({ maxConcurrent: 1, maxPerSecond: 1, maxWaitMs: 0 });
     for (let n = 0; n < 3; n++) {
       await end(await begun());
-      expect((await admit(newAsk())).word).toBe("THROTTLED");
+      expect((await admit(newAsk())).outcome).toBe("THROTTLED");
       await subject.advance(5_000);
     }
   });
@@ -98,17 +98,17 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     for (const [index, ask] of asks.entries()) {
       await subject.advance(100);
       const answer = await admit(ask);
-      expect(answer.word).toBe(index < 2 ? "RESERVED" : "WAIT");
+      expect(answer.outcome).toBe(index < 2 ? "RESERVED" : "WAIT");
       if (index < 2) running.push(ask);
       else asks[index] = { ...ask, turn: answer.turn as number };
     }
     await subject.advance(1_000);
-    expect((await admit(asks[2] as AdmissionAsk)).word).toBe("WAIT");
+    expect((await admit(asks[2] as AdmissionAsk)).outcome).toBe("WAIT");
     await end(running[0] as AdmissionAsk, "RELEASE");
     running = running.slice(1);
     await subject.advance(1_000);
     await begun(asks[2]);
-    expect((await admit(asks[3] as AdmissionAsk)).word).toBe("WAIT");
+    expect((await admit(asks[3] as AdmissionAsk)).outcome).toBe("WAIT");
   });
 
   test("what ended counts for a second, however late the turns are used", async () => {
@@ -118,7 +118,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await subject.advance(60_000);
     // All of them are late, and come at once.
     for (const ask of line.slice(0, 3)) await begun(ask);
-    expect((await admit(line[3] as AdmissionAsk)).word).toBe("WAIT");
+    expect((await admit(line[3] as AdmissionAsk)).outcome).toBe("WAIT");
     for (const ask of line.slice(0, 3)) await end(ask);
     await subject.advance(400);
     expectAbout(await admit(line[3] as AdmissionAsk), "WAIT", 601);
@@ -140,7 +140,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     expectAbout(await admit(newAsk()), "WAIT", 1_575);
     await subject.advance(525 + slackMs());
     await end(await begun(second));
-    expect((await admit(third)).word).toBe("WAIT");
+    expect((await admit(third)).outcome).toBe("WAIT");
   });
 
   test("a caller's patience counts as the limit does, also when it has its turn", async () => {
@@ -169,7 +169,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
 
     await subject.reservations.invalidate(couponId);
     await open({ ...throttle, maxWaitMs: 500 });
-    expect((await admit(newAsk())).word).toBe("THROTTLED");
+    expect((await admit(newAsk())).outcome).toBe("THROTTLED");
     await subject.reservations.invalidate(couponId);
     await open({ ...throttle, maxPerSecond: 2 });
     await subject.advance(1_001 + slackMs());
@@ -180,7 +180,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     expectAbout(await admit(newAsk()), "WAIT", 525);
     await subject.reservations.invalidate(couponId);
     await open(null);
-    for (let n = 0; n < 3; n++) expect(await admit(newAsk())).toEqual({ word: "RESERVED" });
+    for (let n = 0; n < 3; n++) expect(await admit(newAsk())).toEqual({ outcome: "RESERVED" });
   });
 
   test("a reservation that a load finds to be issued has ended then", async () => {
@@ -201,14 +201,14 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     const line = [await queued(), await queued()];
     await subject.advance(2_000);
     await begun(line[0]);
-    expect((await admit(newAsk())).word).toBe("SOLD_OUT");
-    expect((await admit(line[1] as AdmissionAsk)).word).toBe("SOLD_OUT");
+    expect((await admit(newAsk())).outcome).toBe("SOLD_OUT");
+    expect((await admit(line[1] as AdmissionAsk)).outcome).toBe("SOLD_OUT");
   });
 
   test("a coupon that is not throttled has neither line nor turns", async () => {
     await open(null);
     for (const ask of [newAsk(), { ...newAsk(), turn: 5 }, { ...newAsk(), patienceMs: 0 }]) {
-      expect(await admit(ask)).toEqual({ word: "RESERVED" });
+      expect(await admit(ask)).toEqual({ outcome: "RESERVED" });
     }
   });
 
@@ -247,14 +247,14 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
             endedAtMs.push(subject.now());
             continue;
           }
-          const { word, waitMs, turn } = await admit(next.ask);
-          if (word === "RESERVED") {
+          const { outcome, waitMs, turn } = await admit(next.ask);
+          if (outcome === "RESERVED") {
             running += 1;
             begunAtMs.push(subject.now());
             order.push(next.index);
             coming.push({ ...next, atMs: subject.now() + next.workMs, ends: true });
           } else {
-            expect(word).toBe("WAIT");
+            expect(outcome).toBe("WAIT");
             // Its timer may be some milliseconds late, like any.
             const ask = { ...next.ask, turn: turn as number };
             coming.push({ ...next, ask, atMs: subject.now() + (waitMs as number) + 1 });

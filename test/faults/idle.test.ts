@@ -84,7 +84,9 @@ test("with 10,000 calm coupons a replica asks Redis next to nothing, and still s
 
   // Another replica asks for one of them, and dies.
   const victim = await openGate(stores.keyPrefix);
-  expect((await victim.admit({ couponId, userId: "u", requestId: "", userCouponId: newId() })).word).toBe("RESERVED");
+  expect((await victim.admit({ couponId, userId: "u", requestId: "", userCouponId: newId() })).outcome).toBe(
+    "RESERVED",
+  );
   await victim.close();
   const key = (name: string) => `${stores.keyPrefix}:{${couponId}}:${name}`;
   expect(await redis.zcard(key("pending"))).toBe(1);
@@ -107,7 +109,7 @@ test("what an active coupon costs: nothing is asked for its calls that was not b
       ...{ couponId, userId: randomUUID(), requestId: "", userCouponId: newId() },
     }));
     await Promise.all(asks.map((ask) => gate.admit(ask)));
-    await gate.settle(asks.map((ask) => ({ ...ask, verdict: "CONFIRM", validUntil: null })));
+    await gate.settle(asks.map((ask) => ({ ...ask, outcome: "CONFIRM", validUntil: null })));
   };
   await batch(1);
   const zadds = async () => {

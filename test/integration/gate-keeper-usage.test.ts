@@ -96,7 +96,7 @@ const askOf = (couponId: string, userId: string): Ask => ({
   requestId: "",
   userCouponId: randomUUID(),
 });
-const wordOf = async (ask: Ask) => (await reservations.admit(ask)).word;
+const outcomeOf = async (ask: Ask) => (await reservations.admit(ask)).outcome;
 const surveyOf = async (couponId: string) =>
   (await reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
 const remaining = async (couponId: string) => (await surveyOf(couponId))?.places?.remaining;
@@ -117,8 +117,8 @@ async function placesLoaded(couponId: string): Promise<void> {
 }
 /** Uses as the checkout does, up to and without what it tells the reservation layer. */
 async function used(held: Held, usageId: string): Promise<void> {
-  const [outcome] = await usages.useBatch([useAskOf(held, { usageId })], { again: false, together: false });
-  expect(outcome?.kind).toBe("USED");
+  const [result] = await usages.useBatch([useAskOf(held, { usageId })], { again: false, together: false });
+  expect(result?.outcome).toBe("USED");
 }
 const held = (couponId: string, facts: Parameters<typeof hold>[3] = {}) => hold(clocked.sql, couponId, now, facts);
 
@@ -276,7 +276,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       await keeper.giveBack([given(a, true), given(b, false)]);
       expect((await surveyOf(ids[0]))?.loaded?.stock).toBe(10);
       expect((await surveyOf(ids[1]))?.loaded?.stock).toBe(9);
-      for (const id of ids) expect(await wordOf(askOf(id, "u"))).toBe("RESERVED");
+      for (const id of ids) expect(await outcomeOf(askOf(id, "u"))).toBe("RESERVED");
     });
 
     test("while the reservation layer is away makes its copy stale: it is dropped by the first sweep after that", async () => {
@@ -288,9 +288,9 @@ describe.each(implementations)("with $name", ({ open }) => {
       expect(reported.splice(0)).toEqual([{ work: "tell", err: expect.any(StoreUnavailable) }]);
       await expect(keeper.sweep()).rejects.toBeInstanceOf(StoreUnavailable);
       isAway = false;
-      expect(await wordOf(askOf(couponId, "u"))).toBe("ALREADY_ISSUED");
+      expect(await outcomeOf(askOf(couponId, "u"))).toBe("ALREADY_ISSUED");
       await keeper.sweep();
-      expect(await wordOf(askOf(couponId, "u"))).toBe("NOT_LOADED");
+      expect(await outcomeOf(askOf(couponId, "u"))).toBe("NOT_LOADED");
       // Once is enough.
       await until("it is loaded again", async () => {
         keeper.load(couponId);
@@ -304,7 +304,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now));
       await loaded(couponId);
       const one = askOf(couponId, "u");
-      expect(await wordOf(one)).toBe("RESERVED");
+      expect(await outcomeOf(one)).toBe("RESERVED");
       await issues.issueBatch([one]);
       // The confirmation is lost, and so is the word that the user has deleted it.
       isAway = true;
@@ -323,7 +323,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       offsetMs += agedMs;
       await keeper.sweep();
       await loaded(couponId);
-      expect(await wordOf(askOf(couponId, "u"))).toBe("RESERVED");
+      expect(await outcomeOf(askOf(couponId, "u"))).toBe("RESERVED");
     });
 
     test("and forgetting a copy while it is away is made up for, too", async () => {
@@ -347,14 +347,14 @@ describe.each(implementations)("with $name", ({ open }) => {
       await loaded(couponId);
       const releaser = new Releaser(userCoupons, keeper, log);
       await releaser.run();
-      expect(await wordOf(askOf(couponId, "v"))).toBe("SOLD_OUT");
+      expect(await outcomeOf(askOf(couponId, "v"))).toBe("SOLD_OUT");
       await clocked.setClock(new Date(now.getTime() + 60_000));
       await releaser.run();
       await releaser.run();
       const next = askOf(couponId, "v");
-      expect(await wordOf(next)).toBe("RESERVED");
-      expect(await wordOf(askOf(couponId, "w"))).toBe("SOLD_OUT");
-      expect((await issues.issueBatch([next]))[0]?.kind).toBe("ISSUED");
+      expect(await outcomeOf(next)).toBe("RESERVED");
+      expect(await outcomeOf(askOf(couponId, "w"))).toBe("SOLD_OUT");
+      expect((await issues.issueBatch([next]))[0]?.outcome).toBe("ISSUED");
     });
 
     test("goes on while a batch is full, and stops at one that is not", async () => {
@@ -400,9 +400,9 @@ describe.each(implementations)("with $name", ({ open }) => {
     const second = useAskOf(held, { placeTaken: true });
     expect(await reservations.takePlace(second)).toBe("TAKEN");
     await cancelOne(usages, { userId: held.userId, usageId: first.usageId, request: null });
-    const outcomes = await usages.useBatch([second], { again: false, together: false });
-    expect(outcomes).toMatchObject([{ kind: "USED", placed: false }]);
-    await settleUses(reservations, keeper, [second], outcomes);
+    const results = await usages.useBatch([second], { again: false, together: false });
+    expect(results).toMatchObject([{ outcome: "USED", placed: false }]);
+    await settleUses(reservations, keeper, [second], results);
     expect((await reservations.survey(10, 10))[0]?.places?.remaining).toBe(usageCap - 1);
   });
 
@@ -410,6 +410,6 @@ describe.each(implementations)("with $name", ({ open }) => {
   async function confirmed(couponId: string) {
     const one = placeOf(couponId);
     await reservations.takePlace(one);
-    return { ...one, verdict: "CONFIRM" as const };
+    return { ...one, outcome: "CONFIRM" as const };
   }
 });

@@ -105,17 +105,17 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await loaded(couponId);
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { revision: 1, stock: 4 }, pendingCount: 0 });
     expect(await reservations.admit(askOf(couponId, "holder", "request"))).toEqual({
-      word: "REPLAY",
+      outcome: "REPLAY",
       userCouponId: holder.userCouponId,
     });
-    expect((await reservations.admit(askOf(couponId, "new"))).word).toBe("RESERVED");
+    expect((await reservations.admit(askOf(couponId, "new"))).outcome).toBe("RESERVED");
   });
 
   test("an overdue reservation is confirmed when its row is stored, and released when it is not", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
     const [kept, lost] = [askOf(couponId, "kept", "rk"), askOf(couponId, "lost", "rl")];
-    for (const one of [kept, lost]) expect((await reservations.admit(one)).word).toBe("RESERVED");
+    for (const one of [kept, lost]) expect((await reservations.admit(one)).outcome).toBe("RESERVED");
     // The process died after Postgres had committed the one, and before it had seen the other.
     await store.issueBatch([kept]);
 
@@ -124,9 +124,9 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     offsetMs += agedMs;
     await keeper.sweep();
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 9 }, pendingCount: 0, overdue: [] });
-    expect((await reservations.admit(askOf(couponId, "kept", "rk"))).word).toBe("REPLAY");
-    expect((await reservations.admit(askOf(couponId, "kept"))).word).toBe("ALREADY_ISSUED");
-    expect((await reservations.admit(askOf(couponId, "lost"))).word).toBe("RESERVED");
+    expect((await reservations.admit(askOf(couponId, "kept", "rk"))).outcome).toBe("REPLAY");
+    expect((await reservations.admit(askOf(couponId, "kept"))).outcome).toBe("ALREADY_ISSUED");
+    expect((await reservations.admit(askOf(couponId, "lost"))).outcome).toBe("RESERVED");
   });
 
   test("a confirmed one expires when its row says", async () => {
@@ -137,9 +137,9 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await store.issueBatch([one]);
     offsetMs += agedMs;
     await keeper.sweep();
-    expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("ALREADY_ISSUED");
+    expect((await reservations.admit(askOf(couponId, "u"))).outcome).toBe("ALREADY_ISSUED");
     offsetMs += 60_000;
-    expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("RESERVED");
+    expect((await reservations.admit(askOf(couponId, "u"))).outcome).toBe("RESERVED");
   });
 
   test("two keepers that sweep at once settle each reservation once", async () => {
@@ -164,7 +164,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await keeper.sweep();
     expect((await surveyOf(couponId))?.loaded?.stock).toBe(2);
     await store.issueBatch([slow]);
-    const settlement: Settlement = { ...slow, verdict: "CONFIRM", validUntil: null };
+    const settlement: Settlement = { ...slow, outcome: "CONFIRM", validUntil: null };
     await reservations.settle([settlement]);
     expect((await surveyOf(couponId))?.loaded?.stock).toBe(1);
   });
@@ -209,7 +209,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       return survey?.loaded?.revision === 2;
     });
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 19 }, pendingCount: 1 });
-    expect((await reservations.admit(askOf(couponId, "v"))).word).toBe("COUPON_PAUSED");
+    expect((await reservations.admit(askOf(couponId, "v"))).outcome).toBe("COUPON_PAUSED");
   });
 
   test("a copy that let through what Postgres refuses is dropped, unless that is for a quota, which it does not hold", async () => {
@@ -221,15 +221,15 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     // Past the gate.
     await store.issueBatch([askOf(first, "u"), askOf(soldOut, "v")]);
     const asks = [askOf(second, "u"), askOf(soldOut, "u")].map((ask) => ({ ...ask, reserved: true }));
-    for (const ask of asks) expect((await reservations.admit(ask)).word).toBe("RESERVED");
-    const outcomes = await store.issueBatch(asks);
-    expect(outcomes).toEqual([
-      { kind: "REFUSED", reason: "QUOTA_REACHED" },
-      { kind: "REFUSED", reason: "SOLD_OUT" },
+    for (const ask of asks) expect((await reservations.admit(ask)).outcome).toBe("RESERVED");
+    const results = await store.issueBatch(asks);
+    expect(results).toEqual([
+      { outcome: "REFUSED", reason: "QUOTA_REACHED" },
+      { outcome: "REFUSED", reason: "SOLD_OUT" },
     ]);
     const dropped: string[] = [];
     const reload = async (couponId: string) => void dropped.push(couponId);
-    await settleBatch(reservations, { reload } as GateKeeper, asks, outcomes);
+    await settleBatch(reservations, { reload } as GateKeeper, asks, results);
     expect(dropped).toEqual([soldOut]);
     expect(await surveyOf(second)).toMatchObject({ loaded: { stock: 10 }, pendingCount: 0 });
   });
@@ -238,7 +238,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     const couponId = randomUUID();
     keeper.load(couponId);
     await keeper.close();
-    expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+    expect((await reservations.admit(askOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
 
     keeper = new GateKeeper(reservations, store, usages, log, failures);
     await reservations.invalidate(couponId);
@@ -254,7 +254,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       remaining: 1,
     });
     await keeper.sweep();
-    expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+    expect((await reservations.admit(askOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
   });
 
   describe("one that has expired when Postgres is read is counted once", () => {
@@ -268,9 +268,9 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { validityAfterIssueMs: validityMs }));
       const loading = await reservations.beginLoad(couponId);
       const one = askOf(couponId, "u");
-      const [outcome] = await store.issueBatch([one]);
-      const validUntil = outcome?.kind === "ISSUED" ? outcome.userCoupon.validUntil : null;
-      await reservations.settle([{ ...one, verdict: "CONFIRM", validUntil }]);
+      const [result] = await store.issueBatch([one]);
+      const validUntil = result?.outcome === "ISSUED" ? result.userCoupon.validUntil : null;
+      await reservations.settle([{ ...one, outcome: "CONFIRM", validUntil }]);
       // By less than the time that one step of a load may take.
       offsetMs += validityMs * 2;
       await clocked.setClock(new Date(now.getTime() + validityMs * 2));
@@ -303,16 +303,16 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       for (let n = 0; n < 15; n++) {
         const asks = Array.from({ length: 8 }, (_, k) => askOf(couponId, `user-${worker}-${n}-${k}`));
         const admissions = await Promise.all(asks.map((one) => reservations.admit(one)));
-        const through = asks.filter((_, k) => ["RESERVED", "NOT_LOADED"].includes(admissions[k]?.word ?? ""));
+        const through = asks.filter((_, k) => ["RESERVED", "NOT_LOADED"].includes(admissions[k]?.outcome ?? ""));
         // Every seventh is lost on its way, as if its process had died.
         const sent = through.filter((_, k) => (n + k) % 7 !== 0);
-        const outcomes = sent.length > 0 ? await store.issueBatch(sent) : [];
+        const results = sent.length > 0 ? await store.issueBatch(sent) : [];
         await reservations.settle(
           sent.map((one, k): Settlement => {
-            const outcome = outcomes[k];
-            return outcome?.kind === "ISSUED"
-              ? { ...one, verdict: "CONFIRM", validUntil: outcome.userCoupon.validUntil }
-              : { ...one, verdict: "RELEASE" };
+            const result = results[k];
+            return result?.outcome === "ISSUED"
+              ? { ...one, outcome: "CONFIRM", validUntil: result.userCoupon.validUntil }
+              : { ...one, outcome: "RELEASE" };
           }),
         );
       }
@@ -345,7 +345,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await keeper.close();
     keeper.load(couponId);
     await keeper.close();
-    expect((await reservations.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+    expect((await reservations.admit(askOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
   });
 
   if (name === "RedisReservations") {
@@ -380,5 +380,5 @@ describe.each(implementations)("with $name", ({ name, open }) => {
 
 /** Of a user coupon that Postgres has never heard of. */
 function confirmed(couponId: string): Settlement {
-  return { ...askOf(couponId, "ghost"), verdict: "CONFIRM", validUntil: null };
+  return { ...askOf(couponId, "ghost"), outcome: "CONFIRM", validUntil: null };
 }

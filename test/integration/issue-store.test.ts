@@ -5,7 +5,7 @@ import { decideIssue } from "../../src/domain/issue.js";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
 import { expiryOf, type UserCoupon } from "../../src/domain/user-coupon.js";
 import type { Ask, Holder } from "../../src/reservation/port.js";
-import type { IssueOutcome } from "../../src/storage/ports/issues.js";
+import type { IssueResult } from "../../src/storage/ports/issues.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { until } from "../support/until.js";
@@ -134,14 +134,14 @@ describe("issue_user_coupons decides as the domain does", () => {
 
         const before = coupon && (await stored(couponId));
         const ask = askOf(couponId, "u");
-        const [outcome] = await store.issueBatch([ask]);
+        const [result] = await store.issueBatch([ask]);
         if (expected !== "ISSUED" || !coupon) {
-          expect(outcome).toEqual({ kind: "REFUSED", reason: expected });
+          expect(result).toEqual({ outcome: "REFUSED", reason: expected });
           if (before) expect(await stored(couponId)).toEqual(before);
           return;
         }
         const userCoupon = issued(ask, coupon, noon);
-        expect(outcome).toEqual({ kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, coupon) });
+        expect(result).toEqual({ outcome: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, coupon) });
         const now = await stored(couponId);
         expect(now.issuedCount).toBe(coupon.issuedCount + 1);
         expect(now.rows.length).toBe(holders.length + 1);
@@ -160,15 +160,15 @@ describe("issue_user_coupons decides as the domain does", () => {
       for (const [id, coupon] of coupons) this.issuedCounts.set(id, coupon.issuedCount);
     }
 
-    issue(ask: Ask, now: Date): IssueOutcome {
+    issue(ask: Ask, now: Date): IssueResult {
       const coupon = this.coupons.get(ask.couponId) ?? null;
       const expired = { expiresAt: coupon?.expiresAt ?? now };
       const same = this.rows.find((row) => row.userCouponId === ask.userCouponId);
       const earlier = same ?? (ask.requestId ? this.rows.find((row) => row.requestId === ask.requestId) : undefined);
       if (earlier && earlier !== same) {
         return earlier.couponId === ask.couponId && earlier.userId === ask.userId
-          ? { kind: "REPLAYED", userCouponId: earlier.userCouponId }
-          : { kind: "REFUSED", reason: "REQUEST_ID_REUSED" };
+          ? { outcome: "REPLAYED", userCouponId: earlier.userCouponId }
+          : { outcome: "REFUSED", reason: "REQUEST_ID_REUSED" };
       }
       if (!same) {
         const issuedCount = this.issuedCounts.get(ask.couponId) ?? 0;
@@ -183,13 +183,13 @@ describe("issue_user_coupons decides as the domain does", () => {
           liveHeldCount: live.length,
           now,
         });
-        if (decision !== "ISSUED" || !coupon) return { kind: "REFUSED", reason: decision as "COUPON_NOT_FOUND" };
+        if (decision !== "ISSUED" || !coupon) return { outcome: "REFUSED", reason: decision as "COUPON_NOT_FOUND" };
         const userCoupon = issued(ask, coupon, now);
         this.rows.push({ ...ask, userCoupon, validUntil: userCoupon.validUntil });
         this.issuedCounts.set(ask.couponId, issuedCount + 1);
       }
       const { userCoupon } = same ?? (this.rows.at(-1) as (typeof this.rows)[0]);
-      return { kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, expired) };
+      return { outcome: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, expired) };
     }
   }
 
@@ -259,7 +259,7 @@ describe("issue_user_coupons decides as the domain does", () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 1, validityAfterIssueMs: 1_000 }));
     const asks = [askOf(couponId, "u", randomUUID()), askOf(couponId, "v", randomUUID())];
     const first = await store.issueBatch(asks);
-    expect(first.map(({ kind }) => kind)).toEqual(["ISSUED", "REFUSED"]);
+    expect(first.map(({ outcome }) => outcome)).toEqual(["ISSUED", "REFUSED"]);
     await clocked.setClock(new Date(noon.getTime() + 2_000));
     expect(await store.issueBatch(asks, true)).toEqual(first);
   });
@@ -292,9 +292,9 @@ describe("request ids", () => {
     const first = askOf(couponId, "u", requestId);
     await store.issueBatch([first]);
     expect(await store.issueBatch([askOf(couponId, "u", requestId)])).toEqual([
-      { kind: "REPLAYED", userCouponId: first.userCouponId },
+      { outcome: "REPLAYED", userCouponId: first.userCouponId },
     ]);
-    const reused = { kind: "REFUSED", reason: "REQUEST_ID_REUSED" };
+    const reused = { outcome: "REFUSED", reason: "REQUEST_ID_REUSED" };
     expect(await store.issueBatch([askOf(couponId, "v", requestId)])).toEqual([reused]);
     expect(await store.issueBatch([askOf(other, "u", requestId)])).toEqual([reused]);
   });
@@ -307,7 +307,7 @@ describe("request ids", () => {
       await store.issueBatch([first]);
       await clocked.sql`UPDATE coupons SET ${clocked.sql(column)} = ${noon} WHERE id = ${couponId}`;
       expect(await store.issueBatch([{ ...first, userCouponId: randomUUID() }])).toEqual([
-        { kind: "REPLAYED", userCouponId: first.userCouponId },
+        { outcome: "REPLAYED", userCouponId: first.userCouponId },
       ]);
     },
   );
@@ -337,15 +337,15 @@ describe("request ids", () => {
         await insertCoupon(clocked.sql, openCoupon(noon)),
       ] as const;
       const requestId = randomUUID();
-      const outcomes = await atOnce(
+      const results = await atOnce(
         ids,
         ids.map((id) => () => store.issueBatch([askOf(id, "u", requestId), askOf(id, "bystander")])),
       );
-      expect(outcomes.map(([first]) => (first?.kind === "REFUSED" ? first.reason : first?.kind)).sort()).toEqual([
+      expect(results.map(([first]) => (first?.outcome === "REFUSED" ? first.reason : first?.outcome)).sort()).toEqual([
         "ISSUED",
         "REQUEST_ID_REUSED",
       ]);
-      expect(outcomes.map(([, second]) => second?.kind)).toEqual(["ISSUED", "ISSUED"]);
+      expect(results.map(([, second]) => second?.outcome)).toEqual(["ISSUED", "ISSUED"]);
       const counts = await Promise.all(ids.map(stored));
       expect(counts.map(({ issuedCount, rows }) => issuedCount - rows.length)).toEqual([0, 0]);
       expect(counts.map(({ issuedCount }) => issuedCount).sort()).toEqual([1, 2]);
@@ -355,17 +355,17 @@ describe("request ids", () => {
   test("two transactions repeat one request at once: one row, and both are told of it", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
     const asks = [1, 2].map(() => askOf(couponId, "u", "")).map((ask) => ({ ...ask, requestId: `twice-${couponId}` }));
-    const outcomes = await atOnce(
+    const results = await atOnce(
       [couponId],
       asks.map((ask) => () => store.issueBatch([ask])),
     );
     const { rows } = await stored(couponId);
     expect(rows.length).toBe(1);
-    const told = outcomes.map(([one]) =>
-      one?.kind === "ISSUED" ? one.userCoupon.id : one?.kind === "REPLAYED" && one.userCouponId,
+    const told = results.map(([one]) =>
+      one?.outcome === "ISSUED" ? one.userCoupon.id : one?.outcome === "REPLAYED" && one.userCouponId,
     );
     expect(told).toEqual([rows[0]?.id, rows[0]?.id]);
-    expect(outcomes.map(([one]) => one?.kind).sort()).toEqual(["ISSUED", "REPLAYED"]);
+    expect(results.map(([one]) => one?.outcome).sort()).toEqual(["ISSUED", "REPLAYED"]);
   });
 
   test("request ids crossed over two batches end as refusals, at the latest when the batch is sent again", async () => {
@@ -379,7 +379,7 @@ describe("request ids", () => {
       [askOf(ids[1], "a", r2), askOf(ids[1], "b", r1)],
     ];
     // The two may deadlock over the request ids; what the group commit then does is to send the batch once more.
-    const outcomes = await atOnce(
+    const results = await atOnce(
       ids,
       batches.map((asks) => async () => {
         try {
@@ -390,8 +390,8 @@ describe("request ids", () => {
         }
       }),
     );
-    const kinds = outcomes.flat().map((one) => (one.kind === "REFUSED" ? one.reason : one.kind));
-    expect(kinds.sort()).toEqual(["ISSUED", "ISSUED", "REQUEST_ID_REUSED", "REQUEST_ID_REUSED"]);
+    const outcomes = results.flat().map((one) => (one.outcome === "REFUSED" ? one.reason : one.outcome));
+    expect(outcomes.sort()).toEqual(["ISSUED", "ISSUED", "REQUEST_ID_REUSED", "REQUEST_ID_REUSED"]);
     const all = await Promise.all(ids.map(stored));
     expect(
       all
@@ -412,13 +412,13 @@ test("nothing is issued after its time, when its caller may have been told somet
   const untilMs = Date.now() + 150;
   const late = { ...askOf(couponId, "late", "late"), untilMs };
   const patient = { ...askOf(couponId, "patient"), untilMs: untilMs + 60_000 };
-  let issuing: Promise<IssueOutcome[]> | undefined;
+  let issuing: Promise<IssueResult[]> | undefined;
   await sql.begin(async (tx) => {
     await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
     issuing = store.issueBatch([late, patient, askOf(couponId, "any time")]);
     await until("its time is over", () => Date.now() > untilMs);
   });
-  expect((await issuing)?.map(({ kind }) => kind)).toEqual(["TOO_LATE", "ISSUED", "ISSUED"]);
+  expect((await issuing)?.map(({ outcome }) => outcome)).toEqual(["TOO_LATE", "ISSUED", "ISSUED"]);
   // What was done in time is known when it is asked for again, however late.
   const over = Date.now() - 1;
   const again = await store.issueBatch(
@@ -428,7 +428,7 @@ test("nothing is issued after its time, when its caller may have been told somet
     ],
     true,
   );
-  expect(again.map(({ kind }) => kind)).toEqual(["ISSUED", "TOO_LATE"]);
+  expect(again.map(({ outcome }) => outcome)).toEqual(["ISSUED", "TOO_LATE"]);
   expect((await stored(couponId)).rows.map(({ userId }) => userId).sort()).toEqual(["any time", "patient"]);
 });
 
@@ -483,7 +483,7 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
   onTestFinished(async () => void (await Promise.all(databases.map((database) => database.close()))));
   const writers = databases.flatMap((database) => [new PostgresIssueStore(database), new PostgresIssueStore(database)]);
 
-  const told = new Map<string, IssueOutcome>();
+  const told = new Map<string, IssueResult>();
   let state = 42;
   // A small generator with a fixed seed: the same orders in each run.
   const random = (below: number) => {
@@ -504,9 +504,9 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
   await Promise.all(
     work.map(async ({ writer, batches }) => {
       for (const asks of batches) {
-        const outcomes = await writer.issueBatch(asks);
+        const results = await writer.issueBatch(asks);
         asks.forEach((ask, index) => {
-          told.set(ask.userCouponId, outcomes[index] as IssueOutcome);
+          told.set(ask.userCouponId, results[index] as IssueResult);
         });
       }
     }),
@@ -518,11 +518,11 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
     expect(rows.length).toBe(quantity);
     expect(new Set(rows.map((row) => row.userId)).size).toBe(quantity);
     expect(events).toEqual(rows.map((row) => row.id));
-    for (const row of rows) expect(told.get(row.id)?.kind).toBe("ISSUED");
+    for (const row of rows) expect(told.get(row.id)?.outcome).toBe("ISSUED");
   }
-  const outcomes = [...told.values()];
-  expect(outcomes.filter(({ kind }) => kind === "ISSUED").length).toBe(quantity * ids.length);
-  const reasons = new Set(outcomes.flatMap((one) => (one.kind === "REFUSED" ? [one.reason] : [])));
+  const results = [...told.values()];
+  expect(results.filter(({ outcome }) => outcome === "ISSUED").length).toBe(quantity * ids.length);
+  const reasons = new Set(results.flatMap((one) => (one.outcome === "REFUSED" ? [one.reason] : [])));
   expect([...reasons].sort()).toEqual(["ALREADY_ISSUED", "SOLD_OUT"]);
 });
 
@@ -705,8 +705,8 @@ describe("readGate", () => {
     let seen = 0;
     const facts = await store.readGate(couponId, async (page) => {
       seen += page.length;
-      const [outcome] = await store.issueBatch([askOf(couponId, `zz-${seen}`)]);
-      expect(outcome?.kind).toBe("ISSUED");
+      const [result] = await store.issueBatch([askOf(couponId, `zz-${seen}`)]);
+      expect(result?.outcome).toBe("ISSUED");
       return true;
     });
     expect(seen).toBe(1_200);

@@ -57,7 +57,7 @@ async function issue(couponId: string, count = 1): Promise<Held[]> {
     userCouponId: randomUUID(),
     requestId: "",
   }));
-  for (const { kind } of await issues.issueBatch(asks)) expect(kind).toBe("ISSUED");
+  for (const { outcome } of await issues.issueBatch(asks)) expect(outcome).toBe("ISSUED");
   return asks;
 }
 
@@ -67,7 +67,7 @@ async function use(held: Held): Promise<void> {
     again: false,
     together: false,
   });
-  expect(said?.kind).toBe("USED");
+  expect(said?.outcome).toBe("USED");
 }
 
 const remove = ({ userId, userCouponId }: Held, restock: boolean) =>
@@ -214,7 +214,7 @@ describe("a purge", () => {
     expect(await purger().purge()).toMatchObject({ userCoupons: 3 });
     expect(await stockOf(couponId)).toMatchObject({ quantity: 10, issuedCount: 3 });
     const ask = { couponId, userId: held[0].userId, userCouponId: randomUUID(), requestId: "" };
-    expect((await issues.issueBatch([ask]))[0]?.kind).toBe("ISSUED");
+    expect((await issues.issueBatch([ask]))[0]?.outcome).toBe("ISSUED");
   });
 
   test("leaves what was ever used, also when the use was cancelled since", async () => {

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { newId } from "../../src/platform/new-id.js";
 import { QuotaDays } from "../../src/platform/quota-days.js";
-import type { IssueAsk, IssueOutcome } from "../../src/storage/ports/issues.js";
+import type { IssueAsk, IssueResult } from "../../src/storage/ports/issues.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { until } from "../support/until.js";
 import {
@@ -41,8 +41,8 @@ const askOf = (couponId: string, userId = "u", requestId = ""): IssueAsk => ({
   requestId,
   userCouponId: newId(),
 });
-const wordOf = (outcome: IssueOutcome): string => (outcome.kind === "REFUSED" ? outcome.reason : outcome.kind);
-const issue = async (...asks: IssueAsk[]) => (await store.issueBatch(asks)).map(wordOf);
+const outcomeOf = (result: IssueResult): string => (result.outcome === "REFUSED" ? result.reason : result.outcome);
+const issue = async (...asks: IssueAsk[]) => (await store.issueBatch(asks)).map(outcomeOf);
 
 /** What users were issued of the group today, by the counters and by the rows. */
 async function expectIssued(expected: Record<string, number>): Promise<void> {
@@ -104,7 +104,7 @@ describe("issue_user_coupons keeps quotas", () => {
     const [a, b] = [await couponOf(1), await couponOf(1)];
     const first = askOf(a, "u", randomUUID());
     expect(await issue(first)).toEqual(["ISSUED"]);
-    expect((await store.issueBatch([first, askOf(b)], true)).map(wordOf)).toEqual(["ISSUED", "QUOTA_REACHED"]);
+    expect((await store.issueBatch([first, askOf(b)], true)).map(outcomeOf)).toEqual(["ISSUED", "QUOTA_REACHED"]);
     expect(await issue({ ...first, userCouponId: newId() })).toEqual(["REPLAYED"]);
     await expectIssued({ u: 1 });
   });
@@ -164,7 +164,7 @@ describe("issue_user_coupons keeps quotas", () => {
     };
     const writers = Array.from({ length: 4 }, async () => {
       for (let n = 0; n < 12; n++) {
-        for (const word of await issue(...batchOf())) expect(["ISSUED", "QUOTA_REACHED"]).toContain(word);
+        for (const outcome of await issue(...batchOf())) expect(["ISSUED", "QUOTA_REACHED"]).toContain(outcome);
       }
     });
     await Promise.all(writers);

@@ -49,37 +49,37 @@ describe("an issue that waits for its coupon", () => {
   test("is refused when the coupon has ended meanwhile", async () => {
     const couponId = await newCoupon(after);
     const said = await afterWait({ couponId }, () => issue(couponId));
-    expect(said).toEqual({ kind: "REFUSED", reason: "COUPON_ENDED" });
+    expect(said).toEqual({ outcome: "REFUSED", reason: "COUPON_ENDED" });
   });
 
   test("is issued as of when it got the lock", async () => {
     const couponId = await newCoupon();
     const said = await afterWait({ couponId }, () => issue(couponId));
-    expect(said).toMatchObject({ kind: "ISSUED", userCoupon: { issuedAt: after } });
+    expect(said).toMatchObject({ outcome: "ISSUED", userCoupon: { issuedAt: after } });
   });
 });
 
 describe("a lock that waits for its coupon", () => {
   test("is refused when the user coupon has expired meanwhile", async () => {
     const held = await newHeld({ validUntil: after });
-    expect(await afterWait(held, () => lock(held))).toEqual({ kind: "REFUSED", reason: "USER_COUPON_EXPIRED" });
+    expect(await afterWait(held, () => lock(held))).toEqual({ outcome: "REFUSED", reason: "USER_COUPON_EXPIRED" });
   });
 
   test("lasts from when it was got", async () => {
     const held = await newHeld();
     const until = new Date(after.getTime() + lockDurationMs);
-    expect(await afterWait(held, () => lock(held))).toMatchObject({ kind: "GRANTED", lock: { until } });
+    expect(await afterWait(held, () => lock(held))).toMatchObject({ outcome: "GRANTED", lock: { until } });
   });
 
   test("is granted when an earlier one has run out meanwhile", async () => {
     const held = await newHeld({ lockedUntil: after, lockVersion: 1, lockToken: "other" });
-    expect(await afterWait(held, () => lock(held))).toMatchObject({ kind: "GRANTED", lock: { version: 2 } });
+    expect(await afterWait(held, () => lock(held))).toMatchObject({ outcome: "GRANTED", lock: { version: 2 } });
   });
 });
 
 test("a use that waits for its coupon is refused when the user coupon has expired meanwhile", async () => {
   const held = await newHeld({ validUntil: after });
-  expect(await afterWait(held, () => use(held))).toEqual({ kind: "REFUSED", reason: "USER_COUPON_EXPIRED" });
+  expect(await afterWait(held, () => use(held))).toEqual({ outcome: "REFUSED", reason: "USER_COUPON_EXPIRED" });
 });
 
 test("a cancelled use is on record as of when it got the lock", async () => {

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { GroupCommit } from "../../src/batching/group-commit.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { userCouponStatus } from "../../src/domain/user-coupon.js";
-import type { UseAsk, UseOutcome } from "../../src/storage/ports/usages.js";
+import type { UseAsk, UseResult } from "../../src/storage/ports/usages.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { until } from "../support/until.js";
@@ -55,12 +55,12 @@ const newCoupon = (changed: Partial<CouponFacts> = {}) =>
 const newHeld = (couponId: string, facts: Parameters<typeof hold>[3] = {}) => hold(clocked.sql, couponId, noon, facts);
 const heldOfNew = async (changed: Partial<CouponFacts> = {}, facts: Parameters<typeof hold>[3] = {}) =>
   newHeld(await newCoupon(changed), facts);
-const kinds = (outcomes: readonly UseOutcome[]) =>
-  outcomes.map((outcome) => (outcome.kind === "REFUSED" ? outcome.reason : outcome.kind));
-const use = async (ask: UseAsk) => (await store.useBatch([ask], single))[0] as UseOutcome;
+const outcomesOf = (results: readonly UseResult[]) =>
+  results.map((result) => (result.outcome === "REFUSED" ? result.reason : result.outcome));
+const use = async (ask: UseAsk) => (await store.useBatch([ask], single))[0] as UseResult;
 const used = async (held: Held): Promise<string> => {
   const ask = useAskOf(held);
-  expect((await use(ask)).kind).toBe("USED");
+  expect((await use(ask)).outcome).toBe("USED");
   return ask.usageId;
 };
 const cancel = async ({ userId }: Held, usageId: string) => {
@@ -74,8 +74,8 @@ const statusOf = async ({ userId, userCouponId }: Held) => {
 };
 
 /** Whether an earlier call took a place is not told again: for all that is known, the reservation is not needed. */
-function asRepeated(outcomes: readonly UseOutcome[]): UseOutcome[] {
-  return outcomes.map((outcome) => (outcome.kind === "USED" ? { ...outcome, placed: false } : outcome));
+function asRepeated(results: readonly UseResult[]): UseResult[] {
+  return results.map((result) => (result.outcome === "USED" ? { ...result, placed: false } : result));
 }
 
 describe("one use", () => {
@@ -92,7 +92,7 @@ describe("one use", () => {
       usedAt: noon,
       cancelledAt: null,
     };
-    expect(await use(ask)).toEqual({ kind: "USED", usage, placed: true, exhausted: false });
+    expect(await use(ask)).toEqual({ outcome: "USED", usage, placed: true, exhausted: false });
     expect(await store.get(held.userId, ask.usageId, farMs)).toEqual(usage);
     expect(await store.ofRequest(ask.requestId, farMs)).toEqual([usage]);
     expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 1, placeCount: 1, claimUntil: null });
@@ -106,10 +106,10 @@ describe("one use", () => {
 
   test("is decided by the clock when it is its turn, not when it came", async () => {
     const held = await heldOfNew({}, { validUntil: later(1_000) });
-    const [outcome] = await whileWaiting(clocked.sql, held.couponId, [() => use(useAskOf(held))], () =>
+    const [result] = await whileWaiting(clocked.sql, held.couponId, [() => use(useAskOf(held))], () =>
       clocked.setClock(later(1_000)),
     );
-    expect(outcome).toMatchObject({ value: { kind: "REFUSED", reason: "USER_COUPON_EXPIRED" } });
+    expect(result).toMatchObject({ value: { outcome: "REFUSED", reason: "USER_COUPON_EXPIRED" } });
   });
 
   test("is not made after its time, when its caller may have been told something else", async () => {
@@ -125,39 +125,39 @@ describe("one use", () => {
         await until("its time is over", () => Date.now() > untilMs);
       },
     );
-    expect(one).toMatchObject({ value: { kind: "TOO_LATE" } });
-    expect(other).toMatchObject({ value: { kind: "USED" } });
+    expect(one).toMatchObject({ value: { outcome: "TOO_LATE" } });
+    expect(other).toMatchObject({ value: { outcome: "USED" } });
     // What was done in time is known when it is asked for again, however late.
     const [again] = await store.useBatch([{ ...patient, untilMs: Date.now() - 1 }], { again: true, together: false });
-    expect(again?.kind).toBe("USED");
+    expect(again?.outcome).toBe("USED");
     expect(await store.ofRequest("late", farMs)).toEqual([]);
     const order = orderOf([held, await heldOfNew()], { untilMs: Date.now() - 1 });
-    expect(kinds(await store.useBatch(order, together))).toEqual(["TOO_LATE", "TOO_LATE"]);
+    expect(outcomesOf(await store.useBatch(order, together))).toEqual(["TOO_LATE", "TOO_LATE"]);
   });
 
   test("of a coupon that is edited meanwhile is STALE", async () => {
     const held = await heldOfNew();
     const edit = () => clocked.sql`UPDATE coupons SET revision = 2 WHERE id = ${held.couponId}`;
     await edit();
-    expect((await use(useAskOf(held))).kind).toBe("STALE");
-    expect((await use(useAskOf(held, { revision: 2 }))).kind).toBe("USED");
+    expect((await use(useAskOf(held))).outcome).toBe("STALE");
+    expect((await use(useAskOf(held, { revision: 2 }))).outcome).toBe("USED");
   });
 
   test("that names another coupon than its own finds nothing", async () => {
     const held = await heldOfNew();
     const other = await newCoupon();
-    expect(kinds([await use(useAskOf({ ...held, couponId: other }))])).toEqual(["USER_COUPON_NOT_FOUND"]);
+    expect(outcomesOf([await use(useAskOf({ ...held, couponId: other }))])).toEqual(["USER_COUPON_NOT_FOUND"]);
     expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0 });
   });
 
   test("spends the lock that it names", async () => {
     const held = await heldOfNew({ maxUses: 3 }, { maxUses: 3 });
     const [lock] = await store.lockBatch([lockAskOf(held)], { together: false });
-    expect(lock).toMatchObject({ kind: "GRANTED", lock: { version: 1, until: later(300_000) } });
+    expect(lock).toMatchObject({ outcome: "GRANTED", lock: { version: 1, until: later(300_000) } });
     const asks = [useAskOf(held), useAskOf(held, { lockVersion: 1 }), useAskOf(held, { lockVersion: 1 })];
-    expect(kinds(await store.useBatch(asks, single))).toEqual(["LOCKED", "USED", "LOCK_LOST"]);
+    expect(outcomesOf(await store.useBatch(asks, single))).toEqual(["LOCKED", "USED", "LOCK_LOST"]);
     expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ lockedUntil: null, lockVersion: 1, useCount: 1 });
-    expect((await use(useAskOf(held))).kind).toBe("USED");
+    expect((await use(useAskOf(held))).outcome).toBe("USED");
   });
 });
 
@@ -166,7 +166,7 @@ describe("a batch", () => {
     const held = await heldOfNew({ maxUses: 3 }, { maxUses: 3 });
     const other = await newHeld(held.couponId);
     const asks = [held, held, other, held, held, other].map((one) => useAskOf(one));
-    expect(kinds(await store.useBatch(asks, single))).toEqual([
+    expect(outcomesOf(await store.useBatch(asks, single))).toEqual([
       "USED",
       "USED",
       "USED",
@@ -182,7 +182,7 @@ describe("a batch", () => {
     const held = await heldOfNew({ maxUses: 2 }, { maxUses: 2 });
     const asks = [useAskOf(held, { requestId: randomUUID() }), useAskOf(held), useAskOf(held)];
     const first = await store.useBatch(asks, single);
-    expect(kinds(first)).toEqual(["USED", "USED", "ALREADY_USED"]);
+    expect(outcomesOf(first)).toEqual(["USED", "USED", "ALREADY_USED"]);
     await clocked.setClock(later(9_000));
     expect(await store.useBatch(asks, { again: true, together: false })).toEqual(asRepeated(first));
     expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ usedCount: 2 });
@@ -191,7 +191,7 @@ describe("a batch", () => {
   test("with a row that Postgres chokes on uses all the others", async () => {
     const couponId = await newCoupon();
     const helds = await Promise.all(Array.from({ length: 7 }, () => newHeld(couponId)));
-    const queue = new GroupCommit<UseAsk, UseOutcome>({
+    const queue = new GroupCommit<UseAsk, UseResult>({
       commit: (asks, again) => store.useBatch(asks, { again, together: false }),
       afterCommit: async () => {},
       onAfterCommitError: () => {},
@@ -204,7 +204,7 @@ describe("a batch", () => {
     // More off than there is: past the table's own guard.
     const asks = helds.map((held, n) => useAskOf(held, n === 3 ? { discountAmount: 10_001 } : {}));
     const results = await Promise.allSettled(asks.map((ask) => queue.submit(ask, farMs)));
-    expect(results.map((one) => (one.status === "fulfilled" ? one.value.kind : one.status))).toEqual(
+    expect(results.map((one) => (one.status === "fulfilled" ? one.value.outcome : one.status))).toEqual(
       asks.map((_, n) => (n === 3 ? "rejected" : "USED")),
     );
     expect((results[3] as PromiseRejectedResult).reason).not.toBeInstanceOf(StoreUnavailable);
@@ -220,12 +220,12 @@ describe("the usage cap", () => {
   test("is reached within a batch: exactly so many are used, and it is on record once", async () => {
     const couponId = await newCoupon({ usageCap: 3 });
     const helds = await Promise.all(Array.from({ length: 5 }, () => newHeld(couponId)));
-    const outcomes = await store.useBatch(
+    const results = await store.useBatch(
       helds.map((held) => useAskOf(held)),
       single,
     );
-    expect(kinds(outcomes)).toEqual(["USED", "USED", "USED", "USAGE_CAP_REACHED", "USAGE_CAP_REACHED"]);
-    expect(outcomes.slice(0, 3)).toMatchObject([{ exhausted: true }, { exhausted: true }, { exhausted: true }]);
+    expect(outcomesOf(results)).toEqual(["USED", "USED", "USED", "USAGE_CAP_REACHED", "USAGE_CAP_REACHED"]);
+    expect(results.slice(0, 3)).toMatchObject([{ exhausted: true }, { exhausted: true }, { exhausted: true }]);
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 3, placeCount: 3, exhaustedAt: noon });
     expect(await countEvents(clocked.sql, couponId)).toEqual({ USER_COUPON_USED: 3, COUPON_EXHAUSTED: 1 });
     expect(await Promise.all(helds.map(statusOf))).toEqual(["USED", "USED", "USED", "REVOKED", "REVOKED"]);
@@ -239,7 +239,7 @@ describe("the usage cap", () => {
     await clocked.setClock(later(1_000));
     expect(await cancel(a, usageId)).toMatchObject({ freed: false, usage: { cancelledAt: later(1_000) } });
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 1, placeCount: 2, exhaustedAt: noon });
-    expect(kinds([await use(useAskOf(c)), await use(useAskOf(a))])).toEqual(["USAGE_CAP_REACHED", "USED"]);
+    expect(outcomesOf([await use(useAskOf(c)), await use(useAskOf(a))])).toEqual(["USAGE_CAP_REACHED", "USED"]);
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 2, placeCount: 2, exhaustedAt: noon });
     expect((await countEvents(clocked.sql, couponId)).COUPON_EXHAUSTED).toBe(1);
   });
@@ -255,7 +255,7 @@ describe("the usage cap", () => {
     expect(await cancel(gone, ofGone)).toMatchObject({ freed: true });
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 0, placeCount: 1, exhaustedAt: noon });
     await clocked.setClock(later(1_000));
-    expect(kinds(await store.useBatch([useAskOf(kept), useAskOf(kept)], single))).toEqual([
+    expect(outcomesOf(await store.useBatch([useAskOf(kept), useAskOf(kept)], single))).toEqual([
       "USED",
       "USAGE_CAP_REACHED",
     ]);
@@ -287,9 +287,9 @@ describe("the usage cap", () => {
   test("is not passed by writers at once", async () => {
     const couponId = await newCoupon({ usageCap: 7 });
     const helds = await Promise.all(Array.from({ length: 20 }, () => newHeld(couponId)));
-    const outcomes = (await Promise.all(helds.map((held) => store.useBatch([useAskOf(held)], single)))).flat();
-    expect(kinds(outcomes).filter((kind) => kind === "USED").length).toBe(7);
-    expect(outcomes.filter((one) => one.kind === "USED" && one.exhausted).length).toBe(1);
+    const results = (await Promise.all(helds.map((held) => store.useBatch([useAskOf(held)], single)))).flat();
+    expect(outcomesOf(results).filter((outcome) => outcome === "USED").length).toBe(7);
+    expect(results.filter((one) => one.outcome === "USED" && one.exhausted).length).toBe(1);
     expect(await countEvents(clocked.sql, couponId)).toEqual({ USER_COUPON_USED: 7, COUPON_EXHAUSTED: 1 });
   });
 
@@ -312,7 +312,7 @@ describe("an order of several", () => {
   test("is used as a whole", async () => {
     const helds = [await heldOfNew(), await heldOfNew(), await heldOfNew()];
     const asks = orderOf(helds, { requestId: randomUUID() });
-    expect(kinds(await store.useBatch(asks, together))).toEqual(["USED", "USED", "USED"]);
+    expect(outcomesOf(await store.useBatch(asks, together))).toEqual(["USED", "USED", "USED"]);
     expect((await store.ofRequest(asks[0]?.requestId as string, farMs)).map(({ id }) => id)).toEqual(
       asks.map(({ usageId }) => usageId),
     );
@@ -320,7 +320,7 @@ describe("an order of several", () => {
 
   test("is not used at all if there is something against one of them", async () => {
     const helds = [await heldOfNew(), await heldOfNew({}, { validUntil: noon }), await heldOfNew()];
-    expect(kinds(await store.useBatch(orderOf(helds), together))).toEqual([
+    expect(outcomesOf(await store.useBatch(orderOf(helds), together))).toEqual([
       "CONSENT",
       "USER_COUPON_EXPIRED",
       "CONSENT",
@@ -334,15 +334,19 @@ describe("an order of several", () => {
   test("is not used at all if one of them was edited meanwhile", async () => {
     const helds = [await heldOfNew(), await heldOfNew(), await heldOfNew()] as const;
     await clocked.sql`UPDATE coupons SET revision = 2 WHERE id = ${helds[1].couponId}`;
-    expect(kinds(await store.useBatch(orderOf(helds), together))).toEqual(["CONSENT", "STALE", "CONSENT"]);
+    expect(outcomesOf(await store.useBatch(orderOf(helds), together))).toEqual(["CONSENT", "STALE", "CONSENT"]);
     for (const held of helds) expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0 });
   });
 
   test("needs room under the cap for all that are of one coupon", async () => {
     const couponId = await newCoupon({ usageCap: 2 });
     const helds = [await newHeld(couponId), await newHeld(couponId), await newHeld(couponId)];
-    expect(kinds(await store.useBatch(orderOf(helds), together))).toEqual(["CONSENT", "CONSENT", "USAGE_CAP_REACHED"]);
-    expect(kinds(await store.useBatch(orderOf(helds.slice(0, 2)), together))).toEqual(["USED", "USED"]);
+    expect(outcomesOf(await store.useBatch(orderOf(helds), together))).toEqual([
+      "CONSENT",
+      "CONSENT",
+      "USAGE_CAP_REACHED",
+    ]);
+    expect(outcomesOf(await store.useBatch(orderOf(helds.slice(0, 2)), together))).toEqual(["USED", "USED"]);
   });
 
   test("that is repeated after its answer was lost is used once", async () => {
@@ -361,7 +365,7 @@ describe("an order of several", () => {
       const [a, b] = [await heldOfNew(), await heldOfNew()];
       const others = sameOrder ? [a, b] : [await heldOfNew(), await heldOfNew(), await heldOfNew()];
       const [first, second] = [orderOf([a, b], { requestId }), orderOf(others, { requestId })];
-      let running: Promise<UseOutcome[]> | undefined;
+      let running: Promise<UseResult[]> | undefined;
       await clocked.sql.begin(async (tx) => {
         // As useBatch() does it, but not committed before the other one has come to wait for it.
         const asks = first.map((ask) => ({
@@ -390,7 +394,7 @@ describe("an order of several", () => {
       // In part is an error, after which the caller's retry finds the other order.
       if (!sameOrder) await expect(running).rejects.toBeInstanceOf(StoreUnavailable);
       const again = sameOrder ? await running : await store.useBatch(second, { again: true, together: true });
-      expect(kinds(again as UseOutcome[])).toEqual(
+      expect(outcomesOf(again as UseResult[])).toEqual(
         sameOrder ? ["REPLAYED", "REPLAYED"] : ["REPLAYED", "REPLAYED", "CONSENT"],
       );
       expect((await store.ofRequest(requestId, farMs)).map(({ id }) => id)).toEqual(
@@ -407,10 +411,10 @@ describe("request ids of single uses", () => {
     const held = await heldOfNew({ maxUses: 3 }, { maxUses: 3 });
     const requestId = randomUUID();
     const ask = useAskOf(held, { requestId });
-    expect((await use(ask)).kind).toBe("USED");
-    expect((await use(useAskOf(held, { requestId }))).kind).toBe("REPLAYED");
+    expect((await use(ask)).outcome).toBe("USED");
+    expect((await use(useAskOf(held, { requestId }))).outcome).toBe("REPLAYED");
     await cancel(held, ask.usageId);
-    expect((await use(useAskOf(held, { requestId }))).kind).toBe("REPLAYED");
+    expect((await use(useAskOf(held, { requestId }))).outcome).toBe("REPLAYED");
     expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0, placeCount: 1 });
   });
 
@@ -420,9 +424,9 @@ describe("request ids of single uses", () => {
       const requestId = randomUUID();
       const bystanders = await Promise.all(helds.map((held) => newHeld(held.couponId)));
       const batches = helds.map((held, n) => [useAskOf(held, { requestId }), useAskOf(bystanders[n] as Held)]);
-      const outcomes = await Promise.all(batches.map((asks) => store.useBatch(asks, single)));
-      expect(outcomes.map(([first]) => first?.kind).sort()).toEqual(["REPLAYED", "USED"]);
-      expect(outcomes.map(([, second]) => second?.kind)).toEqual(["USED", "USED"]);
+      const results = await Promise.all(batches.map((asks) => store.useBatch(asks, single)));
+      expect(results.map(([first]) => first?.outcome).sort()).toEqual(["REPLAYED", "USED"]);
+      expect(results.map(([, second]) => second?.outcome)).toEqual(["USED", "USED"]);
       expect((await store.ofRequest(requestId, farMs)).length).toBe(1);
     }
   });
@@ -431,13 +435,13 @@ describe("request ids of single uses", () => {
     const held = await heldOfNew({ maxUses: 5 }, { maxUses: 5 });
     const requestId = randomUUID();
     const asks = [1, 2].map(() => useAskOf(held, { requestId }));
-    const outcomes = await whileWaiting(
+    const results = await whileWaiting(
       clocked.sql,
       held.couponId,
       asks.map((ask) => () => use(ask)),
       async () => {},
     );
-    expect(outcomes.map((one) => one.status === "fulfilled" && one.value.kind).sort()).toEqual(["REPLAYED", "USED"]);
+    expect(results.map((one) => one.status === "fulfilled" && one.value.outcome).sort()).toEqual(["REPLAYED", "USED"]);
     expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 1 });
   });
 });
@@ -449,7 +453,9 @@ describe("reading", () => {
     const ids = Array.from({ length: 5 }, (_, n) => `0000000${n}-0000-7000-8000-${randomUUID().slice(-12)}`);
     const [orderId, productId] = [randomUUID(), randomUUID()];
     for (const [n, usageId] of ids.entries()) {
-      expect((await use(useAskOf(held, { usageId, orderId: n < 3 ? orderId : "other", productId }))).kind).toBe("USED");
+      expect((await use(useAskOf(held, { usageId, orderId: n < 3 ? orderId : "other", productId }))).outcome).toBe(
+        "USED",
+      );
     }
     await cancel(held, ids[1] as string);
     const none = { userId: "", couponId: "", productId: "", orderId: "", showCancelled: true } as const;

@@ -69,9 +69,9 @@ export async function cancelOne(
   { userId, usageId, request }: { userId: string; usageId: string; request: RequestKey | null },
 ): Promise<{ usage: Usage; freed: boolean } | Refusal> {
   const named = request ?? { requestId: randomUUID(), inputHash: new Uint8Array() };
-  const [outcome] = await store.cancelBatch([{ userId, usageId, request: named }], false);
-  if (outcome?.kind !== "CANCELLED") return new Refusal(outcome?.reason ?? "INTERNAL");
-  return { usage: outcome.usage, freed: outcome.freed };
+  const [result] = await store.cancelBatch([{ userId, usageId, request: named }], false);
+  if (result?.outcome !== "CANCELLED") return new Refusal(result?.reason ?? "INTERNAL");
+  return { usage: result.usage, freed: result.freed };
 }
 
 export interface StoredUserCoupon {

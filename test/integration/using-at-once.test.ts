@@ -82,10 +82,10 @@ test("uses, locks, cancellations, deletions, releases, lapses and issues at once
             requestId: "",
           }));
           if (random(2)) asks.reverse();
-          for (const outcome of await issues.issueBatch(asks)) {
-            count(`issue ${outcome.kind}`);
-            if (outcome.kind === "ISSUED") {
-              const { id: userCouponId, couponId, userId } = outcome.userCoupon;
+          for (const result of await issues.issueBatch(asks)) {
+            count(`issue ${result.outcome}`);
+            if (result.outcome === "ISSUED") {
+              const { id: userCouponId, couponId, userId } = result.userCoupon;
               helds.push({ userCouponId, couponId, userId });
             }
           }
@@ -98,17 +98,17 @@ test("uses, locks, cancellations, deletions, releases, lapses and issues at once
           const together = random(2) === 0;
           const requestId = together ? randomUUID() : "";
           const asks = together ? orderOf(chosen, { requestId }) : [...chosen, ...chosen].map((held) => useAskOf(held));
-          const outcomes = await usages.useBatch(asks, { again: random(4) === 0, together });
-          outcomes.forEach((outcome) => {
-            count(`use ${outcome.kind}`);
-            if (outcome.kind === "USED") used.push({ userId: outcome.usage.userId, usageId: outcome.usage.id });
+          const results = await usages.useBatch(asks, { again: random(4) === 0, together });
+          results.forEach((result) => {
+            count(`use ${result.outcome}`);
+            if (result.outcome === "USED") used.push({ userId: result.usage.userId, usageId: result.usage.id });
           });
           break;
         }
         case 5: {
           const asks = some().map((held) => lockAskOf(held));
-          for (const outcome of await usages.lockBatch(asks, { together: random(2) === 0 }))
-            count(`lock ${outcome.kind}`);
+          for (const result of await usages.lockBatch(asks, { together: random(2) === 0 }))
+            count(`lock ${result.outcome}`);
           break;
         }
         case 6: {

@@ -13,8 +13,8 @@ import type {
   LookEnd,
   PlaceAsk,
   PlaceFacts,
+  PlaceOutcome,
   PlaceSettlement,
-  PlaceWord,
   Reservations,
   Settlement,
   Survey,
@@ -76,14 +76,14 @@ export class MemoryReservations implements Reservations {
     const gate = this.gates.get(ask.couponId);
     if (!gate) {
       const exists = (await this.quotaGroups.ofAsked(ask.couponId)) !== undefined;
-      return { word: exists ? "NOT_LOADED" : "COUPON_NOT_FOUND" };
+      return { outcome: exists ? "NOT_LOADED" : "COUPON_NOT_FOUND" };
     }
     this.looks.announce(ask.couponId);
     const nowMs = this.now();
     const entries = gate.holders.get(ask.userId) ?? [];
 
     const same = ask.requestId === "" ? undefined : entries.find((entry) => entry.requestId === ask.requestId);
-    if (same) return same.pending ? { word: "IN_FLIGHT" } : { word: "REPLAY", userCouponId: same.userCouponId };
+    if (same) return same.pending ? { outcome: "IN_FLIGHT" } : { outcome: "REPLAY", userCouponId: same.userCouponId };
 
     const live = entries.filter((entry) => isLive(entry, nowMs));
     const decided = live.filter((entry) => !entry.pending);
@@ -92,14 +92,14 @@ export class MemoryReservations implements Reservations {
     const day = quota ? this.dayOf(ask) : "";
     const ofDay = quota ? this.quotaUse.count(quota.group, day, ask.userId) : { all: 0, decided: 0 };
     const decision = decisionOf(gate, live.length, ofDay.all, nowMs);
-    if (decision === "ALREADY_ISSUED" && decided.length < facts.maxPerUser) return { word: "IN_FLIGHT" };
-    if (decision === "QUOTA_REACHED" && quota && ofDay.decided < quota.maxPerDay) return { word: "IN_FLIGHT" };
-    if (decision !== "ISSUED") return { word: decision };
+    if (decision === "ALREADY_ISSUED" && decided.length < facts.maxPerUser) return { outcome: "IN_FLIGHT" };
+    if (decision === "QUOTA_REACHED" && quota && ofDay.decided < quota.maxPerDay) return { outcome: "IN_FLIGHT" };
+    if (decision !== "ISSUED") return { outcome: decision };
     const pendingCount = this.pending.count(ask.couponId);
     const admission: Admission = throttle
       ? this.lineOf(ask.couponId).queue(askWithTurn, throttle, pendingCount, nowMs)
-      : { word: "RESERVED" };
-    if (admission.word !== "RESERVED") return admission;
+      : { outcome: "RESERVED" };
+    if (admission.outcome !== "RESERVED") return admission;
 
     if (quota) this.quotaUse.set(quota.group, day, ask.userId, ask.userCouponId, true, nowMs);
     gate.holders.set(ask.userId, [...live, { ...ask, validUntil: null, pending: true }]);
@@ -139,7 +139,7 @@ export class MemoryReservations implements Reservations {
     this.places.drop(couponId);
   }
 
-  async takePlace(ask: PlaceAsk): Promise<PlaceWord> {
+  async takePlace(ask: PlaceAsk): Promise<PlaceOutcome> {
     this.looks.announce(ask.couponId);
     return this.places.take(ask);
   }
@@ -235,10 +235,10 @@ export class MemoryReservations implements Reservations {
   }
 
   private settleDay(settlement: Settlement, group: string): void {
-    const { userId, userCouponId, verdict } = settlement;
+    const { userId, userCouponId, outcome } = settlement;
     const day = this.dayOf(settlement);
-    if (verdict === "RELEASE") this.quotaUse.release(group, day, userId, userCouponId);
-    else if (verdict === "CONFIRM" || this.quotaUse.has(group, day, userId, userCouponId)) {
+    if (outcome === "RELEASE") this.quotaUse.release(group, day, userId, userCouponId);
+    else if (outcome === "CONFIRM" || this.quotaUse.has(group, day, userId, userCouponId)) {
       this.quotaUse.set(group, day, userId, userCouponId, false, this.now());
     }
   }
@@ -253,19 +253,19 @@ export class MemoryReservations implements Reservations {
       const entries = gate.holders.get(userId) ?? [];
       const others = entries.filter((entry) => entry.userCouponId !== userCouponId);
       const known = others.length < entries.length;
-      if (settlement.verdict === "CONFIRM") {
+      if (settlement.outcome === "CONFIRM") {
         const { validUntil } = settlement;
         gate.holders.set(userId, [...others, { userId, userCouponId, requestId, validUntil, pending: false }]);
         if (!known && gate.stock !== null) gate.stock -= 1;
-      } else if (known && (settlement.verdict !== "RELEASE" || wasPending)) {
+      } else if (known && (settlement.outcome !== "RELEASE" || wasPending)) {
         if (others.length > 0) gate.holders.set(userId, others);
         else gate.holders.delete(userId);
-        if (gate.stock !== null && settlement.verdict !== "FREE") gate.stock += 1;
+        if (gate.stock !== null && settlement.outcome !== "FREE") gate.stock += 1;
       }
     }
-    if (settlement.verdict === "CONFIRM") this.loads.get(couponId)?.late.push(settlement);
+    if (settlement.outcome === "CONFIRM") this.loads.get(couponId)?.late.push(settlement);
     // A load under way may have read a holder who has none any more.
-    else if (settlement.verdict !== "RELEASE") this.loads.delete(couponId);
+    else if (settlement.outcome !== "RELEASE") this.loads.delete(couponId);
   }
 
   private install(couponId: string, load: Load, facts: GateFacts): void {

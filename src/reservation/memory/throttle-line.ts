@@ -21,10 +21,10 @@ export class ThrottleLine {
     const stopMs = turn <= clockMs ? this.busyMs(throttle, pendingCount, nowMs, intervalMs) : 0;
     const waitMs = turn <= clockMs ? stopMs : turn - clockMs;
     const limitMs = ask.turn === undefined ? Math.min(patienceMs, throttle.maxWaitMs) : patienceMs;
-    if (waitMs > 0 && waitMs > limitMs) return { word: "THROTTLED", waitMs: Math.ceil(waitMs - limitMs) };
+    if (waitMs > 0 && waitMs > limitMs) return { outcome: "THROTTLED", waitMs: Math.ceil(waitMs - limitMs) };
     if (ask.turn === undefined) this.nextTurn = turn + intervalMs;
     if (stopMs > 0) this.behindMs = nowMs + stopMs - turn;
-    return waitMs > 0 ? { word: "WAIT", waitMs: Math.ceil(waitMs), turn } : { word: "RESERVED", turn };
+    return waitMs > 0 ? { outcome: "WAIT", waitMs: Math.ceil(waitMs), turn } : { outcome: "RESERVED", turn };
   }
 
   /** Whether nothing in it matters any more, see `admit.lua` and `settle.lua` for the times. */

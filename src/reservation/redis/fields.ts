@@ -5,11 +5,11 @@ import { outcomeOf, scripts } from "./scripts.js";
 /** One outcome of `admit.lua`. */
 export function admissionOf(answer: string | undefined): Admission {
   const [first, second, third] = (answer ?? "").split(" ");
-  const word = outcomeOf(scripts.admit, first);
-  if (second === undefined) return { word };
-  if (word === "REPLAY") return { word, userCouponId: second };
-  if (word === "RESERVED") return { word, turn: Number(second) };
-  return { word, waitMs: Number(second), ...(third !== undefined && { turn: Number(third) }) };
+  const outcome = outcomeOf(scripts.admit, first);
+  if (second === undefined) return { outcome };
+  if (outcome === "REPLAY") return { outcome, userCouponId: second };
+  if (outcome === "RESERVED") return { outcome, turn: Number(second) };
+  return { outcome, waitMs: Number(second), ...(third !== undefined && { turn: Number(third) }) };
 }
 
 /** What one script call takes. */

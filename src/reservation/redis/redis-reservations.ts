@@ -15,8 +15,8 @@ import type {
   LookEnd,
   PlaceAsk,
   PlaceFacts,
+  PlaceOutcome,
   PlaceSettlement,
-  PlaceWord,
   Reservations,
   Settlement,
   Survey,
@@ -57,7 +57,7 @@ export class RedisReservations implements Reservations {
   private readonly admissions = new Batcher<AdmissionAsk, Admission>((couponId, asks) =>
     this.admitBatch(couponId, asks),
   );
-  private readonly places = new Batcher<PlaceAsk, PlaceWord>((couponId, asks) => this.takeBatch(couponId, asks));
+  private readonly places = new Batcher<PlaceAsk, PlaceOutcome>((couponId, asks) => this.takeBatch(couponId, asks));
   private readonly quotaGroups: QuotaGroups;
   private readonly quotaDays: QuotaDays;
   private readonly pauses: LookPauses;
@@ -113,7 +113,7 @@ export class RedisReservations implements Reservations {
     );
   }
 
-  takePlace(ask: PlaceAsk): Promise<PlaceWord> {
+  takePlace(ask: PlaceAsk): Promise<PlaceOutcome> {
     return this.places.ask(ask.couponId, ask);
   }
 
@@ -122,7 +122,7 @@ export class RedisReservations implements Reservations {
     for (const [couponId, ofCoupon] of groupBy(settlements, (settlement) => settlement.couponId)) {
       this.registry.announce(couponId);
       for (const batch of batches(ofCoupon)) {
-        const args = batch.flatMap(({ verdict, usageId }) => [verdict, usageId]);
+        const args = batch.flatMap(({ outcome, usageId }) => [outcome, usageId]);
         calls.push(this.run(scripts.settlePlaces, couponId, args));
       }
     }
@@ -186,7 +186,7 @@ export class RedisReservations implements Reservations {
   private async admitBatch(couponId: string, asks: readonly AdmissionAsk[]): Promise<Admission[]> {
     const known = this.quotaGroups.known(couponId);
     const quotaGroup = known === undefined ? await this.quotaGroups.ofAsked(couponId) : known;
-    if (quotaGroup === undefined) return asks.map(() => ({ word: "COUPON_NOT_FOUND" }));
+    if (quotaGroup === undefined) return asks.map(() => ({ outcome: "COUPON_NOT_FOUND" }));
     if (quotaGroup === null) return await this.admitOnDay(couponId, "", asks);
     const admissions = new Map<Ask, Admission>();
     for (const [day, ofDay] of groupBy(asks, (ask) => this.dayOf(ask))) {
@@ -221,8 +221,8 @@ export class RedisReservations implements Reservations {
       for (const batch of batches(ofDay)) {
         const args: (string | number)[] = [this.clockOffsetMs(), quotaGroup === null ? 0 : 1, keepQuotaDayMs];
         for (const s of batch) {
-          const validUntilMs = s.verdict === "CONFIRM" ? millis(s.validUntil) : 0;
-          args.push(s.verdict, s.userCouponId, s.userId, s.requestId, validUntilMs);
+          const validUntilMs = s.outcome === "CONFIRM" ? millis(s.validUntil) : 0;
+          args.push(s.outcome, s.userCouponId, s.userId, s.requestId, validUntilMs);
         }
         calls.push(this.run(scripts.settle, couponId, args, day));
       }
@@ -230,7 +230,7 @@ export class RedisReservations implements Reservations {
     for (const answer of await Promise.all(calls)) outcomeOf(scripts.settle, answer);
   }
 
-  private async takeBatch(couponId: string, asks: readonly PlaceAsk[]): Promise<PlaceWord[]> {
+  private async takeBatch(couponId: string, asks: readonly PlaceAsk[]): Promise<PlaceOutcome[]> {
     const args: (string | number)[] = [this.clockOffsetMs(), this.reservationMs, keepPlacesMs];
     for (const ask of asks) args.push(ask.usageId, ask.revision);
     const answers = await this.reserve(scripts.takePlaces, couponId, args);

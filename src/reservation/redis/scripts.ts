@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { admissionWords, placeWords } from "../port.js";
+import { admissionOutcomes, placeOutcomes } from "../port.js";
 import type { Keys } from "./keys.js";
 
 type KeyName = keyof Keys;
@@ -18,12 +18,12 @@ export const scripts = {
     name: "admit",
     keys: ["coupon", "holders", "pending", "quota", "line", "ended"],
     args: "clockOffsetMs reservationMs turnSlack secondMs keepQuotaMs (userCouponId userId requestId turn patienceMs)...",
-    outcomes: admissionWords,
+    outcomes: admissionOutcomes,
   },
   settle: {
     name: "settle",
     keys: ["coupon", "holders", "pending", "loading", "late", "quota", "line", "ended"],
-    args: "clockOffsetMs hasQuota keepQuotaMs (verdict userCouponId userId requestId validUntilMs)...",
+    args: "clockOffsetMs hasQuota keepQuotaMs (outcome userCouponId userId requestId validUntilMs)...",
     outcomes: ["SETTLED"],
   },
   loadBegin: {
@@ -48,12 +48,12 @@ export const scripts = {
     name: "take_places",
     keys: ["places", "taken"],
     args: "clockOffsetMs reservationMs keepMs (usageId revision)...",
-    outcomes: placeWords,
+    outcomes: placeOutcomes,
   },
   settlePlaces: {
     name: "settle_places",
     keys: ["places", "taken"],
-    args: "(verdict usageId)...",
+    args: "(outcome usageId)...",
     outcomes: ["SETTLED"],
   },
   loadPlaces: {

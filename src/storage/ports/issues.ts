@@ -19,15 +19,19 @@ export interface IssueAsk extends Ask {
 }
 
 /** What became of one row. */
-export type IssueOutcome =
-  | { /** The row is committed. */ readonly kind: "ISSUED"; readonly userCoupon: UserCoupon; readonly expiresAt: Date }
+export type IssueResult =
   | {
-      /** An earlier call with the same request id had issued it. */ readonly kind: "REPLAYED";
+      /** The row is committed. */ readonly outcome: "ISSUED";
+      readonly userCoupon: UserCoupon;
+      readonly expiresAt: Date;
+    }
+  | {
+      /** An earlier call with the same request id had issued it. */ readonly outcome: "REPLAYED";
       readonly userCouponId: string;
     }
-  | { readonly kind: "REFUSED"; readonly reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED" }
-  | { /** The coupon is throttled, and the ask has had no turn. */ readonly kind: "TURN_NEEDED" }
-  | { /** Past `untilMs`; nothing was done. */ readonly kind: "TOO_LATE" };
+  | { readonly outcome: "REFUSED"; readonly reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED" }
+  | { /** The coupon is throttled, and the ask has had no turn. */ readonly outcome: "TURN_NEEDED" }
+  | { /** Past `untilMs`; nothing was done. */ readonly outcome: "TOO_LATE" };
 
 /** The hot path's own port: batches, and what the reservation layer needs to be filled and swept. */
 export interface IssueStore {
@@ -37,7 +41,7 @@ export interface IssueStore {
    * an earlier call has committed get the same outcome: user coupon ids are chosen by the caller. Throws StoreUnavailable
    * when it is not known whether anything was committed.
    */
-  issueBatch(asks: readonly IssueAsk[], again?: boolean): Promise<IssueOutcome[]>;
+  issueBatch(asks: readonly IssueAsk[], again?: boolean): Promise<IssueResult[]>;
 
   /** Of the given ids, those that are stored. `isHeld`: neither deleted nor released since. */
   findIssued(userCouponIds: readonly string[]): Promise<Map<string, { validUntil: Date | null; isHeld: boolean }>>;

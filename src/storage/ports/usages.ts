@@ -24,22 +24,22 @@ export interface UseAsk extends PlaceAsk {
   readonly untilMs?: number;
 }
 
-export type UseOutcome =
+export type UseResult =
   | {
-      /** The usage is committed. */ readonly kind: "USED";
+      /** The usage is committed. */ readonly outcome: "USED";
       readonly usage: Usage;
       /** Whether this very commit took a place for it. A cancelled use may have left one since the order was judged. */
       readonly placed: boolean;
       /** Whether this commit has reached the coupon's usage cap. */
       readonly exhausted: boolean;
     }
-  | { /** An earlier call with the same request id had used it. */ readonly kind: "REPLAYED" }
-  | { /** Past `untilMs`; nothing was done. */ readonly kind: "TOO_LATE" }
-  | { /** The coupon was edited since it was read: judge it anew. */ readonly kind: "STALE" }
+  | { /** An earlier call with the same request id had used it. */ readonly outcome: "REPLAYED" }
+  | { /** Past `untilMs`; nothing was done. */ readonly outcome: "TOO_LATE" }
+  | { /** The coupon was edited since it was read: judge it anew. */ readonly outcome: "STALE" }
   | {
-      /** Nothing against this one, but against another one of the order; nothing was done. */ readonly kind: "CONSENT";
+      /** Nothing against this one, but against another one of the order; nothing was done. */ readonly outcome: "CONSENT";
     }
-  | { readonly kind: "REFUSED"; readonly reason: UseRefusal };
+  | { readonly outcome: "REFUSED"; readonly reason: UseRefusal };
 
 export interface LockAsk {
   readonly userCouponId: string;
@@ -57,10 +57,10 @@ export interface Lock {
   readonly until: Date;
 }
 
-export type LockOutcome =
-  | { readonly kind: "GRANTED"; readonly lock: Lock }
-  | { /** As for UseOutcome. */ readonly kind: "CONSENT" }
-  | { readonly kind: "REFUSED"; readonly reason: UseRefusal };
+export type LockResult =
+  | { readonly outcome: "GRANTED"; readonly lock: Lock }
+  | { /** As for UseOutcome. */ readonly outcome: "CONSENT" }
+  | { readonly outcome: "REFUSED"; readonly reason: UseRefusal };
 
 export interface CancelAsk {
   readonly userId: string;
@@ -71,14 +71,14 @@ export interface CancelAsk {
 
 export type CancelRefusal = "USAGE_NOT_FOUND" | "USAGE_ALREADY_CANCELLED" | "REQUEST_ID_REUSED";
 
-export type CancelOutcome =
+export type CancelResult =
   | {
-      /** By this call, or by an earlier one with the same request id. */ readonly kind: "CANCELLED";
+      /** By this call, or by an earlier one with the same request id. */ readonly outcome: "CANCELLED";
       readonly usage: Usage;
       /** A place under the usage cap went back to all. */
       readonly freed: boolean;
     }
-  | { readonly kind: "REFUSED"; readonly reason: CancelRefusal };
+  | { readonly outcome: "REFUSED"; readonly reason: CancelRefusal };
 
 export interface ChoiceAsk {
   readonly userId: string;
@@ -101,10 +101,10 @@ export interface UsageStore {
    * Uses a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may carry the same
    * request id. `again` as in `IssueStore.issueBatch`. With `together` they are one order: all or none.
    */
-  useBatch(asks: readonly UseAsk[], options: { again: boolean; together: boolean }): Promise<UseOutcome[]>;
+  useBatch(asks: readonly UseAsk[], options: { again: boolean; together: boolean }): Promise<UseResult[]>;
 
   /** Locks a batch in one round trip, with one outcome for each ask in order; `together` as in `useBatch`. */
-  lockBatch(asks: readonly LockAsk[], options: { together: boolean }): Promise<LockOutcome[]>;
+  lockBatch(asks: readonly LockAsk[], options: { together: boolean }): Promise<LockResult[]>;
 
   /**
    * For each choice that names a code, the ids of the user's user coupons with it, best first: what this very request has
@@ -124,7 +124,7 @@ export interface UsageStore {
    * Cancels a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may be of the same
    * usage or carry the same request id. `again` as in `IssueStore.issueBatch`.
    */
-  cancelBatch(asks: readonly CancelAsk[], again: boolean): Promise<CancelOutcome[]>;
+  cancelBatch(asks: readonly CancelAsk[], again: boolean): Promise<CancelResult[]>;
 
   /** null when it is unknown or somebody else's. */
   get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null>;

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Usage } from "../../../src/domain/usage.js";
-import type { CancelAsk, CancelOutcome } from "../../../src/storage/ports/usages.js";
+import type { CancelAsk, CancelResult } from "../../../src/storage/ports/usages.js";
 import { openCancels } from "../../../src/using/cancels.js";
 import { FailingQueues } from "./failing-queues.js";
 import { countsOf, loadCoupon, openGate } from "./gate.js";
@@ -12,7 +12,7 @@ const ask: CancelAsk = {
   request: { requestId: "request", inputHash: new Uint8Array() },
 };
 
-function open(decide: () => CancelOutcome) {
+function open(decide: () => CancelResult) {
   const gate = openGate();
   const queues = new FailingQueues();
   const sent: boolean[] = [];
@@ -24,8 +24,8 @@ function open(decide: () => CancelOutcome) {
   };
   return { ...gate, queues, sent, cancels: openCancels(queues.open, store, gate.keeper) };
 }
-const cancelled = (couponId: string, freed: boolean): CancelOutcome => ({
-  kind: "CANCELLED",
+const cancelled = (couponId: string, freed: boolean): CancelResult => ({
+  outcome: "CANCELLED",
   usage: { couponId } as Usage,
   freed,
 });
@@ -43,7 +43,7 @@ test.for([
 });
 
 test("a refused cancel tells the gate nothing", async () => {
-  const { cancels, reservations } = open(() => ({ kind: "REFUSED", reason: "USAGE_ALREADY_CANCELLED" }));
+  const { cancels, reservations } = open(() => ({ outcome: "REFUSED", reason: "USAGE_ALREADY_CANCELLED" }));
   const couponId = await loadCoupon(reservations);
   await cancels.submit(ask, farMs);
   expect(await countsOf(reservations, couponId)).toEqual({ stock: 5 });
@@ -51,7 +51,7 @@ test("a refused cancel tells the gate nothing", async () => {
 
 test("a batch that is sent again says so to the store", async () => {
   const { queues, sent } = open(() => cancelled("coupon", false));
-  const { commit } = queues.optionsOf<CancelAsk, CancelOutcome>("cancel");
+  const { commit } = queues.optionsOf<CancelAsk, CancelResult>("cancel");
   await commit([ask], false);
   await commit([ask], true);
   expect(sent).toEqual([false, true]);

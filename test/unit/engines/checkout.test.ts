@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { Coupon } from "../../../src/domain/coupon.js";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
 import type { ChosenCoupon, Order } from "../../../src/domain/usage.js";
-import type { UsageStore, UseAsk, UseOutcome } from "../../../src/storage/ports/usages.js";
+import type { UsageStore, UseAsk, UseResult } from "../../../src/storage/ports/usages.js";
 import { Checkout, settleUses } from "../../../src/using/checkout.js";
 import { FailingQueues } from "./failing-queues.js";
 import { breakGate, countsOf, loadCoupon, openGate } from "./gate.js";
@@ -25,12 +25,17 @@ function chosenOf(couponId: string, revision: number, usageCap: number | null): 
   return { userCoupon, coupon, lockVersion: 0, lockToken: null };
 }
 
-function used({ usageId: id, userCouponId, couponId, userId, productId, orderId, orderAmount }: UseAsk): UseOutcome {
+function used({ usageId: id, userCouponId, couponId, userId, productId, orderId, orderAmount }: UseAsk): UseResult {
   const amounts = { orderAmount, discountAmount: orderAmount };
   const usage = { id, userCouponId, couponId, userId, productId, orderId, ...amounts };
-  return { kind: "USED", usage: { ...usage, usedAt: new Date(), cancelledAt: null }, placed: true, exhausted: false };
+  return {
+    outcome: "USED",
+    usage: { ...usage, usedAt: new Date(), cancelledAt: null },
+    placed: true,
+    exhausted: false,
+  };
 }
-const refused: UseOutcome = { kind: "REFUSED", reason: "USAGE_CAP_REACHED" };
+const refused: UseResult = { outcome: "REFUSED", reason: "USAGE_CAP_REACHED" };
 const orderOf = (...couponIds: string[]): Order => ({
   ...{ userId: "user", productId: "product", orderId: "order", amount: { currencyCode: "USD", minorUnits: 1_000 } },
   choices: couponIds.map((userCouponId) => ({ userCouponId, lockVersion: 0 })),
@@ -38,7 +43,7 @@ const orderOf = (...couponIds: string[]): Order => ({
 
 interface World {
   /** What Postgres says of a batch. */
-  decide: (asks: readonly UseAsk[]) => UseOutcome[];
+  decide: (asks: readonly UseAsk[]) => UseResult[];
   /** As Postgres has it, of every coupon. */
   revision: number;
   usageCap: number | null;
@@ -153,7 +158,7 @@ describe("an order of several", () => {
     const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
     world.decide = (asks) => {
       if (sent.length > 1) return asks.map(used);
-      return [{ kind: "CONSENT" }, { kind: "STALE" }];
+      return [{ outcome: "CONSENT" }, { outcome: "STALE" }];
     };
     expect(await checkout.use(orderOf(a, b), "", farMs)).toMatchObject({ usages: [{}, {}], replayed: false });
     expect(sent).toMatchObject([
@@ -164,14 +169,14 @@ describe("an order of several", () => {
   });
 
   test("that is edited without a pause is turned away in the end, and holds no place", async () => {
-    const opened = openCheckout({ decide: (asks) => asks.map((): UseOutcome => ({ kind: "STALE" })) });
+    const opened = openCheckout({ decide: (asks) => asks.map((): UseResult => ({ outcome: "STALE" })) });
     const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
     await expect(opened.checkout.use(orderOf(a, b), "", farMs)).rejects.toBeInstanceOf(Overloaded);
     for (const id of [a, b]) expect(await countsOf(opened.reservations, id)).toEqual({ places: 5 });
   });
 
   test("of which one came too late is nobody's any more", async () => {
-    const opened = openCheckout({ decide: () => [{ kind: "CONSENT" }, { kind: "TOO_LATE" }] });
+    const opened = openCheckout({ decide: () => [{ outcome: "CONSENT" }, { outcome: "TOO_LATE" }] });
     const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
     await expect(opened.checkout.use(orderOf(a, b), "", farMs)).rejects.toBeInstanceOf(Overloaded);
     for (const id of [a, b]) expect(await countsOf(opened.reservations, id)).toEqual({ places: 5 });
@@ -204,7 +209,7 @@ describe("a use may be decided", () => {
 
 test("a batch of uses that is sent again says so to the store", async () => {
   const { queues, sent } = openCheckout();
-  const { commit } = queues.optionsOf<UseAsk, UseOutcome>("use");
+  const { commit } = queues.optionsOf<UseAsk, UseResult>("use");
   await commit([], false);
   await commit([], true);
   expect(sent.map(({ again, together }) => [again, together])).toEqual([
@@ -215,7 +220,7 @@ test("a batch of uses that is sent again says so to the store", async () => {
 
 describe("what Postgres said is told to the gate at once", () => {
   const asUsed = (changed: object) => (asks: readonly UseAsk[]) =>
-    asks.map((ask) => ({ ...used(ask), ...changed }) as UseOutcome);
+    asks.map((ask) => ({ ...used(ask), ...changed }) as UseResult);
   const dropped = undefined;
   test.for([
     ["USED: the place is gone", asUsed({}), { places: 4 }],
@@ -224,10 +229,10 @@ describe("what Postgres said is told to the gate at once", () => {
     ["refused by the cap: the copy was out of date", () => [refused], dropped],
     [
       "refused otherwise: the place is back",
-      (): UseOutcome[] => [{ kind: "REFUSED", reason: "ALREADY_USED" }],
+      (): UseResult[] => [{ outcome: "REFUSED", reason: "ALREADY_USED" }],
       { places: 5 },
     ],
-    ["REPLAYED: the place is back", (): UseOutcome[] => [{ kind: "REPLAYED" }], { places: 5 }],
+    ["REPLAYED: the place is back", (): UseResult[] => [{ outcome: "REPLAYED" }], { places: 5 }],
   ] as const)("%s", async ([_, decide, counts]) => {
     const opened = openCheckout({ decide });
     const couponId = await placesOf(opened, 5);
@@ -240,7 +245,7 @@ describe("what Postgres said is told to the gate at once", () => {
     const couponIds = [await loadCoupon(reservations), await loadCoupon(reservations)];
     const asks = couponIds.map((couponId) => ({ couponId, usageId: randomUUID(), placeTaken: false }) as UseAsk);
     await settleUses(reservations, keeper, asks, [
-      { ...used(asks[0] as UseAsk), exhausted: true } as UseOutcome,
+      { ...used(asks[0] as UseAsk), exhausted: true } as UseResult,
       refused,
     ]);
     expect(await Promise.all(couponIds.map((id) => countsOf(reservations, id)))).toEqual([undefined, { stock: 5 }]);

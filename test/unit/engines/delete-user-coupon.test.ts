@@ -16,7 +16,7 @@ async function deleted(end: () => Promise<Deletion>, { freed = false, isTold = t
   const { reservations, keeper } = openGate();
   const couponId = await loadCoupon(reservations);
   const ask: Ask = askOf(couponId);
-  await reservations.settle([{ ...ask, verdict: "CONFIRM", validUntil: null }]);
+  await reservations.settle([{ ...ask, outcome: "CONFIRM", validUntil: null }]);
   const remove: UserCouponStore["delete"] = async (_, beforeCommit) => {
     const given: GivenBack = { ...ask, restocked: true, freed };
     if (isTold) await beforeCommit(given);

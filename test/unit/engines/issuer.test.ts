@@ -2,26 +2,26 @@ import { describe, expect, test } from "vitest";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
 import { Issuer, type QueuedAsk, settleBatch } from "../../../src/issuing/issuer.js";
 import { QuotaDays } from "../../../src/platform/quota-days.js";
-import type { IssueAsk, IssueOutcome } from "../../../src/storage/ports/issues.js";
+import type { IssueAsk, IssueResult } from "../../../src/storage/ports/issues.js";
 import { FailingQueues } from "./failing-queues.js";
 import { askOf, breakGate, countsOf, loadCoupon, openGate } from "./gate.js";
 
 const reservationMs = 5_000;
 const farMs = Date.now() + 3_600_000;
 
-function issued({ userCouponId: id, couponId, userId }: IssueAsk): IssueOutcome {
+function issued({ userCouponId: id, couponId, userId }: IssueAsk): IssueResult {
   const times = { issuedAt: new Date(), validUntil: null, lockedUntil: null, claimUntil: null, releasedAt: null };
   const counts = { maxUses: 1, useCount: 0, placeCount: 0 };
   const userCoupon = { id, couponId, userId, ...times, ...counts, code: null, discount: null };
-  return { kind: "ISSUED", userCoupon, expiresAt: new Date(farMs) };
+  return { outcome: "ISSUED", userCoupon, expiresAt: new Date(farMs) };
 }
-const refused = (reason: Extract<IssueOutcome, { kind: "REFUSED" }>["reason"]): IssueOutcome => ({
-  kind: "REFUSED",
+const refused = (reason: Extract<IssueResult, { outcome: "REFUSED" }>["reason"]): IssueResult => ({
+  outcome: "REFUSED",
   reason,
 });
 
 /** An issuer on the gate in memory; `decide` is its Postgres. */
-function openIssuer(decide: (ask: IssueAsk) => IssueOutcome = issued) {
+function openIssuer(decide: (ask: IssueAsk) => IssueResult = issued) {
   const gate = openGate();
   const queues = new FailingQueues();
   const sent: { asks: readonly IssueAsk[]; again: boolean | undefined }[] = [];
@@ -116,7 +116,7 @@ describe("what is submitted", () => {
 
 test.for(["issue", "issue-code"])("a batch of the queue %s that is sent again says so to the store", async (name) => {
   const { queues, sent } = openIssuer();
-  const { commit } = queues.optionsOf<QueuedAsk, IssueOutcome>(name);
+  const { commit } = queues.optionsOf<QueuedAsk, IssueResult>(name);
   const asks = [{ ...askOf("coupon"), reserved: true }];
   await commit(asks, false);
   await commit(asks, true);
@@ -128,7 +128,7 @@ test.for(["issue", "issue-code"])("a batch of the queue %s that is sent again sa
 
 test("rows of one user and coupon, and of one request, never share a batch", () => {
   const { queues } = openIssuer();
-  const { keysOf } = queues.optionsOf<QueuedAsk, IssueOutcome>("issue");
+  const { keysOf } = queues.optionsOf<QueuedAsk, IssueResult>("issue");
   const ask = { couponId: "c", userCouponId: "x", reserved: true };
   const keys = [
     keysOf({ ...ask, userId: "u", requestId: "" }),
@@ -143,7 +143,7 @@ describe("what Postgres said is told to the gate at once", () => {
   const dropped = undefined;
   test.for([
     ["ISSUED: the unit is gone", issued, { stock: 4 }],
-    ["too late: the unit is back", (): IssueOutcome => ({ kind: "TOO_LATE" }), { stock: 5 }],
+    ["too late: the unit is back", (): IssueResult => ({ outcome: "TOO_LATE" }), { stock: 5 }],
     ["QUOTA_REACHED: the unit is back; the gate may know less of quotas", () => refused("QUOTA_REACHED"), { stock: 5 }],
     ["SOLD_OUT: the copy was out of date, and is dropped", () => refused("SOLD_OUT"), dropped],
     ["COUPON_PAUSED: the same", () => refused("COUPON_PAUSED"), dropped],
@@ -164,7 +164,7 @@ describe("what Postgres said is told to the gate at once", () => {
 });
 
 test("a throttled coupon is not issued while the gate is away: only the gate keeps its line", async () => {
-  const { reservations, issuer } = openIssuer(() => ({ kind: "TURN_NEEDED" }));
+  const { reservations, issuer } = openIssuer(() => ({ outcome: "TURN_NEEDED" }));
   reservations.admit = () => Promise.reject(new StoreUnavailable());
   expect(await issuer.issue(askOf("coupon"), farMs)).toEqual(new Refusal("STORE_UNAVAILABLE"));
 });

@@ -2,7 +2,7 @@ import type { TransactionSql } from "postgres";
 import { type Discount, remainingCount } from "../../../domain/coupon.js";
 import { expiryOf, type UserCoupon } from "../../../domain/user-coupon.js";
 import type { GateFacts, Holder } from "../../../reservation/port.js";
-import type { IssueAsk, IssueOutcome, IssueStore, Stock } from "../../ports/issues.js";
+import type { IssueAsk, IssueResult, IssueStore, Stock } from "../../ports/issues.js";
 import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
 import type { Database } from "../database.js";
 import { patienceOf } from "../patience.js";
@@ -26,7 +26,7 @@ interface IssuedRow {
     | "BEHIND"
     | "TURN_NEEDED"
     | "TOO_LATE"
-    | (IssueOutcome & { kind: "REFUSED" })["reason"];
+    | (IssueResult & { outcome: "REFUSED" })["reason"];
   id: string;
   issuedAtMs: number;
   validUntilMs: number | null;
@@ -49,7 +49,7 @@ export class PostgresIssueStore implements IssueStore {
     private readonly quotaTimeZone = "UTC",
   ) {}
 
-  async issueBatch(asks: readonly IssueAsk[], again = false): Promise<IssueOutcome[]> {
+  async issueBatch(asks: readonly IssueAsk[], again = false): Promise<IssueResult[]> {
     const rows = await this.issueOnce(asks, again);
     let conflicts = 0;
     // Those that are behind another ask move up each time, for what is decided is not asked again; so this ends.
@@ -66,7 +66,7 @@ export class PostgresIssueStore implements IssueStore {
       );
       for (const [at, index] of open.entries()) rows[index] = next[at] as IssuedRow;
     }
-    return rows.map((row, index) => toOutcome(row, asks[index] as IssueAsk));
+    return rows.map((row, index) => toIssueResult(row, asks[index] as IssueAsk));
   }
 
   quotaGroupOf(couponId: string): Promise<string | null | undefined> {
@@ -137,13 +137,13 @@ export class PostgresIssueStore implements IssueStore {
   }
 }
 
-function toOutcome(row: IssuedRow, ask: IssueAsk): IssueOutcome {
+function toIssueResult(row: IssuedRow, ask: IssueAsk): IssueResult {
   const { outcome, id } = row;
-  if (outcome === "REPLAYED") return { kind: "REPLAYED", userCouponId: id };
+  if (outcome === "REPLAYED") return { outcome: "REPLAYED", userCouponId: id };
   if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
   if (outcome === "BEHIND") throw new Error("an ask stayed behind another one");
-  if (outcome === "TURN_NEEDED" || outcome === "TOO_LATE") return { kind: outcome };
-  if (outcome !== "ISSUED") return { kind: "REFUSED", reason: outcome };
+  if (outcome === "TURN_NEEDED" || outcome === "TOO_LATE") return { outcome };
+  if (outcome !== "ISSUED") return { outcome: "REFUSED", reason: outcome };
   const userCoupon: UserCoupon = {
     id,
     couponId: ask.couponId,
@@ -159,7 +159,7 @@ function toOutcome(row: IssuedRow, ask: IssueAsk): IssueOutcome {
     code: row.code,
     discount: row.discount,
   };
-  return { kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt: new Date(row.expiresAtMs) }) };
+  return { outcome: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt: new Date(row.expiresAtMs) }) };
 }
 
 interface HolderRow {

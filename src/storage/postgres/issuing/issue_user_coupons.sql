@@ -121,7 +121,7 @@ BEGIN
         WHEN a.code_id IS NOT NULL AND wanted.id IS NULL THEN 'CODE_NOT_FOUND'
         WHEN wanted.retired_at IS NOT NULL OR wanted.expires_at <= at THEN 'CODE_EXPIRED'
         WHEN c.throttle_per_second IS NOT NULL AND NOT a.turned THEN 'TURN_NEEDED'
-      END AS verdict
+      END AS outcome
     FROM unnest(ask_ids, ask_coupon_ids, ask_user_ids, ask_request_ids, ask_code_ids, turned, patience_ms)
       WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, turned, patience_ms, ord)
     LEFT JOIN coupons c ON c.id = a.coupon_id
@@ -147,25 +147,25 @@ BEGIN
   ),
   -- Of one user's rows under one quota, those past its rest wait for what becomes of the ones before.
   queued AS (
-    SELECT j.*, coalesce(j.verdict, CASE
-      WHEN row_number() OVER (PARTITION BY j.quota_group, j.user_id, j.verdict IS NULL ORDER BY j.ord) > j.quota_left THEN 'BEHIND'
-    END) AS verdict_2
+    SELECT j.*, coalesce(j.outcome, CASE
+      WHEN row_number() OVER (PARTITION BY j.quota_group, j.user_id, j.outcome IS NULL ORDER BY j.ord) > j.quota_left THEN 'BEHIND'
+    END) AS outcome_2
     FROM judged j
   ),
   -- First come, first served: of the rows that nothing else speaks against, those that the stock reaches.
   ranked AS (
     SELECT j.*,
-      row_number() OVER (PARTITION BY j.coupon_id, j.verdict_2 IS NULL ORDER BY j.ord) AS turn,
-      row_number() OVER (PARTITION BY j.coupon_id, j.wanted_code_id, j.verdict_2 IS NULL ORDER BY j.ord) AS code_turn
+      row_number() OVER (PARTITION BY j.coupon_id, j.outcome_2 IS NULL ORDER BY j.ord) AS turn,
+      row_number() OVER (PARTITION BY j.coupon_id, j.wanted_code_id, j.outcome_2 IS NULL ORDER BY j.ord) AS code_turn
     FROM queued j
   ),
   chosen AS MATERIALIZED (
     SELECT r.*,
-      r.verdict_2 IS NULL AND (r.turn <= r.remaining) IS NOT FALSE
+      r.outcome_2 IS NULL AND (r.turn <= r.remaining) IS NOT FALSE
         AND CASE WHEN r.wanted_code_id IS NOT NULL THEN r.code_turn <= r.places ELSE (r.turn <= free[r.book]) IS NOT FALSE END
         AS in_stock,
       CASE
-        WHEN r.verdict_2 IS NOT NULL THEN NULL
+        WHEN r.outcome_2 IS NOT NULL THEN NULL
         WHEN r.wanted_code_id IS NOT NULL THEN r.wanted_code_id
         WHEN r.turn <= free[r.book] THEN picked[first[r.book] + r.turn]
       END AS code_id
@@ -217,7 +217,7 @@ BEGIN
   -- A hashed subplan: a join of these would be a nested loop over the whole batch.
   SELECT
     CASE
-      WHEN n.verdict_2 IS NOT NULL THEN n.verdict_2
+      WHEN n.outcome_2 IS NOT NULL THEN n.outcome_2
       WHEN NOT n.in_stock THEN CASE WHEN n.wanted_code_id IS NULL OR n.code_turn <= n.places THEN 'SOLD_OUT' ELSE 'CODE_TAKEN' END
       WHEN n.id IN (SELECT i.id FROM inserted i) THEN 'ISSUED'
       ELSE 'CONFLICT'

@@ -53,7 +53,7 @@ BEGIN
         WHEN earlier.request_id IS NOT NULL THEN 'REPLAYED'
         WHEN s.id IS NULL THEN 'USAGE_NOT_FOUND'
         WHEN s.cancelled_at IS NOT NULL THEN 'USAGE_ALREADY_CANCELLED'
-      END AS verdict
+      END AS outcome
     FROM asked a
     LEFT JOIN usages s ON s.id = a.usage_id AND s.user_id = a.user_id
     LEFT JOIN user_coupons u ON u.id = s.user_coupon_id
@@ -66,14 +66,14 @@ BEGIN
   recorded AS (
     INSERT INTO requests (method, request_id, input_hash, answer, created_at)
     SELECT this_method, j.call_id, j.input_hash, jsonb_build_object('usageId', j.id), at
-    FROM judged j WHERE j.verdict IS NULL
+    FROM judged j WHERE j.outcome IS NULL
     ORDER BY j.call_id
     ON CONFLICT DO NOTHING
     RETURNING request_id
   ),
   -- A hashed subplan: joins of the two would be nested loops over the whole batch.
   done AS MATERIALIZED (
-    SELECT j.*, j.verdict IS NULL AND j.call_id IN (SELECT r.request_id FROM recorded r) AS cancelled FROM judged j
+    SELECT j.*, j.outcome IS NULL AND j.call_id IN (SELECT r.request_id FROM recorded r) AS cancelled FROM judged j
   ),
   cancelled AS (
     UPDATE usages s SET cancelled_at = at FROM done d WHERE s.id = d.id AND d.cancelled
@@ -103,9 +103,9 @@ BEGIN
     SELECT 'USAGE_CANCELLED', at, d.coupon_id, d.user_coupon_id, d.user_id, d.id FROM done d WHERE d.cancelled ORDER BY d.ord
   )
   SELECT
-    CASE WHEN d.verdict IS NOT NULL THEN d.verdict WHEN d.cancelled THEN 'CANCELLED' ELSE 'CONFLICT' END,
+    CASE WHEN d.outcome IS NOT NULL THEN d.outcome WHEN d.cancelled THEN 'CANCELLED' ELSE 'CONFLICT' END,
     -- By an earlier call whose answer was lost, perhaps; it does no harm to say so twice.
-    coalesce(d.of_deleted AND (d.cancelled OR (again AND d.verdict = 'REPLAYED')), false),
+    coalesce(d.of_deleted AND (d.cancelled OR (again AND d.outcome = 'REPLAYED')), false),
     d.id, d.user_coupon_id, d.coupon_id, d.user_id, d.product_id, d.order_id, d.currency_code::text, d.order_amount,
     d.discount_amount, millis(d.used_at), millis(CASE WHEN d.cancelled THEN at ELSE d.cancelled_at END)
   FROM done d

@@ -32,7 +32,7 @@ BEGIN
       CASE
         WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
         ELSE usage_refusal(u, c, CASE WHEN u.locked_until > at AND u.lock_token = a.token THEN u.lock_version ELSE a.lock_version END, at)
-      END AS verdict
+      END AS outcome
     FROM asked a
     LEFT JOIN user_coupons u ON u.id = a.user_coupon_id AND u.coupon_id = a.coupon_id
     LEFT JOIN coupons c ON c.id = u.coupon_id
@@ -40,15 +40,15 @@ BEGIN
   ranked AS (
     SELECT
       j.*,
-      coalesce(j.verdict, CASE
+      coalesce(j.outcome, CASE
         WHEN NOT coalesce(j.locked, false)
-          AND first_value(j.token) OVER (PARTITION BY j.user_coupon_id, j.verdict IS NULL ORDER BY j.ord) <> j.token
+          AND first_value(j.token) OVER (PARTITION BY j.user_coupon_id, j.outcome IS NULL ORDER BY j.ord) <> j.token
           THEN 'LOCKED'
-      END) AS verdict_2
+      END) AS outcome_2
     FROM judged j
   ),
   chosen AS MATERIALIZED (
-    SELECT r.*, r.verdict_2 IS NULL AND NOT (together AND bool_or(r.verdict_2 IS NOT NULL) OVER ()) AS taken FROM ranked r
+    SELECT r.*, r.outcome_2 IS NULL AND NOT (together AND bool_or(r.outcome_2 IS NOT NULL) OVER ()) AS taken FROM ranked r
   ),
   granted AS (
     UPDATE user_coupons u SET
@@ -67,7 +67,7 @@ BEGIN
     FROM granted g
   )
   SELECT
-    CASE WHEN n.verdict_2 IS NOT NULL THEN n.verdict_2 WHEN n.taken THEN 'GRANTED' ELSE 'CONSENT' END,
+    CASE WHEN n.outcome_2 IS NOT NULL THEN n.outcome_2 WHEN n.taken THEN 'GRANTED' ELSE 'CONSENT' END,
     n.standing_version + CASE WHEN n.locked THEN 0 ELSE 1 END,
     millis(n.until)
   FROM chosen n

@@ -4,14 +4,14 @@ import type { UserCoupon } from "../../../domain/user-coupon.js";
 import type { Dated, DeadlineMs, Page, Rows } from "../../ports/page.js";
 import type {
   CancelAsk,
-  CancelOutcome,
+  CancelResult,
   ChoiceAsk,
   LockAsk,
-  LockOutcome,
+  LockResult,
   UsageFilter,
   UsageStore,
   UseAsk,
-  UseOutcome,
+  UseResult,
 } from "../../ports/usages.js";
 import { CouponCache } from "../coupons/coupon-cache.js";
 import type { Database } from "../database.js";
@@ -28,7 +28,7 @@ import {
   usagesOfRequests,
   usagesOfUserCoupons,
 } from "./usage-page.js";
-import { type CancelRow, type LockRow, toCancelOutcome, toUseOutcome, type UseRow } from "./usage-rows.js";
+import { type CancelRow, type LockRow, toCancelResult, toUseResult, type UseRow } from "./usage-rows.js";
 
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
@@ -82,15 +82,15 @@ export class PostgresUsageStore implements UsageStore {
     });
   }
 
-  async useBatch(asks: readonly UseAsk[], options: { again: boolean; together: boolean }): Promise<UseOutcome[]> {
+  async useBatch(asks: readonly UseAsk[], options: { again: boolean; together: boolean }): Promise<UseResult[]> {
     let rows = await this.useOnce(asks, options);
     for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
       rows = await this.useOnce(asks, { ...options, again: true });
     }
-    return rows.map((row, index) => toUseOutcome(row, asks[index] as UseAsk));
+    return rows.map((row, index) => toUseResult(row, asks[index] as UseAsk));
   }
 
-  async lockBatch(asks: readonly LockAsk[], { together }: { together: boolean }): Promise<LockOutcome[]> {
+  async lockBatch(asks: readonly LockAsk[], { together }: { together: boolean }): Promise<LockResult[]> {
     const json = asks.map((ask) => ({
       user_coupon_id: ask.userCouponId,
       coupon_id: ask.couponId,
@@ -105,11 +105,11 @@ export class PostgresUsageStore implements UsageStore {
           LockRow[]
         >`SELECT * FROM lock_user_coupons(${couponIdsOf(asks)}::uuid[], ${JSON.stringify(json)}::text::json, ${together})`,
     );
-    return rows.map(({ outcome, version, untilMs }, index): LockOutcome => {
-      if (outcome === "CONSENT") return { kind: "CONSENT" };
-      if (outcome !== "GRANTED") return { kind: "REFUSED", reason: outcome };
+    return rows.map(({ outcome, version, untilMs }, index): LockResult => {
+      if (outcome === "CONSENT") return { outcome: "CONSENT" };
+      if (outcome !== "GRANTED") return { outcome: "REFUSED", reason: outcome };
       const { userCouponId } = asks[index] as LockAsk;
-      return { kind: "GRANTED", lock: { userCouponId, version, until: new Date(untilMs) } };
+      return { outcome: "GRANTED", lock: { userCouponId, version, until: new Date(untilMs) } };
     });
   }
 
@@ -161,12 +161,12 @@ export class PostgresUsageStore implements UsageStore {
     return rows.length < choices.length ? null : rows.filter((row) => row.unlocked).map((row) => row.id);
   }
 
-  async cancelBatch(asks: readonly CancelAsk[], again: boolean): Promise<CancelOutcome[]> {
+  async cancelBatch(asks: readonly CancelAsk[], again: boolean): Promise<CancelResult[]> {
     let rows = await this.cancelOnce(asks, again);
     for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
       rows = await this.cancelOnce(asks, true);
     }
-    return rows.map(toCancelOutcome);
+    return rows.map(toCancelResult);
   }
 
   async get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null> {

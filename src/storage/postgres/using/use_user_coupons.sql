@@ -58,7 +58,7 @@ BEGIN
         WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
         WHEN c.revision <> a.revision THEN 'STALE'
         ELSE usage_refusal(u, c, a.lock_version, at)
-      END AS verdict
+      END AS outcome
     FROM asked a
     LEFT JOIN user_coupons u ON u.id = a.user_coupon_id AND u.coupon_id = a.coupon_id
     LEFT JOIN coupons c ON c.id = u.coupon_id
@@ -72,23 +72,23 @@ BEGIN
   ),
   -- First come, first served, first among the asks of one user coupon, then under the coupon's usage cap.
   ranked AS (
-    SELECT j.*, row_number() OVER (PARTITION BY j.user_coupon_id, j.verdict IS NULL ORDER BY j.ord) AS turn FROM judged j
+    SELECT j.*, row_number() OVER (PARTITION BY j.user_coupon_id, j.outcome IS NULL ORDER BY j.ord) AS turn FROM judged j
   ),
   placed AS (
     SELECT
       r.*,
-      coalesce(r.verdict, CASE WHEN r.turn > r.room THEN CASE WHEN r.locked THEN 'LOCK_LOST' ELSE 'ALREADY_USED' END END) AS verdict_2,
+      coalesce(r.outcome, CASE WHEN r.turn > r.room THEN CASE WHEN r.locked THEN 'LOCK_LOST' ELSE 'ALREADY_USED' END END) AS outcome_2,
       r.use_count + r.turn > r.place_count AS needs_place
     FROM ranked r
   ),
   capped AS (
     SELECT
       p.*,
-      coalesce(p.verdict_2, CASE
+      coalesce(p.outcome_2, CASE
         WHEN p.needs_place AND row_number() OVER (
-          PARTITION BY p.coupon_id, p.verdict_2 IS NULL AND p.needs_place ORDER BY p.ord
+          PARTITION BY p.coupon_id, p.outcome_2 IS NULL AND p.needs_place ORDER BY p.ord
         ) > p.cap_left THEN 'USAGE_CAP_REACHED'
-      END) AS verdict_3
+      END) AS outcome_3
     FROM placed p
   ),
   -- Where the cap stood in the way of an earlier ask of the same user coupon, that is not used up, nor its lock spent.
@@ -96,15 +96,15 @@ BEGIN
     SELECT
       k.*,
       CASE
-        WHEN k.verdict IS NULL AND k.turn > k.room
-          AND bool_or(k.verdict_3 = 'USAGE_CAP_REACHED') OVER (PARTITION BY k.user_coupon_id, k.verdict IS NULL)
+        WHEN k.outcome IS NULL AND k.turn > k.room
+          AND bool_or(k.outcome_3 = 'USAGE_CAP_REACHED') OVER (PARTITION BY k.user_coupon_id, k.outcome IS NULL)
           THEN 'USAGE_CAP_REACHED'
-        ELSE k.verdict_3
-      END AS verdict_4
+        ELSE k.outcome_3
+      END AS outcome_4
     FROM capped k
   ),
   chosen AS MATERIALIZED (
-    SELECT s.*, s.verdict_4 IS NULL AND NOT (together AND bool_or(s.verdict_4 IS NOT NULL) OVER ()) AS taken FROM settled s
+    SELECT s.*, s.outcome_4 IS NULL AND NOT (together AND bool_or(s.outcome_4 IS NOT NULL) OVER ()) AS taken FROM settled s
   ),
   inserted AS (
     INSERT INTO usages (id, user_coupon_id, coupon_id, user_id, product_id, order_id, currency_code, order_amount,
@@ -157,7 +157,7 @@ BEGIN
   )
   SELECT
     CASE
-      WHEN n.verdict_4 IS NOT NULL THEN n.verdict_4
+      WHEN n.outcome_4 IS NOT NULL THEN n.outcome_4
       WHEN NOT n.taken THEN 'CONSENT'
       WHEN n.stored THEN 'USED'
       ELSE 'CONFLICT'

@@ -186,3 +186,15 @@ export function refusalOfOrder(
   const retryAfterMs = Math.max(1, Math.max(...ends) - now.getTime());
   return new Refusal(first.reason, [], undefined, { preconditions, ...(onlyLocks && { retryAfterMs }) });
 }
+
+/** Whether these are the uses that the order asks for, one for each choice. */
+export function isOrderOf(usages: readonly Usage[], order: Order): boolean {
+  const same = (usage: Usage, { userCouponId }: Choice) =>
+    usage.userCouponId === userCouponId &&
+    usage.userId === order.userId &&
+    usage.productId === order.productId &&
+    usage.orderId === order.orderId &&
+    usage.orderAmount.minorUnits === order.amount?.minorUnits &&
+    usage.orderAmount.currencyCode === order.amount.currencyCode;
+  return usages.length === order.choices.length && usages.every((usage, i) => same(usage, order.choices[i] as Choice));
+}

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { FailureLog } from "../platform/failure-log.js";
 import { groupBy } from "../platform/group-by.js";
-import type { Ask, PlaceSettlement, Reservations, Settlement, Survey } from "../reservation/port.js";
+import type { GateRequest, PlaceSettlement, Reservations, Settlement, Survey } from "../reservation/port.js";
 import type { IssueStore, Stock } from "../storage/ports/issues.js";
 import type { UsageStore } from "../storage/ports/usages.js";
 import type { GivenBack } from "../storage/ports/user-coupons.js";
@@ -84,8 +84,8 @@ export class GateKeeper {
   async giveBack(given: readonly GivenBack[]): Promise<void> {
     for (const [couponId, ofCoupon] of groupBy(given, (one) => one.couponId)) {
       const settlements = ofCoupon.map(
-        ({ restocked, freed: _, ...ask }): Settlement => ({
-          ...ask,
+        ({ restocked, freed: _, ...request }): Settlement => ({
+          ...request,
           outcome: restocked ? "RETURN" : "FREE",
         }),
       );
@@ -141,17 +141,19 @@ export class GateKeeper {
     if (facts) await loading.install(facts);
   }
 
-  private async settleOverdue(asks: readonly Ask[]): Promise<void> {
-    if (asks.length === 0) return;
-    const issued = await this.store.findIssued(asks.map((ask) => ask.userCouponId));
-    const settlements = asks.map((ask): Settlement => {
-      const row = issued.get(ask.userCouponId);
-      if (!row) return { ...ask, outcome: "RELEASE" };
+  private async settleOverdue(requests: readonly GateRequest[]): Promise<void> {
+    if (requests.length === 0) return;
+    const issued = await this.store.findIssued(requests.map((request) => request.userCouponId));
+    const settlements = requests.map((request): Settlement => {
+      const row = issued.get(request.userCouponId);
+      if (!row) return { ...request, outcome: "RELEASE" };
       // It was given back while the reservation layer was away. If its stock came back, too, a later comparison sees that.
-      return row.isHeld ? { ...ask, outcome: "CONFIRM", validUntil: row.validUntil } : { ...ask, outcome: "FREE" };
+      return row.isHeld
+        ? { ...request, outcome: "CONFIRM", validUntil: row.validUntil }
+        : { ...request, outcome: "FREE" };
     });
     await this.reservations.settle(settlements);
-    this.log.info({ confirmed: issued.size, released: asks.length - issued.size }, "settled overdue reservations");
+    this.log.info({ confirmed: issued.size, released: requests.length - issued.size }, "settled overdue reservations");
   }
 
   private async loadPlacesNow(couponId: string): Promise<void> {

@@ -7,12 +7,12 @@ import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } fr
 import type { QuotaDays } from "../platform/quota-days.js";
 import {
   type Admission,
-  type AdmissionAsk,
+  type AdmissionRequest,
   admissionOutcomes,
   type Reservations,
   type Settlement,
 } from "../reservation/port.js";
-import type { IssueAsk, IssueResult, IssueStore } from "../storage/ports/issues.js";
+import type { IssueRequest, IssueResult, IssueStore } from "../storage/ports/issues.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import type { UserCouponStore } from "../storage/ports/user-coupons.js";
 import type { GateKeeper } from "./gate-keeper.js";
@@ -33,9 +33,9 @@ export const settleMs = 500;
 /** How many calls may be on their way to Postgres without the reservation layer having let them through. */
 const maxDirect = 2_000;
 
-type IssueQueue = Queue<QueuedAsk, IssueResult>;
+type IssueQueue = Queue<QueuedRequest, IssueResult>;
 
-export interface QueuedAsk extends IssueAsk {
+export interface QueuedRequest extends IssueRequest {
   /** Whether a reservation is held for it. */
   readonly reserved: boolean;
 }
@@ -59,7 +59,7 @@ interface Again {
 export type Rest = NonNullable<CallContext["rest"]>;
 const stayAtWork: Rest = (wait) => wait();
 
-type Asking = IssueAsk & Pick<AdmissionAsk, "turn">;
+type IssueAttempt = IssueRequest & Pick<AdmissionRequest, "turn">;
 
 export interface IssuerParts {
   readonly reservations: Reservations;
@@ -82,7 +82,7 @@ export class Issuer {
   private readonly userCoupons: Pick<UserCouponStore, "get">;
   private readonly quotaDays: QuotaDays;
   private readonly reservationMs: number;
-  /** For asks that name no code, and for those that do: no batch may have both. */
+  /** For requests that name no code, and for those that do: no batch may have both. */
   private readonly queues: { readonly any: IssueQueue; readonly code: IssueQueue };
 
   constructor({ reservations, keeper, store, userCoupons, quotaDays, reservationMs, openQueue, batches }: IssuerParts) {
@@ -92,41 +92,44 @@ export class Issuer {
     this.quotaDays = quotaDays;
     this.reservationMs = reservationMs;
     const open = (name: string, maxBatches: number): IssueQueue =>
-      openQueue<QueuedAsk, IssueResult>(name, {
+      openQueue<QueuedRequest, IssueResult>(name, {
         maxBatches,
-        commit: (asks, again) => store.issueBatch(asks, again),
-        afterCommit: (asks, results) => settleBatch(reservations, keeper, asks, results),
-        keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
+        commit: (requests, again) => store.issueBatch(requests, again),
+        afterCommit: (requests, results) => settleBatch(reservations, keeper, requests, results),
+        keysOf: (request) => [
+          `u ${request.couponId} ${request.userId}`,
+          ...(request.requestId ? [`r ${request.requestId}`] : []),
+        ],
       });
     this.queues = { any: open("issue", batches.issue), code: open("issue-code", batches.issueCode) };
   }
 
   /** Waits for its turn where the coupon is throttled. */
-  async issue(wanted: IssueAsk, deadlineMs: DeadlineMs, rest: Rest = stayAtWork): Promise<Issued | Refusal> {
-    let ask: Asking = wanted;
+  async issue(wanted: IssueRequest, deadlineMs: DeadlineMs, rest: Rest = stayAtWork): Promise<Issued | Refusal> {
+    let request: IssueAttempt = wanted;
     let loadPauseMs = firstLoadPauseMs;
     for (let tries = 1; tries <= maxTurns; tries++) {
-      const answer = await this.tryOnce(ask, deadlineMs);
+      const answer = await this.tryOnce(request, deadlineMs);
       if (!("waitMs" in answer)) return answer;
       const waitMs = answer.waitMs ?? loadPauseMs;
       if (Date.now() + waitMs >= deadlineMs) throw new DeadlinePassed();
       if (answer.waitMs === null) {
         loadPauseMs = Math.min(loadPauseMs * 2, longestLoadPauseMs);
-        const load = this.keeper.loadOf(ask.couponId);
+        const load = this.keeper.loadOf(request.couponId);
         await (load ? Promise.race([load, sleep(longestLoadPauseMs)]) : sleep(waitMs));
       } else {
         // A timer may fire a little early.
         await rest(() => sleep(waitMs + 1));
       }
       // A turn that it once had stays its own.
-      if (answer.turn !== undefined) ask = { ...ask, turn: answer.turn };
+      if (answer.turn !== undefined) request = { ...request, turn: answer.turn };
     }
     return new Refusal("OVERLOADED");
   }
 
-  private async tryOnce(ask: Asking, deadlineMs: DeadlineMs): Promise<Issued | Refusal | Again> {
+  private async tryOnce(request: IssueAttempt, deadlineMs: DeadlineMs): Promise<Issued | Refusal | Again> {
     const reservedUntilMs = Date.now() + this.reservationMs - settleMs;
-    const admission = await this.admit(ask, deadlineMs);
+    const admission = await this.admit(request, deadlineMs);
     switch (admission.outcome) {
       case "WAIT":
         return { waitMs: admission.waitMs ?? 1, turn: admission.turn };
@@ -134,19 +137,19 @@ export class Issuer {
         return new Refusal("THROTTLED", [], undefined, { retryAfterMs: admission.waitMs ?? 1 });
       case "RESERVED": {
         const { turn } = admission;
-        const reserved = { ...ask, ...(turn !== undefined && { hasTurn: true }) };
+        const reserved = { ...request, ...(turn !== undefined && { hasTurn: true }) };
         const result = await this.decideReserved(reserved, deadlineMs, reservedUntilMs);
         // The throttle was set after the reservation was made.
-        return result.outcome === "TURN_NEEDED" ? { waitMs: null } : await this.conclude(ask, result, deadlineMs);
+        return result.outcome === "TURN_NEEDED" ? { waitMs: null } : await this.conclude(request, result, deadlineMs);
       }
       case "REPLAY": {
-        const replayed = await this.replay(ask, admission.userCouponId ?? "", deadlineMs);
-        if (replayed && ask.codeId === undefined) return replayed;
+        const replayed = await this.replay(request, admission.userCouponId ?? "", deadlineMs);
+        if (replayed && request.codeId === undefined) return replayed;
         // Whether it was the same code, Postgres knows.
         break;
       }
       case "NOT_LOADED":
-        this.keeper.load(ask.couponId);
+        this.keeper.load(request.couponId);
         break;
       case "IN_FLIGHT":
       case "AWAY":
@@ -155,16 +158,19 @@ export class Issuer {
         return this.refusal(admission.outcome);
     }
     if (this.directCount >= maxDirect) return new Refusal("OVERLOADED");
-    const result = await this.decideDirect(ask, deadlineMs);
-    if (result.outcome !== "TURN_NEEDED") return await this.conclude(ask, result, deadlineMs);
+    const result = await this.decideDirect(request, deadlineMs);
+    if (result.outcome !== "TURN_NEEDED") return await this.conclude(request, result, deadlineMs);
     // Only the reservation layer keeps the line of a throttled coupon.
     return admission.outcome === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: null };
   }
 
-  private async admit(ask: Asking, deadlineMs: DeadlineMs): Promise<Admission | { readonly outcome: "AWAY" }> {
+  private async admit(
+    request: IssueAttempt,
+    deadlineMs: DeadlineMs,
+  ): Promise<Admission | { readonly outcome: "AWAY" }> {
     const patienceMs = Math.max(0, deadlineMs - Date.now() - workMs);
     try {
-      return await this.reservations.admit(Number.isFinite(patienceMs) ? { ...ask, patienceMs } : ask);
+      return await this.reservations.admit(Number.isFinite(patienceMs) ? { ...request, patienceMs } : request);
     } catch (error) {
       // The answers do not change without the reservation layer; Postgres gives them all.
       if (error instanceof StoreUnavailable) return { outcome: "AWAY" };
@@ -172,29 +178,33 @@ export class Issuer {
     }
   }
 
-  private async decideReserved(ask: IssueAsk, deadlineMs: DeadlineMs, reservedUntilMs: number): Promise<IssueResult> {
+  private async decideReserved(
+    request: IssueRequest,
+    deadlineMs: DeadlineMs,
+    reservedUntilMs: number,
+  ): Promise<IssueResult> {
     const untilMs = Math.min(deadlineMs, reservedUntilMs);
     try {
-      return await this.queueOf(ask).submit({ ...ask, untilMs, reserved: true }, untilMs);
+      return await this.queueOf(request).submit({ ...request, untilMs, reserved: true }, untilMs);
     } catch (error) {
       // Not known whether the row is there: the reservation stays until a sweep has asked Postgres.
       if (error instanceof StoreUnavailable) throw error;
-      await settleQuietly([{ ...ask, outcome: "RELEASE" } as const], (all) => this.reservations.settle(all));
+      await settleQuietly([{ ...request, outcome: "RELEASE" } as const], (all) => this.reservations.settle(all));
       throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
     }
   }
 
   /** The path past the reservation layer; its bound is checked by the caller. */
-  private async decideDirect(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<IssueResult> {
+  private async decideDirect(request: IssueRequest, deadlineMs: DeadlineMs): Promise<IssueResult> {
     this.directCount += 1;
     try {
-      return await this.queueOf(ask).submit({ ...ask, untilMs: deadlineMs, reserved: false }, deadlineMs);
+      return await this.queueOf(request).submit({ ...request, untilMs: deadlineMs, reserved: false }, deadlineMs);
     } finally {
       this.directCount -= 1;
     }
   }
 
-  private queueOf({ codeId }: IssueAsk): IssueQueue {
+  private queueOf({ codeId }: IssueRequest): IssueQueue {
     return codeId === undefined ? this.queues.any : this.queues.code;
   }
 
@@ -205,20 +215,20 @@ export class Issuer {
   }
 
   private async conclude(
-    ask: IssueAsk,
+    request: IssueRequest,
     result: Exclude<IssueResult, { outcome: "TURN_NEEDED" }>,
     deadlineMs: DeadlineMs,
   ): Promise<Issued | Refusal> {
     if (result.outcome === "TOO_LATE") throw tooLate(deadlineMs);
     if (result.outcome === "REFUSED") return this.refusal(result.reason);
     if (result.outcome === "ISSUED") return { ...result, status: "READY", replayed: false };
-    const replayed = await this.replay(ask, result.userCouponId, deadlineMs);
+    const replayed = await this.replay(request, result.userCouponId, deadlineMs);
     // The user coupon of the repeated request has been deleted.
     return replayed ?? new Refusal("USER_COUPON_NOT_FOUND");
   }
 
-  private async replay(ask: IssueAsk, userCouponId: string, deadlineMs: DeadlineMs): Promise<Issued | null> {
-    const found = await this.userCoupons.get(ask.userId, userCouponId, deadlineMs);
+  private async replay(request: IssueRequest, userCouponId: string, deadlineMs: DeadlineMs): Promise<Issued | null> {
+    const found = await this.userCoupons.get(request.userId, userCouponId, deadlineMs);
     if (!found) return null;
     const { userCoupon, coupon } = found.value;
     return {
@@ -240,20 +250,20 @@ const gateReasons: ReadonlySet<string> = new Set(admissionOutcomes.filter((outco
 export async function settleBatch(
   reservations: Reservations,
   keeper: GateKeeper,
-  asks: readonly QueuedAsk[],
+  requests: readonly QueuedRequest[],
   results: readonly IssueResult[],
 ): Promise<void> {
   const settlements: Settlement[] = [];
   const differing = new Set<string>();
-  asks.forEach((ask, index) => {
+  requests.forEach((request, index) => {
     const result = results[index] as IssueResult;
     if (result.outcome === "ISSUED") {
-      settlements.push({ ...ask, outcome: "CONFIRM", validUntil: result.userCoupon.validUntil });
-    } else if (ask.reserved) {
-      settlements.push({ ...ask, outcome: "RELEASE" });
+      settlements.push({ ...request, outcome: "CONFIRM", validUntil: result.userCoupon.validUntil });
+    } else if (request.reserved) {
+      settlements.push({ ...request, outcome: "RELEASE" });
       // Let through here and refused there: the copy is out of date.
       if (result.outcome === "TURN_NEEDED" || (result.outcome === "REFUSED" && gateReasons.has(result.reason))) {
-        differing.add(ask.couponId);
+        differing.add(request.couponId);
       }
     }
   });

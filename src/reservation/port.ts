@@ -17,7 +17,7 @@ import type { Quota, Throttle } from "../domain/coupon.js";
  */
 
 /** One request to be let through. */
-export interface Ask {
+export interface GateRequest {
   readonly couponId: string;
   readonly userId: string;
   /** "" when the caller gave none. */
@@ -26,8 +26,8 @@ export interface Ask {
   readonly userCouponId: string;
 }
 
-/** An ask on its way through the gate. */
-export interface AdmissionAsk extends Ask {
+/** A request on its way through the gate. */
+export interface AdmissionRequest extends GateRequest {
   /** Its turn in the line of a throttled coupon, as WAIT has told it. Absent: it has none yet. */
   readonly turn?: number;
   /** How long the caller can wait for a turn at most, in ms; the coupon's own limit holds as well. Absent: only that. */
@@ -35,7 +35,7 @@ export interface AdmissionAsk extends Ask {
 }
 
 /**
- * - RESERVED: one unit of stock is held for this ask until the reservation's deadline.
+ * - RESERVED: one unit of stock is held for this request until the reservation's deadline.
  * - REPLAY: the same request was issued before, as `userCouponId`.
  * - IN_FLIGHT: the answer hangs on a reservation of the same user that is not decided yet. Ask Postgres.
  * - NOT_LOADED: nothing is known of the coupon here, but that it exists. Ask Postgres, and load it.
@@ -71,8 +71,8 @@ export interface Admission {
   readonly turn?: number;
 }
 
-/** What Postgres said of an ask. */
-export type Settlement = Ask &
+/** What Postgres said of a request. */
+export type Settlement = GateRequest &
   (
     | { /** The row is committed. */ readonly outcome: "CONFIRM"; readonly validUntil: Date | null }
     | { /** The row is not there and will not come. */ readonly outcome: "RELEASE" }
@@ -81,7 +81,7 @@ export type Settlement = Ask &
   );
 
 /** One use that needs a place under its coupon's usage cap. */
-export interface PlaceAsk {
+export interface PlaceRequest {
   readonly couponId: string;
   /** The id that the usage will have. It also names the reservation. */
   readonly usageId: string;
@@ -148,7 +148,7 @@ export interface Survey {
   readonly loaded: { readonly revision: number; readonly stock: number | null } | null;
   readonly pendingCount: number;
   /** Reservations past their deadline. They stay until they are settled. */
-  readonly overdue: readonly Ask[];
+  readonly overdue: readonly GateRequest[];
   /** null: not loaded. */
   readonly places: PlaceFacts | null;
   readonly takenCount: number;
@@ -175,7 +175,7 @@ export interface LookEnd {
 
 export interface Reservations {
   /** Throws StoreUnavailable; a reservation may then have been taken all the same, and is swept later. */
-  admit(ask: AdmissionAsk): Promise<Admission>;
+  admit(request: AdmissionRequest): Promise<Admission>;
   /** All of one coupon or of many. Void for reservations and coupons that are not known. Throws StoreUnavailable. */
   settle(settlements: readonly Settlement[]): Promise<void>;
   /**
@@ -184,7 +184,7 @@ export interface Reservations {
    */
   beginLoad(couponId: string): Promise<Loading | null>;
   /** Throws StoreUnavailable; a place may then have been taken all the same, and is swept later. */
-  takePlace(ask: PlaceAsk): Promise<PlaceOutcome>;
+  takePlace(request: PlaceRequest): Promise<PlaceOutcome>;
   /** Void for places that are not pending here. Throws StoreUnavailable. */
   settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void>;
   /** Makes the places of a coupon known, unless they are. Throws StoreUnavailable. */

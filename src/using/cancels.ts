@@ -1,8 +1,8 @@
 import type { OpenQueue, Queue } from "../batching/queues.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
-import type { CancelAsk, CancelResult, UsageStore } from "../storage/ports/usages.js";
+import type { CancelRequest, CancelResult, UsageStore } from "../storage/ports/usages.js";
 
-export type Cancels = Queue<CancelAsk, CancelResult>;
+export type Cancels = Queue<CancelRequest, CancelResult>;
 
 /** The queue of the uses that are to be cancelled. Cancels are few: no connection is kept for them. */
 export function openCancels(
@@ -10,15 +10,15 @@ export function openCancels(
   store: Pick<UsageStore, "cancelBatch">,
   keeper: Pick<GateKeeper, "invalidate">,
 ): Cancels {
-  return openQueue<CancelAsk, CancelResult>("cancel", {
-    commit: (asks, again) => store.cancelBatch(asks, again),
+  return openQueue<CancelRequest, CancelResult>("cancel", {
+    commit: (requests, again) => store.cancelBatch(requests, again),
     afterCommit: (_, results) => settleCancels(keeper, results),
     keysOf: keysOfCancel,
   });
 }
 
 /** What never goes into one batch of cancels. */
-export function keysOfCancel({ usageId, request }: CancelAsk): string[] {
+export function keysOfCancel({ usageId, request }: CancelRequest): string[] {
   return [`u ${usageId}`, `r ${request.requestId}`];
 }
 

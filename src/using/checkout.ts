@@ -1,8 +1,8 @@
 import type { OpenQueue, Queue } from "../batching/queues.js";
 import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
 import {
-  type Choice,
   type ChosenCoupon,
+  isOrderOf,
   type Judgement,
   judgeOrder,
   keptPlaces,
@@ -17,7 +17,15 @@ import { settleQuietly } from "../issuing/settle-quietly.js";
 import { newId } from "../platform/new-id.js";
 import type { PlaceOutcome, PlaceSettlement, Reservations } from "../reservation/port.js";
 import type { Dated, DeadlineMs } from "../storage/ports/page.js";
-import type { ChoiceAsk, Lock, LockAsk, LockResult, UsageStore, UseAsk, UseResult } from "../storage/ports/usages.js";
+import type {
+  Lock,
+  LockRequest,
+  LockResult,
+  UsageStore,
+  UseRequest,
+  UseResult,
+  UserChoice,
+} from "../storage/ports/usages.js";
 
 /** How often an order is judged anew because a coupon was edited between judging and using. */
 const maxAttempts = 5;
@@ -54,9 +62,9 @@ export class Checkout {
   private readonly reservationMs: number;
   private readonly onSettleError: (error: unknown) => void;
   private readonly queues: {
-    readonly reads: Queue<ChoiceAsk, Dated<ChosenCoupon | null>>;
-    readonly uses: Queue<UseAsk, UseResult>;
-    readonly locks: Queue<LockAsk, LockResult>;
+    readonly reads: Queue<UserChoice, Dated<ChosenCoupon | null>>;
+    readonly uses: Queue<UseRequest, UseResult>;
+    readonly locks: Queue<LockRequest, LockResult>;
   };
 
   constructor({ store, reservations, keeper, reservationMs, openQueue, batches, onSettleError }: CheckoutParts) {
@@ -67,19 +75,19 @@ export class Checkout {
     this.onSettleError = onSettleError;
     this.queues = {
       // A read is over so soon that larger batches are worth more than a second one beside it.
-      reads: openQueue<ChoiceAsk, Dated<ChosenCoupon | null>>("read", {
-        commit: (asks) => store.readChosen(asks),
+      reads: openQueue<UserChoice, Dated<ChosenCoupon | null>>("read", {
+        commit: (choices) => store.readChosen(choices),
         keysOf: () => [],
       }),
       // What a commit costs is shared by its rows; while one is under way, the next orders are read and judged.
-      uses: openQueue<UseAsk, UseResult>("use", {
-        commit: (asks, again) => store.useBatch(asks, { again, together: false }),
-        afterCommit: (asks, results) => settleUses(reservations, keeper, asks, results),
-        keysOf: (ask) => (ask.requestId ? [ask.requestId] : []),
+      uses: openQueue<UseRequest, UseResult>("use", {
+        commit: (requests, again) => store.useBatch(requests, { again, together: false }),
+        afterCommit: (requests, results) => settleUses(reservations, keeper, requests, results),
+        keysOf: (request) => (request.requestId ? [request.requestId] : []),
         maxBatches: batches.use,
       }),
-      locks: openQueue<LockAsk, LockResult>("lock", {
-        commit: (asks) => store.lockBatch(asks, { together: false }),
+      locks: openQueue<LockRequest, LockResult>("lock", {
+        commit: (requests) => store.lockBatch(requests, { together: false }),
         keysOf: () => [],
         maxBatches: batches.lock,
       }),
@@ -103,17 +111,17 @@ export class Checkout {
     const { objections, chosen, now } = await this.judge(order, deadlineMs, token);
     const refusal = refusalOfOrder(objections, chosen, now);
     if (refusal) return refusal;
-    const asks = order.choices.map((choice, index): LockAsk => {
+    const requests = order.choices.map((choice, index): LockRequest => {
       const { coupon } = chosen[index] as ChosenCoupon;
       return { ...choice, couponId: coupon.id, userId: order.userId, token };
     });
-    const [only] = asks;
+    const [only] = requests;
     const results =
-      asks.length === 1 && only
+      requests.length === 1 && only
         ? [await this.queues.locks.submit(only, deadlineMs)]
-        : await this.store.lockBatch(asks, { together: true });
+        : await this.store.lockBatch(requests, { together: true });
     const locks = results.flatMap((result) => (result.outcome === "GRANTED" ? [result.lock] : []));
-    return locks.length === asks.length ? locks : await this.refusalAfter(results, order, deadlineMs, token);
+    return locks.length === requests.length ? locks : await this.refusalAfter(results, order, deadlineMs, token);
   }
 
   /** `requestId` "": the caller gave none. */
@@ -124,20 +132,20 @@ export class Checkout {
       if (refusal) return (await this.replay(order, requestId, deadlineMs)) ?? refusal;
 
       const heldUntilMs = Date.now() + this.reservationMs - settleMs;
-      const asks = await this.takePlaces(
-        useAsks(order, requestId, judged),
+      const requests = await this.takePlaces(
+        useRequests(order, requestId, judged),
         Math.min(deadlineMs, heldUntilMs),
         deadlineMs,
       );
-      if (asks instanceof Refusal) return (await this.replay(order, requestId, deadlineMs)) ?? asks;
-      const results = await this.commit(asks, deadlineMs);
+      if (requests instanceof Refusal) return (await this.replay(order, requestId, deadlineMs)) ?? requests;
+      const results = await this.commit(requests, deadlineMs);
       if (results.some(({ outcome }) => outcome === "TOO_LATE")) throw tooLate(deadlineMs);
       if (results.some(({ outcome }) => outcome === "STALE")) continue;
       if (results.some(({ outcome }) => outcome === "REPLAYED")) {
         return (await this.replay(order, requestId, deadlineMs)) as Used | Refusal;
       }
       const usages = results.flatMap((result) => (result.outcome === "USED" ? [result.usage] : []));
-      if (usages.length === asks.length) return { usages, replayed: false };
+      if (usages.length === requests.length) return { usages, replayed: false };
       return await this.refusalAfter(results, order, deadlineMs);
     }
     // Nothing was done: the coupons of this order are being edited without a pause.
@@ -168,14 +176,16 @@ export class Checkout {
 
   /** Lets those through that need a new place under a usage cap: all of them, or none. */
   private async takePlaces(
-    asks: readonly (UseAsk & { needsPlace: boolean })[],
+    requests: readonly (UseRequest & { needsPlace: boolean })[],
     heldUntilMs: number,
     deadlineMs: DeadlineMs,
-  ): Promise<readonly UseAsk[] | Refusal> {
-    const outcomes = await Promise.all(asks.map((ask) => (ask.needsPlace ? this.takePlace(ask) : null)));
-    const taken = asks.map((ask, index) => {
+  ): Promise<readonly UseRequest[] | Refusal> {
+    const outcomes = await Promise.all(
+      requests.map((request) => (request.needsPlace ? this.takePlace(request) : null)),
+    );
+    const taken = requests.map((request, index) => {
       const placeTaken = outcomes[index] === "TAKEN";
-      return { ...ask, placeTaken, untilMs: placeTaken ? heldUntilMs : deadlineMs };
+      return { ...request, placeTaken, untilMs: placeTaken ? heldUntilMs : deadlineMs };
     });
     if (!outcomes.includes("USAGE_CAP_REACHED")) return taken;
     await this.settle(taken, "RELEASE");
@@ -186,10 +196,10 @@ export class Checkout {
     );
   }
 
-  private async takePlace(ask: UseAsk): Promise<PlaceOutcome> {
+  private async takePlace(request: UseRequest): Promise<PlaceOutcome> {
     try {
-      const outcome = await this.reservations.takePlace(ask);
-      if (outcome === "NOT_LOADED") this.keeper.loadPlaces(ask.couponId);
+      const outcome = await this.reservations.takePlace(request);
+      if (outcome === "NOT_LOADED") this.keeper.loadPlaces(request.couponId);
       return outcome;
     } catch (error) {
       // The answers do not change without the reservation layer; Postgres gives them all.
@@ -198,24 +208,26 @@ export class Checkout {
     }
   }
 
-  private async commit(asks: readonly UseAsk[], deadlineMs: DeadlineMs): Promise<UseResult[]> {
-    const [only] = asks;
+  private async commit(requests: readonly UseRequest[], deadlineMs: DeadlineMs): Promise<UseResult[]> {
+    const [only] = requests;
     let results: UseResult[];
     try {
-      if (asks.length === 1 && only) return [await this.queues.uses.submit(only, only.untilMs ?? deadlineMs)];
-      results = await this.store.useBatch(asks, { again: false, together: true });
+      if (requests.length === 1 && only) return [await this.queues.uses.submit(only, only.untilMs ?? deadlineMs)];
+      results = await this.store.useBatch(requests, { again: false, together: true });
     } catch (error) {
       // Not known whether the rows are there: the places stay taken until a sweep has asked Postgres.
       if (error instanceof StoreUnavailable) throw error;
-      await this.settle(asks, "RELEASE");
+      await this.settle(requests, "RELEASE");
       throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
     }
-    await settleUses(this.reservations, this.keeper, asks, results).catch(this.onSettleError);
+    await settleUses(this.reservations, this.keeper, requests, results).catch(this.onSettleError);
     return results;
   }
 
-  private async settle(asks: readonly UseAsk[], outcome: "RELEASE"): Promise<void> {
-    const settlements = asks.filter((ask) => ask.placeTaken).map((ask): PlaceSettlement => ({ ...ask, outcome }));
+  private async settle(requests: readonly UseRequest[], outcome: "RELEASE"): Promise<void> {
+    const settlements = requests
+      .filter((request) => request.placeTaken)
+      .map((request): PlaceSettlement => ({ ...request, outcome }));
     await settleQuietly(settlements, (all) => this.reservations.settlePlaces(all));
   }
 }
@@ -224,13 +236,13 @@ export class Checkout {
 export async function settleUses(
   reservations: Reservations,
   keeper: GateKeeper,
-  asks: readonly UseAsk[],
+  requests: readonly UseRequest[],
   results: readonly UseResult[],
 ): Promise<void> {
   const settlements: PlaceSettlement[] = [];
   const differing = new Set<string>();
   const exhausted = new Set<string>();
-  asks.forEach(({ couponId, usageId, placeTaken }, index) => {
+  requests.forEach(({ couponId, usageId, placeTaken }, index) => {
     const result = results[index] as UseResult;
     const isUsed = result.outcome === "USED";
     const isPlaced = isUsed && result.placed;
@@ -244,7 +256,7 @@ export async function settleUses(
   for (const couponId of new Set([...exhausted, ...differing])) await keeper.invalidate(couponId);
 }
 
-function useAsks(order: Order, requestId: string, judged: JudgedOrder): (UseAsk & { needsPlace: boolean })[] {
+function useRequests(order: Order, requestId: string, judged: JudgedOrder): (UseRequest & { needsPlace: boolean })[] {
   const { userId, productId, orderId, amount, choices } = order;
   return choices.map(({ userCouponId, lockVersion }, item) => {
     const { coupon, userCoupon } = judged.chosen[item] as ChosenCoupon;
@@ -265,17 +277,6 @@ function useAsks(order: Order, requestId: string, judged: JudgedOrder): (UseAsk 
       placeTaken: false,
     };
   });
-}
-
-function isOrderOf(usages: readonly Usage[], order: Order): boolean {
-  const same = (usage: Usage, { userCouponId }: Choice) =>
-    usage.userCouponId === userCouponId &&
-    usage.userId === order.userId &&
-    usage.productId === order.productId &&
-    usage.orderId === order.orderId &&
-    usage.orderAmount.minorUnits === order.amount?.minorUnits &&
-    usage.orderAmount.currencyCode === order.amount.currencyCode;
-  return usages.length === order.choices.length && usages.every((usage, i) => same(usage, order.choices[i] as Choice));
 }
 
 interface Result {

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { Ask, GateFacts, Settlement } from "../../src/reservation/port.js";
-import { askOf, holderOf, implementations, load, openFacts, type Subject } from "./implementations.js";
+import type { GateFacts, GateRequest, Settlement } from "../../src/reservation/port.js";
+import { holderOf, implementations, load, openFacts, requestOf, type Subject } from "./implementations.js";
 
 type Given = "FREE" | "RETURN";
 const outcomes = [
@@ -20,12 +20,12 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
   afterEach(() => subject.close());
 
   const facts = (changed: Partial<GateFacts> = {}) => openFacts(subject.now(), changed);
-  const ask = (userId: string, requestId = "") => askOf(couponId, userId, requestId);
-  const outcomeOf = async (one: Ask) => (await subject.reservations.admit(one)).outcome;
-  const settle = (one: Ask, outcome: Given | "RELEASE") => subject.reservations.settle([{ ...one, outcome }]);
-  const confirm = (one: Ask) => subject.reservations.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
-  const reserved = async (userId: string, requestId = ""): Promise<Ask> => {
-    const one = ask(userId, requestId);
+  const request = (userId: string, requestId = "") => requestOf(couponId, userId, requestId);
+  const outcomeOf = async (one: GateRequest) => (await subject.reservations.admit(one)).outcome;
+  const settle = (one: GateRequest, outcome: Given | "RELEASE") => subject.reservations.settle([{ ...one, outcome }]);
+  const confirm = (one: GateRequest) => subject.reservations.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
+  const reserved = async (userId: string, requestId = ""): Promise<GateRequest> => {
+    const one = request(userId, requestId);
     expect(await outcomeOf(one)).toBe("RESERVED");
     return one;
   };
@@ -37,23 +37,23 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     test.each(["loaded", "confirmed"] as const)(
       "a user coupon that was %s: its user may have another one",
       async (how) => {
-        const one = ask("u", "r");
+        const one = request("u", "r");
         await load(subject, couponId, facts(), how === "loaded" ? [holderOf(one)] : []);
         if (how === "confirmed") {
           await subject.reservations.admit(one);
           await confirm(one);
         }
         const before = (await stock()) as number;
-        expect(await outcomeOf(ask("u"))).toBe("ALREADY_ISSUED");
+        expect(await outcomeOf(request("u"))).toBe("ALREADY_ISSUED");
         await settle(one, outcome);
         expect(await stock()).toBe(before + back);
         // Postgres knows what became of the request.
-        expect(await outcomeOf(ask("u", "r"))).toBe("RESERVED");
+        expect(await outcomeOf(request("u", "r"))).toBe("RESERVED");
       },
     );
 
     test("once, however often it comes", async () => {
-      const one = ask("u");
+      const one = request("u");
       await load(subject, couponId, facts(), [holderOf(one)]);
       for (let n = 0; n < 3; n++) await settle(one, outcome);
       await subject.reservations.settle([
@@ -64,19 +64,19 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     });
 
     test("nothing for a holder that is not known", async () => {
-      await load(subject, couponId, facts(), [holderOf(ask("u"))]);
-      await settle(ask("u"), outcome);
-      await settle(ask("v"), outcome);
+      await load(subject, couponId, facts(), [holderOf(request("u"))]);
+      await settle(request("u"), outcome);
+      await settle(request("v"), outcome);
       expect(await stock()).toBe(10);
-      expect(await outcomeOf(ask("u"))).toBe("ALREADY_ISSUED");
+      expect(await outcomeOf(request("u"))).toBe("ALREADY_ISSUED");
     });
 
     test("one of several that a user holds, and no other", async () => {
-      const [a, b] = [ask("u", "ra"), ask("u", "rb")];
+      const [a, b] = [request("u", "ra"), request("u", "rb")];
       await load(subject, couponId, facts({ maxPerUser: 2 }), [holderOf(a), holderOf(b)]);
       await settle(a, outcome);
-      expect(await outcomeOf(ask("u", "rb"))).toBe("REPLAY");
-      expect(await outcomeOf(ask("u"))).toBe("RESERVED");
+      expect(await outcomeOf(request("u", "rb"))).toBe("REPLAY");
+      expect(await outcomeOf(request("u"))).toBe("RESERVED");
     });
 
     test("a reservation whose confirmation has not arrived yet; that is adopted when it comes late", async () => {
@@ -90,11 +90,11 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     });
 
     test("of an unlimited coupon there is no stock to count", async () => {
-      const one = ask("u");
+      const one = request("u");
       await load(subject, couponId, facts({ remaining: null }), [holderOf(one)]);
       await settle(one, outcome);
       expect(await stock()).toBeNull();
-      expect(await outcomeOf(ask("u"))).toBe("RESERVED");
+      expect(await outcomeOf(request("u"))).toBe("RESERVED");
     });
 
     test("of a coupon that is not known nothing but the reservation ends", async () => {
@@ -103,42 +103,42 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
       await subject.reservations.invalidate(couponId);
       await settle(one, outcome);
       expect(await surveyed()).toBeUndefined();
-      expect(await outcomeOf(ask("u"))).toBe("NOT_LOADED");
+      expect(await outcomeOf(request("u"))).toBe("NOT_LOADED");
     });
 
     test("cancels a load under way: it may have read a holder who has none any more", async () => {
-      const one = ask("u");
+      const one = request("u");
       const loading = await subject.reservations.beginLoad(couponId);
       expect(await loading?.addHolders([holderOf(one)])).toBe(true);
       await settle(one, outcome);
       expect(await loading?.addHolders([])).toBe(false);
       expect(await loading?.install(facts())).toBe(false);
-      expect(await outcomeOf(ask("u"))).toBe("NOT_LOADED");
+      expect(await outcomeOf(request("u"))).toBe("NOT_LOADED");
       // The next one need not wait.
       await load(subject, couponId, facts());
-      expect(await outcomeOf(ask("u"))).toBe("RESERVED");
+      expect(await outcomeOf(request("u"))).toBe("RESERVED");
     });
 
     test("cancels a load of a coupon that is known, too, which stays known as it was", async () => {
-      const one = ask("u");
+      const one = request("u");
       await load(subject, couponId, facts(), [holderOf(one)]);
       const loading = await subject.reservations.beginLoad(couponId);
       await loading?.addHolders([holderOf(one)]);
       await settle(one, outcome);
       expect(await loading?.install(facts({ revision: 2 }))).toBe(false);
       expect(await surveyed()).toMatchObject({ loaded: { revision: 1, stock: 10 + back } });
-      expect(await outcomeOf(ask("u"))).toBe("RESERVED");
+      expect(await outcomeOf(request("u"))).toBe("RESERVED");
     });
 
     test("does not cancel a load of another coupon", async () => {
       const other = randomUUID();
       const loading = await subject.reservations.beginLoad(other);
-      await settle(ask("u"), outcome);
+      await settle(request("u"), outcome);
       expect(await loading?.install(facts())).toBe(true);
     });
 
     test("a confirmation in the same call is not lost to the next load", async () => {
-      const [gone, kept] = [ask("u"), ask("v")];
+      const [gone, kept] = [request("u"), request("v")];
       await load(subject, couponId, facts(), [holderOf(gone)]);
       const settlements: Settlement[] = [
         { ...gone, outcome },
@@ -146,7 +146,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
       ];
       await subject.reservations.settle(settlements);
       expect(await stock()).toBe(9 + back);
-      expect([await outcomeOf(ask("u")), await outcomeOf(ask("v"))]).toEqual(["RESERVED", "ALREADY_ISSUED"]);
+      expect([await outcomeOf(request("u")), await outcomeOf(request("v"))]).toEqual(["RESERVED", "ALREADY_ISSUED"]);
     });
   });
 
@@ -160,18 +160,18 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
   });
 
   test("stock that came back goes to the next one who asks, after it had been sold out", async () => {
-    const one = ask("u");
+    const one = request("u");
     await load(subject, couponId, facts({ remaining: 0 }), [holderOf(one)]);
-    expect(await outcomeOf(ask("v"))).toBe("SOLD_OUT");
+    expect(await outcomeOf(request("v"))).toBe("SOLD_OUT");
     await settle(one, "FREE");
-    expect(await outcomeOf(ask("v"))).toBe("SOLD_OUT");
-    const two = ask("w");
+    expect(await outcomeOf(request("v"))).toBe("SOLD_OUT");
+    const two = request("w");
     await confirm(two);
     expect(await stock()).toBe(-1);
     await settle(two, "RETURN");
-    expect(await outcomeOf(ask("v"))).toBe("SOLD_OUT");
+    expect(await outcomeOf(request("v"))).toBe("SOLD_OUT");
     await load(subject, couponId, facts({ remaining: 0 }), [holderOf(two)]);
     await settle(two, "RETURN");
-    expect([await outcomeOf(ask("v")), await outcomeOf(ask("x"))]).toEqual(["RESERVED", "SOLD_OUT"]);
+    expect([await outcomeOf(request("v")), await outcomeOf(request("x"))]).toEqual(["RESERVED", "SOLD_OUT"]);
   });
 });

@@ -5,7 +5,7 @@ import { newId } from "../../src/platform/new-id.js";
 import type { QuotaOptions } from "../../src/platform/quota-groups.js";
 import type { LookPauses } from "../../src/reservation/looks.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
-import type { Ask, GateFacts, Holder, Reservations } from "../../src/reservation/port.js";
+import type { GateFacts, GateRequest, Holder, Reservations } from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 import { unreported } from "../support/unreported.js";
 
@@ -144,10 +144,10 @@ export async function load(
   if (!(await loading.install(facts))) throw new Error("the load was lost");
 }
 
-export function askOf(couponId: string, userId: string, requestId = ""): Ask {
+export function requestOf(couponId: string, userId: string, requestId = ""): GateRequest {
   return { couponId, userId, requestId, userCouponId: newId() };
 }
 
-export function holderOf({ userId, userCouponId, requestId }: Ask, validUntil: Date | null = null): Holder {
+export function holderOf({ userId, userCouponId, requestId }: GateRequest, validUntil: Date | null = null): Holder {
   return { userId, userCouponId, requestId, validUntil };
 }

@@ -4,18 +4,18 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { QuotaDays } from "../../src/platform/quota-days.js";
 import { defaultPauses, lookLeaseMs } from "../../src/reservation/looks.js";
 import {
-  type Ask,
   defaultReservationMs,
   type GateFacts,
+  type GateRequest,
   type Look,
   type Reservations,
 } from "../../src/reservation/port.js";
 import {
-  askOf,
   implementations,
   load,
   openFacts,
   type RedisSubject,
+  requestOf,
   type Subject,
   startRedisSubject,
 } from "./implementations.js";
@@ -47,10 +47,10 @@ describe.each(implementations)("$name, looks", ({ start }) => {
 
   const known = (changed: Partial<GateFacts> = {}) =>
     load(subject, couponId, openFacts(subject.now(), { expiresAt: new Date(subject.now() + 9 * lastMs), ...changed }));
-  const admit = async (userId: string): Promise<Ask> => {
-    const ask = askOf(couponId, userId);
-    expect((await subject.reservations.admit(ask)).outcome).toBe("RESERVED");
-    return ask;
+  const admit = async (userId: string): Promise<GateRequest> => {
+    const request = requestOf(couponId, userId);
+    expect((await subject.reservations.admit(request)).outcome).toBe("RESERVED");
+    return request;
   };
   const looked = () => round(subject.reservations);
   const looks = () => subject.reservations.lookAtDue(1_000, 1_000);
@@ -75,14 +75,14 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   });
 
   test.each([
-    { what: "an ask", act: () => admit("u") },
+    { what: "a request", act: () => admit("u") },
     {
       what: "a use that asks for a place",
       act: () => subject.reservations.takePlace({ couponId, usageId: "u", revision: 1 }),
     },
     {
       what: "a user coupon given back",
-      act: () => subject.reservations.settle([{ ...askOf(couponId, "u"), outcome: "RETURN" }]),
+      act: () => subject.reservations.settle([{ ...requestOf(couponId, "u"), outcome: "RETURN" }]),
     },
     {
       what: "a use confirmed",
@@ -104,12 +104,12 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   test("what a dead process has reserved of a calm coupon is found at its deadline, and not before", async () => {
     await known();
     await calm();
-    const ask = await admit("u");
+    const request = await admit("u");
     expect((await looks().then(async (all) => end(all).then(() => all)))[0]?.survey.pendingCount).toBe(1);
     await subject.advance(defaultReservationMs - 1_000);
     expect(await looks()).toEqual([]);
     await subject.advance(1_001);
-    expect((await looks())[0]?.survey.overdue).toEqual([ask]);
+    expect((await looks())[0]?.survey.overdue).toEqual([request]);
   });
 
   test("a place that a dead process has taken is found at its deadline, too", async () => {
@@ -129,7 +129,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     // Within the time for which its process does not announce it again, and then that process dies.
     await subject.advance(announceMs - 500);
     const late = await admit("b");
-    let overdue: readonly Ask[] = [];
+    let overdue: readonly GateRequest[] = [];
     for (let waitedMs = 0; waitedMs <= firstMs + 1_000 && overdue.length === 0; waitedMs += 1_000) {
       const due = await looks();
       overdue = due.flatMap(({ survey }) => survey.overdue);
@@ -146,7 +146,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     expect(await looked()).toEqual([couponId]);
     const [again] = await looks();
     await subject.reservations.settle(
-      (again?.survey.overdue ?? []).map((ask) => ({ ...ask, outcome: "RELEASE" as const })),
+      (again?.survey.overdue ?? []).map((request) => ({ ...request, outcome: "RELEASE" as const })),
     );
     await end(await looks(), true);
     expect(await looked()).toEqual([couponId]);
@@ -204,10 +204,10 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       expect(await isKnown()).toBe(false);
       await subject.advance(9 * lastMs);
       expect(await looked()).toEqual([]);
-      expect((await subject.reservations.admit(askOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
+      expect((await subject.reservations.admit(requestOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
       await known({ remaining: 1 });
       await admit("u");
-      expect((await subject.reservations.admit(askOf(couponId, "v"))).outcome).toBe("SOLD_OUT");
+      expect((await subject.reservations.admit(requestOf(couponId, "v"))).outcome).toBe("SOLD_OUT");
       expect(await looked()).toEqual([couponId]);
     });
 
@@ -255,15 +255,15 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     test("leaves what its users were issued of a quota today", async () => {
       quotaGroup = "g";
       await known({ quota: quotaOf, maxPerUser: 5 });
-      const ask = await admit("u");
-      await subject.reservations.settle([{ ...ask, outcome: "CONFIRM", validUntil: null }]);
+      const request = await admit("u");
+      await subject.reservations.settle([{ ...request, outcome: "CONFIRM", validUntil: null }]);
       await calm();
       await subject.advance(lastMs + 1);
       await looked();
       expect(await isKnown()).toBe(false);
       await known({ quota: quotaOf, maxPerUser: 5 });
       // The same day, as the id has it.
-      const sameDay = { ...askOf(couponId, "u"), userCouponId: ask.userCouponId.replace(/.{4}$/, "ffff") };
+      const sameDay = { ...requestOf(couponId, "u"), userCouponId: request.userCouponId.replace(/.{4}$/, "ffff") };
       const { outcome } = await subject.reservations.admit(sameDay);
       expect(outcome).toBe("QUOTA_REACHED");
     });
@@ -282,7 +282,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   });
 
   test("a coupon that is not known is forgotten at the second look", async () => {
-    await subject.reservations.settle([{ ...askOf(couponId, "u"), outcome: "FREE" }]);
+    await subject.reservations.settle([{ ...requestOf(couponId, "u"), outcome: "FREE" }]);
     expect(await looked()).toEqual([couponId]);
     await subject.advance(firstMs + 1);
     expect(await looked()).toEqual([couponId]);
@@ -305,7 +305,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       const call = async (id: string, userId: string): Promise<string> => {
         for (let turns = Math.floor(Math.random() * 6); turns > 0; turns--) await turn();
         for (;;) {
-          const { outcome } = await reservations.admit(askOf(id, userId));
+          const { outcome } = await reservations.admit(requestOf(id, userId));
           outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
           if (outcome !== "NOT_LOADED") return outcome;
           const loading = await reservations.beginLoad(id);
@@ -322,7 +322,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       for (let waitedMs = 0; waitedMs <= 2 * firstMs && overdue.size < ids.length; waitedMs += 2_000) {
         const due = await sweeper.lookAtDue(1_000, 10);
         const found = due.flatMap(({ survey }) => survey.overdue);
-        await sweeper.settle(found.map((ask) => ({ ...ask, outcome: "RELEASE" as const })));
+        await sweeper.settle(found.map((request) => ({ ...request, outcome: "RELEASE" as const })));
         for (const { couponId: id } of found) overdue.add(id);
         await sweeper.endLooks(due.map((look) => ({ look, again: false })));
         await racer.advance(2_000);
@@ -418,7 +418,7 @@ describe("RedisReservations, looks", () => {
     // Any failure of the one command will do: a wrong type is one that a test can bring about.
     await subject.redis.rename(looksKey, `${looksKey}:aside`);
     await subject.redis.set(looksKey, "in the way");
-    expect((await subject.reservations.admit(askOf(couponId, "u"))).outcome).toBe("RESERVED");
+    expect((await subject.reservations.admit(requestOf(couponId, "u"))).outcome).toBe("RESERVED");
     await subject.redis.rename(`${looksKey}:aside`, looksKey);
     const [look] = await subject.reservations.lookAtDue(10, 10);
     expect(look?.survey).toMatchObject({ couponId, pendingCount: 1 });
@@ -426,12 +426,12 @@ describe("RedisReservations, looks", () => {
 
   test("a caller announces a coupon once in a while, however often it asks", async () => {
     await known();
-    for (let n = 0; n < 3; n++) await subject.reservations.admit(askOf(couponId, `before-${n}`));
+    for (let n = 0; n < 3; n++) await subject.reservations.admit(requestOf(couponId, `before-${n}`));
     await subject.redis.zadd(looksKey, "99", couponId);
-    for (let n = 0; n < 3; n++) await subject.reservations.admit(askOf(couponId, `user-${n}`));
+    for (let n = 0; n < 3; n++) await subject.reservations.admit(requestOf(couponId, `user-${n}`));
     expect(await subject.redis.zscore(looksKey, couponId)).toBe("99");
     await subject.advance(announceMs + 1);
-    await subject.reservations.admit(askOf(couponId, "later"));
+    await subject.reservations.admit(requestOf(couponId, "later"));
     expect(await subject.redis.zscore(looksKey, couponId)).toBe("0");
   });
 });

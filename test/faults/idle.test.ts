@@ -105,11 +105,11 @@ test("what an active coupon costs: nothing is asked for its calls that was not b
   const times = { startsAt: new Date(Date.now() - hourMs), expiresAt: new Date(Date.now() + hourMs) };
   await loading?.install({ ...flags, ...times, maxPerUser: 1, remaining: null });
   const batch = async (size: number) => {
-    const asks = Array.from({ length: size }, () => ({
+    const requests = Array.from({ length: size }, () => ({
       ...{ couponId, userId: randomUUID(), requestId: "", userCouponId: newId() },
     }));
-    await Promise.all(asks.map((ask) => gate.admit(ask)));
-    await gate.settle(asks.map((ask) => ({ ...ask, outcome: "CONFIRM", validUntil: null })));
+    await Promise.all(requests.map((request) => gate.admit(request)));
+    await gate.settle(requests.map((request) => ({ ...request, outcome: "CONFIRM", validUntil: null })));
   };
   await batch(1);
   const zadds = async () => {

@@ -178,8 +178,8 @@ describe("an upload", () => {
         VALUES (${couponId}, 'x', 'HELDUP', 1, ${noon})`;
         waiting = uploaded({ couponId }, [{ code: "held-up" }]);
         await untilWaiting(1);
-        const ask = { couponId, userId: "u", userCouponId: randomUUID(), requestId: "" };
-        expect((await new PostgresIssueStore(clocked.database).issueBatch([ask]))[0]?.outcome).toBe("ISSUED");
+        const request = { couponId, userId: "u", userCouponId: randomUUID(), requestId: "" };
+        expect((await new PostgresIssueStore(clocked.database).issueBatch([request]))[0]?.outcome).toBe("ISSUED");
         throw new Error("rolled back");
       })
       .catch((error: Error) => expect(error.message).toBe("rolled back"));
@@ -264,8 +264,8 @@ describe("the pool of a type", () => {
       { code: "first", terms: terms(2_000) },
       { code: "second", terms: terms(5_000) },
     ]);
-    const asks = ["a", "b"].map((userId) => ({ couponId, userId, userCouponId: randomUUID(), requestId: "" }));
-    const results = await new PostgresIssueStore(clocked.database).issueBatch(asks);
+    const requests = ["a", "b"].map((userId) => ({ couponId, userId, userCouponId: randomUUID(), requestId: "" }));
+    const results = await new PostgresIssueStore(clocked.database).issueBatch(requests);
     expect(results.map((one) => one.outcome === "ISSUED" && one.userCoupon.code).sort()).toEqual(["first", "second"]);
   });
 
@@ -297,11 +297,11 @@ describe("retiring", () => {
     await uploaded({ couponId: second }, [expiring("r-full", 500), { code: "r-other" }]);
     const [half, full] =
       await clocked.sql`SELECT id, coupon_id FROM codes WHERE code IN ('r-half', 'r-full') ORDER BY code DESC`;
-    const asks = [half, full].map((row) => ({
+    const requests = [half, full].map((row) => ({
       ...{ couponId: row?.coupon_id as string, codeId: Number(row?.id), userId: "u" },
       ...{ userCouponId: randomUUID(), requestId: "" },
     }));
-    const results = await new PostgresIssueStore(clocked.database).issueBatch(asks);
+    const results = await new PostgresIssueStore(clocked.database).issueBatch(requests);
     expect(results.map(({ outcome }) => outcome)).toEqual(["ISSUED", "ISSUED"]);
     expect(await store.retire(100)).toBeNull();
 

@@ -12,7 +12,7 @@ import {
   openCoupon,
 } from "./clocked-database.js";
 import { type CodeFacts, insertCodes, retireCodes } from "./codes-world.js";
-import { type Held, useAskOf } from "./usage-world.js";
+import { type Held, useRequestOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const later = (ms: number) => new Date(noon.getTime() + ms);
@@ -39,8 +39,14 @@ async function newBook(codes: readonly CodeFacts[], changed: Partial<CouponFacts
 const named = (name: string, test: string) => `${name}-${test}`;
 
 async function issue(couponId: string, userId: string, codeId?: number): Promise<IssueResult> {
-  const ask = { couponId, userId, requestId: "", userCouponId: randomUUID(), ...(codeId !== undefined && { codeId }) };
-  return (await issues.issueBatch([ask]))[0] as IssueResult;
+  const request = {
+    couponId,
+    userId,
+    requestId: "",
+    userCouponId: randomUUID(),
+    ...(codeId !== undefined && { codeId }),
+  };
+  return (await issues.issueBatch([request]))[0] as IssueResult;
 }
 function heldOf(result: IssueResult): Held {
   if (result.outcome !== "ISSUED") throw new Error(JSON.stringify(result));
@@ -123,7 +129,7 @@ describe("a code names, of the user coupons that have it,", () => {
     return ids[0]?.map((id) => mine.findIndex(({ userCouponId }) => userCouponId === id));
   };
   const use = async (held: Held, requestId: string) => {
-    const [said] = await usages.useBatch([useAskOf(held, { requestId })], { again: false, together: false });
+    const [said] = await usages.useBatch([useRequestOf(held, { requestId })], { again: false, together: false });
     expect(said?.outcome).toBe("USED");
   };
   const lock = (held: Held, token: string) =>

@@ -5,7 +5,12 @@ import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { Releaser } from "../../src/jobs/releaser.js";
 import { FailureLog } from "../../src/platform/failure-log.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
-import { type Ask, defaultReservationMs, type PlaceAsk, type Reservations } from "../../src/reservation/port.js";
+import {
+  defaultReservationMs,
+  type GateRequest,
+  type PlaceRequest,
+  type Reservations,
+} from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 import type { GivenBack, UserCouponStore } from "../../src/storage/ports/user-coupons.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
@@ -14,7 +19,7 @@ import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store
 import { settleUses } from "../../src/using/checkout.js";
 import { until } from "../support/until.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
-import { cancelOne, type Held, hold, readCoupon, useAskOf } from "./usage-world.js";
+import { cancelOne, type Held, hold, readCoupon, useRequestOf } from "./usage-world.js";
 
 let clocked: ClockedDatabase;
 /** The database is for all tests of a gate; what the gate knows is for one. */
@@ -89,14 +94,14 @@ function absentable(inner: Reservations): Reservations {
   });
 }
 
-const placeOf = (couponId: string, revision = 1): PlaceAsk => ({ couponId, revision, usageId: randomUUID() });
-const askOf = (couponId: string, userId: string): Ask => ({
+const placeOf = (couponId: string, revision = 1): PlaceRequest => ({ couponId, revision, usageId: randomUUID() });
+const requestOf = (couponId: string, userId: string): GateRequest => ({
   couponId,
   userId,
   requestId: "",
   userCouponId: randomUUID(),
 });
-const outcomeOf = async (ask: Ask) => (await reservations.admit(ask)).outcome;
+const outcomeOf = async (request: GateRequest) => (await reservations.admit(request)).outcome;
 const surveyOf = async (couponId: string) =>
   (await reservations.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
 const remaining = async (couponId: string) => (await surveyOf(couponId))?.places?.remaining;
@@ -117,7 +122,7 @@ async function placesLoaded(couponId: string): Promise<void> {
 }
 /** Uses as the checkout does, up to and without what it tells the reservation layer. */
 async function used(held: Held, usageId: string): Promise<void> {
-  const [result] = await usages.useBatch([useAskOf(held, { usageId })], { again: false, together: false });
+  const [result] = await usages.useBatch([useRequestOf(held, { usageId })], { again: false, together: false });
   expect(result?.outcome).toBe("USED");
 }
 const held = (couponId: string, facts: Parameters<typeof hold>[3] = {}) => hold(clocked.sql, couponId, now, facts);
@@ -204,9 +209,9 @@ describe.each(implementations)("with $name", ({ open }) => {
     test("that are overdue are settled once by two keepers at once", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 100, quantity: null }));
       await placesLoaded(couponId);
-      const asks = Array.from({ length: 30 }, () => placeOf(couponId));
-      await Promise.all(asks.map((one) => reservations.takePlace(one)));
-      for (const one of asks.slice(0, 10)) await used(await held(couponId), one.usageId);
+      const requests = Array.from({ length: 30 }, () => placeOf(couponId));
+      await Promise.all(requests.map((one) => reservations.takePlace(one)));
+      for (const one of requests.slice(0, 10)) await used(await held(couponId), one.usageId);
       offsetMs += agedMs;
       const other = new GateKeeper(reservations, issues, usages, log, failures);
       await Promise.all([keeper.sweep(), other.sweep(), keeper.sweep(), other.sweep()]);
@@ -259,9 +264,9 @@ describe.each(implementations)("with $name", ({ open }) => {
   });
 
   describe("what users have given back", () => {
-    const given = (one: Ask, restocked: boolean): GivenBack => ({ ...one, restocked, freed: false });
-    const issued = async (couponId: string, userId: string): Promise<Ask> => {
-      const one = askOf(couponId, userId);
+    const given = (one: GateRequest, restocked: boolean): GivenBack => ({ ...one, restocked, freed: false });
+    const issued = async (couponId: string, userId: string): Promise<GateRequest> => {
+      const one = requestOf(couponId, userId);
       await issues.issueBatch([one]);
       return one;
     };
@@ -276,7 +281,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       await keeper.giveBack([given(a, true), given(b, false)]);
       expect((await surveyOf(ids[0]))?.loaded?.stock).toBe(10);
       expect((await surveyOf(ids[1]))?.loaded?.stock).toBe(9);
-      for (const id of ids) expect(await outcomeOf(askOf(id, "u"))).toBe("RESERVED");
+      for (const id of ids) expect(await outcomeOf(requestOf(id, "u"))).toBe("RESERVED");
     });
 
     test("while the reservation layer is away makes its copy stale: it is dropped by the first sweep after that", async () => {
@@ -288,9 +293,9 @@ describe.each(implementations)("with $name", ({ open }) => {
       expect(reported.splice(0)).toEqual([{ work: "tell", err: expect.any(StoreUnavailable) }]);
       await expect(keeper.sweep()).rejects.toBeInstanceOf(StoreUnavailable);
       isAway = false;
-      expect(await outcomeOf(askOf(couponId, "u"))).toBe("ALREADY_ISSUED");
+      expect(await outcomeOf(requestOf(couponId, "u"))).toBe("ALREADY_ISSUED");
       await keeper.sweep();
-      expect(await outcomeOf(askOf(couponId, "u"))).toBe("NOT_LOADED");
+      expect(await outcomeOf(requestOf(couponId, "u"))).toBe("NOT_LOADED");
       // Once is enough.
       await until("it is loaded again", async () => {
         keeper.load(couponId);
@@ -303,7 +308,7 @@ describe.each(implementations)("with $name", ({ open }) => {
     test("while it is away does not come back with a reservation that was pending then", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now));
       await loaded(couponId);
-      const one = askOf(couponId, "u");
+      const one = requestOf(couponId, "u");
       expect(await outcomeOf(one)).toBe("RESERVED");
       await issues.issueBatch([one]);
       // The confirmation is lost, and so is the word that the user has deleted it.
@@ -323,7 +328,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       offsetMs += agedMs;
       await keeper.sweep();
       await loaded(couponId);
-      expect(await outcomeOf(askOf(couponId, "u"))).toBe("RESERVED");
+      expect(await outcomeOf(requestOf(couponId, "u"))).toBe("RESERVED");
     });
 
     test("and forgetting a copy while it is away is made up for, too", async () => {
@@ -342,18 +347,18 @@ describe.each(implementations)("with $name", ({ open }) => {
   describe("the releaser", () => {
     test("puts back what was not used in time, and the gate sells it again", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 1, claimWindowMs: 60_000 }));
-      const one = askOf(couponId, "u");
+      const one = requestOf(couponId, "u");
       await issues.issueBatch([one]);
       await loaded(couponId);
       const releaser = new Releaser(userCoupons, keeper, log);
       await releaser.run();
-      expect(await outcomeOf(askOf(couponId, "v"))).toBe("SOLD_OUT");
+      expect(await outcomeOf(requestOf(couponId, "v"))).toBe("SOLD_OUT");
       await clocked.setClock(new Date(now.getTime() + 60_000));
       await releaser.run();
       await releaser.run();
-      const next = askOf(couponId, "v");
+      const next = requestOf(couponId, "v");
       expect(await outcomeOf(next)).toBe("RESERVED");
-      expect(await outcomeOf(askOf(couponId, "w"))).toBe("SOLD_OUT");
+      expect(await outcomeOf(requestOf(couponId, "w"))).toBe("SOLD_OUT");
       expect((await issues.issueBatch([next]))[0]?.outcome).toBe("ISSUED");
     });
 
@@ -364,7 +369,11 @@ describe.each(implementations)("with $name", ({ open }) => {
         release: async (limit: number): Promise<GivenBack[]> => {
           limits.push(limit);
           const size = sizes[limits.length - 1] ?? 0;
-          return Array.from({ length: size }, () => ({ ...askOf(randomUUID(), "u"), restocked: true, freed: false }));
+          return Array.from({ length: size }, () => ({
+            ...requestOf(randomUUID(), "u"),
+            restocked: true,
+            freed: false,
+          }));
         },
       } as unknown as UserCouponStore;
       const told: number[] = [];
@@ -381,7 +390,11 @@ describe.each(implementations)("with $name", ({ open }) => {
       const store = {
         release: async (limit: number) => {
           calls += 1;
-          return Array.from({ length: limit }, () => ({ ...askOf(randomUUID(), "u"), restocked: true, freed: false }));
+          return Array.from({ length: limit }, () => ({
+            ...requestOf(randomUUID(), "u"),
+            restocked: true,
+            freed: false,
+          }));
         },
       } as unknown as UserCouponStore;
       await new Releaser(store, { giveBack: async () => {} } as unknown as GateKeeper, log).run();
@@ -393,11 +406,11 @@ describe.each(implementations)("with $name", ({ open }) => {
     const usageCap = 5;
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap, maxUses: 2 }));
     const held = await hold(clocked.sql, couponId, now, { maxUses: 2 });
-    const first = useAskOf(held);
+    const first = useRequestOf(held);
     await usages.useBatch([first], { again: false, together: false });
     await reservations.loadPlaces(couponId, { revision: 1, remaining: usageCap - 1 });
     // Judged while the first use stood, so a place was taken; then that was cancelled, and its place kept.
-    const second = useAskOf(held, { placeTaken: true });
+    const second = useRequestOf(held, { placeTaken: true });
     expect(await reservations.takePlace(second)).toBe("TAKEN");
     await cancelOne(usages, { userId: held.userId, usageId: first.usageId, request: null });
     const results = await usages.useBatch([second], { again: false, together: false });

@@ -5,7 +5,12 @@ import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { settleBatch } from "../../src/issuing/issuer.js";
 import { FailureLog } from "../../src/platform/failure-log.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
-import { type Ask, defaultReservationMs, type Reservations, type Settlement } from "../../src/reservation/port.js";
+import {
+  defaultReservationMs,
+  type GateRequest,
+  type Reservations,
+  type Settlement,
+} from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
@@ -68,7 +73,7 @@ const implementations = [
   { name: "MemoryReservations", open: async () => new MemoryReservations({ now: () => Date.now() + offsetMs }) },
 ];
 
-const askOf = (couponId: string, userId: string, requestId = ""): Ask => ({
+const requestOf = (couponId: string, userId: string, requestId = ""): GateRequest => ({
   couponId,
   userId,
   requestId,
@@ -100,21 +105,21 @@ describe.each(implementations)("with $name", ({ name, open }) => {
 
   test("loads a coupon as Postgres has it", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 5 }));
-    const holder = askOf(couponId, "holder", "request");
+    const holder = requestOf(couponId, "holder", "request");
     await store.issueBatch([holder]);
     await loaded(couponId);
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { revision: 1, stock: 4 }, pendingCount: 0 });
-    expect(await reservations.admit(askOf(couponId, "holder", "request"))).toEqual({
+    expect(await reservations.admit(requestOf(couponId, "holder", "request"))).toEqual({
       outcome: "REPLAY",
       userCouponId: holder.userCouponId,
     });
-    expect((await reservations.admit(askOf(couponId, "new"))).outcome).toBe("RESERVED");
+    expect((await reservations.admit(requestOf(couponId, "new"))).outcome).toBe("RESERVED");
   });
 
   test("an overdue reservation is confirmed when its row is stored, and released when it is not", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
-    const [kept, lost] = [askOf(couponId, "kept", "rk"), askOf(couponId, "lost", "rl")];
+    const [kept, lost] = [requestOf(couponId, "kept", "rk"), requestOf(couponId, "lost", "rl")];
     for (const one of [kept, lost]) expect((await reservations.admit(one)).outcome).toBe("RESERVED");
     // The process died after Postgres had committed the one, and before it had seen the other.
     await store.issueBatch([kept]);
@@ -124,30 +129,30 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     offsetMs += agedMs;
     await keeper.sweep();
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 9 }, pendingCount: 0, overdue: [] });
-    expect((await reservations.admit(askOf(couponId, "kept", "rk"))).outcome).toBe("REPLAY");
-    expect((await reservations.admit(askOf(couponId, "kept"))).outcome).toBe("ALREADY_ISSUED");
-    expect((await reservations.admit(askOf(couponId, "lost"))).outcome).toBe("RESERVED");
+    expect((await reservations.admit(requestOf(couponId, "kept", "rk"))).outcome).toBe("REPLAY");
+    expect((await reservations.admit(requestOf(couponId, "kept"))).outcome).toBe("ALREADY_ISSUED");
+    expect((await reservations.admit(requestOf(couponId, "lost"))).outcome).toBe("RESERVED");
   });
 
   test("a confirmed one expires when its row says", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { validityAfterIssueMs: 60_000 }));
     await loaded(couponId);
-    const one = askOf(couponId, "u");
+    const one = requestOf(couponId, "u");
     await reservations.admit(one);
     await store.issueBatch([one]);
     offsetMs += agedMs;
     await keeper.sweep();
-    expect((await reservations.admit(askOf(couponId, "u"))).outcome).toBe("ALREADY_ISSUED");
+    expect((await reservations.admit(requestOf(couponId, "u"))).outcome).toBe("ALREADY_ISSUED");
     offsetMs += 60_000;
-    expect((await reservations.admit(askOf(couponId, "u"))).outcome).toBe("RESERVED");
+    expect((await reservations.admit(requestOf(couponId, "u"))).outcome).toBe("RESERVED");
   });
 
   test("two keepers that sweep at once settle each reservation once", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 100 }));
     await loaded(couponId);
-    const asks = Array.from({ length: 60 }, (_, n) => askOf(couponId, `user-${n}`));
-    await Promise.all(asks.map((one) => reservations.admit(one)));
-    await store.issueBatch(asks.filter((_, n) => n % 3 === 0));
+    const requests = Array.from({ length: 60 }, (_, n) => requestOf(couponId, `user-${n}`));
+    await Promise.all(requests.map((one) => reservations.admit(one)));
+    await store.issueBatch(requests.filter((_, n) => n % 3 === 0));
     offsetMs += agedMs;
     const other = new GateKeeper(reservations, store, usages, log, failures);
     await Promise.all([keeper.sweep(), other.sweep(), keeper.sweep(), other.sweep()]);
@@ -158,7 +163,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
   test("what is decided after the sweep gave it up is counted all the same", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 2 }));
     await loaded(couponId);
-    const slow = askOf(couponId, "slow");
+    const slow = requestOf(couponId, "slow");
     await reservations.admit(slow);
     offsetMs += agedMs;
     await keeper.sweep();
@@ -171,7 +176,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
 
   test.each([
     { leak: "too little", wrongly: (couponId: string) => reservations.settle([confirmed(couponId)]) },
-    { leak: "too much", wrongly: (couponId: string) => store.issueBatch([askOf(couponId, "unheard of")]) },
+    { leak: "too much", wrongly: (couponId: string) => store.issueBatch([requestOf(couponId, "unheard of")]) },
   ])("stock that is $leak in the gate is right again two sweeps later", async ({ wrongly }) => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
@@ -192,7 +197,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
   test("a difference is left alone while a reservation is pending", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
-    await reservations.admit(askOf(couponId, "u"));
+    await reservations.admit(requestOf(couponId, "u"));
     for (let n = 0; n < 3; n++) await keeper.sweep();
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 9 }, pendingCount: 1 });
   });
@@ -200,7 +205,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
   test("a copy of another revision is dropped at once, and what was pending is carried over", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
-    await reservations.admit(askOf(couponId, "u"));
+    await reservations.admit(requestOf(couponId, "u"));
     await clocked.sql`UPDATE coupons SET revision = 2, quantity = 20, paused_at = ${now} WHERE id = ${couponId}`;
     await until("the new revision is known", async () => {
       await keeper.sweep();
@@ -209,7 +214,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       return survey?.loaded?.revision === 2;
     });
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 19 }, pendingCount: 1 });
-    expect((await reservations.admit(askOf(couponId, "v"))).outcome).toBe("COUPON_PAUSED");
+    expect((await reservations.admit(requestOf(couponId, "v"))).outcome).toBe("COUPON_PAUSED");
   });
 
   test("a copy that let through what Postgres refuses is dropped, unless that is for a quota, which it does not hold", async () => {
@@ -219,17 +224,20 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     const soldOut = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 1 }));
     for (const couponId of [second, soldOut]) await loaded(couponId);
     // Past the gate.
-    await store.issueBatch([askOf(first, "u"), askOf(soldOut, "v")]);
-    const asks = [askOf(second, "u"), askOf(soldOut, "u")].map((ask) => ({ ...ask, reserved: true }));
-    for (const ask of asks) expect((await reservations.admit(ask)).outcome).toBe("RESERVED");
-    const results = await store.issueBatch(asks);
+    await store.issueBatch([requestOf(first, "u"), requestOf(soldOut, "v")]);
+    const requests = [requestOf(second, "u"), requestOf(soldOut, "u")].map((request) => ({
+      ...request,
+      reserved: true,
+    }));
+    for (const request of requests) expect((await reservations.admit(request)).outcome).toBe("RESERVED");
+    const results = await store.issueBatch(requests);
     expect(results).toEqual([
       { outcome: "REFUSED", reason: "QUOTA_REACHED" },
       { outcome: "REFUSED", reason: "SOLD_OUT" },
     ]);
     const dropped: string[] = [];
     const reload = async (couponId: string) => void dropped.push(couponId);
-    await settleBatch(reservations, { reload } as GateKeeper, asks, results);
+    await settleBatch(reservations, { reload } as GateKeeper, requests, results);
     expect(dropped).toEqual([soldOut]);
     expect(await surveyOf(second)).toMatchObject({ loaded: { stock: 10 }, pendingCount: 0 });
   });
@@ -238,7 +246,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     const couponId = randomUUID();
     keeper.load(couponId);
     await keeper.close();
-    expect((await reservations.admit(askOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
+    expect((await reservations.admit(requestOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
 
     keeper = new GateKeeper(reservations, store, usages, log, failures);
     await reservations.invalidate(couponId);
@@ -254,7 +262,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       remaining: 1,
     });
     await keeper.sweep();
-    expect((await reservations.admit(askOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
+    expect((await reservations.admit(requestOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
   });
 
   describe("one that has expired when Postgres is read is counted once", () => {
@@ -267,7 +275,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     test("when it was confirmed during the load", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { validityAfterIssueMs: validityMs }));
       const loading = await reservations.beginLoad(couponId);
-      const one = askOf(couponId, "u");
+      const one = requestOf(couponId, "u");
       const [result] = await store.issueBatch([one]);
       const validUntil = result?.outcome === "ISSUED" ? result.userCoupon.validUntil : null;
       await reservations.settle([{ ...one, outcome: "CONFIRM", validUntil }]);
@@ -282,7 +290,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     test("when its process died after the commit", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { validityAfterIssueMs: validityMs }));
       await loaded(couponId);
-      const one = askOf(couponId, "u");
+      const one = requestOf(couponId, "u");
       await reservations.admit(one);
       await store.issueBatch([one]);
       await expire();
@@ -301,9 +309,9 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     /** As the issuer does it: ask the gate, then Postgres, then tell the gate. */
     const issueSome = async (worker: number) => {
       for (let n = 0; n < 15; n++) {
-        const asks = Array.from({ length: 8 }, (_, k) => askOf(couponId, `user-${worker}-${n}-${k}`));
-        const admissions = await Promise.all(asks.map((one) => reservations.admit(one)));
-        const through = asks.filter((_, k) => ["RESERVED", "NOT_LOADED"].includes(admissions[k]?.outcome ?? ""));
+        const requests = Array.from({ length: 8 }, (_, k) => requestOf(couponId, `user-${worker}-${n}-${k}`));
+        const admissions = await Promise.all(requests.map((one) => reservations.admit(one)));
+        const through = requests.filter((_, k) => ["RESERVED", "NOT_LOADED"].includes(admissions[k]?.outcome ?? ""));
         // Every seventh is lost on its way, as if its process had died.
         const sent = through.filter((_, k) => (n + k) % 7 !== 0);
         const results = sent.length > 0 ? await store.issueBatch(sent) : [];
@@ -345,7 +353,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await keeper.close();
     keeper.load(couponId);
     await keeper.close();
-    expect((await reservations.admit(askOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
+    expect((await reservations.admit(requestOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
   });
 
   if (name === "RedisReservations") {
@@ -366,7 +374,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
 
     test("two keepers of two processes load one coupon at once: it is loaded once and right", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 50 }));
-      await store.issueBatch(Array.from({ length: 20 }, (_, n) => askOf(couponId, `user-${n}`)));
+      await store.issueBatch(Array.from({ length: 20 }, (_, n) => requestOf(couponId, `user-${n}`)));
       const otherReservations = await openRedis();
       const other = new GateKeeper(otherReservations, store, usages, log, failures);
       keeper.load(couponId);
@@ -380,5 +388,5 @@ describe.each(implementations)("with $name", ({ name, open }) => {
 
 /** Of a user coupon that Postgres has never heard of. */
 function confirmed(couponId: string): Settlement {
-  return { ...askOf(couponId, "ghost"), outcome: "CONFIRM", validUntil: null };
+  return { ...requestOf(couponId, "ghost"), outcome: "CONFIRM", validUntil: null };
 }

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { decideIssue } from "../../src/domain/issue.js";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
 import { expiryOf, type UserCoupon } from "../../src/domain/user-coupon.js";
-import type { Ask, Holder } from "../../src/reservation/port.js";
+import type { GateRequest, Holder } from "../../src/reservation/port.js";
 import type { IssueResult } from "../../src/storage/ports/issues.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
@@ -31,7 +31,7 @@ beforeAll(async () => {
 });
 afterAll(() => clocked?.close());
 
-function askOf(couponId: string, userId: string, requestId = ""): Ask {
+function requestOf(couponId: string, userId: string, requestId = ""): GateRequest {
   return { couponId, userId, requestId, userCouponId: randomUUID() };
 }
 
@@ -90,9 +90,9 @@ describe("issue_user_coupons decides as the domain does", () => {
       claimWindowMs: one.claimWindowMs,
     });
   /** A user coupon as the function should have made it. */
-  const issued = (ask: Ask, coupon: CouponFacts, issuedAt: Date): UserCoupon => {
+  const issued = (request: GateRequest, coupon: CouponFacts, issuedAt: Date): UserCoupon => {
     const later = (ms: number | null) => (ms === null ? null : new Date(issuedAt.getTime() + ms));
-    const { couponId, userId, userCouponId: id } = ask;
+    const { couponId, userId, userCouponId: id } = request;
     return {
       id,
       couponId,
@@ -133,19 +133,19 @@ describe("issue_user_coupons decides as the domain does", () => {
         });
 
         const before = coupon && (await stored(couponId));
-        const ask = askOf(couponId, "u");
-        const [result] = await store.issueBatch([ask]);
+        const request = requestOf(couponId, "u");
+        const [result] = await store.issueBatch([request]);
         if (expected !== "ISSUED" || !coupon) {
           expect(result).toEqual({ outcome: "REFUSED", reason: expected });
           if (before) expect(await stored(couponId)).toEqual(before);
           return;
         }
-        const userCoupon = issued(ask, coupon, noon);
+        const userCoupon = issued(request, coupon, noon);
         expect(result).toEqual({ outcome: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, coupon) });
         const now = await stored(couponId);
         expect(now.issuedCount).toBe(coupon.issuedCount + 1);
         expect(now.rows.length).toBe(holders.length + 1);
-        expect(now.events).toEqual([ask.userCouponId]);
+        expect(now.events).toEqual([request.userCouponId]);
       }),
       { numRuns: runs * 4, ...seed },
     );
@@ -153,29 +153,30 @@ describe("issue_user_coupons decides as the domain does", () => {
 
   /** One row after the other, in memory. */
   class Sequence {
-    readonly rows: (Ask & { userCoupon: UserCoupon; validUntil: Date | null })[] = [];
+    readonly rows: (GateRequest & { userCoupon: UserCoupon; validUntil: Date | null })[] = [];
     readonly issuedCounts = new Map<string, number>();
 
     constructor(private readonly coupons: ReadonlyMap<string, CouponFacts>) {
       for (const [id, coupon] of coupons) this.issuedCounts.set(id, coupon.issuedCount);
     }
 
-    issue(ask: Ask, now: Date): IssueResult {
-      const coupon = this.coupons.get(ask.couponId) ?? null;
+    issue(request: GateRequest, now: Date): IssueResult {
+      const coupon = this.coupons.get(request.couponId) ?? null;
       const expired = { expiresAt: coupon?.expiresAt ?? now };
-      const same = this.rows.find((row) => row.userCouponId === ask.userCouponId);
-      const earlier = same ?? (ask.requestId ? this.rows.find((row) => row.requestId === ask.requestId) : undefined);
+      const same = this.rows.find((row) => row.userCouponId === request.userCouponId);
+      const earlier =
+        same ?? (request.requestId ? this.rows.find((row) => row.requestId === request.requestId) : undefined);
       if (earlier && earlier !== same) {
-        return earlier.couponId === ask.couponId && earlier.userId === ask.userId
+        return earlier.couponId === request.couponId && earlier.userId === request.userId
           ? { outcome: "REPLAYED", userCouponId: earlier.userCouponId }
           : { outcome: "REFUSED", reason: "REQUEST_ID_REUSED" };
       }
       if (!same) {
-        const issuedCount = this.issuedCounts.get(ask.couponId) ?? 0;
+        const issuedCount = this.issuedCounts.get(request.couponId) ?? 0;
         const live = this.rows.filter(
           (row) =>
-            row.couponId === ask.couponId &&
-            row.userId === ask.userId &&
+            row.couponId === request.couponId &&
+            row.userId === request.userId &&
             (row.validUntil === null || row.validUntil > now),
         );
         const decision = decideIssue({
@@ -184,9 +185,9 @@ describe("issue_user_coupons decides as the domain does", () => {
           now,
         });
         if (decision !== "ISSUED" || !coupon) return { outcome: "REFUSED", reason: decision as "COUPON_NOT_FOUND" };
-        const userCoupon = issued(ask, coupon, now);
-        this.rows.push({ ...ask, userCoupon, validUntil: userCoupon.validUntil });
-        this.issuedCounts.set(ask.couponId, issuedCount + 1);
+        const userCoupon = issued(request, coupon, now);
+        this.rows.push({ ...request, userCoupon, validUntil: userCoupon.validUntil });
+        this.issuedCounts.set(request.couponId, issuedCount + 1);
       }
       const { userCoupon } = same ?? (this.rows.at(-1) as (typeof this.rows)[0]);
       return { outcome: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, expired) };
@@ -194,8 +195,11 @@ describe("issue_user_coupons decides as the domain does", () => {
   }
 
   let life = 0;
-  const askFacts = fc.record({ coupon: fc.nat(3), user: fc.nat(4), request: fc.nat(6) });
-  const batch = fc.record({ asks: fc.array(askFacts, { minLength: 1, maxLength: 14 }), laterMs: fc.nat(2_500) });
+  const requestFacts = fc.record({ coupon: fc.nat(3), user: fc.nat(4), requestNumber: fc.nat(6) });
+  const batch = fc.record({
+    requests: fc.array(requestFacts, { minLength: 1, maxLength: 14 }),
+    laterMs: fc.nat(2_500),
+  });
 
   test("for batches, as if the rows came one after the other; a repeated batch changes nothing", async () => {
     await fc.assert(
@@ -213,24 +217,28 @@ describe("issue_user_coupons decides as the domain does", () => {
           // The fourth is unknown.
           const ids = [...coupons.keys(), randomUUID()];
           const sequence = new Sequence(coupons);
-          for (const { asks: generatedAsks, laterMs } of batches) {
+          for (const { requests: generatedRequests, laterMs } of batches) {
             nowMs += laterMs;
             const now = new Date(nowMs);
             await clocked.setClock(now);
             const keys = new Set<string>();
-            const asks: Ask[] = [];
-            for (const { coupon, user, request } of generatedAsks) {
-              const ask = askOf(ids[coupon] as string, `user-${user}`, request === 0 ? "" : `life-${life}-${request}`);
-              const own = [`u ${coupon} ${user}`, ...(request === 0 ? [] : [`r ${request}`])];
+            const requests: GateRequest[] = [];
+            for (const { coupon, user, requestNumber } of generatedRequests) {
+              const request = requestOf(
+                ids[coupon] as string,
+                `user-${user}`,
+                requestNumber === 0 ? "" : `life-${life}-${requestNumber}`,
+              );
+              const own = [`u ${coupon} ${user}`, ...(requestNumber === 0 ? [] : [`r ${requestNumber}`])];
               // The port's own condition: no (coupon, user) and no request id twice in a batch.
               if (own.some((key) => keys.has(key))) continue;
               for (const key of own) keys.add(key);
-              asks.push(ask);
+              requests.push(request);
             }
-            const expected = asks.map((ask) => sequence.issue(ask, now));
-            expect(await store.issueBatch(asks)).toEqual(expected);
+            const expected = requests.map((request) => sequence.issue(request, now));
+            expect(await store.issueBatch(requests)).toEqual(expected);
             // Again, and later: the outcomes that the callers of the first time were given.
-            if (laterMs % 2 === 0) expect(await store.issueBatch(asks, true)).toEqual(expected);
+            if (laterMs % 2 === 0) expect(await store.issueBatch(requests, true)).toEqual(expected);
           }
           for (const [couponId, coupon] of coupons) {
             const rows = sequence.rows.filter((row) => row.couponId === couponId);
@@ -257,22 +265,22 @@ describe("issue_user_coupons decides as the domain does", () => {
   test("a batch that is repeated after its user coupons expired is answered as at first", async () => {
     await clocked.setClock(noon);
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 1, validityAfterIssueMs: 1_000 }));
-    const asks = [askOf(couponId, "u", randomUUID()), askOf(couponId, "v", randomUUID())];
-    const first = await store.issueBatch(asks);
+    const requests = [requestOf(couponId, "u", randomUUID()), requestOf(couponId, "v", randomUUID())];
+    const first = await store.issueBatch(requests);
     expect(first.map(({ outcome }) => outcome)).toEqual(["ISSUED", "REFUSED"]);
     await clocked.setClock(new Date(noon.getTime() + 2_000));
-    expect(await store.issueBatch(asks, true)).toEqual(first);
+    expect(await store.issueBatch(requests, true)).toEqual(first);
   });
 
   test("what was issued keeps its claim window and its uses, when the coupon is edited and when the batch is repeated", async () => {
     await clocked.setClock(noon);
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { maxUses: 3, claimWindowMs: 5_000 }));
-    const asks = [askOf(couponId, "u")];
-    const first = await store.issueBatch(asks);
+    const requests = [requestOf(couponId, "u")];
+    const first = await store.issueBatch(requests);
     expect(first).toMatchObject([{ userCoupon: { maxUses: 3, claimUntil: new Date(noon.getTime() + 5_000) } }]);
     await clocked.sql`UPDATE coupons SET max_uses = 9, claim_window_ms = 1, revision = 2 WHERE id = ${couponId}`;
     await clocked.setClock(new Date(noon.getTime() + 2_000));
-    expect(await store.issueBatch(asks, true)).toEqual(first);
+    expect(await store.issueBatch(requests, true)).toEqual(first);
     await clocked.setClock(noon);
   });
 
@@ -289,21 +297,21 @@ describe("request ids", () => {
       await insertCoupon(clocked.sql, openCoupon(noon)),
     ];
     const requestId = randomUUID();
-    const first = askOf(couponId, "u", requestId);
+    const first = requestOf(couponId, "u", requestId);
     await store.issueBatch([first]);
-    expect(await store.issueBatch([askOf(couponId, "u", requestId)])).toEqual([
+    expect(await store.issueBatch([requestOf(couponId, "u", requestId)])).toEqual([
       { outcome: "REPLAYED", userCouponId: first.userCouponId },
     ]);
     const reused = { outcome: "REFUSED", reason: "REQUEST_ID_REUSED" };
-    expect(await store.issueBatch([askOf(couponId, "v", requestId)])).toEqual([reused]);
-    expect(await store.issueBatch([askOf(other, "u", requestId)])).toEqual([reused]);
+    expect(await store.issueBatch([requestOf(couponId, "v", requestId)])).toEqual([reused]);
+    expect(await store.issueBatch([requestOf(other, "u", requestId)])).toEqual([reused]);
   });
 
   test.each(["paused_at", "deleted_at"] as const)(
     "a repetition is answered first, also when %s is set",
     async (column) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
-      const first = askOf(couponId, "u", randomUUID());
+      const first = requestOf(couponId, "u", randomUUID());
       await store.issueBatch([first]);
       await clocked.sql`UPDATE coupons SET ${clocked.sql(column)} = ${noon} WHERE id = ${couponId}`;
       expect(await store.issueBatch([{ ...first, userCouponId: randomUUID() }])).toEqual([
@@ -339,7 +347,7 @@ describe("request ids", () => {
       const requestId = randomUUID();
       const results = await atOnce(
         ids,
-        ids.map((id) => () => store.issueBatch([askOf(id, "u", requestId), askOf(id, "bystander")])),
+        ids.map((id) => () => store.issueBatch([requestOf(id, "u", requestId), requestOf(id, "bystander")])),
       );
       expect(results.map(([first]) => (first?.outcome === "REFUSED" ? first.reason : first?.outcome)).sort()).toEqual([
         "ISSUED",
@@ -354,10 +362,12 @@ describe("request ids", () => {
 
   test("two transactions repeat one request at once: one row, and both are told of it", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
-    const asks = [1, 2].map(() => askOf(couponId, "u", "")).map((ask) => ({ ...ask, requestId: `twice-${couponId}` }));
+    const requests = [1, 2]
+      .map(() => requestOf(couponId, "u", ""))
+      .map((request) => ({ ...request, requestId: `twice-${couponId}` }));
     const results = await atOnce(
       [couponId],
-      asks.map((ask) => () => store.issueBatch([ask])),
+      requests.map((request) => () => store.issueBatch([request])),
     );
     const { rows } = await stored(couponId);
     expect(rows.length).toBe(1);
@@ -375,18 +385,18 @@ describe("request ids", () => {
     ] as const;
     const [r1, r2] = [randomUUID(), randomUUID()];
     const batches = [
-      [askOf(ids[0], "a", r1), askOf(ids[0], "b", r2)],
-      [askOf(ids[1], "a", r2), askOf(ids[1], "b", r1)],
+      [requestOf(ids[0], "a", r1), requestOf(ids[0], "b", r2)],
+      [requestOf(ids[1], "a", r2), requestOf(ids[1], "b", r1)],
     ];
     // The two may deadlock over the request ids; what the group commit then does is to send the batch once more.
     const results = await atOnce(
       ids,
-      batches.map((asks) => async () => {
+      batches.map((requests) => async () => {
         try {
-          return await store.issueBatch(asks);
+          return await store.issueBatch(requests);
         } catch (error) {
           expect(error).toBeInstanceOf(StoreUnavailable);
-          return await store.issueBatch(asks, true);
+          return await store.issueBatch(requests, true);
         }
       }),
     );
@@ -410,12 +420,12 @@ test("nothing is issued after its time, when its caller may have been told somet
   const { sql } = clocked;
   const couponId = await insertCoupon(sql, openCoupon(noon));
   const untilMs = Date.now() + 150;
-  const late = { ...askOf(couponId, "late", "late"), untilMs };
-  const patient = { ...askOf(couponId, "patient"), untilMs: untilMs + 60_000 };
+  const late = { ...requestOf(couponId, "late", "late"), untilMs };
+  const patient = { ...requestOf(couponId, "patient"), untilMs: untilMs + 60_000 };
   let issuing: Promise<IssueResult[]> | undefined;
   await sql.begin(async (tx) => {
     await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
-    issuing = store.issueBatch([late, patient, askOf(couponId, "any time")]);
+    issuing = store.issueBatch([late, patient, requestOf(couponId, "any time")]);
     await until("its time is over", () => Date.now() > untilMs);
   });
   expect((await issuing)?.map(({ outcome }) => outcome)).toEqual(["TOO_LATE", "ISSUED", "ISSUED"]);
@@ -493,20 +503,20 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
   const work = writers.map((writer, w) => ({
     writer,
     batches: Array.from({ length: 8 }, (_, b) => {
-      const asks = new Map<string, Ask>();
+      const requests = new Map<string, GateRequest>();
       for (let n = 0; n < 40; n++) {
-        const ask = askOf(ids[random(ids.length)] as string, `user-${random(90)}`, `${ids[0]} ${w} ${b} ${n}`);
-        asks.set(`${ask.couponId} ${ask.userId}`, ask);
+        const request = requestOf(ids[random(ids.length)] as string, `user-${random(90)}`, `${ids[0]} ${w} ${b} ${n}`);
+        requests.set(`${request.couponId} ${request.userId}`, request);
       }
-      return [...asks.values()];
+      return [...requests.values()];
     }),
   }));
   await Promise.all(
     work.map(async ({ writer, batches }) => {
-      for (const asks of batches) {
-        const results = await writer.issueBatch(asks);
-        asks.forEach((ask, index) => {
-          told.set(ask.userCouponId, results[index] as IssueResult);
+      for (const requests of batches) {
+        const results = await writer.issueBatch(requests);
+        requests.forEach((request, index) => {
+          told.set(request.userCouponId, results[index] as IssueResult);
         });
       }
     }),
@@ -705,7 +715,7 @@ describe("readGate", () => {
     let seen = 0;
     const facts = await store.readGate(couponId, async (page) => {
       seen += page.length;
-      const [result] = await store.issueBatch([askOf(couponId, `zz-${seen}`)]);
+      const [result] = await store.issueBatch([requestOf(couponId, `zz-${seen}`)]);
       expect(result?.outcome).toBe("ISSUED");
       return true;
     });

@@ -4,7 +4,7 @@ import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-sto
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
-import { cancelOne, type Held, hold, lockAskOf, readUserCoupon, useAskOf } from "./usage-world.js";
+import { cancelOne, type Held, hold, lockRequestOf, readUserCoupon, useRequestOf } from "./usage-world.js";
 import { whileWaiting } from "./waiting.js";
 
 /** Who waits for a coupon's row lock is decided by the time when it gets the lock: else an old time would decide. */
@@ -38,12 +38,12 @@ const newCoupon = (expiresAt?: Date) =>
   insertCoupon(clocked.sql, openCoupon(noon, { lockDurationMs, ...(expiresAt && { expiresAt }) }));
 const newHeld = async (facts: Parameters<typeof hold>[3] = {}) => hold(clocked.sql, await newCoupon(), noon, facts);
 const issue = async (couponId: string) => {
-  const ask = { couponId, userId: "user", requestId: "", userCouponId: randomUUID() };
-  return (await issues.issueBatch([ask]))[0];
+  const request = { couponId, userId: "user", requestId: "", userCouponId: randomUUID() };
+  return (await issues.issueBatch([request]))[0];
 };
-const lock = async (held: Held) => (await usages.lockBatch([lockAskOf(held)], { together: false }))[0];
+const lock = async (held: Held) => (await usages.lockBatch([lockRequestOf(held)], { together: false }))[0];
 const use = async (held: Held, usageId: string = randomUUID()) =>
-  (await usages.useBatch([useAskOf(held, { usageId })], { again: false, together: false }))[0];
+  (await usages.useBatch([useRequestOf(held, { usageId })], { again: false, together: false }))[0];
 
 describe("an issue that waits for its coupon", () => {
   test("is refused when the coupon has ended meanwhile", async () => {

@@ -4,7 +4,7 @@ import { expect } from "vitest";
 import { Refusal } from "../../src/domain/refusal.js";
 import type { Usage } from "../../src/domain/usage.js";
 import type { RequestKey } from "../../src/storage/ports/page.js";
-import type { LockAsk, UsageStore, UseAsk } from "../../src/storage/ports/usages.js";
+import type { LockRequest, UsageStore, UseRequest } from "../../src/storage/ports/usages.js";
 import { miscounted } from "../support/counted-stats.js";
 import { type HolderFacts, insertHolders } from "./clocked-database.js";
 
@@ -37,7 +37,7 @@ export async function hold(
   return { couponId, userCouponId, userId };
 }
 
-export function useAskOf(held: Held, changed: Partial<UseAsk> = {}): UseAsk {
+export function useRequestOf(held: Held, changed: Partial<UseRequest> = {}): UseRequest {
   return {
     ...held,
     usageId: randomUUID(),
@@ -55,11 +55,11 @@ export function useAskOf(held: Held, changed: Partial<UseAsk> = {}): UseAsk {
 }
 
 /** Several user coupons in one order. */
-export function orderOf(helds: readonly Held[], changed: Partial<UseAsk> = {}): UseAsk[] {
-  return helds.map((held, item) => useAskOf(held, { ...changed, item }));
+export function orderOf(helds: readonly Held[], changed: Partial<UseRequest> = {}): UseRequest[] {
+  return helds.map((held, item) => useRequestOf(held, { ...changed, item }));
 }
 
-export function lockAskOf(held: Held, changed: Partial<LockAsk> = {}): LockAsk {
+export function lockRequestOf(held: Held, changed: Partial<LockRequest> = {}): LockRequest {
   return { ...held, lockVersion: 0, token: randomUUID(), ...changed };
 }
 

@@ -31,7 +31,9 @@ function issuedTo(userId: string): Issued {
 
 async function outcomesOf(issue: (userId: string) => Promise<Issued | Refusal>, userIds: string[], leftMs = 5_000) {
   const faults: unknown[] = [];
-  const handler = batchIssueCoupons({ issue: (ask) => issue(ask.userId) }, explain, (error) => faults.push(error));
+  const handler = batchIssueCoupons({ issue: (request) => issue(request.userId) }, explain, (error) =>
+    faults.push(error),
+  );
   const request = create(BatchIssueCouponsRequestSchema, { couponId, userIds });
   const { outcomes } = await handler(request, { requestId: "", deadlineMs: Date.now() + leftMs });
   const told = outcomes.map(({ userId, outcome: { case: what, value } }) =>

@@ -1,4 +1,4 @@
-import type { PlaceAsk, PlaceFacts, PlaceOutcome, PlaceSettlement, Survey } from "../port.js";
+import type { PlaceFacts, PlaceOutcome, PlaceRequest, PlaceSettlement, Survey } from "../port.js";
 import { keepPlacesMs } from "../port.js";
 
 interface Places {
@@ -22,7 +22,7 @@ export class MemoryPlaces {
     return [...this.places.keys(), ...this.taken.keys()];
   }
 
-  take({ couponId, usageId, revision }: PlaceAsk): PlaceOutcome {
+  take({ couponId, usageId, revision }: PlaceRequest): PlaceOutcome {
     const places = this.places.get(couponId);
     if (places?.revision !== revision) return "NOT_LOADED";
     if (places.remaining <= 0) return this.taken.has(couponId) ? "UNDECIDED" : "USAGE_CAP_REACHED";

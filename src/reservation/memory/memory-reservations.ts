@@ -4,16 +4,16 @@ import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
 import { afterLook, defaultPauses, type LookPauses } from "../looks.js";
 import type {
   Admission,
-  AdmissionAsk,
-  Ask,
+  AdmissionRequest,
   GateFacts,
+  GateRequest,
   Holder,
   Loading,
   Look,
   LookEnd,
-  PlaceAsk,
   PlaceFacts,
   PlaceOutcome,
+  PlaceRequest,
   PlaceSettlement,
   Reservations,
   Settlement,
@@ -71,40 +71,40 @@ export class MemoryReservations implements Reservations {
     this.quotaDays = options.quotaDays ?? new QuotaDays();
   }
 
-  async admit(askWithTurn: AdmissionAsk): Promise<Admission> {
-    const { turn: _, patienceMs: __, ...ask } = askWithTurn;
-    const gate = this.gates.get(ask.couponId);
+  async admit(requestWithTurn: AdmissionRequest): Promise<Admission> {
+    const { turn: _, patienceMs: __, ...request } = requestWithTurn;
+    const gate = this.gates.get(request.couponId);
     if (!gate) {
-      const exists = (await this.quotaGroups.ofAsked(ask.couponId)) !== undefined;
+      const exists = (await this.quotaGroups.ofAsked(request.couponId)) !== undefined;
       return { outcome: exists ? "NOT_LOADED" : "COUPON_NOT_FOUND" };
     }
-    this.looks.announce(ask.couponId);
+    this.looks.announce(request.couponId);
     const nowMs = this.now();
-    const entries = gate.holders.get(ask.userId) ?? [];
+    const entries = gate.holders.get(request.userId) ?? [];
 
-    const same = ask.requestId === "" ? undefined : entries.find((entry) => entry.requestId === ask.requestId);
+    const same = request.requestId === "" ? undefined : entries.find((entry) => entry.requestId === request.requestId);
     if (same) return same.pending ? { outcome: "IN_FLIGHT" } : { outcome: "REPLAY", userCouponId: same.userCouponId };
 
     const live = entries.filter((entry) => isLive(entry, nowMs));
     const decided = live.filter((entry) => !entry.pending);
     const { facts } = gate;
     const { quota, throttle } = facts;
-    const day = quota ? this.dayOf(ask) : "";
-    const ofDay = quota ? this.quotaUse.count(quota.group, day, ask.userId) : { all: 0, decided: 0 };
+    const day = quota ? this.dayOf(request) : "";
+    const ofDay = quota ? this.quotaUse.count(quota.group, day, request.userId) : { all: 0, decided: 0 };
     const decision = decisionOf(gate, live.length, ofDay.all, nowMs);
     if (decision === "ALREADY_ISSUED" && decided.length < facts.maxPerUser) return { outcome: "IN_FLIGHT" };
     if (decision === "QUOTA_REACHED" && quota && ofDay.decided < quota.maxPerDay) return { outcome: "IN_FLIGHT" };
     if (decision !== "ISSUED") return { outcome: decision };
-    const pendingCount = this.pending.count(ask.couponId);
+    const pendingCount = this.pending.count(request.couponId);
     const admission: Admission = throttle
-      ? this.lineOf(ask.couponId).queue(askWithTurn, throttle, pendingCount, nowMs)
+      ? this.lineOf(request.couponId).queue(requestWithTurn, throttle, pendingCount, nowMs)
       : { outcome: "RESERVED" };
     if (admission.outcome !== "RESERVED") return admission;
 
-    if (quota) this.quotaUse.set(quota.group, day, ask.userId, ask.userCouponId, true, nowMs);
-    gate.holders.set(ask.userId, [...live, { ...ask, validUntil: null, pending: true }]);
+    if (quota) this.quotaUse.set(quota.group, day, request.userId, request.userCouponId, true, nowMs);
+    gate.holders.set(request.userId, [...live, { ...request, validUntil: null, pending: true }]);
     if (gate.stock !== null) gate.stock -= 1;
-    this.pending.add(ask, nowMs + this.reservationMs);
+    this.pending.add(request, nowMs + this.reservationMs);
     return admission;
   }
 
@@ -139,9 +139,9 @@ export class MemoryReservations implements Reservations {
     this.places.drop(couponId);
   }
 
-  async takePlace(ask: PlaceAsk): Promise<PlaceOutcome> {
-    this.looks.announce(ask.couponId);
-    return this.places.take(ask);
+  async takePlace(request: PlaceRequest): Promise<PlaceOutcome> {
+    this.looks.announce(request.couponId);
+    return this.places.take(request);
   }
 
   async settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void> {
@@ -190,7 +190,7 @@ export class MemoryReservations implements Reservations {
     const nowMs = this.now();
     const gate = this.gates.get(couponId);
     const pending = this.pending.of(couponId);
-    const overdue = pending.filter(({ deadlineMs }) => deadlineMs <= nowMs).map(({ ask }) => ask);
+    const overdue = pending.filter(({ deadlineMs }) => deadlineMs <= nowMs).map(({ request }) => request);
     return {
       couponId,
       loaded: gate ? { revision: gate.facts.revision, stock: gate.stock } : null,
@@ -230,7 +230,7 @@ export class MemoryReservations implements Reservations {
   }
 
   /** See RedisReservations. */
-  private dayOf({ userCouponId }: Ask): string {
+  private dayOf({ userCouponId }: GateRequest): string {
     return this.quotaDays.nameOf(timeOf(userCouponId) + this.now() - Date.now());
   }
 
@@ -284,8 +284,8 @@ export class MemoryReservations implements Reservations {
     };
     this.gates.set(couponId, gate);
     for (const holder of load.late) adopt({ ...holder, pending: false });
-    for (const { ask } of this.pending.of(couponId)) {
-      if (!adopt({ ...ask, validUntil: null, pending: true })) this.forgetPending(couponId, ask.userCouponId);
+    for (const { request } of this.pending.of(couponId)) {
+      if (!adopt({ ...request, validUntil: null, pending: true })) this.forgetPending(couponId, request.userCouponId);
     }
     this.loads.delete(couponId);
   }

@@ -1,5 +1,5 @@
 import type { Throttle } from "../../domain/coupon.js";
-import type { Admission, AdmissionAsk } from "../port.js";
+import type { Admission, AdmissionRequest } from "../port.js";
 import { throttleSecondMs, turnSlack } from "../port.js";
 
 /** As many ends as the fastest throttle looks back on. */
@@ -13,16 +13,16 @@ export class ThrottleLine {
   private readonly ended: number[] = [];
 
   /** RESERVED, if this is the moment to begin. */
-  queue(ask: AdmissionAsk, throttle: Throttle, pendingCount: number, nowMs: number): Admission {
-    const { patienceMs = throttle.maxWaitMs } = ask;
+  queue(request: AdmissionRequest, throttle: Throttle, pendingCount: number, nowMs: number): Admission {
+    const { patienceMs = throttle.maxWaitMs } = request;
     const intervalMs = (1_000 * (1 + turnSlack)) / throttle.maxPerSecond;
     const clockMs = nowMs - this.behindMs;
-    const turn = ask.turn ?? Math.max(this.nextTurn, clockMs);
+    const turn = request.turn ?? Math.max(this.nextTurn, clockMs);
     const stopMs = turn <= clockMs ? this.busyMs(throttle, pendingCount, nowMs, intervalMs) : 0;
     const waitMs = turn <= clockMs ? stopMs : turn - clockMs;
-    const limitMs = ask.turn === undefined ? Math.min(patienceMs, throttle.maxWaitMs) : patienceMs;
+    const limitMs = request.turn === undefined ? Math.min(patienceMs, throttle.maxWaitMs) : patienceMs;
     if (waitMs > 0 && waitMs > limitMs) return { outcome: "THROTTLED", waitMs: Math.ceil(waitMs - limitMs) };
-    if (ask.turn === undefined) this.nextTurn = turn + intervalMs;
+    if (request.turn === undefined) this.nextTurn = turn + intervalMs;
     if (stopMs > 0) this.behindMs = nowMs + stopMs - turn;
     return waitMs > 0 ? { outcome: "WAIT", waitMs: Math.ceil(waitMs), turn } : { outcome: "RESERVED", turn };
   }

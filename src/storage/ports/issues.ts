@@ -2,11 +2,11 @@ import type { FoundCode } from "../../domain/code.js";
 import type { CouponType } from "../../domain/coupon.js";
 import type { CodeRefusal, IssueRefusal } from "../../domain/issue.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
-import type { Ask, GateFacts, Holder } from "../../reservation/port.js";
+import type { GateFacts, GateRequest, Holder } from "../../reservation/port.js";
 import type { DeadlineMs } from "./page.js";
 
 /** One issue on its way into Postgres. */
-export interface IssueAsk extends Ask {
+export interface IssueRequest extends GateRequest {
   /** The code that is wanted. Absent: any. */
   readonly codeId?: number;
   /** Whether the reservation layer let it through at its turn in the line of a throttled coupon. */
@@ -30,18 +30,18 @@ export type IssueResult =
       readonly userCouponId: string;
     }
   | { readonly outcome: "REFUSED"; readonly reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED" }
-  | { /** The coupon is throttled, and the ask has had no turn. */ readonly outcome: "TURN_NEEDED" }
+  | { /** The coupon is throttled, and the request has had no turn. */ readonly outcome: "TURN_NEEDED" }
   | { /** Past `untilMs`; nothing was done. */ readonly outcome: "TOO_LATE" };
 
 /** The hot path's own port: batches, and what the reservation layer needs to be filled and swept. */
 export interface IssueStore {
   /**
-   * Issues a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may be of the
-   * same user and coupon, nor carry the same request id, and either all name a code or none does. With `again`, asks that
-   * an earlier call has committed get the same outcome: user coupon ids are chosen by the caller. Throws StoreUnavailable
+   * Issues a batch in one round trip, with one result for each request in order. Within a batch no two may be of the same
+   * user and coupon, nor carry the same request id, and either all name a code or none does. With `again`, requests that
+   * an earlier call has committed get the same result: user coupon ids are chosen by the caller. Throws StoreUnavailable
    * when it is not known whether anything was committed.
    */
-  issueBatch(asks: readonly IssueAsk[], again?: boolean): Promise<IssueResult[]>;
+  issueBatch(requests: readonly IssueRequest[], again?: boolean): Promise<IssueResult[]>;
 
   /** Of the given ids, those that are stored. `isHeld`: neither deleted nor released since. */
   findIssued(userCouponIds: readonly string[]): Promise<Map<string, { validUntil: Date | null; isHeld: boolean }>>;
@@ -53,7 +53,7 @@ export interface IssueStore {
    */
   readGate(couponId: string, onHolders: (holders: Holder[]) => Promise<boolean>): Promise<GateFacts | null>;
 
-  /** null: it has no quota; undefined: no such coupon. Asks of one moment share a query. */
+  /** null: it has no quota; undefined: no such coupon. Calls of one moment share a query. */
   quotaGroupOf(couponId: string): Promise<string | null | undefined>;
 
   /** What the reservation layer counts, as it is stored. */

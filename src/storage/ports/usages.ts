@@ -1,10 +1,10 @@
 import type { Money } from "../../domain/coupon.js";
 import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../../domain/usage.js";
-import type { PlaceAsk } from "../../reservation/port.js";
+import type { PlaceRequest } from "../../reservation/port.js";
 import type { Dated, DeadlineMs, Page, RequestKey, Rows } from "./page.js";
 
 /** One use on its way into Postgres. */
-export interface UseAsk extends PlaceAsk {
+export interface UseRequest extends PlaceRequest {
   readonly userCouponId: string;
   readonly userId: string;
   /** 0: none. */
@@ -41,7 +41,7 @@ export type UseResult =
     }
   | { readonly outcome: "REFUSED"; readonly reason: UseRefusal };
 
-export interface LockAsk {
+export interface LockRequest {
   readonly userCouponId: string;
   readonly couponId: string;
   readonly userId: string;
@@ -62,7 +62,7 @@ export type LockResult =
   | { /** As for UseOutcome. */ readonly outcome: "CONSENT" }
   | { readonly outcome: "REFUSED"; readonly reason: UseRefusal };
 
-export interface CancelAsk {
+export interface CancelRequest {
   readonly userId: string;
   readonly usageId: string;
   /** Of a call without a request id, one that the call was given on its way. */
@@ -80,7 +80,7 @@ export type CancelResult =
     }
   | { readonly outcome: "REFUSED"; readonly reason: CancelRefusal };
 
-export interface ChoiceAsk {
+export interface UserChoice {
   readonly userId: string;
   readonly userCouponId: string;
 }
@@ -95,16 +95,16 @@ export interface UsageFilter {
 
 export interface UsageStore {
   /** What users chose, in order; null where the user holds no such user coupon. `now` is the same for all of one call. */
-  readChosen(asks: readonly ChoiceAsk[]): Promise<Dated<ChosenCoupon | null>[]>;
+  readChosen(choices: readonly UserChoice[]): Promise<Dated<ChosenCoupon | null>[]>;
 
   /**
-   * Uses a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may carry the same
+   * Uses a batch in one round trip, with one result for each request in order. Within a batch no two may carry the same
    * request id. `again` as in `IssueStore.issueBatch`. With `together` they are one order: all or none.
    */
-  useBatch(asks: readonly UseAsk[], options: { again: boolean; together: boolean }): Promise<UseResult[]>;
+  useBatch(requests: readonly UseRequest[], options: { again: boolean; together: boolean }): Promise<UseResult[]>;
 
-  /** Locks a batch in one round trip, with one outcome for each ask in order; `together` as in `useBatch`. */
-  lockBatch(asks: readonly LockAsk[], options: { together: boolean }): Promise<LockResult[]>;
+  /** Locks a batch in one round trip, with one result for each request in order; `together` as in `useBatch`. */
+  lockBatch(requests: readonly LockRequest[], options: { together: boolean }): Promise<LockResult[]>;
 
   /**
    * For each choice that names a code, the ids of the user's user coupons with it, best first: what this very request has
@@ -121,10 +121,10 @@ export interface UsageStore {
   unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null>;
 
   /**
-   * Cancels a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may be of the same
+   * Cancels a batch in one round trip, with one result for each request in order. Within a batch no two may be of the same
    * usage or carry the same request id. `again` as in `IssueStore.issueBatch`.
    */
-  cancelBatch(asks: readonly CancelAsk[], again: boolean): Promise<CancelResult[]>;
+  cancelBatch(requests: readonly CancelRequest[], again: boolean): Promise<CancelResult[]>;
 
   /** null when it is unknown or somebody else's. */
   get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null>;

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { vi } from "vitest";
 import { GateKeeper } from "../../../src/issuing/gate-keeper.js";
 import { MemoryReservations } from "../../../src/reservation/memory/memory-reservations.js";
-import type { Ask, GateFacts, Reservations, Survey } from "../../../src/reservation/port.js";
+import type { GateFacts, GateRequest, Reservations, Survey } from "../../../src/reservation/port.js";
 import type { IssueStore } from "../../../src/storage/ports/issues.js";
 import type { UsageStore } from "../../../src/storage/ports/usages.js";
 import { unreported } from "../../support/unreported.js";
@@ -52,7 +52,7 @@ function shortened({ loaded, pendingCount, places, takenCount }: Survey) {
   };
 }
 
-export function askOf(couponId: string): Ask {
+export function requestOf(couponId: string): GateRequest {
   return { couponId, userId: "user", requestId: "", userCouponId: randomUUID() };
 }
 

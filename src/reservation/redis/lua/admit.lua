@@ -1,12 +1,12 @@
--- Lets asks for one coupon through, or says why not. O(number of asks), at most 128.
+-- Lets requests for one coupon through, or says why not. O(number of requests), at most 128.
 -- KEYS: coupon holders pending quota line ended
 -- ARGV: clockOffsetMs reservationMs turnSlack secondMs keepQuotaMs (userCouponId userId requestId turn patienceMs)...
 -- OUTCOMES: RESERVED REPLAY IN_FLIGHT NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
--- Returns one outcome for each ask, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
+-- Returns one outcome for each request, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
 -- and turn, THROTTLED by waitMs, RESERVED of a throttled coupon by its turn.
 local couponKey, holdersKey, pendingKey, quotaKey, lineKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local clockOffsetMs, reservationMs, turnSlack, secondMs, keepQuotaMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local askCount = (#ARGV - 5) / 5
+local requestCount = (#ARGV - 5) / 5
 -- Longer than anybody waits in a line.
 local keepLineMs = 600000
 
@@ -18,7 +18,7 @@ local facts = redis.call('HMGET', couponKey, 'startsAtMs', 'expiresAtMs', 'pause
 local startsAtMs, expiresAtMs = tonumber(facts[1]), tonumber(facts[2])
 local outcomes = {}
 if not startsAtMs then
-  for i = 1, askCount do outcomes[i] = 'NOT_LOADED' end
+  for i = 1, requestCount do outcomes[i] = 'NOT_LOADED' end
   return outcomes
 end
 local maxPerUser, stock = tonumber(facts[5]), tonumber(facts[6])
@@ -32,7 +32,7 @@ local closed = facts[4] == '1' and 'COUPON_NOT_FOUND'
   or facts[8] == '1' and 'USAGE_CAP_REACHED'
 
 local users = {}
-for i = 1, askCount do users[i] = ARGV[i * 5 + 2] end
+for i = 1, requestCount do users[i] = ARGV[i * 5 + 2] end
 local stored = redis.call('HMGET', holdersKey, unpack(users))
 local storedDays = quotaPerDay and redis.call('HMGET', quotaKey, unpack(users))
 
@@ -84,7 +84,7 @@ local function quotaRefusal(ofDay)
   if count >= quotaPerDay then return count - undecided < quotaPerDay and 'IN_FLIGHT' or 'QUOTA_REACHED' end
 end
 
-for i = 1, askCount do
+for i = 1, requestCount do
   local userCouponId, userId, requestId = ARGV[i * 5 + 1], users[i], ARGV[i * 5 + 3]
   local text = held[userId] or stored[i] or ''
   local outcome

@@ -2,7 +2,7 @@ import type { TransactionSql } from "postgres";
 import { type Discount, remainingCount } from "../../../domain/coupon.js";
 import { expiryOf, type UserCoupon } from "../../../domain/user-coupon.js";
 import type { GateFacts, Holder } from "../../../reservation/port.js";
-import type { IssueAsk, IssueResult, IssueStore, Stock } from "../../ports/issues.js";
+import type { IssueRequest, IssueResult, IssueStore, Stock } from "../../ports/issues.js";
 import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
 import type { Database } from "../database.js";
 import { patienceOf } from "../patience.js";
@@ -14,7 +14,7 @@ const noDeadlineMs = Number.POSITIVE_INFINITY;
 /** Holders read at once while a coupon is loaded into the reservation layer. */
 const holderPageSize = 500;
 /** Coupons in one query of the store at most. */
-const maxGroupAsks = 500;
+const maxGroupItems = 500;
 /** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
 const conflictAttempts = 3;
 
@@ -39,7 +39,7 @@ interface IssuedRow {
 
 export class PostgresIssueStore implements IssueStore {
   private readonly quotaGroups = new TurnBatch<string, string | null | undefined>({
-    maxAsks: maxGroupAsks,
+    maxItems: maxGroupItems,
     run: (couponIds) => this.readQuotaGroups(couponIds),
   });
 
@@ -49,11 +49,11 @@ export class PostgresIssueStore implements IssueStore {
     private readonly quotaTimeZone = "UTC",
   ) {}
 
-  async issueBatch(asks: readonly IssueAsk[], again = false): Promise<IssueResult[]> {
-    const rows = await this.issueOnce(asks, again);
+  async issueBatch(requests: readonly IssueRequest[], again = false): Promise<IssueResult[]> {
+    const rows = await this.issueOnce(requests, again);
     let conflicts = 0;
-    // Those that are behind another ask move up each time, for what is decided is not asked again; so this ends.
-    for (let tries = 1; tries <= asks.length + conflictAttempts; tries++) {
+    // Those that are behind another request move up each time, for what is decided is not asked again; so this ends.
+    for (let tries = 1; tries <= requests.length + conflictAttempts; tries++) {
       if (rows.some(({ outcome }) => outcome === "CONFLICT")) conflicts += 1;
       const open = [...rows.keys()].filter((index) => {
         const { outcome } = rows[index] as IssuedRow;
@@ -61,12 +61,12 @@ export class PostgresIssueStore implements IssueStore {
       });
       if (open.length === 0) break;
       const next = await this.issueOnce(
-        open.map((index) => asks[index] as IssueAsk),
+        open.map((index) => requests[index] as IssueRequest),
         true,
       );
       for (const [at, index] of open.entries()) rows[index] = next[at] as IssuedRow;
     }
-    return rows.map((row, index) => toIssueResult(row, asks[index] as IssueAsk));
+    return rows.map((row, index) => toIssueResult(row, requests[index] as IssueRequest));
   }
 
   quotaGroupOf(couponId: string): Promise<string | null | undefined> {
@@ -119,35 +119,35 @@ export class PostgresIssueStore implements IssueStore {
     return couponIds.map((couponId) => groups.get(couponId));
   }
 
-  private issueOnce(asks: readonly IssueAsk[], again: boolean): Promise<IssuedRow[]> {
+  private issueOnce(requests: readonly IssueRequest[], again: boolean): Promise<IssuedRow[]> {
     return this.database.commits.run(
       noDeadlineMs,
       ({ sql }) => sql<IssuedRow[]>`
         SELECT * FROM issue_user_coupons(
-          ${asks.map((ask) => ask.userCouponId)}::uuid[],
-          ${asks.map((ask) => ask.couponId)}::uuid[],
-          ${asks.map((ask) => ask.userId)}::text[],
-          ${asks.map((ask) => ask.requestId || null)}::text[],
-          ${asks.map(({ codeId }) => (codeId === undefined ? null : String(codeId)))}::text[]::bigint[],
-          ${asks.map(({ hasTurn = false }) => String(hasTurn))}::text[]::boolean[],
-          ${patienceOf(asks).map((ms) => (ms === null ? null : String(ms)))}::text[]::int[],
+          ${requests.map((request) => request.userCouponId)}::uuid[],
+          ${requests.map((request) => request.couponId)}::uuid[],
+          ${requests.map((request) => request.userId)}::text[],
+          ${requests.map((request) => request.requestId || null)}::text[],
+          ${requests.map(({ codeId }) => (codeId === undefined ? null : String(codeId)))}::text[]::bigint[],
+          ${requests.map(({ hasTurn = false }) => String(hasTurn))}::text[]::boolean[],
+          ${patienceOf(requests).map((ms) => (ms === null ? null : String(ms)))}::text[]::int[],
           ${this.quotaTimeZone},
           ${again})`,
     );
   }
 }
 
-function toIssueResult(row: IssuedRow, ask: IssueAsk): IssueResult {
+function toIssueResult(row: IssuedRow, request: IssueRequest): IssueResult {
   const { outcome, id } = row;
   if (outcome === "REPLAYED") return { outcome: "REPLAYED", userCouponId: id };
   if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
-  if (outcome === "BEHIND") throw new Error("an ask stayed behind another one");
+  if (outcome === "BEHIND") throw new Error("a request stayed behind another one");
   if (outcome === "TURN_NEEDED" || outcome === "TOO_LATE") return { outcome };
   if (outcome !== "ISSUED") return { outcome: "REFUSED", reason: outcome };
   const userCoupon: UserCoupon = {
     id,
-    couponId: ask.couponId,
-    userId: ask.userId,
+    couponId: request.couponId,
+    userId: request.userId,
     issuedAt: new Date(row.issuedAtMs),
     validUntil: row.validUntilMs === null ? null : new Date(row.validUntilMs),
     maxUses: row.maxUses,

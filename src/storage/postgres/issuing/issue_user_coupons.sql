@@ -21,7 +21,7 @@
 -- the order of their keys. What is read after the locks is read by a later statement, which sees all that was committed
 -- before they were granted.
 CREATE OR REPLACE FUNCTION issue_user_coupons(
-  ask_ids uuid[], ask_coupon_ids uuid[], ask_user_ids text[], ask_request_ids text[], ask_code_ids bigint[], turned boolean[],
+  item_ids uuid[], item_coupon_ids uuid[], item_user_ids text[], item_request_ids text[], item_code_ids bigint[], turned boolean[],
   patience_ms int[], time_zone text, again boolean
 ) RETURNS TABLE (
   outcome text, id uuid, issued_at_ms bigint, valid_until_ms bigint, expires_at_ms bigint, claim_until_ms bigint, max_uses int,
@@ -46,18 +46,18 @@ DECLARE
   first int[];
   free int[];
 BEGIN
-  PERFORM FROM coupons c WHERE c.id = ANY (ask_coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
+  PERFORM FROM coupons c WHERE c.id = ANY (item_coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
   at := coupon_clock();
   waited_ms := date_part('epoch', clock_timestamp() - statement_timestamp()) * 1000;
   today := (at AT TIME ZONE time_zone)::date;
   SELECT bool_or(c.quota_group IS NOT NULL), array_agg(c.id ORDER BY c.id) FILTER (WHERE c.is_code_book)
   INTO with_quota, books
-  FROM coupons c WHERE c.id = ANY (ask_coupon_ids);
+  FROM coupons c WHERE c.id = ANY (item_coupon_ids);
 
   IF with_quota THEN
     INSERT INTO quota_days (quota_group, user_id, day, issued_count)
     SELECT DISTINCT c.quota_group, a.user_id, today, 0
-    FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id) JOIN coupons c ON c.id = a.coupon_id
+    FROM unnest(item_coupon_ids, item_user_ids) AS a (coupon_id, user_id) JOIN coupons c ON c.id = a.coupon_id
     WHERE c.quota_group IS NOT NULL
     ORDER BY c.quota_group, a.user_id
     -- Locks those that are there, by the key itself: a join may be planned by another index.
@@ -66,7 +66,7 @@ BEGIN
 
   -- A holder whose validity has run out gives up the slot.
   UPDATE user_coupons u SET slot = NULL
-  FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id)
+  FROM unnest(item_coupon_ids, item_user_ids) AS a (coupon_id, user_id)
   WHERE u.coupon_id = a.coupon_id AND u.user_id = a.user_id AND u.slot IS NOT NULL AND u.valid_until <= at;
 
   IF books IS NOT NULL THEN
@@ -74,14 +74,14 @@ BEGIN
     FROM unnest(books) WITH ORDINALITY AS b (id, i) CROSS JOIN LATERAL (
       SELECT one.id, row_number() OVER (ORDER BY one.pick_key, one.id) AS place
       FROM (
-        SELECT k.id, k.pick_key, generate_series(1, least(k.max_holders - k.holder_count, cardinality(ask_ids)))
+        SELECT k.id, k.pick_key, generate_series(1, least(k.max_holders - k.holder_count, cardinality(item_ids)))
         FROM codes k
         -- A range of codes_free, and not from its beginning: there are the entries of all that were taken, until they are
         -- vacuumed away.
         WHERE (k.coupon_id, k.pick_key) >= (b.id, (SELECT c.free_from FROM coupons c WHERE c.id = b.id)) AND k.coupon_id <= b.id
           AND k.holder_count < k.max_holders AND k.retired_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > at)
         ORDER BY k.coupon_id, k.pick_key
-        LIMIT (SELECT count(*) FROM unnest(ask_coupon_ids) one (coupon_id) WHERE one.coupon_id = b.id)
+        LIMIT (SELECT count(*) FROM unnest(item_coupon_ids) one (coupon_id) WHERE one.coupon_id = b.id)
       ) one
     ) k;
     SELECT array_agg(n.free ORDER BY n.i), array_agg(n.before ORDER BY n.i) INTO free, first
@@ -122,7 +122,7 @@ BEGIN
         WHEN wanted.retired_at IS NOT NULL OR wanted.expires_at <= at THEN 'CODE_EXPIRED'
         WHEN c.throttle_per_second IS NOT NULL AND NOT a.turned THEN 'TURN_NEEDED'
       END AS outcome
-    FROM unnest(ask_ids, ask_coupon_ids, ask_user_ids, ask_request_ids, ask_code_ids, turned, patience_ms)
+    FROM unnest(item_ids, item_coupon_ids, item_user_ids, item_request_ids, item_code_ids, turned, patience_ms)
       WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, turned, patience_ms, ord)
     LEFT JOIN coupons c ON c.id = a.coupon_id
     LEFT JOIN LATERAL (

@@ -2,9 +2,9 @@
 -- goes back by one for each. The place under the coupon's usage cap stays with the user coupon, unless that was deleted: then
 -- it goes back to the others, while the cap has not been reached.
 --
--- No two asks of a batch may be of the same usage or have the same request id; the caller sees to that. Each ask stands alone
--- and is recorded in `requests` by its request id, which every ask has: also one whose caller gave none, for a batch may be
--- sent twice. `again` says that some of the asks may have been committed by an earlier call whose answer was lost.
+-- No two items of a batch may be of the same usage or have the same request id; the caller sees to that. Each item stands
+-- alone and is recorded in `requests` by its request id, which every item has: also one whose caller gave none, for a batch
+-- may be sent twice. `again` says that some of the items may have been committed by an earlier call whose answer was lost.
 --   CANCELLED          it is cancelled; the usage is as it is now
 --   REPLAYED           the same request had cancelled it before; the same
 --   CONFLICT           a transaction at the same moment used this request id: ask again
@@ -13,7 +13,7 @@
 -- `freed` says that a place under the usage cap went back to all.
 --
 -- Coupons are locked as in use_user_coupons(), and requests after them, in the order of their ids.
-CREATE OR REPLACE FUNCTION cancel_usages(asks json, again boolean)
+CREATE OR REPLACE FUNCTION cancel_usages(items json, again boolean)
 RETURNS TABLE (
   outcome text, freed boolean, id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, product_id text, order_id text,
   currency_code text, order_amount bigint, discount_amount bigint, used_at_ms bigint, cancelled_at_ms bigint
@@ -34,7 +34,7 @@ DECLARE
 BEGIN
   PERFORM FROM coupons c
   WHERE c.id IN (
-    SELECT s.coupon_id FROM json_to_recordset(asks) AS a (usage_id uuid, user_id text)
+    SELECT s.coupon_id FROM json_to_recordset(items) AS a (usage_id uuid, user_id text)
     JOIN usages s ON s.id = a.usage_id AND s.user_id = a.user_id
   )
   ORDER BY c.id FOR NO KEY UPDATE;
@@ -43,7 +43,7 @@ BEGIN
   RETURN QUERY
   WITH asked AS (
     SELECT row_number() OVER () AS ord, a.*
-    FROM json_to_recordset(asks) AS a (usage_id uuid, user_id text, request_id text, input_hash text)
+    FROM json_to_recordset(items) AS a (usage_id uuid, user_id text, request_id text, input_hash text)
   ),
   judged AS MATERIALIZED (
     SELECT a.ord, a.request_id AS call_id, decode(a.input_hash, 'hex') AS input_hash, s.*, u.deleted_at IS NOT NULL AS of_deleted,

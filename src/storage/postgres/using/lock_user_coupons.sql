@@ -1,12 +1,12 @@
 -- Locks a batch of user coupons, each for one checkout; `together` as in use_user_coupons(). A standing lock is renewed when
--- the ask names its version, or has the token of the call that was granted it, and keeps its version.
+-- the item names its version, or has the token of the call that was granted it, and keeps its version.
 --   GRANTED            it is locked
 --   CONSENT            nothing speaks against it, but against another one of the order
 --   USER_COUPON_NOT_FOUND, or a reason of usage_refusal(): refused
 --
 -- A lock never outlasts the user coupon nor its claim window. Of several calls that ask for one user coupon the
 -- first wins.
-CREATE OR REPLACE FUNCTION lock_user_coupons(coupon_ids uuid[], asks json, together boolean)
+CREATE OR REPLACE FUNCTION lock_user_coupons(coupon_ids uuid[], items json, together boolean)
 RETURNS TABLE (outcome text, version bigint, until_ms bigint)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
@@ -23,7 +23,7 @@ BEGIN
   RETURN QUERY
   WITH asked AS (
     SELECT row_number() OVER () AS ord, a.*
-    FROM json_to_recordset(asks) AS a (user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, token text)
+    FROM json_to_recordset(items) AS a (user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, token text)
   ),
   judged AS (
     SELECT

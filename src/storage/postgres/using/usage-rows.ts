@@ -1,5 +1,5 @@
 import type { Usage, UseRefusal } from "../../../domain/usage.js";
-import type { CancelRefusal, CancelResult, UseAsk, UseResult } from "../../ports/usages.js";
+import type { CancelRefusal, CancelResult, UseRequest, UseResult } from "../../ports/usages.js";
 import { toUsage, type UsageRow } from "./usage-page.js";
 
 export interface UseRow {
@@ -23,10 +23,10 @@ export interface CancelRow extends Omit<UsageRow, "usedAt" | "cancelledAt"> {
   readonly cancelledAtMs: number;
 }
 
-export function toUseResult(row: UseRow, ask: UseAsk): UseResult {
+export function toUseResult(row: UseRow, request: UseRequest): UseResult {
   switch (row.outcome) {
     case "USED":
-      return { outcome: "USED", usage: usageOf(ask, row), placed: row.placed, exhausted: row.exhausted };
+      return { outcome: "USED", usage: usageOf(request, row), placed: row.placed, exhausted: row.exhausted };
     case "REPLAYED":
     case "STALE":
     case "TOO_LATE":
@@ -49,10 +49,10 @@ export function toCancelResult({ outcome, freed, usedAtMs, cancelledAtMs, ...row
   };
 }
 
-function usageOf(ask: UseAsk, row: UseRow): Usage {
-  const { userCouponId, couponId, userId, productId, orderId, orderAmount } = ask;
+function usageOf(request: UseRequest, row: UseRow): Usage {
+  const { userCouponId, couponId, userId, productId, orderId, orderAmount } = request;
   const { currencyCode } = orderAmount;
-  const discountAmount = { currencyCode, minorUnits: ask.discountAmount };
+  const discountAmount = { currencyCode, minorUnits: request.discountAmount };
   const usedAt = new Date(row.usedAtMs);
   return {
     id: row.id,

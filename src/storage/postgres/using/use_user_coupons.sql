@@ -1,8 +1,8 @@
 -- Uses a batch of user coupons: one call is one transaction and one round trip. With `together` the batch is one order,
--- all or none; otherwise each ask stands alone, and no ask's outcome harms another.
+-- all or none; otherwise each item stands alone, and no item's outcome harms another.
 --
--- No two asks of a batch may carry the same request id unless they are `together`; those must be of different user
--- coupons. `again` says that some of the asks may have been committed by an earlier call whose answer was lost.
+-- No two items of a batch may carry the same request id unless they are `together`; those must be of different user
+-- coupons. `again` says that some of the items may have been committed by an earlier call whose answer was lost.
 --   USED               it is inserted, or was by an earlier call with the same usage id; `placed` says that it took a new
 --                      place under the usage cap
 --   REPLAYED           the same request had used it before; `id` is that usage
@@ -15,7 +15,7 @@
 -- Whatever changes a user coupon locks its coupon first, and coupons are locked in the order of their ids: so nothing
 -- changes it meanwhile, and nothing can deadlock. What is read after the lock is read by a later statement, which sees all
 -- that was committed before the lock was granted, and so is the clock.
-CREATE OR REPLACE FUNCTION use_user_coupons(coupon_ids uuid[], asks json, together boolean, again boolean)
+CREATE OR REPLACE FUNCTION use_user_coupons(coupon_ids uuid[], items json, together boolean, again boolean)
 RETURNS TABLE (outcome text, id uuid, used_at_ms bigint, placed boolean, exhausted boolean)
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
@@ -36,7 +36,7 @@ BEGIN
   RETURN QUERY
   WITH asked AS (
     SELECT row_number() OVER () AS ord, a.*
-    FROM json_to_recordset(asks) AS a (
+    FROM json_to_recordset(items) AS a (
       id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, revision bigint, product_id text,
       order_id text, currency_code char(3), order_amount bigint, discount_amount bigint, request_id text, item smallint,
       patience_ms int
@@ -70,7 +70,7 @@ BEGIN
       LIMIT 1
     ) earlier ON true
   ),
-  -- First come, first served, first among the asks of one user coupon, then under the coupon's usage cap.
+  -- First come, first served, first among the items of one user coupon, then under the coupon's usage cap.
   ranked AS (
     SELECT j.*, row_number() OVER (PARTITION BY j.user_coupon_id, j.outcome IS NULL ORDER BY j.ord) AS turn FROM judged j
   ),
@@ -91,7 +91,7 @@ BEGIN
       END) AS outcome_3
     FROM placed p
   ),
-  -- Where the cap stood in the way of an earlier ask of the same user coupon, that is not used up, nor its lock spent.
+  -- Where the cap stood in the way of an earlier item of the same user coupon, that is not used up, nor its lock spent.
   settled AS (
     SELECT
       k.*,
@@ -172,8 +172,8 @@ BEGIN
   -- A call with the same request id, begun at the same moment, took some of the places that this order has in the index.
   IF together THEN
     SELECT count(*) INTO stored
-    FROM usages s WHERE s.id IN (SELECT a.id FROM json_to_recordset(asks) AS a (id uuid));
-    IF stored NOT IN (0, json_array_length(asks)) THEN
+    FROM usages s WHERE s.id IN (SELECT a.id FROM json_to_recordset(items) AS a (id uuid));
+    IF stored NOT IN (0, json_array_length(items)) THEN
       RAISE EXCEPTION 'an order was used in part' USING ERRCODE = 'serialization_failure';
     END IF;
   END IF;

@@ -81,7 +81,7 @@ export function judgeOrder(
   const { amount, choices } = order;
   const alone = chosen.map((one, index): readonly UseRefusal[] => {
     if (!one) return [choices[index]?.code === undefined ? "USER_COUPON_NOT_FOUND" : "CODE_NOT_FOUND"];
-    const reasons = [...standingAgainst(one, now), ...lockAgainst(one, choices[index] as Choice, now, lockToken)];
+    const reasons = [...statusAgainst(one, now), ...lockAgainst(one, choices[index] as Choice, now, lockToken)];
     if (choices.length > 1 && !one.coupon.stackable) reasons.push("NOT_STACKABLE");
     if (amount) reasons.push(...amountAgainst(discountOf(one), amount));
     return reasons;
@@ -131,7 +131,7 @@ function discountOf({ userCoupon, coupon }: ChosenCoupon): Discount {
 }
 
 /** What speaks against the user coupon as it stands, its lock aside. */
-function standingAgainst({ userCoupon, coupon }: ChosenCoupon, now: Date): UseRefusal[] {
+function statusAgainst({ userCoupon, coupon }: ChosenCoupon, now: Date): UseRefusal[] {
   const { claimUntil, useCount, placeCount } = userCoupon;
   const expiry = expiryOf(userCoupon, coupon);
   const reasons: UseRefusal[] = [];

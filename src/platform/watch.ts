@@ -15,14 +15,14 @@ const proofMs = { FAILED: 1_000, REFUSED: 100 };
 /** What came of a look. REFUSED: nobody is there to ask. FAILED: no answer, or an error. */
 export type Look = "ANSWERED" | "REFUSED" | "FAILED";
 
-export interface Standing {
+export interface Health {
   readonly up: boolean;
   /** Looks without an answer in a row. */
   readonly failures: number;
 }
 
 /** `sinceAnswerMs`: since the store last answered anybody. A store that is away comes back by answering a look. */
-export function judge({ up, failures }: Standing, look: Look, sinceAnswerMs: number): Standing {
+export function assess({ up, failures }: Health, look: Look, sinceAnswerMs: number): Health {
   if (look === "ANSWERED") return { up: true, failures: 0 };
   const isAway = (look === "REFUSED" || failures + 1 >= maxFailures) && sinceAnswerMs >= proofMs[look];
   return { up: up && !isAway, failures: failures + 1 };
@@ -42,12 +42,12 @@ export interface WatchOptions {
 export class Watch {
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
-  private standing: Standing = { up: true, failures: 0 };
+  private health: Health = { up: true, failures: 0 };
 
   constructor(private readonly options: WatchOptions) {}
 
   get up(): boolean {
-    return this.standing.up;
+    return this.health.up;
   }
 
   start(): void {
@@ -68,9 +68,9 @@ export class Watch {
     const look = await this.ask();
     if (this.closed) return;
     if (look !== "ANSWERED") onFailure?.(look);
-    const before = this.standing;
-    this.standing = judge(before, look, performance.now() - lastAnswerMs());
-    if (this.standing.up !== before.up) onChange(this.standing.up);
+    const before = this.health;
+    this.health = assess(before, look, performance.now() - lastAnswerMs());
+    if (this.health.up !== before.up) onChange(this.health.up);
     this.next(look === "ANSWERED" ? pauseMs : againMs);
   }
 

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { judge, type Look, type Standing, Watch } from "../../src/platform/watch.js";
+import { assess, type Health, type Look, Watch } from "../../src/platform/watch.js";
 
-const cases: [string, Standing, Look, number, Standing][] = [
+const cases: [string, Health, Look, number, Health][] = [
   ["an answer", { up: true, failures: 0 }, "ANSWERED", 0, { up: true, failures: 0 }],
   ["an answer after failures", { up: true, failures: 2 }, "ANSWERED", 9_000, { up: true, failures: 0 }],
   ["one failure", { up: true, failures: 0 }, "FAILED", 9_000, { up: true, failures: 1 }],
@@ -25,7 +25,7 @@ const cases: [string, Standing, Look, number, Standing][] = [
   ["an answer while it is away", { up: false, failures: 9 }, "ANSWERED", 9_000, { up: true, failures: 0 }],
 ];
 test.for(cases)("%s", ([, before, look, sinceAnswerMs, after]) => {
-  expect(judge(before, look, sinceAnswerMs)).toEqual(after);
+  expect(assess(before, look, sinceAnswerMs)).toEqual(after);
 });
 
 beforeEach(() => void vi.useFakeTimers());

@@ -94,7 +94,7 @@ BEGIN
   END IF;
 
   RETURN QUERY
-  WITH judged AS (
+  WITH checked AS (
     SELECT
       a.ord, a.id, a.coupon_id, a.user_id, a.request_id, a.code_id AS wanted_code_id, c.expires_at, c.max_per_user, held.slots,
       CASE WHEN earlier.id IS NULL THEN c.max_uses ELSE earlier.max_uses END AS max_uses,
@@ -147,17 +147,17 @@ BEGIN
   ),
   -- Of one user's rows under one quota, those past its rest wait for what becomes of the ones before.
   queued AS (
-    SELECT j.*, coalesce(j.outcome, CASE
-      WHEN row_number() OVER (PARTITION BY j.quota_group, j.user_id, j.outcome IS NULL ORDER BY j.ord) > j.quota_left THEN 'BEHIND'
+    SELECT o.*, coalesce(o.outcome, CASE
+      WHEN row_number() OVER (PARTITION BY o.quota_group, o.user_id, o.outcome IS NULL ORDER BY o.ord) > o.quota_left THEN 'BEHIND'
     END) AS outcome_2
-    FROM judged j
+    FROM checked o
   ),
   -- First come, first served: of the rows that nothing else speaks against, those that the stock reaches.
   ranked AS (
-    SELECT j.*,
-      row_number() OVER (PARTITION BY j.coupon_id, j.outcome_2 IS NULL ORDER BY j.ord) AS turn,
-      row_number() OVER (PARTITION BY j.coupon_id, j.wanted_code_id, j.outcome_2 IS NULL ORDER BY j.ord) AS code_turn
-    FROM queued j
+    SELECT o.*,
+      row_number() OVER (PARTITION BY o.coupon_id, o.outcome_2 IS NULL ORDER BY o.ord) AS turn,
+      row_number() OVER (PARTITION BY o.coupon_id, o.wanted_code_id, o.outcome_2 IS NULL ORDER BY o.ord) AS code_turn
+    FROM queued o
   ),
   chosen AS MATERIALIZED (
     SELECT r.*,

@@ -45,7 +45,7 @@ BEGIN
     SELECT row_number() OVER () AS ord, a.*
     FROM json_to_recordset(items) AS a (usage_id uuid, user_id text, request_id text, input_hash text)
   ),
-  judged AS MATERIALIZED (
+  checked AS MATERIALIZED (
     SELECT a.ord, a.request_id AS call_id, decode(a.input_hash, 'hex') AS input_hash, s.*, u.deleted_at IS NOT NULL AS of_deleted,
       u.use_count >= u.max_uses AS was_used_up,
       CASE
@@ -65,15 +65,15 @@ BEGIN
   ),
   recorded AS (
     INSERT INTO requests (method, request_id, input_hash, answer, created_at)
-    SELECT this_method, j.call_id, j.input_hash, jsonb_build_object('usageId', j.id), at
-    FROM judged j WHERE j.outcome IS NULL
-    ORDER BY j.call_id
+    SELECT this_method, o.call_id, o.input_hash, jsonb_build_object('usageId', o.id), at
+    FROM checked o WHERE o.outcome IS NULL
+    ORDER BY o.call_id
     ON CONFLICT DO NOTHING
     RETURNING request_id
   ),
   -- A hashed subplan: joins of the two would be nested loops over the whole batch.
   done AS MATERIALIZED (
-    SELECT j.*, j.outcome IS NULL AND j.call_id IN (SELECT r.request_id FROM recorded r) AS cancelled FROM judged j
+    SELECT o.*, o.outcome IS NULL AND o.call_id IN (SELECT r.request_id FROM recorded r) AS cancelled FROM checked o
   ),
   cancelled AS (
     UPDATE usages s SET cancelled_at = at FROM done d WHERE s.id = d.id AND d.cancelled

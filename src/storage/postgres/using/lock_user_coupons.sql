@@ -25,9 +25,9 @@ BEGIN
     SELECT row_number() OVER () AS ord, a.*
     FROM json_to_recordset(items) AS a (user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, token text)
   ),
-  judged AS (
+  checked AS (
     SELECT
-      a.*, u.lock_version AS standing_version, u.locked_until > at AS locked,
+      a.*, u.lock_version AS current_version, u.locked_until > at AS locked,
       least(at + c.lock_duration_ms * interval '1 millisecond', u.valid_until, c.expires_at, u.claim_until) AS until,
       CASE
         WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
@@ -39,13 +39,13 @@ BEGIN
   ),
   ranked AS (
     SELECT
-      j.*,
-      coalesce(j.outcome, CASE
-        WHEN NOT coalesce(j.locked, false)
-          AND first_value(j.token) OVER (PARTITION BY j.user_coupon_id, j.outcome IS NULL ORDER BY j.ord) <> j.token
+      o.*,
+      coalesce(o.outcome, CASE
+        WHEN NOT coalesce(o.locked, false)
+          AND first_value(o.token) OVER (PARTITION BY o.user_coupon_id, o.outcome IS NULL ORDER BY o.ord) <> o.token
           THEN 'LOCKED'
       END) AS outcome_2
-    FROM judged j
+    FROM checked o
   ),
   chosen AS MATERIALIZED (
     SELECT r.*, r.outcome_2 IS NULL AND NOT (together AND bool_or(r.outcome_2 IS NOT NULL) OVER ()) AS taken FROM ranked r
@@ -68,7 +68,7 @@ BEGIN
   )
   SELECT
     CASE WHEN n.outcome_2 IS NOT NULL THEN n.outcome_2 WHEN n.taken THEN 'GRANTED' ELSE 'CONSENT' END,
-    n.standing_version + CASE WHEN n.locked THEN 0 ELSE 1 END,
+    n.current_version + CASE WHEN n.locked THEN 0 ELSE 1 END,
     millis(n.until)
   FROM chosen n
   ORDER BY n.ord;

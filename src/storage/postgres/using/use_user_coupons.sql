@@ -42,7 +42,7 @@ BEGIN
       patience_ms int
     )
   ),
-  judged AS (
+  checked AS (
     SELECT
       a.*, u.use_count, u.place_count, u.max_uses,
       -- A place that was freed after the cap had been reached is nobody's.
@@ -72,7 +72,7 @@ BEGIN
   ),
   -- First come, first served, first among the items of one user coupon, then under the coupon's usage cap.
   ranked AS (
-    SELECT j.*, row_number() OVER (PARTITION BY j.user_coupon_id, j.outcome IS NULL ORDER BY j.ord) AS turn FROM judged j
+    SELECT o.*, row_number() OVER (PARTITION BY o.user_coupon_id, o.outcome IS NULL ORDER BY o.ord) AS turn FROM checked o
   ),
   placed AS (
     SELECT

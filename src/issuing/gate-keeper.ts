@@ -137,7 +137,7 @@ export class GateKeeper {
   private async loadNow(couponId: string): Promise<void> {
     const loading = await this.reservations.beginLoad(couponId);
     if (!loading) return;
-    const facts = await this.store.readGate(couponId, (holders) => loading.addHolders(holders));
+    const facts = await this.store.readGate(couponId, (holdings) => loading.addHoldings(holdings));
     if (facts) await loading.install(facts);
   }
 

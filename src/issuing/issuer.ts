@@ -36,7 +36,7 @@ const maxDirect = 2_000;
 type IssueQueue = Queue<QueuedRequest, IssueResult>;
 
 export interface QueuedRequest extends IssueRequest {
-  /** Whether a reservation is held for it. */
+  /** Whether it has a reservation. */
   readonly reserved: boolean;
 }
 

@@ -35,11 +35,11 @@ export interface AdmissionRequest extends GateRequest {
 }
 
 /**
- * - RESERVED: one unit of stock is held for this request until the reservation's deadline.
+ * - RESERVED: one unit of stock is reserved for this request until the reservation's deadline.
  * - REPLAY: the same request was issued before, as `userCouponId`.
  * - IN_FLIGHT: the answer hangs on a reservation of the same user that is not decided yet. Ask Postgres.
  * - NOT_LOADED: nothing is known of the coupon here, but that it exists. Ask Postgres, and load it.
- * - WAIT: the coupon is throttled. Nothing is held, but a place in its line: ask again in `waitMs`, with `turn`.
+ * - WAIT: the coupon is throttled. Nothing is reserved, but a place in its line: ask again in `waitMs`, with `turn`.
  * - THROTTLED: a turn would come in `waitMs`, which is too late.
  * - the others: refusals, see `domain/issue.ts`.
  */
@@ -90,7 +90,7 @@ export interface PlaceRequest {
 }
 
 /**
- * - TAKEN: one place is held for this use until the reservation's deadline.
+ * - TAKEN: one place is reserved for this use until the reservation's deadline.
  * - NOT_LOADED: the coupon's places are not known here, or are those of another revision. Ask Postgres, and load them.
  * - UNDECIDED: the last places are taken by uses that are not decided yet, of which this one may be a retry. Ask Postgres.
  */
@@ -111,7 +111,7 @@ export interface PlaceFacts {
   readonly remaining: number;
 }
 
-export interface Holder {
+export interface Holding {
   readonly userId: string;
   readonly userCouponId: string;
   readonly requestId: string;
@@ -128,7 +128,7 @@ export interface GateFacts {
   /** Whether its usage cap has been reached. */
   readonly exhausted: boolean;
   readonly maxPerUser: number;
-  /** `quantity - issued_count` at the same moment as the holders; null: unlimited. */
+  /** `quantity - issued_count` at the same moment as the holdings; null: unlimited. */
   readonly remaining: number | null;
   readonly throttle: Throttle | null;
   readonly quota: Quota | null;
@@ -136,8 +136,8 @@ export interface GateFacts {
 
 /** A load under way. Every step answers false when the load was cancelled by `invalidate` or taken over. */
 export interface Loading {
-  addHolders(holders: readonly Holder[]): Promise<boolean>;
-  /** Makes the coupon known. Reservations that are still pending and not among the holders are carried over. */
+  addHoldings(holdings: readonly Holding[]): Promise<boolean>;
+  /** Makes the coupon known. Reservations that are still pending and not among the holdings are carried over. */
   install(facts: GateFacts): Promise<boolean>;
 }
 
@@ -179,7 +179,7 @@ export interface Reservations {
   /** All of one coupon or of many. Void for reservations and coupons that are not known. Throws StoreUnavailable. */
   settle(settlements: readonly Settlement[]): Promise<void>;
   /**
-   * Starts to load a coupon. Settlements that arrive from now on are part of what is installed, so the holders must be
+   * Starts to load a coupon. Settlements that arrive from now on are part of what is installed, so the holdings must be
    * read from Postgres after this call. null: another load of it is under way. Throws StoreUnavailable.
    */
   beginLoad(couponId: string): Promise<Loading | null>;

@@ -45,7 +45,7 @@ export interface CheckoutParts {
   readonly store: UsageStore;
   readonly reservations: Reservations;
   readonly keeper: GateKeeper;
-  /** How long a place is held while its use is not decided. */
+  /** How long a place is reserved while its use is not decided. */
   readonly reservationMs: number;
   readonly openQueue: OpenQueue;
   /** Batches under way at once, of each queue that commits. */
@@ -131,10 +131,10 @@ export class Checkout {
       const refusal = refusalOfOrder(judged.objections, judged.chosen, judged.now);
       if (refusal) return (await this.replay(order, requestId, deadlineMs)) ?? refusal;
 
-      const heldUntilMs = Date.now() + this.reservationMs - settleMs;
+      const reservedUntilMs = Date.now() + this.reservationMs - settleMs;
       const requests = await this.takePlaces(
         useRequests(order, requestId, judged),
-        Math.min(deadlineMs, heldUntilMs),
+        Math.min(deadlineMs, reservedUntilMs),
         deadlineMs,
       );
       if (requests instanceof Refusal) return (await this.replay(order, requestId, deadlineMs)) ?? requests;
@@ -177,7 +177,7 @@ export class Checkout {
   /** Lets those through that need a new place under a usage cap: all of them, or none. */
   private async takePlaces(
     requests: readonly (UseRequest & { needsPlace: boolean })[],
-    heldUntilMs: number,
+    reservedUntilMs: number,
     deadlineMs: DeadlineMs,
   ): Promise<readonly UseRequest[] | Refusal> {
     const outcomes = await Promise.all(
@@ -185,7 +185,7 @@ export class Checkout {
     );
     const taken = requests.map((request, index) => {
       const placeTaken = outcomes[index] === "TAKEN";
-      return { ...request, placeTaken, untilMs: placeTaken ? heldUntilMs : deadlineMs };
+      return { ...request, placeTaken, untilMs: placeTaken ? reservedUntilMs : deadlineMs };
     });
     if (!outcomes.includes("USAGE_CAP_REACHED")) return taken;
     await this.settle(taken, "RELEASE");

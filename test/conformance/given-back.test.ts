@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { GateFacts, GateRequest, Settlement } from "../../src/reservation/port.js";
-import { holderOf, implementations, load, openFacts, requestOf, type Subject } from "./implementations.js";
+import { holdingOf, implementations, load, openFacts, requestOf, type Subject } from "./implementations.js";
 
 type Given = "FREE" | "RETURN";
 const outcomes = [
@@ -38,7 +38,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
       "a user coupon that was %s: its user may have another one",
       async (how) => {
         const one = request("u", "r");
-        await load(subject, couponId, facts(), how === "loaded" ? [holderOf(one)] : []);
+        await load(subject, couponId, facts(), how === "loaded" ? [holdingOf(one)] : []);
         if (how === "confirmed") {
           await subject.reservations.admit(one);
           await confirm(one);
@@ -54,7 +54,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
 
     test("once, however often it comes", async () => {
       const one = request("u");
-      await load(subject, couponId, facts(), [holderOf(one)]);
+      await load(subject, couponId, facts(), [holdingOf(one)]);
       for (let n = 0; n < 3; n++) await settle(one, outcome);
       await subject.reservations.settle([
         { ...one, outcome },
@@ -64,7 +64,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     });
 
     test("nothing for a holder that is not known", async () => {
-      await load(subject, couponId, facts(), [holderOf(request("u"))]);
+      await load(subject, couponId, facts(), [holdingOf(request("u"))]);
       await settle(request("u"), outcome);
       await settle(request("v"), outcome);
       expect(await stock()).toBe(10);
@@ -73,7 +73,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
 
     test("one of several that a user holds, and no other", async () => {
       const [a, b] = [request("u", "ra"), request("u", "rb")];
-      await load(subject, couponId, facts({ maxPerUser: 2 }), [holderOf(a), holderOf(b)]);
+      await load(subject, couponId, facts({ maxPerUser: 2 }), [holdingOf(a), holdingOf(b)]);
       await settle(a, outcome);
       expect(await outcomeOf(request("u", "rb"))).toBe("REPLAY");
       expect(await outcomeOf(request("u"))).toBe("RESERVED");
@@ -91,7 +91,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
 
     test("of an unlimited coupon there is no stock to count", async () => {
       const one = request("u");
-      await load(subject, couponId, facts({ remaining: null }), [holderOf(one)]);
+      await load(subject, couponId, facts({ remaining: null }), [holdingOf(one)]);
       await settle(one, outcome);
       expect(await stock()).toBeNull();
       expect(await outcomeOf(request("u"))).toBe("RESERVED");
@@ -109,9 +109,9 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     test("cancels a load under way: it may have read a holder who has none any more", async () => {
       const one = request("u");
       const loading = await subject.reservations.beginLoad(couponId);
-      expect(await loading?.addHolders([holderOf(one)])).toBe(true);
+      expect(await loading?.addHoldings([holdingOf(one)])).toBe(true);
       await settle(one, outcome);
-      expect(await loading?.addHolders([])).toBe(false);
+      expect(await loading?.addHoldings([])).toBe(false);
       expect(await loading?.install(facts())).toBe(false);
       expect(await outcomeOf(request("u"))).toBe("NOT_LOADED");
       // The next one need not wait.
@@ -121,9 +121,9 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
 
     test("cancels a load of a coupon that is known, too, which stays known as it was", async () => {
       const one = request("u");
-      await load(subject, couponId, facts(), [holderOf(one)]);
+      await load(subject, couponId, facts(), [holdingOf(one)]);
       const loading = await subject.reservations.beginLoad(couponId);
-      await loading?.addHolders([holderOf(one)]);
+      await loading?.addHoldings([holdingOf(one)]);
       await settle(one, outcome);
       expect(await loading?.install(facts({ revision: 2 }))).toBe(false);
       expect(await surveyed()).toMatchObject({ loaded: { revision: 1, stock: 10 + back } });
@@ -139,7 +139,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
 
     test("a confirmation in the same call is not lost to the next load", async () => {
       const [gone, kept] = [request("u"), request("v")];
-      await load(subject, couponId, facts(), [holderOf(gone)]);
+      await load(subject, couponId, facts(), [holdingOf(gone)]);
       const settlements: Settlement[] = [
         { ...gone, outcome },
         { ...kept, outcome: "CONFIRM", validUntil: null },
@@ -161,7 +161,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
 
   test("stock that came back goes to the next one who asks, after it had been sold out", async () => {
     const one = request("u");
-    await load(subject, couponId, facts({ remaining: 0 }), [holderOf(one)]);
+    await load(subject, couponId, facts({ remaining: 0 }), [holdingOf(one)]);
     expect(await outcomeOf(request("v"))).toBe("SOLD_OUT");
     await settle(one, "FREE");
     expect(await outcomeOf(request("v"))).toBe("SOLD_OUT");
@@ -170,7 +170,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     expect(await stock()).toBe(-1);
     await settle(two, "RETURN");
     expect(await outcomeOf(request("v"))).toBe("SOLD_OUT");
-    await load(subject, couponId, facts({ remaining: 0 }), [holderOf(two)]);
+    await load(subject, couponId, facts({ remaining: 0 }), [holdingOf(two)]);
     await settle(two, "RETURN");
     expect([await outcomeOf(request("v")), await outcomeOf(request("x"))]).toEqual(["RESERVED", "SOLD_OUT"]);
   });

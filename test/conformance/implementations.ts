@@ -5,7 +5,7 @@ import { newId } from "../../src/platform/new-id.js";
 import type { QuotaOptions } from "../../src/platform/quota-groups.js";
 import type { LookPauses } from "../../src/reservation/looks.js";
 import { MemoryReservations } from "../../src/reservation/memory/memory-reservations.js";
-import type { GateFacts, GateRequest, Holder, Reservations } from "../../src/reservation/port.js";
+import type { GateFacts, GateRequest, Holding, Reservations } from "../../src/reservation/port.js";
 import { RedisReservations } from "../../src/reservation/redis/redis-reservations.js";
 import { unreported } from "../support/unreported.js";
 
@@ -136,11 +136,11 @@ export async function load(
   { reservations }: Subject,
   couponId: string,
   facts: GateFacts,
-  holders: readonly Holder[] = [],
+  holdings: readonly Holding[] = [],
 ): Promise<void> {
   const loading = await reservations.beginLoad(couponId);
   if (!loading) throw new Error("another load is under way");
-  if (holders.length > 0 && !(await loading.addHolders(holders))) throw new Error("the load was lost");
+  if (holdings.length > 0 && !(await loading.addHoldings(holdings))) throw new Error("the load was lost");
   if (!(await loading.install(facts))) throw new Error("the load was lost");
 }
 
@@ -148,6 +148,6 @@ export function requestOf(couponId: string, userId: string, requestId = ""): Gat
   return { couponId, userId, requestId, userCouponId: newId() };
 }
 
-export function holderOf({ userId, userCouponId, requestId }: GateRequest, validUntil: Date | null = null): Holder {
+export function holdingOf({ userId, userCouponId, requestId }: GateRequest, validUntil: Date | null = null): Holding {
   return { userId, userCouponId, requestId, validUntil };
 }

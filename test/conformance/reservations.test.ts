@@ -6,7 +6,7 @@ import {
   defaultReservationMs,
   type GateFacts,
   type GateRequest,
-  type Holder,
+  type Holding,
   keepEndedMs,
   loadStepTimeoutMs,
 } from "../../src/reservation/port.js";
@@ -14,7 +14,7 @@ import { RedisReservations } from "../../src/reservation/redis/redis-reservation
 import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
 import {
-  holderOf,
+  holdingOf,
   implementations,
   load,
   openFacts,
@@ -98,15 +98,15 @@ describe.each(implementations)("$name", ({ start }) => {
     test.each(pairs)("$name: the first in order is the answer", async ({ first, second }) => {
       const nowMs = subject.now();
       for (const one of [first, second]) await spend(one);
-      const holders = first.held || second.held ? [holderOf(request("u"))] : [];
-      await load(subject, couponId, facts({ ...second.facts?.(nowMs), ...first.facts?.(nowMs) }), holders);
+      const holdings = first.held || second.held ? [holdingOf(request("u"))] : [];
+      await load(subject, couponId, facts({ ...second.facts?.(nowMs), ...first.facts?.(nowMs) }), holdings);
       expect(await admit(request("u"))).toBe(first.outcome);
     });
 
     test.each(obstacles)("a repeated request is answered before $outcome", async (obstacle) => {
       const first = request("u", "r");
       await spend(obstacle);
-      await load(subject, couponId, facts(obstacle.facts?.(subject.now())), [holderOf(first)]);
+      await load(subject, couponId, facts(obstacle.facts?.(subject.now())), [holdingOf(first)]);
       expect(await subject.reservations.admit(request("u", "r"))).toEqual({
         outcome: "REPLAY",
         userCouponId: first.userCouponId,
@@ -161,7 +161,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("refused asks change nothing", async () => {
       const held = request("u", "r");
-      await load(subject, couponId, facts({ paused: true }), [holderOf(held)]);
+      await load(subject, couponId, facts({ paused: true }), [holdingOf(held)]);
       for (const one of [request("u", "r"), request("u"), request("v")]) await admit(one);
       expect(await stock()).toBe(10);
       expect(await pendingCount()).toBe(0);
@@ -188,7 +188,7 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("max_per_user counts decided and undecided ones; only decided ones refuse", async () => {
-      await load(subject, couponId, facts({ maxPerUser: 3 }), [holderOf(request("u")), holderOf(request("u"))]);
+      await load(subject, couponId, facts({ maxPerUser: 3 }), [holdingOf(request("u")), holdingOf(request("u"))]);
       const third = await reserved("u");
       expect(await admit(request("u"))).toBe("IN_FLIGHT");
       await confirm(third);
@@ -197,13 +197,13 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("a user who holds more than a lowered max_per_user is refused", async () => {
-      await load(subject, couponId, facts({ maxPerUser: 1 }), [holderOf(request("u")), holderOf(request("u"))]);
+      await load(subject, couponId, facts({ maxPerUser: 1 }), [holdingOf(request("u")), holdingOf(request("u"))]);
       expect(await admit(request("u"))).toBe("ALREADY_ISSUED");
     });
 
     test("an expired holder gives way, whether loaded or confirmed here", async () => {
       const validUntil = new Date(subject.now() + 60_000);
-      await load(subject, couponId, facts(), [holderOf(request("loaded"), validUntil)]);
+      await load(subject, couponId, facts(), [holdingOf(request("loaded"), validUntil)]);
       await confirm(await reserved("confirmed"), validUntil);
       expect([await admit(request("loaded")), await admit(request("confirmed"))]).toEqual([
         "ALREADY_ISSUED",
@@ -216,7 +216,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("the request of an expired holder is replayed still", async () => {
       const first = request("u", "r");
-      await load(subject, couponId, facts(), [holderOf(first, new Date(subject.now() - 1_000))]);
+      await load(subject, couponId, facts(), [holdingOf(first, new Date(subject.now() - 1_000))]);
       expect(await subject.reservations.admit(request("u", "r"))).toEqual({
         outcome: "REPLAY",
         userCouponId: first.userCouponId,
@@ -238,7 +238,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("a request id belongs to one user and one coupon; no request id is never a repetition", async () => {
       const other = randomUUID();
-      await load(subject, couponId, facts({ maxPerUser: 2 }), [holderOf(request("u", "r")), holderOf(request("v"))]);
+      await load(subject, couponId, facts({ maxPerUser: 2 }), [holdingOf(request("u", "r")), holdingOf(request("v"))]);
       await load(subject, other, facts());
       expect(await admit(request("w", "r"))).toBe("RESERVED");
       expect(await admit(requestOf(other, "u", "r"))).toBe("RESERVED");
@@ -278,7 +278,7 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("requests of a user in one tick after an expired holder take one each, and no more", async () => {
-      const expired = holderOf(request("u", "old"), new Date(subject.now() - 1_000));
+      const expired = holdingOf(request("u", "old"), new Date(subject.now() - 1_000));
       await load(subject, couponId, facts({ maxPerUser: 2 }), [expired]);
       const requests = [request("u"), request("u"), request("u")];
       const outcomes = (await Promise.all(requests.map((one) => subject.reservations.admit(one)))).map(
@@ -339,7 +339,7 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("a release of what was never reserved is void", async () => {
-      await load(subject, couponId, facts(), [holderOf(request("u"))]);
+      await load(subject, couponId, facts(), [holdingOf(request("u"))]);
       await release(request("u"));
       await release(request("v"));
       expect(await stock()).toBe(10);
@@ -407,7 +407,7 @@ describe.each(implementations)("$name", ({ start }) => {
       await release(given);
       expect(await admit(request("a"))).toBe("NOT_LOADED");
       expect(await surveyed()).toBeUndefined();
-      await load(subject, couponId, facts({ remaining: 9 }), [holderOf(kept)]);
+      await load(subject, couponId, facts({ remaining: 9 }), [holdingOf(kept)]);
       expect(await stock()).toBe(9);
       expect([await admit(request("a")), await admit(request("b"))]).toEqual(["ALREADY_ISSUED", "RESERVED"]);
     });
@@ -439,7 +439,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("takes holders in several steps", async () => {
       const loading = await subject.reservations.beginLoad(couponId);
-      for (const userId of ["a", "b", "c"]) expect(await loading?.addHolders([holderOf(request(userId))])).toBe(true);
+      for (const userId of ["a", "b", "c"]) expect(await loading?.addHoldings([holdingOf(request(userId))])).toBe(true);
       expect(await loading?.install(facts())).toBe(true);
       for (const userId of ["a", "b", "c"]) expect(await admit(request(userId))).toBe("ALREADY_ISSUED");
       expect(await stock()).toBe(10);
@@ -447,7 +447,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("does not make the coupon known before it is complete", async () => {
       const loading = await subject.reservations.beginLoad(couponId);
-      await loading?.addHolders([holderOf(request("a"))]);
+      await loading?.addHoldings([holdingOf(request("a"))]);
       expect(await admit(request("b"))).toBe("NOT_LOADED");
     });
 
@@ -464,7 +464,7 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("invalidate forgets the coupon and its holders", async () => {
-      await load(subject, couponId, facts(), [holderOf(request("a"))]);
+      await load(subject, couponId, facts(), [holdingOf(request("a"))]);
       await subject.reservations.invalidate(couponId);
       expect(await admit(request("a"))).toBe("NOT_LOADED");
       await load(subject, couponId, facts());
@@ -473,9 +473,9 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("invalidate cancels a load under way: what it read may be out of date", async () => {
       const loading = await subject.reservations.beginLoad(couponId);
-      await loading?.addHolders([holderOf(request("a"))]);
+      await loading?.addHoldings([holdingOf(request("a"))]);
       await subject.reservations.invalidate(couponId);
-      expect(await loading?.addHolders([holderOf(request("b"))])).toBe(false);
+      expect(await loading?.addHoldings([holdingOf(request("b"))])).toBe(false);
       expect(await loading?.install(facts())).toBe(false);
       expect(await admit(request("c"))).toBe("NOT_LOADED");
     });
@@ -483,12 +483,12 @@ describe.each(implementations)("$name", ({ start }) => {
     test("a cancelled load says so for an empty page of holders, too", async () => {
       const loading = await subject.reservations.beginLoad(couponId);
       await subject.reservations.invalidate(couponId);
-      expect(await loading?.addHolders([])).toBe(false);
+      expect(await loading?.addHoldings([])).toBe(false);
     });
 
     test("after invalidate the next loader need not wait, and nothing of the cancelled load is left", async () => {
       const cancelled = await subject.reservations.beginLoad(couponId);
-      await cancelled?.addHolders([holderOf(request("a"))]);
+      await cancelled?.addHoldings([holdingOf(request("a"))]);
       await subject.reservations.invalidate(couponId);
       await load(subject, couponId, facts());
       expect(await cancelled?.install(facts({ revision: 99 }))).toBe(false);
@@ -498,11 +498,11 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("a loader that hangs is replaced after the step timeout, and can do no harm when it wakes", async () => {
       const hung = await subject.reservations.beginLoad(couponId);
-      await hung?.addHolders([holderOf(request("a"))]);
+      await hung?.addHoldings([holdingOf(request("a"))]);
       await subject.advance(loadStepTimeoutMs + 1_000);
       const next = await subject.reservations.beginLoad(couponId);
       expect(next).not.toBeNull();
-      expect(await hung?.addHolders([holderOf(request("b"))])).toBe(false);
+      expect(await hung?.addHoldings([holdingOf(request("b"))])).toBe(false);
       expect(await hung?.install(facts({ revision: 99 }))).toBe(false);
       expect(await next?.install(facts({ revision: 2 }))).toBe(true);
       expect((await surveyed())?.loaded?.revision).toBe(2);
@@ -513,7 +513,7 @@ describe.each(implementations)("$name", ({ start }) => {
       const loading = await subject.reservations.beginLoad(couponId);
       for (let n = 0; n < 3; n++) {
         await subject.advance(loadStepTimeoutMs - 1_000);
-        expect(await loading?.addHolders([holderOf(request(`user-${n}`))])).toBe(true);
+        expect(await loading?.addHoldings([holdingOf(request(`user-${n}`))])).toBe(true);
       }
       await subject.advance(loadStepTimeoutMs - 1_000);
       expect(await subject.reservations.beginLoad(couponId)).toBeNull();
@@ -536,8 +536,8 @@ describe.each(implementations)("$name", ({ start }) => {
         const one = request("u", "r");
         if (seen) await confirm(one);
         // The store's answer: with the row, or without it.
-        const holders: Holder[] = seen ? [holderOf(one)] : [];
-        await loading?.addHolders([holderOf(request("x")), ...holders]);
+        const holdings: Holding[] = seen ? [holdingOf(one)] : [];
+        await loading?.addHoldings([holdingOf(request("x")), ...holdings]);
         if (!seen) for (let n = 0; n < 2; n++) await confirm(one);
         await loading?.install(facts({ remaining: seen ? 4 : 5 }));
         expect(await stock()).toBe(4);
@@ -551,7 +551,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
       test("a confirmation during the load of a user who holds another one is added to it", async () => {
         const loading = await subject.reservations.beginLoad(couponId);
-        await loading?.addHolders([holderOf(request("u", "r1"))]);
+        await loading?.addHoldings([holdingOf(request("u", "r1"))]);
         await confirm(request("u", "r2"));
         await loading?.install(facts({ remaining: 5, maxPerUser: 2 }));
         expect(await stock()).toBe(4);
@@ -604,7 +604,7 @@ describe.each(implementations)("$name", ({ start }) => {
     test("a reservation whose row is among the holders is dropped, and settling it later is void", async () => {
       await load(subject, couponId, facts());
       const [a, b] = [await reserved("a"), await reserved("b")];
-      await load(subject, couponId, facts({ remaining: 8 }), [holderOf(a), holderOf(b)]);
+      await load(subject, couponId, facts({ remaining: 8 }), [holdingOf(a), holdingOf(b)]);
       expect(await pendingCount()).toBe(0);
       await release(a);
       await confirm(b);
@@ -613,8 +613,8 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("replaces the facts and the holders as a whole", async () => {
-      await load(subject, couponId, facts(), [holderOf(request("a"))]);
-      await load(subject, couponId, facts({ revision: 2, remaining: null, maxPerUser: 2 }), [holderOf(request("b"))]);
+      await load(subject, couponId, facts(), [holdingOf(request("a"))]);
+      await load(subject, couponId, facts({ revision: 2, remaining: null, maxPerUser: 2 }), [holdingOf(request("b"))]);
       expect((await surveyed())?.loaded).toEqual({ revision: 2, stock: null });
       expect([await admit(request("a")), await admit(request("b")), await admit(request("b"))]).toEqual([
         "RESERVED",
@@ -626,13 +626,13 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("carries 1,200 holders", async () => {
-      const holders = Array.from({ length: 1_200 }, (_, n) => request(`user-${n}`, `request-${n}`));
+      const holdings = Array.from({ length: 1_200 }, (_, n) => request(`user-${n}`, `request-${n}`));
       const loading = await subject.reservations.beginLoad(couponId);
-      for (let at = 0; at < holders.length; at += 400) {
-        await loading?.addHolders(holders.slice(at, at + 400).map((one) => holderOf(one)));
+      for (let at = 0; at < holdings.length; at += 400) {
+        await loading?.addHoldings(holdings.slice(at, at + 400).map((one) => holdingOf(one)));
       }
       await loading?.install(facts({ remaining: 1 }));
-      const outcomes = await Promise.all(holders.map(({ userId }) => admit(request(userId))));
+      const outcomes = await Promise.all(holdings.map(({ userId }) => admit(request(userId))));
       expect(new Set(outcomes)).toEqual(new Set(["ALREADY_ISSUED"]));
       expect(await stock()).toBe(1);
     });
@@ -747,12 +747,12 @@ describe("RedisReservations, keys", () => {
   test("nothing but the registry and what is pending is kept without an end", async () => {
     const { reservations } = subject;
     const facts = openFacts(subject.now());
-    await load(subject, couponId, facts, [holderOf(requestOf(couponId, "a"))]);
+    await load(subject, couponId, facts, [holdingOf(requestOf(couponId, "a"))]);
     const one = requestOf(couponId, "b");
     await reservations.admit(one);
     await reservations.admit(requestOf(couponId, "c"));
     const loading = await reservations.beginLoad(couponId);
-    await loading?.addHolders([holderOf(requestOf(couponId, "a"))]);
+    await loading?.addHoldings([holdingOf(requestOf(couponId, "a"))]);
     await reservations.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
     await reservations.survey(10, 10);
 
@@ -792,7 +792,7 @@ describe("RedisReservations, keys", () => {
 
   test("a coupon loaded after its end is kept for a while, not for ever", async () => {
     const ended = { startsAt: new Date(1_000), expiresAt: new Date(2_000) };
-    await load(subject, couponId, openFacts(subject.now(), ended), [holderOf(requestOf(couponId, "a"))]);
+    await load(subject, couponId, openFacts(subject.now(), ended), [holdingOf(requestOf(couponId, "a"))]);
     const found = await timesToLive();
     for (const name of ["coupon", "holders"]) {
       expect(found.get(name), name).toBeGreaterThan(0);
@@ -808,7 +808,7 @@ describe("RedisReservations, keys", () => {
   });
 
   test("holders without their coupon are no copy: nobody is refused by them", async () => {
-    await load(subject, couponId, openFacts(subject.now(), { remaining: 5 }), [holderOf(requestOf(couponId, "a"))]);
+    await load(subject, couponId, openFacts(subject.now(), { remaining: 5 }), [holdingOf(requestOf(couponId, "a"))]);
     await subject.redis.del(key("coupon"));
     expect((await subject.reservations.admit(requestOf(couponId, "a"))).outcome).toBe("NOT_LOADED");
   });
@@ -819,7 +819,7 @@ describe("RedisReservations, keys", () => {
     await subject.redis.pexpire(key("loading"), 700);
     const one = requestOf(couponId, "u", "r");
     await subject.reservations.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
-    expect(await loading?.addHolders([holderOf(requestOf(couponId, "x"))])).toBe(true);
+    expect(await loading?.addHoldings([holdingOf(requestOf(couponId, "x"))])).toBe(true);
     const firstStepEndsAtMs = Date.now() + 1_000;
     await until("the first step's time is over", () => Date.now() > firstStepEndsAtMs);
     expect(await loading?.install(openFacts(subject.now(), { remaining: 5 }))).toBe(true);

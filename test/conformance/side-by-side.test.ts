@@ -6,7 +6,7 @@ import { groupBy } from "../../src/platform/group-by.js";
 import type {
   Admission,
   GateRequest,
-  Holder,
+  Holding,
   Loading,
   PlaceRequest,
   PlaceSettlement,
@@ -346,14 +346,14 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
             one.mask[index % one.mask.length] &&
             script.mayBeStored(request),
         );
-        const holders: Holder[] = [];
+        const holdings: Holding[] = [];
         for (const request of requests) {
           if (!script.mayBeStored(request)) continue;
           script.store(request);
           const { userId, userCouponId, requestId } = request;
-          holders.push({ userId, userCouponId, requestId, validUntil: validUntil(one.validSteps) });
+          holdings.push({ userId, userCouponId, requestId, validUntil: validUntil(one.validSteps) });
         }
-        if (holders.length > 0) await twice(subjects, async (_, index) => load.pair[index]?.addHolders(holders));
+        if (holdings.length > 0) await twice(subjects, async (_, index) => load.pair[index]?.addHoldings(holdings));
         break;
       }
       case "install": {

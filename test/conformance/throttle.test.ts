@@ -190,8 +190,8 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     const second = await queued();
     await subject.advance(2_000);
     const { userId, userCouponId, requestId } = running;
-    const holder = { userId, userCouponId, requestId, validUntil: null };
-    await timed(load(subject, couponId, openFacts(subject.now(), { throttle, remaining: null }), [holder]));
+    const holding = { userId, userCouponId, requestId, validUntil: null };
+    await timed(load(subject, couponId, openFacts(subject.now(), { throttle, remaining: null }), [holding]));
     expectAbout(await admit(second), "WAIT", 1_001);
   });
 

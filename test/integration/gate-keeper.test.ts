@@ -105,13 +105,13 @@ describe.each(implementations)("with $name", ({ name, open }) => {
 
   test("loads a coupon as Postgres has it", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 5 }));
-    const holder = requestOf(couponId, "holder", "request");
-    await store.issueBatch([holder]);
+    const holding = requestOf(couponId, "holder", "request");
+    await store.issueBatch([holding]);
     await loaded(couponId);
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { revision: 1, stock: 4 }, pendingCount: 0 });
     expect(await reservations.admit(requestOf(couponId, "holder", "request"))).toEqual({
       outcome: "REPLAY",
-      userCouponId: holder.userCouponId,
+      userCouponId: holding.userCouponId,
     });
     expect((await reservations.admit(requestOf(couponId, "new"))).outcome).toBe("RESERVED");
   });
@@ -282,7 +282,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       // By less than the time that one step of a load may take.
       offsetMs += validityMs * 2;
       await clocked.setClock(new Date(now.getTime() + validityMs * 2));
-      const facts = await store.readGate(couponId, async (holders) => (await loading?.addHolders(holders)) ?? false);
+      const facts = await store.readGate(couponId, async (holdings) => (await loading?.addHoldings(holdings)) ?? false);
       expect(facts && (await loading?.install(facts))).toBe(true);
       expect((await surveyOf(couponId))?.loaded?.stock).toBe(9);
     });
@@ -330,7 +330,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       while (!done) {
         if (round++ % 2 === 0) await reservations.invalidate(couponId);
         const loading = await reservations.beginLoad(couponId);
-        const facts = loading && (await store.readGate(couponId, (holders) => loading.addHolders(holders)));
+        const facts = loading && (await store.readGate(couponId, (holdings) => loading.addHoldings(holdings)));
         if (loading && facts) await loading.install(facts);
       }
     };

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { decideIssue } from "../../src/domain/issue.js";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
 import { expiryOf, type UserCoupon } from "../../src/domain/user-coupon.js";
-import type { GateRequest, Holder } from "../../src/reservation/port.js";
+import type { GateRequest, Holding } from "../../src/reservation/port.js";
 import type { IssueResult } from "../../src/storage/ports/issues.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
@@ -13,7 +13,7 @@ import {
   type ClockedDatabase,
   type CouponFacts,
   insertCoupon,
-  insertHolders,
+  insertHoldings,
   openClockedDatabase,
   openCoupon,
 } from "./clocked-database.js";
@@ -112,20 +112,20 @@ describe("issue_user_coupons decides as the domain does", () => {
 
   test("for one row", async () => {
     await clocked.setClock(noon);
-    const holder = fc.record({ validMs: fc.option(nearMs), gaveUpSlot: fc.boolean() });
+    const holding = fc.record({ validMs: fc.option(nearMs), gaveUpSlot: fc.boolean() });
     await fc.assert(
-      fc.asyncProperty(fc.option(facts, { freq: 20 }), fc.array(holder, { maxLength: 4 }), async (one, held) => {
+      fc.asyncProperty(fc.option(facts, { freq: 20 }), fc.array(holding, { maxLength: 4 }), async (one, held) => {
         const coupon = one && couponFacts(one);
         const couponId = coupon ? await insertCoupon(clocked.sql, coupon) : randomUUID();
-        const holders = held.map(({ validMs, gaveUpSlot }, index) => {
+        const holdings = held.map(({ validMs, gaveUpSlot }, index) => {
           const validUntil = validMs === null ? null : fromNoon(validMs);
           const expired = validUntil !== null && validUntil <= noon;
           // Only an expired holder may have given up its slot; it may also still have it.
           const slot = expired && gaveUpSlot ? null : index + 1;
           return { couponId, userId: "u", slot, requestId: null, validUntil };
         });
-        if (coupon) await insertHolders(clocked.sql, holders, fromNoon(-8_000));
-        const live = coupon ? holders.filter(({ validUntil }) => !validUntil || validUntil > noon) : [];
+        if (coupon) await insertHoldings(clocked.sql, holdings, fromNoon(-8_000));
+        const live = coupon ? holdings.filter(({ validUntil }) => !validUntil || validUntil > noon) : [];
         const expected = decideIssue({
           coupon: coupon && { ...coupon, quota: null },
           liveHeldCount: live.length,
@@ -144,7 +144,7 @@ describe("issue_user_coupons decides as the domain does", () => {
         expect(result).toEqual({ outcome: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, coupon) });
         const now = await stored(couponId);
         expect(now.issuedCount).toBe(coupon.issuedCount + 1);
-        expect(now.rows.length).toBe(holders.length + 1);
+        expect(now.rows.length).toBe(holdings.length + 1);
         expect(now.events).toEqual([request.userCouponId]);
       }),
       { numRuns: runs * 4, ...seed },
@@ -460,14 +460,14 @@ describe("the tables' own guards, past the function", () => {
 
   test("a user has each slot of a coupon once, and a request id is stored once", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
-    const holder = { couponId, userId: "u", slot: 1, requestId: `guard-${couponId}`, validUntil: null };
-    await insertHolders(clocked.sql, [holder], noon);
-    const second = insertHolders(clocked.sql, [{ ...holder, requestId: null }], noon);
+    const holding = { couponId, userId: "u", slot: 1, requestId: `guard-${couponId}`, validUntil: null };
+    await insertHoldings(clocked.sql, [holding], noon);
+    const second = insertHoldings(clocked.sql, [{ ...holding, requestId: null }], noon);
     await expect(second).rejects.toEqual(refusedWith("23505"));
-    const sameRequest = insertHolders(clocked.sql, [{ ...holder, userId: "v" }], noon);
+    const sameRequest = insertHoldings(clocked.sql, [{ ...holding, userId: "v" }], noon);
     await expect(sameRequest).rejects.toEqual(refusedWith("23505"));
-    await insertHolders(clocked.sql, [{ ...holder, requestId: null, slot: 2 }], noon);
-    await insertHolders(clocked.sql, [{ ...holder, requestId: null, slot: null }], noon);
+    await insertHoldings(clocked.sql, [{ ...holding, requestId: null, slot: 2 }], noon);
+    await insertHoldings(clocked.sql, [{ ...holding, requestId: null, slot: null }], noon);
   });
 
   test("a window must not be empty, and a coupon has one discount", async () => {
@@ -546,14 +546,14 @@ describe("findIssued and readStock", () => {
     );
     const validUntil = new Date(noon.getTime() + 5_000);
     const [a, b, c, d] = [randomUUID(), randomUUID(), randomUUID(), randomUUID()];
-    const holder = { couponId, requestId: null };
-    await insertHolders(
+    const holding = { couponId, requestId: null };
+    await insertHoldings(
       clocked.sql,
       [
-        { ...holder, id: a, userId: "a", slot: 1, validUntil },
-        { ...holder, id: b, userId: "b", slot: null, validUntil: null },
-        { ...holder, id: c, userId: "c", slot: null, validUntil: null, deletedAt: noon },
-        { ...holder, id: d, userId: "d", slot: null, validUntil: null, releasedAt: noon },
+        { ...holding, id: a, userId: "a", slot: 1, validUntil },
+        { ...holding, id: b, userId: "b", slot: null, validUntil: null },
+        { ...holding, id: c, userId: "c", slot: null, validUntil: null, deletedAt: noon },
+        { ...holding, id: d, userId: "d", slot: null, validUntil: null, releasedAt: noon },
       ],
       noon,
     );
@@ -585,9 +585,9 @@ describe("findIssued and readStock", () => {
 
 describe("readGate", () => {
   const pagesOf = async (couponId: string) => {
-    const pages: Holder[][] = [];
-    const facts = await store.readGate(couponId, async (holders) => {
-      pages.push(holders);
+    const pages: Holding[][] = [];
+    const facts = await store.readGate(couponId, async (holdings) => {
+      pages.push(holdings);
       return true;
     });
     return { facts, pages };
@@ -630,7 +630,7 @@ describe("readGate", () => {
       })),
     );
     const gone = { couponId, userId: "gone", requestId: null };
-    await insertHolders(
+    await insertHoldings(
       clocked.sql,
       [
         ...live,
@@ -641,7 +641,7 @@ describe("readGate", () => {
     );
     const { facts, pages } = await pagesOf(couponId);
     expect(facts).toMatchObject({ remaining: 4_000, revision: 1, paused: false, deleted: false, maxPerUser: 1 });
-    const byId = (a: Holder, b: Holder) => (a.userCouponId < b.userCouponId ? -1 : 1);
+    const byId = (a: Holding, b: Holding) => (a.userCouponId < b.userCouponId ? -1 : 1);
     expect(pages.flat().sort(byId)).toEqual(
       live
         .map(({ id, userId, requestId, validUntil }) => ({
@@ -652,7 +652,7 @@ describe("readGate", () => {
         }))
         .sort(byId),
     );
-    const seen = pages.flatMap((page) => [...new Set(page.map((holder) => holder.userId))]);
+    const seen = pages.flatMap((page) => [...new Set(page.map((holding) => holding.userId))]);
     expect(new Set(seen).size).toBe(seen.length);
   });
 
@@ -685,14 +685,14 @@ describe("readGate", () => {
 
   test("ends when the receiver says so", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
-    const holders = Array.from({ length: 1_200 }, (_, n) => ({
+    const holdings = Array.from({ length: 1_200 }, (_, n) => ({
       couponId,
       userId: `u${n}`,
       slot: 1,
       requestId: null,
       validUntil: null,
     }));
-    await insertHolders(clocked.sql, holders, noon);
+    await insertHoldings(clocked.sql, holdings, noon);
     let calls = 0;
     const facts = await store.readGate(couponId, async () => {
       calls += 1;
@@ -704,14 +704,14 @@ describe("readGate", () => {
 
   test("stock and holders are of the same moment, though issuing goes on while they are read", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 2_000, issuedCount: 1_200 }));
-    const holders = Array.from({ length: 1_200 }, (_, n) => ({
+    const holdings = Array.from({ length: 1_200 }, (_, n) => ({
       couponId,
       userId: `u${n}`,
       slot: 1,
       requestId: null,
       validUntil: null,
     }));
-    await insertHolders(clocked.sql, holders, noon);
+    await insertHoldings(clocked.sql, holdings, noon);
     let seen = 0;
     const facts = await store.readGate(couponId, async (page) => {
       seen += page.length;

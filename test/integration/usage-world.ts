@@ -6,7 +6,7 @@ import type { Usage } from "../../src/domain/usage.js";
 import type { RequestKey } from "../../src/storage/ports/page.js";
 import type { LockRequest, UsageStore, UseRequest } from "../../src/storage/ports/usages.js";
 import { miscounted } from "../support/counted-stats.js";
-import { type HolderFacts, insertHolders } from "./clocked-database.js";
+import { type HoldingFacts, insertHoldings } from "./clocked-database.js";
 
 /** A user coupon, as asks name it. */
 export interface Held {
@@ -20,12 +20,12 @@ export async function hold(
   sql: Sql,
   couponId: string,
   issuedAt: Date,
-  facts: Partial<HolderFacts> & { readonly userId?: string } = {},
+  facts: Partial<HoldingFacts> & { readonly userId?: string } = {},
 ): Promise<Held> {
   const { userId = `user-${randomUUID()}` } = facts;
   const userCouponId = facts.id ?? randomUUID();
-  const holder = { couponId, slot: 1, requestId: null, validUntil: null, ...facts, userId, id: userCouponId };
-  await insertHolders(sql, [holder], issuedAt);
+  const holding = { couponId, slot: 1, requestId: null, validUntil: null, ...facts, userId, id: userCouponId };
+  await insertHoldings(sql, [holding], issuedAt);
   await sql`
     UPDATE coupons c SET issued_count = c.issued_count + 1, issued_total = c.issued_total + 1,
       deleted_total = c.deleted_total + (u.deleted_at IS NOT NULL)::int,

@@ -183,7 +183,7 @@ export async function startService(gate: GateName): Promise<Service> {
     },
     load: async (couponId) => {
       const loading = await reservations.beginLoad(couponId);
-      const facts = loading && (await issueStore.readGate(couponId, (holders) => loading.addHolders(holders)));
+      const facts = loading && (await issueStore.readGate(couponId, (holdings) => loading.addHoldings(holdings)));
       if (loading && facts) await loading.install(facts);
       const stock = (await issueStore.readStock([couponId])).get(couponId);
       if (!stock || stock.remainingPlaces === null) return;

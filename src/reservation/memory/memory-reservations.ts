@@ -7,7 +7,7 @@ import type {
   AdmissionRequest,
   GateFacts,
   GateRequest,
-  Holder,
+  Holding,
   Loading,
   Look,
   LookEnd,
@@ -29,8 +29,8 @@ import { ThrottleLine } from "./throttle-line.js";
 
 interface Load {
   deadlineMs: number;
-  readonly staged: Holder[];
-  readonly late: Holder[];
+  readonly staged: Holding[];
+  readonly late: Holding[];
 }
 
 export interface MemoryReservationsOptions extends QuotaOptions {
@@ -80,7 +80,7 @@ export class MemoryReservations implements Reservations {
     }
     this.looks.announce(request.couponId);
     const nowMs = this.now();
-    const entries = gate.holders.get(request.userId) ?? [];
+    const entries = gate.holdings.get(request.userId) ?? [];
 
     const same = request.requestId === "" ? undefined : entries.find((entry) => entry.requestId === request.requestId);
     if (same) return same.pending ? { outcome: "IN_FLIGHT" } : { outcome: "REPLAY", userCouponId: same.userCouponId };
@@ -102,7 +102,7 @@ export class MemoryReservations implements Reservations {
     if (admission.outcome !== "RESERVED") return admission;
 
     if (quota) this.quotaUse.set(quota.group, day, request.userId, request.userCouponId, true, nowMs);
-    gate.holders.set(request.userId, [...live, { ...request, validUntil: null, pending: true }]);
+    gate.holdings.set(request.userId, [...live, { ...request, validUntil: null, pending: true }]);
     if (gate.stock !== null) gate.stock -= 1;
     this.pending.add(request, nowMs + this.reservationMs);
     return admission;
@@ -118,10 +118,10 @@ export class MemoryReservations implements Reservations {
     const load: Load = { deadlineMs: this.now() + loadStepTimeoutMs, staged: [], late: [] };
     this.loads.set(couponId, load);
     return {
-      addHolders: async (holders) => {
+      addHoldings: async (holdings) => {
         if (this.loads.get(couponId) !== load) return false;
         load.deadlineMs = this.now() + loadStepTimeoutMs;
-        load.staged.push(...holders);
+        load.staged.push(...holdings);
         return true;
       },
       install: async (facts) => {
@@ -250,16 +250,16 @@ export class MemoryReservations implements Reservations {
     if (quotaGroup !== null) this.settleDay(settlement, quotaGroup);
     const gate = this.gates.get(couponId);
     if (gate) {
-      const entries = gate.holders.get(userId) ?? [];
+      const entries = gate.holdings.get(userId) ?? [];
       const others = entries.filter((entry) => entry.userCouponId !== userCouponId);
       const known = others.length < entries.length;
       if (settlement.outcome === "CONFIRM") {
         const { validUntil } = settlement;
-        gate.holders.set(userId, [...others, { userId, userCouponId, requestId, validUntil, pending: false }]);
+        gate.holdings.set(userId, [...others, { userId, userCouponId, requestId, validUntil, pending: false }]);
         if (!known && gate.stock !== null) gate.stock -= 1;
       } else if (known && (settlement.outcome !== "RELEASE" || wasPending)) {
-        if (others.length > 0) gate.holders.set(userId, others);
-        else gate.holders.delete(userId);
+        if (others.length > 0) gate.holdings.set(userId, others);
+        else gate.holdings.delete(userId);
         if (gate.stock !== null && settlement.outcome !== "FREE") gate.stock += 1;
       }
     }
@@ -269,13 +269,13 @@ export class MemoryReservations implements Reservations {
   }
 
   private install(couponId: string, load: Load, facts: GateFacts): void {
-    const gate: Gate = { facts, stock: facts.remaining, holders: new Map() };
+    const gate: Gate = { facts, stock: facts.remaining, holdings: new Map() };
     const known = new Set<string>();
     const add = (entry: Entry) => {
       known.add(entry.userCouponId);
-      gate.holders.set(entry.userId, [...(gate.holders.get(entry.userId) ?? []), entry]);
+      gate.holdings.set(entry.userId, [...(gate.holdings.get(entry.userId) ?? []), entry]);
     };
-    for (const holder of load.staged) add({ ...holder, pending: false });
+    for (const holding of load.staged) add({ ...holding, pending: false });
     const adopt = (entry: Entry): boolean => {
       if (known.has(entry.userCouponId)) return false;
       add(entry);
@@ -283,7 +283,7 @@ export class MemoryReservations implements Reservations {
       return true;
     };
     this.gates.set(couponId, gate);
-    for (const holder of load.late) adopt({ ...holder, pending: false });
+    for (const holding of load.late) adopt({ ...holding, pending: false });
     for (const { request } of this.pending.of(couponId)) {
       if (!adopt({ ...request, validUntil: null, pending: true })) this.forgetPending(couponId, request.userCouponId);
     }

@@ -32,7 +32,7 @@ import {
 } from "../port.js";
 import { Batcher } from "./batcher.js";
 import { RedisClient } from "./client.js";
-import { admissionOf, batches, holderFields, millis } from "./fields.js";
+import { admissionOf, batches, holdingFields, millis } from "./fields.js";
 import { type InspectAnswer, type Inspection, inspectionOf } from "./inspection.js";
 import { type Ended, Registry } from "./registry.js";
 import { outcomeOf, type Script, scripts } from "./scripts.js";
@@ -94,10 +94,10 @@ export class RedisReservations implements Reservations {
     const begun = await this.run(scripts.loadBegin, couponId, [token, loadStepTimeoutMs]);
     if (outcomeOf(scripts.loadBegin, begun) === "BUSY") return null;
     return {
-      addHolders: async (holders) => {
-        const args = [token, loadStepTimeoutMs, ...holderFields(holders)];
-        const answer = await this.run(scripts.loadHolders, couponId, args);
-        return outcomeOf(scripts.loadHolders, answer) === "LOADING";
+      addHoldings: async (holdings) => {
+        const args = [token, loadStepTimeoutMs, ...holdingFields(holdings)];
+        const answer = await this.run(scripts.loadHoldings, couponId, args);
+        return outcomeOf(scripts.loadHoldings, answer) === "LOADING";
       },
       install: async (facts) => {
         await this.registry.register(couponId);

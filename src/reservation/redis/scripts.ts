@@ -32,8 +32,8 @@ export const scripts = {
     args: "token stepTimeoutMs",
     outcomes: ["LOADING", "BUSY"],
   },
-  loadHolders: {
-    name: "load_holders",
+  loadHoldings: {
+    name: "load_holdings",
     keys: ["loading", "stage"],
     args: "token stepTimeoutMs (userId entries)...",
     outcomes: ["LOADING", "LOST"],

@@ -2,7 +2,7 @@ import type { FoundCode } from "../../domain/code.js";
 import type { CouponType } from "../../domain/coupon.js";
 import type { CodeRefusal, IssueRefusal } from "../../domain/issue.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
-import type { GateFacts, GateRequest, Holder } from "../../reservation/port.js";
+import type { GateFacts, GateRequest, Holding } from "../../reservation/port.js";
 import type { DeadlineMs } from "./page.js";
 
 /** One issue on its way into Postgres. */
@@ -47,11 +47,11 @@ export interface IssueStore {
   findIssued(userCouponIds: readonly string[]): Promise<Map<string, { validUntil: Date | null; isHeld: boolean }>>;
 
   /**
-   * Reads what the reservation layer must know of a coupon, after waiting for an edit under way. Holders are handed over
+   * Reads what the reservation layer must know of a coupon, after waiting for an edit under way. Holdings are handed over
    * in pages, all of one user in the same page; false from `onHolders` ends the reading. Null: no such coupon, or
    * the reading was ended.
    */
-  readGate(couponId: string, onHolders: (holders: Holder[]) => Promise<boolean>): Promise<GateFacts | null>;
+  readGate(couponId: string, onHoldings: (holdings: Holding[]) => Promise<boolean>): Promise<GateFacts | null>;
 
   /** null: it has no quota; undefined: no such coupon. Calls of one moment share a query. */
   quotaGroupOf(couponId: string): Promise<string | null | undefined>;

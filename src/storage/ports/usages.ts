@@ -18,7 +18,7 @@ export interface UseRequest extends PlaceRequest {
   readonly requestId: string;
   /** Its position in the request, from 0. */
   readonly item: number;
-  /** Whether a place is held for it in the reservation layer. */
+  /** Whether a place is reserved for it in the reservation layer. */
   readonly placeTaken: boolean;
   /** As in IssueAsk. */
   readonly untilMs?: number;

@@ -236,13 +236,13 @@ export class ConnectServer {
     await universalResponseToNodeResponse(whole, response);
   }
 
-  /** Holds room for a large message until the call is over, and looks after the time in which it must arrive. */
+  /** Keeps room for a large message until the call is over, and looks after the time in which it must arrive. */
   private arrive(
     request: NodeRequest,
     response: NodeResponse,
     { abandon }: Place,
   ): { arriving: Arriving; arrived: () => void } {
-    const held = this.largeMessages.open(("stream" in request && request.stream.session) || request.socket);
+    const large = this.largeMessages.open(("stream" in request && request.stream.session) || request.socket);
     let onLate = () => {};
     const late = new Promise<"late">((resolve) => {
       onLate = () => resolve("late");
@@ -250,10 +250,10 @@ export class ConnectServer {
     const arrival = this.deadlines.begin(onLate);
     const arrived = () => this.deadlines.end(arrival);
     response.once("close", () => {
-      held.close();
+      large.close();
       arrived();
     });
-    return { arriving: { held, late, abandon }, arrived };
+    return { arriving: { large, late, abandon }, arrived };
   }
 }
 

@@ -37,7 +37,7 @@ local stored = redis.call('HMGET', holdersKey, unpack(users))
 local storedDays = quotaPerDay and redis.call('HMGET', quotaKey, unpack(users))
 
 -- What this call changes: it is written at the end, in a few commands.
-local held, days, reserved, taken = {}, {}, {}, 0
+local holdings, days, reserved, taken = {}, {}, {}, 0
 
 local pendingCount, interval, nextTurn, behind, moved = 0, 0, 0, 0, false
 if maxPerSecond then
@@ -86,7 +86,7 @@ end
 
 for i = 1, requestCount do
   local userCouponId, userId, requestId = ARGV[i * 5 + 1], users[i], ARGV[i * 5 + 3]
-  local text = held[userId] or stored[i] or ''
+  local text = holdings[userId] or stored[i] or ''
   local outcome
   local live, undecided, kept = 0, 0, {}
   for entry, id, request, state, validUntilMs in string.gmatch(text, '(([^\31]*)\31([^\31]*)\31(%a)\31(%d+)\30)') do
@@ -113,7 +113,7 @@ for i = 1, requestCount do
       outcome = turn and 'RESERVED' .. string.format(' %.2f', turn) or 'RESERVED'
       taken = taken + 1
       kept[#kept + 1] = userCouponId .. '\31' .. requestId .. '\31P\0310\30'
-      held[userId] = table.concat(kept)
+      holdings[userId] = table.concat(kept)
       if ofDay then days[userId] = ofDay .. userCouponId .. '\31P\30' end
       reserved[#reserved + 1] = nowMs + reservationMs
       reserved[#reserved + 1] = userCouponId .. '\31' .. userId .. '\31' .. requestId
@@ -132,7 +132,7 @@ local function flat(texts)
 end
 
 if taken > 0 then
-  redis.call('HSET', holdersKey, unpack(flat(held)))
+  redis.call('HSET', holdersKey, unpack(flat(holdings)))
   redis.call('PEXPIREAT', holdersKey, facts[7])
   redis.call('ZADD', pendingKey, unpack(reserved))
   if stock then redis.call('HINCRBY', couponKey, 'stock', -taken) end

@@ -1,5 +1,5 @@
 -- Ends a load: from now on the coupon is known here. Settlements that arrived during the load and reservations that are
--- still pending are counted, unless the holders read from Postgres have them already. O(late + pending).
+-- still pending are counted, unless what was read from Postgres has them already. O(late + pending).
 -- KEYS: loading stage late coupon holders pending ended
 -- ARGV: token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser remaining maxConcurrent maxPerSecond maxWaitMs quotaPerDay
 -- OUTCOMES: INSTALLED LOST

@@ -1,7 +1,7 @@
 import type { TransactionSql } from "postgres";
 import { type Discount, remainingCount } from "../../../domain/coupon.js";
 import { expiryOf, type UserCoupon } from "../../../domain/user-coupon.js";
-import type { GateFacts, Holder } from "../../../reservation/port.js";
+import type { GateFacts, Holding } from "../../../reservation/port.js";
 import type { IssueRequest, IssueResult, IssueStore, Stock } from "../../ports/issues.js";
 import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
 import type { Database } from "../database.js";
@@ -11,8 +11,8 @@ import { TurnBatch } from "../turn-batch.js";
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
 
-/** Holders read at once while a coupon is loaded into the reservation layer. */
-const holderPageSize = 500;
+/** Holdings read at once while a coupon is loaded into the reservation layer. */
+const holdingPageSize = 500;
 /** Coupons in one query of the store at most. */
 const maxGroupItems = 500;
 /** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
@@ -85,7 +85,7 @@ export class PostgresIssueStore implements IssueStore {
     return new Map(rows.map(({ id, ...rest }) => [id, rest]));
   }
 
-  async readGate(couponId: string, onHolders: (holders: Holder[]) => Promise<boolean>): Promise<GateFacts | null> {
+  async readGate(couponId: string, onHoldings: (holdings: Holding[]) => Promise<boolean>): Promise<GateFacts | null> {
     const { background } = this.database;
     // Waits for an edit under way; the snapshot below then sees what it did.
     await background.run(noDeadlineMs, ({ sql }) => sql`SELECT FROM coupons WHERE id = ${couponId} FOR SHARE`);
@@ -93,7 +93,7 @@ export class PostgresIssueStore implements IssueStore {
       noDeadlineMs,
       ({ sql }) =>
         sql.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", (tx) =>
-          readSnapshot(tx, couponId, onHolders),
+          readSnapshot(tx, couponId, onHoldings),
         ) as Promise<GateFacts | null>,
       Number.POSITIVE_INFINITY,
     );
@@ -162,7 +162,7 @@ function toIssueResult(row: IssuedRow, request: IssueRequest): IssueResult {
   return { outcome: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt: new Date(row.expiresAtMs) }) };
 }
 
-interface HolderRow {
+interface HoldingRow {
   userId: string;
   id: string;
   requestId: string | null;
@@ -172,7 +172,7 @@ interface HolderRow {
 async function readSnapshot(
   tx: TransactionSql,
   couponId: string,
-  onHolders: (holders: Holder[]) => Promise<boolean>,
+  onHoldings: (holdings: Holding[]) => Promise<boolean>,
 ): Promise<GateFacts | null> {
   const [row] = await tx<CouponRow[]>`SELECT * FROM coupons WHERE id = ${couponId}`;
   if (!row) return null;
@@ -190,26 +190,26 @@ async function readSnapshot(
     remaining: remainingCount(coupon),
   };
 
-  // The last user of a page may go on in the next one. Expired holders are among them: they are counted as issued, and
+  // The last user of a page may go on in the next one. Expired holdings are among them: they are counted as issued, and
   // a repeated request of theirs is still a repeated one.
-  let held: Holder[] = [];
+  let rest: Holding[] = [];
   await tx`
-    DECLARE holders NO SCROLL CURSOR FOR
+    DECLARE holdings NO SCROLL CURSOR FOR
     SELECT user_id, id, request_id, valid_until FROM user_coupons
     WHERE coupon_id = ${couponId} AND slot IS NOT NULL AND max_uses > 0
     ORDER BY user_id`;
   for (;;) {
-    const page = await tx.unsafe<HolderRow[]>(`FETCH ${holderPageSize} FROM holders`);
+    const page = await tx.unsafe<HoldingRow[]>(`FETCH ${holdingPageSize} FROM holdings`);
     if (page.length === 0) break;
     const last = page.at(-1)?.userId;
-    const holders = [...held, ...page.map(toHolder)];
-    held = holders.filter((holder) => holder.userId === last);
-    if (!(await onHolders(holders.filter((holder) => holder.userId !== last)))) return null;
+    const holdings = [...rest, ...page.map(toHolding)];
+    rest = holdings.filter((holding) => holding.userId === last);
+    if (!(await onHoldings(holdings.filter((holding) => holding.userId !== last)))) return null;
   }
-  if (held.length > 0 && !(await onHolders(held))) return null;
+  if (rest.length > 0 && !(await onHoldings(rest))) return null;
   return facts;
 }
 
-function toHolder({ userId, id, requestId, validUntil }: HolderRow): Holder {
+function toHolding({ userId, id, requestId, validUntil }: HoldingRow): Holding {
   return { userId, userCouponId: id, requestId: requestId ?? "", validUntil };
 }

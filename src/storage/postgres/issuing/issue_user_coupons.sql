@@ -64,7 +64,7 @@ BEGIN
     ON CONFLICT (quota_group, user_id, day) DO UPDATE SET issued_count = quota_days.issued_count;
   END IF;
 
-  -- A holder whose validity has run out gives up the slot.
+  -- A user coupon whose validity has run out gives up the slot.
   UPDATE user_coupons u SET slot = NULL
   FROM unnest(item_coupon_ids, item_user_ids) AS a (coupon_id, user_id)
   WHERE u.coupon_id = a.coupon_id AND u.user_id = a.user_id AND u.slot IS NOT NULL AND u.valid_until <= at;

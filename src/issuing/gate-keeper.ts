@@ -2,7 +2,7 @@ import { LRUCache } from "lru-cache";
 import type { FailureLog } from "../platform/failure-log.js";
 import { groupBy } from "../platform/group-by.js";
 import type { GateRequest, PlaceSettlement, Reservations, Settlement, Survey } from "../reservation/port.js";
-import type { IssueStore, Stock } from "../storage/ports/issues.js";
+import type { IssueStore, StoredCounts } from "../storage/ports/issues.js";
 import type { UsageStore } from "../storage/ports/usages.js";
 import type { GivenBack } from "../storage/ports/user-coupons.js";
 
@@ -157,12 +157,12 @@ export class GateKeeper {
   }
 
   private async loadPlacesNow(couponId: string): Promise<void> {
-    const stock = (await this.store.readStock([couponId])).get(couponId);
-    if (!stock || stock.remainingPlaces === null) return;
-    await this.reservations.loadPlaces(couponId, { revision: stock.revision, remaining: stock.remainingPlaces });
+    const counts = (await this.store.readCounts([couponId])).get(couponId);
+    if (!counts || counts.remainingPlaces === null) return;
+    await this.reservations.loadPlaces(couponId, { revision: counts.revision, remaining: counts.remainingPlaces });
     // Places that were freed since, and told of before these were known, would be missing.
-    const after = (await this.store.readStock([couponId])).get(couponId);
-    if ((after?.remainingPlaces ?? 0) > stock.remainingPlaces) await this.invalidate(couponId);
+    const after = (await this.store.readCounts([couponId])).get(couponId);
+    if ((after?.remainingPlaces ?? 0) > counts.remainingPlaces) await this.invalidate(couponId);
   }
 
   private async settleOverduePlaces(surveys: readonly Survey[]): Promise<void> {
@@ -184,7 +184,7 @@ export class GateKeeper {
   private async compare(surveys: readonly Survey[]): Promise<Set<string>> {
     const differing = new Set<string>();
     if (surveys.length === 0) return differing;
-    const stored = await this.store.readStock(surveys.map((survey) => survey.couponId));
+    const stored = await this.store.readCounts(surveys.map((survey) => survey.couponId));
     for (const survey of surveys) {
       const { couponId } = survey;
       const row = stored.get(couponId);
@@ -206,11 +206,11 @@ export class GateKeeper {
 }
 
 /** What a copy has otherwise than Postgres; "": nothing. What is pending makes a difference that says nothing. */
-function differenceOf({ loaded, pendingCount, places, takenCount }: Survey, row: Stock | undefined): string {
+function differenceOf({ loaded, pendingCount, places, takenCount }: Survey, row: StoredCounts | undefined): string {
   if (!row || (loaded && loaded.revision !== row.revision) || (places && places.revision !== row.revision)) {
     return "revision";
   }
-  const stock = loaded && pendingCount === 0 && loaded.stock !== row.remaining;
+  const stock = loaded && pendingCount === 0 && loaded.stock !== row.stock;
   const remaining = places && takenCount === 0 && places.remaining !== row.remainingPlaces;
-  return stock || remaining ? `${row.remaining}/${loaded?.stock}/${row.remainingPlaces}/${places?.remaining}` : "";
+  return stock || remaining ? `${row.stock}/${loaded?.stock}/${row.remainingPlaces}/${places?.remaining}` : "";
 }

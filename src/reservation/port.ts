@@ -129,7 +129,7 @@ export interface GateFacts {
   readonly exhausted: boolean;
   readonly maxPerUser: number;
   /** `quantity - issued_count` at the same moment as the holdings; null: unlimited. */
-  readonly remaining: number | null;
+  readonly stock: number | null;
   readonly throttle: Throttle | null;
   readonly quota: Quota | null;
 }

@@ -91,7 +91,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
 
     test("of an unlimited coupon there is no stock to count", async () => {
       const one = request("u");
-      await load(subject, couponId, facts({ remaining: null }), [holdingOf(one)]);
+      await load(subject, couponId, facts({ stock: null }), [holdingOf(one)]);
       await settle(one, outcome);
       expect(await stock()).toBeNull();
       expect(await outcomeOf(request("u"))).toBe("RESERVED");
@@ -161,7 +161,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
 
   test("stock that came back goes to the next one who asks, after it had been sold out", async () => {
     const one = request("u");
-    await load(subject, couponId, facts({ remaining: 0 }), [holdingOf(one)]);
+    await load(subject, couponId, facts({ stock: 0 }), [holdingOf(one)]);
     expect(await outcomeOf(request("v"))).toBe("SOLD_OUT");
     await settle(one, "FREE");
     expect(await outcomeOf(request("v"))).toBe("SOLD_OUT");
@@ -170,7 +170,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     expect(await stock()).toBe(-1);
     await settle(two, "RETURN");
     expect(await outcomeOf(request("v"))).toBe("SOLD_OUT");
-    await load(subject, couponId, facts({ remaining: 0 }), [holdingOf(two)]);
+    await load(subject, couponId, facts({ stock: 0 }), [holdingOf(two)]);
     await settle(two, "RETURN");
     expect([await outcomeOf(request("v")), await outcomeOf(request("x"))]).toEqual(["RESERVED", "SOLD_OUT"]);
   });

@@ -125,7 +125,7 @@ export function openFacts(nowMs: number, changed: Partial<GateFacts> = {}): Gate
     deleted: false,
     exhausted: false,
     maxPerUser: 1,
-    remaining: 10,
+    stock: 10,
     throttle: null,
     quota: null,
     ...changed,

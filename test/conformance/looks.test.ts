@@ -205,7 +205,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       await subject.advance(9 * lastMs);
       expect(await looked()).toEqual([]);
       expect((await subject.reservations.admit(requestOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
-      await known({ remaining: 1 });
+      await known({ stock: 1 });
       await admit("u");
       expect((await subject.reservations.admit(requestOf(couponId, "v"))).outcome).toBe("SOLD_OUT");
       expect(await looked()).toEqual([couponId]);
@@ -298,7 +298,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     const outcomes = new Map<string, number>();
     for (let n = 0; n < rounds; n++) {
       const ids = Array.from({ length: 50 }, () => randomUUID());
-      for (const id of ids) await load(racer, id, openFacts(racer.now(), { remaining: 1 }));
+      for (const id of ids) await load(racer, id, openFacts(racer.now(), { stock: 1 }));
       await round(sweeper);
       await racer.advance(firstMs + 1);
       // Each is about to leave, and each has two callers, of whom one can have it.
@@ -309,7 +309,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
           outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
           if (outcome !== "NOT_LOADED") return outcome;
           const loading = await reservations.beginLoad(id);
-          await loading?.install(openFacts(racer.now(), { remaining: 1 }));
+          await loading?.install(openFacts(racer.now(), { stock: 1 }));
         }
       };
       const [, ...answers] = await Promise.all([

@@ -97,7 +97,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
     });
 
     test("places are no stock: neither takes from the other", async () => {
-      await load(subject, couponId, openFacts(subject.now(), { remaining: 5 }));
+      await load(subject, couponId, openFacts(subject.now(), { stock: 5 }));
       await loadPlaces(5);
       await subject.reservations.admit(requestOf(couponId, "u"));
       await taken();

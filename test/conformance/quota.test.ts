@@ -32,7 +32,7 @@ describe.each(implementations)("$name, quota", ({ start }) => {
   const open = async (couponId: string, maxPerDay: number, changed = {}) => {
     groups.set(couponId, group);
     const quota = { group, maxPerDay };
-    await load(subject, couponId, openFacts(subject.now(), { quota, maxPerUser: 5, remaining: 100, ...changed }));
+    await load(subject, couponId, openFacts(subject.now(), { quota, maxPerUser: 5, stock: 100, ...changed }));
   };
   /** An id names the day on which it was made, wherever a test has moved the clock. */
   const newRequest = (couponId: string, userId = "u"): GateRequest => ({

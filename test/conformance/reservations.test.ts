@@ -76,7 +76,7 @@ describe.each(implementations)("$name", ({ start }) => {
       { outcome: "USAGE_CAP_REACHED", facts: () => ({ exhausted: true }) },
       { outcome: "ALREADY_ISSUED", held: true },
       { outcome: "QUOTA_REACHED", facts: () => ({ quota: { group: "g", maxPerDay: 1 } }), spent: true },
-      { outcome: "SOLD_OUT", facts: () => ({ remaining: 0 }) },
+      { outcome: "SOLD_OUT", facts: () => ({ stock: 0 }) },
       { outcome: "THROTTLED", facts: () => ({ throttle }) },
       { outcome: "WAIT", facts: () => ({ throttle: { ...throttle, maxWaitMs: 5_000 } }) },
     ];
@@ -149,7 +149,7 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("each reservation takes one; the last unit goes to the first who asks", async () => {
-      await load(subject, couponId, facts({ remaining: 2 }));
+      await load(subject, couponId, facts({ stock: 2 }));
       await reserved("a");
       expect(await stock()).toBe(1);
       await reserved("b");
@@ -168,7 +168,7 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("unlimited stock never ends", async () => {
-      await load(subject, couponId, facts({ remaining: null }));
+      await load(subject, couponId, facts({ stock: null }));
       const one = await reserved("a");
       for (let n = 0; n < 20; n++) await reserved(`user-${n}`);
       expect(await stock()).toBeNull();
@@ -248,7 +248,7 @@ describe.each(implementations)("$name", ({ start }) => {
     test("user ids and request ids are taken literally", async () => {
       // Quotes, pattern characters of Lua, separators of the program's own keys, other scripts, one that looks like a field.
       const strange = ["%a+", "a:b", "{x}", "' OR 1=1", "ü—漢🎟", "stock", "0", " ", "C", "P"];
-      await load(subject, couponId, facts({ remaining: 100 }));
+      await load(subject, couponId, facts({ stock: 100 }));
       for (const text of strange) {
         const requestId = /^[!-~]+$/.test(text) ? text : "";
         const one = await reserved(text, requestId);
@@ -289,7 +289,7 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("300 requests in one tick are served in order, past the size of one script call", async () => {
-      await load(subject, couponId, facts({ remaining: 200 }));
+      await load(subject, couponId, facts({ stock: 200 }));
       const requests = Array.from({ length: 300 }, (_, n) => request(`user-${n}`, `request-${n}`));
       const outcomes = (await Promise.all(requests.map((one) => subject.reservations.admit(one)))).map(
         ({ outcome }) => outcome,
@@ -310,8 +310,8 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("coupons asked for in the same tick do not touch each other", async () => {
       const other = randomUUID();
-      await load(subject, couponId, facts({ remaining: 1 }));
-      await load(subject, other, facts({ remaining: 0 }));
+      await load(subject, couponId, facts({ stock: 1 }));
+      await load(subject, other, facts({ stock: 0 }));
       const requests = [request("u"), requestOf(other, "u"), requestOf(randomUUID(), "u"), request("v")];
       const outcomes = (await Promise.all(requests.map((one) => subject.reservations.admit(one)))).map(
         ({ outcome }) => outcome,
@@ -376,7 +376,7 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("confirmations past the gate take stock that is not there: nobody is let through until it is even", async () => {
-      await load(subject, couponId, facts({ remaining: 1 }));
+      await load(subject, couponId, facts({ stock: 1 }));
       const one = await reserved("a");
       await confirm(request("b"));
       expect(await stock()).toBe(-1);
@@ -407,7 +407,7 @@ describe.each(implementations)("$name", ({ start }) => {
       await release(given);
       expect(await admit(request("a"))).toBe("NOT_LOADED");
       expect(await surveyed()).toBeUndefined();
-      await load(subject, couponId, facts({ remaining: 9 }), [holdingOf(kept)]);
+      await load(subject, couponId, facts({ stock: 9 }), [holdingOf(kept)]);
       expect(await stock()).toBe(9);
       expect([await admit(request("a")), await admit(request("b"))]).toEqual(["ALREADY_ISSUED", "RESERVED"]);
     });
@@ -433,7 +433,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
   describe("load", () => {
     test("makes the coupon known as it was read", async () => {
-      await load(subject, couponId, facts({ revision: 7, remaining: 3 }));
+      await load(subject, couponId, facts({ revision: 7, stock: 3 }));
       expect(await surveyed()).toEqual({ ...quiet, couponId, loaded: { revision: 7, stock: 3 } });
     });
 
@@ -539,7 +539,7 @@ describe.each(implementations)("$name", ({ start }) => {
         const holdings: Holding[] = seen ? [holdingOf(one)] : [];
         await loading?.addHoldings([holdingOf(request("x")), ...holdings]);
         if (!seen) for (let n = 0; n < 2; n++) await confirm(one);
-        await loading?.install(facts({ remaining: seen ? 4 : 5 }));
+        await loading?.install(facts({ stock: seen ? 4 : 5 }));
         expect(await stock()).toBe(4);
         expect(await subject.reservations.admit(request("u", "r"))).toEqual({
           outcome: "REPLAY",
@@ -553,7 +553,7 @@ describe.each(implementations)("$name", ({ start }) => {
         const loading = await subject.reservations.beginLoad(couponId);
         await loading?.addHoldings([holdingOf(request("u", "r1"))]);
         await confirm(request("u", "r2"));
-        await loading?.install(facts({ remaining: 5, maxPerUser: 2 }));
+        await loading?.install(facts({ stock: 5, maxPerUser: 2 }));
         expect(await stock()).toBe(4);
         expect([await admit(request("u", "r1")), await admit(request("u", "r2")), await admit(request("u"))]).toEqual([
           "REPLAY",
@@ -604,7 +604,7 @@ describe.each(implementations)("$name", ({ start }) => {
     test("a reservation whose row is among the holders is dropped, and settling it later is void", async () => {
       await load(subject, couponId, facts());
       const [a, b] = [await reserved("a"), await reserved("b")];
-      await load(subject, couponId, facts({ remaining: 8 }), [holdingOf(a), holdingOf(b)]);
+      await load(subject, couponId, facts({ stock: 8 }), [holdingOf(a), holdingOf(b)]);
       expect(await pendingCount()).toBe(0);
       await release(a);
       await confirm(b);
@@ -614,14 +614,14 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("replaces the facts and the holders as a whole", async () => {
       await load(subject, couponId, facts(), [holdingOf(request("a"))]);
-      await load(subject, couponId, facts({ revision: 2, remaining: null, maxPerUser: 2 }), [holdingOf(request("b"))]);
+      await load(subject, couponId, facts({ revision: 2, stock: null, maxPerUser: 2 }), [holdingOf(request("b"))]);
       expect((await surveyed())?.loaded).toEqual({ revision: 2, stock: null });
       expect([await admit(request("a")), await admit(request("b")), await admit(request("b"))]).toEqual([
         "RESERVED",
         "RESERVED",
         "IN_FLIGHT",
       ]);
-      await load(subject, couponId, facts({ revision: 3, remaining: 5 }));
+      await load(subject, couponId, facts({ revision: 3, stock: 5 }));
       expect((await surveyed())?.loaded).toEqual({ revision: 3, stock: 3 });
     });
 
@@ -631,7 +631,7 @@ describe.each(implementations)("$name", ({ start }) => {
       for (let at = 0; at < holdings.length; at += 400) {
         await loading?.addHoldings(holdings.slice(at, at + 400).map((one) => holdingOf(one)));
       }
-      await loading?.install(facts({ remaining: 1 }));
+      await loading?.install(facts({ stock: 1 }));
       const outcomes = await Promise.all(holdings.map(({ userId }) => admit(request(userId))));
       expect(new Set(outcomes)).toEqual(new Set(["ALREADY_ISSUED"]));
       expect(await stock()).toBe(1);
@@ -660,7 +660,7 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("an overdue reservation holds its unit until somebody has asked Postgres", async () => {
-      await load(subject, couponId, facts({ remaining: 1 }));
+      await load(subject, couponId, facts({ stock: 1 }));
       await reserved("a");
       await subject.advance(defaultReservationMs + 1_000);
       expect(await admit(request("b"))).toBe("SOLD_OUT");
@@ -808,7 +808,7 @@ describe("RedisReservations, keys", () => {
   });
 
   test("holders without their coupon are no copy: nobody is refused by them", async () => {
-    await load(subject, couponId, openFacts(subject.now(), { remaining: 5 }), [holdingOf(requestOf(couponId, "a"))]);
+    await load(subject, couponId, openFacts(subject.now(), { stock: 5 }), [holdingOf(requestOf(couponId, "a"))]);
     await subject.redis.del(key("coupon"));
     expect((await subject.reservations.admit(requestOf(couponId, "a"))).outcome).toBe("NOT_LOADED");
   });
@@ -822,7 +822,7 @@ describe("RedisReservations, keys", () => {
     expect(await loading?.addHoldings([holdingOf(requestOf(couponId, "x"))])).toBe(true);
     const firstStepEndsAtMs = Date.now() + 1_000;
     await until("the first step's time is over", () => Date.now() > firstStepEndsAtMs);
-    expect(await loading?.install(openFacts(subject.now(), { remaining: 5 }))).toBe(true);
+    expect(await loading?.install(openFacts(subject.now(), { stock: 5 }))).toBe(true);
     const [survey] = await subject.reservations.survey(10, 10);
     expect(survey?.loaded?.stock).toBe(4);
     expect((await subject.reservations.admit(requestOf(couponId, "u", "r"))).outcome).toBe("REPLAY");
@@ -850,7 +850,7 @@ describe("RedisReservations, keys", () => {
     });
     onTestFinished(() => other.close());
     expect(await other.ready()).toBe(true);
-    await load(subject, couponId, openFacts(subject.now(), { remaining: 3 }));
+    await load(subject, couponId, openFacts(subject.now(), { stock: 3 }));
     const requests = Array.from({ length: 10 }, (_, n) => requestOf(couponId, `user-${n}`));
     const outcomes = await Promise.all(requests.map((one, n) => (n % 2 ? other : subject.reservations).admit(one)));
     expect(outcomes.filter(({ outcome }) => outcome === "RESERVED").length).toBe(3);

@@ -61,7 +61,7 @@ type Command =
       readonly deleted: boolean;
       readonly exhausted: boolean;
       readonly maxPerUser: number;
-      readonly remaining: number | null;
+      readonly stock: number | null;
       readonly throttle: Throttle | null;
       readonly maxPerDay: number | null;
     }
@@ -96,7 +96,7 @@ const install = fc.record({
   deleted: rarely,
   exhausted: rarely,
   maxPerUser: fc.integer({ min: 1, max: 2 }),
-  remaining: fc.constantFrom(null, 0, 1, 2, 3, 5),
+  stock: fc.constantFrom(null, 0, 1, 2, 3, 5),
   // Waits are some whole seconds, which the time that messages take cannot blur.
   throttle: fc.option(
     fc.record({
@@ -360,14 +360,14 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
         const load = loads.get(one.coupon);
         if (!load) break;
         loads.delete(one.coupon);
-        const { revision, paused, deleted, exhausted, maxPerUser, remaining, throttle, maxPerDay } = one;
+        const { revision, paused, deleted, exhausted, maxPerUser, stock, throttle, maxPerDay } = one;
         const facts = openFacts(startedAt, {
           revision,
           paused,
           deleted,
           exhausted,
           maxPerUser,
-          remaining,
+          stock,
           throttle,
           quota: maxPerDay === null ? null : { group: quotaGroup, maxPerDay },
           startsAt: moment(one.startSteps),

@@ -29,8 +29,8 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
   };
   /** How far the clocks of two messages may be off, on this machine, as busy as it is. */
   const slackMs = () => Math.ceil(2 * longestMs) + 2;
-  const open = (throttle: Throttle | null, remaining: number | null = null) =>
-    timed(load(subject, couponId, openFacts(subject.now(), { throttle, remaining })));
+  const open = (throttle: Throttle | null, stock: number | null = null) =>
+    timed(load(subject, couponId, openFacts(subject.now(), { throttle, stock })));
   const newRequest = (userId: string = randomUUID()): AdmissionRequest => requestOf(couponId, userId);
   const admit = (request: AdmissionRequest) => timed(subject.reservations.admit(request));
   const end = (request: AdmissionRequest, outcome: "CONFIRM" | "RELEASE" = "CONFIRM") =>
@@ -191,7 +191,7 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await subject.advance(2_000);
     const { userId, userCouponId, requestId } = running;
     const holding = { userId, userCouponId, requestId, validUntil: null };
-    await timed(load(subject, couponId, openFacts(subject.now(), { throttle, remaining: null }), [holding]));
+    await timed(load(subject, couponId, openFacts(subject.now(), { throttle, stock: null }), [holding]));
     expectAbout(await admit(second), "WAIT", 1_001);
   });
 

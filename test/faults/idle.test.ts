@@ -47,7 +47,7 @@ async function calmCoupons(keyPrefix: string, sql: Awaited<ReturnType<typeof bac
       ${startsAt}, ${startsAt}`;
   const gate = await openGate(keyPrefix, { calmMs: [1, 1, hourMs] });
   const flags = { paused: false, deleted: false, exhausted: false, throttle: null, quota: null };
-  const facts = { ...flags, revision: 1, startsAt, expiresAt, maxPerUser: 1, remaining: 10 };
+  const facts = { ...flags, revision: 1, startsAt, expiresAt, maxPerUser: 1, stock: 10 };
   // On a busy machine an answer may take longer than is waited for; then it is loaded again.
   const load = (id: string) => until("a coupon is loaded", async () => (await gate.beginLoad(id))?.install(facts));
   for (let at = 0; at < ids.length; at += 50) await Promise.all(ids.slice(at, at + 50).map(load));
@@ -103,7 +103,7 @@ test("what an active coupon costs: nothing is asked for its calls that was not b
   const loading = await gate.beginLoad(couponId);
   const flags = { paused: false, deleted: false, exhausted: false, throttle: null, quota: null, revision: 1 };
   const times = { startsAt: new Date(Date.now() - hourMs), expiresAt: new Date(Date.now() + hourMs) };
-  await loading?.install({ ...flags, ...times, maxPerUser: 1, remaining: null });
+  await loading?.install({ ...flags, ...times, maxPerUser: 1, stock: null });
   const batch = async (size: number) => {
     const requests = Array.from({ length: size }, () => ({
       ...{ couponId, userId: randomUUID(), requestId: "", userCouponId: newId() },

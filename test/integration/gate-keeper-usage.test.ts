@@ -175,8 +175,8 @@ describe.each(implementations)("with $name", ({ open }) => {
       const slow = new PostgresIssueStore(clocked.database);
       const late = new GateKeeper(reservations, slow, usages, log, failures);
       let reads = 0;
-      slow.readStock = async (couponIds) => {
-        const read = await issues.readStock(couponIds);
+      slow.readCounts = async (couponIds) => {
+        const read = await issues.readCounts(couponIds);
         if (reads++ > 0) return read;
         // The user deletes it while what was read is on its way: the kept place goes back to all.
         const { userId, userCouponId } = one;

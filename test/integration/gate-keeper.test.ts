@@ -181,16 +181,16 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
     await wrongly(couponId);
-    const [row] = [...(await store.readStock([couponId])).values()];
-    expect((await surveyOf(couponId))?.loaded?.stock).not.toBe(row?.remaining);
+    const [row] = [...(await store.readCounts([couponId])).values()];
+    expect((await surveyOf(couponId))?.loaded?.stock).not.toBe(row?.stock);
     await keeper.sweep();
     // A difference seen once may be a confirmation under way.
-    expect((await surveyOf(couponId))?.loaded?.stock).not.toBe(row?.remaining);
+    expect((await surveyOf(couponId))?.loaded?.stock).not.toBe(row?.stock);
     await until("the pause after the first load is over and the coupon is loaded anew", async () => {
       await keeper.sweep();
       const survey = await surveyOf(couponId);
       if (!survey?.loaded) keeper.load(couponId);
-      return survey?.loaded?.stock === row?.remaining;
+      return survey?.loaded?.stock === row?.stock;
     });
   });
 
@@ -259,7 +259,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       paused: false,
       deleted: false,
       exhausted: false,
-      remaining: 1,
+      stock: 1,
     });
     await keeper.sweep();
     expect((await reservations.admit(requestOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
@@ -340,12 +340,12 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await disturbing;
     await loaded(couponId);
 
-    const [row] = [...(await store.readStock([couponId])).values()];
+    const [row] = [...(await store.readCounts([couponId])).values()];
     const survey = await surveyOf(couponId);
-    expect(survey?.loaded?.stock).toBe((row?.remaining as number) - (survey?.pendingCount as number));
+    expect(survey?.loaded?.stock).toBe((row?.stock as number) - (survey?.pendingCount as number));
     offsetMs += agedMs;
     await keeper.sweep();
-    expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: row?.remaining }, pendingCount: 0 });
+    expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: row?.stock }, pendingCount: 0 });
   });
 
   test("after close nothing is loaded any more", async () => {

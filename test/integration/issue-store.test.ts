@@ -565,17 +565,17 @@ describe("findIssued and readStock", () => {
         [d, { validUntil: null, isHeld: false }],
       ]),
     );
-    expect(await store.readStock([couponId, unlimited, randomUUID()])).toEqual(
+    expect(await store.readCounts([couponId, unlimited, randomUUID()])).toEqual(
       new Map([
-        [couponId, { revision: 1, remaining: 3, remainingPlaces: null }],
-        [unlimited, { revision: 1, remaining: null, remainingPlaces: 7 }],
+        [couponId, { revision: 1, stock: 3, remainingPlaces: null }],
+        [unlimited, { revision: 1, stock: null, remainingPlaces: 7 }],
       ]),
     );
     expect(await store.findIssued([])).toEqual(new Map());
-    expect(await store.readStock([])).toEqual(new Map());
+    expect(await store.readCounts([])).toEqual(new Map());
   });
 
-  test.each(["findIssued", "readStock"] as const)("%s may be the first query of a process", async (method) => {
+  test.each(["findIssued", "readCounts"] as const)("%s may be the first query of a process", async (method) => {
     // The driver learns the array types of the server with its first query; one that needs them came too early.
     const database = openDatabase({ url: clocked.stores.databaseUrl, poolSize: 4 });
     onTestFinished(() => database.close());
@@ -640,7 +640,7 @@ describe("readGate", () => {
       noon,
     );
     const { facts, pages } = await pagesOf(couponId);
-    expect(facts).toMatchObject({ remaining: 4_000, revision: 1, paused: false, deleted: false, maxPerUser: 1 });
+    expect(facts).toMatchObject({ stock: 4_000, revision: 1, paused: false, deleted: false, maxPerUser: 1 });
     const byId = (a: Holding, b: Holding) => (a.userCouponId < b.userCouponId ? -1 : 1);
     expect(pages.flat().sort(byId)).toEqual(
       live
@@ -667,7 +667,7 @@ describe("readGate", () => {
       paused: true,
       deleted: false,
       maxPerUser: 4,
-      remaining: null,
+      stock: null,
       throttle: null,
       quota: null,
     });
@@ -720,7 +720,7 @@ describe("readGate", () => {
       return true;
     });
     expect(seen).toBe(1_200);
-    expect(facts?.remaining).toBe(800);
+    expect(facts?.stock).toBe(800);
   });
 
   test("waits for an edit under way and sees what it did", async () => {
@@ -737,6 +737,6 @@ describe("readGate", () => {
         return row?.n === 1;
       });
     });
-    expect((await reading)?.facts).toMatchObject({ revision: 2, remaining: 7 });
+    expect((await reading)?.facts).toMatchObject({ revision: 2, stock: 7 });
   });
 });

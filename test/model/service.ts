@@ -185,7 +185,7 @@ export async function startService(gate: GateName): Promise<Service> {
       const loading = await reservations.beginLoad(couponId);
       const facts = loading && (await issueStore.readGate(couponId, (holdings) => loading.addHoldings(holdings)));
       if (loading && facts) await loading.install(facts);
-      const stock = (await issueStore.readStock([couponId])).get(couponId);
+      const stock = (await issueStore.readCounts([couponId])).get(couponId);
       if (!stock || stock.remainingPlaces === null) return;
       await reservations.loadPlaces(couponId, { revision: stock.revision, remaining: stock.remainingPlaces });
     },

@@ -269,7 +269,7 @@ export class MemoryReservations implements Reservations {
   }
 
   private install(couponId: string, load: Load, facts: GateFacts): void {
-    const gate: Gate = { facts, stock: facts.remaining, holdings: new Map() };
+    const gate: Gate = { facts, stock: facts.stock, holdings: new Map() };
     const known = new Set<string>();
     const add = (entry: Entry) => {
       known.add(entry.userCouponId);

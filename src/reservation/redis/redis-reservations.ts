@@ -251,7 +251,7 @@ export class RedisReservations implements Reservations {
       facts.deleted ? 1 : 0,
       facts.exhausted ? 1 : 0,
       facts.maxPerUser,
-      facts.remaining ?? "",
+      facts.stock ?? "",
       facts.throttle?.maxConcurrent ?? "",
       facts.throttle?.maxPerSecond ?? "",
       facts.throttle?.maxWaitMs ?? "",

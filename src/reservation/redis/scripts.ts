@@ -41,7 +41,7 @@ export const scripts = {
   loadInstall: {
     name: "load_install",
     keys: ["loading", "stage", "late", "coupon", "holders", "pending", "ended"],
-    args: "token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser remaining maxConcurrent maxPerSecond maxWaitMs quotaPerDay",
+    args: "token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay",
     outcomes: ["INSTALLED", "LOST"],
   },
   takePlaces: {

@@ -57,7 +57,7 @@ export interface IssueStore {
   quotaGroupOf(couponId: string): Promise<string | null | undefined>;
 
   /** What the reservation layer counts, as it is stored. */
-  readStock(couponIds: readonly string[]): Promise<Map<string, Stock>>;
+  readCounts(couponIds: readonly string[]): Promise<Map<string, StoredCounts>>;
 }
 
 /** What an earlier call with the same request id has issued. */
@@ -77,10 +77,10 @@ export interface TargetStore {
   findEarlierIssue(requestId: string, deadlineMs: DeadlineMs): Promise<EarlierIssue | null>;
 }
 
-export interface Stock {
+export interface StoredCounts {
   readonly revision: number;
   /** null: unlimited. */
-  readonly remaining: number | null;
+  readonly stock: number | null;
   /** Places left under the usage cap; null: no cap. */
   readonly remainingPlaces: number | null;
 }

@@ -12,7 +12,7 @@ const hourMs = 3_600_000;
 /** The gate in memory, with a keeper whose Postgres knows nothing: what was dropped stays dropped. */
 export function openGate() {
   const reservations = new MemoryReservations();
-  const issues = { readGate: async () => null, readStock: async () => new Map(), findIssued: async () => new Map() };
+  const issues = { readGate: async () => null, readCounts: async () => new Map(), findIssued: async () => new Map() };
   const usages: Pick<UsageStore, "findUsed"> = { findUsed: async () => new Set() };
   const keeper = new GateKeeper(reservations, issues as unknown as IssueStore, usages, { info: () => {} }, unreported);
   return { reservations, keeper };
@@ -29,7 +29,7 @@ export async function loadCoupon(reservations: Reservations, facts: Partial<Gate
     deleted: false,
     exhausted: false,
     maxPerUser: 1,
-    remaining: 5,
+    stock: 5,
     throttle: null,
     quota: null,
     ...facts,

@@ -2,7 +2,7 @@ import type { TransactionSql } from "postgres";
 import { type Discount, remainingCount } from "../../../domain/coupon.js";
 import { expiryOf, type UserCoupon } from "../../../domain/user-coupon.js";
 import type { GateFacts, Holding } from "../../../reservation/port.js";
-import type { IssueRequest, IssueResult, IssueStore, Stock } from "../../ports/issues.js";
+import type { IssueRequest, IssueResult, IssueStore, StoredCounts } from "../../ports/issues.js";
 import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
 import type { Database } from "../database.js";
 import { patienceOf } from "../patience.js";
@@ -99,14 +99,14 @@ export class PostgresIssueStore implements IssueStore {
     );
   }
 
-  async readStock(couponIds: readonly string[]): Promise<Map<string, Stock>> {
+  async readCounts(couponIds: readonly string[]): Promise<Map<string, StoredCounts>> {
     const rows = await this.database.background.run(
       noDeadlineMs,
-      ({ sql }) => sql<(Stock & { id: string })[]>`
-        SELECT id, revision, quantity - issued_count AS remaining, usage_cap - place_count AS remaining_places
+      ({ sql }) => sql<(StoredCounts & { id: string })[]>`
+        SELECT id, revision, quantity - issued_count AS stock, usage_cap - place_count AS remaining_places
         FROM coupons WHERE id = ANY (${[...couponIds]}::uuid[])`,
     );
-    return new Map(rows.map(({ id, ...stock }) => [id, stock]));
+    return new Map(rows.map(({ id, ...counts }) => [id, counts]));
   }
 
   private async readQuotaGroups(couponIds: readonly string[]): Promise<(string | null | undefined)[]> {
@@ -187,7 +187,7 @@ async function readSnapshot(
     paused: coupon.pausedAt !== null,
     deleted: coupon.deletedAt !== null,
     exhausted: coupon.exhaustedAt !== null,
-    remaining: remainingCount(coupon),
+    stock: remainingCount(coupon),
   };
 
   // The last user of a page may go on in the next one. Expired holdings are among them: they are counted as issued, and

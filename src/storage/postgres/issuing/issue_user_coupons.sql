@@ -100,7 +100,7 @@ BEGIN
       CASE WHEN earlier.id IS NULL THEN c.max_uses ELSE earlier.max_uses END AS max_uses,
       CASE WHEN earlier.id IS NULL THEN at + c.claim_window_ms * interval '1 millisecond' ELSE earlier.claim_until END AS claim_until,
       at + c.validity_after_issue_ms * interval '1 millisecond' AS valid_until,
-      c.quantity - c.issued_count AS remaining, array_position(books, c.id) AS book, c.quota_group,
+      c.quantity - c.issued_count AS stock, array_position(books, c.id) AS book, c.quota_group,
       wanted.max_holders - wanted.holder_count AS places,
       CASE WHEN c.quota_group IS NOT NULL THEN c.quota_per_day - q.issued_count END AS quota_left,
       earlier.id AS earlier_id, earlier.issued_at AS earlier_issued_at, earlier.valid_until AS earlier_valid_until,
@@ -161,7 +161,7 @@ BEGIN
   ),
   chosen AS MATERIALIZED (
     SELECT r.*,
-      r.outcome_2 IS NULL AND (r.turn <= r.remaining) IS NOT FALSE
+      r.outcome_2 IS NULL AND (r.turn <= r.stock) IS NOT FALSE
         AND CASE WHEN r.wanted_code_id IS NOT NULL THEN r.code_turn <= r.places ELSE (r.turn <= free[r.book]) IS NOT FALSE END
         AS in_stock,
       CASE

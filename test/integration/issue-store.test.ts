@@ -536,7 +536,7 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
   expect([...reasons].sort()).toEqual(["ALREADY_ISSUED", "SOLD_OUT"]);
 });
 
-describe("findIssued and readStock", () => {
+describe("findIssued and readCounts", () => {
   test("answer for those that are stored", async () => {
     await clocked.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 5, issuedCount: 2 }));

@@ -20,7 +20,7 @@ export interface UseRequest extends PlaceRequest {
   readonly item: number;
   /** Whether a place is reserved for it in the reservation layer. */
   readonly placeTaken: boolean;
-  /** As in IssueAsk. */
+  /** As in IssueRequest. */
   readonly untilMs?: number;
 }
 

@@ -7,16 +7,16 @@ const sideBatchSize = 32;
 const maxWaiting = 10_000;
 
 /** A queue that commits what it is given, in batches. */
-export interface Queue<Ask, Outcome> {
+export interface Queue<Item, Outcome> {
   /** Throws as `GroupCommit.submit` does. */
-  submit(ask: Ask, deadlineMs: DeadlineMs): Promise<Outcome>;
+  submit(item: Item, deadlineMs: DeadlineMs): Promise<Outcome>;
 }
 
-export type QueueOptions<Ask, Outcome> = Pick<GroupCommitOptions<Ask, Outcome>, "commit" | "keysOf"> &
-  Partial<GroupCommitOptions<Ask, Outcome>>;
+export type QueueOptions<Item, Outcome> = Pick<GroupCommitOptions<Item, Outcome>, "commit" | "keysOf"> &
+  Partial<GroupCommitOptions<Item, Outcome>>;
 
 /** Opens a queue; the name is for metrics and logs. */
-export type OpenQueue = <Ask, Outcome>(name: string, options: QueueOptions<Ask, Outcome>) => Queue<Ask, Outcome>;
+export type OpenQueue = <Item, Outcome>(name: string, options: QueueOptions<Item, Outcome>) => Queue<Item, Outcome>;
 
 export interface QueuesOptions {
   readonly onBatch: (queue: string, size: number) => void;
@@ -31,8 +31,8 @@ export class Queues {
 
   constructor(private readonly options: QueuesOptions) {}
 
-  readonly open: OpenQueue = <Ask, Outcome>(name: string, options: QueueOptions<Ask, Outcome>) => {
-    const queue = new GroupCommit<Ask, Outcome>({
+  readonly open: OpenQueue = <Item, Outcome>(name: string, options: QueueOptions<Item, Outcome>) => {
+    const queue = new GroupCommit<Item, Outcome>({
       afterCommit: async () => {},
       onAfterCommitError: (error) => this.options.onAfterCommitError(name, error),
       maxBatchSize,

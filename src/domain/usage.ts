@@ -81,7 +81,7 @@ export function judgeOrder(
   const { amount, choices } = order;
   const alone = chosen.map((one, index): readonly UseRefusal[] => {
     if (!one) return [choices[index]?.code === undefined ? "USER_COUPON_NOT_FOUND" : "CODE_NOT_FOUND"];
-    const reasons = [...standingAgainst(one, now), ...lockAgainst(one, choices[index] as Choice, now, lockToken)];
+    const reasons = [...statusAgainst(one, now), ...lockAgainst(one, choices[index] as Choice, now, lockToken)];
     if (choices.length > 1 && !one.coupon.stackable) reasons.push("NOT_STACKABLE");
     if (amount) reasons.push(...amountAgainst(discountOf(one), amount));
     return reasons;
@@ -131,7 +131,7 @@ function discountOf({ userCoupon, coupon }: ChosenCoupon): Discount {
 }
 
 /** What speaks against the user coupon as it stands, its lock aside. */
-function standingAgainst({ userCoupon, coupon }: ChosenCoupon, now: Date): UseRefusal[] {
+function statusAgainst({ userCoupon, coupon }: ChosenCoupon, now: Date): UseRefusal[] {
   const { claimUntil, useCount, placeCount } = userCoupon;
   const expiry = expiryOf(userCoupon, coupon);
   const reasons: UseRefusal[] = [];
@@ -185,4 +185,16 @@ export function refusalOfOrder(
   const ends = inTheWay.map((one) => one?.userCoupon.lockedUntil?.getTime() ?? 0);
   const retryAfterMs = Math.max(1, Math.max(...ends) - now.getTime());
   return new Refusal(first.reason, [], undefined, { preconditions, ...(onlyLocks && { retryAfterMs }) });
+}
+
+/** Whether these are the uses that the order asks for, one for each choice. */
+export function isOrderOf(usages: readonly Usage[], order: Order): boolean {
+  const same = (usage: Usage, { userCouponId }: Choice) =>
+    usage.userCouponId === userCouponId &&
+    usage.userId === order.userId &&
+    usage.productId === order.productId &&
+    usage.orderId === order.orderId &&
+    usage.orderAmount.minorUnits === order.amount?.minorUnits &&
+    usage.orderAmount.currencyCode === order.amount.currencyCode;
+  return usages.length === order.choices.length && usages.every((usage, i) => same(usage, order.choices[i] as Choice));
 }

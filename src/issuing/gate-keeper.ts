@@ -1,8 +1,8 @@
 import { LRUCache } from "lru-cache";
 import type { FailureLog } from "../platform/failure-log.js";
 import { groupBy } from "../platform/group-by.js";
-import type { Ask, Gate, PlaceSettlement, Settlement, Survey } from "../reservation/port.js";
-import type { IssueStore, Stock } from "../storage/ports/issues.js";
+import type { Gate, GateRequest, PlaceSettlement, Settlement, Survey } from "../reservation/port.js";
+import type { IssueStore, StoredCounts } from "../storage/ports/issues.js";
 import type { UsageStore } from "../storage/ports/usages.js";
 import type { GivenBack } from "../storage/ports/user-coupons.js";
 
@@ -84,9 +84,9 @@ export class GateKeeper {
   async giveBack(given: readonly GivenBack[]): Promise<void> {
     for (const [couponId, ofCoupon] of groupBy(given, (one) => one.couponId)) {
       const settlements = ofCoupon.map(
-        ({ restocked, freed: _, ...ask }): Settlement => ({
-          ...ask,
-          verdict: restocked ? "RETURN" : "FREE",
+        ({ restocked, freed: _, ...request }): Settlement => ({
+          ...request,
+          outcome: restocked ? "RETURN" : "FREE",
         }),
       );
       await this.tell([couponId], () => this.gate.settle(settlements));
@@ -137,30 +137,32 @@ export class GateKeeper {
   private async loadNow(couponId: string): Promise<void> {
     const loading = await this.gate.beginLoad(couponId);
     if (!loading) return;
-    const facts = await this.store.readGate(couponId, (holders) => loading.addHolders(holders));
+    const facts = await this.store.readGate(couponId, (holdings) => loading.addHoldings(holdings));
     if (facts) await loading.install(facts);
   }
 
-  private async settleOverdue(asks: readonly Ask[]): Promise<void> {
-    if (asks.length === 0) return;
-    const issued = await this.store.findIssued(asks.map((ask) => ask.userCouponId));
-    const settlements = asks.map((ask): Settlement => {
-      const row = issued.get(ask.userCouponId);
-      if (!row) return { ...ask, verdict: "RELEASE" };
+  private async settleOverdue(requests: readonly GateRequest[]): Promise<void> {
+    if (requests.length === 0) return;
+    const issued = await this.store.findIssued(requests.map((request) => request.userCouponId));
+    const settlements = requests.map((request): Settlement => {
+      const row = issued.get(request.userCouponId);
+      if (!row) return { ...request, outcome: "RELEASE" };
       // It was given back while the gate was away. If its stock came back, too, a later comparison sees that.
-      return row.isHeld ? { ...ask, verdict: "CONFIRM", validUntil: row.validUntil } : { ...ask, verdict: "FREE" };
+      return row.isHeld
+        ? { ...request, outcome: "CONFIRM", validUntil: row.validUntil }
+        : { ...request, outcome: "FREE" };
     });
     await this.gate.settle(settlements);
-    this.log.info({ confirmed: issued.size, released: asks.length - issued.size }, "settled overdue reservations");
+    this.log.info({ confirmed: issued.size, released: requests.length - issued.size }, "settled overdue reservations");
   }
 
   private async loadPlacesNow(couponId: string): Promise<void> {
-    const stock = (await this.store.readStock([couponId])).get(couponId);
-    if (!stock || stock.remainingPlaces === null) return;
-    await this.gate.loadPlaces(couponId, { revision: stock.revision, remaining: stock.remainingPlaces });
+    const counts = (await this.store.readCounts([couponId])).get(couponId);
+    if (!counts || counts.remainingPlaces === null) return;
+    await this.gate.loadPlaces(couponId, { revision: counts.revision, remaining: counts.remainingPlaces });
     // Places that were freed since, and told of before these were known, would be missing.
-    const after = (await this.store.readStock([couponId])).get(couponId);
-    if ((after?.remainingPlaces ?? 0) > stock.remainingPlaces) await this.invalidate(couponId);
+    const after = (await this.store.readCounts([couponId])).get(couponId);
+    if ((after?.remainingPlaces ?? 0) > counts.remainingPlaces) await this.invalidate(couponId);
   }
 
   private async settleOverduePlaces(surveys: readonly Survey[]): Promise<void> {
@@ -170,7 +172,7 @@ export class GateKeeper {
     if (overdue.length === 0) return;
     const used = await this.usages.findUsed(overdue.map(({ usageId }) => usageId));
     await this.gate.settlePlaces(
-      overdue.map((one): PlaceSettlement => ({ ...one, verdict: used.has(one.usageId) ? "CONFIRM" : "RELEASE" })),
+      overdue.map((one): PlaceSettlement => ({ ...one, outcome: used.has(one.usageId) ? "CONFIRM" : "RELEASE" })),
     );
     this.log.info({ confirmed: used.size, released: overdue.length - used.size }, "settled overdue places");
   }
@@ -182,7 +184,7 @@ export class GateKeeper {
   private async compare(surveys: readonly Survey[]): Promise<Set<string>> {
     const differing = new Set<string>();
     if (surveys.length === 0) return differing;
-    const stored = await this.store.readStock(surveys.map((survey) => survey.couponId));
+    const stored = await this.store.readCounts(surveys.map((survey) => survey.couponId));
     for (const survey of surveys) {
       const { couponId } = survey;
       const row = stored.get(couponId);
@@ -204,11 +206,11 @@ export class GateKeeper {
 }
 
 /** What a copy has otherwise than Postgres; "": nothing. What is pending makes a difference that says nothing. */
-function differenceOf({ loaded, pendingCount, places, takenCount }: Survey, row: Stock | undefined): string {
+function differenceOf({ loaded, pendingCount, places, takenCount }: Survey, row: StoredCounts | undefined): string {
   if (!row || (loaded && loaded.revision !== row.revision) || (places && places.revision !== row.revision)) {
     return "revision";
   }
-  const stock = loaded && pendingCount === 0 && loaded.stock !== row.remaining;
+  const stock = loaded && pendingCount === 0 && loaded.stock !== row.stock;
   const remaining = places && takenCount === 0 && places.remaining !== row.remainingPlaces;
-  return stock || remaining ? `${row.remaining}/${loaded?.stock}/${row.remainingPlaces}/${places?.remaining}` : "";
+  return stock || remaining ? `${row.stock}/${loaded?.stock}/${row.remainingPlaces}/${places?.remaining}` : "";
 }

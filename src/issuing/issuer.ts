@@ -5,8 +5,14 @@ import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
 import { DeadlinePassed, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../domain/user-coupon.js";
 import type { QuotaDays } from "../platform/quota-days.js";
-import { type Admission, type AdmissionAsk, admissionWords, type Gate, type Settlement } from "../reservation/port.js";
-import type { IssueAsk, IssueOutcome, IssueStore } from "../storage/ports/issues.js";
+import {
+  type Admission,
+  type AdmissionRequest,
+  admissionOutcomes,
+  type Gate,
+  type Settlement,
+} from "../reservation/port.js";
+import type { IssueRequest, IssueResult, IssueStore } from "../storage/ports/issues.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import type { UserCouponStore } from "../storage/ports/user-coupons.js";
 import type { GateKeeper } from "./gate-keeper.js";
@@ -27,10 +33,10 @@ export const settleMs = 500;
 /** How many calls may be on their way to Postgres without the gate having let them through. */
 const maxDirect = 2_000;
 
-type IssueQueue = Queue<QueuedAsk, IssueOutcome>;
+type IssueQueue = Queue<QueuedRequest, IssueResult>;
 
-export interface QueuedAsk extends IssueAsk {
-  /** Whether a reservation is held for it. */
+export interface QueuedRequest extends IssueRequest {
+  /** Whether it has a reservation. */
   readonly reserved: boolean;
 }
 
@@ -53,7 +59,7 @@ interface Again {
 export type YieldPermit = NonNullable<CallContext["yieldPermit"]>;
 const stayAtWork: YieldPermit = (wait) => wait();
 
-type Asking = IssueAsk & Pick<AdmissionAsk, "ticket">;
+type IssueAttempt = IssueRequest & Pick<AdmissionRequest, "ticket">;
 
 export interface IssuerParts {
   readonly gate: Gate;
@@ -76,7 +82,7 @@ export class Issuer {
   private readonly userCoupons: Pick<UserCouponStore, "get">;
   private readonly quotaDays: QuotaDays;
   private readonly reservationMs: number;
-  /** For asks that name no code, and for those that do: no batch may have both. */
+  /** For requests that name no code, and for those that do: no batch may have both. */
   private readonly queues: { readonly any: IssueQueue; readonly code: IssueQueue };
 
   constructor({ gate, keeper, store, userCoupons, quotaDays, reservationMs, openQueue, batches }: IssuerParts) {
@@ -86,113 +92,123 @@ export class Issuer {
     this.quotaDays = quotaDays;
     this.reservationMs = reservationMs;
     const open = (name: string, maxBatches: number): IssueQueue =>
-      openQueue<QueuedAsk, IssueOutcome>(name, {
+      openQueue<QueuedRequest, IssueResult>(name, {
         maxBatches,
-        commit: (asks, again) => store.issueBatch(asks, again),
-        afterCommit: (asks, outcomes) => settleBatch(gate, keeper, asks, outcomes),
-        keysOf: (ask) => [`u ${ask.couponId} ${ask.userId}`, ...(ask.requestId ? [`r ${ask.requestId}`] : [])],
+        commit: (requests, again) => store.issueBatch(requests, again),
+        afterCommit: (requests, results) => settleBatch(gate, keeper, requests, results),
+        keysOf: (request) => [
+          `u ${request.couponId} ${request.userId}`,
+          ...(request.requestId ? [`r ${request.requestId}`] : []),
+        ],
       });
     this.queues = { any: open("issue", batches.issue), code: open("issue-code", batches.issueCode) };
   }
 
   /** Waits for its ticket where the coupon is throttled. */
   async issue(
-    wanted: IssueAsk,
+    wanted: IssueRequest,
     deadlineMs: DeadlineMs,
     yieldPermit: YieldPermit = stayAtWork,
   ): Promise<Issued | Refusal> {
-    let ask: Asking = wanted;
+    let request: IssueAttempt = wanted;
     let loadPauseMs = firstLoadPauseMs;
     for (let tries = 1; tries <= maxTries; tries++) {
-      const answer = await this.tryOnce(ask, deadlineMs);
+      const answer = await this.tryOnce(request, deadlineMs);
       if (!("waitMs" in answer)) return answer;
       const waitMs = answer.waitMs ?? loadPauseMs;
       if (Date.now() + waitMs >= deadlineMs) throw new DeadlinePassed();
       if (answer.waitMs === null) {
         loadPauseMs = Math.min(loadPauseMs * 2, longestLoadPauseMs);
-        const load = this.keeper.loadOf(ask.couponId);
+        const load = this.keeper.loadOf(request.couponId);
         await (load ? Promise.race([load, sleep(longestLoadPauseMs)]) : sleep(waitMs));
       } else {
         // A timer may fire a little early.
         await yieldPermit(() => sleep(waitMs + 1));
       }
       // A ticket that it once had stays its own.
-      if (answer.ticket !== undefined) ask = { ...ask, ticket: answer.ticket };
+      if (answer.ticket !== undefined) request = { ...request, ticket: answer.ticket };
     }
     return new Refusal("OVERLOADED");
   }
 
-  private async tryOnce(ask: Asking, deadlineMs: DeadlineMs): Promise<Issued | Refusal | Again> {
+  private async tryOnce(request: IssueAttempt, deadlineMs: DeadlineMs): Promise<Issued | Refusal | Again> {
     const reservedUntilMs = Date.now() + this.reservationMs - settleMs;
-    const admission = await this.admit(ask, deadlineMs);
-    switch (admission.word) {
+    const admission = await this.admit(request, deadlineMs);
+    switch (admission.outcome) {
       case "WAIT":
         return { waitMs: admission.waitMs ?? 1, ticket: admission.ticket };
       case "THROTTLED":
         return new Refusal("THROTTLED", [], undefined, { retryAfterMs: admission.waitMs ?? 1 });
       case "RESERVED": {
         const { ticket } = admission;
-        const reserved = { ...ask, ...(ticket !== undefined && { hasTicket: true }) };
-        const outcome = await this.decideReserved(reserved, deadlineMs, reservedUntilMs);
+        const reserved = { ...request, ...(ticket !== undefined && { hasTicket: true }) };
+        const result = await this.decideReserved(reserved, deadlineMs, reservedUntilMs);
         // The throttle was set after the reservation was made.
-        return outcome.kind === "TICKET_NEEDED" ? { waitMs: null } : await this.conclude(ask, outcome, deadlineMs);
+        return result.outcome === "TICKET_NEEDED" ? { waitMs: null } : await this.conclude(request, result, deadlineMs);
       }
       case "REPLAY": {
-        const replayed = await this.replay(ask, admission.userCouponId ?? "", deadlineMs);
-        if (replayed && ask.codeId === undefined) return replayed;
+        const replayed = await this.replay(request, admission.userCouponId ?? "", deadlineMs);
+        if (replayed && request.codeId === undefined) return replayed;
         // Whether it was the same code, Postgres knows.
         break;
       }
       case "NOT_LOADED":
-        this.keeper.load(ask.couponId);
+        this.keeper.load(request.couponId);
         break;
       case "IN_FLIGHT":
       case "AWAY":
         break;
       default:
-        return this.refusal(admission.word);
+        return this.refusal(admission.outcome);
     }
     if (this.directCount >= maxDirect) return new Refusal("OVERLOADED");
-    const outcome = await this.decideDirect(ask, deadlineMs);
-    if (outcome.kind !== "TICKET_NEEDED") return await this.conclude(ask, outcome, deadlineMs);
+    const result = await this.decideDirect(request, deadlineMs);
+    if (result.outcome !== "TICKET_NEEDED") return await this.conclude(request, result, deadlineMs);
     // Only the gate keeps the queue of a throttled coupon.
-    return admission.word === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: null };
+    return admission.outcome === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: null };
   }
 
-  private async admit(ask: Asking, deadlineMs: DeadlineMs): Promise<Admission | { readonly word: "AWAY" }> {
+  private async admit(
+    request: IssueAttempt,
+    deadlineMs: DeadlineMs,
+  ): Promise<Admission | { readonly outcome: "AWAY" }> {
     const patienceMs = Math.max(0, deadlineMs - Date.now() - workMs);
     try {
-      return await this.gate.admit(Number.isFinite(patienceMs) ? { ...ask, patienceMs } : ask);
+      return await this.gate.admit(Number.isFinite(patienceMs) ? { ...request, patienceMs } : request);
     } catch (error) {
       // The answers do not change without the gate; Postgres gives them all.
-      if (error instanceof StoreUnavailable) return { word: "AWAY" };
+      if (error instanceof StoreUnavailable) return { outcome: "AWAY" };
       throw error;
     }
   }
 
-  private async decideReserved(ask: IssueAsk, deadlineMs: DeadlineMs, reservedUntilMs: number): Promise<IssueOutcome> {
+  private async decideReserved(
+    request: IssueRequest,
+    deadlineMs: DeadlineMs,
+    reservedUntilMs: number,
+  ): Promise<IssueResult> {
     const untilMs = Math.min(deadlineMs, reservedUntilMs);
     try {
-      return await this.queueOf(ask).submit({ ...ask, untilMs, reserved: true }, untilMs);
+      return await this.queueOf(request).submit({ ...request, untilMs, reserved: true }, untilMs);
     } catch (error) {
       // Not known whether the row is there: the reservation stays until a sweep has asked Postgres.
       if (error instanceof StoreUnavailable) throw error;
-      await settleQuietly([{ ...ask, verdict: "RELEASE" } as const], (all) => this.gate.settle(all));
+      await settleQuietly([{ ...request, outcome: "RELEASE" } as const], (all) => this.gate.settle(all));
       throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
     }
   }
 
   /** The path past the gate; its bound is checked by the caller. */
-  private async decideDirect(ask: IssueAsk, deadlineMs: DeadlineMs): Promise<IssueOutcome> {
+  private async decideDirect(request: IssueRequest, deadlineMs: DeadlineMs): Promise<IssueResult> {
     this.directCount += 1;
     try {
-      return await this.queueOf(ask).submit({ ...ask, untilMs: deadlineMs, reserved: false }, deadlineMs);
+      return await this.queueOf(request).submit({ ...request, untilMs: deadlineMs, reserved: false }, deadlineMs);
     } finally {
       this.directCount -= 1;
     }
   }
 
-  private queueOf({ codeId }: IssueAsk): IssueQueue {
+  private queueOf({ codeId }: IssueRequest): IssueQueue {
     return codeId === undefined ? this.queues.any : this.queues.code;
   }
 
@@ -203,20 +219,20 @@ export class Issuer {
   }
 
   private async conclude(
-    ask: IssueAsk,
-    outcome: Exclude<IssueOutcome, { kind: "TICKET_NEEDED" }>,
+    request: IssueRequest,
+    result: Exclude<IssueResult, { outcome: "TICKET_NEEDED" }>,
     deadlineMs: DeadlineMs,
   ): Promise<Issued | Refusal> {
-    if (outcome.kind === "TOO_LATE") throw tooLate(deadlineMs);
-    if (outcome.kind === "REFUSED") return this.refusal(outcome.reason);
-    if (outcome.kind === "ISSUED") return { ...outcome, status: "READY", replayed: false };
-    const replayed = await this.replay(ask, outcome.userCouponId, deadlineMs);
+    if (result.outcome === "TOO_LATE") throw tooLate(deadlineMs);
+    if (result.outcome === "REFUSED") return this.refusal(result.reason);
+    if (result.outcome === "ISSUED") return { ...result, status: "READY", replayed: false };
+    const replayed = await this.replay(request, result.userCouponId, deadlineMs);
     // The user coupon of the repeated request has been deleted.
     return replayed ?? new Refusal("USER_COUPON_NOT_FOUND");
   }
 
-  private async replay(ask: IssueAsk, userCouponId: string, deadlineMs: DeadlineMs): Promise<Issued | null> {
-    const found = await this.userCoupons.get(ask.userId, userCouponId, deadlineMs);
+  private async replay(request: IssueRequest, userCouponId: string, deadlineMs: DeadlineMs): Promise<Issued | null> {
+    const found = await this.userCoupons.get(request.userId, userCouponId, deadlineMs);
     if (!found) return null;
     const { userCoupon, coupon } = found.value;
     return {
@@ -232,26 +248,26 @@ export class Issuer {
  * Reasons that the gate could have given itself, if its copy of the coupon were up to date. Of quotas it has none: it may
  * know of fewer than were issued, and loading the coupon anew does not change that.
  */
-const gateReasons: ReadonlySet<string> = new Set(admissionWords.filter((word) => word !== "QUOTA_REACHED"));
+const gateReasons: ReadonlySet<string> = new Set(admissionOutcomes.filter((outcome) => outcome !== "QUOTA_REACHED"));
 
 /** Tells the gate what became of a committed batch. */
 export async function settleBatch(
   gate: Gate,
   keeper: GateKeeper,
-  asks: readonly QueuedAsk[],
-  outcomes: readonly IssueOutcome[],
+  requests: readonly QueuedRequest[],
+  results: readonly IssueResult[],
 ): Promise<void> {
   const settlements: Settlement[] = [];
   const differing = new Set<string>();
-  asks.forEach((ask, index) => {
-    const outcome = outcomes[index] as IssueOutcome;
-    if (outcome.kind === "ISSUED") {
-      settlements.push({ ...ask, verdict: "CONFIRM", validUntil: outcome.userCoupon.validUntil });
-    } else if (ask.reserved) {
-      settlements.push({ ...ask, verdict: "RELEASE" });
+  requests.forEach((request, index) => {
+    const result = results[index] as IssueResult;
+    if (result.outcome === "ISSUED") {
+      settlements.push({ ...request, outcome: "CONFIRM", validUntil: result.userCoupon.validUntil });
+    } else if (request.reserved) {
+      settlements.push({ ...request, outcome: "RELEASE" });
       // Let through here and refused there: the copy is out of date.
-      if (outcome.kind === "TICKET_NEEDED" || (outcome.kind === "REFUSED" && gateReasons.has(outcome.reason))) {
-        differing.add(ask.couponId);
+      if (result.outcome === "TICKET_NEEDED" || (result.outcome === "REFUSED" && gateReasons.has(result.reason))) {
+        differing.add(request.couponId);
       }
     }
   });

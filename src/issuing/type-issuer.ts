@@ -29,7 +29,7 @@ interface Candidates {
   readonly untilMs: number;
 }
 
-export interface TypeAsk {
+export interface TypeRequest {
   readonly type: CouponType;
   readonly userId: string;
   /** "" when the caller gave none. */
@@ -47,17 +47,17 @@ export class TypeIssuer {
     private readonly store: TargetStore,
   ) {}
 
-  async issue(ask: TypeAsk, deadlineMs: DeadlineMs, yieldPermit?: YieldPermit): Promise<Issued | Refusal> {
-    const earlier = await this.issueEarlier(ask, deadlineMs);
+  async issue(request: TypeRequest, deadlineMs: DeadlineMs, yieldPermit?: YieldPermit): Promise<Issued | Refusal> {
+    const earlier = await this.issueEarlier(request, deadlineMs);
     if (earlier) return earlier;
     const tried = new Set<string>();
     let refusal = new Refusal("SOLD_OUT");
     // A list that was read a moment ago may lack what has come since.
-    for (const read of [() => this.listOf(ask.type), () => this.readList(ask.type)]) {
+    for (const read of [() => this.listOf(request.type), () => this.readList(request.type)]) {
       for (const couponId of await read()) {
         if (tried.has(couponId)) continue;
         tried.add(couponId);
-        const { userId, requestId } = ask;
+        const { userId, requestId } = request;
         const answer = await this.issuer.issue(
           { couponId, userId, requestId, userCouponId: newId() },
           deadlineMs,
@@ -66,7 +66,7 @@ export class TypeIssuer {
         if (!(answer instanceof Refusal)) return answer;
         if (answer.reason === "REQUEST_ID_REUSED") {
           // The same request at the same moment may have come by another coupon of the type.
-          return (await this.issueEarlier(ask, deadlineMs)) ?? answer;
+          return (await this.issueEarlier(request, deadlineMs)) ?? answer;
         }
         if (!passing.has(answer.reason)) return answer;
         refusal = answer;
@@ -77,7 +77,7 @@ export class TypeIssuer {
 
   /** What an earlier call with this request id has issued, through the same way as any repeated call of that coupon. */
   private async issueEarlier(
-    { type, userId, requestId }: TypeAsk,
+    { type, userId, requestId }: TypeRequest,
     deadlineMs: DeadlineMs,
   ): Promise<Issued | Refusal | null> {
     if (requestId === "") return null;

@@ -15,14 +15,14 @@ const proofMs = { FAILED: 1_000, REFUSED: 100 };
 /** What came of a probe. REFUSED: nobody is there to ask. FAILED: no answer, or an error. */
 export type ProbeOutcome = "ANSWERED" | "REFUSED" | "FAILED";
 
-export interface Standing {
+export interface Health {
   readonly up: boolean;
   /** Probes without an answer in a row. */
   readonly failures: number;
 }
 
 /** `sinceAnswerMs`: since the store last answered anybody. A store that is away comes back by answering a probe. */
-export function judge({ up, failures }: Standing, outcome: ProbeOutcome, sinceAnswerMs: number): Standing {
+export function assess({ up, failures }: Health, outcome: ProbeOutcome, sinceAnswerMs: number): Health {
   if (outcome === "ANSWERED") return { up: true, failures: 0 };
   const isAway = (outcome === "REFUSED" || failures + 1 >= maxFailures) && sinceAnswerMs >= proofMs[outcome];
   return { up: up && !isAway, failures: failures + 1 };
@@ -42,12 +42,12 @@ export interface ProbeOptions {
 export class Probe {
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
-  private standing: Standing = { up: true, failures: 0 };
+  private health: Health = { up: true, failures: 0 };
 
   constructor(private readonly options: ProbeOptions) {}
 
   get up(): boolean {
-    return this.standing.up;
+    return this.health.up;
   }
 
   start(): void {
@@ -68,9 +68,9 @@ export class Probe {
     const outcome = await this.probe();
     if (this.closed) return;
     if (outcome !== "ANSWERED") onFailure?.(outcome);
-    const before = this.standing;
-    this.standing = judge(before, outcome, performance.now() - lastAnswerMs());
-    if (this.standing.up !== before.up) onChange(this.standing.up);
+    const before = this.health;
+    this.health = assess(before, outcome, performance.now() - lastAnswerMs());
+    if (this.health.up !== before.up) onChange(this.health.up);
     this.next(outcome === "ANSWERED" ? pauseMs : againMs);
   }
 

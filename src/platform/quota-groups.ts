@@ -4,7 +4,10 @@ import type { QuotaDays } from "./quota-days.js";
 /** Coupons whose quota group is remembered, and ids that are known to be of none. */
 const maxKnown = 100_000;
 const maxUnknown = 10_000;
-/** How long an id is held to be of no coupon. Ids are made here, so whoever asks for one before it exists has guessed it. */
+/**
+ * How long an id is remembered to be of no coupon. Ids are made here, so whoever asks for one before it exists has
+ * guessed it.
+ */
 const unknownMs = 1_000;
 
 /** null: the coupon has no quota; undefined: there is no such coupon. */

@@ -17,7 +17,7 @@ import type { Quota, Throttle } from "../domain/coupon.js";
  */
 
 /** One request to be let through. */
-export interface Ask {
+export interface GateRequest {
   readonly couponId: string;
   readonly userId: string;
   /** "" when the caller gave none. */
@@ -26,8 +26,8 @@ export interface Ask {
   readonly userCouponId: string;
 }
 
-/** An ask on its way through the gate. */
-export interface AdmissionAsk extends Ask {
+/** A request on its way through the gate. */
+export interface AdmissionRequest extends GateRequest {
   /** Where the coupon is throttled: its ticket, as WAIT has told it. Absent: it has none yet. */
   readonly ticket?: number;
   /** How long the caller can wait at most, in ms; the coupon's own limit holds as well. Absent: only that. */
@@ -35,15 +35,15 @@ export interface AdmissionAsk extends Ask {
 }
 
 /**
- * - RESERVED: one unit of stock is held for this ask until the reservation's deadline.
+ * - RESERVED: one unit of stock is reserved for this request until the reservation's deadline.
  * - REPLAY: the same request was issued before, as `userCouponId`.
  * - IN_FLIGHT: the answer hangs on a reservation of the same user that is not decided yet. Ask Postgres.
  * - NOT_LOADED: nothing is known of the coupon here, but that it exists. Ask Postgres, and load it.
- * - WAIT: the coupon is throttled. Nothing is held, but the request is in its queue: ask again in `waitMs`, with `ticket`.
+ * - WAIT: the coupon is throttled. Nothing is reserved, but the request is in its queue: ask again in `waitMs`, with `ticket`.
  * - THROTTLED: its ticket would be due in `waitMs`, which is too late.
  * - the others: refusals, see `domain/issue.ts`.
  */
-export const admissionWords = [
+export const admissionOutcomes = [
   "RESERVED",
   "REPLAY",
   "IN_FLIGHT",
@@ -59,10 +59,10 @@ export const admissionWords = [
   "QUOTA_REACHED",
   "SOLD_OUT",
 ] as const;
-export type AdmissionWord = (typeof admissionWords)[number];
+export type AdmissionOutcome = (typeof admissionOutcomes)[number];
 
 export interface Admission {
-  readonly word: AdmissionWord;
+  readonly outcome: AdmissionOutcome;
   /** Set for REPLAY. */
   readonly userCouponId?: string;
   /** Set for WAIT and THROTTLED, at least 1. */
@@ -71,17 +71,17 @@ export interface Admission {
   readonly ticket?: number;
 }
 
-/** What Postgres said of an ask. */
-export type Settlement = Ask &
+/** What Postgres said of a request. */
+export type Settlement = GateRequest &
   (
-    | { /** The row is committed. */ readonly verdict: "CONFIRM"; readonly validUntil: Date | null }
-    | { /** The row is not there and will not come. */ readonly verdict: "RELEASE" }
-    | { /** The user does not hold it any more. */ readonly verdict: "FREE" }
-    | { /** The same, and it is back in stock. */ readonly verdict: "RETURN" }
+    | { /** The row is committed. */ readonly outcome: "CONFIRM"; readonly validUntil: Date | null }
+    | { /** The row is not there and will not come. */ readonly outcome: "RELEASE" }
+    | { /** The user does not hold it any more. */ readonly outcome: "FREE" }
+    | { /** The same, and it is back in stock. */ readonly outcome: "RETURN" }
   );
 
 /** One use that needs a place under its coupon's usage cap. */
-export interface PlaceAsk {
+export interface PlaceRequest {
   readonly couponId: string;
   /** The id that the usage will have. It also names the reservation. */
   readonly usageId: string;
@@ -90,18 +90,18 @@ export interface PlaceAsk {
 }
 
 /**
- * - TAKEN: one place is held for this use until the reservation's deadline.
+ * - TAKEN: one place is reserved for this use until the reservation's deadline.
  * - NOT_LOADED: the coupon's places are not known here, or are those of another revision. Ask Postgres, and load them.
  * - UNDECIDED: the last places are taken by uses that are not decided yet, of which this one may be a retry. Ask Postgres.
  */
-export const placeWords = ["TAKEN", "NOT_LOADED", "UNDECIDED", "USAGE_CAP_REACHED"] as const;
-export type PlaceWord = (typeof placeWords)[number];
+export const placeOutcomes = ["TAKEN", "NOT_LOADED", "UNDECIDED", "USAGE_CAP_REACHED"] as const;
+export type PlaceOutcome = (typeof placeOutcomes)[number];
 
 /** What Postgres said of a use that had taken a place. */
 export interface PlaceSettlement {
   readonly couponId: string;
   readonly usageId: string;
-  readonly verdict: "CONFIRM" | "RELEASE";
+  readonly outcome: "CONFIRM" | "RELEASE";
 }
 
 /** The places of a coupon as Postgres has them. */
@@ -111,7 +111,7 @@ export interface PlaceFacts {
   readonly remaining: number;
 }
 
-export interface Holder {
+export interface Holding {
   readonly userId: string;
   readonly userCouponId: string;
   readonly requestId: string;
@@ -128,16 +128,16 @@ export interface GateFacts {
   /** Whether its usage cap has been reached. */
   readonly exhausted: boolean;
   readonly maxPerUser: number;
-  /** `quantity - issued_count` at the same moment as the holders; null: unlimited. */
-  readonly remaining: number | null;
+  /** `quantity - issued_count` at the same moment as the holdings; null: unlimited. */
+  readonly stock: number | null;
   readonly throttle: Throttle | null;
   readonly quota: Quota | null;
 }
 
 /** A load under way. Every step answers false when the load was cancelled by `invalidate` or taken over. */
 export interface Loading {
-  addHolders(holders: readonly Holder[]): Promise<boolean>;
-  /** Makes the coupon known. Reservations that are still pending and not among the holders are carried over. */
+  addHoldings(holdings: readonly Holding[]): Promise<boolean>;
+  /** Makes the coupon known. Reservations that are still pending and not among the holdings are carried over. */
   install(facts: GateFacts): Promise<boolean>;
 }
 
@@ -148,7 +148,7 @@ export interface Survey {
   readonly loaded: { readonly revision: number; readonly stock: number | null } | null;
   readonly pendingCount: number;
   /** Reservations past their deadline. They stay until they are settled. */
-  readonly overdue: readonly Ask[];
+  readonly overdue: readonly GateRequest[];
   /** null: not loaded. */
   readonly places: PlaceFacts | null;
   readonly takenCount: number;
@@ -175,16 +175,16 @@ export interface LookEnd {
 
 export interface Gate {
   /** Throws StoreUnavailable; a reservation may then have been taken all the same, and is swept later. */
-  admit(ask: AdmissionAsk): Promise<Admission>;
+  admit(request: AdmissionRequest): Promise<Admission>;
   /** All of one coupon or of many. Void for reservations and coupons that are not known. Throws StoreUnavailable. */
   settle(settlements: readonly Settlement[]): Promise<void>;
   /**
-   * Starts to load a coupon. Settlements that arrive from now on are part of what is installed, so the holders must be
+   * Starts to load a coupon. Settlements that arrive from now on are part of what is installed, so the holdings must be
    * read from Postgres after this call. null: another load of it is under way. Throws StoreUnavailable.
    */
   beginLoad(couponId: string): Promise<Loading | null>;
   /** Throws StoreUnavailable; a place may then have been taken all the same, and is swept later. */
-  takePlace(ask: PlaceAsk): Promise<PlaceWord>;
+  takePlace(request: PlaceRequest): Promise<PlaceOutcome>;
   /** Void for places that are not pending here. Throws StoreUnavailable. */
   settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void>;
   /** Makes the places of a coupon known, unless they are. Throws StoreUnavailable. */

@@ -1,8 +1,8 @@
 import type { OpenQueue, Queue } from "../batching/queues.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
-import type { CancelAsk, CancelOutcome, UsageStore } from "../storage/ports/usages.js";
+import type { CancelRequest, CancelResult, UsageStore } from "../storage/ports/usages.js";
 
-export type Cancels = Queue<CancelAsk, CancelOutcome>;
+export type Cancels = Queue<CancelRequest, CancelResult>;
 
 /** The queue of the uses that are to be cancelled. Cancels are few: no connection is kept for them. */
 export function openCancels(
@@ -10,23 +10,20 @@ export function openCancels(
   store: Pick<UsageStore, "cancelBatch">,
   keeper: Pick<GateKeeper, "invalidate">,
 ): Cancels {
-  return openQueue<CancelAsk, CancelOutcome>("cancel", {
-    commit: (asks, again) => store.cancelBatch(asks, again),
-    afterCommit: (_, outcomes) => settleCancels(keeper, outcomes),
+  return openQueue<CancelRequest, CancelResult>("cancel", {
+    commit: (requests, again) => store.cancelBatch(requests, again),
+    afterCommit: (_, results) => settleCancels(keeper, results),
     keysOf: keysOfCancel,
   });
 }
 
 /** What never goes into one batch of cancels. */
-export function keysOfCancel({ usageId, request }: CancelAsk): string[] {
+export function keysOfCancel({ usageId, request }: CancelRequest): string[] {
   return [`u ${usageId}`, `r ${request.requestId}`];
 }
 
 /** Tells the gate of the places that a committed batch has given back to all. */
-async function settleCancels(
-  keeper: Pick<GateKeeper, "invalidate">,
-  outcomes: readonly CancelOutcome[],
-): Promise<void> {
-  const freed = outcomes.flatMap((one) => (one.kind === "CANCELLED" && one.freed ? [one.usage.couponId] : []));
+async function settleCancels(keeper: Pick<GateKeeper, "invalidate">, results: readonly CancelResult[]): Promise<void> {
+  const freed = results.flatMap((one) => (one.outcome === "CANCELLED" && one.freed ? [one.usage.couponId] : []));
   for (const couponId of new Set(freed)) await keeper.invalidate(couponId);
 }

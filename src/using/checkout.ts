@@ -1,8 +1,8 @@
 import type { OpenQueue, Queue } from "../batching/queues.js";
 import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
 import {
-  type Choice,
   type ChosenCoupon,
+  isOrderOf,
   type Judgement,
   judgeOrder,
   keptPlaces,
@@ -15,9 +15,17 @@ import type { GateKeeper } from "../issuing/gate-keeper.js";
 import { settleMs } from "../issuing/issuer.js";
 import { settleQuietly } from "../issuing/settle-quietly.js";
 import { newId } from "../platform/new-id.js";
-import type { Gate, PlaceSettlement, PlaceWord } from "../reservation/port.js";
+import type { Gate, PlaceOutcome, PlaceSettlement } from "../reservation/port.js";
 import type { Dated, DeadlineMs } from "../storage/ports/page.js";
-import type { ChoiceAsk, Lock, LockAsk, LockOutcome, UsageStore, UseAsk, UseOutcome } from "../storage/ports/usages.js";
+import type {
+  Lock,
+  LockRequest,
+  LockResult,
+  UsageStore,
+  UseRequest,
+  UseResult,
+  UserChoice,
+} from "../storage/ports/usages.js";
 
 /** How often an order is judged anew because a coupon was edited between judging and using. */
 const maxAttempts = 5;
@@ -37,7 +45,7 @@ export interface CheckoutParts {
   readonly store: UsageStore;
   readonly gate: Gate;
   readonly keeper: GateKeeper;
-  /** How long a place is held while its use is not decided. */
+  /** How long a place is reserved while its use is not decided. */
   readonly reservationMs: number;
   readonly openQueue: OpenQueue;
   /** Batches under way at once, of each queue that commits. */
@@ -54,9 +62,9 @@ export class Checkout {
   private readonly reservationMs: number;
   private readonly onSettleError: (error: unknown) => void;
   private readonly queues: {
-    readonly reads: Queue<ChoiceAsk, Dated<ChosenCoupon | null>>;
-    readonly uses: Queue<UseAsk, UseOutcome>;
-    readonly locks: Queue<LockAsk, LockOutcome>;
+    readonly reads: Queue<UserChoice, Dated<ChosenCoupon | null>>;
+    readonly uses: Queue<UseRequest, UseResult>;
+    readonly locks: Queue<LockRequest, LockResult>;
   };
 
   constructor({ store, gate, keeper, reservationMs, openQueue, batches, onSettleError }: CheckoutParts) {
@@ -67,19 +75,19 @@ export class Checkout {
     this.onSettleError = onSettleError;
     this.queues = {
       // A read is over so soon that larger batches are worth more than a second one beside it.
-      reads: openQueue<ChoiceAsk, Dated<ChosenCoupon | null>>("read", {
-        commit: (asks) => store.readChosen(asks),
+      reads: openQueue<UserChoice, Dated<ChosenCoupon | null>>("read", {
+        commit: (choices) => store.readChosen(choices),
         keysOf: () => [],
       }),
       // What a commit costs is shared by its rows; while one is under way, the next orders are read and judged.
-      uses: openQueue<UseAsk, UseOutcome>("use", {
-        commit: (asks, again) => store.useBatch(asks, { again, together: false }),
-        afterCommit: (asks, outcomes) => settleUses(gate, keeper, asks, outcomes),
-        keysOf: (ask) => (ask.requestId ? [ask.requestId] : []),
+      uses: openQueue<UseRequest, UseResult>("use", {
+        commit: (requests, again) => store.useBatch(requests, { again, together: false }),
+        afterCommit: (requests, results) => settleUses(gate, keeper, requests, results),
+        keysOf: (request) => (request.requestId ? [request.requestId] : []),
         maxBatches: batches.use,
       }),
-      locks: openQueue<LockAsk, LockOutcome>("lock", {
-        commit: (asks) => store.lockBatch(asks, { together: false }),
+      locks: openQueue<LockRequest, LockResult>("lock", {
+        commit: (requests) => store.lockBatch(requests, { together: false }),
         keysOf: () => [],
         maxBatches: batches.lock,
       }),
@@ -103,17 +111,17 @@ export class Checkout {
     const { objections, chosen, now } = await this.judge(order, deadlineMs, token);
     const refusal = refusalOfOrder(objections, chosen, now);
     if (refusal) return refusal;
-    const asks = order.choices.map((choice, index): LockAsk => {
+    const requests = order.choices.map((choice, index): LockRequest => {
       const { coupon } = chosen[index] as ChosenCoupon;
       return { ...choice, couponId: coupon.id, userId: order.userId, token };
     });
-    const [only] = asks;
-    const outcomes =
-      asks.length === 1 && only
+    const [only] = requests;
+    const results =
+      requests.length === 1 && only
         ? [await this.queues.locks.submit(only, deadlineMs)]
-        : await this.store.lockBatch(asks, { together: true });
-    const locks = outcomes.flatMap((outcome) => (outcome.kind === "GRANTED" ? [outcome.lock] : []));
-    return locks.length === asks.length ? locks : await this.refusalAfter(outcomes, order, deadlineMs, token);
+        : await this.store.lockBatch(requests, { together: true });
+    const locks = results.flatMap((result) => (result.outcome === "GRANTED" ? [result.lock] : []));
+    return locks.length === requests.length ? locks : await this.refusalAfter(results, order, deadlineMs, token);
   }
 
   /** `requestId` "": the caller gave none. */
@@ -123,22 +131,22 @@ export class Checkout {
       const refusal = refusalOfOrder(judged.objections, judged.chosen, judged.now);
       if (refusal) return (await this.replay(order, requestId, deadlineMs)) ?? refusal;
 
-      const heldUntilMs = Date.now() + this.reservationMs - settleMs;
-      const asks = await this.takePlaces(
-        useAsks(order, requestId, judged),
-        Math.min(deadlineMs, heldUntilMs),
+      const reservedUntilMs = Date.now() + this.reservationMs - settleMs;
+      const requests = await this.takePlaces(
+        useRequests(order, requestId, judged),
+        Math.min(deadlineMs, reservedUntilMs),
         deadlineMs,
       );
-      if (asks instanceof Refusal) return (await this.replay(order, requestId, deadlineMs)) ?? asks;
-      const outcomes = await this.commit(asks, deadlineMs);
-      if (outcomes.some(({ kind }) => kind === "TOO_LATE")) throw tooLate(deadlineMs);
-      if (outcomes.some(({ kind }) => kind === "STALE")) continue;
-      if (outcomes.some(({ kind }) => kind === "REPLAYED")) {
+      if (requests instanceof Refusal) return (await this.replay(order, requestId, deadlineMs)) ?? requests;
+      const results = await this.commit(requests, deadlineMs);
+      if (results.some(({ outcome }) => outcome === "TOO_LATE")) throw tooLate(deadlineMs);
+      if (results.some(({ outcome }) => outcome === "STALE")) continue;
+      if (results.some(({ outcome }) => outcome === "REPLAYED")) {
         return (await this.replay(order, requestId, deadlineMs)) as Used | Refusal;
       }
-      const usages = outcomes.flatMap((outcome) => (outcome.kind === "USED" ? [outcome.usage] : []));
-      if (usages.length === asks.length) return { usages, replayed: false };
-      return await this.refusalAfter(outcomes, order, deadlineMs);
+      const usages = results.flatMap((result) => (result.outcome === "USED" ? [result.usage] : []));
+      if (usages.length === requests.length) return { usages, replayed: false };
+      return await this.refusalAfter(results, order, deadlineMs);
     }
     // Nothing was done: the coupons of this order are being edited without a pause.
     throw new Overloaded();
@@ -149,13 +157,13 @@ export class Checkout {
    * every reason and says when a lock ends, neither of which the outcomes tell.
    */
   private async refusalAfter(
-    outcomes: readonly Outcome[],
+    results: readonly Result[],
     order: Order,
     deadlineMs: DeadlineMs,
     lockToken = "",
   ): Promise<Refusal> {
     const { objections, chosen, now } = await this.judge(order, deadlineMs, lockToken);
-    return refusalOfOrder(objections, chosen, now) ?? refusalOfOutcomes(outcomes);
+    return refusalOfOrder(objections, chosen, now) ?? refusalOfResults(results);
   }
 
   /** What an earlier call with this request id has used; null when there was none. */
@@ -168,27 +176,31 @@ export class Checkout {
 
   /** Lets those through that need a new place under a usage cap: all of them, or none. */
   private async takePlaces(
-    asks: readonly (UseAsk & { needsPlace: boolean })[],
-    heldUntilMs: number,
+    requests: readonly (UseRequest & { needsPlace: boolean })[],
+    reservedUntilMs: number,
     deadlineMs: DeadlineMs,
-  ): Promise<readonly UseAsk[] | Refusal> {
-    const words = await Promise.all(asks.map((ask) => (ask.needsPlace ? this.takePlace(ask) : null)));
-    const taken = asks.map((ask, index) => {
-      const placeTaken = words[index] === "TAKEN";
-      return { ...ask, placeTaken, untilMs: placeTaken ? heldUntilMs : deadlineMs };
+  ): Promise<readonly UseRequest[] | Refusal> {
+    const outcomes = await Promise.all(
+      requests.map((request) => (request.needsPlace ? this.takePlace(request) : null)),
+    );
+    const taken = requests.map((request, index) => {
+      const placeTaken = outcomes[index] === "TAKEN";
+      return { ...request, placeTaken, untilMs: placeTaken ? reservedUntilMs : deadlineMs };
     });
-    if (!words.includes("USAGE_CAP_REACHED")) return taken;
+    if (!outcomes.includes("USAGE_CAP_REACHED")) return taken;
     await this.settle(taken, "RELEASE");
-    return refusalOfOutcomes(
-      words.map((word) => (word === "USAGE_CAP_REACHED" ? { kind: "REFUSED", reason: word } : { kind: "CONSENT" })),
+    return refusalOfResults(
+      outcomes.map((outcome) =>
+        outcome === "USAGE_CAP_REACHED" ? { outcome: "REFUSED", reason: outcome } : { outcome: "CONSENT" },
+      ),
     );
   }
 
-  private async takePlace(ask: UseAsk): Promise<PlaceWord> {
+  private async takePlace(request: UseRequest): Promise<PlaceOutcome> {
     try {
-      const word = await this.gate.takePlace(ask);
-      if (word === "NOT_LOADED") this.keeper.loadPlaces(ask.couponId);
-      return word;
+      const outcome = await this.gate.takePlace(request);
+      if (outcome === "NOT_LOADED") this.keeper.loadPlaces(request.couponId);
+      return outcome;
     } catch (error) {
       // The answers do not change without the gate; Postgres gives them all.
       if (error instanceof StoreUnavailable) return "NOT_LOADED";
@@ -196,24 +208,26 @@ export class Checkout {
     }
   }
 
-  private async commit(asks: readonly UseAsk[], deadlineMs: DeadlineMs): Promise<UseOutcome[]> {
-    const [only] = asks;
-    let outcomes: UseOutcome[];
+  private async commit(requests: readonly UseRequest[], deadlineMs: DeadlineMs): Promise<UseResult[]> {
+    const [only] = requests;
+    let results: UseResult[];
     try {
-      if (asks.length === 1 && only) return [await this.queues.uses.submit(only, only.untilMs ?? deadlineMs)];
-      outcomes = await this.store.useBatch(asks, { again: false, together: true });
+      if (requests.length === 1 && only) return [await this.queues.uses.submit(only, only.untilMs ?? deadlineMs)];
+      results = await this.store.useBatch(requests, { again: false, together: true });
     } catch (error) {
       // Not known whether the rows are there: the places stay taken until a sweep has asked Postgres.
       if (error instanceof StoreUnavailable) throw error;
-      await this.settle(asks, "RELEASE");
+      await this.settle(requests, "RELEASE");
       throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
     }
-    await settleUses(this.gate, this.keeper, asks, outcomes).catch(this.onSettleError);
-    return outcomes;
+    await settleUses(this.gate, this.keeper, requests, results).catch(this.onSettleError);
+    return results;
   }
 
-  private async settle(asks: readonly UseAsk[], verdict: "RELEASE"): Promise<void> {
-    const settlements = asks.filter((ask) => ask.placeTaken).map((ask): PlaceSettlement => ({ ...ask, verdict }));
+  private async settle(requests: readonly UseRequest[], outcome: "RELEASE"): Promise<void> {
+    const settlements = requests
+      .filter((request) => request.placeTaken)
+      .map((request): PlaceSettlement => ({ ...request, outcome }));
     await settleQuietly(settlements, (all) => this.gate.settlePlaces(all));
   }
 }
@@ -222,27 +236,27 @@ export class Checkout {
 export async function settleUses(
   gate: Gate,
   keeper: GateKeeper,
-  asks: readonly UseAsk[],
-  outcomes: readonly UseOutcome[],
+  requests: readonly UseRequest[],
+  results: readonly UseResult[],
 ): Promise<void> {
   const settlements: PlaceSettlement[] = [];
   const differing = new Set<string>();
   const exhausted = new Set<string>();
-  asks.forEach(({ couponId, usageId, placeTaken }, index) => {
-    const outcome = outcomes[index] as UseOutcome;
-    const isUsed = outcome.kind === "USED";
-    const isPlaced = isUsed && outcome.placed;
-    if (placeTaken) settlements.push({ couponId, usageId, verdict: isPlaced ? "CONFIRM" : "RELEASE" });
-    if (isUsed && outcome.exhausted) exhausted.add(couponId);
+  requests.forEach(({ couponId, usageId, placeTaken }, index) => {
+    const result = results[index] as UseResult;
+    const isUsed = result.outcome === "USED";
+    const isPlaced = isUsed && result.placed;
+    if (placeTaken) settlements.push({ couponId, usageId, outcome: isPlaced ? "CONFIRM" : "RELEASE" });
+    if (isUsed && result.exhausted) exhausted.add(couponId);
     // Let through here and refused there: the copy is out of date.
-    if (placeTaken && outcome.kind === "REFUSED" && outcome.reason === "USAGE_CAP_REACHED") differing.add(couponId);
+    if (placeTaken && result.outcome === "REFUSED" && result.reason === "USAGE_CAP_REACHED") differing.add(couponId);
   });
   await settleQuietly(settlements, (all) => gate.settlePlaces(all));
   // Issuing stops, too, so the gate has to be read anew.
   for (const couponId of new Set([...exhausted, ...differing])) await keeper.invalidate(couponId);
 }
 
-function useAsks(order: Order, requestId: string, judged: JudgedOrder): (UseAsk & { needsPlace: boolean })[] {
+function useRequests(order: Order, requestId: string, judged: JudgedOrder): (UseRequest & { needsPlace: boolean })[] {
   const { userId, productId, orderId, amount, choices } = order;
   return choices.map(({ userCouponId, lockVersion }, item) => {
     const { coupon, userCoupon } = judged.chosen[item] as ChosenCoupon;
@@ -265,28 +279,17 @@ function useAsks(order: Order, requestId: string, judged: JudgedOrder): (UseAsk 
   });
 }
 
-function isOrderOf(usages: readonly Usage[], order: Order): boolean {
-  const same = (usage: Usage, { userCouponId }: Choice) =>
-    usage.userCouponId === userCouponId &&
-    usage.userId === order.userId &&
-    usage.productId === order.productId &&
-    usage.orderId === order.orderId &&
-    usage.orderAmount.minorUnits === order.amount?.minorUnits &&
-    usage.orderAmount.currencyCode === order.amount.currencyCode;
-  return usages.length === order.choices.length && usages.every((usage, i) => same(usage, order.choices[i] as Choice));
-}
-
-interface Outcome {
-  readonly kind: string;
+interface Result {
+  readonly outcome: string;
   readonly reason?: UseRefusal;
 }
 
-function refusalOfOutcomes(outcomes: readonly Outcome[]): Refusal {
-  const preconditions = outcomes.flatMap(({ reason }, index) =>
+function refusalOfResults(results: readonly Result[]): Refusal {
+  const preconditions = results.flatMap(({ reason }, index) =>
     reason ? [{ reason, field: `coupons[${index}]` }] : [],
   );
   const [first] = preconditions;
-  if (!first) throw new Error(`an order was refused without a reason: ${outcomes.map(({ kind }) => kind)}`);
+  if (!first) throw new Error(`an order was refused without a reason: ${results.map(({ outcome }) => outcome)}`);
   return new Refusal(first.reason, [], undefined, { preconditions });
 }
 

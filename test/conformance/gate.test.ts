@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
 import {
-  type AdmissionWord,
-  type Ask,
-  admissionWords,
+  type AdmissionOutcome,
+  admissionOutcomes,
   defaultReservationMs,
   type GateFacts,
-  type Holder,
+  type GateRequest,
+  type Holding,
   keepEndedMs,
   loadStepTimeoutMs,
 } from "../../src/reservation/port.js";
@@ -14,12 +14,12 @@ import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
 import {
-  askOf,
-  holderOf,
+  holdingOf,
   implementations,
   load,
   openFacts,
   type RedisSubject,
+  requestOf,
   type Subject,
   startRedisSubject,
 } from "./implementations.js";
@@ -41,16 +41,16 @@ describe.each(implementations)("$name", ({ start }) => {
   afterEach(() => subject.close());
 
   const facts = (changed: Partial<GateFacts> = {}) => openFacts(subject.now(), changed);
-  const ask = (userId: string, requestId = "") => askOf(couponId, userId, requestId);
-  const admit = async (one: Ask): Promise<AdmissionWord> => (await subject.gate.admit(one)).word;
-  const reserved = async (userId: string, requestId = ""): Promise<Ask> => {
-    const one = ask(userId, requestId);
+  const request = (userId: string, requestId = "") => requestOf(couponId, userId, requestId);
+  const admit = async (one: GateRequest): Promise<AdmissionOutcome> => (await subject.gate.admit(one)).outcome;
+  const reserved = async (userId: string, requestId = ""): Promise<GateRequest> => {
+    const one = request(userId, requestId);
     expect(await admit(one)).toBe("RESERVED");
     return one;
   };
-  const confirm = (one: Ask, validUntil: Date | null = null) =>
-    subject.gate.settle([{ ...one, verdict: "CONFIRM", validUntil }]);
-  const release = (one: Ask) => subject.gate.settle([{ ...one, verdict: "RELEASE" }]);
+  const confirm = (one: GateRequest, validUntil: Date | null = null) =>
+    subject.gate.settle([{ ...one, outcome: "CONFIRM", validUntil }]);
+  const release = (one: GateRequest) => subject.gate.settle([{ ...one, outcome: "RELEASE" }]);
   const surveyed = async () => (await subject.gate.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
   const stock = async () => {
     const found = await surveyed();
@@ -60,111 +60,119 @@ describe.each(implementations)("$name", ({ start }) => {
   const pendingCount = async () => (await surveyed())?.pendingCount ?? 0;
 
   describe("admit", () => {
-    /** Everything that can speak against an ask, in the order in which it is checked. */
+    /** Everything that can speak against a request, in the order in which it is checked. */
     const throttle = { maxConcurrent: 0, maxPerSecond: 1, maxWaitMs: 0 };
     const obstacles: {
-      word: AdmissionWord;
+      outcome: AdmissionOutcome;
       facts?: (nowMs: number) => Partial<GateFacts>;
       held?: true;
       spent?: true;
     }[] = [
-      { word: "COUPON_NOT_FOUND", facts: () => ({ deleted: true }) },
-      { word: "COUPON_PAUSED", facts: () => ({ paused: true }) },
-      { word: "COUPON_NOT_STARTED", facts: (nowMs) => ({ startsAt: new Date(nowMs + hourMs) }) },
-      { word: "COUPON_ENDED", facts: (nowMs) => ({ expiresAt: new Date(nowMs - 1_000) }) },
-      { word: "USAGE_CAP_REACHED", facts: () => ({ exhausted: true }) },
-      { word: "ALREADY_ISSUED", held: true },
-      { word: "QUOTA_REACHED", facts: () => ({ quota: { group: "g", maxPerDay: 1 } }), spent: true },
-      { word: "SOLD_OUT", facts: () => ({ remaining: 0 }) },
-      { word: "THROTTLED", facts: () => ({ throttle }) },
-      { word: "WAIT", facts: () => ({ throttle: { ...throttle, maxWaitMs: 5_000 } }) },
+      { outcome: "COUPON_NOT_FOUND", facts: () => ({ deleted: true }) },
+      { outcome: "COUPON_PAUSED", facts: () => ({ paused: true }) },
+      { outcome: "COUPON_NOT_STARTED", facts: (nowMs) => ({ startsAt: new Date(nowMs + hourMs) }) },
+      { outcome: "COUPON_ENDED", facts: (nowMs) => ({ expiresAt: new Date(nowMs - 1_000) }) },
+      { outcome: "USAGE_CAP_REACHED", facts: () => ({ exhausted: true }) },
+      { outcome: "ALREADY_ISSUED", held: true },
+      { outcome: "QUOTA_REACHED", facts: () => ({ quota: { group: "g", maxPerDay: 1 } }), spent: true },
+      { outcome: "SOLD_OUT", facts: () => ({ stock: 0 }) },
+      { outcome: "THROTTLED", facts: () => ({ throttle }) },
+      { outcome: "WAIT", facts: () => ({ throttle: { ...throttle, maxWaitMs: 5_000 } }) },
     ];
     /** Today u was issued another coupon of the quota group. */
     const spend = async ({ spent }: { spent?: true }) => {
       if (!spent) return;
       const other = randomUUID();
       quotaGroups.set(couponId, "g").set(other, "g");
-      await confirm(askOf(other, "u"));
+      await confirm(requestOf(other, "u"));
     };
     const pairs = obstacles.flatMap((first, index) =>
-      obstacles
-        .slice(index)
-        .map((second) => ({ first, second, name: first === second ? first.word : `${first.word} and ${second.word}` })),
+      obstacles.slice(index).map((second) => ({
+        first,
+        second,
+        name: first === second ? first.outcome : `${first.outcome} and ${second.outcome}`,
+      })),
     );
 
     test.each(pairs)("$name: the first in order is the answer", async ({ first, second }) => {
       const nowMs = subject.now();
       for (const one of [first, second]) await spend(one);
-      const holders = first.held || second.held ? [holderOf(ask("u"))] : [];
-      await load(subject, couponId, facts({ ...second.facts?.(nowMs), ...first.facts?.(nowMs) }), holders);
-      expect(await admit(ask("u"))).toBe(first.word);
+      const holdings = first.held || second.held ? [holdingOf(request("u"))] : [];
+      await load(subject, couponId, facts({ ...second.facts?.(nowMs), ...first.facts?.(nowMs) }), holdings);
+      expect(await admit(request("u"))).toBe(first.outcome);
     });
 
-    test.each(obstacles)("a repeated request is answered before $word", async (obstacle) => {
-      const first = ask("u", "r");
+    test.each(obstacles)("a repeated request is answered before $outcome", async (obstacle) => {
+      const first = request("u", "r");
       await spend(obstacle);
-      await load(subject, couponId, facts(obstacle.facts?.(subject.now())), [holderOf(first)]);
-      expect(await subject.gate.admit(ask("u", "r"))).toEqual({
-        word: "REPLAY",
+      await load(subject, couponId, facts(obstacle.facts?.(subject.now())), [holdingOf(first)]);
+      expect(await subject.gate.admit(request("u", "r"))).toEqual({
+        outcome: "REPLAY",
         userCouponId: first.userCouponId,
       });
     });
 
-    test.each(obstacles)("a request that is being decided is IN_FLIGHT before $word", async (obstacle) => {
+    test.each(obstacles)("a request that is being decided is IN_FLIGHT before $outcome", async (obstacle) => {
       await spend(obstacle);
       await load(subject, couponId, facts());
       await reserved("u", "r");
       await load(subject, couponId, facts(obstacle.facts?.(subject.now())));
-      expect(await admit(ask("u", "r"))).toBe("IN_FLIGHT");
+      expect(await admit(request("u", "r"))).toBe("IN_FLIGHT");
     });
 
-    test("NOT_LOADED for an unknown coupon, and nothing is kept of the ask", async () => {
-      expect(await admit(ask("u"))).toBe("NOT_LOADED");
+    test("NOT_LOADED for an unknown coupon, and nothing is kept of the request", async () => {
+      expect(await admit(request("u"))).toBe("NOT_LOADED");
       expect(await surveyed()).toBeUndefined();
     });
 
-    test("every word of the port is answered somewhere in this suite", () => {
-      const seen = new Set(["RESERVED", "REPLAY", "IN_FLIGHT", "NOT_LOADED", ...obstacles.map(({ word }) => word)]);
-      expect([...seen].sort()).toEqual([...admissionWords].sort());
+    test("every outcome of the port is answered somewhere in this suite", () => {
+      const seen = new Set([
+        "RESERVED",
+        "REPLAY",
+        "IN_FLIGHT",
+        "NOT_LOADED",
+        ...obstacles.map(({ outcome }) => outcome),
+      ]);
+      expect([...seen].sort()).toEqual([...admissionOutcomes].sort());
     });
 
     test("the window opens and closes by the clock", async () => {
       const nowMs = subject.now();
       const window = { startsAt: new Date(nowMs + 60_000), expiresAt: new Date(nowMs + 120_000) };
       await load(subject, couponId, facts(window));
-      expect(await admit(ask("u"))).toBe("COUPON_NOT_STARTED");
+      expect(await admit(request("u"))).toBe("COUPON_NOT_STARTED");
       await subject.advance(90_000);
-      expect(await admit(ask("u"))).toBe("RESERVED");
+      expect(await admit(request("u"))).toBe("RESERVED");
       await subject.advance(60_000);
-      expect(await admit(ask("v"))).toBe("COUPON_ENDED");
+      expect(await admit(request("v"))).toBe("COUPON_ENDED");
     });
 
     test("each reservation takes one; the last unit goes to the first who asks", async () => {
-      await load(subject, couponId, facts({ remaining: 2 }));
+      await load(subject, couponId, facts({ stock: 2 }));
       await reserved("a");
       expect(await stock()).toBe(1);
       await reserved("b");
       expect(await stock()).toBe(0);
-      expect(await admit(ask("c"))).toBe("SOLD_OUT");
+      expect(await admit(request("c"))).toBe("SOLD_OUT");
       expect(await stock()).toBe(0);
       expect(await pendingCount()).toBe(2);
     });
 
     test("refused asks change nothing", async () => {
-      const held = ask("u", "r");
-      await load(subject, couponId, facts({ paused: true }), [holderOf(held)]);
-      for (const one of [ask("u", "r"), ask("u"), ask("v")]) await admit(one);
+      const held = request("u", "r");
+      await load(subject, couponId, facts({ paused: true }), [holdingOf(held)]);
+      for (const one of [request("u", "r"), request("u"), request("v")]) await admit(one);
       expect(await stock()).toBe(10);
       expect(await pendingCount()).toBe(0);
     });
 
     test("unlimited stock never ends", async () => {
-      await load(subject, couponId, facts({ remaining: null }));
+      await load(subject, couponId, facts({ stock: null }));
       const one = await reserved("a");
       for (let n = 0; n < 20; n++) await reserved(`user-${n}`);
       expect(await stock()).toBeNull();
       await release(one);
-      await confirm(ask("somebody"));
+      await confirm(request("somebody"));
       expect(await stock()).toBeNull();
       expect(await pendingCount()).toBe(20);
     });
@@ -172,41 +180,44 @@ describe.each(implementations)("$name", ({ start }) => {
     test("a user with a reservation that is undecided is IN_FLIGHT, not refused", async () => {
       await load(subject, couponId, facts());
       const one = await reserved("u", "r1");
-      expect(await admit(ask("u", "r2"))).toBe("IN_FLIGHT");
-      expect(await admit(ask("u"))).toBe("IN_FLIGHT");
+      expect(await admit(request("u", "r2"))).toBe("IN_FLIGHT");
+      expect(await admit(request("u"))).toBe("IN_FLIGHT");
       await confirm(one);
-      expect(await admit(ask("u", "r2"))).toBe("ALREADY_ISSUED");
+      expect(await admit(request("u", "r2"))).toBe("ALREADY_ISSUED");
     });
 
     test("max_per_user counts decided and undecided ones; only decided ones refuse", async () => {
-      await load(subject, couponId, facts({ maxPerUser: 3 }), [holderOf(ask("u")), holderOf(ask("u"))]);
+      await load(subject, couponId, facts({ maxPerUser: 3 }), [holdingOf(request("u")), holdingOf(request("u"))]);
       const third = await reserved("u");
-      expect(await admit(ask("u"))).toBe("IN_FLIGHT");
+      expect(await admit(request("u"))).toBe("IN_FLIGHT");
       await confirm(third);
-      expect(await admit(ask("u"))).toBe("ALREADY_ISSUED");
+      expect(await admit(request("u"))).toBe("ALREADY_ISSUED");
       expect(await stock()).toBe(9);
     });
 
     test("a user who holds more than a lowered max_per_user is refused", async () => {
-      await load(subject, couponId, facts({ maxPerUser: 1 }), [holderOf(ask("u")), holderOf(ask("u"))]);
-      expect(await admit(ask("u"))).toBe("ALREADY_ISSUED");
+      await load(subject, couponId, facts({ maxPerUser: 1 }), [holdingOf(request("u")), holdingOf(request("u"))]);
+      expect(await admit(request("u"))).toBe("ALREADY_ISSUED");
     });
 
     test("an expired holder gives way, whether loaded or confirmed here", async () => {
       const validUntil = new Date(subject.now() + 60_000);
-      await load(subject, couponId, facts(), [holderOf(ask("loaded"), validUntil)]);
+      await load(subject, couponId, facts(), [holdingOf(request("loaded"), validUntil)]);
       await confirm(await reserved("confirmed"), validUntil);
-      expect([await admit(ask("loaded")), await admit(ask("confirmed"))]).toEqual(["ALREADY_ISSUED", "ALREADY_ISSUED"]);
+      expect([await admit(request("loaded")), await admit(request("confirmed"))]).toEqual([
+        "ALREADY_ISSUED",
+        "ALREADY_ISSUED",
+      ]);
       await subject.advance(90_000);
-      expect([await admit(ask("loaded")), await admit(ask("confirmed"))]).toEqual(["RESERVED", "RESERVED"]);
+      expect([await admit(request("loaded")), await admit(request("confirmed"))]).toEqual(["RESERVED", "RESERVED"]);
       expect(await stock()).toBe(7);
     });
 
     test("the request of an expired holder is replayed still", async () => {
-      const first = ask("u", "r");
-      await load(subject, couponId, facts(), [holderOf(first, new Date(subject.now() - 1_000))]);
-      expect(await subject.gate.admit(ask("u", "r"))).toEqual({
-        word: "REPLAY",
+      const first = request("u", "r");
+      await load(subject, couponId, facts(), [holdingOf(first, new Date(subject.now() - 1_000))]);
+      expect(await subject.gate.admit(request("u", "r"))).toEqual({
+        outcome: "REPLAY",
         userCouponId: first.userCouponId,
       });
     });
@@ -214,68 +225,80 @@ describe.each(implementations)("$name", ({ start }) => {
     test("a reservation goes from IN_FLIGHT to REPLAY when it is confirmed, and is free again when released", async () => {
       await load(subject, couponId, facts());
       const [kept, given] = [await reserved("a", "ra"), await reserved("b", "rb")];
-      expect([await admit(ask("a", "ra")), await admit(ask("b", "rb"))]).toEqual(["IN_FLIGHT", "IN_FLIGHT"]);
+      expect([await admit(request("a", "ra")), await admit(request("b", "rb"))]).toEqual(["IN_FLIGHT", "IN_FLIGHT"]);
       await confirm(kept);
       await release(given);
-      expect(await subject.gate.admit(ask("a", "ra"))).toEqual({
-        word: "REPLAY",
+      expect(await subject.gate.admit(request("a", "ra"))).toEqual({
+        outcome: "REPLAY",
         userCouponId: kept.userCouponId,
       });
-      expect(await admit(ask("b", "rb"))).toBe("RESERVED");
+      expect(await admit(request("b", "rb"))).toBe("RESERVED");
     });
 
     test("a request id belongs to one user and one coupon; no request id is never a repetition", async () => {
       const other = randomUUID();
-      await load(subject, couponId, facts({ maxPerUser: 2 }), [holderOf(ask("u", "r")), holderOf(ask("v"))]);
+      await load(subject, couponId, facts({ maxPerUser: 2 }), [holdingOf(request("u", "r")), holdingOf(request("v"))]);
       await load(subject, other, facts());
-      expect(await admit(ask("w", "r"))).toBe("RESERVED");
-      expect(await admit(askOf(other, "u", "r"))).toBe("RESERVED");
-      expect(await admit(ask("v"))).toBe("RESERVED");
+      expect(await admit(request("w", "r"))).toBe("RESERVED");
+      expect(await admit(requestOf(other, "u", "r"))).toBe("RESERVED");
+      expect(await admit(request("v"))).toBe("RESERVED");
     });
 
     test("user ids and request ids are taken literally", async () => {
       // Quotes, pattern characters of Lua, separators of the program's own keys, other scripts, one that looks like a field.
       const strange = ["%a+", "a:b", "{x}", "' OR 1=1", "ü—漢🎟", "stock", "0", " ", "C", "P"];
-      await load(subject, couponId, facts({ remaining: 100 }));
+      await load(subject, couponId, facts({ stock: 100 }));
       for (const text of strange) {
         const requestId = /^[!-~]+$/.test(text) ? text : "";
         const one = await reserved(text, requestId);
         await confirm(one);
-        expect(await admit(ask(text))).toBe("ALREADY_ISSUED");
-        if (requestId) expect((await subject.gate.admit(ask(text, requestId))).userCouponId).toBe(one.userCouponId);
+        expect(await admit(request(text))).toBe("ALREADY_ISSUED");
+        if (requestId) expect((await subject.gate.admit(request(text, requestId))).userCouponId).toBe(one.userCouponId);
       }
       expect(await stock()).toBe(100 - strange.length);
     });
 
-    test("asks of one user in the same tick see each other", async () => {
+    test("requests of one user in the same tick see each other", async () => {
       await load(subject, couponId, facts({ maxPerUser: 2 }));
-      const asks = [ask("u", "r1"), ask("u", "r1"), ask("u", "r2"), ask("u", "r3"), ask("v", "r4")];
-      const words = (await Promise.all(asks.map((one) => subject.gate.admit(one)))).map(({ word }) => word);
-      expect(words).toEqual(["RESERVED", "IN_FLIGHT", "RESERVED", "IN_FLIGHT", "RESERVED"]);
+      const requests = [
+        request("u", "r1"),
+        request("u", "r1"),
+        request("u", "r2"),
+        request("u", "r3"),
+        request("v", "r4"),
+      ];
+      const outcomes = (await Promise.all(requests.map((one) => subject.gate.admit(one)))).map(
+        ({ outcome }) => outcome,
+      );
+      expect(outcomes).toEqual(["RESERVED", "IN_FLIGHT", "RESERVED", "IN_FLIGHT", "RESERVED"]);
       expect(await stock()).toBe(7);
       expect(await pendingCount()).toBe(3);
     });
 
-    test("asks of a user in one tick after an expired holder take one each, and no more", async () => {
-      const expired = holderOf(ask("u", "old"), new Date(subject.now() - 1_000));
+    test("requests of a user in one tick after an expired holder take one each, and no more", async () => {
+      const expired = holdingOf(request("u", "old"), new Date(subject.now() - 1_000));
       await load(subject, couponId, facts({ maxPerUser: 2 }), [expired]);
-      const asks = [ask("u"), ask("u"), ask("u")];
-      const words = (await Promise.all(asks.map((one) => subject.gate.admit(one)))).map(({ word }) => word);
-      expect(words).toEqual(["RESERVED", "RESERVED", "IN_FLIGHT"]);
+      const requests = [request("u"), request("u"), request("u")];
+      const outcomes = (await Promise.all(requests.map((one) => subject.gate.admit(one)))).map(
+        ({ outcome }) => outcome,
+      );
+      expect(outcomes).toEqual(["RESERVED", "RESERVED", "IN_FLIGHT"]);
       expect(await stock()).toBe(8);
     });
 
-    test("300 asks in one tick are served in order, past the size of one script call", async () => {
-      await load(subject, couponId, facts({ remaining: 200 }));
-      const asks = Array.from({ length: 300 }, (_, n) => ask(`user-${n}`, `request-${n}`));
-      const words = (await Promise.all(asks.map((one) => subject.gate.admit(one)))).map(({ word }) => word);
-      expect(words).toEqual(asks.map((_, n) => (n < 200 ? "RESERVED" : "SOLD_OUT")));
+    test("300 requests in one tick are served in order, past the size of one script call", async () => {
+      await load(subject, couponId, facts({ stock: 200 }));
+      const requests = Array.from({ length: 300 }, (_, n) => request(`user-${n}`, `request-${n}`));
+      const outcomes = (await Promise.all(requests.map((one) => subject.gate.admit(one)))).map(
+        ({ outcome }) => outcome,
+      );
+      expect(outcomes).toEqual(requests.map((_, n) => (n < 200 ? "RESERVED" : "SOLD_OUT")));
       expect(await stock()).toBe(0);
       expect(await pendingCount()).toBe(200);
 
       await subject.gate.settle(
-        asks.map((one, n) =>
-          n % 2 === 0 ? { ...one, verdict: "CONFIRM", validUntil: null } : { ...one, verdict: "RELEASE" },
+        requests.map((one, n) =>
+          n % 2 === 0 ? { ...one, outcome: "CONFIRM", validUntil: null } : { ...one, outcome: "RELEASE" },
         ),
       );
       // Of 200 reserved, 100 were given back; of the 100 refused, 50 turned out to be issued past the gate.
@@ -285,11 +308,13 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("coupons asked for in the same tick do not touch each other", async () => {
       const other = randomUUID();
-      await load(subject, couponId, facts({ remaining: 1 }));
-      await load(subject, other, facts({ remaining: 0 }));
-      const asks = [ask("u"), askOf(other, "u"), askOf(randomUUID(), "u"), ask("v")];
-      const words = (await Promise.all(asks.map((one) => subject.gate.admit(one)))).map(({ word }) => word);
-      expect(words).toEqual(["RESERVED", "SOLD_OUT", "NOT_LOADED", "SOLD_OUT"]);
+      await load(subject, couponId, facts({ stock: 1 }));
+      await load(subject, other, facts({ stock: 0 }));
+      const requests = [request("u"), requestOf(other, "u"), requestOf(randomUUID(), "u"), request("v")];
+      const outcomes = (await Promise.all(requests.map((one) => subject.gate.admit(one)))).map(
+        ({ outcome }) => outcome,
+      );
+      expect(outcomes).toEqual(["RESERVED", "SOLD_OUT", "NOT_LOADED", "SOLD_OUT"]);
     });
   });
 
@@ -308,15 +333,15 @@ describe.each(implementations)("$name", ({ start }) => {
       for (let n = 0; n < 3; n++) await release(one);
       expect(await stock()).toBe(10);
       expect(await pendingCount()).toBe(0);
-      expect(await admit(ask("u"))).toBe("RESERVED");
+      expect(await admit(request("u"))).toBe("RESERVED");
     });
 
     test("a release of what was never reserved is void", async () => {
-      await load(subject, couponId, facts(), [holderOf(ask("u"))]);
-      await release(ask("u"));
-      await release(ask("v"));
+      await load(subject, couponId, facts(), [holdingOf(request("u"))]);
+      await release(request("u"));
+      await release(request("v"));
       expect(await stock()).toBe(10);
-      expect(await admit(ask("u"))).toBe("ALREADY_ISSUED");
+      expect(await admit(request("u"))).toBe("ALREADY_ISSUED");
     });
 
     test("a release after the confirmation is void", async () => {
@@ -325,7 +350,7 @@ describe.each(implementations)("$name", ({ start }) => {
       await confirm(one);
       await release(one);
       expect(await stock()).toBe(9);
-      expect(await admit(ask("u"))).toBe("ALREADY_ISSUED");
+      expect(await admit(request("u"))).toBe("ALREADY_ISSUED");
     });
 
     test("a confirmation after the release is adopted: the row came later than the sweep looked", async () => {
@@ -334,28 +359,28 @@ describe.each(implementations)("$name", ({ start }) => {
       await release(one);
       for (let n = 0; n < 2; n++) await confirm(one);
       expect(await stock()).toBe(9);
-      expect(await admit(ask("u"))).toBe("ALREADY_ISSUED");
+      expect(await admit(request("u"))).toBe("ALREADY_ISSUED");
     });
 
     test("a confirmation of what came past the gate is adopted, once", async () => {
       await load(subject, couponId, facts());
-      const one = ask("u", "r");
+      const one = request("u", "r");
       for (let n = 0; n < 2; n++) await confirm(one);
       expect(await stock()).toBe(9);
-      expect(await subject.gate.admit(ask("u", "r"))).toEqual({
-        word: "REPLAY",
+      expect(await subject.gate.admit(request("u", "r"))).toEqual({
+        outcome: "REPLAY",
         userCouponId: one.userCouponId,
       });
     });
 
     test("confirmations past the gate take stock that is not there: nobody is let through until it is even", async () => {
-      await load(subject, couponId, facts({ remaining: 1 }));
+      await load(subject, couponId, facts({ stock: 1 }));
       const one = await reserved("a");
-      await confirm(ask("b"));
+      await confirm(request("b"));
       expect(await stock()).toBe(-1);
       await release(one);
       expect(await stock()).toBe(0);
-      expect(await admit(ask("c"))).toBe("SOLD_OUT");
+      expect(await admit(request("c"))).toBe("SOLD_OUT");
     });
 
     test("one of several reservations of a user is settled without harm to the others", async () => {
@@ -363,12 +388,12 @@ describe.each(implementations)("$name", ({ start }) => {
       const [a, b] = [await reserved("u", "ra"), await reserved("u", "rb"), await reserved("u", "rc")];
       await release(a);
       await confirm(b);
-      expect(await subject.gate.admit(ask("u", "rb"))).toEqual({
-        word: "REPLAY",
+      expect(await subject.gate.admit(request("u", "rb"))).toEqual({
+        outcome: "REPLAY",
         userCouponId: b.userCouponId,
       });
-      expect(await admit(ask("u", "rc"))).toBe("IN_FLIGHT");
-      expect(await admit(ask("u", "ra"))).toBe("RESERVED");
+      expect(await admit(request("u", "rc"))).toBe("IN_FLIGHT");
+      expect(await admit(request("u", "ra"))).toBe("RESERVED");
       expect(await stock()).toBe(7);
     });
 
@@ -378,11 +403,11 @@ describe.each(implementations)("$name", ({ start }) => {
       await subject.gate.invalidate(couponId);
       await confirm(kept);
       await release(given);
-      expect(await admit(ask("a"))).toBe("NOT_LOADED");
+      expect(await admit(request("a"))).toBe("NOT_LOADED");
       expect(await surveyed()).toBeUndefined();
-      await load(subject, couponId, facts({ remaining: 9 }), [holderOf(kept)]);
+      await load(subject, couponId, facts({ stock: 9 }), [holdingOf(kept)]);
       expect(await stock()).toBe(9);
-      expect([await admit(ask("a")), await admit(ask("b"))]).toEqual(["ALREADY_ISSUED", "RESERVED"]);
+      expect([await admit(request("a")), await admit(request("b"))]).toEqual(["ALREADY_ISSUED", "RESERVED"]);
     });
 
     test("settlements of several coupons come in one call", async () => {
@@ -390,13 +415,13 @@ describe.each(implementations)("$name", ({ start }) => {
       await load(subject, couponId, facts());
       await load(subject, other, facts());
       const here = await reserved("u");
-      const there = askOf(other, "u");
+      const there = requestOf(other, "u");
       await subject.gate.admit(there);
       await subject.gate.settle([
-        { ...here, verdict: "RELEASE" },
-        { ...there, verdict: "CONFIRM", validUntil: null },
+        { ...here, outcome: "RELEASE" },
+        { ...there, outcome: "CONFIRM", validUntil: null },
       ]);
-      expect([await admit(ask("u")), await admit(askOf(other, "u"))]).toEqual(["RESERVED", "ALREADY_ISSUED"]);
+      expect([await admit(request("u")), await admit(requestOf(other, "u"))]).toEqual(["RESERVED", "ALREADY_ISSUED"]);
     });
 
     test("none at all is fine", async () => {
@@ -406,22 +431,22 @@ describe.each(implementations)("$name", ({ start }) => {
 
   describe("load", () => {
     test("makes the coupon known as it was read", async () => {
-      await load(subject, couponId, facts({ revision: 7, remaining: 3 }));
+      await load(subject, couponId, facts({ revision: 7, stock: 3 }));
       expect(await surveyed()).toEqual({ ...quiet, couponId, loaded: { revision: 7, stock: 3 } });
     });
 
     test("takes holders in several steps", async () => {
       const loading = await subject.gate.beginLoad(couponId);
-      for (const userId of ["a", "b", "c"]) expect(await loading?.addHolders([holderOf(ask(userId))])).toBe(true);
+      for (const userId of ["a", "b", "c"]) expect(await loading?.addHoldings([holdingOf(request(userId))])).toBe(true);
       expect(await loading?.install(facts())).toBe(true);
-      for (const userId of ["a", "b", "c"]) expect(await admit(ask(userId))).toBe("ALREADY_ISSUED");
+      for (const userId of ["a", "b", "c"]) expect(await admit(request(userId))).toBe("ALREADY_ISSUED");
       expect(await stock()).toBe(10);
     });
 
     test("does not make the coupon known before it is complete", async () => {
       const loading = await subject.gate.beginLoad(couponId);
-      await loading?.addHolders([holderOf(ask("a"))]);
-      expect(await admit(ask("b"))).toBe("NOT_LOADED");
+      await loading?.addHoldings([holdingOf(request("a"))]);
+      expect(await admit(request("b"))).toBe("NOT_LOADED");
     });
 
     test("a second loader is refused until the first is done", async () => {
@@ -437,56 +462,56 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("invalidate forgets the coupon and its holders", async () => {
-      await load(subject, couponId, facts(), [holderOf(ask("a"))]);
+      await load(subject, couponId, facts(), [holdingOf(request("a"))]);
       await subject.gate.invalidate(couponId);
-      expect(await admit(ask("a"))).toBe("NOT_LOADED");
+      expect(await admit(request("a"))).toBe("NOT_LOADED");
       await load(subject, couponId, facts());
-      expect(await admit(ask("a"))).toBe("RESERVED");
+      expect(await admit(request("a"))).toBe("RESERVED");
     });
 
     test("invalidate cancels a load under way: what it read may be out of date", async () => {
       const loading = await subject.gate.beginLoad(couponId);
-      await loading?.addHolders([holderOf(ask("a"))]);
+      await loading?.addHoldings([holdingOf(request("a"))]);
       await subject.gate.invalidate(couponId);
-      expect(await loading?.addHolders([holderOf(ask("b"))])).toBe(false);
+      expect(await loading?.addHoldings([holdingOf(request("b"))])).toBe(false);
       expect(await loading?.install(facts())).toBe(false);
-      expect(await admit(ask("c"))).toBe("NOT_LOADED");
+      expect(await admit(request("c"))).toBe("NOT_LOADED");
     });
 
     test("a cancelled load says so for an empty page of holders, too", async () => {
       const loading = await subject.gate.beginLoad(couponId);
       await subject.gate.invalidate(couponId);
-      expect(await loading?.addHolders([])).toBe(false);
+      expect(await loading?.addHoldings([])).toBe(false);
     });
 
     test("after invalidate the next loader need not wait, and nothing of the cancelled load is left", async () => {
       const cancelled = await subject.gate.beginLoad(couponId);
-      await cancelled?.addHolders([holderOf(ask("a"))]);
+      await cancelled?.addHoldings([holdingOf(request("a"))]);
       await subject.gate.invalidate(couponId);
       await load(subject, couponId, facts());
       expect(await cancelled?.install(facts({ revision: 99 }))).toBe(false);
-      expect(await admit(ask("a"))).toBe("RESERVED");
+      expect(await admit(request("a"))).toBe("RESERVED");
       expect((await surveyed())?.loaded?.revision).toBe(1);
     });
 
     test("a loader that hangs is replaced after the step timeout, and can do no harm when it wakes", async () => {
       const hung = await subject.gate.beginLoad(couponId);
-      await hung?.addHolders([holderOf(ask("a"))]);
+      await hung?.addHoldings([holdingOf(request("a"))]);
       await subject.advance(loadStepTimeoutMs + 1_000);
       const next = await subject.gate.beginLoad(couponId);
       expect(next).not.toBeNull();
-      expect(await hung?.addHolders([holderOf(ask("b"))])).toBe(false);
+      expect(await hung?.addHoldings([holdingOf(request("b"))])).toBe(false);
       expect(await hung?.install(facts({ revision: 99 }))).toBe(false);
       expect(await next?.install(facts({ revision: 2 }))).toBe(true);
       expect((await surveyed())?.loaded?.revision).toBe(2);
-      expect([await admit(ask("a")), await admit(ask("b"))]).toEqual(["RESERVED", "RESERVED"]);
+      expect([await admit(request("a")), await admit(request("b"))]).toEqual(["RESERVED", "RESERVED"]);
     });
 
     test("the timeout is for a step: a load that goes on is not replaced, however long it takes", async () => {
       const loading = await subject.gate.beginLoad(couponId);
       for (let n = 0; n < 3; n++) {
         await subject.advance(loadStepTimeoutMs - 1_000);
-        expect(await loading?.addHolders([holderOf(ask(`user-${n}`))])).toBe(true);
+        expect(await loading?.addHoldings([holdingOf(request(`user-${n}`))])).toBe(true);
       }
       await subject.advance(loadStepTimeoutMs - 1_000);
       expect(await subject.gate.beginLoad(couponId)).toBeNull();
@@ -506,16 +531,16 @@ describe.each(implementations)("$name", ({ start }) => {
         { seen: false, when: "after Postgres was read" },
       ])("counts a confirmation during the load once, when its row was committed $when", async ({ seen }) => {
         const loading = await subject.gate.beginLoad(couponId);
-        const one = ask("u", "r");
+        const one = request("u", "r");
         if (seen) await confirm(one);
         // The store's answer: with the row, or without it.
-        const holders: Holder[] = seen ? [holderOf(one)] : [];
-        await loading?.addHolders([holderOf(ask("x")), ...holders]);
+        const holdings: Holding[] = seen ? [holdingOf(one)] : [];
+        await loading?.addHoldings([holdingOf(request("x")), ...holdings]);
         if (!seen) for (let n = 0; n < 2; n++) await confirm(one);
-        await loading?.install(facts({ remaining: seen ? 4 : 5 }));
+        await loading?.install(facts({ stock: seen ? 4 : 5 }));
         expect(await stock()).toBe(4);
-        expect(await subject.gate.admit(ask("u", "r"))).toEqual({
-          word: "REPLAY",
+        expect(await subject.gate.admit(request("u", "r"))).toEqual({
+          outcome: "REPLAY",
           userCouponId: one.userCouponId,
         });
         await confirm(one);
@@ -524,11 +549,11 @@ describe.each(implementations)("$name", ({ start }) => {
 
       test("a confirmation during the load of a user who holds another one is added to it", async () => {
         const loading = await subject.gate.beginLoad(couponId);
-        await loading?.addHolders([holderOf(ask("u", "r1"))]);
-        await confirm(ask("u", "r2"));
-        await loading?.install(facts({ remaining: 5, maxPerUser: 2 }));
+        await loading?.addHoldings([holdingOf(request("u", "r1"))]);
+        await confirm(request("u", "r2"));
+        await loading?.install(facts({ stock: 5, maxPerUser: 2 }));
         expect(await stock()).toBe(4);
-        expect([await admit(ask("u", "r1")), await admit(ask("u", "r2")), await admit(ask("u"))]).toEqual([
+        expect([await admit(request("u", "r1")), await admit(request("u", "r2")), await admit(request("u"))]).toEqual([
           "REPLAY",
           "REPLAY",
           "ALREADY_ISSUED",
@@ -543,11 +568,11 @@ describe.each(implementations)("$name", ({ start }) => {
       await load(subject, couponId, facts());
       expect(await stock()).toBe(8);
       expect(await pendingCount()).toBe(2);
-      expect(await admit(ask("a", "ra"))).toBe("IN_FLIGHT");
+      expect(await admit(request("a", "ra"))).toBe("IN_FLIGHT");
       await confirm(a);
       await release(b);
       expect(await stock()).toBe(9);
-      expect(await admit(ask("b"))).toBe("RESERVED");
+      expect(await admit(request("b"))).toBe("RESERVED");
     });
 
     test("a reservation taken while a known coupon is loaded again is carried over", async () => {
@@ -562,14 +587,14 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test.each(["CONFIRM", "RELEASE"] as const)(
       "a reservation settled during a load (%s) counts once",
-      async (verdict) => {
+      async (outcome) => {
         await load(subject, couponId, facts());
         const one = await reserved("a");
         await subject.gate.invalidate(couponId);
         const loading = await subject.gate.beginLoad(couponId);
-        await subject.gate.settle([{ ...one, verdict, validUntil: null } as never]);
+        await subject.gate.settle([{ ...one, outcome, validUntil: null } as never]);
         await loading?.install(facts());
-        expect(await stock()).toBe(verdict === "CONFIRM" ? 9 : 10);
+        expect(await stock()).toBe(outcome === "CONFIRM" ? 9 : 10);
         expect(await pendingCount()).toBe(0);
       },
     );
@@ -577,36 +602,36 @@ describe.each(implementations)("$name", ({ start }) => {
     test("a reservation whose row is among the holders is dropped, and settling it later is void", async () => {
       await load(subject, couponId, facts());
       const [a, b] = [await reserved("a"), await reserved("b")];
-      await load(subject, couponId, facts({ remaining: 8 }), [holderOf(a), holderOf(b)]);
+      await load(subject, couponId, facts({ stock: 8 }), [holdingOf(a), holdingOf(b)]);
       expect(await pendingCount()).toBe(0);
       await release(a);
       await confirm(b);
       expect(await stock()).toBe(8);
-      expect([await admit(ask("a")), await admit(ask("b"))]).toEqual(["ALREADY_ISSUED", "ALREADY_ISSUED"]);
+      expect([await admit(request("a")), await admit(request("b"))]).toEqual(["ALREADY_ISSUED", "ALREADY_ISSUED"]);
     });
 
     test("replaces the facts and the holders as a whole", async () => {
-      await load(subject, couponId, facts(), [holderOf(ask("a"))]);
-      await load(subject, couponId, facts({ revision: 2, remaining: null, maxPerUser: 2 }), [holderOf(ask("b"))]);
+      await load(subject, couponId, facts(), [holdingOf(request("a"))]);
+      await load(subject, couponId, facts({ revision: 2, stock: null, maxPerUser: 2 }), [holdingOf(request("b"))]);
       expect((await surveyed())?.loaded).toEqual({ revision: 2, stock: null });
-      expect([await admit(ask("a")), await admit(ask("b")), await admit(ask("b"))]).toEqual([
+      expect([await admit(request("a")), await admit(request("b")), await admit(request("b"))]).toEqual([
         "RESERVED",
         "RESERVED",
         "IN_FLIGHT",
       ]);
-      await load(subject, couponId, facts({ revision: 3, remaining: 5 }));
+      await load(subject, couponId, facts({ revision: 3, stock: 5 }));
       expect((await surveyed())?.loaded).toEqual({ revision: 3, stock: 3 });
     });
 
     test("carries 1,200 holders", async () => {
-      const holders = Array.from({ length: 1_200 }, (_, n) => ask(`user-${n}`, `request-${n}`));
+      const holdings = Array.from({ length: 1_200 }, (_, n) => request(`user-${n}`, `request-${n}`));
       const loading = await subject.gate.beginLoad(couponId);
-      for (let at = 0; at < holders.length; at += 400) {
-        await loading?.addHolders(holders.slice(at, at + 400).map((one) => holderOf(one)));
+      for (let at = 0; at < holdings.length; at += 400) {
+        await loading?.addHoldings(holdings.slice(at, at + 400).map((one) => holdingOf(one)));
       }
-      await loading?.install(facts({ remaining: 1 }));
-      const words = await Promise.all(holders.map(({ userId }) => admit(ask(userId))));
-      expect(new Set(words)).toEqual(new Set(["ALREADY_ISSUED"]));
+      await loading?.install(facts({ stock: 1 }));
+      const outcomes = await Promise.all(holdings.map(({ userId }) => admit(request(userId))));
+      expect(new Set(outcomes)).toEqual(new Set(["ALREADY_ISSUED"]));
       expect(await stock()).toBe(1);
     });
   });
@@ -633,10 +658,10 @@ describe.each(implementations)("$name", ({ start }) => {
     });
 
     test("an overdue reservation holds its unit until somebody has asked Postgres", async () => {
-      await load(subject, couponId, facts({ remaining: 1 }));
+      await load(subject, couponId, facts({ stock: 1 }));
       await reserved("a");
       await subject.advance(defaultReservationMs + 1_000);
-      expect(await admit(ask("b"))).toBe("SOLD_OUT");
+      expect(await admit(request("b"))).toBe("SOLD_OUT");
     });
 
     test("a reload does not make a reservation younger", async () => {
@@ -660,7 +685,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("lists no more overdue ones than asked for, and the rest when those are settled", async () => {
       await load(subject, couponId, facts());
-      const asks = [await reserved("a"), await reserved("b"), await reserved("c")];
+      const requests = [await reserved("a"), await reserved("b"), await reserved("c")];
       await subject.advance(defaultReservationMs + 1_000);
       const [first] = await subject.gate.survey(10, 2);
       expect(first?.overdue.length).toBe(2);
@@ -668,7 +693,7 @@ describe.each(implementations)("$name", ({ start }) => {
       for (const one of first?.overdue ?? []) await release(one);
       const [second] = await subject.gate.survey(10, 2);
       expect([...(first?.overdue ?? []), ...(second?.overdue ?? [])].map((one) => one.userId).sort()).toEqual(
-        asks.map((one) => one.userId),
+        requests.map((one) => one.userId),
       );
     });
 
@@ -692,7 +717,7 @@ describe.each(implementations)("$name", ({ start }) => {
       await load(subject, couponId, facts({ expiresAt: new Date(subject.now() + 1_000) }));
       await subject.advance(keepEndedMs - 60_000);
       await surveyed();
-      expect(await admit(ask("u"))).toBe("COUPON_ENDED");
+      expect(await admit(request("u"))).toBe("COUPON_ENDED");
     });
   });
 });
@@ -720,13 +745,13 @@ describe("RedisGate, keys", () => {
   test("nothing but the registry and what is pending is kept without an end", async () => {
     const { gate } = subject;
     const facts = openFacts(subject.now());
-    await load(subject, couponId, facts, [holderOf(askOf(couponId, "a"))]);
-    const one = askOf(couponId, "b");
+    await load(subject, couponId, facts, [holdingOf(requestOf(couponId, "a"))]);
+    const one = requestOf(couponId, "b");
     await gate.admit(one);
-    await gate.admit(askOf(couponId, "c"));
+    await gate.admit(requestOf(couponId, "c"));
     const loading = await gate.beginLoad(couponId);
-    await loading?.addHolders([holderOf(askOf(couponId, "a"))]);
-    await gate.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
+    await loading?.addHoldings([holdingOf(requestOf(couponId, "a"))]);
+    await gate.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
     await gate.survey(10, 10);
 
     const found = await timesToLive();
@@ -747,13 +772,13 @@ describe("RedisGate, keys", () => {
     const { gate } = subject;
     const facts = openFacts(subject.now(), { expiresAt: new Date(subject.now() + 60_000) });
     await load(subject, couponId, facts);
-    const [a, b] = [askOf(couponId, "a"), askOf(couponId, "b")];
+    const [a, b] = [requestOf(couponId, "a"), requestOf(couponId, "b")];
     await gate.admit(a);
     await gate.admit(b);
     await subject.advance(120_000);
     await gate.settle([
-      { ...a, verdict: "CONFIRM", validUntil: null },
-      { ...b, verdict: "RELEASE" },
+      { ...a, outcome: "CONFIRM", validUntil: null },
+      { ...b, outcome: "RELEASE" },
     ]);
     const found = await timesToLive();
     expect([...found.keys()].sort()).toEqual(["coupon", "coupons", "holders", "looks"]);
@@ -765,7 +790,7 @@ describe("RedisGate, keys", () => {
 
   test("a coupon loaded after its end is kept for a while, not for ever", async () => {
     const ended = { startsAt: new Date(1_000), expiresAt: new Date(2_000) };
-    await load(subject, couponId, openFacts(subject.now(), ended), [holderOf(askOf(couponId, "a"))]);
+    await load(subject, couponId, openFacts(subject.now(), ended), [holdingOf(requestOf(couponId, "a"))]);
     const found = await timesToLive();
     for (const name of ["coupon", "holders"]) {
       expect(found.get(name), name).toBeGreaterThan(0);
@@ -781,24 +806,24 @@ describe("RedisGate, keys", () => {
   });
 
   test("holders without their coupon are no copy: nobody is refused by them", async () => {
-    await load(subject, couponId, openFacts(subject.now(), { remaining: 5 }), [holderOf(askOf(couponId, "a"))]);
+    await load(subject, couponId, openFacts(subject.now(), { stock: 5 }), [holdingOf(requestOf(couponId, "a"))]);
     await subject.redis.del(key("coupon"));
-    expect((await subject.gate.admit(askOf(couponId, "a"))).word).toBe("NOT_LOADED");
+    expect((await subject.gate.admit(requestOf(couponId, "a"))).outcome).toBe("NOT_LOADED");
   });
 
   test("a confirmation that arrives during a long load is not forgotten before the load ends", async () => {
     const loading = await subject.gate.beginLoad(couponId);
     // Most of the first step has passed when a row is confirmed; then the load goes on in time.
     await subject.redis.pexpire(key("loading"), 700);
-    const one = askOf(couponId, "u", "r");
-    await subject.gate.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
-    expect(await loading?.addHolders([holderOf(askOf(couponId, "x"))])).toBe(true);
+    const one = requestOf(couponId, "u", "r");
+    await subject.gate.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
+    expect(await loading?.addHoldings([holdingOf(requestOf(couponId, "x"))])).toBe(true);
     const firstStepEndsAtMs = Date.now() + 1_000;
     await until("the first step's time is over", () => Date.now() > firstStepEndsAtMs);
-    expect(await loading?.install(openFacts(subject.now(), { remaining: 5 }))).toBe(true);
+    expect(await loading?.install(openFacts(subject.now(), { stock: 5 }))).toBe(true);
     const [survey] = await subject.gate.survey(10, 10);
     expect(survey?.loaded?.stock).toBe(4);
-    expect((await subject.gate.admit(askOf(couponId, "u", "r"))).word).toBe("REPLAY");
+    expect((await subject.gate.admit(requestOf(couponId, "u", "r"))).outcome).toBe("REPLAY");
   });
 
   test("a coupon that is loaded is swept, also when its loader died before it could note so", async () => {
@@ -807,11 +832,11 @@ describe("RedisGate, keys", () => {
     await subject.redis.set(registry, "in the way");
     await load(subject, couponId, openFacts(subject.now())).catch(() => {});
     await subject.redis.del(registry);
-    const { word } = await subject.gate.admit(askOf(couponId, "u"));
+    const { outcome } = await subject.gate.admit(requestOf(couponId, "u"));
     // Either it did not become known, or its reservations are found by the sweep.
     const surveys = await subject.gate.survey(10, 10);
-    expect({ word, surveyed: surveys.length }).toEqual(
-      word === "NOT_LOADED" ? { word, surveyed: 0 } : { word: "RESERVED", surveyed: 1 },
+    expect({ outcome, surveyed: surveys.length }).toEqual(
+      outcome === "NOT_LOADED" ? { outcome, surveyed: 0 } : { outcome: "RESERVED", surveyed: 1 },
     );
   });
 
@@ -823,11 +848,11 @@ describe("RedisGate, keys", () => {
     });
     onTestFinished(() => other.close());
     expect(await other.ready()).toBe(true);
-    await load(subject, couponId, openFacts(subject.now(), { remaining: 3 }));
-    const asks = Array.from({ length: 10 }, (_, n) => askOf(couponId, `user-${n}`));
-    const words = await Promise.all(asks.map((one, n) => (n % 2 ? other : subject.gate).admit(one)));
-    expect(words.filter(({ word }) => word === "RESERVED").length).toBe(3);
-    expect(words.filter(({ word }) => word === "SOLD_OUT").length).toBe(7);
+    await load(subject, couponId, openFacts(subject.now(), { stock: 3 }));
+    const requests = Array.from({ length: 10 }, (_, n) => requestOf(couponId, `user-${n}`));
+    const outcomes = await Promise.all(requests.map((one, n) => (n % 2 ? other : subject.gate).admit(one)));
+    expect(outcomes.filter(({ outcome }) => outcome === "RESERVED").length).toBe(3);
+    expect(outcomes.filter(({ outcome }) => outcome === "SOLD_OUT").length).toBe(7);
     const [survey] = await other.survey(10, 10);
     expect(survey).toMatchObject({ couponId, pendingCount: 3, loaded: { stock: 0 } });
   });

@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { Ask, GateFacts, Settlement } from "../../src/reservation/port.js";
-import { askOf, holderOf, implementations, load, openFacts, type Subject } from "./implementations.js";
+import type { GateFacts, GateRequest, Settlement } from "../../src/reservation/port.js";
+import { holdingOf, implementations, load, openFacts, requestOf, type Subject } from "./implementations.js";
 
 type Given = "FREE" | "RETURN";
-const verdicts = [
-  { verdict: "FREE" as const, back: 0, what: "gives up" },
-  { verdict: "RETURN" as const, back: 1, what: "puts back into stock" },
+const outcomes = [
+  { outcome: "FREE" as const, back: 0, what: "gives up" },
+  { outcome: "RETURN" as const, back: 1, what: "puts back into stock" },
 ];
 
 describe.each(implementations)("$name, what users have given back", ({ start }) => {
@@ -20,132 +20,132 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
   afterEach(() => subject.close());
 
   const facts = (changed: Partial<GateFacts> = {}) => openFacts(subject.now(), changed);
-  const ask = (userId: string, requestId = "") => askOf(couponId, userId, requestId);
-  const word = async (one: Ask) => (await subject.gate.admit(one)).word;
-  const settle = (one: Ask, verdict: Given | "RELEASE") => subject.gate.settle([{ ...one, verdict }]);
-  const confirm = (one: Ask) => subject.gate.settle([{ ...one, verdict: "CONFIRM", validUntil: null }]);
-  const reserved = async (userId: string, requestId = ""): Promise<Ask> => {
-    const one = ask(userId, requestId);
-    expect(await word(one)).toBe("RESERVED");
+  const request = (userId: string, requestId = "") => requestOf(couponId, userId, requestId);
+  const outcomeOf = async (one: GateRequest) => (await subject.gate.admit(one)).outcome;
+  const settle = (one: GateRequest, outcome: Given | "RELEASE") => subject.gate.settle([{ ...one, outcome }]);
+  const confirm = (one: GateRequest) => subject.gate.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
+  const reserved = async (userId: string, requestId = ""): Promise<GateRequest> => {
+    const one = request(userId, requestId);
+    expect(await outcomeOf(one)).toBe("RESERVED");
     return one;
   };
   const surveyed = async () => (await subject.gate.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
   const stock = async () => (await surveyed())?.loaded?.stock;
 
-  describe.each(verdicts)("$verdict $what", ({ verdict, back }) => {
+  describe.each(outcomes)("$outcome $what", ({ outcome, back }) => {
     test.each(["loaded", "confirmed"] as const)(
       "a user coupon that was %s: its user may have another one",
       async (how) => {
-        const one = ask("u", "r");
-        await load(subject, couponId, facts(), how === "loaded" ? [holderOf(one)] : []);
+        const one = request("u", "r");
+        await load(subject, couponId, facts(), how === "loaded" ? [holdingOf(one)] : []);
         if (how === "confirmed") {
           await subject.gate.admit(one);
           await confirm(one);
         }
         const before = (await stock()) as number;
-        expect(await word(ask("u"))).toBe("ALREADY_ISSUED");
-        await settle(one, verdict);
+        expect(await outcomeOf(request("u"))).toBe("ALREADY_ISSUED");
+        await settle(one, outcome);
         expect(await stock()).toBe(before + back);
         // Postgres knows what became of the request.
-        expect(await word(ask("u", "r"))).toBe("RESERVED");
+        expect(await outcomeOf(request("u", "r"))).toBe("RESERVED");
       },
     );
 
     test("once, however often it comes", async () => {
-      const one = ask("u");
-      await load(subject, couponId, facts(), [holderOf(one)]);
-      for (let n = 0; n < 3; n++) await settle(one, verdict);
+      const one = request("u");
+      await load(subject, couponId, facts(), [holdingOf(one)]);
+      for (let n = 0; n < 3; n++) await settle(one, outcome);
       await subject.gate.settle([
-        { ...one, verdict },
-        { ...one, verdict },
+        { ...one, outcome },
+        { ...one, outcome },
       ]);
       expect(await stock()).toBe(10 + back);
     });
 
     test("nothing for a holder that is not known", async () => {
-      await load(subject, couponId, facts(), [holderOf(ask("u"))]);
-      await settle(ask("u"), verdict);
-      await settle(ask("v"), verdict);
+      await load(subject, couponId, facts(), [holdingOf(request("u"))]);
+      await settle(request("u"), outcome);
+      await settle(request("v"), outcome);
       expect(await stock()).toBe(10);
-      expect(await word(ask("u"))).toBe("ALREADY_ISSUED");
+      expect(await outcomeOf(request("u"))).toBe("ALREADY_ISSUED");
     });
 
     test("one of several that a user holds, and no other", async () => {
-      const [a, b] = [ask("u", "ra"), ask("u", "rb")];
-      await load(subject, couponId, facts({ maxPerUser: 2 }), [holderOf(a), holderOf(b)]);
-      await settle(a, verdict);
-      expect(await word(ask("u", "rb"))).toBe("REPLAY");
-      expect(await word(ask("u"))).toBe("RESERVED");
+      const [a, b] = [request("u", "ra"), request("u", "rb")];
+      await load(subject, couponId, facts({ maxPerUser: 2 }), [holdingOf(a), holdingOf(b)]);
+      await settle(a, outcome);
+      expect(await outcomeOf(request("u", "rb"))).toBe("REPLAY");
+      expect(await outcomeOf(request("u"))).toBe("RESERVED");
     });
 
     test("a reservation whose confirmation has not arrived yet; that is adopted when it comes late", async () => {
       await load(subject, couponId, facts());
       const one = await reserved("u");
       expect(await stock()).toBe(9);
-      await settle(one, verdict);
+      await settle(one, outcome);
       expect(await surveyed()).toMatchObject({ loaded: { stock: 9 + back }, pendingCount: 0 });
       await settle(one, "RELEASE");
       expect(await stock()).toBe(9 + back);
     });
 
     test("of an unlimited coupon there is no stock to count", async () => {
-      const one = ask("u");
-      await load(subject, couponId, facts({ remaining: null }), [holderOf(one)]);
-      await settle(one, verdict);
+      const one = request("u");
+      await load(subject, couponId, facts({ stock: null }), [holdingOf(one)]);
+      await settle(one, outcome);
       expect(await stock()).toBeNull();
-      expect(await word(ask("u"))).toBe("RESERVED");
+      expect(await outcomeOf(request("u"))).toBe("RESERVED");
     });
 
     test("of a coupon that is not known nothing but the reservation ends", async () => {
       await load(subject, couponId, facts());
       const one = await reserved("u");
       await subject.gate.invalidate(couponId);
-      await settle(one, verdict);
+      await settle(one, outcome);
       expect(await surveyed()).toBeUndefined();
-      expect(await word(ask("u"))).toBe("NOT_LOADED");
+      expect(await outcomeOf(request("u"))).toBe("NOT_LOADED");
     });
 
     test("cancels a load under way: it may have read a holder who has none any more", async () => {
-      const one = ask("u");
+      const one = request("u");
       const loading = await subject.gate.beginLoad(couponId);
-      expect(await loading?.addHolders([holderOf(one)])).toBe(true);
-      await settle(one, verdict);
-      expect(await loading?.addHolders([])).toBe(false);
+      expect(await loading?.addHoldings([holdingOf(one)])).toBe(true);
+      await settle(one, outcome);
+      expect(await loading?.addHoldings([])).toBe(false);
       expect(await loading?.install(facts())).toBe(false);
-      expect(await word(ask("u"))).toBe("NOT_LOADED");
+      expect(await outcomeOf(request("u"))).toBe("NOT_LOADED");
       // The next one need not wait.
       await load(subject, couponId, facts());
-      expect(await word(ask("u"))).toBe("RESERVED");
+      expect(await outcomeOf(request("u"))).toBe("RESERVED");
     });
 
     test("cancels a load of a coupon that is known, too, which stays known as it was", async () => {
-      const one = ask("u");
-      await load(subject, couponId, facts(), [holderOf(one)]);
+      const one = request("u");
+      await load(subject, couponId, facts(), [holdingOf(one)]);
       const loading = await subject.gate.beginLoad(couponId);
-      await loading?.addHolders([holderOf(one)]);
-      await settle(one, verdict);
+      await loading?.addHoldings([holdingOf(one)]);
+      await settle(one, outcome);
       expect(await loading?.install(facts({ revision: 2 }))).toBe(false);
       expect(await surveyed()).toMatchObject({ loaded: { revision: 1, stock: 10 + back } });
-      expect(await word(ask("u"))).toBe("RESERVED");
+      expect(await outcomeOf(request("u"))).toBe("RESERVED");
     });
 
     test("does not cancel a load of another coupon", async () => {
       const other = randomUUID();
       const loading = await subject.gate.beginLoad(other);
-      await settle(ask("u"), verdict);
+      await settle(request("u"), outcome);
       expect(await loading?.install(facts())).toBe(true);
     });
 
     test("a confirmation in the same call is not lost to the next load", async () => {
-      const [gone, kept] = [ask("u"), ask("v")];
-      await load(subject, couponId, facts(), [holderOf(gone)]);
+      const [gone, kept] = [request("u"), request("v")];
+      await load(subject, couponId, facts(), [holdingOf(gone)]);
       const settlements: Settlement[] = [
-        { ...gone, verdict },
-        { ...kept, verdict: "CONFIRM", validUntil: null },
+        { ...gone, outcome },
+        { ...kept, outcome: "CONFIRM", validUntil: null },
       ];
       await subject.gate.settle(settlements);
       expect(await stock()).toBe(9 + back);
-      expect([await word(ask("u")), await word(ask("v"))]).toEqual(["RESERVED", "ALREADY_ISSUED"]);
+      expect([await outcomeOf(request("u")), await outcomeOf(request("v"))]).toEqual(["RESERVED", "ALREADY_ISSUED"]);
     });
   });
 
@@ -159,18 +159,18 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
   });
 
   test("stock that came back goes to the next one who asks, after it had been sold out", async () => {
-    const one = ask("u");
-    await load(subject, couponId, facts({ remaining: 0 }), [holderOf(one)]);
-    expect(await word(ask("v"))).toBe("SOLD_OUT");
+    const one = request("u");
+    await load(subject, couponId, facts({ stock: 0 }), [holdingOf(one)]);
+    expect(await outcomeOf(request("v"))).toBe("SOLD_OUT");
     await settle(one, "FREE");
-    expect(await word(ask("v"))).toBe("SOLD_OUT");
-    const two = ask("w");
+    expect(await outcomeOf(request("v"))).toBe("SOLD_OUT");
+    const two = request("w");
     await confirm(two);
     expect(await stock()).toBe(-1);
     await settle(two, "RETURN");
-    expect(await word(ask("v"))).toBe("SOLD_OUT");
-    await load(subject, couponId, facts({ remaining: 0 }), [holderOf(two)]);
+    expect(await outcomeOf(request("v"))).toBe("SOLD_OUT");
+    await load(subject, couponId, facts({ stock: 0 }), [holdingOf(two)]);
     await settle(two, "RETURN");
-    expect([await word(ask("v")), await word(ask("x"))]).toEqual(["RESERVED", "SOLD_OUT"]);
+    expect([await outcomeOf(request("v")), await outcomeOf(request("x"))]).toEqual(["RESERVED", "SOLD_OUT"]);
   });
 });

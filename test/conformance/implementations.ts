@@ -5,7 +5,7 @@ import { newId } from "../../src/platform/new-id.js";
 import type { QuotaOptions } from "../../src/platform/quota-groups.js";
 import type { LookPauses } from "../../src/reservation/looks.js";
 import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
-import type { Ask, Gate, GateFacts, Holder } from "../../src/reservation/port.js";
+import type { Gate, GateFacts, GateRequest, Holding } from "../../src/reservation/port.js";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { unreported } from "../support/unreported.js";
 
@@ -125,7 +125,7 @@ export function openFacts(nowMs: number, changed: Partial<GateFacts> = {}): Gate
     deleted: false,
     exhausted: false,
     maxPerUser: 1,
-    remaining: 10,
+    stock: 10,
     throttle: null,
     quota: null,
     ...changed,
@@ -136,18 +136,18 @@ export async function load(
   { gate }: Subject,
   couponId: string,
   facts: GateFacts,
-  holders: readonly Holder[] = [],
+  holdings: readonly Holding[] = [],
 ): Promise<void> {
   const loading = await gate.beginLoad(couponId);
   if (!loading) throw new Error("another load is under way");
-  if (holders.length > 0 && !(await loading.addHolders(holders))) throw new Error("the load was lost");
+  if (holdings.length > 0 && !(await loading.addHoldings(holdings))) throw new Error("the load was lost");
   if (!(await loading.install(facts))) throw new Error("the load was lost");
 }
 
-export function askOf(couponId: string, userId: string, requestId = ""): Ask {
+export function requestOf(couponId: string, userId: string, requestId = ""): GateRequest {
   return { couponId, userId, requestId, userCouponId: newId() };
 }
 
-export function holderOf({ userId, userCouponId, requestId }: Ask, validUntil: Date | null = null): Holder {
+export function holdingOf({ userId, userCouponId, requestId }: GateRequest, validUntil: Date | null = null): Holding {
   return { userId, userCouponId, requestId, validUntil };
 }

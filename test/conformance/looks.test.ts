@@ -3,13 +3,19 @@ import { setImmediate as turn } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { QuotaDays } from "../../src/platform/quota-days.js";
 import { defaultPauses, lookLeaseMs } from "../../src/reservation/looks.js";
-import { type Ask, defaultReservationMs, type Gate, type GateFacts, type Look } from "../../src/reservation/port.js";
 import {
-  askOf,
+  defaultReservationMs,
+  type Gate,
+  type GateFacts,
+  type GateRequest,
+  type Look,
+} from "../../src/reservation/port.js";
+import {
   implementations,
   load,
   openFacts,
   type RedisSubject,
+  requestOf,
   type Subject,
   startRedisSubject,
 } from "./implementations.js";
@@ -41,10 +47,10 @@ describe.each(implementations)("$name, looks", ({ start }) => {
 
   const known = (changed: Partial<GateFacts> = {}) =>
     load(subject, couponId, openFacts(subject.now(), { expiresAt: new Date(subject.now() + 9 * lastMs), ...changed }));
-  const admit = async (userId: string): Promise<Ask> => {
-    const ask = askOf(couponId, userId);
-    expect((await subject.gate.admit(ask)).word).toBe("RESERVED");
-    return ask;
+  const admit = async (userId: string): Promise<GateRequest> => {
+    const request = requestOf(couponId, userId);
+    expect((await subject.gate.admit(request)).outcome).toBe("RESERVED");
+    return request;
   };
   const looked = () => round(subject.gate);
   const looks = () => subject.gate.lookAtDue(1_000, 1_000);
@@ -68,18 +74,18 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   });
 
   test.each([
-    { what: "an ask", act: () => admit("u") },
+    { what: "a request", act: () => admit("u") },
     {
       what: "a use that asks for a place",
       act: () => subject.gate.takePlace({ couponId, usageId: "u", revision: 1 }),
     },
     {
       what: "a user coupon given back",
-      act: () => subject.gate.settle([{ ...askOf(couponId, "u"), verdict: "RETURN" }]),
+      act: () => subject.gate.settle([{ ...requestOf(couponId, "u"), outcome: "RETURN" }]),
     },
     {
       what: "a use confirmed",
-      act: () => subject.gate.settlePlaces([{ couponId, usageId: "u", verdict: "CONFIRM" }]),
+      act: () => subject.gate.settlePlaces([{ couponId, usageId: "u", outcome: "CONFIRM" }]),
     },
     { what: "a load", act: () => known() },
     {
@@ -97,12 +103,12 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   test("what a dead process has reserved of a calm coupon is found at its deadline, and not before", async () => {
     await known();
     await calm();
-    const ask = await admit("u");
+    const request = await admit("u");
     expect((await looks().then(async (all) => end(all).then(() => all)))[0]?.survey.pendingCount).toBe(1);
     await subject.advance(defaultReservationMs - 1_000);
     expect(await looks()).toEqual([]);
     await subject.advance(1_001);
-    expect((await looks())[0]?.survey.overdue).toEqual([ask]);
+    expect((await looks())[0]?.survey.overdue).toEqual([request]);
   });
 
   test("a place that a dead process has taken is found at its deadline, too", async () => {
@@ -117,12 +123,12 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   test("a reservation that was made between two looks of an active coupon is found after its deadline", async () => {
     await known();
     const one = await admit("a");
-    await subject.gate.settle([{ ...one, verdict: "RELEASE" }]);
+    await subject.gate.settle([{ ...one, outcome: "RELEASE" }]);
     expect(await looked()).toEqual([couponId]);
     // Within the time for which its process does not announce it again, and then that process dies.
     await subject.advance(announceMs - 500);
     const late = await admit("b");
-    let overdue: readonly Ask[] = [];
+    let overdue: readonly GateRequest[] = [];
     for (let waitedMs = 0; waitedMs <= firstMs + 1_000 && overdue.length === 0; waitedMs += 1_000) {
       const due = await looks();
       overdue = due.flatMap(({ survey }) => survey.overdue);
@@ -138,7 +144,9 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     await subject.advance(defaultReservationMs + 1);
     expect(await looked()).toEqual([couponId]);
     const [again] = await looks();
-    await subject.gate.settle((again?.survey.overdue ?? []).map((ask) => ({ ...ask, verdict: "RELEASE" as const })));
+    await subject.gate.settle(
+      (again?.survey.overdue ?? []).map((request) => ({ ...request, outcome: "RELEASE" as const })),
+    );
     await end(await looks(), true);
     expect(await looked()).toEqual([couponId]);
     expect(await looked()).toEqual([]);
@@ -195,10 +203,10 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       expect(await isKnown()).toBe(false);
       await subject.advance(9 * lastMs);
       expect(await looked()).toEqual([]);
-      expect((await subject.gate.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
-      await known({ remaining: 1 });
+      expect((await subject.gate.admit(requestOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
+      await known({ stock: 1 });
       await admit("u");
-      expect((await subject.gate.admit(askOf(couponId, "v"))).word).toBe("SOLD_OUT");
+      expect((await subject.gate.admit(requestOf(couponId, "v"))).outcome).toBe("SOLD_OUT");
       expect(await looked()).toEqual([couponId]);
     });
 
@@ -239,24 +247,24 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       await calm();
       await subject.advance(lastMs + 1);
       await looked();
-      const word = await subject.gate.takePlace({ couponId, usageId: "u", revision: 1 });
-      expect(word).toBe("NOT_LOADED");
+      const outcome = await subject.gate.takePlace({ couponId, usageId: "u", revision: 1 });
+      expect(outcome).toBe("NOT_LOADED");
     });
 
     test("leaves what its users were issued of a quota today", async () => {
       quotaGroup = "g";
       await known({ quota: quotaOf, maxPerUser: 5 });
-      const ask = await admit("u");
-      await subject.gate.settle([{ ...ask, verdict: "CONFIRM", validUntil: null }]);
+      const request = await admit("u");
+      await subject.gate.settle([{ ...request, outcome: "CONFIRM", validUntil: null }]);
       await calm();
       await subject.advance(lastMs + 1);
       await looked();
       expect(await isKnown()).toBe(false);
       await known({ quota: quotaOf, maxPerUser: 5 });
       // The same day, as the id has it.
-      const sameDay = { ...askOf(couponId, "u"), userCouponId: ask.userCouponId.replace(/.{4}$/, "ffff") };
-      const { word } = await subject.gate.admit(sameDay);
-      expect(word).toBe("QUOTA_REACHED");
+      const sameDay = { ...requestOf(couponId, "u"), userCouponId: request.userCouponId.replace(/.{4}$/, "ffff") };
+      const { outcome } = await subject.gate.admit(sameDay);
+      expect(outcome).toBe("QUOTA_REACHED");
     });
 
     test("is looked at until it is gone, when its last look was not ended", async () => {
@@ -273,7 +281,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
   });
 
   test("a coupon that is not known is forgotten at the second look", async () => {
-    await subject.gate.settle([{ ...askOf(couponId, "u"), verdict: "FREE" }]);
+    await subject.gate.settle([{ ...requestOf(couponId, "u"), outcome: "FREE" }]);
     expect(await looked()).toEqual([couponId]);
     await subject.advance(firstMs + 1);
     expect(await looked()).toEqual([couponId]);
@@ -286,21 +294,21 @@ describe.each(implementations)("$name, looks", ({ start }) => {
     const { gate } = racer;
     const sweeper = await racer.another();
     const rounds = 20;
-    const words = new Map<string, number>();
+    const outcomes = new Map<string, number>();
     for (let n = 0; n < rounds; n++) {
       const ids = Array.from({ length: 50 }, () => randomUUID());
-      for (const id of ids) await load(racer, id, openFacts(racer.now(), { remaining: 1 }));
+      for (const id of ids) await load(racer, id, openFacts(racer.now(), { stock: 1 }));
       await round(sweeper);
       await racer.advance(firstMs + 1);
       // Each is about to leave, and each has two callers, of whom one can have it.
       const call = async (id: string, userId: string): Promise<string> => {
         for (let turns = Math.floor(Math.random() * 6); turns > 0; turns--) await turn();
         for (;;) {
-          const { word } = await gate.admit(askOf(id, userId));
-          words.set(word, (words.get(word) ?? 0) + 1);
-          if (word !== "NOT_LOADED") return word;
+          const { outcome } = await gate.admit(requestOf(id, userId));
+          outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+          if (outcome !== "NOT_LOADED") return outcome;
           const loading = await gate.beginLoad(id);
-          await loading?.install(openFacts(racer.now(), { remaining: 1 }));
+          await loading?.install(openFacts(racer.now(), { stock: 1 }));
         }
       };
       const [, ...answers] = await Promise.all([
@@ -313,7 +321,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       for (let waitedMs = 0; waitedMs <= 2 * firstMs && overdue.size < ids.length; waitedMs += 2_000) {
         const due = await sweeper.lookAtDue(1_000, 10);
         const found = due.flatMap(({ survey }) => survey.overdue);
-        await sweeper.settle(found.map((ask) => ({ ...ask, verdict: "RELEASE" as const })));
+        await sweeper.settle(found.map((request) => ({ ...request, outcome: "RELEASE" as const })));
         for (const { couponId: id } of found) overdue.add(id);
         await sweeper.endLooks(due.map((look) => ({ look, again: false })));
         await racer.advance(2_000);
@@ -327,7 +335,7 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       expect(await sweeper.survey(1_000, 0)).toEqual([]);
     }
     await racer.close();
-    expect(words.get("RESERVED")).toBe(50 * rounds);
+    expect(outcomes.get("RESERVED")).toBe(50 * rounds);
   }, 120_000);
 });
 
@@ -409,7 +417,7 @@ describe("RedisGate, looks", () => {
     // Any failure of the one command will do: a wrong type is one that a test can bring about.
     await subject.redis.rename(looksKey, `${looksKey}:aside`);
     await subject.redis.set(looksKey, "in the way");
-    expect((await subject.gate.admit(askOf(couponId, "u"))).word).toBe("RESERVED");
+    expect((await subject.gate.admit(requestOf(couponId, "u"))).outcome).toBe("RESERVED");
     await subject.redis.rename(`${looksKey}:aside`, looksKey);
     const [look] = await subject.gate.lookAtDue(10, 10);
     expect(look?.survey).toMatchObject({ couponId, pendingCount: 1 });
@@ -417,12 +425,12 @@ describe("RedisGate, looks", () => {
 
   test("a caller announces a coupon once in a while, however often it asks", async () => {
     await known();
-    for (let n = 0; n < 3; n++) await subject.gate.admit(askOf(couponId, `before-${n}`));
+    for (let n = 0; n < 3; n++) await subject.gate.admit(requestOf(couponId, `before-${n}`));
     await subject.redis.zadd(looksKey, "99", couponId);
-    for (let n = 0; n < 3; n++) await subject.gate.admit(askOf(couponId, `user-${n}`));
+    for (let n = 0; n < 3; n++) await subject.gate.admit(requestOf(couponId, `user-${n}`));
     expect(await subject.redis.zscore(looksKey, couponId)).toBe("99");
     await subject.advance(announceMs + 1);
-    await subject.gate.admit(askOf(couponId, "later"));
+    await subject.gate.admit(requestOf(couponId, "later"));
     expect(await subject.redis.zscore(looksKey, couponId)).toBe("0");
   });
 });

@@ -4,17 +4,17 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import {
   defaultReservationMs,
   keepPlacesMs,
-  type PlaceAsk,
+  type PlaceOutcome,
+  type PlaceRequest,
   type PlaceSettlement,
-  type PlaceWord,
-  placeWords,
+  placeOutcomes,
 } from "../../src/reservation/port.js";
 import {
-  askOf,
   implementations,
   load,
   openFacts,
   type RedisSubject,
+  requestOf,
   type Subject,
   startRedisSubject,
 } from "./implementations.js";
@@ -32,15 +32,15 @@ describe.each(implementations)("$name, places", ({ start }) => {
   });
   afterEach(() => subject.close());
 
-  const ask = (revision = 1): PlaceAsk => ({ couponId, revision, usageId: randomUUID() });
-  const take = (one: PlaceAsk = ask()): Promise<PlaceWord> => subject.gate.takePlace(one);
-  const taken = async (): Promise<PlaceAsk> => {
-    const one = ask();
+  const request = (revision = 1): PlaceRequest => ({ couponId, revision, usageId: randomUUID() });
+  const take = (one: PlaceRequest = request()): Promise<PlaceOutcome> => subject.gate.takePlace(one);
+  const taken = async (): Promise<PlaceRequest> => {
+    const one = request();
     expect(await take(one)).toBe("TAKEN");
     return one;
   };
-  const settle = (verdict: PlaceSettlement["verdict"], ...asks: PlaceAsk[]) =>
-    subject.gate.settlePlaces(asks.map(({ usageId }) => ({ couponId, usageId, verdict })));
+  const settle = (outcome: PlaceSettlement["outcome"], ...requests: PlaceRequest[]) =>
+    subject.gate.settlePlaces(requests.map(({ usageId }) => ({ couponId, usageId, outcome })));
   const loadPlaces = (remaining: number, revision = 1) => subject.gate.loadPlaces(couponId, { revision, remaining });
   const surveyed = async () => (await subject.gate.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
   const seen = async () => {
@@ -53,7 +53,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
   };
 
   describe("takePlace", () => {
-    test("NOT_LOADED for places that are not known, and nothing is kept of the ask", async () => {
+    test("NOT_LOADED for places that are not known, and nothing is kept of the request", async () => {
       expect(await take()).toBe("NOT_LOADED");
       expect(await surveyed()).toBeUndefined();
     });
@@ -76,28 +76,28 @@ describe.each(implementations)("$name, places", ({ start }) => {
 
     test.each([0, 2])("NOT_LOADED when the caller knows revision %i of a coupon of revision 1", async (revision) => {
       await loadPlaces(5);
-      expect(await take(ask(revision))).toBe("NOT_LOADED");
+      expect(await take(request(revision))).toBe("NOT_LOADED");
       expect(await seen()).toEqual({ remaining: 5, takenCount: 0, overdueCount: 0 });
     });
 
     test("another revision is not refused, even if no place of this one is left", async () => {
       await loadPlaces(0);
-      expect([await take(), await take(ask(2))]).toEqual(["USAGE_CAP_REACHED", "NOT_LOADED"]);
+      expect([await take(), await take(request(2))]).toEqual(["USAGE_CAP_REACHED", "NOT_LOADED"]);
     });
 
     test("places are known without the coupon, and the coupon without its places", async () => {
       await loadPlaces(1);
-      expect((await subject.gate.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+      expect((await subject.gate.admit(requestOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
       expect((await surveyed())?.loaded).toBeNull();
       const other = randomUUID();
       await load(subject, other, openFacts(subject.now()));
-      expect(await take({ ...ask(), couponId: other })).toBe("NOT_LOADED");
+      expect(await take({ ...request(), couponId: other })).toBe("NOT_LOADED");
     });
 
     test("places are no stock: neither takes from the other", async () => {
-      await load(subject, couponId, openFacts(subject.now(), { remaining: 5 }));
+      await load(subject, couponId, openFacts(subject.now(), { stock: 5 }));
       await loadPlaces(5);
-      await subject.gate.admit(askOf(couponId, "u"));
+      await subject.gate.admit(requestOf(couponId, "u"));
       await taken();
       await taken();
       expect(await surveyed()).toMatchObject({
@@ -108,24 +108,26 @@ describe.each(implementations)("$name, places", ({ start }) => {
       });
     });
 
-    test("300 asks in one tick are served in order, past the size of one script call", async () => {
+    test("300 requests in one tick are served in order, past the size of one script call", async () => {
       await loadPlaces(200);
-      const words = await Promise.all(Array.from({ length: 300 }, () => take()));
-      expect(words).toEqual(words.map((_, n) => (n < 200 ? "TAKEN" : "UNDECIDED")));
+      const outcomes = await Promise.all(Array.from({ length: 300 }, () => take()));
+      expect(outcomes).toEqual(outcomes.map((_, n) => (n < 200 ? "TAKEN" : "UNDECIDED")));
       expect(await seen()).toEqual({ remaining: 0, takenCount: 200, overdueCount: 0 });
     });
 
-    test("asks of several revisions and coupons in one tick do not touch each other", async () => {
+    test("requests of several revisions and coupons in one tick do not touch each other", async () => {
       const other = randomUUID();
       await loadPlaces(1);
       await subject.gate.loadPlaces(other, { revision: 9, remaining: 0 });
-      const elsewhere = { ...ask(9), couponId: other };
-      const words = await Promise.all([ask(2), ask(), elsewhere, ask(), { ...elsewhere, revision: 1 }].map(take));
-      expect(words).toEqual(["NOT_LOADED", "TAKEN", "USAGE_CAP_REACHED", "UNDECIDED", "NOT_LOADED"]);
+      const elsewhere = { ...request(9), couponId: other };
+      const outcomes = await Promise.all(
+        [request(2), request(), elsewhere, request(), { ...elsewhere, revision: 1 }].map(take),
+      );
+      expect(outcomes).toEqual(["NOT_LOADED", "TAKEN", "USAGE_CAP_REACHED", "UNDECIDED", "NOT_LOADED"]);
     });
 
-    test("every word of the port is answered somewhere in this suite", () => {
-      expect([...placeWords].sort()).toEqual(["NOT_LOADED", "TAKEN", "UNDECIDED", "USAGE_CAP_REACHED"]);
+    test("every outcome of the port is answered somewhere in this suite", () => {
+      expect([...placeOutcomes].sort()).toEqual(["NOT_LOADED", "TAKEN", "UNDECIDED", "USAGE_CAP_REACHED"]);
     });
   });
 
@@ -145,7 +147,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
       expect([await take(), await take()]).toEqual(["TAKEN", "UNDECIDED"]);
     });
 
-    test("the first verdict counts: a late one changes nothing", async () => {
+    test("the first outcome counts: a late one changes nothing", async () => {
       await loadPlaces(5);
       const [kept, given] = [await taken(), await taken()];
       await settle("CONFIRM", kept);
@@ -157,8 +159,8 @@ describe.each(implementations)("$name, places", ({ start }) => {
 
     test("of what was never taken it is void", async () => {
       await loadPlaces(5);
-      await settle("RELEASE", ask());
-      await settle("CONFIRM", ask());
+      await settle("RELEASE", request());
+      await settle("CONFIRM", request());
       expect(await seen()).toEqual({ remaining: 5, takenCount: 0, overdueCount: 0 });
     });
 
@@ -177,13 +179,13 @@ describe.each(implementations)("$name, places", ({ start }) => {
       const other = randomUUID();
       await loadPlaces(300);
       await subject.gate.loadPlaces(other, { revision: 1, remaining: 1 });
-      const asks = Array.from({ length: 300 }, () => ask());
-      await Promise.all(asks.map(take));
-      const elsewhere = { ...ask(), couponId: other };
+      const requests = Array.from({ length: 300 }, () => request());
+      await Promise.all(requests.map(take));
+      const elsewhere = { ...request(), couponId: other };
       await take(elsewhere);
       await subject.gate.settlePlaces([
-        ...asks.map((one, n): PlaceSettlement => ({ ...one, verdict: n % 3 ? "CONFIRM" : "RELEASE" })),
-        { ...elsewhere, verdict: "RELEASE" },
+        ...requests.map((one, n): PlaceSettlement => ({ ...one, outcome: n % 3 ? "CONFIRM" : "RELEASE" })),
+        { ...elsewhere, outcome: "RELEASE" },
       ]);
       expect(await seen()).toEqual({ remaining: 100, takenCount: 0, overdueCount: 0 });
       expect(await take(elsewhere)).toBe("TAKEN");
@@ -207,7 +209,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
       const one = await taken();
       await loadPlaces(7, 2);
       expect(await surveyed()).toMatchObject({ places: { revision: 2, remaining: 7 }, takenCount: 0 });
-      expect([await take(), await take(ask(2))]).toEqual(["NOT_LOADED", "TAKEN"]);
+      expect([await take(), await take(request(2))]).toEqual(["NOT_LOADED", "TAKEN"]);
       // Of the old copy: it is void, or the new one would know of a place that there is not.
       await settle("RELEASE", one);
       expect(await seen()).toEqual({ remaining: 6, takenCount: 1, overdueCount: 0 });
@@ -225,7 +227,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
 
     test("does not disturb the coupon, its reservations, or a load under way", async () => {
       await load(subject, couponId, openFacts(subject.now()));
-      await subject.gate.admit(askOf(couponId, "u"));
+      await subject.gate.admit(requestOf(couponId, "u"));
       const loading = await subject.gate.beginLoad(couponId);
       await loadPlaces(5);
       expect(await loading?.install(openFacts(subject.now(), { revision: 2 }))).toBe(true);
@@ -332,8 +334,8 @@ describe.each(implementations)("$name, places", ({ start }) => {
         let revision = 1;
         let placed = 0;
         const stored = new Set<string>();
-        let open: PlaceAsk[] = [];
-        const past: { ask: PlaceAsk; verdict: PlaceSettlement["verdict"] }[] = [];
+        let open: PlaceRequest[] = [];
+        const past: { request: PlaceRequest; outcome: PlaceSettlement["outcome"] }[] = [];
         let read: { remaining: number; revision: number } | null = null;
         const decide = (which: number) => {
           const one = open[which % open.length];
@@ -343,11 +345,11 @@ describe.each(implementations)("$name, places", ({ start }) => {
         for (const one of steps) {
           switch (one.kind) {
             case "take": {
-              const next = ask(revision);
-              const word = await take(next);
-              if (word === "TAKEN") open.push(next);
+              const next = request(revision);
+              const outcome = await take(next);
+              if (outcome === "TAKEN") open.push(next);
               // Nobody is refused while there are places, nor while somebody may give some back.
-              if (word === "USAGE_CAP_REACHED") {
+              if (outcome === "USAGE_CAP_REACHED") {
                 expect({ left: Math.max(0, cap - placed), ...(await seen()) }).toMatchObject({
                   left: 0,
                   takenCount: 0,
@@ -358,20 +360,20 @@ describe.each(implementations)("$name, places", ({ start }) => {
             case "commit": {
               const next = decide(one.which);
               // The table's CHECK: never over the cap.
-              const verdict = next && placed < cap ? "CONFIRM" : "RELEASE";
+              const outcome = next && placed < cap ? "CONFIRM" : "RELEASE";
               if (!next) break;
-              if (verdict === "CONFIRM") {
+              if (outcome === "CONFIRM") {
                 placed += 1;
                 stored.add(next.usageId);
               }
-              past.push({ ask: next, verdict });
-              if (one.tell) await settle(verdict, next);
+              past.push({ request: next, outcome });
+              if (one.tell) await settle(outcome, next);
               break;
             }
             case "refuse": {
               const next = decide(one.which);
               if (!next) break;
-              past.push({ ask: next, verdict: "RELEASE" });
+              past.push({ request: next, outcome: "RELEASE" });
               await settle("RELEASE", next);
               break;
             }
@@ -399,15 +401,15 @@ describe.each(implementations)("$name, places", ({ start }) => {
               await subject.gate.invalidate(couponId);
               break;
             case "repeat": {
-              const { ask: again, verdict } = past[one.which % past.length] ?? {};
-              if (again && verdict) await settle(verdict, again);
+              const { request: again, outcome } = past[one.which % past.length] ?? {};
+              if (again && outcome) await settle(outcome, again);
               break;
             }
             case "sweep": {
               await subject.advance(defaultReservationMs + 1_000);
               const overdue = (await surveyed())?.overdueUsageIds ?? [];
               for (const usageId of overdue)
-                await settle(stored.has(usageId) ? "CONFIRM" : "RELEASE", { ...ask(), usageId });
+                await settle(stored.has(usageId) ? "CONFIRM" : "RELEASE", { ...request(), usageId });
               break;
             }
           }
@@ -419,7 +421,7 @@ describe.each(implementations)("$name, places", ({ start }) => {
         await subject.advance(defaultReservationMs + 1_000);
         const found = await surveyed();
         for (const usageId of found?.overdueUsageIds ?? []) {
-          await settle(stored.has(usageId) ? "CONFIRM" : "RELEASE", { ...ask(), usageId });
+          await settle(stored.has(usageId) ? "CONFIRM" : "RELEASE", { ...request(), usageId });
         }
         const settled = await surveyed();
         if (settled?.places?.revision === revision) {
@@ -443,14 +445,14 @@ describe("RedisGate, keys of places", () => {
   test("what is known ends by itself, what is pending does not, and both lie in the coupon's slot", async () => {
     const couponId = randomUUID();
     await subject.gate.loadPlaces(couponId, { revision: 1, remaining: 5 });
-    const asks = Array.from({ length: 2 }, () => ({ couponId, revision: 1, usageId: randomUUID() }));
-    for (const one of asks) await subject.gate.takePlace(one);
+    const requests = Array.from({ length: 2 }, () => ({ couponId, revision: 1, usageId: randomUUID() }));
+    for (const one of requests) await subject.gate.takePlace(one);
     const key = (name: string) => `${subject.keyPrefix}:{${couponId}}:${name}`;
     const leftMs = await subject.redis.pttl(key("places"));
     expect(leftMs).toBeGreaterThan(keepPlacesMs - 60_000);
     expect(leftMs).toBeLessThanOrEqual(keepPlacesMs);
     expect(await subject.redis.pttl(key("taken"))).toBe(-1);
-    await subject.gate.settlePlaces(asks.map((one) => ({ ...one, verdict: "CONFIRM" })));
+    await subject.gate.settlePlaces(requests.map((one) => ({ ...one, outcome: "CONFIRM" })));
     const keys = await subject.redis.keys(`${subject.keyPrefix}:*`);
     const registry = `${subject.keyPrefix}:coupons`;
     expect(keys.sort()).toEqual([registry, `${subject.keyPrefix}:{${registry}}:looks`, key("places")].sort());
@@ -462,7 +464,7 @@ describe("RedisGate, keys of places", () => {
     const one = { couponId, revision: 1, usageId: randomUUID() };
     await subject.gate.takePlace(one);
     await subject.redis.del(`${subject.keyPrefix}:{${couponId}}:places`);
-    await subject.gate.settlePlaces([{ ...one, verdict: "RELEASE" }]);
+    await subject.gate.settlePlaces([{ ...one, outcome: "RELEASE" }]);
     expect(await subject.gate.takePlace({ ...one, usageId: randomUUID() })).toBe("NOT_LOADED");
     expect(await subject.redis.exists(`${subject.keyPrefix}:{${couponId}}:places`)).toBe(0);
   });

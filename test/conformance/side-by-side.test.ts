@@ -5,10 +5,10 @@ import type { Throttle } from "../../src/domain/coupon.js";
 import { groupBy } from "../../src/platform/group-by.js";
 import type {
   Admission,
-  Ask,
-  Holder,
+  GateRequest,
+  Holding,
   Loading,
-  PlaceAsk,
+  PlaceRequest,
   PlaceSettlement,
   Settlement,
   Survey,
@@ -33,15 +33,15 @@ const couponIds = ["11111111-1111-7111-8111-111111111111", "22222222-2222-7222-8
 interface Who {
   readonly coupon: number;
   readonly user: number;
-  readonly request: number;
+  readonly requestNumber: number;
 }
 
 type Command =
-  | { readonly kind: "admit"; readonly asks: readonly Who[] }
+  | { readonly kind: "admit"; readonly requests: readonly Who[] }
   | { /** Of those that wait with a ticket. */ readonly kind: "again"; readonly which: readonly number[] }
   | {
       readonly kind: "settle";
-      readonly which: readonly { ask: number; verdict: Settlement["verdict"]; validSteps: number }[];
+      readonly which: readonly { request: number; outcome: Settlement["outcome"]; validSteps: number }[];
     }
   | { readonly kind: "adopt"; readonly who: Who; readonly validSteps: number }
   | { readonly kind: "begin"; readonly coupon: number }
@@ -61,7 +61,7 @@ type Command =
       readonly deleted: boolean;
       readonly exhausted: boolean;
       readonly maxPerUser: number;
-      readonly remaining: number | null;
+      readonly stock: number | null;
       readonly throttle: Throttle | null;
       readonly maxPerDay: number | null;
     }
@@ -72,11 +72,11 @@ type Command =
   | { readonly kind: "advance"; readonly steps: number };
 
 const coupon = fc.nat(couponIds.length - 1);
-const who: fc.Arbitrary<Who> = fc.record({ coupon, user: fc.nat(2), request: fc.nat(3) });
+const who: fc.Arbitrary<Who> = fc.record({ coupon, user: fc.nat(2), requestNumber: fc.nat(3) });
 /** 0: without an end of its own. */
 const validSteps = fc.constantFrom(0, 0, 1, 2);
 const rarely = fc.integer({ min: 0, max: 9 }).map((n) => n === 9);
-const verdict = fc.constantFrom(
+const outcome = fc.constantFrom(
   "CONFIRM" as const,
   "CONFIRM" as const,
   "RELEASE" as const,
@@ -96,7 +96,7 @@ const install = fc.record({
   deleted: rarely,
   exhausted: rarely,
   maxPerUser: fc.integer({ min: 1, max: 2 }),
-  remaining: fc.constantFrom(null, 0, 1, 2, 3, 5),
+  stock: fc.constantFrom(null, 0, 1, 2, 3, 5),
   // Waits are some whole seconds, which the time that messages take cannot blur.
   throttle: fc.option(
     fc.record({
@@ -112,13 +112,13 @@ const install = fc.record({
 const command: fc.Arbitrary<Command> = fc.oneof(
   {
     weight: 8,
-    arbitrary: fc.record({ kind: fc.constant("admit"), asks: fc.array(who, { minLength: 1, maxLength: 4 }) }),
+    arbitrary: fc.record({ kind: fc.constant("admit"), requests: fc.array(who, { minLength: 1, maxLength: 4 }) }),
   },
   {
     weight: 6,
     arbitrary: fc.record({
       kind: fc.constant("settle"),
-      which: fc.array(fc.record({ ask: fc.nat(30), verdict, validSteps }), {
+      which: fc.array(fc.record({ request: fc.nat(30), outcome, validSteps }), {
         minLength: 1,
         maxLength: 3,
       }),
@@ -178,46 +178,47 @@ const life = fc
 
 /** What both lives have in common: who asked, and which user coupon a request id may be known for. */
 class Script {
-  readonly asks: Ask[] = [];
-  readonly usages: PlaceAsk[] = [];
-  private readonly owners = new Map<string, Ask>();
-  private readonly stored = new Set<Ask>();
+  readonly requests: GateRequest[] = [];
+  readonly usages: PlaceRequest[] = [];
+  private readonly owners = new Map<string, GateRequest>();
+  private readonly stored = new Set<GateRequest>();
 
-  newAsk({ coupon, user, request }: Who): Ask {
+  newRequest({ coupon, user, requestNumber }: Who): GateRequest {
     // Noon of today: the clock of a life does not come to another day.
     const madeAtMs = Math.floor(Date.now() / dayMs) * dayMs + dayMs / 2;
     const time = madeAtMs.toString(16).padStart(12, "0");
-    const userCouponId = `${time.slice(0, 8)}-${time.slice(8)}${uuidOf(`ask ${this.asks.length}`).slice(13)}`;
-    const ask = {
+    const userCouponId = `${time.slice(0, 8)}-${time.slice(8)}${uuidOf(`ask ${this.requests.length}`).slice(13)}`;
+    const request = {
       couponId: couponIds[coupon] as string,
       userId: `user-${user}`,
-      requestId: request === 0 ? "" : `request-${request}`,
+      requestId: requestNumber === 0 ? "" : `request-${requestNumber}`,
       userCouponId,
     };
-    this.asks.push(ask);
-    return ask;
+    this.requests.push(request);
+    return request;
   }
 
-  newUsage(couponId: string, revision: number): PlaceAsk {
-    const ask = { couponId, revision, usageId: uuidOf(`usage ${this.usages.length}`) };
-    this.usages.push(ask);
-    return ask;
+  newUsage(couponId: string, revision: number): PlaceRequest {
+    const request = { couponId, revision, usageId: uuidOf(`usage ${this.usages.length}`) };
+    this.usages.push(request);
+    return request;
   }
 
-  /** The latest ask with a request id that was let through or confirmed has it: Postgres stores a request id once. */
-  own(ask: Ask): void {
-    this.owners.set(ownerKey(ask), ask);
+  /** The latest request with a request id that was let through or confirmed has it: Postgres stores a request id once. */
+  own(request: GateRequest): void {
+    this.owners.set(ownerKey(request), request);
   }
-  store(ask: Ask): void {
-    this.own(ask);
-    this.stored.add(ask);
+  store(request: GateRequest): void {
+    this.own(request);
+    this.stored.add(request);
   }
-  disown(ask: Ask): void {
-    if (!this.stored.has(ask) && this.owners.get(ownerKey(ask)) === ask) this.owners.delete(ownerKey(ask));
+  disown(request: GateRequest): void {
+    if (!this.stored.has(request) && this.owners.get(ownerKey(request)) === request)
+      this.owners.delete(ownerKey(request));
   }
-  mayBeStored(ask: Ask): boolean {
-    const owner = this.owners.get(ownerKey(ask));
-    return ask.requestId === "" || owner === undefined || owner === ask;
+  mayBeStored(request: GateRequest): boolean {
+    const owner = this.owners.get(ownerKey(request));
+    return request.requestId === "" || owner === undefined || owner === request;
   }
 }
 
@@ -226,7 +227,7 @@ function uuidOf(name: string): string {
   return hash.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-function ownerKey({ couponId, userId, requestId }: Ask): string {
+function ownerKey({ couponId, userId, requestId }: GateRequest): string {
   return `${couponId} ${userId} ${requestId}`;
 }
 
@@ -258,70 +259,70 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
   const validUntil = (steps: number) => (steps === 0 ? null : timestamp(stepsGone + steps - 1));
   const script = new Script();
   const loads = new Map<number, { pair: (Loading | null)[]; staged: boolean }>();
-  /** Asks that wait in a queue, with the ticket that each subject gave. */
-  const waiting: { ask: Ask; tickets: number[] }[] = [];
+  /** Requests that wait in a queue, with the ticket that each subject gave. */
+  const waiting: { request: GateRequest; tickets: number[] }[] = [];
 
   /** Tickets and waits depend on the moment at which a subject looks at its clock; what else is answered must be the same. */
-  const admitTogether = async (asks: readonly { ask: Ask; tickets: readonly number[] }[]) => {
-    const tickets = asks.map((): number[] => []);
-    const words = await twice(subjects, async ({ gate }, index) => {
+  const admitTogether = async (requests: readonly { request: GateRequest; tickets: readonly number[] }[]) => {
+    const tickets = requests.map((): number[] => []);
+    const outcomes = await twice(subjects, async ({ gate }, index) => {
       const answers = await Promise.all(
-        asks.map((one) => {
+        requests.map((one) => {
           const ticket = one.tickets[index];
-          return gate.admit(ticket === undefined ? one.ask : { ...one.ask, ticket });
+          return gate.admit(ticket === undefined ? one.request : { ...one.request, ticket });
         }),
       );
-      return answers.map(({ word, userCouponId, ticket, waitMs }: Admission, at) => {
+      return answers.map(({ outcome, userCouponId, ticket, waitMs }: Admission, at) => {
         if (ticket !== undefined) tickets[at]?.push(ticket);
-        return { word, userCouponId, hasTurn: ticket !== undefined, waits: waitMs !== undefined && waitMs >= 1 };
+        return { outcome, userCouponId, hasTurn: ticket !== undefined, waits: waitMs !== undefined && waitMs >= 1 };
       });
     });
-    for (const [at, { word }] of words.entries()) {
-      const { ask } = asks[at] as { ask: Ask };
-      if (word === "RESERVED") script.own(ask);
-      if (word === "WAIT") waiting.push({ ask, tickets: tickets[at] as number[] });
+    for (const [at, { outcome }] of outcomes.entries()) {
+      const { request } = requests[at] as { request: GateRequest };
+      if (outcome === "RESERVED") script.own(request);
+      if (outcome === "WAIT") waiting.push({ request, tickets: tickets[at] as number[] });
     }
   };
   /** Those of one coupon at once. Over coupons that share a quota their order is nobody's promise. */
-  const admitAll = async (asks: readonly { ask: Ask; tickets: readonly number[] }[]) => {
-    for (const ofCoupon of groupBy(asks, ({ ask }) => ask.couponId).values()) await admitTogether(ofCoupon);
+  const admitAll = async (requests: readonly { request: GateRequest; tickets: readonly number[] }[]) => {
+    for (const ofCoupon of groupBy(requests, ({ request }) => request.couponId).values()) await admitTogether(ofCoupon);
   };
 
   for (const one of commands) {
     switch (one.kind) {
       case "admit": {
-        const asks = one.asks.map((each) => script.newAsk(each));
-        await admitAll(asks.map((ask) => ({ ask, tickets: [] })));
+        const requests = one.requests.map((each) => script.newRequest(each));
+        await admitAll(requests.map((request) => ({ request, tickets: [] })));
         break;
       }
       case "again": {
         const chosen = new Set(one.which.map((index) => waiting[index % waiting.length]));
-        const asks = [...chosen].filter((each) => each !== undefined);
-        for (const each of asks) waiting.splice(waiting.indexOf(each), 1);
-        if (asks.length > 0) await admitAll(asks);
+        const requests = [...chosen].filter((each) => each !== undefined);
+        for (const each of requests) waiting.splice(waiting.indexOf(each), 1);
+        if (requests.length > 0) await admitAll(requests);
         break;
       }
       case "settle": {
-        if (script.asks.length === 0) break;
+        if (script.requests.length === 0) break;
         const settlements: Settlement[] = [];
-        for (const { ask: index, verdict, validSteps } of one.which) {
-          const ask = script.asks[index % script.asks.length] as Ask;
-          if (verdict !== "CONFIRM") {
-            if (verdict === "RELEASE") script.disown(ask);
-            settlements.push({ ...ask, verdict });
-          } else if (script.mayBeStored(ask)) {
-            script.store(ask);
-            settlements.push({ ...ask, verdict: "CONFIRM", validUntil: validUntil(validSteps) });
+        for (const { request: index, outcome, validSteps } of one.which) {
+          const request = script.requests[index % script.requests.length] as GateRequest;
+          if (outcome !== "CONFIRM") {
+            if (outcome === "RELEASE") script.disown(request);
+            settlements.push({ ...request, outcome });
+          } else if (script.mayBeStored(request)) {
+            script.store(request);
+            settlements.push({ ...request, outcome: "CONFIRM", validUntil: validUntil(validSteps) });
           }
         }
         await twice(subjects, ({ gate }) => gate.settle(settlements));
         break;
       }
       case "adopt": {
-        const ask = script.newAsk(one.who);
-        if (!script.mayBeStored(ask)) break;
-        script.store(ask);
-        const settlement: Settlement = { ...ask, verdict: "CONFIRM", validUntil: validUntil(one.validSteps) };
+        const request = script.newRequest(one.who);
+        if (!script.mayBeStored(request)) break;
+        script.store(request);
+        const settlement: Settlement = { ...request, outcome: "CONFIRM", validUntil: validUntil(one.validSteps) };
         await twice(subjects, ({ gate }) => gate.settle([settlement]));
         break;
       }
@@ -339,32 +340,34 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
         // All holders of one user come in one call, so a load gets one call here.
         if (!load || load.staged) break;
         load.staged = true;
-        const asks = script.asks.filter(
-          (ask, index) =>
-            ask.couponId === couponIds[one.coupon] && one.mask[index % one.mask.length] && script.mayBeStored(ask),
+        const requests = script.requests.filter(
+          (request, index) =>
+            request.couponId === couponIds[one.coupon] &&
+            one.mask[index % one.mask.length] &&
+            script.mayBeStored(request),
         );
-        const holders: Holder[] = [];
-        for (const ask of asks) {
-          if (!script.mayBeStored(ask)) continue;
-          script.store(ask);
-          const { userId, userCouponId, requestId } = ask;
-          holders.push({ userId, userCouponId, requestId, validUntil: validUntil(one.validSteps) });
+        const holdings: Holding[] = [];
+        for (const request of requests) {
+          if (!script.mayBeStored(request)) continue;
+          script.store(request);
+          const { userId, userCouponId, requestId } = request;
+          holdings.push({ userId, userCouponId, requestId, validUntil: validUntil(one.validSteps) });
         }
-        if (holders.length > 0) await twice(subjects, async (_, index) => load.pair[index]?.addHolders(holders));
+        if (holdings.length > 0) await twice(subjects, async (_, index) => load.pair[index]?.addHoldings(holdings));
         break;
       }
       case "install": {
         const load = loads.get(one.coupon);
         if (!load) break;
         loads.delete(one.coupon);
-        const { revision, paused, deleted, exhausted, maxPerUser, remaining, throttle, maxPerDay } = one;
+        const { revision, paused, deleted, exhausted, maxPerUser, stock, throttle, maxPerDay } = one;
         const facts = openFacts(startedAt, {
           revision,
           paused,
           deleted,
           exhausted,
           maxPerUser,
-          remaining,
+          stock,
           throttle,
           quota: maxPerDay === null ? null : { group: quotaGroup, maxPerDay },
           startsAt: timestamp(one.startSteps),
@@ -374,15 +377,15 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
         break;
       }
       case "take": {
-        const asks = one.revisions.map((revision) => script.newUsage(couponIds[one.coupon] as string, revision));
-        await twice(subjects, ({ gate }) => Promise.all(asks.map((ask) => gate.takePlace(ask))));
+        const requests = one.revisions.map((revision) => script.newUsage(couponIds[one.coupon] as string, revision));
+        await twice(subjects, ({ gate }) => Promise.all(requests.map((request) => gate.takePlace(request))));
         break;
       }
       case "settlePlaces": {
         if (script.usages.length === 0) break;
         const settlements = one.which.map(({ usage, confirm }): PlaceSettlement => {
-          const ask = script.usages[usage % script.usages.length] as PlaceAsk;
-          return { ...ask, verdict: confirm ? "CONFIRM" : "RELEASE" };
+          const request = script.usages[usage % script.usages.length] as PlaceRequest;
+          return { ...request, outcome: confirm ? "CONFIRM" : "RELEASE" };
         });
         await twice(subjects, ({ gate }) => gate.settlePlaces(settlements));
         break;

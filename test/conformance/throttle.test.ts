@@ -2,8 +2,8 @@ import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Throttle } from "../../src/domain/coupon.js";
-import type { Admission, AdmissionAsk } from "../../src/reservation/port.js";
-import { askOf, implementations, load, openFacts, type Subject } from "./implementations.js";
+import type { Admission, AdmissionRequest } from "../../src/reservation/port.js";
+import { implementations, load, openFacts, requestOf, type Subject } from "./implementations.js";
 
 const runs = Number(process.env.MODEL_RUNS ?? 12);
 const seed = process.env.MODEL_SEED === undefined ? {} : { seed: Number(process.env.MODEL_SEED) };
@@ -29,46 +29,46 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
   };
   /** How far the clocks of two messages may be off, on this machine, as busy as it is. */
   const slackMs = () => Math.ceil(2 * longestMs) + 2;
-  const open = (throttle: Throttle | null, remaining: number | null = null) =>
-    timed(load(subject, couponId, openFacts(subject.now(), { throttle, remaining })));
-  const newAsk = (userId: string = randomUUID()): AdmissionAsk => askOf(couponId, userId);
-  const admit = (ask: AdmissionAsk) => timed(subject.gate.admit(ask));
-  const end = (ask: AdmissionAsk, verdict: "CONFIRM" | "RELEASE" = "CONFIRM") =>
-    timed(subject.gate.settle([{ ...ask, verdict, validUntil: null }]));
-  /** An ask that waits in the queue. */
-  const queued = async (): Promise<AdmissionAsk> => {
-    const ask = newAsk();
-    const { word, ticket } = await admit(ask);
-    expect(word).toBe("WAIT");
-    return { ...ask, ticket: ticket as number };
+  const open = (throttle: Throttle | null, stock: number | null = null) =>
+    timed(load(subject, couponId, openFacts(subject.now(), { throttle, stock })));
+  const newRequest = (userId: string = randomUUID()): AdmissionRequest => requestOf(couponId, userId);
+  const admit = (request: AdmissionRequest) => timed(subject.gate.admit(request));
+  const end = (request: AdmissionRequest, outcome: "CONFIRM" | "RELEASE" = "CONFIRM") =>
+    timed(subject.gate.settle([{ ...request, outcome, validUntil: null }]));
+  /** A request that waits in the queue. */
+  const queued = async (): Promise<AdmissionRequest> => {
+    const request = newRequest();
+    const { outcome, ticket } = await admit(request);
+    expect(outcome).toBe("WAIT");
+    return { ...request, ticket: ticket as number };
   };
-  const begun = async (ask = newAsk()): Promise<AdmissionAsk> => {
-    expect((await admit(ask)).word).toBe("RESERVED");
-    return ask;
+  const begun = async (request = newRequest()): Promise<AdmissionRequest> => {
+    expect((await admit(request)).outcome).toBe("RESERVED");
+    return request;
   };
-  const expectAbout = ({ word, waitMs }: Admission, expected: Admission["word"], ms: number) => {
-    expect(word).toBe(expected);
+  const expectAbout = ({ outcome, waitMs }: Admission, expected: Admission["outcome"], ms: number) => {
+    expect(outcome).toBe(expected);
     expect(waitMs).toBeGreaterThan(ms - slackMs());
     expect(waitMs).toBeLessThan(ms + slackMs());
   };
 
   test("tickets are evenly spaced, a little wider than the limit; who comes too late is told so and takes no ticket", async () => {
     await open({ maxConcurrent: 100, maxPerSecond: 2, maxWaitMs: 1_200 });
-    const first = await admit(newAsk());
-    expect(first.word).toBe("RESERVED");
+    const first = await admit(newRequest());
+    expect(first.outcome).toBe("RESERVED");
     expect(first.ticket).toBeTypeOf("number");
-    expectAbout(await admit(newAsk()), "WAIT", 525);
-    expectAbout(await admit(newAsk()), "WAIT", 1_050);
-    expectAbout(await admit(newAsk()), "THROTTLED", 375);
-    expectAbout(await admit(newAsk()), "THROTTLED", 375);
+    expectAbout(await admit(newRequest()), "WAIT", 525);
+    expectAbout(await admit(newRequest()), "WAIT", 1_050);
+    expectAbout(await admit(newRequest()), "THROTTLED", 375);
+    expectAbout(await admit(newRequest()), "THROTTLED", 375);
     await subject.advance(500);
-    expectAbout(await admit(newAsk()), "WAIT", 1_075);
+    expectAbout(await admit(newRequest()), "WAIT", 1_075);
   });
 
-  test("asks of one moment take their tickets in the order in which they came", async () => {
+  test("requests of one moment take their tickets in the order in which they came", async () => {
     await open({ maxConcurrent: 100, maxPerSecond: 4, maxWaitMs: 10_000 });
-    const answers = await Promise.all(Array.from({ length: 20 }, () => admit(newAsk())));
-    expect(answers[0]?.word).toBe("RESERVED");
+    const answers = await Promise.all(Array.from({ length: 20 }, () => admit(newRequest())));
+    expect(answers[0]?.outcome).toBe("RESERVED");
     for (const [index, answer] of answers.slice(1).entries()) expectAbout(answer, "WAIT", (index + 1) * 262.5);
   });
 
@@ -76,12 +76,12 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await open({ maxConcurrent: 1, maxPerSecond: 1, maxWaitMs: 0 });
     for (let n = 0; n < 3; n++) {
       await end(await begun());
-      expect((await admit(newAsk())).word).toBe("THROTTLED");
+      expect((await admit(newRequest())).outcome).toBe("THROTTLED");
       await subject.advance(5_000);
     }
   });
 
-  test("before its ticket is due an ask waits on, then it begins", async () => {
+  test("before its ticket is due a request waits on, then it begins", async () => {
     await open({ maxConcurrent: 5, maxPerSecond: 1, maxWaitMs: 5_000 });
     await end(await begun());
     const second = await queued();
@@ -93,22 +93,22 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
 
   test("no more are pending at once than may be; when one ends, the next may begin", async () => {
     await open({ maxConcurrent: 2, maxPerSecond: 1_000, maxWaitMs: 60_000 });
-    const asks = [newAsk(), newAsk(), newAsk(), newAsk()];
-    let running: AdmissionAsk[] = [];
-    for (const [index, ask] of asks.entries()) {
+    const requests = [newRequest(), newRequest(), newRequest(), newRequest()];
+    let running: AdmissionRequest[] = [];
+    for (const [index, request] of requests.entries()) {
       await subject.advance(100);
-      const answer = await admit(ask);
-      expect(answer.word).toBe(index < 2 ? "RESERVED" : "WAIT");
-      if (index < 2) running.push(ask);
-      else asks[index] = { ...ask, ticket: answer.ticket as number };
+      const answer = await admit(request);
+      expect(answer.outcome).toBe(index < 2 ? "RESERVED" : "WAIT");
+      if (index < 2) running.push(request);
+      else requests[index] = { ...request, ticket: answer.ticket as number };
     }
     await subject.advance(1_000);
-    expect((await admit(asks[2] as AdmissionAsk)).word).toBe("WAIT");
-    await end(running[0] as AdmissionAsk, "RELEASE");
+    expect((await admit(requests[2] as AdmissionRequest)).outcome).toBe("WAIT");
+    await end(running[0] as AdmissionRequest, "RELEASE");
     running = running.slice(1);
     await subject.advance(1_000);
-    await begun(asks[2]);
-    expect((await admit(asks[3] as AdmissionAsk)).word).toBe("WAIT");
+    await begun(requests[2]);
+    expect((await admit(requests[3] as AdmissionRequest)).outcome).toBe("WAIT");
   });
 
   test("what ended counts for a second, however late the tickets are used", async () => {
@@ -117,11 +117,11 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     const waiting = [await queued(), await queued(), await queued(), await queued()];
     await subject.advance(60_000);
     // All of them are late, and come at once.
-    for (const ask of waiting.slice(0, 3)) await begun(ask);
-    expect((await admit(waiting[3] as AdmissionAsk)).word).toBe("WAIT");
-    for (const ask of waiting.slice(0, 3)) await end(ask);
+    for (const request of waiting.slice(0, 3)) await begun(request);
+    expect((await admit(waiting[3] as AdmissionRequest)).outcome).toBe("WAIT");
+    for (const request of waiting.slice(0, 3)) await end(request);
     await subject.advance(400);
-    expectAbout(await admit(waiting[3] as AdmissionAsk), "WAIT", 601);
+    expectAbout(await admit(waiting[3] as AdmissionRequest), "WAIT", 601);
     await subject.advance(600 + slackMs());
     await begun(waiting[3]);
   });
@@ -137,16 +137,16 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await end(running);
     // Both tickets are due by our clock, not by the queue's.
     expectAbout(await admit(third), "WAIT", 1_050);
-    expectAbout(await admit(newAsk()), "WAIT", 1_575);
+    expectAbout(await admit(newRequest()), "WAIT", 1_575);
     await subject.advance(525 + slackMs());
     await end(await begun(second));
-    expect((await admit(third)).word).toBe("WAIT");
+    expect((await admit(third)).outcome).toBe("WAIT");
   });
 
   test("a caller's patience counts as the limit does, also when its ticket is due", async () => {
     await open({ maxConcurrent: 1, maxPerSecond: 1, maxWaitMs: 5_000 });
     const running = await begun();
-    expectAbout(await admit({ ...newAsk(), patienceMs: 700 }), "THROTTLED", 350);
+    expectAbout(await admit({ ...newRequest(), patienceMs: 700 }), "THROTTLED", 350);
     const second = await queued();
     await subject.advance(1_200 + slackMs());
     expectAbout(await admit({ ...second, patienceMs: 300 }), "THROTTLED", 750);
@@ -165,11 +165,11 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await end(running);
     await open(throttle);
     expectAbout(await admit(second), "WAIT", 1_001);
-    expectAbout(await admit(newAsk()), "WAIT", 2_051);
+    expectAbout(await admit(newRequest()), "WAIT", 2_051);
 
     await subject.gate.invalidate(couponId);
     await open({ ...throttle, maxWaitMs: 500 });
-    expect((await admit(newAsk())).word).toBe("THROTTLED");
+    expect((await admit(newRequest())).outcome).toBe("THROTTLED");
     await subject.gate.invalidate(couponId);
     await open({ ...throttle, maxPerSecond: 2 });
     await subject.advance(1_001 + slackMs());
@@ -177,21 +177,21 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     // Tickets that were given stay as they are; those that are new are half as far apart.
     await subject.advance(10_000);
     await begun();
-    expectAbout(await admit(newAsk()), "WAIT", 525);
+    expectAbout(await admit(newRequest()), "WAIT", 525);
     await subject.gate.invalidate(couponId);
     await open(null);
-    for (let n = 0; n < 3; n++) expect(await admit(newAsk())).toEqual({ word: "RESERVED" });
+    for (let n = 0; n < 3; n++) expect(await admit(newRequest())).toEqual({ outcome: "RESERVED" });
   });
 
   test("a reservation that a load finds to be issued has ended then", async () => {
     const throttle = { maxConcurrent: 5, maxPerSecond: 1, maxWaitMs: 5_000 };
     await open(throttle);
-    const running = await begun(newAsk("u"));
+    const running = await begun(newRequest("u"));
     const second = await queued();
     await subject.advance(2_000);
     const { userId, userCouponId, requestId } = running;
-    const holder = { userId, userCouponId, requestId, validUntil: null };
-    await timed(load(subject, couponId, openFacts(subject.now(), { throttle, remaining: null }), [holder]));
+    const holding = { userId, userCouponId, requestId, validUntil: null };
+    await timed(load(subject, couponId, openFacts(subject.now(), { throttle, stock: null }), [holding]));
     expectAbout(await admit(second), "WAIT", 1_001);
   });
 
@@ -201,14 +201,14 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     const waiting = [await queued(), await queued()];
     await subject.advance(2_000);
     await begun(waiting[0]);
-    expect((await admit(newAsk())).word).toBe("SOLD_OUT");
-    expect((await admit(waiting[1] as AdmissionAsk)).word).toBe("SOLD_OUT");
+    expect((await admit(newRequest())).outcome).toBe("SOLD_OUT");
+    expect((await admit(waiting[1] as AdmissionRequest)).outcome).toBe("SOLD_OUT");
   });
 
   test("a coupon that is not throttled has neither queue nor tickets", async () => {
     await open(null);
-    for (const ask of [newAsk(), { ...newAsk(), ticket: 5 }, { ...newAsk(), patienceMs: 0 }]) {
-      expect(await admit(ask)).toEqual({ word: "RESERVED" });
+    for (const request of [newRequest(), { ...newRequest(), ticket: 5 }, { ...newRequest(), patienceMs: 0 }]) {
+      expect(await admit(request)).toEqual({ outcome: "RESERVED" });
     }
   });
 
@@ -228,10 +228,10 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
         longestMs = 0;
         const startedAtMs = subject.now();
         let atMs = startedAtMs;
-        // What is to happen, and when: an ask, or the end of one.
+        // What is to happen, and when: a request, or the end of one.
         const coming = callers.map(({ afterMs, workMs }, index) => {
           atMs += afterMs;
-          return { atMs, ask: newAsk(), workMs, index, ends: false };
+          return { atMs, request: newRequest(), workMs, index, ends: false };
         });
         const begunAtMs: number[] = [];
         const endedAtMs: number[] = [];
@@ -242,22 +242,22 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
           coming.splice(coming.indexOf(next), 1);
           await subject.advance(Math.max(0, next.atMs - subject.now()));
           if (next.ends) {
-            await end(next.ask);
+            await end(next.request);
             running -= 1;
             endedAtMs.push(subject.now());
             continue;
           }
-          const { word, waitMs, ticket } = await admit(next.ask);
-          if (word === "RESERVED") {
+          const { outcome, waitMs, ticket } = await admit(next.request);
+          if (outcome === "RESERVED") {
             running += 1;
             begunAtMs.push(subject.now());
             order.push(next.index);
             coming.push({ ...next, atMs: subject.now() + next.workMs, ends: true });
           } else {
-            expect(word).toBe("WAIT");
+            expect(outcome).toBe("WAIT");
             // Its timer may be some milliseconds late, like any.
-            const ask = { ...next.ask, ticket: ticket as number };
-            coming.push({ ...next, ask, atMs: subject.now() + (waitMs as number) + 1 });
+            const request = { ...next.request, ticket: ticket as number };
+            coming.push({ ...next, request, atMs: subject.now() + (waitMs as number) + 1 });
           }
           expect(running).toBeLessThanOrEqual(limits.maxConcurrent);
         }

@@ -47,7 +47,7 @@ const became = ({ outcomes }: BatchIssueCouponsResponse) =>
     what === "error" ? ErrorReason[value.reason] : replayed ? "replayed" : what,
   );
 
-const countOf = (words: readonly unknown[], word: string) => words.filter((one) => one === word).length;
+const countOf = (words: readonly unknown[], outcome: string) => words.filter((one) => one === outcome).length;
 
 describe.for(callers)("BatchCreateCoupons by $way", ({ call }) => {
   const wrong: CouponInit = {

@@ -206,8 +206,8 @@ describe("a usage cap", () => {
     const answers = await Promise.all(
       held.map((id, n) => answerOf(use(clientOf(n), { userId: `user ${n}`, coupons: [id] }))),
     );
-    const words = answers.map(({ code, reason }) => reason ?? code).sort();
-    expect(words).toEqual([...Array(20).fill("OK"), ...Array(40).fill("USAGE_CAP_REACHED")]);
+    const outcomes = answers.map(({ code, reason }) => reason ?? code).sort();
+    expect(outcomes).toEqual([...Array(20).fill("OK"), ...Array(40).fill("USAGE_CAP_REACHED")]);
     expect(await imbalances(sql, [couponId])).toEqual([]);
   });
 

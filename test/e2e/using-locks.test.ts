@@ -217,8 +217,8 @@ describe("a use under a lock", () => {
         answerOf(use(clientOf(index), { userId: "anna", coupons: [{ id, lockVersion }] })),
       ),
     );
-    const words = answers.map(({ code, reason }) => reason ?? code).sort();
-    expect(words).toEqual([...Array(19).fill("LOCK_LOST"), "OK"]);
+    const outcomes = answers.map(({ code, reason }) => reason ?? code).sort();
+    expect(outcomes).toEqual([...Array(19).fill("LOCK_LOST"), "OK"]);
     const rows = await sql`SELECT id FROM usages WHERE coupon_id = ${couponId}`;
     expect(rows).toHaveLength(1);
   });

@@ -82,7 +82,7 @@ export function cancelOnce(client: GrpcClient, userId: string, usageId: string) 
 }
 
 /** "OK" or the reason of the refusal. */
-export async function wordOf(call: Promise<unknown>): Promise<string> {
+export async function outcomeOf(call: Promise<unknown>): Promise<string> {
   try {
     await call;
     return "OK";

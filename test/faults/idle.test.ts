@@ -47,7 +47,7 @@ async function calmCoupons(keyPrefix: string, sql: Awaited<ReturnType<typeof bac
       ${startsAt}, ${startsAt}`;
   const gate = await openGate(keyPrefix, { calmMs: [1, 1, hourMs] });
   const flags = { paused: false, deleted: false, exhausted: false, throttle: null, quota: null };
-  const facts = { ...flags, revision: 1, startsAt, expiresAt, maxPerUser: 1, remaining: 10 };
+  const facts = { ...flags, revision: 1, startsAt, expiresAt, maxPerUser: 1, stock: 10 };
   // On a busy machine an answer may take longer than is waited for; then it is loaded again.
   const load = (id: string) => until("a coupon is loaded", async () => (await gate.beginLoad(id))?.install(facts));
   for (let at = 0; at < ids.length; at += 50) await Promise.all(ids.slice(at, at + 50).map(load));
@@ -84,7 +84,9 @@ test("with 10,000 calm coupons a replica asks Redis next to nothing, and still s
 
   // Another replica asks for one of them, and dies.
   const victim = await openGate(stores.keyPrefix);
-  expect((await victim.admit({ couponId, userId: "u", requestId: "", userCouponId: newId() })).word).toBe("RESERVED");
+  expect((await victim.admit({ couponId, userId: "u", requestId: "", userCouponId: newId() })).outcome).toBe(
+    "RESERVED",
+  );
   await victim.close();
   const key = (name: string) => `${stores.keyPrefix}:{${couponId}}:${name}`;
   expect(await redis.zcard(key("pending"))).toBe(1);
@@ -101,13 +103,13 @@ test("what an active coupon costs: nothing is asked for its calls that was not b
   const loading = await gate.beginLoad(couponId);
   const flags = { paused: false, deleted: false, exhausted: false, throttle: null, quota: null, revision: 1 };
   const times = { startsAt: new Date(Date.now() - hourMs), expiresAt: new Date(Date.now() + hourMs) };
-  await loading?.install({ ...flags, ...times, maxPerUser: 1, remaining: null });
+  await loading?.install({ ...flags, ...times, maxPerUser: 1, stock: null });
   const batch = async (size: number) => {
-    const asks = Array.from({ length: size }, () => ({
+    const requests = Array.from({ length: size }, () => ({
       ...{ couponId, userId: randomUUID(), requestId: "", userCouponId: newId() },
     }));
-    await Promise.all(asks.map((ask) => gate.admit(ask)));
-    await gate.settle(asks.map((ask) => ({ ...ask, verdict: "CONFIRM", validUntil: null })));
+    await Promise.all(requests.map((request) => gate.admit(request)));
+    await gate.settle(requests.map((request) => ({ ...request, outcome: "CONFIRM", validUntil: null })));
   };
   await batch(1);
   const zadds = async () => {

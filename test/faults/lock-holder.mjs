@@ -36,7 +36,7 @@ const locks = await each(async ({ userId, userCouponId }) => {
 });
 say({ locks });
 await next();
-const words = await each(async ({ userId, userCouponId }, index) => {
+const outcomes = await each(async ({ userId, userCouponId }, index) => {
   const answer = await call("UseCoupons", {
     userId,
     coupons: [{ userCouponId, lockVersion: locks[index].lockVersion }],
@@ -46,5 +46,5 @@ const words = await each(async ({ userId, userCouponId }, index) => {
   });
   return answer.usages ? "OK" : answer.details[0].debug.reason;
 });
-say({ words });
+say({ outcomes });
 process.exit(0);

@@ -14,11 +14,11 @@ import {
   eachOf,
   type Holding,
   lockOnce,
+  outcomeOf,
   type Purchase,
   sized,
   storedUses,
   useOnce,
-  wordOf,
 } from "./checkout.js";
 import { Audit, issueToAll, wants } from "./crowd.js";
 
@@ -36,9 +36,9 @@ async function issueTo(couponId: string, prefix: string, count: number): Promise
   return list.map(({ userId }) => ({ userId, userCouponId: acknowledged.get(`${couponId} ${userId}`) as string }));
 }
 
-function tally(words: readonly string[]): Record<string, number> {
+function tally(outcomes: readonly string[]): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const word of words) counts[word] = (counts[word] ?? 0) + 1;
+  for (const outcome of outcomes) counts[outcome] = (counts[outcome] ?? 0) + 1;
   return counts;
 }
 
@@ -57,12 +57,12 @@ test("of many uses of one user coupon at once exactly one succeeds, round after 
   const couponId = await createCappedCoupon(clients[0], {});
   const holdings = await issueTo(couponId, "one", rounds);
   for (const holding of holdings) {
-    const words = await Promise.all(
+    const outcomes = await Promise.all(
       Array.from({ length: callers }, (_, n) =>
-        wordOf(letIn(() => useOnce(clientOf(n), { ...holding, orderId: `order ${n}`, requestId: "" }, 20_000))),
+        outcomeOf(letIn(() => useOnce(clientOf(n), { ...holding, orderId: `order ${n}`, requestId: "" }, 20_000))),
       ),
     );
-    expect(tally(words)).toEqual({ OK: 1, ALREADY_USED: callers - 1 });
+    expect(tally(outcomes)).toEqual({ OK: 1, ALREADY_USED: callers - 1 });
   }
   expect(await storedUses(audit, couponId)).toMatchObject({
     ...{ usedCount: rounds, standing: rounds, made: rounds, useCounts: rounds, wrong: 0, useEvents: rounds },
@@ -82,20 +82,22 @@ test("uses and cancellations raced over few user coupons: counters are counts", 
     /** Usages that nobody is known to have cancelled. */
     const standing = new Set<string>();
     const cancelled: string[] = [];
-    const words: string[] = [];
+    const outcomes: string[] = [];
     await eachOf(Array.from({ length: races }), 100, async (_, n) => {
       // Several callers at once want to cancel the same one.
       const target = [...standing].at(-1 - (n % 3));
       if (n % 2 === 1 && target) {
-        const word = await wordOf(letIn(() => cancelOnce(clientOf(n >> 1), ownerOf.get(target) as string, target)));
-        words.push(`cancel ${word}`);
-        if (word === "OK") cancelled.push(target);
+        const outcome = await outcomeOf(
+          letIn(() => cancelOnce(clientOf(n >> 1), ownerOf.get(target) as string, target)),
+        );
+        outcomes.push(`cancel ${outcome}`);
+        if (outcome === "OK") cancelled.push(target);
         standing.delete(target);
         return;
       }
       const holding = holdings[n % holdings.length] as Holding;
       const used = letIn(() => useOnce(clientOf(n >> 1), { ...holding, orderId: `order ${n}`, requestId: "" }));
-      words.push(`use ${await wordOf(used)}`);
+      outcomes.push(`use ${await outcomeOf(used)}`);
       const id = await used.catch(() => undefined);
       if (!id) return;
       ownerOf.set(id, holding.userId);
@@ -109,7 +111,7 @@ test("uses and cancellations raced over few user coupons: counters are counts", 
       "cancel OK",
       "cancel USAGE_ALREADY_CANCELLED",
     ];
-    expect(Object.keys(tally(words)).filter((word) => !known.includes(word))).toEqual([]);
+    expect(Object.keys(tally(outcomes)).filter((outcome) => !known.includes(outcome))).toEqual([]);
     expect(new Set(cancelled).size).toBe(cancelled.length);
     expect(cancelled.length).toBeGreaterThan(races / 50);
     const left = made - cancelled.length;
@@ -137,7 +139,7 @@ async function startHolder(replica: Replica, holdings: readonly Holding[]) {
     locks,
     proceed: async () => {
       child.stdin.write("go\n");
-      return ((await next()) as { words: string[] }).words;
+      return ((await next()) as { outcomes: string[] }).outcomes;
     },
   };
 }
@@ -164,15 +166,15 @@ test("a checkout that is stopped past its locks can do no harm with them", { tim
   });
 
   process.kill(holder.pid, "SIGCONT");
-  const words = await holder.proceed();
-  expect(words).toEqual(fates.map((fate) => (fate === "used" ? "ALREADY_USED" : "LOCK_LOST")));
+  const outcomes = await holder.proceed();
+  expect(outcomes).toEqual(fates.map((fate) => (fate === "used" ? "ALREADY_USED" : "LOCK_LOST")));
   const late = await audit.connection()`SELECT id FROM usages WHERE coupon_id = ${couponId} AND order_id = 'stopped'`;
   expect(late).toHaveLength(0);
   // The locks of the others stand.
   await eachOf(holdings, 50, async (holding, index) => {
     if (fates[index] !== "locked") return;
     const purchase = { ...holding, orderId: "another", requestId: "", lockVersion: 2n };
-    expect(await wordOf(useOnce(clientOf(index), purchase))).toBe("OK");
+    expect(await outcomeOf(useOnce(clientOf(index), purchase))).toBe("OK");
   });
 });
 
@@ -204,11 +206,11 @@ test("a replica that is stopped with uses under way uses nothing after the locks
     let answered = 0;
     const send = (from: number, to: number) => {
       for (const purchase of purchases.slice(from, to)) {
-        const word = wordOf(useOnce(stopped.client, purchase, 25_000));
-        void word.then(() => {
+        const outcome = outcomeOf(useOnce(stopped.client, purchase, 25_000));
+        void outcome.then(() => {
           answered += 1;
         });
-        sent.push(word);
+        sent.push(outcome);
       }
     };
     const atWork = async () => {
@@ -231,7 +233,7 @@ test("a replica that is stopped with uses under way uses nothing after the locks
     await lengthenLocks(couponId);
     const second = new Map<string, string>();
     await eachOf(holdings, 50, async (holding) => {
-      second.set(holding.userCouponId, await wordOf(lockOnce(other.client, holding, "second")));
+      second.set(holding.userCouponId, await outcomeOf(lockOnce(other.client, holding, "second")));
     });
     stopped.process.kill("SIGCONT");
     const first = await Promise.all(sent);

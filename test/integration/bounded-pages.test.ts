@@ -191,7 +191,7 @@ describe("usages", () => {
 
   test("are cancelled without a look at other requests or usages", async () => {
     const { sql } = clocked;
-    const asks = Array.from({ length: 24 }, () => ({
+    const requests = Array.from({ length: 24 }, () => ({
       usage_id: randomUUID(),
       user_id: "u",
       request_id: randomUUID(),
@@ -199,7 +199,7 @@ describe("usages", () => {
     }));
     await sql.begin(async (tx) => {
       const cancel = () => tx`
-        EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM cancel_usages(${JSON.stringify(asks)}::text::json, false)`;
+        EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM cancel_usages(${JSON.stringify(requests)}::text::json, false)`;
       // So that the plan is of a time when there was nothing.
       for (let round = 0; round < 8; round++) await cancel();
       await tx`
@@ -269,10 +269,10 @@ describe("the catalogue", () => {
       const ids: string[] = [];
       for (let after: SearchCursor | null = null, pages = 1; ; pages++) {
         const before: SearchCursor | null = after;
-        const ask = (): Promise<FoundCoupons> =>
+        const request = (): Promise<FoundCoupons> =>
           search.search({ ...wanted, ...query }, { size: 20, after: before }, farMs);
-        expect(await blocksOf(ask)).toBeLessThan(6 * mostSearched);
-        const found: FoundCoupons = await ask();
+        expect(await blocksOf(request)).toBeLessThan(6 * mostSearched);
+        const found: FoundCoupons = await request();
         ids.push(...found.rows.map(({ id }) => id));
         if (found.next === null) return { count: ids.length, distinct: new Set(ids).size, pages };
         after = found.next;

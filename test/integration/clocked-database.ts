@@ -91,7 +91,7 @@ export async function insertCoupon(sql: Sql, facts: CouponFacts): Promise<string
   return id;
 }
 
-export interface HolderFacts {
+export interface HoldingFacts {
   readonly id?: string;
   readonly couponId: string;
   readonly userId: string;
@@ -111,30 +111,30 @@ export interface HolderFacts {
 }
 
 /** In one statement, for there may be thousands. */
-export async function insertHolders(sql: Sql, holders: readonly HolderFacts[], issuedAt: Date): Promise<void> {
-  if (holders.length === 0) return;
-  const rows = holders.map((holder) => ({
-    id: holder.id ?? randomUUID(),
-    coupon_id: holder.couponId,
-    user_id: holder.userId,
-    slot: holder.slot,
-    request_id: holder.requestId,
+export async function insertHoldings(sql: Sql, holdings: readonly HoldingFacts[], issuedAt: Date): Promise<void> {
+  if (holdings.length === 0) return;
+  const rows = holdings.map((holding) => ({
+    id: holding.id ?? randomUUID(),
+    coupon_id: holding.couponId,
+    user_id: holding.userId,
+    slot: holding.slot,
+    request_id: holding.requestId,
     issued_at: issuedAt,
-    valid_until: holder.validUntil,
-    max_uses: holder.maxUses ?? 1,
-    use_count: holder.useCount ?? 0,
-    place_count: holder.placeCount ?? holder.useCount ?? 0,
-    locked_until: holder.lockedUntil ?? null,
-    lock_version: holder.lockVersion ?? 0,
-    lock_token: holder.lockToken ?? null,
-    claim_until: holder.claimUntil ?? null,
-    released_at: holder.releasedAt ?? null,
-    deleted_at: holder.deletedAt ?? null,
+    valid_until: holding.validUntil,
+    max_uses: holding.maxUses ?? 1,
+    use_count: holding.useCount ?? 0,
+    place_count: holding.placeCount ?? holding.useCount ?? 0,
+    locked_until: holding.lockedUntil ?? null,
+    lock_version: holding.lockVersion ?? 0,
+    lock_token: holding.lockToken ?? null,
+    claim_until: holding.claimUntil ?? null,
+    released_at: holding.releasedAt ?? null,
+    deleted_at: holding.deletedAt ?? null,
     lapse_at:
-      holder.deletedAt || holder.releasedAt || (holder.useCount ?? 0) >= (holder.maxUses ?? 1)
+      holding.deletedAt || holding.releasedAt || (holding.useCount ?? 0) >= (holding.maxUses ?? 1)
         ? null
-        : holder.validUntil,
-    gone_at: (holder.placeCount ?? holder.useCount) ? null : (holder.deletedAt ?? holder.releasedAt ?? null),
+        : holding.validUntil,
+    gone_at: (holding.placeCount ?? holding.useCount) ? null : (holding.deletedAt ?? holding.releasedAt ?? null),
   }));
   await sql`INSERT INTO user_coupons ${sql(rows)}`;
 }

@@ -178,8 +178,8 @@ describe("an upload", () => {
         VALUES (${couponId}, 'x', 'HELDUP', 1, ${noon})`;
         waiting = uploaded({ couponId }, [{ code: "held-up" }]);
         await untilWaiting(1);
-        const ask = { couponId, userId: "u", userCouponId: randomUUID(), requestId: "" };
-        expect((await new PostgresIssueStore(clocked.database).issueBatch([ask]))[0]?.kind).toBe("ISSUED");
+        const request = { couponId, userId: "u", userCouponId: randomUUID(), requestId: "" };
+        expect((await new PostgresIssueStore(clocked.database).issueBatch([request]))[0]?.outcome).toBe("ISSUED");
         throw new Error("rolled back");
       })
       .catch((error: Error) => expect(error.message).toBe("rolled back"));
@@ -264,9 +264,9 @@ describe("the pool of a type", () => {
       { code: "first", terms: terms(2_000) },
       { code: "second", terms: terms(5_000) },
     ]);
-    const asks = ["a", "b"].map((userId) => ({ couponId, userId, userCouponId: randomUUID(), requestId: "" }));
-    const outcomes = await new PostgresIssueStore(clocked.database).issueBatch(asks);
-    expect(outcomes.map((one) => one.kind === "ISSUED" && one.userCoupon.code).sort()).toEqual(["first", "second"]);
+    const requests = ["a", "b"].map((userId) => ({ couponId, userId, userCouponId: randomUUID(), requestId: "" }));
+    const results = await new PostgresIssueStore(clocked.database).issueBatch(requests);
+    expect(results.map((one) => one.outcome === "ISSUED" && one.userCoupon.code).sort()).toEqual(["first", "second"]);
   });
 
   test("that was deleted is followed by a new one", async () => {
@@ -297,12 +297,12 @@ describe("expiring", () => {
     await uploaded({ couponId: second }, [expiring("r-full", 500), { code: "r-other" }]);
     const [half, full] =
       await clocked.sql`SELECT id, coupon_id FROM codes WHERE code IN ('r-half', 'r-full') ORDER BY code DESC`;
-    const asks = [half, full].map((row) => ({
+    const requests = [half, full].map((row) => ({
       ...{ couponId: row?.coupon_id as string, codeId: Number(row?.id), userId: "u" },
       ...{ userCouponId: randomUUID(), requestId: "" },
     }));
-    const outcomes = await new PostgresIssueStore(clocked.database).issueBatch(asks);
-    expect(outcomes.map(({ kind }) => kind)).toEqual(["ISSUED", "ISSUED"]);
+    const results = await new PostgresIssueStore(clocked.database).issueBatch(requests);
+    expect(results.map(({ outcome }) => outcome)).toEqual(["ISSUED", "ISSUED"]);
     expect(await store.expire(100)).toBeNull();
 
     await clocked.setClock(later(1_000));
@@ -360,8 +360,8 @@ describe("listing", () => {
     for (const [n, userId] of users.entries()) {
       const codeId = Number(ids[n < 12 ? 0 : 1]?.id);
       const userCouponId = `00000000-0000-7000-8000-${String(n).padStart(12, "0")}`;
-      const [outcome] = await issues.issueBatch([{ couponId, codeId, userId, userCouponId, requestId: "" }]);
-      expect(outcome?.kind).toBe("ISSUED");
+      const [result] = await issues.issueBatch([{ couponId, codeId, userId, userCouponId, requestId: "" }]);
+      expect(result?.outcome).toBe("ISSUED");
     }
     const list = async () => (await store.list(couponId, { size: 10, before: null }, farMs)).rows;
     const used = (filter: string) =>

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Discount } from "../../src/domain/coupon.js";
-import type { IssueOutcome } from "../../src/storage/ports/issues.js";
+import type { IssueResult } from "../../src/storage/ports/issues.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import {
@@ -12,7 +12,7 @@ import {
   openCoupon,
 } from "./clocked-database.js";
 import { type CodeFacts, expireCodes, insertCodes } from "./codes-world.js";
-import { type Held, useAskOf } from "./usage-world.js";
+import { type Held, useRequestOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const later = (ms: number) => new Date(noon.getTime() + ms);
@@ -38,13 +38,19 @@ async function newBook(codes: readonly CodeFacts[], changed: Partial<CouponFacts
 /** Codes of their own in each test, for a code exists once in all books. */
 const named = (name: string, test: string) => `${name}-${test}`;
 
-async function issue(couponId: string, userId: string, codeId?: number): Promise<IssueOutcome> {
-  const ask = { couponId, userId, requestId: "", userCouponId: randomUUID(), ...(codeId !== undefined && { codeId }) };
-  return (await issues.issueBatch([ask]))[0] as IssueOutcome;
+async function issue(couponId: string, userId: string, codeId?: number): Promise<IssueResult> {
+  const request = {
+    couponId,
+    userId,
+    requestId: "",
+    userCouponId: randomUUID(),
+    ...(codeId !== undefined && { codeId }),
+  };
+  return (await issues.issueBatch([request]))[0] as IssueResult;
 }
-function heldOf(outcome: IssueOutcome): Held {
-  if (outcome.kind !== "ISSUED") throw new Error(JSON.stringify(outcome));
-  const { id: userCouponId, couponId, userId } = outcome.userCoupon;
+function heldOf(result: IssueResult): Held {
+  if (result.outcome !== "ISSUED") throw new Error(JSON.stringify(result));
+  const { id: userCouponId, couponId, userId } = result.userCoupon;
   return { userCouponId, couponId, userId };
 }
 
@@ -73,15 +79,15 @@ describe("which code is issued", () => {
     const { couponId, codeIds } = await newBook(codes.map((one) => ({ ...one, code: named(one.code ?? "", name) })));
     await clocked.setClock(soon);
     if (isExpired) await expireCodes(clocked.sql);
-    const outcome = await issue(couponId, "user", wanted === undefined ? undefined : codeIds[wanted]);
-    const said = outcome.kind === "ISSUED" ? outcome.userCoupon.code : outcome.kind === "REFUSED" && outcome.reason;
+    const result = await issue(couponId, "user", wanted === undefined ? undefined : codeIds[wanted]);
+    const said = result.outcome === "ISSUED" ? result.userCoupon.code : result.outcome === "REFUSED" && result.reason;
     expect(said).toBe(isIssued === isIssued.toUpperCase() ? isIssued : named(isIssued, name));
   });
 
   test("a code of another book is not found", async () => {
     const { codeIds } = await newBook([{}]);
     const { couponId } = await newBook([{}]);
-    expect(await issue(couponId, "user", codeIds[0])).toEqual({ kind: "REFUSED", reason: "CODE_NOT_FOUND" });
+    expect(await issue(couponId, "user", codeIds[0])).toEqual({ outcome: "REFUSED", reason: "CODE_NOT_FOUND" });
   });
 });
 
@@ -123,8 +129,8 @@ describe("a code names, of the user coupons that have it,", () => {
     return ids[0]?.map((id) => mine.findIndex(({ userCouponId }) => userCouponId === id));
   };
   const use = async (held: Held, requestId: string) => {
-    const [said] = await usages.useBatch([useAskOf(held, { requestId })], { again: false, together: false });
-    expect(said?.kind).toBe("USED");
+    const [said] = await usages.useBatch([useRequestOf(held, { requestId })], { again: false, together: false });
+    expect(said?.outcome).toBe("USED");
   };
   const lock = (held: Held, token: string) =>
     usages.lockBatch([{ ...held, lockVersion: 0, token }], { together: false });

@@ -41,7 +41,7 @@ const issue = (couponId: string, count = 1) =>
 /** The codes of those that were issued; what was refused is named by its reason. */
 async function codesOf(couponId: string, count = 1): Promise<(string | null)[]> {
   return (await issue(couponId, count)).map((one) =>
-    one.kind === "ISSUED" ? one.userCoupon.code : one.kind === "REFUSED" ? one.reason : one.kind,
+    one.outcome === "ISSUED" ? one.userCoupon.code : one.outcome === "REFUSED" ? one.reason : one.outcome,
   );
 }
 
@@ -64,7 +64,7 @@ test("the last codes of a book are found as the first ones are, while nothing ca
   await sql.begin("ISOLATION LEVEL REPEATABLE READ", async (reader) => {
     await reader`SELECT FROM codes LIMIT 1`;
     for (let n = 1; n < codeCount / batchSize; n++)
-      expect((await issue(book, batchSize)).filter(({ kind }) => kind === "ISSUED").length).toBe(batchSize);
+      expect((await issue(book, batchSize)).filter(({ outcome }) => outcome === "ISSUED").length).toBe(batchSize);
     await issue(book);
     await blocksOfOne(book);
     expect(await blocksOfOne(book)).toBeLessThan(fewBlocks);
@@ -89,7 +89,7 @@ test("codes that were given back, or added, come before those that follow", asyn
   await add("A-1", "B-2", "C-3", "D-4");
   const [first] = await issue(book);
   expect(await codesOf(book)).toEqual(["B-2"]);
-  const { userCoupon } = first as Extract<typeof first, { kind: "ISSUED" }>;
+  const { userCoupon } = first as Extract<typeof first, { outcome: "ISSUED" }>;
   const { userId, id: userCouponId } = userCoupon!;
   await userCoupons.delete(
     { userId, userCouponId, restock: true, deleteUsed: false, request: null },

@@ -5,7 +5,7 @@ import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { Releaser } from "../../src/jobs/releaser.js";
 import { FailureLog } from "../../src/platform/failure-log.js";
 import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
-import { type Ask, defaultReservationMs, type Gate, type PlaceAsk } from "../../src/reservation/port.js";
+import { defaultReservationMs, type Gate, type GateRequest, type PlaceRequest } from "../../src/reservation/port.js";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import type { GivenBack, UserCouponStore } from "../../src/storage/ports/user-coupons.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
@@ -14,7 +14,7 @@ import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store
 import { settleUses } from "../../src/using/checkout.js";
 import { until } from "../support/until.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
-import { cancelOne, type Held, hold, readCoupon, useAskOf } from "./usage-world.js";
+import { cancelOne, type Held, hold, readCoupon, useRequestOf } from "./usage-world.js";
 
 let clocked: ClockedDatabase;
 /** The database is for all tests of a gate; what the gate knows is for one. */
@@ -89,14 +89,14 @@ function absentable(inner: Gate): Gate {
   });
 }
 
-const placeOf = (couponId: string, revision = 1): PlaceAsk => ({ couponId, revision, usageId: randomUUID() });
-const askOf = (couponId: string, userId: string): Ask => ({
+const placeOf = (couponId: string, revision = 1): PlaceRequest => ({ couponId, revision, usageId: randomUUID() });
+const requestOf = (couponId: string, userId: string): GateRequest => ({
   couponId,
   userId,
   requestId: "",
   userCouponId: randomUUID(),
 });
-const wordOf = async (ask: Ask) => (await gate.admit(ask)).word;
+const outcomeOf = async (request: GateRequest) => (await gate.admit(request)).outcome;
 const surveyOf = async (couponId: string) => (await gate.survey(1_000, 1_000)).find((one) => one.couponId === couponId);
 const remaining = async (couponId: string) => (await surveyOf(couponId))?.places?.remaining;
 
@@ -116,8 +116,8 @@ async function placesLoaded(couponId: string): Promise<void> {
 }
 /** Uses as the checkout does, up to and without what it tells the gate. */
 async function used(held: Held, usageId: string): Promise<void> {
-  const [outcome] = await usages.useBatch([useAskOf(held, { usageId })], { again: false, together: false });
-  expect(outcome?.kind).toBe("USED");
+  const [result] = await usages.useBatch([useRequestOf(held, { usageId })], { again: false, together: false });
+  expect(result?.outcome).toBe("USED");
 }
 const held = (couponId: string, facts: Parameters<typeof hold>[3] = {}) => hold(clocked.sql, couponId, now, facts);
 
@@ -169,8 +169,8 @@ describe.each(implementations)("with $name", ({ open }) => {
       const slow = new PostgresIssueStore(clocked.database);
       const late = new GateKeeper(gate, slow, usages, log, failures);
       let reads = 0;
-      slow.readStock = async (couponIds) => {
-        const read = await issues.readStock(couponIds);
+      slow.readCounts = async (couponIds) => {
+        const read = await issues.readCounts(couponIds);
         if (reads++ > 0) return read;
         // The user deletes it while what was read is on its way: the kept place goes back to all.
         const { userId, userCouponId } = one;
@@ -203,9 +203,9 @@ describe.each(implementations)("with $name", ({ open }) => {
     test("that are overdue are settled once by two keepers at once", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap: 100, quantity: null }));
       await placesLoaded(couponId);
-      const asks = Array.from({ length: 30 }, () => placeOf(couponId));
-      await Promise.all(asks.map((one) => gate.takePlace(one)));
-      for (const one of asks.slice(0, 10)) await used(await held(couponId), one.usageId);
+      const requests = Array.from({ length: 30 }, () => placeOf(couponId));
+      await Promise.all(requests.map((one) => gate.takePlace(one)));
+      for (const one of requests.slice(0, 10)) await used(await held(couponId), one.usageId);
       offsetMs += agedMs;
       const other = new GateKeeper(gate, issues, usages, log, failures);
       await Promise.all([keeper.sweep(), other.sweep(), keeper.sweep(), other.sweep()]);
@@ -258,9 +258,9 @@ describe.each(implementations)("with $name", ({ open }) => {
   });
 
   describe("what users have given back", () => {
-    const given = (one: Ask, restocked: boolean): GivenBack => ({ ...one, restocked, freed: false });
-    const issued = async (couponId: string, userId: string): Promise<Ask> => {
-      const one = askOf(couponId, userId);
+    const given = (one: GateRequest, restocked: boolean): GivenBack => ({ ...one, restocked, freed: false });
+    const issued = async (couponId: string, userId: string): Promise<GateRequest> => {
+      const one = requestOf(couponId, userId);
       await issues.issueBatch([one]);
       return one;
     };
@@ -275,7 +275,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       await keeper.giveBack([given(a, true), given(b, false)]);
       expect((await surveyOf(ids[0]))?.loaded?.stock).toBe(10);
       expect((await surveyOf(ids[1]))?.loaded?.stock).toBe(9);
-      for (const id of ids) expect(await wordOf(askOf(id, "u"))).toBe("RESERVED");
+      for (const id of ids) expect(await outcomeOf(requestOf(id, "u"))).toBe("RESERVED");
     });
 
     test("while the gate is away makes its copy stale: it is dropped by the first sweep after that", async () => {
@@ -287,9 +287,9 @@ describe.each(implementations)("with $name", ({ open }) => {
       expect(reported.splice(0)).toEqual([{ work: "tell", err: expect.any(StoreUnavailable) }]);
       await expect(keeper.sweep()).rejects.toBeInstanceOf(StoreUnavailable);
       isAway = false;
-      expect(await wordOf(askOf(couponId, "u"))).toBe("ALREADY_ISSUED");
+      expect(await outcomeOf(requestOf(couponId, "u"))).toBe("ALREADY_ISSUED");
       await keeper.sweep();
-      expect(await wordOf(askOf(couponId, "u"))).toBe("NOT_LOADED");
+      expect(await outcomeOf(requestOf(couponId, "u"))).toBe("NOT_LOADED");
       // Once is enough.
       await until("it is loaded again", async () => {
         keeper.load(couponId);
@@ -302,8 +302,8 @@ describe.each(implementations)("with $name", ({ open }) => {
     test("while it is away does not come back with a reservation that was pending then", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now));
       await loaded(couponId);
-      const one = askOf(couponId, "u");
-      expect(await wordOf(one)).toBe("RESERVED");
+      const one = requestOf(couponId, "u");
+      expect(await outcomeOf(one)).toBe("RESERVED");
       await issues.issueBatch([one]);
       // The confirmation is lost, and so is the word that the user has deleted it.
       isAway = true;
@@ -322,7 +322,7 @@ describe.each(implementations)("with $name", ({ open }) => {
       offsetMs += agedMs;
       await keeper.sweep();
       await loaded(couponId);
-      expect(await wordOf(askOf(couponId, "u"))).toBe("RESERVED");
+      expect(await outcomeOf(requestOf(couponId, "u"))).toBe("RESERVED");
     });
 
     test("and forgetting a copy while it is away is made up for, too", async () => {
@@ -341,19 +341,19 @@ describe.each(implementations)("with $name", ({ open }) => {
   describe("the releaser", () => {
     test("puts back what was not used in time, and the gate sells it again", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 1, claimWindowMs: 60_000 }));
-      const one = askOf(couponId, "u");
+      const one = requestOf(couponId, "u");
       await issues.issueBatch([one]);
       await loaded(couponId);
       const releaser = new Releaser(userCoupons, keeper, log);
       await releaser.run();
-      expect(await wordOf(askOf(couponId, "v"))).toBe("SOLD_OUT");
+      expect(await outcomeOf(requestOf(couponId, "v"))).toBe("SOLD_OUT");
       await clocked.setClock(new Date(now.getTime() + 60_000));
       await releaser.run();
       await releaser.run();
-      const next = askOf(couponId, "v");
-      expect(await wordOf(next)).toBe("RESERVED");
-      expect(await wordOf(askOf(couponId, "w"))).toBe("SOLD_OUT");
-      expect((await issues.issueBatch([next]))[0]?.kind).toBe("ISSUED");
+      const next = requestOf(couponId, "v");
+      expect(await outcomeOf(next)).toBe("RESERVED");
+      expect(await outcomeOf(requestOf(couponId, "w"))).toBe("SOLD_OUT");
+      expect((await issues.issueBatch([next]))[0]?.outcome).toBe("ISSUED");
     });
 
     test("goes on while a batch is full, and stops at one that is not", async () => {
@@ -363,7 +363,11 @@ describe.each(implementations)("with $name", ({ open }) => {
         release: async (limit: number): Promise<GivenBack[]> => {
           limits.push(limit);
           const size = sizes[limits.length - 1] ?? 0;
-          return Array.from({ length: size }, () => ({ ...askOf(randomUUID(), "u"), restocked: true, freed: false }));
+          return Array.from({ length: size }, () => ({
+            ...requestOf(randomUUID(), "u"),
+            restocked: true,
+            freed: false,
+          }));
         },
       } as unknown as UserCouponStore;
       const told: number[] = [];
@@ -380,7 +384,11 @@ describe.each(implementations)("with $name", ({ open }) => {
       const store = {
         release: async (limit: number) => {
           calls += 1;
-          return Array.from({ length: limit }, () => ({ ...askOf(randomUUID(), "u"), restocked: true, freed: false }));
+          return Array.from({ length: limit }, () => ({
+            ...requestOf(randomUUID(), "u"),
+            restocked: true,
+            freed: false,
+          }));
         },
       } as unknown as UserCouponStore;
       await new Releaser(store, { giveBack: async () => {} } as unknown as GateKeeper, log).run();
@@ -392,16 +400,16 @@ describe.each(implementations)("with $name", ({ open }) => {
     const usageCap = 5;
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { usageCap, maxUses: 2 }));
     const held = await hold(clocked.sql, couponId, now, { maxUses: 2 });
-    const first = useAskOf(held);
+    const first = useRequestOf(held);
     await usages.useBatch([first], { again: false, together: false });
     await gate.loadPlaces(couponId, { revision: 1, remaining: usageCap - 1 });
     // Judged while the first use stood, so a place was taken; then that was cancelled, and its place kept.
-    const second = useAskOf(held, { placeTaken: true });
+    const second = useRequestOf(held, { placeTaken: true });
     expect(await gate.takePlace(second)).toBe("TAKEN");
     await cancelOne(usages, { userId: held.userId, usageId: first.usageId, request: null });
-    const outcomes = await usages.useBatch([second], { again: false, together: false });
-    expect(outcomes).toMatchObject([{ kind: "USED", placed: false }]);
-    await settleUses(gate, keeper, [second], outcomes);
+    const results = await usages.useBatch([second], { again: false, together: false });
+    expect(results).toMatchObject([{ outcome: "USED", placed: false }]);
+    await settleUses(gate, keeper, [second], results);
     expect((await gate.survey(10, 10))[0]?.places?.remaining).toBe(usageCap - 1);
   });
 
@@ -409,6 +417,6 @@ describe.each(implementations)("with $name", ({ open }) => {
   async function confirmed(couponId: string) {
     const one = placeOf(couponId);
     await gate.takePlace(one);
-    return { ...one, verdict: "CONFIRM" as const };
+    return { ...one, outcome: "CONFIRM" as const };
   }
 });

@@ -5,7 +5,7 @@ import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { settleBatch } from "../../src/issuing/issuer.js";
 import { FailureLog } from "../../src/platform/failure-log.js";
 import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
-import { type Ask, defaultReservationMs, type Gate, type Settlement } from "../../src/reservation/port.js";
+import { defaultReservationMs, type Gate, type GateRequest, type Settlement } from "../../src/reservation/port.js";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
@@ -68,7 +68,7 @@ const implementations = [
   { name: "MemoryGate", open: async () => new MemoryGate({ now: () => Date.now() + offsetMs }) },
 ];
 
-const askOf = (couponId: string, userId: string, requestId = ""): Ask => ({
+const requestOf = (couponId: string, userId: string, requestId = ""): GateRequest => ({
   couponId,
   userId,
   requestId,
@@ -100,22 +100,22 @@ describe.each(implementations)("with $name", ({ name, open }) => {
 
   test("loads a coupon as Postgres has it", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 5 }));
-    const holder = askOf(couponId, "holder", "request");
-    await store.issueBatch([holder]);
+    const holding = requestOf(couponId, "holder", "request");
+    await store.issueBatch([holding]);
     await loaded(couponId);
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { revision: 1, stock: 4 }, pendingCount: 0 });
-    expect(await gate.admit(askOf(couponId, "holder", "request"))).toEqual({
-      word: "REPLAY",
-      userCouponId: holder.userCouponId,
+    expect(await gate.admit(requestOf(couponId, "holder", "request"))).toEqual({
+      outcome: "REPLAY",
+      userCouponId: holding.userCouponId,
     });
-    expect((await gate.admit(askOf(couponId, "new"))).word).toBe("RESERVED");
+    expect((await gate.admit(requestOf(couponId, "new"))).outcome).toBe("RESERVED");
   });
 
   test("an overdue reservation is confirmed when its row is stored, and released when it is not", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
-    const [kept, lost] = [askOf(couponId, "kept", "rk"), askOf(couponId, "lost", "rl")];
-    for (const one of [kept, lost]) expect((await gate.admit(one)).word).toBe("RESERVED");
+    const [kept, lost] = [requestOf(couponId, "kept", "rk"), requestOf(couponId, "lost", "rl")];
+    for (const one of [kept, lost]) expect((await gate.admit(one)).outcome).toBe("RESERVED");
     // The process died after Postgres had committed the one, and before it had seen the other.
     await store.issueBatch([kept]);
 
@@ -124,30 +124,30 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     offsetMs += agedMs;
     await keeper.sweep();
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 9 }, pendingCount: 0, overdue: [] });
-    expect((await gate.admit(askOf(couponId, "kept", "rk"))).word).toBe("REPLAY");
-    expect((await gate.admit(askOf(couponId, "kept"))).word).toBe("ALREADY_ISSUED");
-    expect((await gate.admit(askOf(couponId, "lost"))).word).toBe("RESERVED");
+    expect((await gate.admit(requestOf(couponId, "kept", "rk"))).outcome).toBe("REPLAY");
+    expect((await gate.admit(requestOf(couponId, "kept"))).outcome).toBe("ALREADY_ISSUED");
+    expect((await gate.admit(requestOf(couponId, "lost"))).outcome).toBe("RESERVED");
   });
 
   test("a confirmed one expires when its row says", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { validityAfterIssueMs: 60_000 }));
     await loaded(couponId);
-    const one = askOf(couponId, "u");
+    const one = requestOf(couponId, "u");
     await gate.admit(one);
     await store.issueBatch([one]);
     offsetMs += agedMs;
     await keeper.sweep();
-    expect((await gate.admit(askOf(couponId, "u"))).word).toBe("ALREADY_ISSUED");
+    expect((await gate.admit(requestOf(couponId, "u"))).outcome).toBe("ALREADY_ISSUED");
     offsetMs += 60_000;
-    expect((await gate.admit(askOf(couponId, "u"))).word).toBe("RESERVED");
+    expect((await gate.admit(requestOf(couponId, "u"))).outcome).toBe("RESERVED");
   });
 
   test("two keepers that sweep at once settle each reservation once", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 100 }));
     await loaded(couponId);
-    const asks = Array.from({ length: 60 }, (_, n) => askOf(couponId, `user-${n}`));
-    await Promise.all(asks.map((one) => gate.admit(one)));
-    await store.issueBatch(asks.filter((_, n) => n % 3 === 0));
+    const requests = Array.from({ length: 60 }, (_, n) => requestOf(couponId, `user-${n}`));
+    await Promise.all(requests.map((one) => gate.admit(one)));
+    await store.issueBatch(requests.filter((_, n) => n % 3 === 0));
     offsetMs += agedMs;
     const other = new GateKeeper(gate, store, usages, log, failures);
     await Promise.all([keeper.sweep(), other.sweep(), keeper.sweep(), other.sweep()]);
@@ -158,41 +158,41 @@ describe.each(implementations)("with $name", ({ name, open }) => {
   test("what is decided after the sweep gave it up is counted all the same", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 2 }));
     await loaded(couponId);
-    const slow = askOf(couponId, "slow");
+    const slow = requestOf(couponId, "slow");
     await gate.admit(slow);
     offsetMs += agedMs;
     await keeper.sweep();
     expect((await surveyOf(couponId))?.loaded?.stock).toBe(2);
     await store.issueBatch([slow]);
-    const settlement: Settlement = { ...slow, verdict: "CONFIRM", validUntil: null };
+    const settlement: Settlement = { ...slow, outcome: "CONFIRM", validUntil: null };
     await gate.settle([settlement]);
     expect((await surveyOf(couponId))?.loaded?.stock).toBe(1);
   });
 
   test.each([
     { leak: "too little", wrongly: (couponId: string) => gate.settle([confirmed(couponId)]) },
-    { leak: "too much", wrongly: (couponId: string) => store.issueBatch([askOf(couponId, "unheard of")]) },
+    { leak: "too much", wrongly: (couponId: string) => store.issueBatch([requestOf(couponId, "unheard of")]) },
   ])("stock that is $leak in the gate is right again two sweeps later", async ({ wrongly }) => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
     await wrongly(couponId);
-    const [row] = [...(await store.readStock([couponId])).values()];
-    expect((await surveyOf(couponId))?.loaded?.stock).not.toBe(row?.remaining);
+    const [row] = [...(await store.readCounts([couponId])).values()];
+    expect((await surveyOf(couponId))?.loaded?.stock).not.toBe(row?.stock);
     await keeper.sweep();
     // A difference seen once may be a confirmation under way.
-    expect((await surveyOf(couponId))?.loaded?.stock).not.toBe(row?.remaining);
+    expect((await surveyOf(couponId))?.loaded?.stock).not.toBe(row?.stock);
     await until("the pause after the first load is over and the coupon is loaded anew", async () => {
       await keeper.sweep();
       const survey = await surveyOf(couponId);
       if (!survey?.loaded) keeper.load(couponId);
-      return survey?.loaded?.stock === row?.remaining;
+      return survey?.loaded?.stock === row?.stock;
     });
   });
 
   test("a difference is left alone while a reservation is pending", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
-    await gate.admit(askOf(couponId, "u"));
+    await gate.admit(requestOf(couponId, "u"));
     for (let n = 0; n < 3; n++) await keeper.sweep();
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 9 }, pendingCount: 1 });
   });
@@ -200,7 +200,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
   test("a copy of another revision is dropped at once, and what was pending is carried over", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now));
     await loaded(couponId);
-    await gate.admit(askOf(couponId, "u"));
+    await gate.admit(requestOf(couponId, "u"));
     await clocked.sql`UPDATE coupons SET revision = 2, quantity = 20, paused_at = ${now} WHERE id = ${couponId}`;
     await until("the new revision is known", async () => {
       await keeper.sweep();
@@ -209,7 +209,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       return survey?.loaded?.revision === 2;
     });
     expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: 19 }, pendingCount: 1 });
-    expect((await gate.admit(askOf(couponId, "v"))).word).toBe("COUPON_PAUSED");
+    expect((await gate.admit(requestOf(couponId, "v"))).outcome).toBe("COUPON_PAUSED");
   });
 
   test("a copy that let through what Postgres refuses is dropped, unless that is for a quota, which it does not hold", async () => {
@@ -219,17 +219,20 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     const soldOut = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 1 }));
     for (const couponId of [second, soldOut]) await loaded(couponId);
     // Past the gate.
-    await store.issueBatch([askOf(first, "u"), askOf(soldOut, "v")]);
-    const asks = [askOf(second, "u"), askOf(soldOut, "u")].map((ask) => ({ ...ask, reserved: true }));
-    for (const ask of asks) expect((await gate.admit(ask)).word).toBe("RESERVED");
-    const outcomes = await store.issueBatch(asks);
-    expect(outcomes).toEqual([
-      { kind: "REFUSED", reason: "QUOTA_REACHED" },
-      { kind: "REFUSED", reason: "SOLD_OUT" },
+    await store.issueBatch([requestOf(first, "u"), requestOf(soldOut, "v")]);
+    const requests = [requestOf(second, "u"), requestOf(soldOut, "u")].map((request) => ({
+      ...request,
+      reserved: true,
+    }));
+    for (const request of requests) expect((await gate.admit(request)).outcome).toBe("RESERVED");
+    const results = await store.issueBatch(requests);
+    expect(results).toEqual([
+      { outcome: "REFUSED", reason: "QUOTA_REACHED" },
+      { outcome: "REFUSED", reason: "SOLD_OUT" },
     ]);
     const dropped: string[] = [];
     const reload = async (couponId: string) => void dropped.push(couponId);
-    await settleBatch(gate, { reload } as GateKeeper, asks, outcomes);
+    await settleBatch(gate, { reload } as GateKeeper, requests, results);
     expect(dropped).toEqual([soldOut]);
     expect(await surveyOf(second)).toMatchObject({ loaded: { stock: 10 }, pendingCount: 0 });
   });
@@ -238,7 +241,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     const couponId = randomUUID();
     keeper.load(couponId);
     await keeper.close();
-    expect((await gate.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+    expect((await gate.admit(requestOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
 
     keeper = new GateKeeper(gate, store, usages, log, failures);
     await gate.invalidate(couponId);
@@ -251,10 +254,10 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       paused: false,
       deleted: false,
       exhausted: false,
-      remaining: 1,
+      stock: 1,
     });
     await keeper.sweep();
-    expect((await gate.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+    expect((await gate.admit(requestOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
   });
 
   describe("one that has expired when Postgres is read is counted once", () => {
@@ -267,14 +270,14 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     test("when it was confirmed during the load", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { validityAfterIssueMs: validityMs }));
       const loading = await gate.beginLoad(couponId);
-      const one = askOf(couponId, "u");
-      const [outcome] = await store.issueBatch([one]);
-      const validUntil = outcome?.kind === "ISSUED" ? outcome.userCoupon.validUntil : null;
-      await gate.settle([{ ...one, verdict: "CONFIRM", validUntil }]);
+      const one = requestOf(couponId, "u");
+      const [result] = await store.issueBatch([one]);
+      const validUntil = result?.outcome === "ISSUED" ? result.userCoupon.validUntil : null;
+      await gate.settle([{ ...one, outcome: "CONFIRM", validUntil }]);
       // By less than the time that one step of a load may take.
       offsetMs += validityMs * 2;
       await clocked.setClock(new Date(now.getTime() + validityMs * 2));
-      const facts = await store.readGate(couponId, async (holders) => (await loading?.addHolders(holders)) ?? false);
+      const facts = await store.readGate(couponId, async (holdings) => (await loading?.addHoldings(holdings)) ?? false);
       expect(facts && (await loading?.install(facts))).toBe(true);
       expect((await surveyOf(couponId))?.loaded?.stock).toBe(9);
     });
@@ -282,7 +285,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     test("when its process died after the commit", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { validityAfterIssueMs: validityMs }));
       await loaded(couponId);
-      const one = askOf(couponId, "u");
+      const one = requestOf(couponId, "u");
       await gate.admit(one);
       await store.issueBatch([one]);
       await expire();
@@ -301,18 +304,18 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     /** As the issuer does it: ask the gate, then Postgres, then tell the gate. */
     const issueSome = async (worker: number) => {
       for (let n = 0; n < 15; n++) {
-        const asks = Array.from({ length: 8 }, (_, k) => askOf(couponId, `user-${worker}-${n}-${k}`));
-        const admissions = await Promise.all(asks.map((one) => gate.admit(one)));
-        const through = asks.filter((_, k) => ["RESERVED", "NOT_LOADED"].includes(admissions[k]?.word ?? ""));
+        const requests = Array.from({ length: 8 }, (_, k) => requestOf(couponId, `user-${worker}-${n}-${k}`));
+        const admissions = await Promise.all(requests.map((one) => gate.admit(one)));
+        const through = requests.filter((_, k) => ["RESERVED", "NOT_LOADED"].includes(admissions[k]?.outcome ?? ""));
         // Every seventh is lost on its way, as if its process had died.
         const sent = through.filter((_, k) => (n + k) % 7 !== 0);
-        const outcomes = sent.length > 0 ? await store.issueBatch(sent) : [];
+        const results = sent.length > 0 ? await store.issueBatch(sent) : [];
         await gate.settle(
           sent.map((one, k): Settlement => {
-            const outcome = outcomes[k];
-            return outcome?.kind === "ISSUED"
-              ? { ...one, verdict: "CONFIRM", validUntil: outcome.userCoupon.validUntil }
-              : { ...one, verdict: "RELEASE" };
+            const result = results[k];
+            return result?.outcome === "ISSUED"
+              ? { ...one, outcome: "CONFIRM", validUntil: result.userCoupon.validUntil }
+              : { ...one, outcome: "RELEASE" };
           }),
         );
       }
@@ -322,7 +325,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       while (!done) {
         if (round++ % 2 === 0) await gate.invalidate(couponId);
         const loading = await gate.beginLoad(couponId);
-        const facts = loading && (await store.readGate(couponId, (holders) => loading.addHolders(holders)));
+        const facts = loading && (await store.readGate(couponId, (holdings) => loading.addHoldings(holdings)));
         if (loading && facts) await loading.install(facts);
       }
     };
@@ -332,12 +335,12 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await disturbing;
     await loaded(couponId);
 
-    const [row] = [...(await store.readStock([couponId])).values()];
+    const [row] = [...(await store.readCounts([couponId])).values()];
     const survey = await surveyOf(couponId);
-    expect(survey?.loaded?.stock).toBe((row?.remaining as number) - (survey?.pendingCount as number));
+    expect(survey?.loaded?.stock).toBe((row?.stock as number) - (survey?.pendingCount as number));
     offsetMs += agedMs;
     await keeper.sweep();
-    expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: row?.remaining }, pendingCount: 0 });
+    expect(await surveyOf(couponId)).toMatchObject({ loaded: { stock: row?.stock }, pendingCount: 0 });
   });
 
   test("after close nothing is loaded any more", async () => {
@@ -345,7 +348,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     await keeper.close();
     keeper.load(couponId);
     await keeper.close();
-    expect((await gate.admit(askOf(couponId, "u"))).word).toBe("NOT_LOADED");
+    expect((await gate.admit(requestOf(couponId, "u"))).outcome).toBe("NOT_LOADED");
   });
 
   if (name === "RedisGate") {
@@ -366,7 +369,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
 
     test("two keepers of two processes load one coupon at once: it is loaded once and right", async () => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: 50 }));
-      await store.issueBatch(Array.from({ length: 20 }, (_, n) => askOf(couponId, `user-${n}`)));
+      await store.issueBatch(Array.from({ length: 20 }, (_, n) => requestOf(couponId, `user-${n}`)));
       const otherReservations = await openRedis();
       const other = new GateKeeper(otherReservations, store, usages, log, failures);
       keeper.load(couponId);
@@ -380,5 +383,5 @@ describe.each(implementations)("with $name", ({ name, open }) => {
 
 /** Of a user coupon that Postgres has never heard of. */
 function confirmed(couponId: string): Settlement {
-  return { ...askOf(couponId, "ghost"), verdict: "CONFIRM", validUntil: null };
+  return { ...requestOf(couponId, "ghost"), outcome: "CONFIRM", validUntil: null };
 }

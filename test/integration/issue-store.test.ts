@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { decideIssue } from "../../src/domain/issue.js";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
 import { expiryOf, type UserCoupon } from "../../src/domain/user-coupon.js";
-import type { Ask, Holder } from "../../src/reservation/port.js";
-import type { IssueOutcome } from "../../src/storage/ports/issues.js";
+import type { GateRequest, Holding } from "../../src/reservation/port.js";
+import type { IssueResult } from "../../src/storage/ports/issues.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { until } from "../support/until.js";
@@ -13,7 +13,7 @@ import {
   type ClockedDatabase,
   type CouponFacts,
   insertCoupon,
-  insertHolders,
+  insertHoldings,
   openClockedDatabase,
   openCoupon,
 } from "./clocked-database.js";
@@ -31,7 +31,7 @@ beforeAll(async () => {
 });
 afterAll(() => clocked?.close());
 
-function askOf(couponId: string, userId: string, requestId = ""): Ask {
+function requestOf(couponId: string, userId: string, requestId = ""): GateRequest {
   return { couponId, userId, requestId, userCouponId: randomUUID() };
 }
 
@@ -90,9 +90,9 @@ describe("issue_user_coupons decides as the domain does", () => {
       claimWindowMs: one.claimWindowMs,
     });
   /** A user coupon as the function should have made it. */
-  const issued = (ask: Ask, coupon: CouponFacts, issuedAt: Date): UserCoupon => {
+  const issued = (request: GateRequest, coupon: CouponFacts, issuedAt: Date): UserCoupon => {
     const later = (ms: number | null) => (ms === null ? null : new Date(issuedAt.getTime() + ms));
-    const { couponId, userId, userCouponId: id } = ask;
+    const { couponId, userId, userCouponId: id } = request;
     return {
       id,
       couponId,
@@ -112,20 +112,20 @@ describe("issue_user_coupons decides as the domain does", () => {
 
   test("for one row", async () => {
     await clocked.setClock(noon);
-    const holder = fc.record({ validMs: fc.option(nearMs), gaveUpSlot: fc.boolean() });
+    const holding = fc.record({ validMs: fc.option(nearMs), gaveUpSlot: fc.boolean() });
     await fc.assert(
-      fc.asyncProperty(fc.option(facts, { freq: 20 }), fc.array(holder, { maxLength: 4 }), async (one, held) => {
+      fc.asyncProperty(fc.option(facts, { freq: 20 }), fc.array(holding, { maxLength: 4 }), async (one, held) => {
         const coupon = one && couponFacts(one);
         const couponId = coupon ? await insertCoupon(clocked.sql, coupon) : randomUUID();
-        const holders = held.map(({ validMs, gaveUpSlot }, index) => {
+        const holdings = held.map(({ validMs, gaveUpSlot }, index) => {
           const validUntil = validMs === null ? null : fromNoon(validMs);
           const expired = validUntil !== null && validUntil <= noon;
           // Only an expired holder may have given up its slot; it may also still have it.
           const slot = expired && gaveUpSlot ? null : index + 1;
           return { couponId, userId: "u", slot, requestId: null, validUntil };
         });
-        if (coupon) await insertHolders(clocked.sql, holders, fromNoon(-8_000));
-        const live = coupon ? holders.filter(({ validUntil }) => !validUntil || validUntil > noon) : [];
+        if (coupon) await insertHoldings(clocked.sql, holdings, fromNoon(-8_000));
+        const live = coupon ? holdings.filter(({ validUntil }) => !validUntil || validUntil > noon) : [];
         const expected = decideIssue({
           coupon: coupon && { ...coupon, quota: null },
           liveHeldCount: live.length,
@@ -133,19 +133,19 @@ describe("issue_user_coupons decides as the domain does", () => {
         });
 
         const before = coupon && (await stored(couponId));
-        const ask = askOf(couponId, "u");
-        const [outcome] = await store.issueBatch([ask]);
+        const request = requestOf(couponId, "u");
+        const [result] = await store.issueBatch([request]);
         if (expected !== "ISSUED" || !coupon) {
-          expect(outcome).toEqual({ kind: "REFUSED", reason: expected });
+          expect(result).toEqual({ outcome: "REFUSED", reason: expected });
           if (before) expect(await stored(couponId)).toEqual(before);
           return;
         }
-        const userCoupon = issued(ask, coupon, noon);
-        expect(outcome).toEqual({ kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, coupon) });
+        const userCoupon = issued(request, coupon, noon);
+        expect(result).toEqual({ outcome: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, coupon) });
         const now = await stored(couponId);
         expect(now.issuedCount).toBe(coupon.issuedCount + 1);
-        expect(now.rows.length).toBe(holders.length + 1);
-        expect(now.events).toEqual([ask.userCouponId]);
+        expect(now.rows.length).toBe(holdings.length + 1);
+        expect(now.events).toEqual([request.userCouponId]);
       }),
       { numRuns: runs * 4, ...seed },
     );
@@ -153,29 +153,30 @@ describe("issue_user_coupons decides as the domain does", () => {
 
   /** One row after the other, in memory. */
   class Sequence {
-    readonly rows: (Ask & { userCoupon: UserCoupon; validUntil: Date | null })[] = [];
+    readonly rows: (GateRequest & { userCoupon: UserCoupon; validUntil: Date | null })[] = [];
     readonly issuedCounts = new Map<string, number>();
 
     constructor(private readonly coupons: ReadonlyMap<string, CouponFacts>) {
       for (const [id, coupon] of coupons) this.issuedCounts.set(id, coupon.issuedCount);
     }
 
-    issue(ask: Ask, now: Date): IssueOutcome {
-      const coupon = this.coupons.get(ask.couponId) ?? null;
+    issue(request: GateRequest, now: Date): IssueResult {
+      const coupon = this.coupons.get(request.couponId) ?? null;
       const expired = { expiresAt: coupon?.expiresAt ?? now };
-      const same = this.rows.find((row) => row.userCouponId === ask.userCouponId);
-      const earlier = same ?? (ask.requestId ? this.rows.find((row) => row.requestId === ask.requestId) : undefined);
+      const same = this.rows.find((row) => row.userCouponId === request.userCouponId);
+      const earlier =
+        same ?? (request.requestId ? this.rows.find((row) => row.requestId === request.requestId) : undefined);
       if (earlier && earlier !== same) {
-        return earlier.couponId === ask.couponId && earlier.userId === ask.userId
-          ? { kind: "REPLAYED", userCouponId: earlier.userCouponId }
-          : { kind: "REFUSED", reason: "REQUEST_ID_REUSED" };
+        return earlier.couponId === request.couponId && earlier.userId === request.userId
+          ? { outcome: "REPLAYED", userCouponId: earlier.userCouponId }
+          : { outcome: "REFUSED", reason: "REQUEST_ID_REUSED" };
       }
       if (!same) {
-        const issuedCount = this.issuedCounts.get(ask.couponId) ?? 0;
+        const issuedCount = this.issuedCounts.get(request.couponId) ?? 0;
         const live = this.rows.filter(
           (row) =>
-            row.couponId === ask.couponId &&
-            row.userId === ask.userId &&
+            row.couponId === request.couponId &&
+            row.userId === request.userId &&
             (row.validUntil === null || row.validUntil > now),
         );
         const decision = decideIssue({
@@ -183,19 +184,22 @@ describe("issue_user_coupons decides as the domain does", () => {
           liveHeldCount: live.length,
           now,
         });
-        if (decision !== "ISSUED" || !coupon) return { kind: "REFUSED", reason: decision as "COUPON_NOT_FOUND" };
-        const userCoupon = issued(ask, coupon, now);
-        this.rows.push({ ...ask, userCoupon, validUntil: userCoupon.validUntil });
-        this.issuedCounts.set(ask.couponId, issuedCount + 1);
+        if (decision !== "ISSUED" || !coupon) return { outcome: "REFUSED", reason: decision as "COUPON_NOT_FOUND" };
+        const userCoupon = issued(request, coupon, now);
+        this.rows.push({ ...request, userCoupon, validUntil: userCoupon.validUntil });
+        this.issuedCounts.set(request.couponId, issuedCount + 1);
       }
       const { userCoupon } = same ?? (this.rows.at(-1) as (typeof this.rows)[0]);
-      return { kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, expired) };
+      return { outcome: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, expired) };
     }
   }
 
   let life = 0;
-  const askFacts = fc.record({ coupon: fc.nat(3), user: fc.nat(4), request: fc.nat(6) });
-  const batch = fc.record({ asks: fc.array(askFacts, { minLength: 1, maxLength: 14 }), laterMs: fc.nat(2_500) });
+  const requestFacts = fc.record({ coupon: fc.nat(3), user: fc.nat(4), requestNumber: fc.nat(6) });
+  const batch = fc.record({
+    requests: fc.array(requestFacts, { minLength: 1, maxLength: 14 }),
+    laterMs: fc.nat(2_500),
+  });
 
   test("for batches, as if the rows came one after the other; a repeated batch changes nothing", async () => {
     await fc.assert(
@@ -213,24 +217,28 @@ describe("issue_user_coupons decides as the domain does", () => {
           // The fourth is unknown.
           const ids = [...coupons.keys(), randomUUID()];
           const sequence = new Sequence(coupons);
-          for (const { asks: generatedAsks, laterMs } of batches) {
+          for (const { requests: generatedRequests, laterMs } of batches) {
             nowMs += laterMs;
             const now = new Date(nowMs);
             await clocked.setClock(now);
             const keys = new Set<string>();
-            const asks: Ask[] = [];
-            for (const { coupon, user, request } of generatedAsks) {
-              const ask = askOf(ids[coupon] as string, `user-${user}`, request === 0 ? "" : `life-${life}-${request}`);
-              const own = [`u ${coupon} ${user}`, ...(request === 0 ? [] : [`r ${request}`])];
+            const requests: GateRequest[] = [];
+            for (const { coupon, user, requestNumber } of generatedRequests) {
+              const request = requestOf(
+                ids[coupon] as string,
+                `user-${user}`,
+                requestNumber === 0 ? "" : `life-${life}-${requestNumber}`,
+              );
+              const own = [`u ${coupon} ${user}`, ...(requestNumber === 0 ? [] : [`r ${requestNumber}`])];
               // The port's own condition: no (coupon, user) and no request id twice in a batch.
               if (own.some((key) => keys.has(key))) continue;
               for (const key of own) keys.add(key);
-              asks.push(ask);
+              requests.push(request);
             }
-            const expected = asks.map((ask) => sequence.issue(ask, now));
-            expect(await store.issueBatch(asks)).toEqual(expected);
+            const expected = requests.map((request) => sequence.issue(request, now));
+            expect(await store.issueBatch(requests)).toEqual(expected);
             // Again, and later: the outcomes that the callers of the first time were given.
-            if (laterMs % 2 === 0) expect(await store.issueBatch(asks, true)).toEqual(expected);
+            if (laterMs % 2 === 0) expect(await store.issueBatch(requests, true)).toEqual(expected);
           }
           for (const [couponId, coupon] of coupons) {
             const rows = sequence.rows.filter((row) => row.couponId === couponId);
@@ -257,22 +265,22 @@ describe("issue_user_coupons decides as the domain does", () => {
   test("a batch that is repeated after its user coupons expired is answered as at first", async () => {
     await clocked.setClock(noon);
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 1, validityAfterIssueMs: 1_000 }));
-    const asks = [askOf(couponId, "u", randomUUID()), askOf(couponId, "v", randomUUID())];
-    const first = await store.issueBatch(asks);
-    expect(first.map(({ kind }) => kind)).toEqual(["ISSUED", "REFUSED"]);
+    const requests = [requestOf(couponId, "u", randomUUID()), requestOf(couponId, "v", randomUUID())];
+    const first = await store.issueBatch(requests);
+    expect(first.map(({ outcome }) => outcome)).toEqual(["ISSUED", "REFUSED"]);
     await clocked.setClock(new Date(noon.getTime() + 2_000));
-    expect(await store.issueBatch(asks, true)).toEqual(first);
+    expect(await store.issueBatch(requests, true)).toEqual(first);
   });
 
   test("what was issued keeps its claim window and its uses, when the coupon is edited and when the batch is repeated", async () => {
     await clocked.setClock(noon);
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { maxUses: 3, claimWindowMs: 5_000 }));
-    const asks = [askOf(couponId, "u")];
-    const first = await store.issueBatch(asks);
+    const requests = [requestOf(couponId, "u")];
+    const first = await store.issueBatch(requests);
     expect(first).toMatchObject([{ userCoupon: { maxUses: 3, claimUntil: new Date(noon.getTime() + 5_000) } }]);
     await clocked.sql`UPDATE coupons SET max_uses = 9, claim_window_ms = 1, revision = 2 WHERE id = ${couponId}`;
     await clocked.setClock(new Date(noon.getTime() + 2_000));
-    expect(await store.issueBatch(asks, true)).toEqual(first);
+    expect(await store.issueBatch(requests, true)).toEqual(first);
     await clocked.setClock(noon);
   });
 
@@ -289,25 +297,25 @@ describe("request ids", () => {
       await insertCoupon(clocked.sql, openCoupon(noon)),
     ];
     const requestId = randomUUID();
-    const first = askOf(couponId, "u", requestId);
+    const first = requestOf(couponId, "u", requestId);
     await store.issueBatch([first]);
-    expect(await store.issueBatch([askOf(couponId, "u", requestId)])).toEqual([
-      { kind: "REPLAYED", userCouponId: first.userCouponId },
+    expect(await store.issueBatch([requestOf(couponId, "u", requestId)])).toEqual([
+      { outcome: "REPLAYED", userCouponId: first.userCouponId },
     ]);
-    const reused = { kind: "REFUSED", reason: "REQUEST_ID_REUSED" };
-    expect(await store.issueBatch([askOf(couponId, "v", requestId)])).toEqual([reused]);
-    expect(await store.issueBatch([askOf(other, "u", requestId)])).toEqual([reused]);
+    const reused = { outcome: "REFUSED", reason: "REQUEST_ID_REUSED" };
+    expect(await store.issueBatch([requestOf(couponId, "v", requestId)])).toEqual([reused]);
+    expect(await store.issueBatch([requestOf(other, "u", requestId)])).toEqual([reused]);
   });
 
   test.each(["paused_at", "deleted_at"] as const)(
     "a repetition is answered first, also when %s is set",
     async (column) => {
       const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
-      const first = askOf(couponId, "u", randomUUID());
+      const first = requestOf(couponId, "u", randomUUID());
       await store.issueBatch([first]);
       await clocked.sql`UPDATE coupons SET ${clocked.sql(column)} = ${noon} WHERE id = ${couponId}`;
       expect(await store.issueBatch([{ ...first, userCouponId: randomUUID() }])).toEqual([
-        { kind: "REPLAYED", userCouponId: first.userCouponId },
+        { outcome: "REPLAYED", userCouponId: first.userCouponId },
       ]);
     },
   );
@@ -337,15 +345,15 @@ describe("request ids", () => {
         await insertCoupon(clocked.sql, openCoupon(noon)),
       ] as const;
       const requestId = randomUUID();
-      const outcomes = await atOnce(
+      const results = await atOnce(
         ids,
-        ids.map((id) => () => store.issueBatch([askOf(id, "u", requestId), askOf(id, "bystander")])),
+        ids.map((id) => () => store.issueBatch([requestOf(id, "u", requestId), requestOf(id, "bystander")])),
       );
-      expect(outcomes.map(([first]) => (first?.kind === "REFUSED" ? first.reason : first?.kind)).sort()).toEqual([
+      expect(results.map(([first]) => (first?.outcome === "REFUSED" ? first.reason : first?.outcome)).sort()).toEqual([
         "ISSUED",
         "REQUEST_ID_REUSED",
       ]);
-      expect(outcomes.map(([, second]) => second?.kind)).toEqual(["ISSUED", "ISSUED"]);
+      expect(results.map(([, second]) => second?.outcome)).toEqual(["ISSUED", "ISSUED"]);
       const counts = await Promise.all(ids.map(stored));
       expect(counts.map(({ issuedCount, rows }) => issuedCount - rows.length)).toEqual([0, 0]);
       expect(counts.map(({ issuedCount }) => issuedCount).sort()).toEqual([1, 2]);
@@ -354,18 +362,20 @@ describe("request ids", () => {
 
   test("two transactions repeat one request at once: one row, and both are told of it", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
-    const asks = [1, 2].map(() => askOf(couponId, "u", "")).map((ask) => ({ ...ask, requestId: `twice-${couponId}` }));
-    const outcomes = await atOnce(
+    const requests = [1, 2]
+      .map(() => requestOf(couponId, "u", ""))
+      .map((request) => ({ ...request, requestId: `twice-${couponId}` }));
+    const results = await atOnce(
       [couponId],
-      asks.map((ask) => () => store.issueBatch([ask])),
+      requests.map((request) => () => store.issueBatch([request])),
     );
     const { rows } = await stored(couponId);
     expect(rows.length).toBe(1);
-    const told = outcomes.map(([one]) =>
-      one?.kind === "ISSUED" ? one.userCoupon.id : one?.kind === "REPLAYED" && one.userCouponId,
+    const told = results.map(([one]) =>
+      one?.outcome === "ISSUED" ? one.userCoupon.id : one?.outcome === "REPLAYED" && one.userCouponId,
     );
     expect(told).toEqual([rows[0]?.id, rows[0]?.id]);
-    expect(outcomes.map(([one]) => one?.kind).sort()).toEqual(["ISSUED", "REPLAYED"]);
+    expect(results.map(([one]) => one?.outcome).sort()).toEqual(["ISSUED", "REPLAYED"]);
   });
 
   test("request ids crossed over two batches end as refusals, at the latest when the batch is sent again", async () => {
@@ -375,23 +385,23 @@ describe("request ids", () => {
     ] as const;
     const [r1, r2] = [randomUUID(), randomUUID()];
     const batches = [
-      [askOf(ids[0], "a", r1), askOf(ids[0], "b", r2)],
-      [askOf(ids[1], "a", r2), askOf(ids[1], "b", r1)],
+      [requestOf(ids[0], "a", r1), requestOf(ids[0], "b", r2)],
+      [requestOf(ids[1], "a", r2), requestOf(ids[1], "b", r1)],
     ];
     // The two may deadlock over the request ids; what the group commit then does is to send the batch once more.
-    const outcomes = await atOnce(
+    const results = await atOnce(
       ids,
-      batches.map((asks) => async () => {
+      batches.map((requests) => async () => {
         try {
-          return await store.issueBatch(asks);
+          return await store.issueBatch(requests);
         } catch (error) {
           expect(error).toBeInstanceOf(StoreUnavailable);
-          return await store.issueBatch(asks, true);
+          return await store.issueBatch(requests, true);
         }
       }),
     );
-    const kinds = outcomes.flat().map((one) => (one.kind === "REFUSED" ? one.reason : one.kind));
-    expect(kinds.sort()).toEqual(["ISSUED", "ISSUED", "REQUEST_ID_REUSED", "REQUEST_ID_REUSED"]);
+    const outcomes = results.flat().map((one) => (one.outcome === "REFUSED" ? one.reason : one.outcome));
+    expect(outcomes.sort()).toEqual(["ISSUED", "ISSUED", "REQUEST_ID_REUSED", "REQUEST_ID_REUSED"]);
     const all = await Promise.all(ids.map(stored));
     expect(
       all
@@ -410,15 +420,15 @@ test("nothing is issued after its time, when its caller may have been told somet
   const { sql } = clocked;
   const couponId = await insertCoupon(sql, openCoupon(noon));
   const untilMs = Date.now() + 150;
-  const late = { ...askOf(couponId, "late", "late"), untilMs };
-  const patient = { ...askOf(couponId, "patient"), untilMs: untilMs + 60_000 };
-  let issuing: Promise<IssueOutcome[]> | undefined;
+  const late = { ...requestOf(couponId, "late", "late"), untilMs };
+  const patient = { ...requestOf(couponId, "patient"), untilMs: untilMs + 60_000 };
+  let issuing: Promise<IssueResult[]> | undefined;
   await sql.begin(async (tx) => {
     await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
-    issuing = store.issueBatch([late, patient, askOf(couponId, "any time")]);
+    issuing = store.issueBatch([late, patient, requestOf(couponId, "any time")]);
     await until("its time is over", () => Date.now() > untilMs);
   });
-  expect((await issuing)?.map(({ kind }) => kind)).toEqual(["TOO_LATE", "ISSUED", "ISSUED"]);
+  expect((await issuing)?.map(({ outcome }) => outcome)).toEqual(["TOO_LATE", "ISSUED", "ISSUED"]);
   // What was done in time is known when it is asked for again, however late.
   const over = Date.now() - 1;
   const again = await store.issueBatch(
@@ -428,7 +438,7 @@ test("nothing is issued after its time, when its caller may have been told somet
     ],
     true,
   );
-  expect(again.map(({ kind }) => kind)).toEqual(["ISSUED", "TOO_LATE"]);
+  expect(again.map(({ outcome }) => outcome)).toEqual(["ISSUED", "TOO_LATE"]);
   expect((await stored(couponId)).rows.map(({ userId }) => userId).sort()).toEqual(["any time", "patient"]);
 });
 
@@ -450,14 +460,14 @@ describe("the tables' own guards, past the function", () => {
 
   test("a user has each slot of a coupon once, and a request id is stored once", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
-    const holder = { couponId, userId: "u", slot: 1, requestId: `guard-${couponId}`, validUntil: null };
-    await insertHolders(clocked.sql, [holder], noon);
-    const second = insertHolders(clocked.sql, [{ ...holder, requestId: null }], noon);
+    const holding = { couponId, userId: "u", slot: 1, requestId: `guard-${couponId}`, validUntil: null };
+    await insertHoldings(clocked.sql, [holding], noon);
+    const second = insertHoldings(clocked.sql, [{ ...holding, requestId: null }], noon);
     await expect(second).rejects.toEqual(refusedWith("23505"));
-    const sameRequest = insertHolders(clocked.sql, [{ ...holder, userId: "v" }], noon);
+    const sameRequest = insertHoldings(clocked.sql, [{ ...holding, userId: "v" }], noon);
     await expect(sameRequest).rejects.toEqual(refusedWith("23505"));
-    await insertHolders(clocked.sql, [{ ...holder, requestId: null, slot: 2 }], noon);
-    await insertHolders(clocked.sql, [{ ...holder, requestId: null, slot: null }], noon);
+    await insertHoldings(clocked.sql, [{ ...holding, requestId: null, slot: 2 }], noon);
+    await insertHoldings(clocked.sql, [{ ...holding, requestId: null, slot: null }], noon);
   });
 
   test("a window must not be empty, and a coupon has one discount", async () => {
@@ -483,7 +493,7 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
   onTestFinished(async () => void (await Promise.all(databases.map((database) => database.close()))));
   const writers = databases.flatMap((database) => [new PostgresIssueStore(database), new PostgresIssueStore(database)]);
 
-  const told = new Map<string, IssueOutcome>();
+  const told = new Map<string, IssueResult>();
   let state = 42;
   // A small generator with a fixed seed: the same orders in each run.
   const random = (below: number) => {
@@ -493,20 +503,20 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
   const work = writers.map((writer, w) => ({
     writer,
     batches: Array.from({ length: 8 }, (_, b) => {
-      const asks = new Map<string, Ask>();
+      const requests = new Map<string, GateRequest>();
       for (let n = 0; n < 40; n++) {
-        const ask = askOf(ids[random(ids.length)] as string, `user-${random(90)}`, `${ids[0]} ${w} ${b} ${n}`);
-        asks.set(`${ask.couponId} ${ask.userId}`, ask);
+        const request = requestOf(ids[random(ids.length)] as string, `user-${random(90)}`, `${ids[0]} ${w} ${b} ${n}`);
+        requests.set(`${request.couponId} ${request.userId}`, request);
       }
-      return [...asks.values()];
+      return [...requests.values()];
     }),
   }));
   await Promise.all(
     work.map(async ({ writer, batches }) => {
-      for (const asks of batches) {
-        const outcomes = await writer.issueBatch(asks);
-        asks.forEach((ask, index) => {
-          told.set(ask.userCouponId, outcomes[index] as IssueOutcome);
+      for (const requests of batches) {
+        const results = await writer.issueBatch(requests);
+        requests.forEach((request, index) => {
+          told.set(request.userCouponId, results[index] as IssueResult);
         });
       }
     }),
@@ -518,15 +528,15 @@ test("eight writers over five coupons in any order: no deadlock, never over the 
     expect(rows.length).toBe(quantity);
     expect(new Set(rows.map((row) => row.userId)).size).toBe(quantity);
     expect(events).toEqual(rows.map((row) => row.id));
-    for (const row of rows) expect(told.get(row.id)?.kind).toBe("ISSUED");
+    for (const row of rows) expect(told.get(row.id)?.outcome).toBe("ISSUED");
   }
-  const outcomes = [...told.values()];
-  expect(outcomes.filter(({ kind }) => kind === "ISSUED").length).toBe(quantity * ids.length);
-  const reasons = new Set(outcomes.flatMap((one) => (one.kind === "REFUSED" ? [one.reason] : [])));
+  const results = [...told.values()];
+  expect(results.filter(({ outcome }) => outcome === "ISSUED").length).toBe(quantity * ids.length);
+  const reasons = new Set(results.flatMap((one) => (one.outcome === "REFUSED" ? [one.reason] : [])));
   expect([...reasons].sort()).toEqual(["ALREADY_ISSUED", "SOLD_OUT"]);
 });
 
-describe("findIssued and readStock", () => {
+describe("findIssued and readCounts", () => {
   test("answer for those that are stored", async () => {
     await clocked.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 5, issuedCount: 2 }));
@@ -536,14 +546,14 @@ describe("findIssued and readStock", () => {
     );
     const validUntil = new Date(noon.getTime() + 5_000);
     const [a, b, c, d] = [randomUUID(), randomUUID(), randomUUID(), randomUUID()];
-    const holder = { couponId, requestId: null };
-    await insertHolders(
+    const holding = { couponId, requestId: null };
+    await insertHoldings(
       clocked.sql,
       [
-        { ...holder, id: a, userId: "a", slot: 1, validUntil },
-        { ...holder, id: b, userId: "b", slot: null, validUntil: null },
-        { ...holder, id: c, userId: "c", slot: null, validUntil: null, deletedAt: noon },
-        { ...holder, id: d, userId: "d", slot: null, validUntil: null, releasedAt: noon },
+        { ...holding, id: a, userId: "a", slot: 1, validUntil },
+        { ...holding, id: b, userId: "b", slot: null, validUntil: null },
+        { ...holding, id: c, userId: "c", slot: null, validUntil: null, deletedAt: noon },
+        { ...holding, id: d, userId: "d", slot: null, validUntil: null, releasedAt: noon },
       ],
       noon,
     );
@@ -555,17 +565,17 @@ describe("findIssued and readStock", () => {
         [d, { validUntil: null, isHeld: false }],
       ]),
     );
-    expect(await store.readStock([couponId, unlimited, randomUUID()])).toEqual(
+    expect(await store.readCounts([couponId, unlimited, randomUUID()])).toEqual(
       new Map([
-        [couponId, { revision: 1, remaining: 3, remainingPlaces: null }],
-        [unlimited, { revision: 1, remaining: null, remainingPlaces: 7 }],
+        [couponId, { revision: 1, stock: 3, remainingPlaces: null }],
+        [unlimited, { revision: 1, stock: null, remainingPlaces: 7 }],
       ]),
     );
     expect(await store.findIssued([])).toEqual(new Map());
-    expect(await store.readStock([])).toEqual(new Map());
+    expect(await store.readCounts([])).toEqual(new Map());
   });
 
-  test.each(["findIssued", "readStock"] as const)("%s may be the first query of a process", async (method) => {
+  test.each(["findIssued", "readCounts"] as const)("%s may be the first query of a process", async (method) => {
     // The driver learns the array types of the server with its first query; one that needs them came too early.
     const database = openDatabase({ url: clocked.stores.databaseUrl, poolSize: 4 });
     onTestFinished(() => database.close());
@@ -575,9 +585,9 @@ describe("findIssued and readStock", () => {
 
 describe("readGate", () => {
   const pagesOf = async (couponId: string) => {
-    const pages: Holder[][] = [];
-    const facts = await store.readGate(couponId, async (holders) => {
-      pages.push(holders);
+    const pages: Holding[][] = [];
+    const facts = await store.readGate(couponId, async (holdings) => {
+      pages.push(holdings);
       return true;
     });
     return { facts, pages };
@@ -620,7 +630,7 @@ describe("readGate", () => {
       })),
     );
     const gone = { couponId, userId: "gone", requestId: null };
-    await insertHolders(
+    await insertHoldings(
       clocked.sql,
       [
         ...live,
@@ -630,8 +640,8 @@ describe("readGate", () => {
       noon,
     );
     const { facts, pages } = await pagesOf(couponId);
-    expect(facts).toMatchObject({ remaining: 4_000, revision: 1, paused: false, deleted: false, maxPerUser: 1 });
-    const byId = (a: Holder, b: Holder) => (a.userCouponId < b.userCouponId ? -1 : 1);
+    expect(facts).toMatchObject({ stock: 4_000, revision: 1, paused: false, deleted: false, maxPerUser: 1 });
+    const byId = (a: Holding, b: Holding) => (a.userCouponId < b.userCouponId ? -1 : 1);
     expect(pages.flat().sort(byId)).toEqual(
       live
         .map(({ id, userId, requestId, validUntil }) => ({
@@ -642,7 +652,7 @@ describe("readGate", () => {
         }))
         .sort(byId),
     );
-    const seen = pages.flatMap((page) => [...new Set(page.map((holder) => holder.userId))]);
+    const seen = pages.flatMap((page) => [...new Set(page.map((holding) => holding.userId))]);
     expect(new Set(seen).size).toBe(seen.length);
   });
 
@@ -657,7 +667,7 @@ describe("readGate", () => {
       paused: true,
       deleted: false,
       maxPerUser: 4,
-      remaining: null,
+      stock: null,
       throttle: null,
       quota: null,
     });
@@ -675,14 +685,14 @@ describe("readGate", () => {
 
   test("ends when the receiver says so", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
-    const holders = Array.from({ length: 1_200 }, (_, n) => ({
+    const holdings = Array.from({ length: 1_200 }, (_, n) => ({
       couponId,
       userId: `u${n}`,
       slot: 1,
       requestId: null,
       validUntil: null,
     }));
-    await insertHolders(clocked.sql, holders, noon);
+    await insertHoldings(clocked.sql, holdings, noon);
     let calls = 0;
     const facts = await store.readGate(couponId, async () => {
       calls += 1;
@@ -694,23 +704,23 @@ describe("readGate", () => {
 
   test("stock and holders are of the same moment, though issuing goes on while they are read", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 2_000, issuedCount: 1_200 }));
-    const holders = Array.from({ length: 1_200 }, (_, n) => ({
+    const holdings = Array.from({ length: 1_200 }, (_, n) => ({
       couponId,
       userId: `u${n}`,
       slot: 1,
       requestId: null,
       validUntil: null,
     }));
-    await insertHolders(clocked.sql, holders, noon);
+    await insertHoldings(clocked.sql, holdings, noon);
     let seen = 0;
     const facts = await store.readGate(couponId, async (page) => {
       seen += page.length;
-      const [outcome] = await store.issueBatch([askOf(couponId, `zz-${seen}`)]);
-      expect(outcome?.kind).toBe("ISSUED");
+      const [result] = await store.issueBatch([requestOf(couponId, `zz-${seen}`)]);
+      expect(result?.outcome).toBe("ISSUED");
       return true;
     });
     expect(seen).toBe(1_200);
-    expect(facts?.remaining).toBe(800);
+    expect(facts?.stock).toBe(800);
   });
 
   test("waits for an edit under way and sees what it did", async () => {
@@ -727,6 +737,6 @@ describe("readGate", () => {
         return row?.n === 1;
       });
     });
-    expect((await reading)?.facts).toMatchObject({ revision: 2, remaining: 7 });
+    expect((await reading)?.facts).toMatchObject({ revision: 2, stock: 7 });
   });
 });

@@ -8,7 +8,7 @@ import { until } from "../support/until.js";
 import {
   type ClockedDatabase,
   insertCoupon,
-  insertHolders,
+  insertHoldings,
   openClockedDatabase,
   openCoupon,
 } from "./clocked-database.js";
@@ -264,7 +264,7 @@ test("a statement that was never sent fails its transaction and no other", async
 test("reading a coupon for the gate loses its connection while the gate is busy", async () => {
   const store = new PostgresIssueStore(clocked.database);
   const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
-  const holders = Array.from({ length: 1_200 }, (_, n) => ({
+  const holdings = Array.from({ length: 1_200 }, (_, n) => ({
     couponId,
     userId: `u${n}`,
     slot: 1,
@@ -272,7 +272,7 @@ test("reading a coupon for the gate loses its connection while the gate is busy"
     validUntil: null,
     id: randomUUID(),
   }));
-  await insertHolders(clocked.sql, holders, noon);
+  await insertHoldings(clocked.sql, holdings, noon);
   for (const goesOn of [true, false]) {
     for (let round = 0; round < rounds; round++) {
       const call = store.readGate(couponId, async () => {

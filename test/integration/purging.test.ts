@@ -19,7 +19,7 @@ import {
   openCoupon,
 } from "./clocked-database.js";
 import { expireCodes, insertCodes } from "./codes-world.js";
-import { cancelOne, countEvents, type Held, hold, useAskOf } from "./usage-world.js";
+import { cancelOne, countEvents, type Held, hold, useRequestOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const [secondMs, hourMs, dayMs] = [1_000, 3_600_000, 86_400_000];
@@ -51,23 +51,23 @@ const newBook = async (codes: Parameters<typeof insertCodes>[2], changed: Partia
 };
 
 async function issue(couponId: string, count = 1): Promise<Held[]> {
-  const asks = Array.from({ length: count }, () => ({
+  const requests = Array.from({ length: count }, () => ({
     couponId,
     userId: `user-${randomUUID()}`,
     userCouponId: randomUUID(),
     requestId: "",
   }));
-  for (const { kind } of await issues.issueBatch(asks)) expect(kind).toBe("ISSUED");
-  return asks;
+  for (const { outcome } of await issues.issueBatch(requests)) expect(outcome).toBe("ISSUED");
+  return requests;
 }
 
 async function use(held: Held): Promise<void> {
   const [row] = await clocked.sql`SELECT revision::int FROM coupons WHERE id = ${held.couponId}`;
-  const [said] = await usages.useBatch([useAskOf(held, { revision: row?.revision })], {
+  const [said] = await usages.useBatch([useRequestOf(held, { revision: row?.revision })], {
     again: false,
     together: false,
   });
-  expect(said?.kind).toBe("USED");
+  expect(said?.outcome).toBe("USED");
 }
 
 const remove = ({ userId, userCouponId }: Held, restock: boolean) =>
@@ -213,8 +213,8 @@ describe("a purge", () => {
     await clocked.setClock(later(secondMs + 30 * dayMs));
     expect(await purger().purge()).toMatchObject({ userCoupons: 3 });
     expect(await stockOf(couponId)).toMatchObject({ quantity: 10, issuedCount: 3 });
-    const ask = { couponId, userId: held[0].userId, userCouponId: randomUUID(), requestId: "" };
-    expect((await issues.issueBatch([ask]))[0]?.kind).toBe("ISSUED");
+    const request = { couponId, userId: held[0].userId, userCouponId: randomUUID(), requestId: "" };
+    expect((await issues.issueBatch([request]))[0]?.outcome).toBe("ISSUED");
   });
 
   test("leaves what was ever used, also when the use was cancelled since", async () => {
@@ -375,11 +375,11 @@ test("a user coupon of several uses counts as used up with the last one, and not
       await clocked.sql`SELECT used_up_count::int AS "usedUp", placed_holder_count::int AS placed, cancelled_total::int AS cancelled
         FROM coupons WHERE id = ${couponId}`
     )[0];
-  const batch = [1, 2].map(() => useAskOf(held));
+  const batch = [1, 2].map(() => useRequestOf(held));
   await usages.useBatch(batch, { again: false, together: false });
   expect(await counters()).toEqual({ usedUp: 0, placed: 1, cancelled: 0 });
   // Two more, of which one is too many.
-  await usages.useBatch([useAskOf(held), useAskOf(held)], { again: false, together: false });
+  await usages.useBatch([useRequestOf(held), useRequestOf(held)], { again: false, together: false });
   expect(await counters()).toEqual({ usedUp: 1, placed: 1, cancelled: 0 });
   await cancelOne(usages, { userId: held.userId, usageId: (batch[0] as { usageId: string }).usageId, request: null });
   expect(await counters()).toEqual({ usedUp: 0, placed: 1, cancelled: 1 });

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { newId } from "../../src/platform/new-id.js";
 import { QuotaDays } from "../../src/platform/quota-days.js";
-import type { IssueAsk, IssueOutcome } from "../../src/storage/ports/issues.js";
+import type { IssueRequest, IssueResult } from "../../src/storage/ports/issues.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { until } from "../support/until.js";
 import {
@@ -35,14 +35,14 @@ async function couponOf(maxPerDay: number, facts: Partial<CouponFacts> = {}, ofG
   return id;
 }
 
-const askOf = (couponId: string, userId = "u", requestId = ""): IssueAsk => ({
+const requestOf = (couponId: string, userId = "u", requestId = ""): IssueRequest => ({
   couponId,
   userId,
   requestId,
   userCouponId: newId(),
 });
-const wordOf = (outcome: IssueOutcome): string => (outcome.kind === "REFUSED" ? outcome.reason : outcome.kind);
-const issue = async (...asks: IssueAsk[]) => (await store.issueBatch(asks)).map(wordOf);
+const outcomeOf = (result: IssueResult): string => (result.outcome === "REFUSED" ? result.reason : result.outcome);
+const issue = async (...requests: IssueRequest[]) => (await store.issueBatch(requests)).map(outcomeOf);
 
 /** What users were issued of the group today, by the counters and by the rows. */
 async function expectIssued(expected: Record<string, number>): Promise<void> {
@@ -60,15 +60,10 @@ describe("issue_user_coupons keeps quotas", () => {
   test("over the coupons of a group, in the order of the batch, for each user alone", async () => {
     const [a, b, c] = [await couponOf(2), await couponOf(2), await couponOf(2)];
     const free = await insertCoupon(clocked.sql, openCoupon(noon));
-    expect(await issue(askOf(c), askOf(a, "v"), askOf(a), askOf(b), askOf(free), askOf(b, "v"))).toEqual([
-      "ISSUED",
-      "ISSUED",
-      "ISSUED",
-      "QUOTA_REACHED",
-      "ISSUED",
-      "ISSUED",
-    ]);
-    expect(await issue(askOf(c, "v"), askOf(c, "w"))).toEqual(["QUOTA_REACHED", "ISSUED"]);
+    expect(
+      await issue(requestOf(c), requestOf(a, "v"), requestOf(a), requestOf(b), requestOf(free), requestOf(b, "v")),
+    ).toEqual(["ISSUED", "ISSUED", "ISSUED", "QUOTA_REACHED", "ISSUED", "ISSUED"]);
+    expect(await issue(requestOf(c, "v"), requestOf(c, "w"))).toEqual(["QUOTA_REACHED", "ISSUED"]);
     await expectIssued({ u: 2, v: 2, w: 1 });
   });
 
@@ -77,7 +72,7 @@ describe("issue_user_coupons keeps quotas", () => {
     const soldOut = await Promise.all(Array.from({ length: 6 }, () => couponOf(1, gone)));
     const [a, b] = [await couponOf(1), await couponOf(1)];
     const ids = [...soldOut, a, b];
-    expect(await issue(...ids.map((id) => askOf(id)))).toEqual([
+    expect(await issue(...ids.map((id) => requestOf(id)))).toEqual([
       ...soldOut.map(() => "SOLD_OUT"),
       "ISSUED",
       "QUOTA_REACHED",
@@ -87,24 +82,28 @@ describe("issue_user_coupons keeps quotas", () => {
 
   test("each coupon's own limit counts", async () => {
     const [one, three] = [await couponOf(1), await couponOf(3)];
-    expect(await issue(askOf(three), askOf(one))).toEqual(["ISSUED", "QUOTA_REACHED"]);
-    expect(await issue(askOf(three, "v"), askOf(three, "w"), askOf(one, "x"))).toEqual(["ISSUED", "ISSUED", "ISSUED"]);
+    expect(await issue(requestOf(three), requestOf(one))).toEqual(["ISSUED", "QUOTA_REACHED"]);
+    expect(await issue(requestOf(three, "v"), requestOf(three, "w"), requestOf(one, "x"))).toEqual([
+      "ISSUED",
+      "ISSUED",
+      "ISSUED",
+    ]);
   });
 
   test("after ALREADY_ISSUED and before SOLD_OUT", async () => {
     const once = await couponOf(1, { maxPerUser: 1, quantity: 1 });
     const gone = await couponOf(1, { quantity: 1, issuedCount: 1 });
-    expect(await issue(askOf(once))).toEqual(["ISSUED"]);
-    expect(await issue(askOf(once))).toEqual(["ALREADY_ISSUED"]);
-    expect(await issue(askOf(gone))).toEqual(["QUOTA_REACHED"]);
-    expect(await issue(askOf(gone, "v"))).toEqual(["SOLD_OUT"]);
+    expect(await issue(requestOf(once))).toEqual(["ISSUED"]);
+    expect(await issue(requestOf(once))).toEqual(["ALREADY_ISSUED"]);
+    expect(await issue(requestOf(gone))).toEqual(["QUOTA_REACHED"]);
+    expect(await issue(requestOf(gone, "v"))).toEqual(["SOLD_OUT"]);
   });
 
   test("a repeated request is no second one, whether the batch or the call is repeated", async () => {
     const [a, b] = [await couponOf(1), await couponOf(1)];
-    const first = askOf(a, "u", randomUUID());
+    const first = requestOf(a, "u", randomUUID());
     expect(await issue(first)).toEqual(["ISSUED"]);
-    expect((await store.issueBatch([first, askOf(b)], true)).map(wordOf)).toEqual(["ISSUED", "QUOTA_REACHED"]);
+    expect((await store.issueBatch([first, requestOf(b)], true)).map(outcomeOf)).toEqual(["ISSUED", "QUOTA_REACHED"]);
     expect(await issue({ ...first, userCouponId: newId() })).toEqual(["REPLAYED"]);
     await expectIssued({ u: 1 });
   });
@@ -120,7 +119,7 @@ describe("issue_user_coupons keeps quotas", () => {
     ] as const) {
       await clocked.setClock(new Date(time));
       await clocked.sql`UPDATE coupons SET expires_at = '2031-01-01Z' WHERE quota_group = ${group}`;
-      expect([...(await issue(askOf(a))), ...(await issue(askOf(b)))], time).toEqual([ofA, ofB]);
+      expect([...(await issue(requestOf(a))), ...(await issue(requestOf(b)))], time).toEqual([ofA, ofB]);
     }
   });
 
@@ -131,7 +130,7 @@ describe("issue_user_coupons keeps quotas", () => {
       let running: Promise<string[]>[] = [];
       await clocked.sql.begin(async (tx) => {
         await tx`SELECT FROM coupons WHERE id = ANY (${ids}::uuid[]) ORDER BY id FOR UPDATE`;
-        running = ids.map((id) => issue(askOf(id, user)));
+        running = ids.map((id) => issue(requestOf(id, user)));
         await until("both wait", async () => {
           const [row] = await clocked.sql`
             SELECT count(*)::int AS n FROM pg_stat_activity
@@ -155,16 +154,16 @@ describe("issue_user_coupons keeps quotas", () => {
       return (state >>> 8) % below;
     };
     const batchOf = () => {
-      const asks = new Map<string, IssueAsk>();
+      const requests = new Map<string, IssueRequest>();
       for (let n = 0; n < 40; n++) {
-        const ask = askOf(ids[random(ids.length)] as string, `user-${random(12)}`);
-        asks.set(`${ask.couponId} ${ask.userId}`, ask);
+        const request = requestOf(ids[random(ids.length)] as string, `user-${random(12)}`);
+        requests.set(`${request.couponId} ${request.userId}`, request);
       }
-      return [...asks.values()];
+      return [...requests.values()];
     };
     const writers = Array.from({ length: 4 }, async () => {
       for (let n = 0; n < 12; n++) {
-        for (const word of await issue(...batchOf())) expect(["ISSUED", "QUOTA_REACHED"]).toContain(word);
+        for (const outcome of await issue(...batchOf())) expect(["ISSUED", "QUOTA_REACHED"]).toContain(outcome);
       }
     });
     await Promise.all(writers);
@@ -186,29 +185,29 @@ describe("issue_user_coupons wants tickets", () => {
 
   test("of a throttled coupon nothing is issued to who has had none, and nobody else is held up", async () => {
     const [id, free] = [await throttled(), await insertCoupon(clocked.sql, openCoupon(noon))];
-    const asks = [
-      askOf(id),
-      { ...askOf(id, "v"), hasTicket: true },
-      askOf(free),
-      { ...askOf(free, "v"), hasTicket: true },
+    const requests = [
+      requestOf(id),
+      { ...requestOf(id, "v"), hasTicket: true },
+      requestOf(free),
+      { ...requestOf(free, "v"), hasTicket: true },
     ];
-    expect(await issue(...asks)).toEqual(["TICKET_NEEDED", "ISSUED", "ISSUED", "ISSUED"]);
+    expect(await issue(...requests)).toEqual(["TICKET_NEEDED", "ISSUED", "ISSUED", "ISSUED"]);
     const [row] = await clocked.sql`SELECT issued_count::int AS n FROM coupons WHERE id = ${id}`;
     expect(row?.n).toBe(1);
   });
 
   test("what is refused anyway, or repeated, needs none", async () => {
     const id = await throttled({ quantity: 1 });
-    const first = { ...askOf(id, "u", randomUUID()), hasTicket: true };
+    const first = { ...requestOf(id, "u", randomUUID()), hasTicket: true };
     expect(await issue(first)).toEqual(["ISSUED"]);
     expect(await issue({ ...first, hasTicket: false, userCouponId: newId() })).toEqual(["REPLAYED"]);
-    expect(await issue(askOf(id))).toEqual(["ALREADY_ISSUED"]);
-    expect(await issue(askOf(await throttled({ pausedAt: noon })))).toEqual(["COUPON_PAUSED"]);
+    expect(await issue(requestOf(id))).toEqual(["ALREADY_ISSUED"]);
+    expect(await issue(requestOf(await throttled({ pausedAt: noon })))).toEqual(["COUPON_PAUSED"]);
   });
 
   test("one without a ticket takes no stock from one that has it", async () => {
     const id = await throttled({ quantity: 1 });
-    expect(await issue(askOf(id), { ...askOf(id, "v"), hasTicket: true })).toEqual(["TICKET_NEEDED", "ISSUED"]);
+    expect(await issue(requestOf(id), { ...requestOf(id, "v"), hasTicket: true })).toEqual(["TICKET_NEEDED", "ISSUED"]);
   });
 });
 

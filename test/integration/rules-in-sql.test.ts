@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ChosenCoupon, judgeOrder } from "../../src/domain/usage.js";
 import { type UserCouponStatus, userCouponStatus } from "../../src/domain/user-coupon.js";
-import { type Standing, standings } from "../support/standing.js";
+import { type UserCouponState, userCouponStates } from "../support/user-coupon-states.js";
 import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
@@ -19,7 +19,7 @@ beforeAll(async () => {
 afterAll(() => clocked?.close());
 
 /** Rows of the two tables as jsonb_populate_record() takes them: the columns that the rules read. */
-function rowsOf({ userCoupon, coupon, lockVersion }: Standing) {
+function rowsOf({ userCoupon, coupon, lockVersion }: UserCouponState) {
   const text = (moment: Date | null) => moment?.toISOString() ?? null;
   return {
     u: {
@@ -43,7 +43,7 @@ function rowsOf({ userCoupon, coupon, lockVersion }: Standing) {
 test("user_coupon_status says what userCouponStatus says, equal instants included", async () => {
   const seen = new Set<UserCouponStatus>();
   await fc.assert(
-    fc.asyncProperty(fc.array(standings(noon), cases), async (all) => {
+    fc.asyncProperty(fc.array(userCouponStates(noon), cases), async (all) => {
       const rows = await clocked.sql`
         SELECT user_coupon_status(
           jsonb_populate_record(NULL::user_coupons, f -> 'u'), jsonb_populate_record(NULL::coupons, f -> 'c'), ${noon}
@@ -60,17 +60,17 @@ test("user_coupon_status says what userCouponStatus says, equal instants include
 
 test("usage_refusal gives the first reason that judgeOrder gives, equal instants included", async () => {
   const seen = new Set<string | null>();
-  const asked = fc.record({ standing: standings(noon), givenVersion: fc.nat(2) });
+  const asked = fc.record({ state: userCouponStates(noon), givenVersion: fc.nat(2) });
   await fc.assert(
     fc.asyncProperty(fc.array(asked, cases), async (all) => {
-      const facts = all.map(({ standing, givenVersion }) => ({ ...rowsOf(standing), given: givenVersion }));
+      const facts = all.map(({ state, givenVersion }) => ({ ...rowsOf(state), given: givenVersion }));
       const rows = await clocked.sql`
         SELECT usage_refusal(
           jsonb_populate_record(NULL::user_coupons, f -> 'u'), jsonb_populate_record(NULL::coupons, f -> 'c'),
           (f ->> 'given')::bigint, ${noon}
         ) AS reason
         FROM jsonb_array_elements(${clocked.sql.json(facts)}) WITH ORDINALITY AS one (f, ord) ORDER BY ord`;
-      const expected = all.map(({ standing, givenVersion }) => {
+      const expected = all.map(({ state, givenVersion }) => {
         // Without an amount, and alone in its order: what is left is what the function knows of.
         const order = {
           userId: "u",
@@ -78,7 +78,7 @@ test("usage_refusal gives the first reason that judgeOrder gives, equal instants
           productId: "",
           orderId: "",
         };
-        const chosen = { ...standing, lockToken: null } as ChosenCoupon;
+        const chosen = { ...state, lockToken: null } as ChosenCoupon;
         return judgeOrder({ ...order, amount: null }, [chosen], noon).objections[0]?.[0] ?? null;
       });
       for (const reason of expected) seen.add(reason);

@@ -14,7 +14,7 @@ import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store
 import { countedStats, miscounted } from "../support/counted-stats.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
 import { expireCodes, insertCodes } from "./codes-world.js";
-import { cancelOne, useAskOf } from "./usage-world.js";
+import { cancelOne, useRequestOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const farMs = Date.now() + 3_600_000;
@@ -156,13 +156,13 @@ async function take(step: Step, ids: readonly string[]): Promise<void> {
   const chosen = <T>(rows: readonly T[]): T | undefined => ("pick" in step ? rows[step.pick % rows.length] : undefined);
   switch (step.kind) {
     case "issue": {
-      const asks = Array.from({ length: step.n }, () => ({
+      const requests = Array.from({ length: step.n }, () => ({
         couponId: id,
         userId: randomUUID(),
         userCouponId: randomUUID(),
         requestId: "",
       }));
-      await issues.issueBatch(asks);
+      await issues.issueBatch(requests);
       return;
     }
     case "use": {
@@ -174,9 +174,12 @@ async function take(step: Step, ids: readonly string[]): Promise<void> {
       const held = { couponId: id, userCouponId: row.id, userId: row.user_id };
       // Several uses of one user coupon in one batch, and one of another.
       const next = rows[(rows.indexOf(row as never) + 1) % rows.length];
-      const asks = Array.from({ length: step.n }, () => useAskOf(held, { revision: row.revision }));
+      const requests = Array.from({ length: step.n }, () => useRequestOf(held, { revision: row.revision }));
       const other = { couponId: id, userCouponId: next?.id, userId: next?.user_id };
-      await usages.useBatch([...asks, useAskOf(other, { revision: row.revision })], { again: false, together: false });
+      await usages.useBatch([...requests, useRequestOf(other, { revision: row.revision })], {
+        again: false,
+        together: false,
+      });
       return;
     }
     case "cancel": {
@@ -294,9 +297,9 @@ test.each([
   const now = await clocked.now();
   const expiresAt = new Date(now.getTime() + 3 * hourMs);
   const couponId = await insertCoupon(clocked.sql, openCoupon(now, { maxUses: 2, usageCap: 3, expiresAt }));
-  const asks = ["ann", "ben", "cid", "dora"].map((userId) => ({ couponId, userId, userCouponId: randomUUID() }));
-  await issues.issueBatch(asks.map((ask) => ({ ...ask, requestId: "" })));
-  const uses = asks.slice(0, 3).map((held) => useAskOf(held));
+  const requests = ["ann", "ben", "cid", "dora"].map((userId) => ({ couponId, userId, userCouponId: randomUUID() }));
+  await issues.issueBatch(requests.map((request) => ({ ...request, requestId: "" })));
+  const uses = requests.slice(0, 3).map((held) => useRequestOf(held));
   await usages.useBatch(uses, { again: false, together: false });
   // Ben's place stays with him; Dora was never given one.
   await cancelOne(usages, { userId: "ben", usageId: (uses[1] as { usageId: string }).usageId, request: null });

@@ -7,7 +7,7 @@ import { createLogger } from "../../src/platform/logger.js";
 import { GrpcClient } from "../support/clients.js";
 import { createStores } from "../support/stores.js";
 import { until } from "../support/until.js";
-import { insertCoupon, insertHolders, openCoupon } from "./clocked-database.js";
+import { insertCoupon, insertHoldings, openCoupon } from "./clocked-database.js";
 
 /** Longer than DRAIN_MS, and than a connection to Postgres is waited for when it is closed. */
 const heldMs = 2_500;
@@ -32,7 +32,7 @@ test("a commit that a lock holds up for longer than calls are waited for is done
   const holding = sql.begin(async (tx) => {
     // Takes the slot that the call wants, so that its commit waits here, and nothing else does.
     const holder = { couponId, userId: "user", slot: 1, requestId: null, validUntil: null };
-    await insertHolders(tx as unknown as typeof sql, [holder], new Date());
+    await insertHoldings(tx as unknown as typeof sql, [holder], new Date());
     const call = client.call(IssuanceService.method.issueCoupon, {
       target: { case: "couponId", value: couponId },
       userId: "user",

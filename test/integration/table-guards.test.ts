@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   type ClockedDatabase,
   insertCoupon,
-  insertHolders,
+  insertHoldings,
   openClockedDatabase,
   openCoupon,
 } from "./clocked-database.js";
@@ -17,7 +17,7 @@ beforeAll(async () => {
   clocked = await openClockedDatabase(noon);
   const { sql } = clocked;
   const couponId = await insertCoupon(sql, openCoupon(noon));
-  await insertHolders(sql, [{ couponId, userId: "u", slot: 1, requestId: null, validUntil: null }], noon);
+  await insertHoldings(sql, [{ couponId, userId: "u", slot: 1, requestId: null, validUntil: null }], noon);
   await insertCodes(sql, await insertCoupon(sql, openCoupon(noon, { quantity: 0 })), [{}]);
   await sql`
     INSERT INTO code_jobs (id, coupon_id, pattern, terms, count, created_at)

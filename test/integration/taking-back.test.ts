@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { GroupCommit } from "../../src/batching/group-commit.js";
 import { Refusal } from "../../src/domain/refusal.js";
 import type { RequestKey } from "../../src/storage/ports/page.js";
-import type { CancelAsk, CancelOutcome } from "../../src/storage/ports/usages.js";
+import type { CancelRequest, CancelResult } from "../../src/storage/ports/usages.js";
 import type { GivenBack } from "../../src/storage/ports/user-coupons.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
@@ -23,10 +23,10 @@ import {
   expectCounted,
   type Held,
   hold,
-  lockAskOf,
+  lockRequestOf,
   readCoupon,
   readUserCoupon,
-  useAskOf,
+  useRequestOf,
 } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
@@ -60,16 +60,16 @@ const requestOf = (method: string, requestId: string, input = 1): RequestKey => 
 });
 const outcome = (result: unknown) => (result instanceof Refusal ? result.reason : result);
 const used = async (held: Held): Promise<string> => {
-  const ask = useAskOf(held);
-  const [said] = await usages.useBatch([ask], { again: false, together: false });
-  expect(said?.kind).toBe("USED");
-  return ask.usageId;
+  const request = useRequestOf(held);
+  const [said] = await usages.useBatch([request], { again: false, together: false });
+  expect(said?.outcome).toBe("USED");
+  return request.usageId;
 };
 
 describe("locks", () => {
-  const lock = async (held: Held, changed: Parameters<typeof lockAskOf>[1] = {}) => {
-    const [said] = await usages.lockBatch([lockAskOf(held, changed)], { together: false });
-    return said?.kind === "GRANTED" ? said.lock : said?.kind === "REFUSED" ? said.reason : said?.kind;
+  const lock = async (held: Held, changed: Parameters<typeof lockRequestOf>[1] = {}) => {
+    const [said] = await usages.lockBatch([lockRequestOf(held, changed)], { together: false });
+    return said?.outcome === "GRANTED" ? said.lock : said?.outcome === "REFUSED" ? said.reason : said?.outcome;
   };
   const heldOfNew = async (changed: Partial<CouponFacts> = {}, facts: Parameters<typeof hold>[3] = {}) =>
     newHeld(await newCoupon({ lockDurationMs: 10_000, ...changed }), facts);
@@ -112,27 +112,27 @@ describe("locks", () => {
     const helds = [await heldOfNew(), await heldOfNew(), await heldOfNew()];
     await lock(helds[1] as Held);
     const token = randomUUID();
-    const asks = helds.map((held) => lockAskOf(held, { token }));
-    expect(await usages.lockBatch(asks, { together: true })).toEqual([
-      { kind: "CONSENT" },
-      { kind: "REFUSED", reason: "LOCKED" },
-      { kind: "CONSENT" },
+    const requests = helds.map((held) => lockRequestOf(held, { token }));
+    expect(await usages.lockBatch(requests, { together: true })).toEqual([
+      { outcome: "CONSENT" },
+      { outcome: "REFUSED", reason: "LOCKED" },
+      { outcome: "CONSENT" },
     ]);
     expect(await readUserCoupon(clocked.sql, helds[0] as Held)).toMatchObject({ lockedUntil: null, lockVersion: 0 });
     await clocked.setClock(later(10_000));
-    const granted = await usages.lockBatch(asks, { together: true });
-    expect(granted.map((one) => one.kind === "GRANTED" && one.lock.version)).toEqual([1, 2, 1]);
-    expect(await usages.lockBatch(asks, { together: true })).toEqual(granted);
+    const granted = await usages.lockBatch(requests, { together: true });
+    expect(granted.map((one) => one.outcome === "GRANTED" && one.lock.version)).toEqual([1, 2, 1]);
+    expect(await usages.lockBatch(requests, { together: true })).toEqual(granted);
   });
 
   test("of a call that comes twice in one batch are the same lock", async () => {
     const held = await heldOfNew();
-    const ask = lockAskOf(held, { token: "call" });
-    const other = lockAskOf(held, { token: "other" });
-    const [first, second, third] = await usages.lockBatch([ask, ask, other], { together: false });
-    expect(first).toMatchObject({ kind: "GRANTED", lock: { version: 1 } });
+    const request = lockRequestOf(held, { token: "call" });
+    const other = lockRequestOf(held, { token: "other" });
+    const [first, second, third] = await usages.lockBatch([request, request, other], { together: false });
+    expect(first).toMatchObject({ outcome: "GRANTED", lock: { version: 1 } });
     expect(second).toEqual(first);
-    expect(third).toEqual({ kind: "REFUSED", reason: "LOCKED" });
+    expect(third).toEqual({ outcome: "REFUSED", reason: "LOCKED" });
     expect(await countEvents(clocked.sql, held.couponId)).toEqual({ USER_COUPON_LOCKED: 1 });
   });
 
@@ -211,12 +211,12 @@ describe("cancelling", () => {
 });
 
 describe("a batch of cancels", () => {
-  const askOf = ({ userId }: Held, usageId: string, requestId: string = randomUUID(), input = 1): CancelAsk => {
+  const cancelOf = ({ userId }: Held, usageId: string, requestId: string = randomUUID(), input = 1): CancelRequest => {
     const { inputHash } = requestOf("CancelUsage", requestId, input);
     return { userId, usageId, request: { requestId, inputHash } };
   };
-  const kinds = (outcomes: readonly CancelOutcome[]) =>
-    outcomes.map((one) => (one.kind === "REFUSED" ? one.reason : `${one.kind}${one.freed ? " freed" : ""}`));
+  const outcomesOf = (outcomes: readonly CancelResult[]) =>
+    outcomes.map((one) => (one.outcome === "REFUSED" ? one.reason : `${one.outcome}${one.freed ? " freed" : ""}`));
   const removeUsed = ({ userId, userCouponId }: Held) =>
     userCoupons.delete(
       { userId, userCouponId, restock: false, deleteUsed: true, request: null },
@@ -231,20 +231,20 @@ describe("a batch of cancels", () => {
     const ids: string[] = [];
     for (const held of [twice, once, gone, done, twice]) ids.push(await used(held));
     await removeUsed(gone);
-    const earlier = askOf(done, ids[3]!);
-    expect(kinds(await usages.cancelBatch([earlier], false))).toEqual(["CANCELLED"]);
-    const asks = [
-      askOf(twice, ids[0]!),
-      askOf(once, ids[0]!),
-      askOf(once, randomUUID()),
-      askOf(once, ids[1]!),
+    const earlier = cancelOf(done, ids[3]!);
+    expect(outcomesOf(await usages.cancelBatch([earlier], false))).toEqual(["CANCELLED"]);
+    const requests = [
+      cancelOf(twice, ids[0]!),
+      cancelOf(once, ids[0]!),
+      cancelOf(once, randomUUID()),
+      cancelOf(once, ids[1]!),
       earlier,
-      askOf(gone, ids[2]!),
-      askOf(done, ids[3]!, earlier.request.requestId, 2),
-      askOf(twice, ids[4]!),
+      cancelOf(gone, ids[2]!),
+      cancelOf(done, ids[3]!, earlier.request.requestId, 2),
+      cancelOf(twice, ids[4]!),
     ];
-    const outcomes = await usages.cancelBatch(asks, false);
-    expect(kinds(outcomes)).toEqual([
+    const outcomes = await usages.cancelBatch(requests, false);
+    expect(outcomesOf(outcomes)).toEqual([
       "CANCELLED",
       "USAGE_NOT_FOUND",
       "USAGE_NOT_FOUND",
@@ -254,9 +254,9 @@ describe("a batch of cancels", () => {
       "REQUEST_ID_REUSED",
       "CANCELLED",
     ]);
-    for (const [index, { usageId, userId }] of asks.entries()) {
+    for (const [index, { usageId, userId }] of requests.entries()) {
       const outcome = outcomes[index]!;
-      if (outcome.kind === "CANCELLED") expect(outcome.usage).toEqual(await usages.get(userId, usageId, farMs));
+      if (outcome.outcome === "CANCELLED") expect(outcome.usage).toEqual(await usages.get(userId, usageId, farMs));
     }
     expect(await readUserCoupon(clocked.sql, twice)).toMatchObject({ useCount: 0, placeCount: 2 });
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 0, placeCount: 4 });
@@ -264,7 +264,7 @@ describe("a batch of cancels", () => {
       SELECT usage_id FROM events WHERE coupon_id = ${couponId} AND kind = 'USAGE_CANCELLED' ORDER BY seq`;
     expect(rows.map((row) => row.usage_id)).toEqual([3, 0, 1, 2, 4].map((n) => ids[n]));
     // Its answer was lost: each gets the same again, and the place is told of once more.
-    expect(kinds(await usages.cancelBatch(asks, true))).toEqual(kinds(outcomes));
+    expect(outcomesOf(await usages.cancelBatch(requests, true))).toEqual(outcomesOf(outcomes));
     expect(await usages.cancelBatch([], false)).toEqual([]);
   });
 
@@ -274,11 +274,11 @@ describe("a batch of cancels", () => {
       const ids = await Promise.all(helds.map(used));
       const requestId = randomUUID();
       const [a, b] = await Promise.all([
-        usages.cancelBatch([askOf(helds[0]!, ids[0]!, requestId, 1), askOf(helds[1]!, ids[1]!)], false),
-        usages.cancelBatch([askOf(helds[2]!, ids[2]!, requestId, 2), askOf(helds[3]!, ids[3]!)], false),
+        usages.cancelBatch([cancelOf(helds[0]!, ids[0]!, requestId, 1), cancelOf(helds[1]!, ids[1]!)], false),
+        usages.cancelBatch([cancelOf(helds[2]!, ids[2]!, requestId, 2), cancelOf(helds[3]!, ids[3]!)], false),
       ]);
-      expect([kinds(a)[0], kinds(b)[0]].sort()).toEqual(["CANCELLED", "REQUEST_ID_REUSED"]);
-      expect([kinds(a)[1], kinds(b)[1]]).toEqual(["CANCELLED", "CANCELLED"]);
+      expect([outcomesOf(a)[0], outcomesOf(b)[0]].sort()).toEqual(["CANCELLED", "REQUEST_ID_REUSED"]);
+      expect([outcomesOf(a)[1], outcomesOf(b)[1]]).toEqual(["CANCELLED", "CANCELLED"]);
     }
   });
 
@@ -290,8 +290,8 @@ describe("a batch of cancels", () => {
     // Two replicas, each with a queue of its own; small batches, so that there are many.
     const queues = [1, 2].map(
       () =>
-        new GroupCommit<CancelAsk, CancelOutcome>({
-          commit: (asks, again) => usages.cancelBatch(asks, again),
+        new GroupCommit<CancelRequest, CancelResult>({
+          commit: (requests, again) => usages.cancelBatch(requests, again),
           afterCommit: async () => {},
           onAfterCommitError: () => {},
           keysOf: keysOfCancel,
@@ -304,12 +304,12 @@ describe("a batch of cancels", () => {
     const calls = queues.flatMap((queue) =>
       ids.flatMap((usageId, n) => [
         // The same request by both, and one of its own.
-        queue.submit(askOf(helds[n]!, usageId, requestIds[n]), farMs),
-        queue.submit(askOf(helds[n]!, usageId), farMs),
+        queue.submit(cancelOf(helds[n]!, usageId, requestIds[n]), farMs),
+        queue.submit(cancelOf(helds[n]!, usageId), farMs),
       ]),
     );
-    const more = helds.map((held) => usages.useBatch([useAskOf(held)], { again: false, together: false }));
-    const said = kinds(await Promise.all(calls));
+    const more = helds.map((held) => usages.useBatch([useRequestOf(held)], { again: false, together: false }));
+    const said = outcomesOf(await Promise.all(calls));
     await Promise.all(more);
     // Of the four calls for a usage either both with the shared id were told that it is cancelled, or one with its own.
     ids.forEach((_, n) => {
@@ -350,8 +350,8 @@ describe("deleting", () => {
     ]);
     expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ issuedCount });
     expect(await userCoupons.get(held.userId, held.userCouponId, farMs)).toBeNull();
-    const ask = { couponId: held.couponId, userId: held.userId, userCouponId: randomUUID(), requestId: "" };
-    expect((await new PostgresIssueStore(clocked.database).issueBatch([ask]))[0]?.kind).toBe("ISSUED");
+    const request = { couponId: held.couponId, userId: held.userId, userCouponId: randomUUID(), requestId: "" };
+    expect((await new PostgresIssueStore(clocked.database).issueBatch([request]))[0]?.outcome).toBe("ISSUED");
     expect(await remove(held, { restock })).toBe("USER_COUPON_NOT_FOUND");
   });
 
@@ -484,12 +484,12 @@ describe("releasing", () => {
     const couponId = await newCoupon({ quantity: null });
     const helds: Held[] = [];
     for (let n = 0; n < 20; n++) helds.push(await newHeld(couponId, { claimUntil: later(1) }));
-    const using = helds.map((held) => usages.useBatch([useAskOf(held)], { again: false, together: false }));
+    const using = helds.map((held) => usages.useBatch([useRequestOf(held)], { again: false, together: false }));
     await clocked.setClock(later(1));
     const [outcomes] = await Promise.all([Promise.all(using), userCoupons.release(100), userCoupons.release(100)]);
     for (const [index, held] of helds.entries()) {
       const { releasedAt, useCount } = await readUserCoupon(clocked.sql, held);
-      const won = outcomes[index]?.[0]?.kind === "USED";
+      const won = outcomes[index]?.[0]?.outcome === "USED";
       expect([useCount, releasedAt === null]).toEqual(won ? [1, true] : [0, false]);
     }
   });

@@ -4,7 +4,7 @@ import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-sto
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
-import { cancelOne, type Held, hold, lockAskOf, readUserCoupon, useAskOf } from "./usage-world.js";
+import { cancelOne, type Held, hold, lockRequestOf, readUserCoupon, useRequestOf } from "./usage-world.js";
 import { whileWaiting } from "./waiting.js";
 
 /** Who waits for a coupon's row lock is decided by the time when it gets the lock: else an old time would decide. */
@@ -38,48 +38,48 @@ const newCoupon = (expiresAt?: Date) =>
   insertCoupon(clocked.sql, openCoupon(noon, { lockDurationMs, ...(expiresAt && { expiresAt }) }));
 const newHeld = async (facts: Parameters<typeof hold>[3] = {}) => hold(clocked.sql, await newCoupon(), noon, facts);
 const issue = async (couponId: string) => {
-  const ask = { couponId, userId: "user", requestId: "", userCouponId: randomUUID() };
-  return (await issues.issueBatch([ask]))[0];
+  const request = { couponId, userId: "user", requestId: "", userCouponId: randomUUID() };
+  return (await issues.issueBatch([request]))[0];
 };
-const lock = async (held: Held) => (await usages.lockBatch([lockAskOf(held)], { together: false }))[0];
+const lock = async (held: Held) => (await usages.lockBatch([lockRequestOf(held)], { together: false }))[0];
 const use = async (held: Held, usageId: string = randomUUID()) =>
-  (await usages.useBatch([useAskOf(held, { usageId })], { again: false, together: false }))[0];
+  (await usages.useBatch([useRequestOf(held, { usageId })], { again: false, together: false }))[0];
 
 describe("an issue that waits for its coupon", () => {
   test("is refused when the coupon has ended meanwhile", async () => {
     const couponId = await newCoupon(after);
     const said = await afterWait({ couponId }, () => issue(couponId));
-    expect(said).toEqual({ kind: "REFUSED", reason: "COUPON_ENDED" });
+    expect(said).toEqual({ outcome: "REFUSED", reason: "COUPON_ENDED" });
   });
 
   test("is issued as of when it got the lock", async () => {
     const couponId = await newCoupon();
     const said = await afterWait({ couponId }, () => issue(couponId));
-    expect(said).toMatchObject({ kind: "ISSUED", userCoupon: { issuedAt: after } });
+    expect(said).toMatchObject({ outcome: "ISSUED", userCoupon: { issuedAt: after } });
   });
 });
 
 describe("a lock that waits for its coupon", () => {
   test("is refused when the user coupon has expired meanwhile", async () => {
     const held = await newHeld({ validUntil: after });
-    expect(await afterWait(held, () => lock(held))).toEqual({ kind: "REFUSED", reason: "USER_COUPON_EXPIRED" });
+    expect(await afterWait(held, () => lock(held))).toEqual({ outcome: "REFUSED", reason: "USER_COUPON_EXPIRED" });
   });
 
   test("lasts from when it was got", async () => {
     const held = await newHeld();
     const until = new Date(after.getTime() + lockDurationMs);
-    expect(await afterWait(held, () => lock(held))).toMatchObject({ kind: "GRANTED", lock: { until } });
+    expect(await afterWait(held, () => lock(held))).toMatchObject({ outcome: "GRANTED", lock: { until } });
   });
 
   test("is granted when an earlier one has run out meanwhile", async () => {
     const held = await newHeld({ lockedUntil: after, lockVersion: 1, lockToken: "other" });
-    expect(await afterWait(held, () => lock(held))).toMatchObject({ kind: "GRANTED", lock: { version: 2 } });
+    expect(await afterWait(held, () => lock(held))).toMatchObject({ outcome: "GRANTED", lock: { version: 2 } });
   });
 });
 
 test("a use that waits for its coupon is refused when the user coupon has expired meanwhile", async () => {
   const held = await newHeld({ validUntil: after });
-  expect(await afterWait(held, () => use(held))).toEqual({ kind: "REFUSED", reason: "USER_COUPON_EXPIRED" });
+  expect(await afterWait(held, () => use(held))).toEqual({ outcome: "REFUSED", reason: "USER_COUPON_EXPIRED" });
 });
 
 test("a cancelled use is on record as of when it got the lock", async () => {

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { GroupCommit } from "../../src/batching/group-commit.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { userCouponStatus } from "../../src/domain/user-coupon.js";
-import type { UseAsk, UseOutcome } from "../../src/storage/ports/usages.js";
+import type { UseRequest, UseResult } from "../../src/storage/ports/usages.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { until } from "../support/until.js";
@@ -20,11 +20,11 @@ import {
   expectCounted,
   type Held,
   hold,
-  lockAskOf,
+  lockRequestOf,
   orderOf,
   readCoupon,
   readUserCoupon,
-  useAskOf,
+  useRequestOf,
 } from "./usage-world.js";
 import { untilWaiting, whileWaiting } from "./waiting.js";
 
@@ -55,13 +55,13 @@ const newCoupon = (changed: Partial<CouponFacts> = {}) =>
 const newHeld = (couponId: string, facts: Parameters<typeof hold>[3] = {}) => hold(clocked.sql, couponId, noon, facts);
 const heldOfNew = async (changed: Partial<CouponFacts> = {}, facts: Parameters<typeof hold>[3] = {}) =>
   newHeld(await newCoupon(changed), facts);
-const kinds = (outcomes: readonly UseOutcome[]) =>
-  outcomes.map((outcome) => (outcome.kind === "REFUSED" ? outcome.reason : outcome.kind));
-const use = async (ask: UseAsk) => (await store.useBatch([ask], single))[0] as UseOutcome;
+const outcomesOf = (results: readonly UseResult[]) =>
+  results.map((result) => (result.outcome === "REFUSED" ? result.reason : result.outcome));
+const use = async (request: UseRequest) => (await store.useBatch([request], single))[0] as UseResult;
 const used = async (held: Held): Promise<string> => {
-  const ask = useAskOf(held);
-  expect((await use(ask)).kind).toBe("USED");
-  return ask.usageId;
+  const request = useRequestOf(held);
+  expect((await use(request)).outcome).toBe("USED");
+  return request.usageId;
 };
 const cancel = async ({ userId }: Held, usageId: string) => {
   const cancelled = await cancelOne(store, { userId, usageId, request: null });
@@ -74,27 +74,30 @@ const statusOf = async ({ userId, userCouponId }: Held) => {
 };
 
 /** Whether an earlier call took a place is not told again: for all that is known, the reservation is not needed. */
-function asRepeated(outcomes: readonly UseOutcome[]): UseOutcome[] {
-  return outcomes.map((outcome) => (outcome.kind === "USED" ? { ...outcome, placed: false } : outcome));
+function asRepeated(results: readonly UseResult[]): UseResult[] {
+  return results.map((result) => (result.outcome === "USED" ? { ...result, placed: false } : result));
 }
 
 describe("one use", () => {
   test("is stored as it was asked for, counted, and on record", async () => {
     const held = await heldOfNew({ maxUses: 2 }, { maxUses: 2, claimUntil: later(5_000) });
-    const ask = useAskOf(held, { requestId: randomUUID(), orderAmount: { currencyCode: "JPY", minorUnits: 10 ** 15 } });
+    const request = useRequestOf(held, {
+      requestId: randomUUID(),
+      orderAmount: { currencyCode: "JPY", minorUnits: 10 ** 15 },
+    });
     const usage = {
-      id: ask.usageId,
+      id: request.usageId,
       ...held,
       productId: "product",
       orderId: "order",
-      orderAmount: ask.orderAmount,
+      orderAmount: request.orderAmount,
       discountAmount: { currencyCode: "JPY", minorUnits: 1_000 },
       usedAt: noon,
       cancelledAt: null,
     };
-    expect(await use(ask)).toEqual({ kind: "USED", usage, placed: true, exhausted: false });
-    expect(await store.get(held.userId, ask.usageId, farMs)).toEqual(usage);
-    expect(await store.ofRequest(ask.requestId, farMs)).toEqual([usage]);
+    expect(await use(request)).toEqual({ outcome: "USED", usage, placed: true, exhausted: false });
+    expect(await store.get(held.userId, request.usageId, farMs)).toEqual(usage);
+    expect(await store.ofRequest(request.requestId, farMs)).toEqual([usage]);
     expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 1, placeCount: 1, claimUntil: null });
     expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({
       usedCount: 1,
@@ -106,17 +109,17 @@ describe("one use", () => {
 
   test("is decided by the clock when its locks are granted, not when it came", async () => {
     const held = await heldOfNew({}, { validUntil: later(1_000) });
-    const [outcome] = await whileWaiting(clocked.sql, held.couponId, [() => use(useAskOf(held))], () =>
+    const [result] = await whileWaiting(clocked.sql, held.couponId, [() => use(useRequestOf(held))], () =>
       clocked.setClock(later(1_000)),
     );
-    expect(outcome).toMatchObject({ value: { kind: "REFUSED", reason: "USER_COUPON_EXPIRED" } });
+    expect(result).toMatchObject({ value: { outcome: "REFUSED", reason: "USER_COUPON_EXPIRED" } });
   });
 
   test("is not made after its time, when its caller may have been told something else", async () => {
     const held = await heldOfNew({}, { maxUses: 3 });
     const untilMs = Date.now() + 150;
-    const late = useAskOf(held, { untilMs, requestId: "late" });
-    const patient = useAskOf(held, { untilMs: untilMs + 60_000 });
+    const late = useRequestOf(held, { untilMs, requestId: "late" });
+    const patient = useRequestOf(held, { untilMs: untilMs + 60_000 });
     const [one, other] = await whileWaiting(
       clocked.sql,
       held.couponId,
@@ -125,39 +128,43 @@ describe("one use", () => {
         await until("its time is over", () => Date.now() > untilMs);
       },
     );
-    expect(one).toMatchObject({ value: { kind: "TOO_LATE" } });
-    expect(other).toMatchObject({ value: { kind: "USED" } });
+    expect(one).toMatchObject({ value: { outcome: "TOO_LATE" } });
+    expect(other).toMatchObject({ value: { outcome: "USED" } });
     // What was done in time is known when it is asked for again, however late.
     const [again] = await store.useBatch([{ ...patient, untilMs: Date.now() - 1 }], { again: true, together: false });
-    expect(again?.kind).toBe("USED");
+    expect(again?.outcome).toBe("USED");
     expect(await store.ofRequest("late", farMs)).toEqual([]);
     const order = orderOf([held, await heldOfNew()], { untilMs: Date.now() - 1 });
-    expect(kinds(await store.useBatch(order, together))).toEqual(["TOO_LATE", "TOO_LATE"]);
+    expect(outcomesOf(await store.useBatch(order, together))).toEqual(["TOO_LATE", "TOO_LATE"]);
   });
 
   test("of a coupon that is edited meanwhile is STALE", async () => {
     const held = await heldOfNew();
     const edit = () => clocked.sql`UPDATE coupons SET revision = 2 WHERE id = ${held.couponId}`;
     await edit();
-    expect((await use(useAskOf(held))).kind).toBe("STALE");
-    expect((await use(useAskOf(held, { revision: 2 }))).kind).toBe("USED");
+    expect((await use(useRequestOf(held))).outcome).toBe("STALE");
+    expect((await use(useRequestOf(held, { revision: 2 }))).outcome).toBe("USED");
   });
 
   test("that names another coupon than its own finds nothing", async () => {
     const held = await heldOfNew();
     const other = await newCoupon();
-    expect(kinds([await use(useAskOf({ ...held, couponId: other }))])).toEqual(["USER_COUPON_NOT_FOUND"]);
+    expect(outcomesOf([await use(useRequestOf({ ...held, couponId: other }))])).toEqual(["USER_COUPON_NOT_FOUND"]);
     expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0 });
   });
 
   test("spends the lock that it names", async () => {
     const held = await heldOfNew({ maxUses: 3 }, { maxUses: 3 });
-    const [lock] = await store.lockBatch([lockAskOf(held)], { together: false });
-    expect(lock).toMatchObject({ kind: "GRANTED", lock: { version: 1, until: later(300_000) } });
-    const asks = [useAskOf(held), useAskOf(held, { lockVersion: 1 }), useAskOf(held, { lockVersion: 1 })];
-    expect(kinds(await store.useBatch(asks, single))).toEqual(["LOCKED", "USED", "LOCK_LOST"]);
+    const [lock] = await store.lockBatch([lockRequestOf(held)], { together: false });
+    expect(lock).toMatchObject({ outcome: "GRANTED", lock: { version: 1, until: later(300_000) } });
+    const requests = [
+      useRequestOf(held),
+      useRequestOf(held, { lockVersion: 1 }),
+      useRequestOf(held, { lockVersion: 1 }),
+    ];
+    expect(outcomesOf(await store.useBatch(requests, single))).toEqual(["LOCKED", "USED", "LOCK_LOST"]);
     expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ lockedUntil: null, lockVersion: 1, useCount: 1 });
-    expect((await use(useAskOf(held))).kind).toBe("USED");
+    expect((await use(useRequestOf(held))).outcome).toBe("USED");
   });
 });
 
@@ -165,8 +172,8 @@ describe("a batch", () => {
   test("uses one user coupon as often as it may be, and not once more", async () => {
     const held = await heldOfNew({ maxUses: 3 }, { maxUses: 3 });
     const other = await newHeld(held.couponId);
-    const asks = [held, held, other, held, held, other].map((one) => useAskOf(one));
-    expect(kinds(await store.useBatch(asks, single))).toEqual([
+    const requests = [held, held, other, held, held, other].map((one) => useRequestOf(one));
+    expect(outcomesOf(await store.useBatch(requests, single))).toEqual([
       "USED",
       "USED",
       "USED",
@@ -180,19 +187,19 @@ describe("a batch", () => {
 
   test("that is repeated, for its answer was lost, changes nothing and gets the same", async () => {
     const held = await heldOfNew({ maxUses: 2 }, { maxUses: 2 });
-    const asks = [useAskOf(held, { requestId: randomUUID() }), useAskOf(held), useAskOf(held)];
-    const first = await store.useBatch(asks, single);
-    expect(kinds(first)).toEqual(["USED", "USED", "ALREADY_USED"]);
+    const requests = [useRequestOf(held, { requestId: randomUUID() }), useRequestOf(held), useRequestOf(held)];
+    const first = await store.useBatch(requests, single);
+    expect(outcomesOf(first)).toEqual(["USED", "USED", "ALREADY_USED"]);
     await clocked.setClock(later(9_000));
-    expect(await store.useBatch(asks, { again: true, together: false })).toEqual(asRepeated(first));
+    expect(await store.useBatch(requests, { again: true, together: false })).toEqual(asRepeated(first));
     expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ usedCount: 2 });
   });
 
   test("with a row that Postgres chokes on uses all the others", async () => {
     const couponId = await newCoupon();
     const helds = await Promise.all(Array.from({ length: 7 }, () => newHeld(couponId)));
-    const queue = new GroupCommit<UseAsk, UseOutcome>({
-      commit: (asks, again) => store.useBatch(asks, { again, together: false }),
+    const queue = new GroupCommit<UseRequest, UseResult>({
+      commit: (requests, again) => store.useBatch(requests, { again, together: false }),
       afterCommit: async () => {},
       onAfterCommitError: () => {},
       keysOf: () => [],
@@ -202,10 +209,10 @@ describe("a batch", () => {
       maxWaiting: 100,
     });
     // More off than there is: past the table's own guard.
-    const asks = helds.map((held, n) => useAskOf(held, n === 3 ? { discountAmount: 10_001 } : {}));
-    const results = await Promise.allSettled(asks.map((ask) => queue.submit(ask, farMs)));
-    expect(results.map((one) => (one.status === "fulfilled" ? one.value.kind : one.status))).toEqual(
-      asks.map((_, n) => (n === 3 ? "rejected" : "USED")),
+    const requests = helds.map((held, n) => useRequestOf(held, n === 3 ? { discountAmount: 10_001 } : {}));
+    const results = await Promise.allSettled(requests.map((request) => queue.submit(request, farMs)));
+    expect(results.map((one) => (one.status === "fulfilled" ? one.value.outcome : one.status))).toEqual(
+      requests.map((_, n) => (n === 3 ? "rejected" : "USED")),
     );
     expect((results[3] as PromiseRejectedResult).reason).not.toBeInstanceOf(StoreUnavailable);
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 6 });
@@ -220,12 +227,12 @@ describe("the usage cap", () => {
   test("is reached within a batch: exactly so many are used, and it is on record once", async () => {
     const couponId = await newCoupon({ usageCap: 3 });
     const helds = await Promise.all(Array.from({ length: 5 }, () => newHeld(couponId)));
-    const outcomes = await store.useBatch(
-      helds.map((held) => useAskOf(held)),
+    const results = await store.useBatch(
+      helds.map((held) => useRequestOf(held)),
       single,
     );
-    expect(kinds(outcomes)).toEqual(["USED", "USED", "USED", "USAGE_CAP_REACHED", "USAGE_CAP_REACHED"]);
-    expect(outcomes.slice(0, 3)).toMatchObject([{ exhausted: true }, { exhausted: true }, { exhausted: true }]);
+    expect(outcomesOf(results)).toEqual(["USED", "USED", "USED", "USAGE_CAP_REACHED", "USAGE_CAP_REACHED"]);
+    expect(results.slice(0, 3)).toMatchObject([{ exhausted: true }, { exhausted: true }, { exhausted: true }]);
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 3, placeCount: 3, exhaustedAt: noon });
     expect(await countEvents(clocked.sql, couponId)).toEqual({ USER_COUPON_USED: 3, COUPON_EXHAUSTED: 1 });
     expect(await Promise.all(helds.map(statusOf))).toEqual(["USED", "USED", "USED", "REVOKED", "REVOKED"]);
@@ -239,7 +246,7 @@ describe("the usage cap", () => {
     await clocked.setClock(later(1_000));
     expect(await cancel(a, usageId)).toMatchObject({ freed: false, usage: { cancelledAt: later(1_000) } });
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 1, placeCount: 2, exhaustedAt: noon });
-    expect(kinds([await use(useAskOf(c)), await use(useAskOf(a))])).toEqual(["USAGE_CAP_REACHED", "USED"]);
+    expect(outcomesOf([await use(useRequestOf(c)), await use(useRequestOf(a))])).toEqual(["USAGE_CAP_REACHED", "USED"]);
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 2, placeCount: 2, exhaustedAt: noon });
     expect((await countEvents(clocked.sql, couponId)).COUPON_EXHAUSTED).toBe(1);
   });
@@ -255,7 +262,7 @@ describe("the usage cap", () => {
     expect(await cancel(gone, ofGone)).toMatchObject({ freed: true });
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 0, placeCount: 1, exhaustedAt: noon });
     await clocked.setClock(later(1_000));
-    expect(kinds(await store.useBatch([useAskOf(kept), useAskOf(kept)], single))).toEqual([
+    expect(outcomesOf(await store.useBatch([useRequestOf(kept), useRequestOf(kept)], single))).toEqual([
       "USED",
       "USAGE_CAP_REACHED",
     ]);
@@ -287,9 +294,9 @@ describe("the usage cap", () => {
   test("is not passed by writers at once", async () => {
     const couponId = await newCoupon({ usageCap: 7 });
     const helds = await Promise.all(Array.from({ length: 20 }, () => newHeld(couponId)));
-    const outcomes = (await Promise.all(helds.map((held) => store.useBatch([useAskOf(held)], single)))).flat();
-    expect(kinds(outcomes).filter((kind) => kind === "USED").length).toBe(7);
-    expect(outcomes.filter((one) => one.kind === "USED" && one.exhausted).length).toBe(1);
+    const results = (await Promise.all(helds.map((held) => store.useBatch([useRequestOf(held)], single)))).flat();
+    expect(outcomesOf(results).filter((outcome) => outcome === "USED").length).toBe(7);
+    expect(results.filter((one) => one.outcome === "USED" && one.exhausted).length).toBe(1);
     expect(await countEvents(clocked.sql, couponId)).toEqual({ USER_COUPON_USED: 7, COUPON_EXHAUSTED: 1 });
   });
 
@@ -311,16 +318,16 @@ describe("the usage cap", () => {
 describe("an order of several", () => {
   test("is used as a whole", async () => {
     const helds = [await heldOfNew(), await heldOfNew(), await heldOfNew()];
-    const asks = orderOf(helds, { requestId: randomUUID() });
-    expect(kinds(await store.useBatch(asks, together))).toEqual(["USED", "USED", "USED"]);
-    expect((await store.ofRequest(asks[0]?.requestId as string, farMs)).map(({ id }) => id)).toEqual(
-      asks.map(({ usageId }) => usageId),
+    const requests = orderOf(helds, { requestId: randomUUID() });
+    expect(outcomesOf(await store.useBatch(requests, together))).toEqual(["USED", "USED", "USED"]);
+    expect((await store.ofRequest(requests[0]?.requestId as string, farMs)).map(({ id }) => id)).toEqual(
+      requests.map(({ usageId }) => usageId),
     );
   });
 
   test("is not used at all if there is something against one of them", async () => {
     const helds = [await heldOfNew(), await heldOfNew({}, { validUntil: noon }), await heldOfNew()];
-    expect(kinds(await store.useBatch(orderOf(helds), together))).toEqual([
+    expect(outcomesOf(await store.useBatch(orderOf(helds), together))).toEqual([
       "CONSENT",
       "USER_COUPON_EXPIRED",
       "CONSENT",
@@ -334,21 +341,25 @@ describe("an order of several", () => {
   test("is not used at all if one of them was edited meanwhile", async () => {
     const helds = [await heldOfNew(), await heldOfNew(), await heldOfNew()] as const;
     await clocked.sql`UPDATE coupons SET revision = 2 WHERE id = ${helds[1].couponId}`;
-    expect(kinds(await store.useBatch(orderOf(helds), together))).toEqual(["CONSENT", "STALE", "CONSENT"]);
+    expect(outcomesOf(await store.useBatch(orderOf(helds), together))).toEqual(["CONSENT", "STALE", "CONSENT"]);
     for (const held of helds) expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0 });
   });
 
   test("needs places under the cap for all that are of one coupon", async () => {
     const couponId = await newCoupon({ usageCap: 2 });
     const helds = [await newHeld(couponId), await newHeld(couponId), await newHeld(couponId)];
-    expect(kinds(await store.useBatch(orderOf(helds), together))).toEqual(["CONSENT", "CONSENT", "USAGE_CAP_REACHED"]);
-    expect(kinds(await store.useBatch(orderOf(helds.slice(0, 2)), together))).toEqual(["USED", "USED"]);
+    expect(outcomesOf(await store.useBatch(orderOf(helds), together))).toEqual([
+      "CONSENT",
+      "CONSENT",
+      "USAGE_CAP_REACHED",
+    ]);
+    expect(outcomesOf(await store.useBatch(orderOf(helds.slice(0, 2)), together))).toEqual(["USED", "USED"]);
   });
 
   test("that is repeated after its answer was lost is used once", async () => {
-    const asks = orderOf([await heldOfNew(), await heldOfNew()], { requestId: randomUUID() });
-    const first = await store.useBatch(asks, together);
-    expect(await store.useBatch(asks, { again: true, together: true })).toEqual(asRepeated(first));
+    const requests = orderOf([await heldOfNew(), await heldOfNew()], { requestId: randomUUID() });
+    const first = await store.useBatch(requests, together);
+    expect(await store.useBatch(requests, { again: true, together: true })).toEqual(asRepeated(first));
   });
 
   test.each([
@@ -361,14 +372,14 @@ describe("an order of several", () => {
       const [a, b] = [await heldOfNew(), await heldOfNew()];
       const others = sameOrder ? [a, b] : [await heldOfNew(), await heldOfNew(), await heldOfNew()];
       const [first, second] = [orderOf([a, b], { requestId }), orderOf(others, { requestId })];
-      let running: Promise<UseOutcome[]> | undefined;
+      let running: Promise<UseResult[]> | undefined;
       await clocked.sql.begin(async (tx) => {
         // As useBatch() does it, but not committed before the other one has come to wait for it.
-        const asks = first.map((ask) => ({
-          id: ask.usageId,
-          user_coupon_id: ask.userCouponId,
-          coupon_id: ask.couponId,
-          user_id: ask.userId,
+        const requests = first.map((request) => ({
+          id: request.usageId,
+          user_coupon_id: request.userCouponId,
+          coupon_id: request.couponId,
+          user_id: request.userId,
           lock_version: 0,
           revision: 1,
           product_id: "product",
@@ -377,11 +388,11 @@ describe("an order of several", () => {
           order_amount: 10_000,
           discount_amount: 1_000,
           request_id: requestId,
-          item: ask.item,
+          item: request.item,
         }));
         const couponIds = first.map(({ couponId }) => couponId);
         const rows =
-          await tx`SELECT outcome FROM use_user_coupons(${couponIds}::uuid[], ${JSON.stringify(asks)}::text::json, true, false)`;
+          await tx`SELECT outcome FROM use_user_coupons(${couponIds}::uuid[], ${JSON.stringify(requests)}::text::json, true, false)`;
         expect(rows.map(({ outcome }) => outcome)).toEqual(["USED", "USED"]);
         running = store.useBatch(second, together);
         running.catch(() => {});
@@ -390,7 +401,7 @@ describe("an order of several", () => {
       // In part is an error, after which the caller's retry finds the other order.
       if (!sameOrder) await expect(running).rejects.toBeInstanceOf(StoreUnavailable);
       const again = sameOrder ? await running : await store.useBatch(second, { again: true, together: true });
-      expect(kinds(again as UseOutcome[])).toEqual(
+      expect(outcomesOf(again as UseResult[])).toEqual(
         sameOrder ? ["REPLAYED", "REPLAYED"] : ["REPLAYED", "REPLAYED", "CONSENT"],
       );
       expect((await store.ofRequest(requestId, farMs)).map(({ id }) => id)).toEqual(
@@ -406,11 +417,11 @@ describe("request ids of single uses", () => {
   test("the same one is used once, also after it was cancelled", async () => {
     const held = await heldOfNew({ maxUses: 3 }, { maxUses: 3 });
     const requestId = randomUUID();
-    const ask = useAskOf(held, { requestId });
-    expect((await use(ask)).kind).toBe("USED");
-    expect((await use(useAskOf(held, { requestId }))).kind).toBe("REPLAYED");
-    await cancel(held, ask.usageId);
-    expect((await use(useAskOf(held, { requestId }))).kind).toBe("REPLAYED");
+    const request = useRequestOf(held, { requestId });
+    expect((await use(request)).outcome).toBe("USED");
+    expect((await use(useRequestOf(held, { requestId }))).outcome).toBe("REPLAYED");
+    await cancel(held, request.usageId);
+    expect((await use(useRequestOf(held, { requestId }))).outcome).toBe("REPLAYED");
     expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0, placeCount: 1 });
   });
 
@@ -419,10 +430,10 @@ describe("request ids of single uses", () => {
       const helds = [await heldOfNew(), await heldOfNew()];
       const requestId = randomUUID();
       const bystanders = await Promise.all(helds.map((held) => newHeld(held.couponId)));
-      const batches = helds.map((held, n) => [useAskOf(held, { requestId }), useAskOf(bystanders[n] as Held)]);
-      const outcomes = await Promise.all(batches.map((asks) => store.useBatch(asks, single)));
-      expect(outcomes.map(([first]) => first?.kind).sort()).toEqual(["REPLAYED", "USED"]);
-      expect(outcomes.map(([, second]) => second?.kind)).toEqual(["USED", "USED"]);
+      const batches = helds.map((held, n) => [useRequestOf(held, { requestId }), useRequestOf(bystanders[n] as Held)]);
+      const results = await Promise.all(batches.map((requests) => store.useBatch(requests, single)));
+      expect(results.map(([first]) => first?.outcome).sort()).toEqual(["REPLAYED", "USED"]);
+      expect(results.map(([, second]) => second?.outcome)).toEqual(["USED", "USED"]);
       expect((await store.ofRequest(requestId, farMs)).length).toBe(1);
     }
   });
@@ -430,14 +441,14 @@ describe("request ids of single uses", () => {
   test("two connections that wait for the same coupon with one: once", async () => {
     const held = await heldOfNew({ maxUses: 5 }, { maxUses: 5 });
     const requestId = randomUUID();
-    const asks = [1, 2].map(() => useAskOf(held, { requestId }));
-    const outcomes = await whileWaiting(
+    const requests = [1, 2].map(() => useRequestOf(held, { requestId }));
+    const results = await whileWaiting(
       clocked.sql,
       held.couponId,
-      asks.map((ask) => () => use(ask)),
+      requests.map((request) => () => use(request)),
       async () => {},
     );
-    expect(outcomes.map((one) => one.status === "fulfilled" && one.value.kind).sort()).toEqual(["REPLAYED", "USED"]);
+    expect(results.map((one) => one.status === "fulfilled" && one.value.outcome).sort()).toEqual(["REPLAYED", "USED"]);
     expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 1 });
   });
 });
@@ -449,7 +460,9 @@ describe("reading", () => {
     const ids = Array.from({ length: 5 }, (_, n) => `0000000${n}-0000-7000-8000-${randomUUID().slice(-12)}`);
     const [orderId, productId] = [randomUUID(), randomUUID()];
     for (const [n, usageId] of ids.entries()) {
-      expect((await use(useAskOf(held, { usageId, orderId: n < 3 ? orderId : "other", productId }))).kind).toBe("USED");
+      expect((await use(useRequestOf(held, { usageId, orderId: n < 3 ? orderId : "other", productId }))).outcome).toBe(
+        "USED",
+      );
     }
     await cancel(held, ids[1] as string);
     const none = { userId: "", couponId: "", productId: "", orderId: "", showCancelled: true } as const;
@@ -480,8 +493,8 @@ describe("reading", () => {
       { exhaustedAt: later(-5), usageCap: 9 },
       { lockedUntil: later(5), lockVersion: 4, lockToken: "t" },
     );
-    const asks = [held, { ...held, userId: "stranger" }, { ...held, userCouponId: randomUUID() }, held];
-    const [own, strangers, unknown, twice] = await store.readChosen(asks);
+    const requests = [held, { ...held, userId: "stranger" }, { ...held, userCouponId: randomUUID() }, held];
+    const [own, strangers, unknown, twice] = await store.readChosen(requests);
     expect(own).toMatchObject({
       now: noon,
       value: {

@@ -4,9 +4,9 @@ import { expect } from "vitest";
 import { Refusal } from "../../src/domain/refusal.js";
 import type { Usage } from "../../src/domain/usage.js";
 import type { RequestKey } from "../../src/storage/ports/page.js";
-import type { LockAsk, UsageStore, UseAsk } from "../../src/storage/ports/usages.js";
+import type { LockRequest, UsageStore, UseRequest } from "../../src/storage/ports/usages.js";
 import { miscounted } from "../support/counted-stats.js";
-import { type HolderFacts, insertHolders } from "./clocked-database.js";
+import { type HoldingFacts, insertHoldings } from "./clocked-database.js";
 
 /** A user coupon, as asks name it. */
 export interface Held {
@@ -20,12 +20,12 @@ export async function hold(
   sql: Sql,
   couponId: string,
   issuedAt: Date,
-  facts: Partial<HolderFacts> & { readonly userId?: string } = {},
+  facts: Partial<HoldingFacts> & { readonly userId?: string } = {},
 ): Promise<Held> {
   const { userId = `user-${randomUUID()}` } = facts;
   const userCouponId = facts.id ?? randomUUID();
-  const holder = { couponId, slot: 1, requestId: null, validUntil: null, ...facts, userId, id: userCouponId };
-  await insertHolders(sql, [holder], issuedAt);
+  const holding = { couponId, slot: 1, requestId: null, validUntil: null, ...facts, userId, id: userCouponId };
+  await insertHoldings(sql, [holding], issuedAt);
   await sql`
     UPDATE coupons c SET issued_count = c.issued_count + 1, issued_total = c.issued_total + 1,
       deleted_total = c.deleted_total + (u.deleted_at IS NOT NULL)::int,
@@ -37,7 +37,7 @@ export async function hold(
   return { couponId, userCouponId, userId };
 }
 
-export function useAskOf(held: Held, changed: Partial<UseAsk> = {}): UseAsk {
+export function useRequestOf(held: Held, changed: Partial<UseRequest> = {}): UseRequest {
   return {
     ...held,
     usageId: randomUUID(),
@@ -55,11 +55,11 @@ export function useAskOf(held: Held, changed: Partial<UseAsk> = {}): UseAsk {
 }
 
 /** Several user coupons in one order. */
-export function orderOf(helds: readonly Held[], changed: Partial<UseAsk> = {}): UseAsk[] {
-  return helds.map((held, item) => useAskOf(held, { ...changed, item }));
+export function orderOf(helds: readonly Held[], changed: Partial<UseRequest> = {}): UseRequest[] {
+  return helds.map((held, item) => useRequestOf(held, { ...changed, item }));
 }
 
-export function lockAskOf(held: Held, changed: Partial<LockAsk> = {}): LockAsk {
+export function lockRequestOf(held: Held, changed: Partial<LockRequest> = {}): LockRequest {
   return { ...held, lockVersion: 0, token: randomUUID(), ...changed };
 }
 
@@ -69,9 +69,9 @@ export async function cancelOne(
   { userId, usageId, request }: { userId: string; usageId: string; request: RequestKey | null },
 ): Promise<{ usage: Usage; freed: boolean } | Refusal> {
   const named = request ?? { requestId: randomUUID(), inputHash: new Uint8Array() };
-  const [outcome] = await store.cancelBatch([{ userId, usageId, request: named }], false);
-  if (outcome?.kind !== "CANCELLED") return new Refusal(outcome?.reason ?? "INTERNAL");
-  return { usage: outcome.usage, freed: outcome.freed };
+  const [result] = await store.cancelBatch([{ userId, usageId, request: named }], false);
+  if (result?.outcome !== "CANCELLED") return new Refusal(result?.reason ?? "INTERNAL");
+  return { usage: result.usage, freed: result.freed };
 }
 
 export interface StoredUserCoupon {

@@ -6,7 +6,15 @@ import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-sto
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
-import { cancelOne, expectCounted, type Held, lockAskOf, orderOf, readCoupon, useAskOf } from "./usage-world.js";
+import {
+  cancelOne,
+  expectCounted,
+  type Held,
+  lockRequestOf,
+  orderOf,
+  readCoupon,
+  useRequestOf,
+} from "./usage-world.js";
 
 /** Everything that changes a user coupon, at once and over the same few rows. A deadlock is an error that fails the test. */
 const noon = new Date("2030-06-01T12:00:00.000Z");
@@ -75,17 +83,17 @@ test("uses, locks, cancellations, deletions, releases, expiries and issues at on
       switch (random(10)) {
         case 0:
         case 1: {
-          const asks = couponIds.map((couponId) => ({
+          const requests = couponIds.map((couponId) => ({
             couponId,
             userId: `user-${random(200)}`,
             userCouponId: randomUUID(),
             requestId: "",
           }));
-          if (random(2)) asks.reverse();
-          for (const outcome of await issues.issueBatch(asks)) {
-            count(`issue ${outcome.kind}`);
-            if (outcome.kind === "ISSUED") {
-              const { id: userCouponId, couponId, userId } = outcome.userCoupon;
+          if (random(2)) requests.reverse();
+          for (const result of await issues.issueBatch(requests)) {
+            count(`issue ${result.outcome}`);
+            if (result.outcome === "ISSUED") {
+              const { id: userCouponId, couponId, userId } = result.userCoupon;
               helds.push({ userCouponId, couponId, userId });
             }
           }
@@ -97,18 +105,20 @@ test("uses, locks, cancellations, deletions, releases, expiries and issues at on
           const chosen = some();
           const together = random(2) === 0;
           const requestId = together ? randomUUID() : "";
-          const asks = together ? orderOf(chosen, { requestId }) : [...chosen, ...chosen].map((held) => useAskOf(held));
-          const outcomes = await usages.useBatch(asks, { again: random(4) === 0, together });
-          outcomes.forEach((outcome) => {
-            count(`use ${outcome.kind}`);
-            if (outcome.kind === "USED") used.push({ userId: outcome.usage.userId, usageId: outcome.usage.id });
+          const requests = together
+            ? orderOf(chosen, { requestId })
+            : [...chosen, ...chosen].map((held) => useRequestOf(held));
+          const results = await usages.useBatch(requests, { again: random(4) === 0, together });
+          results.forEach((result) => {
+            count(`use ${result.outcome}`);
+            if (result.outcome === "USED") used.push({ userId: result.usage.userId, usageId: result.usage.id });
           });
           break;
         }
         case 5: {
-          const asks = some().map((held) => lockAskOf(held));
-          for (const outcome of await usages.lockBatch(asks, { together: random(2) === 0 }))
-            count(`lock ${outcome.kind}`);
+          const requests = some().map((held) => lockRequestOf(held));
+          for (const result of await usages.lockBatch(requests, { together: random(2) === 0 }))
+            count(`lock ${result.outcome}`);
           break;
         }
         case 6: {

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Model } from "./model.js";
-import { type Answer, type Call, type Expected, standingReasons } from "./state.js";
+import { type Answer, type Call, type Expected, statusReasons } from "./state.js";
 
 /** Orders looked at before a crowd counts as not to be explained. */
 const maxSteps = 20_000;
@@ -92,7 +92,7 @@ function inCrowd({ retryMs: _, ...answer }: Answer): Answer {
 /** An order that is refused while it is stored is told the first reason against each choice that is checked there. */
 function whenStored({ against, ...answer }: Answer): Answer {
   if (!against) return answer;
-  const firsts = against.map((reasons) => reasons.filter((one) => standingReasons.includes(one)).slice(0, 1));
+  const firsts = against.map((reasons) => reasons.filter((one) => statusReasons.includes(one)).slice(0, 1));
   return { refused: firsts.flat()[0] as string, against: firsts };
 }
 

@@ -180,9 +180,9 @@ export async function startService(gateName: GateName): Promise<Service> {
     },
     load: async (couponId) => {
       const loading = await gate.beginLoad(couponId);
-      const facts = loading && (await issueStore.readGate(couponId, (holders) => loading.addHolders(holders)));
+      const facts = loading && (await issueStore.readGate(couponId, (holdings) => loading.addHoldings(holdings)));
       if (loading && facts) await loading.install(facts);
-      const stock = (await issueStore.readStock([couponId])).get(couponId);
+      const stock = (await issueStore.readCounts([couponId])).get(couponId);
       if (!stock || stock.remainingPlaces === null) return;
       await gate.loadPlaces(couponId, { revision: stock.revision, remaining: stock.remainingPlaces });
     },

@@ -238,7 +238,7 @@ export interface State {
 }
 
 /** The reasons that a use is checked for once more when it is stored. */
-export const standingReasons = [
+export const statusReasons = [
   "USER_COUPON_NOT_FOUND",
   "CODE_NOT_FOUND",
   "USER_COUPON_RELEASED",

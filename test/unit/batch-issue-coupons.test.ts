@@ -31,13 +31,15 @@ function issuedTo(userId: string): Issued {
 
 async function outcomesOf(issue: (userId: string) => Promise<Issued | Refusal>, userIds: string[], leftMs = 5_000) {
   const faults: unknown[] = [];
-  const handler = batchIssueCoupons({ issue: (ask) => issue(ask.userId) }, explain, (error) => faults.push(error));
+  const handler = batchIssueCoupons({ issue: (request) => issue(request.userId) }, explain, (error) =>
+    faults.push(error),
+  );
   const request = create(BatchIssueCouponsRequestSchema, { couponId, userIds });
   const { outcomes } = await handler(request, { requestId: "", deadlineMs: Date.now() + leftMs });
-  const words = outcomes.map(({ userId, outcome: { case: what, value } }) =>
+  const told = outcomes.map(({ userId, outcome: { case: what, value } }) =>
     what === "error" ? `${userId} ${ErrorReason[value.reason]}: ${value.message}` : `${userId} ${what}`,
   );
-  return { words, faults };
+  return { told, faults };
 }
 
 test("an exception is the outcome of its own user; only a bug is reported", async () => {
@@ -52,8 +54,8 @@ test("an exception is the outcome of its own user; only a bug is reported", asyn
     if (thrown[userId]) throw thrown[userId];
     return userId === "sold" ? new Refusal("SOLD_OUT") : issuedTo(userId);
   };
-  const { words, faults } = await outcomesOf(issue, ["a", "store", "late", "busy", "bug", "sold", "z"]);
-  expect(words).toEqual([
+  const { told, faults } = await outcomesOf(issue, ["a", "store", "late", "busy", "bug", "sold", "z"]);
+  expect(told).toEqual([
     "a userCoupon",
     "store STORE_UNAVAILABLE: a store did not answer",
     "late DEADLINE_EXCEEDED: the deadline has passed",
@@ -80,8 +82,8 @@ test("one user who gets no answer does not keep the others from theirs", async (
   expect(answered).toBe(false);
   await vi.advanceTimersByTimeAsync(1);
   expect(answered).toBe(true);
-  const { words } = await answer;
-  expect(words).toEqual(["a userCoupon", "b DEADLINE_EXCEEDED: the deadline has passed", "c userCoupon"]);
+  const { told } = await answer;
+  expect(told).toEqual(["a userCoupon", "b DEADLINE_EXCEEDED: the deadline has passed", "c userCoupon"]);
 });
 
 test("no more users at once than one commit has rows", async () => {
@@ -95,8 +97,8 @@ test("no more users at once than one commit has rows", async () => {
     return issuedTo(userId);
   };
   const userIds = Array.from({ length: 1_000 }, (_, index) => `u${index}`);
-  const { words } = await outcomesOf(issue, userIds);
-  expect(words).toEqual(userIds.map((userId) => `${userId} userCoupon`));
+  const { told } = await outcomesOf(issue, userIds);
+  expect(told).toEqual(userIds.map((userId) => `${userId} userCoupon`));
   expect(most).toBe(256);
 });
 

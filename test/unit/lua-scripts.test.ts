@@ -2,7 +2,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { packageRoot } from "../../src/platform/package-root.js";
-import { admissionWords } from "../../src/reservation/port.js";
+import { admissionOutcomes } from "../../src/reservation/port.js";
 import { outcomeOf, type Script, scripts, sourceOf } from "../../src/reservation/redis/scripts.js";
 
 const all = Object.values(scripts).map((script: Script) => ({ name: script.name, script, lua: sourceOf(script) }));
@@ -44,8 +44,8 @@ test("every file in lua/ has a row in the table, and the other way round", () =>
   expect(files.sort()).toEqual(all.map(({ name }) => `${name}.lua`).sort());
 });
 
-test("admit answers the words of the port, in their order", () => {
-  expect(scripts.admit.outcomes).toEqual(admissionWords);
+test("admit answers the outcomes of the port, in their order", () => {
+  expect(scripts.admit.outcomes).toEqual(admissionOutcomes);
 });
 
 describe.for(all)("$name", ({ script, lua }) => {
@@ -56,7 +56,7 @@ describe.for(all)("$name", ({ script, lua }) => {
   test("opens with a sentence, then its keys, arguments and outcomes as the table has them", () => {
     const lines = lua.split("\n");
     expect(lines[0]).toMatch(/^-- [A-Z].{20,}/);
-    const header = (word: string) => lines.filter((line) => line.startsWith(`-- ${word}: `));
+    const header = (name: string) => lines.filter((line) => line.startsWith(`-- ${name}: `));
     expect(header("KEYS")).toEqual([`-- KEYS: ${script.keys.join(" ")}`]);
     expect(header("ARGV")).toEqual([`-- ARGV: ${script.args}`]);
     expect(header("OUTCOMES")).toEqual([`-- OUTCOMES: ${script.outcomes.join(" ")}`]);
@@ -89,8 +89,8 @@ describe.for(all)("$name", ({ script, lua }) => {
 
   test("answers the outcomes of the table and no others", () => {
     // Words that are compared are what came in, not what goes out.
-    const words = [...rest.matchAll(/([=~]= *)?'([A-Z][A-Z_]+) ?'/g)].filter(([, compared]) => !compared);
-    expect(new Set(words.map(([, , word]) => word))).toEqual(new Set(script.outcomes));
+    const outcomes = [...rest.matchAll(/([=~]= *)?'([A-Z][A-Z_]+) ?'/g)].filter(([, compared]) => !compared);
+    expect(new Set(outcomes.map(([, , outcome]) => outcome))).toEqual(new Set(script.outcomes));
   });
 
   test("uses no clock, chance or global of its own", () => {
@@ -106,5 +106,5 @@ test.for([[undefined], [null], [1], [""], ["RESERVE"], ["reserved"], [["RESERVED
 );
 
 test("an answer of the table is passed on", () => {
-  for (const { script } of all) for (const word of script.outcomes) expect(outcomeOf(script, word)).toBe(word);
+  for (const { script } of all) for (const outcome of script.outcomes) expect(outcomeOf(script, outcome)).toBe(outcome);
 });

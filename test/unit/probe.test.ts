@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { judge, Probe, type ProbeOutcome, type Standing } from "../../src/platform/probe.js";
+import { assess, type Health, Probe, type ProbeOutcome } from "../../src/platform/probe.js";
 
-const cases: [string, Standing, ProbeOutcome, number, Standing][] = [
+const cases: [string, Health, ProbeOutcome, number, Health][] = [
   ["an answer", { up: true, failures: 0 }, "ANSWERED", 0, { up: true, failures: 0 }],
   ["an answer after failures", { up: true, failures: 2 }, "ANSWERED", 9_000, { up: true, failures: 0 }],
   ["one failure", { up: true, failures: 0 }, "FAILED", 9_000, { up: true, failures: 1 }],
@@ -25,7 +25,7 @@ const cases: [string, Standing, ProbeOutcome, number, Standing][] = [
   ["an answer while it is away", { up: false, failures: 9 }, "ANSWERED", 9_000, { up: true, failures: 0 }],
 ];
 test.for(cases)("%s", ([, before, outcome, sinceAnswerMs, after]) => {
-  expect(judge(before, outcome, sinceAnswerMs)).toEqual(after);
+  expect(assess(before, outcome, sinceAnswerMs)).toEqual(after);
 });
 
 beforeEach(() => void vi.useFakeTimers());

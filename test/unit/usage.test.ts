@@ -12,7 +12,7 @@ import {
   type UseRefusal,
 } from "../../src/domain/usage.js";
 import { type UserCoupon, userCouponStatus } from "../../src/domain/user-coupon.js";
-import { standings } from "../support/standing.js";
+import { userCouponStates } from "../support/user-coupon-states.js";
 
 const now = new Date("2030-06-01T12:00:00.000Z");
 const at = (offsetMs: number) => new Date(now.getTime() + offsetMs);
@@ -283,7 +283,7 @@ describe("judgeOrder", () => {
       LOCKED: "LOCKED",
     };
     fc.assert(
-      fc.property(standings(now), ({ userCoupon, coupon, lockVersion }) => {
+      fc.property(userCouponStates(now), ({ userCoupon, coupon, lockVersion }) => {
         const one = chosen({ userCoupon, coupon, lockVersion });
         const [first] = judgeOrder(order([choice()]), [one], now).objections[0] ?? [];
         const status = userCouponStatus(one.userCoupon, one.coupon, now);

@@ -1,8 +1,8 @@
 import { decideIssue } from "../../domain/issue.js";
-import type { GateFacts, Holder } from "../port.js";
+import type { GateFacts, Holding } from "../port.js";
 
 /** A user coupon that a user holds, or will hold when its reservation is confirmed. */
-export interface Entry extends Holder {
+export interface Entry extends Holding {
   readonly pending: boolean;
 }
 
@@ -11,7 +11,7 @@ export interface LoadedCoupon {
   readonly facts: GateFacts;
   /** null: unlimited. May fall below 0 while confirmations of rows that came past the gate are adopted. */
   stock: number | null;
-  readonly holders: Map<string, Entry[]>;
+  readonly holdings: Map<string, Entry[]>;
 }
 
 export function isLive(entry: Entry, nowMs: number): boolean {

@@ -4,18 +4,18 @@ import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
 import { afterLook, defaultPauses, type LookPauses } from "../looks.js";
 import type {
   Admission,
-  AdmissionAsk,
-  Ask,
+  AdmissionRequest,
   Gate,
   GateFacts,
-  Holder,
+  GateRequest,
+  Holding,
   Loading,
   Look,
   LookEnd,
-  PlaceAsk,
   PlaceFacts,
+  PlaceOutcome,
+  PlaceRequest,
   PlaceSettlement,
-  PlaceWord,
   Settlement,
   Survey,
 } from "../port.js";
@@ -29,8 +29,8 @@ import { ThrottleQueue } from "./throttle-queue.js";
 
 interface Load {
   deadlineMs: number;
-  readonly staged: Holder[];
-  readonly late: Holder[];
+  readonly staged: Holding[];
+  readonly late: Holding[];
 }
 
 export interface MemoryGateOptions extends QuotaOptions {
@@ -71,40 +71,40 @@ export class MemoryGate implements Gate {
     this.quotaDays = options.quotaDays ?? new QuotaDays();
   }
 
-  async admit(askWithTicket: AdmissionAsk): Promise<Admission> {
-    const { ticket: _, patienceMs: __, ...ask } = askWithTicket;
-    const coupon = this.coupons.get(ask.couponId);
+  async admit(requestWithTicket: AdmissionRequest): Promise<Admission> {
+    const { ticket: _, patienceMs: __, ...request } = requestWithTicket;
+    const coupon = this.coupons.get(request.couponId);
     if (!coupon) {
-      const exists = (await this.quotaGroups.ofAsked(ask.couponId)) !== undefined;
-      return { word: exists ? "NOT_LOADED" : "COUPON_NOT_FOUND" };
+      const exists = (await this.quotaGroups.ofAsked(request.couponId)) !== undefined;
+      return { outcome: exists ? "NOT_LOADED" : "COUPON_NOT_FOUND" };
     }
-    this.looks.announce(ask.couponId);
+    this.looks.announce(request.couponId);
     const nowMs = this.now();
-    const entries = coupon.holders.get(ask.userId) ?? [];
+    const entries = coupon.holdings.get(request.userId) ?? [];
 
-    const same = ask.requestId === "" ? undefined : entries.find((entry) => entry.requestId === ask.requestId);
-    if (same) return same.pending ? { word: "IN_FLIGHT" } : { word: "REPLAY", userCouponId: same.userCouponId };
+    const same = request.requestId === "" ? undefined : entries.find((entry) => entry.requestId === request.requestId);
+    if (same) return same.pending ? { outcome: "IN_FLIGHT" } : { outcome: "REPLAY", userCouponId: same.userCouponId };
 
     const live = entries.filter((entry) => isLive(entry, nowMs));
     const decided = live.filter((entry) => !entry.pending);
     const { facts } = coupon;
     const { quota, throttle } = facts;
-    const day = quota ? this.dayOf(ask) : "";
-    const ofDay = quota ? this.quotaUse.count(quota.group, day, ask.userId) : { all: 0, decided: 0 };
+    const day = quota ? this.dayOf(request) : "";
+    const ofDay = quota ? this.quotaUse.count(quota.group, day, request.userId) : { all: 0, decided: 0 };
     const decision = decisionOf(coupon, live.length, ofDay.all, nowMs);
-    if (decision === "ALREADY_ISSUED" && decided.length < facts.maxPerUser) return { word: "IN_FLIGHT" };
-    if (decision === "QUOTA_REACHED" && quota && ofDay.decided < quota.maxPerDay) return { word: "IN_FLIGHT" };
-    if (decision !== "ISSUED") return { word: decision };
-    const pendingCount = this.pending.count(ask.couponId);
+    if (decision === "ALREADY_ISSUED" && decided.length < facts.maxPerUser) return { outcome: "IN_FLIGHT" };
+    if (decision === "QUOTA_REACHED" && quota && ofDay.decided < quota.maxPerDay) return { outcome: "IN_FLIGHT" };
+    if (decision !== "ISSUED") return { outcome: decision };
+    const pendingCount = this.pending.count(request.couponId);
     const admission: Admission = throttle
-      ? this.queueOf(ask.couponId).join(askWithTicket, throttle, pendingCount, nowMs)
-      : { word: "RESERVED" };
-    if (admission.word !== "RESERVED") return admission;
+      ? this.queueOf(request.couponId).join(requestWithTicket, throttle, pendingCount, nowMs)
+      : { outcome: "RESERVED" };
+    if (admission.outcome !== "RESERVED") return admission;
 
-    if (quota) this.quotaUse.set(quota.group, day, ask.userId, ask.userCouponId, true, nowMs);
-    coupon.holders.set(ask.userId, [...live, { ...ask, validUntil: null, pending: true }]);
+    if (quota) this.quotaUse.set(quota.group, day, request.userId, request.userCouponId, true, nowMs);
+    coupon.holdings.set(request.userId, [...live, { ...request, validUntil: null, pending: true }]);
     if (coupon.stock !== null) coupon.stock -= 1;
-    this.pending.add(ask, nowMs + this.reservationMs);
+    this.pending.add(request, nowMs + this.reservationMs);
     return admission;
   }
 
@@ -118,10 +118,10 @@ export class MemoryGate implements Gate {
     const load: Load = { deadlineMs: this.now() + loadStepTimeoutMs, staged: [], late: [] };
     this.loads.set(couponId, load);
     return {
-      addHolders: async (holders) => {
+      addHoldings: async (holdings) => {
         if (this.loads.get(couponId) !== load) return false;
         load.deadlineMs = this.now() + loadStepTimeoutMs;
-        load.staged.push(...holders);
+        load.staged.push(...holdings);
         return true;
       },
       install: async (facts) => {
@@ -139,9 +139,9 @@ export class MemoryGate implements Gate {
     this.places.drop(couponId);
   }
 
-  async takePlace(ask: PlaceAsk): Promise<PlaceWord> {
-    this.looks.announce(ask.couponId);
-    return this.places.take(ask);
+  async takePlace(request: PlaceRequest): Promise<PlaceOutcome> {
+    this.looks.announce(request.couponId);
+    return this.places.take(request);
   }
 
   async settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void> {
@@ -190,7 +190,7 @@ export class MemoryGate implements Gate {
     const nowMs = this.now();
     const coupon = this.coupons.get(couponId);
     const pending = this.pending.of(couponId);
-    const overdue = pending.filter(({ deadlineMs }) => deadlineMs <= nowMs).map(({ ask }) => ask);
+    const overdue = pending.filter(({ deadlineMs }) => deadlineMs <= nowMs).map(({ request }) => request);
     return {
       couponId,
       loaded: coupon ? { revision: coupon.facts.revision, stock: coupon.stock } : null,
@@ -230,15 +230,15 @@ export class MemoryGate implements Gate {
   }
 
   /** See RedisGate. */
-  private dayOf({ userCouponId }: Ask): string {
+  private dayOf({ userCouponId }: GateRequest): string {
     return this.quotaDays.nameOf(timeOf(userCouponId) + this.now() - Date.now());
   }
 
   private settleDay(settlement: Settlement, group: string): void {
-    const { userId, userCouponId, verdict } = settlement;
+    const { userId, userCouponId, outcome } = settlement;
     const day = this.dayOf(settlement);
-    if (verdict === "RELEASE") this.quotaUse.release(group, day, userId, userCouponId);
-    else if (verdict === "CONFIRM" || this.quotaUse.has(group, day, userId, userCouponId)) {
+    if (outcome === "RELEASE") this.quotaUse.release(group, day, userId, userCouponId);
+    else if (outcome === "CONFIRM" || this.quotaUse.has(group, day, userId, userCouponId)) {
       this.quotaUse.set(group, day, userId, userCouponId, false, this.now());
     }
   }
@@ -250,32 +250,32 @@ export class MemoryGate implements Gate {
     if (quotaGroup !== null) this.settleDay(settlement, quotaGroup);
     const coupon = this.coupons.get(couponId);
     if (coupon) {
-      const entries = coupon.holders.get(userId) ?? [];
+      const entries = coupon.holdings.get(userId) ?? [];
       const others = entries.filter((entry) => entry.userCouponId !== userCouponId);
       const known = others.length < entries.length;
-      if (settlement.verdict === "CONFIRM") {
+      if (settlement.outcome === "CONFIRM") {
         const { validUntil } = settlement;
-        coupon.holders.set(userId, [...others, { userId, userCouponId, requestId, validUntil, pending: false }]);
+        coupon.holdings.set(userId, [...others, { userId, userCouponId, requestId, validUntil, pending: false }]);
         if (!known && coupon.stock !== null) coupon.stock -= 1;
-      } else if (known && (settlement.verdict !== "RELEASE" || wasPending)) {
-        if (others.length > 0) coupon.holders.set(userId, others);
-        else coupon.holders.delete(userId);
-        if (coupon.stock !== null && settlement.verdict !== "FREE") coupon.stock += 1;
+      } else if (known && (settlement.outcome !== "RELEASE" || wasPending)) {
+        if (others.length > 0) coupon.holdings.set(userId, others);
+        else coupon.holdings.delete(userId);
+        if (coupon.stock !== null && settlement.outcome !== "FREE") coupon.stock += 1;
       }
     }
-    if (settlement.verdict === "CONFIRM") this.loads.get(couponId)?.late.push(settlement);
+    if (settlement.outcome === "CONFIRM") this.loads.get(couponId)?.late.push(settlement);
     // A load under way may have read a holder who has none any more.
-    else if (settlement.verdict !== "RELEASE") this.loads.delete(couponId);
+    else if (settlement.outcome !== "RELEASE") this.loads.delete(couponId);
   }
 
   private install(couponId: string, load: Load, facts: GateFacts): void {
-    const coupon: LoadedCoupon = { facts, stock: facts.remaining, holders: new Map() };
+    const coupon: LoadedCoupon = { facts, stock: facts.stock, holdings: new Map() };
     const known = new Set<string>();
     const add = (entry: Entry) => {
       known.add(entry.userCouponId);
-      coupon.holders.set(entry.userId, [...(coupon.holders.get(entry.userId) ?? []), entry]);
+      coupon.holdings.set(entry.userId, [...(coupon.holdings.get(entry.userId) ?? []), entry]);
     };
-    for (const holder of load.staged) add({ ...holder, pending: false });
+    for (const holding of load.staged) add({ ...holding, pending: false });
     const adopt = (entry: Entry): boolean => {
       if (known.has(entry.userCouponId)) return false;
       add(entry);
@@ -283,9 +283,9 @@ export class MemoryGate implements Gate {
       return true;
     };
     this.coupons.set(couponId, coupon);
-    for (const holder of load.late) adopt({ ...holder, pending: false });
-    for (const { ask } of this.pending.of(couponId)) {
-      if (!adopt({ ...ask, validUntil: null, pending: true })) this.forgetPending(couponId, ask.userCouponId);
+    for (const holding of load.late) adopt({ ...holding, pending: false });
+    for (const { request } of this.pending.of(couponId)) {
+      if (!adopt({ ...request, validUntil: null, pending: true })) this.forgetPending(couponId, request.userCouponId);
     }
     this.loads.delete(couponId);
   }

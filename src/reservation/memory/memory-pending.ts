@@ -1,7 +1,7 @@
-import type { Ask } from "../port.js";
+import type { GateRequest } from "../port.js";
 
 interface Pending {
-  readonly ask: Ask;
+  readonly request: GateRequest;
   readonly deadlineMs: number;
 }
 
@@ -21,10 +21,10 @@ export class MemoryPending {
     return this.pending.get(couponId)?.size ?? 0;
   }
 
-  add(ask: Ask, deadlineMs: number): void {
-    const ofCoupon = this.pending.get(ask.couponId) ?? new Map<string, Pending>();
-    ofCoupon.set(ask.userCouponId, { ask, deadlineMs });
-    this.pending.set(ask.couponId, ofCoupon);
+  add(request: GateRequest, deadlineMs: number): void {
+    const ofCoupon = this.pending.get(request.couponId) ?? new Map<string, Pending>();
+    ofCoupon.set(request.userCouponId, { request, deadlineMs });
+    this.pending.set(request.couponId, ofCoupon);
   }
 
   /** Whether it was there. */

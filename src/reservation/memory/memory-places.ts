@@ -1,4 +1,4 @@
-import type { PlaceAsk, PlaceFacts, PlaceSettlement, PlaceWord, Survey } from "../port.js";
+import type { PlaceFacts, PlaceOutcome, PlaceRequest, PlaceSettlement, Survey } from "../port.js";
 import { keepPlacesMs } from "../port.js";
 
 interface Places {
@@ -22,7 +22,7 @@ export class MemoryPlaces {
     return [...this.places.keys(), ...this.taken.keys()];
   }
 
-  take({ couponId, usageId, revision }: PlaceAsk): PlaceWord {
+  take({ couponId, usageId, revision }: PlaceRequest): PlaceOutcome {
     const places = this.places.get(couponId);
     if (places?.revision !== revision) return "NOT_LOADED";
     if (places.remaining <= 0) return this.taken.has(couponId) ? "UNDECIDED" : "USAGE_CAP_REACHED";
@@ -36,12 +36,12 @@ export class MemoryPlaces {
   }
 
   settle(settlements: readonly PlaceSettlement[]): void {
-    for (const { couponId, usageId, verdict } of settlements) {
+    for (const { couponId, usageId, outcome } of settlements) {
       const ofCoupon = this.taken.get(couponId);
       const wasTaken = ofCoupon?.delete(usageId) ?? false;
       if (ofCoupon?.size === 0) this.taken.delete(couponId);
       const places = this.places.get(couponId);
-      if (wasTaken && verdict === "RELEASE" && places) places.remaining += 1;
+      if (wasTaken && outcome === "RELEASE" && places) places.remaining += 1;
     }
   }
 

@@ -1,5 +1,5 @@
 import type { Throttle } from "../../domain/coupon.js";
-import type { Admission, AdmissionAsk } from "../port.js";
+import type { Admission, AdmissionRequest } from "../port.js";
 import { throttleSecondMs, ticketSlack } from "../port.js";
 
 /** As many ends as the fastest throttle looks back on. */
@@ -13,18 +13,18 @@ export class ThrottleQueue {
   private readonly ended: number[] = [];
 
   /** RESERVED, if this is the moment to begin. */
-  join(ask: AdmissionAsk, throttle: Throttle, pendingCount: number, nowMs: number): Admission {
-    const { patienceMs = throttle.maxWaitMs } = ask;
+  join(request: AdmissionRequest, throttle: Throttle, pendingCount: number, nowMs: number): Admission {
+    const { patienceMs = throttle.maxWaitMs } = request;
     const intervalMs = (1_000 * (1 + ticketSlack)) / throttle.maxPerSecond;
     const clockMs = nowMs - this.behindMs;
-    const ticket = ask.ticket ?? Math.max(this.nextTicket, clockMs);
+    const ticket = request.ticket ?? Math.max(this.nextTicket, clockMs);
     const stopMs = ticket <= clockMs ? this.busyMs(throttle, pendingCount, nowMs, intervalMs) : 0;
     const waitMs = ticket <= clockMs ? stopMs : ticket - clockMs;
-    const limitMs = ask.ticket === undefined ? Math.min(patienceMs, throttle.maxWaitMs) : patienceMs;
-    if (waitMs > 0 && waitMs > limitMs) return { word: "THROTTLED", waitMs: Math.ceil(waitMs - limitMs) };
-    if (ask.ticket === undefined) this.nextTicket = ticket + intervalMs;
+    const limitMs = request.ticket === undefined ? Math.min(patienceMs, throttle.maxWaitMs) : patienceMs;
+    if (waitMs > 0 && waitMs > limitMs) return { outcome: "THROTTLED", waitMs: Math.ceil(waitMs - limitMs) };
+    if (request.ticket === undefined) this.nextTicket = ticket + intervalMs;
     if (stopMs > 0) this.behindMs = nowMs + stopMs - ticket;
-    return waitMs > 0 ? { word: "WAIT", waitMs: Math.ceil(waitMs), ticket } : { word: "RESERVED", ticket };
+    return waitMs > 0 ? { outcome: "WAIT", waitMs: Math.ceil(waitMs), ticket } : { outcome: "RESERVED", ticket };
   }
 
   /** Whether nothing in it matters any more, see `admit.lua` and `settle.lua` for the times. */

@@ -1,15 +1,15 @@
-import type { Admission, Holder } from "../port.js";
+import type { Admission, Holding } from "../port.js";
 import { scriptBatchSize } from "./batcher.js";
 import { outcomeOf, scripts } from "./scripts.js";
 
 /** One outcome of `admit.lua`. */
 export function admissionOf(answer: string | undefined): Admission {
   const [first, second, third] = (answer ?? "").split(" ");
-  const word = outcomeOf(scripts.admit, first);
-  if (second === undefined) return { word };
-  if (word === "REPLAY") return { word, userCouponId: second };
-  if (word === "RESERVED") return { word, ticket: Number(second) };
-  return { word, waitMs: Number(second), ...(third !== undefined && { ticket: Number(third) }) };
+  const outcome = outcomeOf(scripts.admit, first);
+  if (second === undefined) return { outcome };
+  if (outcome === "REPLAY") return { outcome, userCouponId: second };
+  if (outcome === "RESERVED") return { outcome, ticket: Number(second) };
+  return { outcome, waitMs: Number(second), ...(third !== undefined && { ticket: Number(third) }) };
 }
 
 /** What one script call takes. */
@@ -22,10 +22,10 @@ export function millis(time: Date | null): number {
   return time ? time.getTime() : 0;
 }
 
-/** As `load_holders.lua` takes them: entries of one user in one field. */
-export function holderFields(holders: readonly Holder[]): string[] {
+/** As `load_holdings.lua` takes them: entries of one user in one field. */
+export function holdingFields(holdings: readonly Holding[]): string[] {
   const entries = new Map<string, string>();
-  for (const { userId, userCouponId, requestId, validUntil } of holders) {
+  for (const { userId, userCouponId, requestId, validUntil } of holdings) {
     const entry = `${userCouponId}\x1f${requestId}\x1fC\x1f${millis(validUntil)}\x1e`;
     entries.set(userId, (entries.get(userId) ?? "") + entry);
   }

@@ -1,4 +1,4 @@
-import type { Ask, Survey } from "../port.js";
+import type { GateRequest, Survey } from "../port.js";
 import { outcomeOf, scripts } from "./scripts.js";
 
 /** What `inspect.lua` answers. */
@@ -12,7 +12,7 @@ export interface Inspection {
 export function inspectionOf(couponId: string, answer: InspectAnswer): Inspection {
   const [outcome, revision, stock, pendingCount, members, placesRevision, remaining, takenCount, usageIds, leftMs] =
     answer;
-  const overdue: Ask[] = [];
+  const overdue: GateRequest[] = [];
   for (const member of members) {
     const [userCouponId, userId, requestId] = member.split("\x1f");
     if (userCouponId && userId && requestId !== undefined) overdue.push({ couponId, userCouponId, userId, requestId });

@@ -33,7 +33,7 @@ export class Keys {
   loading(owner: KeyOwner): string {
     return this.of(owner, "loading");
   }
-  /** Hash, the holders of a load under way. */
+  /** Hash, the holdings of a load under way. */
   stage(owner: KeyOwner): string {
     return this.of(owner, "stage");
   }
@@ -52,7 +52,7 @@ export class Keys {
   ended(owner: KeyOwner): string {
     return this.of(owner, "ended");
   }
-  /** Hash, user id to entries `userCouponId US state RS` of one quota group and day; states as for holders. */
+  /** Hash, user id to entries `userCouponId US state RS` of one quota group and day; states as for holdings. */
   quota(owner: KeyOwner): string {
     const { quotaGroup, day } = owner;
     return quotaGroup === null ? this.of(owner, "quota") : `${this.prefix}:{q:${quotaGroup}}:quota:${day}`;

@@ -7,17 +7,17 @@ import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
 import { afterLook, defaultPauses, type LookPauses } from "../looks.js";
 import type {
   Admission,
-  AdmissionAsk,
-  Ask,
+  AdmissionRequest,
   Gate,
   GateFacts,
+  GateRequest,
   Loading,
   Look,
   LookEnd,
-  PlaceAsk,
   PlaceFacts,
+  PlaceOutcome,
+  PlaceRequest,
   PlaceSettlement,
-  PlaceWord,
   Settlement,
   Survey,
 } from "../port.js";
@@ -32,7 +32,7 @@ import {
 } from "../port.js";
 import { Batcher } from "./batcher.js";
 import { RedisClient } from "./client.js";
-import { admissionOf, batches, holderFields, millis } from "./fields.js";
+import { admissionOf, batches, holdingFields, millis } from "./fields.js";
 import { type InspectAnswer, type Inspection, inspectionOf } from "./inspection.js";
 import { type Ended, Registry } from "./registry.js";
 import { outcomeOf, type Script, scripts } from "./scripts.js";
@@ -54,10 +54,12 @@ export class RedisGate implements Gate {
   private readonly client: RedisClient;
   private readonly reservationMs: number;
   private readonly clockOffsetMs: () => number;
-  private readonly admissions = new Batcher<AdmissionAsk, Admission>((couponId, asks) =>
-    this.admitBatch(couponId, asks),
+  private readonly admissions = new Batcher<AdmissionRequest, Admission>((couponId, requests) =>
+    this.admitBatch(couponId, requests),
   );
-  private readonly places = new Batcher<PlaceAsk, PlaceWord>((couponId, asks) => this.takeBatch(couponId, asks));
+  private readonly places = new Batcher<PlaceRequest, PlaceOutcome>((couponId, requests) =>
+    this.takeBatch(couponId, requests),
+  );
   private readonly quotaGroups: QuotaGroups;
   private readonly quotaDays: QuotaDays;
   private readonly pauses: LookPauses;
@@ -78,8 +80,8 @@ export class RedisGate implements Gate {
     return this.client.ready();
   }
 
-  admit(ask: AdmissionAsk): Promise<Admission> {
-    return this.admissions.ask(ask.couponId, ask);
+  admit(request: AdmissionRequest): Promise<Admission> {
+    return this.admissions.submit(request.couponId, request);
   }
 
   async settle(settlements: readonly Settlement[]): Promise<void> {
@@ -92,10 +94,10 @@ export class RedisGate implements Gate {
     const begun = await this.run(scripts.loadBegin, couponId, [token, loadStepTimeoutMs]);
     if (outcomeOf(scripts.loadBegin, begun) === "BUSY") return null;
     return {
-      addHolders: async (holders) => {
-        const args = [token, loadStepTimeoutMs, ...holderFields(holders)];
-        const answer = await this.run(scripts.loadHolders, couponId, args);
-        return outcomeOf(scripts.loadHolders, answer) === "LOADING";
+      addHoldings: async (holdings) => {
+        const args = [token, loadStepTimeoutMs, ...holdingFields(holdings)];
+        const answer = await this.run(scripts.loadHoldings, couponId, args);
+        return outcomeOf(scripts.loadHoldings, answer) === "LOADING";
       },
       install: async (facts) => {
         await this.registry.register(couponId);
@@ -113,8 +115,8 @@ export class RedisGate implements Gate {
     );
   }
 
-  takePlace(ask: PlaceAsk): Promise<PlaceWord> {
-    return this.places.ask(ask.couponId, ask);
+  takePlace(request: PlaceRequest): Promise<PlaceOutcome> {
+    return this.places.submit(request.couponId, request);
   }
 
   async settlePlaces(settlements: readonly PlaceSettlement[]): Promise<void> {
@@ -122,7 +124,7 @@ export class RedisGate implements Gate {
     for (const [couponId, ofCoupon] of groupBy(settlements, (settlement) => settlement.couponId)) {
       this.registry.announce(couponId);
       for (const batch of batches(ofCoupon)) {
-        const args = batch.flatMap(({ verdict, usageId }) => [verdict, usageId]);
+        const args = batch.flatMap(({ outcome, usageId }) => [outcome, usageId]);
         calls.push(this.run(scripts.settlePlaces, couponId, args));
       }
     }
@@ -178,25 +180,25 @@ export class RedisGate implements Gate {
       .then((quotaGroup) => this.client.run(script, { couponId, quotaGroup, day }, args));
   }
 
-  /** The day of the quota that an ask counts in, from its id alone: so it is found again whenever it is settled. */
-  private dayOf(ask: Ask): string {
-    return this.quotaDays.nameOf(timeOf(ask.userCouponId) + this.clockOffsetMs());
+  /** The day of the quota that a request counts in, from its id alone: so it is found again whenever it is settled. */
+  private dayOf(request: GateRequest): string {
+    return this.quotaDays.nameOf(timeOf(request.userCouponId) + this.clockOffsetMs());
   }
 
-  private async admitBatch(couponId: string, asks: readonly AdmissionAsk[]): Promise<Admission[]> {
+  private async admitBatch(couponId: string, requests: readonly AdmissionRequest[]): Promise<Admission[]> {
     const known = this.quotaGroups.known(couponId);
     const quotaGroup = known === undefined ? await this.quotaGroups.ofAsked(couponId) : known;
-    if (quotaGroup === undefined) return asks.map(() => ({ word: "COUPON_NOT_FOUND" }));
-    if (quotaGroup === null) return await this.admitOnDay(couponId, "", asks);
-    const admissions = new Map<Ask, Admission>();
-    for (const [day, ofDay] of groupBy(asks, (ask) => this.dayOf(ask))) {
+    if (quotaGroup === undefined) return requests.map(() => ({ outcome: "COUPON_NOT_FOUND" }));
+    if (quotaGroup === null) return await this.admitOnDay(couponId, "", requests);
+    const admissions = new Map<GateRequest, Admission>();
+    for (const [day, ofDay] of groupBy(requests, (request) => this.dayOf(request))) {
       const answers = await this.admitOnDay(couponId, day, ofDay);
-      for (const [index, ask] of ofDay.entries()) admissions.set(ask, answers[index] as Admission);
+      for (const [index, request] of ofDay.entries()) admissions.set(request, answers[index] as Admission);
     }
-    return asks.map((ask) => admissions.get(ask) as Admission);
+    return requests.map((request) => admissions.get(request) as Admission);
   }
 
-  private async admitOnDay(couponId: string, day: string, asks: readonly AdmissionAsk[]): Promise<Admission[]> {
+  private async admitOnDay(couponId: string, day: string, requests: readonly AdmissionRequest[]): Promise<Admission[]> {
     const args: (string | number)[] = [
       this.clockOffsetMs(),
       this.reservationMs,
@@ -204,11 +206,11 @@ export class RedisGate implements Gate {
       throttleSecondMs,
       keepQuotaDayMs,
     ];
-    for (const { userCouponId, userId, requestId, ticket = "", patienceMs = "" } of asks) {
+    for (const { userCouponId, userId, requestId, ticket = "", patienceMs = "" } of requests) {
       args.push(userCouponId, userId, requestId, ticket, patienceMs);
     }
     const answers = await this.reserve(scripts.admit, couponId, args, day);
-    return asks.map((_, index) => admissionOf(answers[index]));
+    return requests.map((_, index) => admissionOf(answers[index]));
   }
 
   private async settleCoupon(couponId: string, settlements: readonly Settlement[]): Promise<void> {
@@ -221,8 +223,8 @@ export class RedisGate implements Gate {
       for (const batch of batches(ofDay)) {
         const args: (string | number)[] = [this.clockOffsetMs(), quotaGroup === null ? 0 : 1, keepQuotaDayMs];
         for (const s of batch) {
-          const validUntilMs = s.verdict === "CONFIRM" ? millis(s.validUntil) : 0;
-          args.push(s.verdict, s.userCouponId, s.userId, s.requestId, validUntilMs);
+          const validUntilMs = s.outcome === "CONFIRM" ? millis(s.validUntil) : 0;
+          args.push(s.outcome, s.userCouponId, s.userId, s.requestId, validUntilMs);
         }
         calls.push(this.run(scripts.settle, couponId, args, day));
       }
@@ -230,11 +232,11 @@ export class RedisGate implements Gate {
     for (const answer of await Promise.all(calls)) outcomeOf(scripts.settle, answer);
   }
 
-  private async takeBatch(couponId: string, asks: readonly PlaceAsk[]): Promise<PlaceWord[]> {
+  private async takeBatch(couponId: string, requests: readonly PlaceRequest[]): Promise<PlaceOutcome[]> {
     const args: (string | number)[] = [this.clockOffsetMs(), this.reservationMs, keepPlacesMs];
-    for (const ask of asks) args.push(ask.usageId, ask.revision);
+    for (const request of requests) args.push(request.usageId, request.revision);
     const answers = await this.reserve(scripts.takePlaces, couponId, args);
-    return asks.map((_, index) => outcomeOf(scripts.takePlaces, answers[index]));
+    return requests.map((_, index) => outcomeOf(scripts.takePlaces, answers[index]));
   }
 
   private installArgs(token: string, facts: GateFacts): (string | number)[] {
@@ -249,7 +251,7 @@ export class RedisGate implements Gate {
       facts.deleted ? 1 : 0,
       facts.exhausted ? 1 : 0,
       facts.maxPerUser,
-      facts.remaining ?? "",
+      facts.stock ?? "",
       facts.throttle?.maxConcurrent ?? "",
       facts.throttle?.maxPerSecond ?? "",
       facts.throttle?.maxWaitMs ?? "",

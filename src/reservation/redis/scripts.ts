@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { admissionWords, placeWords } from "../port.js";
+import { admissionOutcomes, placeOutcomes } from "../port.js";
 import type { Keys } from "./keys.js";
 
 type KeyName = keyof Keys;
@@ -18,12 +18,12 @@ export const scripts = {
     name: "admit",
     keys: ["coupon", "holders", "pending", "quota", "queue", "ended"],
     args: "clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs)...",
-    outcomes: admissionWords,
+    outcomes: admissionOutcomes,
   },
   settle: {
     name: "settle",
     keys: ["coupon", "holders", "pending", "loading", "late", "quota", "queue", "ended"],
-    args: "clockOffsetMs hasQuota keepQuotaMs (verdict userCouponId userId requestId validUntilMs)...",
+    args: "clockOffsetMs hasQuota keepQuotaMs (outcome userCouponId userId requestId validUntilMs)...",
     outcomes: ["SETTLED"],
   },
   loadBegin: {
@@ -32,8 +32,8 @@ export const scripts = {
     args: "token stepTimeoutMs",
     outcomes: ["LOADING", "BUSY"],
   },
-  loadHolders: {
-    name: "load_holders",
+  loadHoldings: {
+    name: "load_holdings",
     keys: ["loading", "stage"],
     args: "token stepTimeoutMs (userId entries)...",
     outcomes: ["LOADING", "LOST"],
@@ -41,19 +41,19 @@ export const scripts = {
   loadInstall: {
     name: "load_install",
     keys: ["loading", "stage", "late", "coupon", "holders", "pending", "ended"],
-    args: "token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser remaining maxConcurrent maxPerSecond maxWaitMs quotaPerDay",
+    args: "token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay",
     outcomes: ["INSTALLED", "LOST"],
   },
   takePlaces: {
     name: "take_places",
     keys: ["places", "taken"],
     args: "clockOffsetMs reservationMs keepMs (usageId revision)...",
-    outcomes: placeWords,
+    outcomes: placeOutcomes,
   },
   settlePlaces: {
     name: "settle_places",
     keys: ["places", "taken"],
-    args: "(verdict usageId)...",
+    args: "(outcome usageId)...",
     outcomes: ["SETTLED"],
   },
   loadPlaces: {

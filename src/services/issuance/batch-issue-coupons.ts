@@ -35,8 +35,8 @@ export function batchIssueCoupons(
     const issue = async (userId: string): Promise<Issued | Refusal> => {
       try {
         const requestIdOfUser = requestId === "" ? "" : userRequestId(requestId, userId);
-        const ask = { couponId: couponId.toLowerCase(), userId, requestId: requestIdOfUser, userCouponId: newId() };
-        return await issuer.issue(ask, deadlineMs);
+        const request = { couponId: couponId.toLowerCase(), userId, requestId: requestIdOfUser, userCouponId: newId() };
+        return await issuer.issue(request, deadlineMs);
       } catch (error) {
         const refusal = refusalIn(error);
         if (!refusal) onFault(error);

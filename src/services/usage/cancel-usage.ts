@@ -18,10 +18,10 @@ export function cancelUsage(cancels: Cancels) {
       requestId: newId(),
       inputHash: new Uint8Array(),
     };
-    const outcome = await cancels.submit({ userId, usageId: usageId.toLowerCase(), request: key }, deadlineMs);
-    if (outcome.kind === "CANCELLED") {
-      return create(CancelUsageResponseSchema, { usage: usageMessage(outcome.usage) });
+    const result = await cancels.submit({ userId, usageId: usageId.toLowerCase(), request: key }, deadlineMs);
+    if (result.outcome === "CANCELLED") {
+      return create(CancelUsageResponseSchema, { usage: usageMessage(result.usage) });
     }
-    return outcome.reason === "REQUEST_ID_REUSED" ? requestIdReused() : new Refusal(outcome.reason);
+    return result.reason === "REQUEST_ID_REUSED" ? requestIdReused() : new Refusal(result.reason);
   };
 }

@@ -2,11 +2,11 @@ import type { FoundCode } from "../../domain/code.js";
 import type { CouponType } from "../../domain/coupon.js";
 import type { CodeRefusal, IssueRefusal } from "../../domain/issue.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
-import type { Ask, GateFacts, Holder } from "../../reservation/port.js";
+import type { GateFacts, GateRequest, Holding } from "../../reservation/port.js";
 import type { DeadlineMs } from "./page.js";
 
 /** One issue on its way into Postgres. */
-export interface IssueAsk extends Ask {
+export interface IssueRequest extends GateRequest {
   /** The code that is wanted. Absent: any. */
   readonly codeId?: number;
   /** Whether the gate let it through with a ticket of a throttled coupon. */
@@ -19,41 +19,45 @@ export interface IssueAsk extends Ask {
 }
 
 /** What became of one row. */
-export type IssueOutcome =
-  | { /** The row is committed. */ readonly kind: "ISSUED"; readonly userCoupon: UserCoupon; readonly expiresAt: Date }
+export type IssueResult =
   | {
-      /** An earlier call with the same request id had issued it. */ readonly kind: "REPLAYED";
+      /** The row is committed. */ readonly outcome: "ISSUED";
+      readonly userCoupon: UserCoupon;
+      readonly expiresAt: Date;
+    }
+  | {
+      /** An earlier call with the same request id had issued it. */ readonly outcome: "REPLAYED";
       readonly userCouponId: string;
     }
-  | { readonly kind: "REFUSED"; readonly reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED" }
-  | { /** The coupon is throttled, and the ask has no ticket. */ readonly kind: "TICKET_NEEDED" }
-  | { /** Past `untilMs`; nothing was done. */ readonly kind: "TOO_LATE" };
+  | { readonly outcome: "REFUSED"; readonly reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED" }
+  | { /** The coupon is throttled, and the request has no ticket. */ readonly outcome: "TICKET_NEEDED" }
+  | { /** Past `untilMs`; nothing was done. */ readonly outcome: "TOO_LATE" };
 
 /** The hot path's own port: batches, and what the gate needs to be filled and swept. */
 export interface IssueStore {
   /**
-   * Issues a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may be of the
-   * same user and coupon, nor carry the same request id, and either all name a code or none does. With `again`, asks that
-   * an earlier call has committed get the same outcome: user coupon ids are chosen by the caller. Throws StoreUnavailable
+   * Issues a batch in one round trip, with one result for each request in order. Within a batch no two may be of the same
+   * user and coupon, nor carry the same request id, and either all name a code or none does. With `again`, requests that
+   * an earlier call has committed get the same result: user coupon ids are chosen by the caller. Throws StoreUnavailable
    * when it is not known whether anything was committed.
    */
-  issueBatch(asks: readonly IssueAsk[], again?: boolean): Promise<IssueOutcome[]>;
+  issueBatch(requests: readonly IssueRequest[], again?: boolean): Promise<IssueResult[]>;
 
   /** Of the given ids, those that are stored. `isHeld`: neither deleted nor released since. */
   findIssued(userCouponIds: readonly string[]): Promise<Map<string, { validUntil: Date | null; isHeld: boolean }>>;
 
   /**
-   * Reads what the gate must know of a coupon, after waiting for an edit under way. Holders are handed over
+   * Reads what the gate must know of a coupon, after waiting for an edit under way. Holdings are handed over
    * in pages, all of one user in the same page; false from `onHolders` ends the reading. Null: no such coupon, or
    * the reading was ended.
    */
-  readGate(couponId: string, onHolders: (holders: Holder[]) => Promise<boolean>): Promise<GateFacts | null>;
+  readGate(couponId: string, onHoldings: (holdings: Holding[]) => Promise<boolean>): Promise<GateFacts | null>;
 
-  /** null: it has no quota; undefined: no such coupon. Asks of one moment share a query. */
+  /** null: it has no quota; undefined: no such coupon. Calls of one moment share a query. */
   quotaGroupOf(couponId: string): Promise<string | null | undefined>;
 
   /** What the gate counts, as it is stored. */
-  readStock(couponIds: readonly string[]): Promise<Map<string, Stock>>;
+  readCounts(couponIds: readonly string[]): Promise<Map<string, StoredCounts>>;
 }
 
 /** What an earlier call with the same request id has issued. */
@@ -73,10 +77,10 @@ export interface TargetStore {
   findEarlierIssue(requestId: string, deadlineMs: DeadlineMs): Promise<EarlierIssue | null>;
 }
 
-export interface Stock {
+export interface StoredCounts {
   readonly revision: number;
   /** null: unlimited. */
-  readonly remaining: number | null;
+  readonly stock: number | null;
   /** Places left under the usage cap; null: no cap. */
   readonly remainingPlaces: number | null;
 }

@@ -1,10 +1,10 @@
 import type { Money } from "../../domain/coupon.js";
 import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../../domain/usage.js";
-import type { PlaceAsk } from "../../reservation/port.js";
+import type { PlaceRequest } from "../../reservation/port.js";
 import type { Dated, DeadlineMs, Page, RequestKey, Rows } from "./page.js";
 
 /** One use on its way into Postgres. */
-export interface UseAsk extends PlaceAsk {
+export interface UseRequest extends PlaceRequest {
   readonly userCouponId: string;
   readonly userId: string;
   /** 0: none. */
@@ -18,30 +18,30 @@ export interface UseAsk extends PlaceAsk {
   readonly requestId: string;
   /** Its position in the request, from 0. */
   readonly item: number;
-  /** Whether a place is held for it in the gate. */
+  /** Whether a place is reserved for it in the gate. */
   readonly placeTaken: boolean;
-  /** As in IssueAsk. */
+  /** As in IssueRequest. */
   readonly untilMs?: number;
 }
 
-export type UseOutcome =
+export type UseResult =
   | {
-      /** The usage is committed. */ readonly kind: "USED";
+      /** The usage is committed. */ readonly outcome: "USED";
       readonly usage: Usage;
       /** Whether this very commit took a place for it. A cancelled use may have left one since the order was judged. */
       readonly placed: boolean;
       /** Whether this commit has reached the coupon's usage cap. */
       readonly exhausted: boolean;
     }
-  | { /** An earlier call with the same request id had used it. */ readonly kind: "REPLAYED" }
-  | { /** Past `untilMs`; nothing was done. */ readonly kind: "TOO_LATE" }
-  | { /** The coupon was edited since it was read: judge it anew. */ readonly kind: "STALE" }
+  | { /** An earlier call with the same request id had used it. */ readonly outcome: "REPLAYED" }
+  | { /** Past `untilMs`; nothing was done. */ readonly outcome: "TOO_LATE" }
+  | { /** The coupon was edited since it was read: judge it anew. */ readonly outcome: "STALE" }
   | {
-      /** Nothing against this one, but against another one of the order; nothing was done. */ readonly kind: "CONSENT";
+      /** Nothing against this one, but against another one of the order; nothing was done. */ readonly outcome: "CONSENT";
     }
-  | { readonly kind: "REFUSED"; readonly reason: UseRefusal };
+  | { readonly outcome: "REFUSED"; readonly reason: UseRefusal };
 
-export interface LockAsk {
+export interface LockRequest {
   readonly userCouponId: string;
   readonly couponId: string;
   readonly userId: string;
@@ -57,12 +57,12 @@ export interface Lock {
   readonly until: Date;
 }
 
-export type LockOutcome =
-  | { readonly kind: "GRANTED"; readonly lock: Lock }
-  | { /** As for UseOutcome. */ readonly kind: "CONSENT" }
-  | { readonly kind: "REFUSED"; readonly reason: UseRefusal };
+export type LockResult =
+  | { readonly outcome: "GRANTED"; readonly lock: Lock }
+  | { /** As for UseOutcome. */ readonly outcome: "CONSENT" }
+  | { readonly outcome: "REFUSED"; readonly reason: UseRefusal };
 
-export interface CancelAsk {
+export interface CancelRequest {
   readonly userId: string;
   readonly usageId: string;
   /** Of a call without a request id, one that the call was given on its way. */
@@ -71,16 +71,16 @@ export interface CancelAsk {
 
 export type CancelRefusal = "USAGE_NOT_FOUND" | "USAGE_ALREADY_CANCELLED" | "REQUEST_ID_REUSED";
 
-export type CancelOutcome =
+export type CancelResult =
   | {
-      /** By this call, or by an earlier one with the same request id. */ readonly kind: "CANCELLED";
+      /** By this call, or by an earlier one with the same request id. */ readonly outcome: "CANCELLED";
       readonly usage: Usage;
       /** A place under the usage cap went back to all. */
       readonly freed: boolean;
     }
-  | { readonly kind: "REFUSED"; readonly reason: CancelRefusal };
+  | { readonly outcome: "REFUSED"; readonly reason: CancelRefusal };
 
-export interface ChoiceAsk {
+export interface UserChoice {
   readonly userId: string;
   readonly userCouponId: string;
 }
@@ -95,16 +95,16 @@ export interface UsageFilter {
 
 export interface UsageStore {
   /** What users chose, in order; null where the user holds no such user coupon. `now` is the same for all of one call. */
-  readChosen(asks: readonly ChoiceAsk[]): Promise<Dated<ChosenCoupon | null>[]>;
+  readChosen(choices: readonly UserChoice[]): Promise<Dated<ChosenCoupon | null>[]>;
 
   /**
-   * Uses a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may carry the same
+   * Uses a batch in one round trip, with one result for each request in order. Within a batch no two may carry the same
    * request id. `again` as in `IssueStore.issueBatch`. With `together` they are one order: all or none.
    */
-  useBatch(asks: readonly UseAsk[], options: { again: boolean; together: boolean }): Promise<UseOutcome[]>;
+  useBatch(requests: readonly UseRequest[], options: { again: boolean; together: boolean }): Promise<UseResult[]>;
 
-  /** Locks a batch in one round trip, with one outcome for each ask in order; `together` as in `useBatch`. */
-  lockBatch(asks: readonly LockAsk[], options: { together: boolean }): Promise<LockOutcome[]>;
+  /** Locks a batch in one round trip, with one result for each request in order; `together` as in `useBatch`. */
+  lockBatch(requests: readonly LockRequest[], options: { together: boolean }): Promise<LockResult[]>;
 
   /**
    * For each choice that names a code, the ids of the user's user coupons with it, best first: what this very request has
@@ -121,10 +121,10 @@ export interface UsageStore {
   unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null>;
 
   /**
-   * Cancels a batch in one round trip, with one outcome for each ask in order. Within a batch no two asks may be of the same
+   * Cancels a batch in one round trip, with one result for each request in order. Within a batch no two may be of the same
    * usage or carry the same request id. `again` as in `IssueStore.issueBatch`.
    */
-  cancelBatch(asks: readonly CancelAsk[], again: boolean): Promise<CancelOutcome[]>;
+  cancelBatch(requests: readonly CancelRequest[], again: boolean): Promise<CancelResult[]>;
 
   /** null when it is unknown or somebody else's. */
   get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null>;

@@ -1,7 +1,7 @@
 import type { Coupon } from "../../domain/coupon.js";
 import type { Refusal } from "../../domain/refusal.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
-import type { Ask } from "../../reservation/port.js";
+import type { GateRequest } from "../../reservation/port.js";
 import type { Dated, DeadlineMs, Listed, Page, RequestKey } from "./page.js";
 
 export interface UserCouponWithCoupon {
@@ -10,7 +10,7 @@ export interface UserCouponWithCoupon {
 }
 
 /** A user coupon that was taken from its user: what the gate must be told. */
-export interface GivenBack extends Ask {
+export interface GivenBack extends GateRequest {
   readonly restocked: boolean;
   /**
    * Whether the gate cannot count what went back, and has to read anew: places under the coupon's usage cap, or

@@ -40,7 +40,7 @@ export class Pool<C> {
   readonly name: string;
   readonly size: number;
   private readonly free: Link<C>[];
-  private readonly queue = new Set<Ask<C>>();
+  private readonly queue = new Set<WorkItem<C>>();
   private readonly events: PoolEvents;
   private readonly maxWaiting: number;
 
@@ -72,38 +72,38 @@ export class Pool<C> {
     const link = this.free.pop();
     if (!link && this.queue.size >= this.maxWaiting) return Promise.reject(new Overloaded());
     return new Promise((resolve, reject) => {
-      const ask: Ask<C> = new Ask(deadlineMs, timeoutMs, reject, (mine) => {
-        this.events.onTaken?.(this.name, link ? 0 : Date.now() - ask.sinceMs);
-        startWork(ask, work, mine.take()).then(
+      const item: WorkItem<C> = new WorkItem(deadlineMs, timeoutMs, reject, (mine) => {
+        this.events.onTaken?.(this.name, link ? 0 : Date.now() - item.sinceMs);
+        startWork(item, work, mine.take()).then(
           (value) => {
-            ask.stopTimer();
+            item.stopTimer();
             this.events.onAnswered?.();
             this.release(mine);
             resolve(value);
           },
           (error) => {
-            ask.stopTimer();
-            this.events.onFailed?.(error, ask.isOver);
+            item.stopTimer();
+            this.events.onFailed?.(error, item.isOver);
             this.release(mine);
             reject(translateError(error));
           },
         );
       });
       if (link) {
-        ask.begin(link);
+        item.begin(link);
       } else {
-        this.queue.add(ask);
-        ask.wait(() => this.queue.delete(ask));
+        this.queue.add(item);
+        item.wait(() => this.queue.delete(item));
       }
     });
   }
 
   private release(link: Link<C>): void {
     link.giveBack();
-    for (const ask of this.queue) {
-      this.queue.delete(ask);
-      if (ask.isDead()) continue;
-      ask.begin(link);
+    for (const item of this.queue) {
+      this.queue.delete(item);
+      if (item.isDead()) continue;
+      item.begin(link);
       return;
     }
     this.free.push(link);
@@ -111,7 +111,7 @@ export class Pool<C> {
 }
 
 /** One piece of work and the time that its caller has for it. */
-class Ask<C> {
+class WorkItem<C> {
   readonly sinceMs = Date.now();
   isOver = false;
   private untilMs = Number.POSITIVE_INFINITY;
@@ -172,10 +172,10 @@ class Ask<C> {
 }
 
 /** A statement of the driver is sent by its first `then`; and what throws before there is one has failed like one. */
-function startWork<C, T>(ask: Ask<C>, work: (connection: C) => Promise<T>, taken: C | Promise<C>): Promise<T> {
+function startWork<C, T>(item: WorkItem<C>, work: (connection: C) => Promise<T>, taken: C | Promise<C>): Promise<T> {
   // To open a connection may take seconds when there is trouble. What a statement says of its time is said after that.
   if (taken instanceof Promise) {
-    return taken.then((connection) => (ask.isDead() ? (undefined as T) : work(connection)));
+    return taken.then((connection) => (item.isDead() ? (undefined as T) : work(connection)));
   }
   try {
     return work(taken);

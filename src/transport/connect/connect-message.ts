@@ -20,7 +20,7 @@ export interface Mounted extends MessageBounds {
 
 /** The place where a message arrives. */
 export interface Arriving {
-  readonly held: LargeMessage;
+  readonly large: LargeMessage;
   /** Resolves when it has taken too long. */
   readonly late: Promise<"late">;
   /** Called when what follows of the request will not be read. */
@@ -69,7 +69,7 @@ export async function takeMessage(
   const decode = (method: DescMethodUnary) => {
     if (packed instanceof Refusal || !packed.isCompressed)
       return read(method, packed instanceof Refusal ? packed : packed.bytes);
-    const inflated = inflate("gzip", packed.bytes, maxMessageBytes, arriving.held);
+    const inflated = inflate("gzip", packed.bytes, maxMessageBytes, arriving.large);
     return inflated.then((message) => read(method, message));
   };
   const contextValues = (request.contextValues ?? createContextValues()).set(decodeKey, decode);
@@ -140,7 +140,7 @@ function envelope(bytes: Uint8Array, flag = 0): Buffer {
 async function readBody(
   body: AsyncIterable<Uint8Array>,
   limitBytes: number,
-  { held, late, abandon }: Arriving,
+  { large, late, abandon }: Arriving,
 ): Promise<Uint8Array | Refusal> {
   let chunks: Uint8Array[] = [];
   let bytes = 0;
@@ -157,7 +157,7 @@ async function readBody(
     if (result.done) return refusal ?? Buffer.concat(chunks);
     bytes += result.value.byteLength;
     if (bytes > limitBytes) refusal ??= new Refusal("MESSAGE_TOO_LARGE");
-    else if (!held.add(result.value.byteLength)) refusal ??= new Refusal("OVERLOADED");
+    else if (!large.add(result.value.byteLength)) refusal ??= new Refusal("OVERLOADED");
     if (refusal) chunks = [];
     else chunks.push(result.value);
     if (refusal && bytes > maxDiscardedBytes) {

@@ -248,7 +248,7 @@ export class ConnectServer {
     response: NodeResponse,
     { abandon }: Admitted,
   ): { arriving: Arriving; arrived: () => void } {
-    const held = this.largeMessages.open(("stream" in request && request.stream.session) || request.socket);
+    const large = this.largeMessages.open(("stream" in request && request.stream.session) || request.socket);
     let onLate = () => {};
     const late = new Promise<"late">((resolve) => {
       onLate = () => resolve("late");
@@ -256,10 +256,10 @@ export class ConnectServer {
     const arrival = this.deadlines.begin(onLate);
     const arrived = () => this.deadlines.end(arrival);
     response.once("close", () => {
-      held.close();
+      large.close();
       arrived();
     });
-    return { arriving: { held, late, abandon }, arrived };
+    return { arriving: { large, late, abandon }, arrived };
   }
 }
 

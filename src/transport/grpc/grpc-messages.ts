@@ -39,24 +39,24 @@ export class GrpcMessages {
     // An unknown one is refused by grpc-js.
     const ours = isEncoding(encoding) ? encoding : undefined;
     if (ours) delete headers["grpc-encoding"];
-    const held = this.largeMessages.open(stream.session ?? stream);
+    const large = this.largeMessages.open(stream.session ?? stream);
     let isPlain = true;
     let isFirst = true;
     stream.on("data", (chunk: Buffer) => {
       // Each message says in its first byte whether it is compressed.
       if (isFirst) isPlain = chunk[0] !== 1;
       isFirst = false;
-      if (!held.add(chunk.length)) stream.close(constants.NGHTTP2_REFUSED_STREAM);
+      if (!large.add(chunk.length)) stream.close(constants.NGHTTP2_REFUSED_STREAM);
     });
     const arrival = this.deadlines.begin(() => answerLate(arriving));
     stream.once("end", () => this.deadlines.end(arrival));
     stream.once("close", () => {
       this.deadlines.end(arrival);
-      held.close();
+      large.close();
     });
     return {
       read: (route, bytes) => {
-        if (ours && !isPlain) return readEncoded(route, bytes, ours, held);
+        if (ours && !isPlain) return readEncoded(route, bytes, ours, large);
         if (bytes.length > route.maxMessageBytes) return new Refusal("MESSAGE_TOO_LARGE");
         return readBinary(route.method.input, bytes, route);
       },
@@ -64,8 +64,8 @@ export class GrpcMessages {
   }
 }
 
-async function readEncoded(route: Route, bytes: Buffer, encoding: Encoding, held: LargeMessage): Promise<unknown> {
-  const message = await inflate(encoding, bytes, route.maxMessageBytes, held);
+async function readEncoded(route: Route, bytes: Buffer, encoding: Encoding, large: LargeMessage): Promise<unknown> {
+  const message = await inflate(encoding, bytes, route.maxMessageBytes, large);
   return message instanceof Refusal ? message : readBinary(route.method.input, message, route);
 }
 

@@ -19,12 +19,12 @@ export function isEncoding(name: string): name is Encoding {
   return name === "gzip" || name === "deflate";
 }
 
-/** Outside of the event loop, and no further than it may become. What is inflated counts as held from then on. */
+/** Outside of the event loop, and no further than it may become. What is inflated counts as occupied from then on. */
 export function inflate(
   encoding: Encoding,
   bytes: Uint8Array,
   limitBytes: number,
-  held: LargeMessage,
+  large: LargeMessage,
 ): Promise<Uint8Array | Refusal> {
   const byFactor = Math.max(freeBytes, bytes.length * maxFactor);
   const maxBytes = Math.min(limitBytes, byFactor);
@@ -40,7 +40,7 @@ export function inflate(
     stream.on("data", (chunk: Buffer) => {
       length += chunk.length;
       if (length > maxBytes) end(limitBytes <= byFactor ? new Refusal("MESSAGE_TOO_LARGE") : tooDense());
-      else if (!held.add(chunk.length)) end(new Refusal("OVERLOADED"));
+      else if (!large.add(chunk.length)) end(new Refusal("OVERLOADED"));
       else chunks.push(chunk);
     });
     stream.on("end", () => end(Buffer.concat(chunks)));

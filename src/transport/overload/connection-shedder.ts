@@ -2,7 +2,7 @@ import { Rate } from "./rate.js";
 
 /** How often offered load and capacity are compared. */
 const windowMs = 100;
-/** After connections were shed, so long nothing is judged: what they had sent before is still arriving. */
+/** After connections were shed, so long nothing is assessed: what they had sent before is still arriving. */
 const settleMs = 100;
 /** What shedding a call costs, as a share of what serving one costs: about this much, measured. */
 const sheddingCost = 1 / 8;
@@ -72,7 +72,7 @@ export class ConnectionShedder {
   private readonly capacity = new Rate(servedWeight);
   private readonly now: () => number;
   private windowFromMs: number;
-  private judgeFromMs = 0;
+  private assessFromMs = 0;
   private growFromMs = 0;
   private unusedFromMs: number | null = null;
   private fullWindows = 0;
@@ -146,7 +146,7 @@ export class ConnectionShedder {
     if (isFull || !this.knowsCapacity) this.capacity.roll(passedMs, !isFull);
     else this.capacity.skip();
     const busyShare = this.options.busyShare();
-    if (now < this.judgeFromMs) return;
+    if (now < this.assessFromMs) return;
     const sheddingPerS = this.shedCalls.perS * sheddingCost;
     const shedShare = sheddingPerS === 0 ? 0 : sheddingPerS / (sheddingPerS + this.capacity.perS);
     const isTooMuch = shedShare > maxShedShare && busyShare > busyLoopShare;
@@ -171,7 +171,7 @@ export class ConnectionShedder {
     if (!this.loads.has(connection) || this.turn.cuts + 1 > heard.size * (1 - kept)) return;
     this.turn.cuts += 1;
     this.cut(connection);
-    this.judgeFromMs = now + settleMs;
+    this.assessFromMs = now + settleMs;
     this.allow(this.loads.size);
     this.options.onShed(1);
   }
@@ -199,7 +199,7 @@ export class ConnectionShedder {
     }
     if (count === 0) return;
     this.unusedFromMs = null;
-    this.judgeFromMs = now + settleMs;
+    this.assessFromMs = now + settleMs;
     this.allow(this.loads.size);
     this.options.onShed(count);
   }

@@ -1,31 +1,31 @@
 import { expect, test } from "vitest";
 import type { Usage } from "../../../src/domain/usage.js";
-import type { CancelAsk, CancelOutcome } from "../../../src/storage/ports/usages.js";
+import type { CancelRequest, CancelResult } from "../../../src/storage/ports/usages.js";
 import { openCancels } from "../../../src/using/cancels.js";
 import { FailingQueues } from "./failing-queues.js";
 import { countsOf, loadCoupon, openGate } from "./gate.js";
 
 const farMs = Date.now() + 3_600_000;
-const ask: CancelAsk = {
+const request: CancelRequest = {
   userId: "user",
   usageId: "usage",
   request: { requestId: "request", inputHash: new Uint8Array() },
 };
 
-function open(decide: () => CancelOutcome) {
+function open(decide: () => CancelResult) {
   const opened = openGate();
   const queues = new FailingQueues();
   const sent: boolean[] = [];
   const store = {
-    cancelBatch: async (asks: readonly CancelAsk[], again: boolean) => {
+    cancelBatch: async (requests: readonly CancelRequest[], again: boolean) => {
       sent.push(again);
-      return asks.map(decide);
+      return requests.map(decide);
     },
   };
   return { ...opened, queues, sent, cancels: openCancels(queues.open, store, opened.keeper) };
 }
-const cancelled = (couponId: string, freed: boolean): CancelOutcome => ({
-  kind: "CANCELLED",
+const cancelled = (couponId: string, freed: boolean): CancelResult => ({
+  outcome: "CANCELLED",
   usage: { couponId } as Usage,
   freed,
 });
@@ -38,21 +38,21 @@ test.for([
   const { cancels, gate } = open(() => cancelled(couponId, freed));
   couponId = await loadCoupon(gate);
   await gate.loadPlaces(couponId, { revision: 1, remaining: 0 });
-  await cancels.submit(ask, farMs);
+  await cancels.submit(request, farMs);
   expect(await countsOf(gate, couponId)).toEqual(counts);
 });
 
 test("a refused cancel tells the gate nothing", async () => {
-  const { cancels, gate } = open(() => ({ kind: "REFUSED", reason: "USAGE_ALREADY_CANCELLED" }));
+  const { cancels, gate } = open(() => ({ outcome: "REFUSED", reason: "USAGE_ALREADY_CANCELLED" }));
   const couponId = await loadCoupon(gate);
-  await cancels.submit(ask, farMs);
+  await cancels.submit(request, farMs);
   expect(await countsOf(gate, couponId)).toEqual({ stock: 5 });
 });
 
 test("a batch that is sent again says so to the store", async () => {
   const { queues, sent } = open(() => cancelled("coupon", false));
-  const { commit } = queues.optionsOf<CancelAsk, CancelOutcome>("cancel");
-  await commit([ask], false);
-  await commit([ask], true);
+  const { commit } = queues.optionsOf<CancelRequest, CancelResult>("cancel");
+  await commit([request], false);
+  await commit([request], true);
   expect(sent).toEqual([false, true]);
 });

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { Coupon } from "../../../src/domain/coupon.js";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
 import type { ChosenCoupon, Order } from "../../../src/domain/usage.js";
-import type { UsageStore, UseAsk, UseOutcome } from "../../../src/storage/ports/usages.js";
+import type { UsageStore, UseRequest, UseResult } from "../../../src/storage/ports/usages.js";
 import { Checkout, settleUses } from "../../../src/using/checkout.js";
 import { FailingQueues } from "./failing-queues.js";
 import { breakGate, countsOf, loadCoupon, openGate } from "./gate.js";
@@ -25,12 +25,17 @@ function chosenOf(couponId: string, revision: number, usageCap: number | null): 
   return { userCoupon, coupon, lockVersion: 0, lockToken: null };
 }
 
-function used({ usageId: id, userCouponId, couponId, userId, productId, orderId, orderAmount }: UseAsk): UseOutcome {
+function used({ usageId: id, userCouponId, couponId, userId, productId, orderId, orderAmount }: UseRequest): UseResult {
   const amounts = { orderAmount, discountAmount: orderAmount };
   const usage = { id, userCouponId, couponId, userId, productId, orderId, ...amounts };
-  return { kind: "USED", usage: { ...usage, usedAt: new Date(), cancelledAt: null }, placed: true, exhausted: false };
+  return {
+    outcome: "USED",
+    usage: { ...usage, usedAt: new Date(), cancelledAt: null },
+    placed: true,
+    exhausted: false,
+  };
 }
-const refused: UseOutcome = { kind: "REFUSED", reason: "USAGE_CAP_REACHED" };
+const refused: UseResult = { outcome: "REFUSED", reason: "USAGE_CAP_REACHED" };
 const orderOf = (...couponIds: string[]): Order => ({
   ...{ userId: "user", productId: "product", orderId: "order", amount: { currencyCode: "USD", minorUnits: 1_000 } },
   choices: couponIds.map((userCouponId) => ({ userCouponId, lockVersion: 0 })),
@@ -38,7 +43,7 @@ const orderOf = (...couponIds: string[]): Order => ({
 
 interface World {
   /** What Postgres says of a batch. */
-  decide: (asks: readonly UseAsk[]) => UseOutcome[];
+  decide: (requests: readonly UseRequest[]) => UseResult[];
   /** As Postgres has it, of every coupon. */
   revision: number;
   usageCap: number | null;
@@ -46,19 +51,19 @@ interface World {
 
 /** A checkout on the gate in memory. */
 function openCheckout(changed: Partial<World> = {}) {
-  const world: World = { decide: (asks) => asks.map(used), revision: 1, usageCap: 5, ...changed };
+  const world: World = { decide: (requests) => requests.map(used), revision: 1, usageCap: 5, ...changed };
   const opened = openGate();
   const queues = new FailingQueues();
-  const sent: { asks: readonly UseAsk[]; again: boolean; together: boolean }[] = [];
+  const sent: { requests: readonly UseRequest[]; again: boolean; together: boolean }[] = [];
   const store: Partial<UsageStore> = {
-    readChosen: async (asks) =>
-      asks.map(({ userCouponId: id }) => ({
+    readChosen: async (requests) =>
+      requests.map(({ userCouponId: id }) => ({
         value: chosenOf(id, world.revision, world.usageCap),
         now: new Date(),
       })),
-    useBatch: async (asks, options) => {
-      sent.push({ asks, ...options });
-      return world.decide(asks);
+    useBatch: async (requests, options) => {
+      sent.push({ requests, ...options });
+      return world.decide(requests);
     },
     ofRequest: async () => [],
   };
@@ -151,9 +156,9 @@ describe("an order of several", () => {
     const opened = openCheckout();
     const { checkout, sent, world, gate } = opened;
     const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
-    world.decide = (asks) => {
-      if (sent.length > 1) return asks.map(used);
-      return [{ kind: "CONSENT" }, { kind: "STALE" }];
+    world.decide = (requests) => {
+      if (sent.length > 1) return requests.map(used);
+      return [{ outcome: "CONSENT" }, { outcome: "STALE" }];
     };
     expect(await checkout.use(orderOf(a, b), "", farMs)).toMatchObject({ usages: [{}, {}], replayed: false });
     expect(sent).toMatchObject([
@@ -164,14 +169,14 @@ describe("an order of several", () => {
   });
 
   test("that is edited without a pause is turned away in the end, and holds no place", async () => {
-    const opened = openCheckout({ decide: (asks) => asks.map((): UseOutcome => ({ kind: "STALE" })) });
+    const opened = openCheckout({ decide: (requests) => requests.map((): UseResult => ({ outcome: "STALE" })) });
     const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
     await expect(opened.checkout.use(orderOf(a, b), "", farMs)).rejects.toBeInstanceOf(Overloaded);
     for (const id of [a, b]) expect(await countsOf(opened.gate, id)).toEqual({ places: 5 });
   });
 
   test("of which one came too late is nobody's any more", async () => {
-    const opened = openCheckout({ decide: () => [{ kind: "CONSENT" }, { kind: "TOO_LATE" }] });
+    const opened = openCheckout({ decide: () => [{ outcome: "CONSENT" }, { outcome: "TOO_LATE" }] });
     const [a, b] = [await placesOf(opened, 5), await placesOf(opened, 5)];
     await expect(opened.checkout.use(orderOf(a, b), "", farMs)).rejects.toBeInstanceOf(Overloaded);
     for (const id of [a, b]) expect(await countsOf(opened.gate, id)).toEqual({ places: 5 });
@@ -187,9 +192,9 @@ describe("a use may be decided", () => {
     await checkout.use(orderOf(couponId), "", soonMs);
     await checkout.use(orderOf(couponId), "", farMs);
     const [first, second] = queues.submitted.filter(({ queue }) => queue === "use");
-    expect(first).toMatchObject({ deadlineMs: soonMs, ask: { untilMs: soonMs, placeTaken: true } });
+    expect(first).toMatchObject({ deadlineMs: soonMs, request: { untilMs: soonMs, placeTaken: true } });
     expect(second?.deadlineMs).toBeLessThan(Date.now() + reservationMs);
-    expect(second?.ask).toMatchObject({ untilMs: second?.deadlineMs });
+    expect(second?.request).toMatchObject({ untilMs: second?.deadlineMs });
   });
 
   test.for([
@@ -198,13 +203,16 @@ describe("a use may be decided", () => {
   ] as const)("of a coupon %s as long as the caller waits", async ([_, usageCap]) => {
     const { checkout, queues } = openCheckout({ usageCap });
     await checkout.use(orderOf(randomUUID()), "", farMs);
-    expect(queues.submitted.at(-1)).toMatchObject({ deadlineMs: farMs, ask: { untilMs: farMs, placeTaken: false } });
+    expect(queues.submitted.at(-1)).toMatchObject({
+      deadlineMs: farMs,
+      request: { untilMs: farMs, placeTaken: false },
+    });
   });
 });
 
 test("a batch of uses that is sent again says so to the store", async () => {
   const { queues, sent } = openCheckout();
-  const { commit } = queues.optionsOf<UseAsk, UseOutcome>("use");
+  const { commit } = queues.optionsOf<UseRequest, UseResult>("use");
   await commit([], false);
   await commit([], true);
   expect(sent.map(({ again, together }) => [again, together])).toEqual([
@@ -214,8 +222,8 @@ test("a batch of uses that is sent again says so to the store", async () => {
 });
 
 describe("what Postgres said is told to the gate at once", () => {
-  const asUsed = (changed: object) => (asks: readonly UseAsk[]) =>
-    asks.map((ask) => ({ ...used(ask), ...changed }) as UseOutcome);
+  const asUsed = (changed: object) => (requests: readonly UseRequest[]) =>
+    requests.map((request) => ({ ...used(request), ...changed }) as UseResult);
   const dropped = undefined;
   test.for([
     ["USED: the place is gone", asUsed({}), { places: 4 }],
@@ -224,10 +232,10 @@ describe("what Postgres said is told to the gate at once", () => {
     ["refused by the cap: the copy was out of date", () => [refused], dropped],
     [
       "refused otherwise: the place is back",
-      (): UseOutcome[] => [{ kind: "REFUSED", reason: "ALREADY_USED" }],
+      (): UseResult[] => [{ outcome: "REFUSED", reason: "ALREADY_USED" }],
       { places: 5 },
     ],
-    ["REPLAYED: the place is back", (): UseOutcome[] => [{ kind: "REPLAYED" }], { places: 5 }],
+    ["REPLAYED: the place is back", (): UseResult[] => [{ outcome: "REPLAYED" }], { places: 5 }],
   ] as const)("%s", async ([_, decide, counts]) => {
     const opened = openCheckout({ decide });
     const couponId = await placesOf(opened, 5);
@@ -238,8 +246,13 @@ describe("what Postgres said is told to the gate at once", () => {
   test("of a use that had no place at the gate: a cap that it reached, and nothing else", async () => {
     const { gate, keeper } = openGate();
     const couponIds = [await loadCoupon(gate), await loadCoupon(gate)];
-    const asks = couponIds.map((couponId) => ({ couponId, usageId: randomUUID(), placeTaken: false }) as UseAsk);
-    await settleUses(gate, keeper, asks, [{ ...used(asks[0] as UseAsk), exhausted: true } as UseOutcome, refused]);
+    const requests = couponIds.map(
+      (couponId) => ({ couponId, usageId: randomUUID(), placeTaken: false }) as UseRequest,
+    );
+    await settleUses(gate, keeper, requests, [
+      { ...used(requests[0] as UseRequest), exhausted: true } as UseResult,
+      refused,
+    ]);
     expect(await Promise.all(couponIds.map((id) => countsOf(gate, id)))).toEqual([undefined, { stock: 5 }]);
   });
 });

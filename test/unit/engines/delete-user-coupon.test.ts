@@ -3,10 +3,10 @@ import { describe, expect, test } from "vitest";
 import { DeleteUserCouponRequestSchema } from "../../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { CallContext } from "../../../src/domain/call-context.js";
 import { Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
-import type { Ask } from "../../../src/reservation/port.js";
+import type { GateRequest } from "../../../src/reservation/port.js";
 import { deleteUserCoupon } from "../../../src/services/user-coupon/delete-user-coupon.js";
 import type { GivenBack, UserCouponStore } from "../../../src/storage/ports/user-coupons.js";
-import { askOf, countsOf, loadCoupon, openGate } from "./gate.js";
+import { countsOf, loadCoupon, openGate, requestOf } from "./gate.js";
 
 type Deletion = Awaited<ReturnType<UserCouponStore["delete"]>>;
 const context = { deadlineMs: Date.now() + 3_600_000 } as CallContext;
@@ -15,15 +15,15 @@ const context = { deadlineMs: Date.now() + 3_600_000 } as CallContext;
 async function deleted(end: () => Promise<Deletion>, { freed = false, isTold = true } = {}) {
   const { gate, keeper } = openGate();
   const couponId = await loadCoupon(gate);
-  const ask: Ask = askOf(couponId);
-  await gate.settle([{ ...ask, verdict: "CONFIRM", validUntil: null }]);
+  const request: GateRequest = requestOf(couponId);
+  await gate.settle([{ ...request, outcome: "CONFIRM", validUntil: null }]);
   const remove: UserCouponStore["delete"] = async (_, beforeCommit) => {
-    const given: GivenBack = { ...ask, restocked: true, freed };
+    const given: GivenBack = { ...request, restocked: true, freed };
     if (isTold) await beforeCommit(given);
     return await end();
   };
   const handler = deleteUserCoupon({ delete: remove } as UserCouponStore, keeper);
-  const { userId, userCouponId } = ask;
+  const { userId, userCouponId } = request;
   const answer = await handler(create(DeleteUserCouponRequestSchema, { userId, userCouponId }), context).catch(
     (error) => error,
   );

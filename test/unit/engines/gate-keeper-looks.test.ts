@@ -2,17 +2,17 @@ import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import { GateKeeper } from "../../../src/issuing/gate-keeper.js";
 import { MemoryGate } from "../../../src/reservation/memory/memory-gate.js";
-import type { IssueStore, Stock } from "../../../src/storage/ports/issues.js";
+import type { IssueStore, StoredCounts } from "../../../src/storage/ports/issues.js";
 import { unreported } from "../../support/unreported.js";
 
 /** A gate with one coupon of five, a keeper, and a Postgres that answers as the test says. */
 async function world() {
   let offsetMs = 0;
-  let answer: () => Stock | undefined = () => ({ revision: 1, remaining: 5, remainingPlaces: null }) as Stock;
+  let answer: () => StoredCounts | undefined = () => ({ revision: 1, stock: 5, remainingPlaces: null }) as StoredCounts;
   const asked: string[][] = [];
   const gate = new MemoryGate({ now: () => Date.now() + offsetMs });
   const store = {
-    readStock: async (ids: readonly string[]) => {
+    readCounts: async (ids: readonly string[]) => {
       asked.push([...ids]);
       return new Map(ids.flatMap((id) => [[id, answer()] as const]).filter(([, stock]) => stock));
     },
@@ -28,7 +28,7 @@ async function world() {
   const couponId = randomUUID();
   const loading = await gate.beginLoad(couponId);
   await loading?.install({
-    ...{ revision: 1, paused: false, deleted: false, exhausted: false, maxPerUser: 1, remaining: 5 },
+    ...{ revision: 1, paused: false, deleted: false, exhausted: false, maxPerUser: 1, stock: 5 },
     ...{ throttle: null, quota: null, startsAt: new Date(0), expiresAt: new Date(Date.now() + 99 * 3_600_000) },
   });
   return {
@@ -53,7 +53,7 @@ test("a coupon that agrees with Postgres is not asked about again until its paus
 
 test("one that differs is looked at in the next round, and dropped", async () => {
   const { keeper, asked, answers, gate } = await world();
-  answers(() => ({ revision: 1, remaining: 4, remainingPlaces: null }) as Stock);
+  answers(() => ({ revision: 1, stock: 4, remainingPlaces: null }) as StoredCounts);
   await keeper.sweep();
   await keeper.sweep();
   expect(asked).toHaveLength(2);
@@ -67,7 +67,7 @@ test("one that could not be compared, because Postgres was away, is looked at in
   });
   for (let n = 0; n < 3; n++) await expect(keeper.sweep()).rejects.toThrow("away");
   expect(asked).toHaveLength(3);
-  answers(() => ({ revision: 1, remaining: 5, remainingPlaces: null }) as Stock);
+  answers(() => ({ revision: 1, stock: 5, remainingPlaces: null }) as StoredCounts);
   for (let n = 0; n < 3; n++) await keeper.sweep();
   expect(asked).toHaveLength(4);
 });

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { vi } from "vitest";
 import { GateKeeper } from "../../../src/issuing/gate-keeper.js";
 import { MemoryGate } from "../../../src/reservation/memory/memory-gate.js";
-import type { Ask, Gate, GateFacts, Survey } from "../../../src/reservation/port.js";
+import type { Gate, GateFacts, GateRequest, Survey } from "../../../src/reservation/port.js";
 import type { IssueStore } from "../../../src/storage/ports/issues.js";
 import type { UsageStore } from "../../../src/storage/ports/usages.js";
 import { unreported } from "../../support/unreported.js";
@@ -12,7 +12,7 @@ const hourMs = 3_600_000;
 /** The gate in memory, with a keeper whose Postgres knows nothing: what was dropped stays dropped. */
 export function openGate() {
   const gate = new MemoryGate();
-  const issues = { readGate: async () => null, readStock: async () => new Map(), findIssued: async () => new Map() };
+  const issues = { readGate: async () => null, readCounts: async () => new Map(), findIssued: async () => new Map() };
   const usages: Pick<UsageStore, "findUsed"> = { findUsed: async () => new Set() };
   const keeper = new GateKeeper(gate, issues as unknown as IssueStore, usages, { info: () => {} }, unreported);
   return { gate, keeper };
@@ -29,7 +29,7 @@ export async function loadCoupon(gate: Gate, facts: Partial<GateFacts> = {}): Pr
     deleted: false,
     exhausted: false,
     maxPerUser: 1,
-    remaining: 5,
+    stock: 5,
     throttle: null,
     quota: null,
     ...facts,
@@ -52,7 +52,7 @@ function shortened({ loaded, pendingCount, places, takenCount }: Survey) {
   };
 }
 
-export function askOf(couponId: string): Ask {
+export function requestOf(couponId: string): GateRequest {
   return { couponId, userId: "user", requestId: "", userCouponId: randomUUID() };
 }
 

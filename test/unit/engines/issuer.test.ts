@@ -1,36 +1,36 @@
 import { describe, expect, test } from "vitest";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
-import { Issuer, type QueuedAsk, settleBatch } from "../../../src/issuing/issuer.js";
+import { Issuer, type QueuedRequest, settleBatch } from "../../../src/issuing/issuer.js";
 import { QuotaDays } from "../../../src/platform/quota-days.js";
-import type { IssueAsk, IssueOutcome } from "../../../src/storage/ports/issues.js";
+import type { IssueRequest, IssueResult } from "../../../src/storage/ports/issues.js";
 import { FailingQueues } from "./failing-queues.js";
-import { askOf, breakGate, countsOf, loadCoupon, openGate } from "./gate.js";
+import { breakGate, countsOf, loadCoupon, openGate, requestOf } from "./gate.js";
 
 const reservationMs = 5_000;
 const farMs = Date.now() + 3_600_000;
 
-function issued({ userCouponId: id, couponId, userId }: IssueAsk): IssueOutcome {
+function issued({ userCouponId: id, couponId, userId }: IssueRequest): IssueResult {
   const times = { issuedAt: new Date(), validUntil: null, lockedUntil: null, claimUntil: null, releasedAt: null };
   const counts = { maxUses: 1, useCount: 0, placeCount: 0 };
   const userCoupon = { id, couponId, userId, ...times, ...counts, code: null, discount: null };
-  return { kind: "ISSUED", userCoupon, expiresAt: new Date(farMs) };
+  return { outcome: "ISSUED", userCoupon, expiresAt: new Date(farMs) };
 }
-const refused = (reason: Extract<IssueOutcome, { kind: "REFUSED" }>["reason"]): IssueOutcome => ({
-  kind: "REFUSED",
+const refused = (reason: Extract<IssueResult, { outcome: "REFUSED" }>["reason"]): IssueResult => ({
+  outcome: "REFUSED",
   reason,
 });
 
 /** An issuer on the gate in memory; `decide` is its Postgres. */
-function openIssuer(decide: (ask: IssueAsk) => IssueOutcome = issued) {
+function openIssuer(decide: (request: IssueRequest) => IssueResult = issued) {
   const opened = openGate();
   const queues = new FailingQueues();
-  const sent: { asks: readonly IssueAsk[]; again: boolean | undefined }[] = [];
+  const sent: { requests: readonly IssueRequest[]; again: boolean | undefined }[] = [];
   const issuer = new Issuer({
     ...opened,
     store: {
-      issueBatch: async (asks, again) => {
-        sent.push({ asks, again });
-        return asks.map(decide);
+      issueBatch: async (requests, again) => {
+        sent.push({ requests, again });
+        return requests.map(decide);
       },
     },
     userCoupons: { get: async () => null },
@@ -47,13 +47,13 @@ describe("when the queue fails", () => {
     { name: "has too much to do", error: new Overloaded(), deadlineMs: farMs, said: Overloaded },
     { name: "lets the time of the reservation pass", error: new DeadlinePassed(), deadlineMs: farMs, said: Overloaded },
     { name: "lets the caller's time pass", error: new DeadlinePassed(), deadlineMs: 1, said: DeadlinePassed },
-    { name: "chokes on the ask", error: new RangeError("no"), deadlineMs: farMs, said: RangeError },
+    { name: "chokes on the request", error: new RangeError("no"), deadlineMs: farMs, said: RangeError },
   ];
   test.for(nothingDone)("$name: the reservation is given back at once", async ({ error, deadlineMs, said }) => {
     const { gate, queues, issuer } = openIssuer();
     const couponId = await loadCoupon(gate);
     queues.fail("issue", error);
-    await expect(issuer.issue(askOf(couponId), deadlineMs)).rejects.toBeInstanceOf(said);
+    await expect(issuer.issue(requestOf(couponId), deadlineMs)).rejects.toBeInstanceOf(said);
     expect(await countsOf(gate, couponId)).toEqual({ stock: 5 });
   });
 
@@ -61,7 +61,7 @@ describe("when the queue fails", () => {
     const { gate, queues, issuer } = openIssuer();
     const couponId = await loadCoupon(gate);
     queues.fail("issue", new StoreUnavailable());
-    await expect(issuer.issue(askOf(couponId), farMs)).rejects.toBeInstanceOf(StoreUnavailable);
+    await expect(issuer.issue(requestOf(couponId), farMs)).rejects.toBeInstanceOf(StoreUnavailable);
     expect(await countsOf(gate, couponId)).toEqual({ stock: 4, pending: 1 });
   });
 
@@ -70,17 +70,17 @@ describe("when the queue fails", () => {
     const couponId = await loadCoupon(gate);
     queues.fail("issue", new Overloaded());
     breakGate(gate, "settle", new StoreUnavailable());
-    await expect(issuer.issue(askOf(couponId), farMs)).rejects.toBeInstanceOf(Overloaded);
+    await expect(issuer.issue(requestOf(couponId), farMs)).rejects.toBeInstanceOf(Overloaded);
   });
 
-  test("for an ask that the gate has not let through: nothing is given back", async () => {
+  test("for a request that the gate has not let through: nothing is given back", async () => {
     const { gate, queues, issuer } = openIssuer();
     const couponId = await loadCoupon(gate);
-    const ask = { ...askOf(couponId), requestId: "request" };
-    await gate.admit(ask);
+    const request = { ...requestOf(couponId), requestId: "request" };
+    await gate.admit(request);
     queues.fail("issue", new Overloaded());
     // The same request is being decided by another call, whose reservation this is.
-    await expect(issuer.issue(ask, farMs)).rejects.toBeInstanceOf(Overloaded);
+    await expect(issuer.issue(request, farMs)).rejects.toBeInstanceOf(Overloaded);
     expect(await countsOf(gate, couponId)).toEqual({ stock: 4, pending: 1 });
   });
 });
@@ -90,50 +90,50 @@ describe("what is submitted", () => {
     const { gate, queues, issuer } = openIssuer();
     const couponId = await loadCoupon(gate, { maxPerUser: 9 });
     const soonMs = Date.now() + 1_000;
-    await issuer.issue(askOf(couponId), soonMs);
-    await issuer.issue(askOf(couponId), farMs);
+    await issuer.issue(requestOf(couponId), soonMs);
+    await issuer.issue(requestOf(couponId), farMs);
     const [first, second] = queues.submitted;
-    expect(first).toMatchObject({ deadlineMs: soonMs, ask: { untilMs: soonMs, reserved: true } });
+    expect(first).toMatchObject({ deadlineMs: soonMs, request: { untilMs: soonMs, reserved: true } });
     expect(second?.deadlineMs).toBeLessThan(Date.now() + reservationMs);
-    expect(second?.ask).toMatchObject({ untilMs: second?.deadlineMs });
+    expect(second?.request).toMatchObject({ untilMs: second?.deadlineMs });
   });
 
   test("without one may be decided as long as the caller waits", async () => {
     const { queues, issuer } = openIssuer();
-    await issuer.issue(askOf("unknown"), farMs);
+    await issuer.issue(requestOf("unknown"), farMs);
     expect(queues.submitted).toMatchObject([
-      { queue: "issue", deadlineMs: farMs, ask: { untilMs: farMs, reserved: false } },
+      { queue: "issue", deadlineMs: farMs, request: { untilMs: farMs, reserved: false } },
     ]);
   });
 
   test("and names a code has a queue of its own", async () => {
     const { gate, queues, issuer } = openIssuer();
     const couponId = await loadCoupon(gate);
-    await issuer.issue({ ...askOf(couponId), codeId: 7 }, farMs);
+    await issuer.issue({ ...requestOf(couponId), codeId: 7 }, farMs);
     expect(queues.submitted.map(({ queue }) => queue)).toEqual(["issue-code"]);
   });
 });
 
 test.for(["issue", "issue-code"])("a batch of the queue %s that is sent again says so to the store", async (name) => {
   const { queues, sent } = openIssuer();
-  const { commit } = queues.optionsOf<QueuedAsk, IssueOutcome>(name);
-  const asks = [{ ...askOf("coupon"), reserved: true }];
-  await commit(asks, false);
-  await commit(asks, true);
+  const { commit } = queues.optionsOf<QueuedRequest, IssueResult>(name);
+  const requests = [{ ...requestOf("coupon"), reserved: true }];
+  await commit(requests, false);
+  await commit(requests, true);
   expect(sent).toEqual([
-    { asks, again: false },
-    { asks, again: true },
+    { requests, again: false },
+    { requests, again: true },
   ]);
 });
 
 test("rows of one user and coupon, and of one request, never share a batch", () => {
   const { queues } = openIssuer();
-  const { keysOf } = queues.optionsOf<QueuedAsk, IssueOutcome>("issue");
-  const ask = { couponId: "c", userCouponId: "x", reserved: true };
+  const { keysOf } = queues.optionsOf<QueuedRequest, IssueResult>("issue");
+  const request = { couponId: "c", userCouponId: "x", reserved: true };
   const keys = [
-    keysOf({ ...ask, userId: "u", requestId: "" }),
-    keysOf({ ...ask, userId: "u", requestId: "r" }),
-    keysOf({ ...ask, userId: "v", requestId: "r" }),
+    keysOf({ ...request, userId: "u", requestId: "" }),
+    keysOf({ ...request, userId: "u", requestId: "r" }),
+    keysOf({ ...request, userId: "v", requestId: "r" }),
   ];
   const shared = (a: number, b: number) => keys[a]?.some((key) => keys[b]?.includes(key));
   expect([shared(0, 1), shared(1, 2), shared(0, 2)]).toEqual([true, true, false]);
@@ -143,28 +143,28 @@ describe("what Postgres said is told to the gate at once", () => {
   const dropped = undefined;
   test.for([
     ["ISSUED: the unit is gone", issued, { stock: 4 }],
-    ["too late: the unit is back", (): IssueOutcome => ({ kind: "TOO_LATE" }), { stock: 5 }],
+    ["too late: the unit is back", (): IssueResult => ({ outcome: "TOO_LATE" }), { stock: 5 }],
     ["QUOTA_REACHED: the unit is back; the gate may know less of quotas", () => refused("QUOTA_REACHED"), { stock: 5 }],
     ["SOLD_OUT: the copy was out of date, and is dropped", () => refused("SOLD_OUT"), dropped],
     ["COUPON_PAUSED: the same", () => refused("COUPON_PAUSED"), dropped],
   ] as const)("%s", async ([_, decide, counts]) => {
     const { gate, issuer } = openIssuer(decide);
     const couponId = await loadCoupon(gate);
-    await issuer.issue(askOf(couponId), farMs).catch(() => {});
+    await issuer.issue(requestOf(couponId), farMs).catch(() => {});
     expect(await countsOf(gate, couponId)).toEqual(counts);
   });
 
   test("of a row that came past the gate: what was issued is counted, a refusal is not", async () => {
     const { gate, keeper } = openGate();
     const couponId = await loadCoupon(gate);
-    const asks = [1, 2].map((n) => ({ ...askOf(couponId), userId: `user-${n}`, reserved: false }));
-    await settleBatch(gate, keeper, asks, [issued(asks[0] as IssueAsk), refused("SOLD_OUT")]);
+    const requests = [1, 2].map((n) => ({ ...requestOf(couponId), userId: `user-${n}`, reserved: false }));
+    await settleBatch(gate, keeper, requests, [issued(requests[0] as IssueRequest), refused("SOLD_OUT")]);
     expect(await countsOf(gate, couponId)).toEqual({ stock: 4 });
   });
 });
 
 test("a throttled coupon is not issued while the gate is away: only the gate keeps its queue", async () => {
-  const { gate, issuer } = openIssuer(() => ({ kind: "TICKET_NEEDED" }));
+  const { gate, issuer } = openIssuer(() => ({ outcome: "TICKET_NEEDED" }));
   gate.admit = () => Promise.reject(new StoreUnavailable());
-  expect(await issuer.issue(askOf("coupon"), farMs)).toEqual(new Refusal("STORE_UNAVAILABLE"));
+  expect(await issuer.issue(requestOf("coupon"), farMs)).toEqual(new Refusal("STORE_UNAVAILABLE"));
 });

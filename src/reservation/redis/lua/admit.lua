@@ -1,12 +1,12 @@
--- Lets asks for one coupon through, or says why not. O(number of asks), at most 128.
+-- Lets requests for one coupon through, or says why not. O(number of requests), at most 128.
 -- KEYS: coupon holders pending quota queue ended
 -- ARGV: clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs)...
 -- OUTCOMES: RESERVED REPLAY IN_FLIGHT NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
--- Returns one outcome for each ask, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
+-- Returns one outcome for each request, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
 -- and ticket, THROTTLED by waitMs, RESERVED of a throttled coupon by its ticket.
 local couponKey, holdersKey, pendingKey, quotaKey, queueKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local clockOffsetMs, reservationMs, ticketSlack, secondMs, keepQuotaMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local askCount = (#ARGV - 5) / 5
+local requestCount = (#ARGV - 5) / 5
 -- Longer than anybody waits in a queue.
 local keepQueueMs = 600000
 
@@ -18,7 +18,7 @@ local facts = redis.call('HMGET', couponKey, 'startsAtMs', 'expiresAtMs', 'pause
 local startsAtMs, expiresAtMs = tonumber(facts[1]), tonumber(facts[2])
 local outcomes = {}
 if not startsAtMs then
-  for i = 1, askCount do outcomes[i] = 'NOT_LOADED' end
+  for i = 1, requestCount do outcomes[i] = 'NOT_LOADED' end
   return outcomes
 end
 local maxPerUser, stock = tonumber(facts[5]), tonumber(facts[6])
@@ -32,12 +32,12 @@ local closed = facts[4] == '1' and 'COUPON_NOT_FOUND'
   or facts[8] == '1' and 'USAGE_CAP_REACHED'
 
 local users = {}
-for i = 1, askCount do users[i] = ARGV[i * 5 + 2] end
+for i = 1, requestCount do users[i] = ARGV[i * 5 + 2] end
 local stored = redis.call('HMGET', holdersKey, unpack(users))
 local storedDays = quotaPerDay and redis.call('HMGET', quotaKey, unpack(users))
 
 -- What this call changes: it is written at the end, in a few commands.
-local held, days, reserved, taken = {}, {}, {}, 0
+local holdings, days, reserved, taken = {}, {}, {}, 0
 
 local pendingCount, interval, nextTicket, behind, moved = 0, 0, 0, 0, false
 if maxPerSecond then
@@ -84,9 +84,9 @@ local function quotaRefusal(ofDay)
   if count >= quotaPerDay then return count - undecided < quotaPerDay and 'IN_FLIGHT' or 'QUOTA_REACHED' end
 end
 
-for i = 1, askCount do
+for i = 1, requestCount do
   local userCouponId, userId, requestId = ARGV[i * 5 + 1], users[i], ARGV[i * 5 + 3]
-  local text = held[userId] or stored[i] or ''
+  local text = holdings[userId] or stored[i] or ''
   local outcome
   local live, undecided, kept = 0, 0, {}
   for entry, id, request, state, validUntilMs in string.gmatch(text, '(([^\31]*)\31([^\31]*)\31(%a)\31(%d+)\30)') do
@@ -113,7 +113,7 @@ for i = 1, askCount do
       outcome = ticket and 'RESERVED' .. string.format(' %.2f', ticket) or 'RESERVED'
       taken = taken + 1
       kept[#kept + 1] = userCouponId .. '\31' .. requestId .. '\31P\0310\30'
-      held[userId] = table.concat(kept)
+      holdings[userId] = table.concat(kept)
       if ofDay then days[userId] = ofDay .. userCouponId .. '\31P\30' end
       reserved[#reserved + 1] = nowMs + reservationMs
       reserved[#reserved + 1] = userCouponId .. '\31' .. userId .. '\31' .. requestId
@@ -132,7 +132,7 @@ local function flat(texts)
 end
 
 if taken > 0 then
-  redis.call('HSET', holdersKey, unpack(flat(held)))
+  redis.call('HSET', holdersKey, unpack(flat(holdings)))
   redis.call('PEXPIREAT', holdersKey, facts[7])
   redis.call('ZADD', pendingKey, unpack(reserved))
   if stock then redis.call('HINCRBY', couponKey, 'stock', -taken) end

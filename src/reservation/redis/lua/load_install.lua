@@ -1,12 +1,12 @@
 -- Ends a load: from now on the coupon is known here. Settlements that arrived during the load and reservations that are
--- still pending are counted, unless the holders read from Postgres have them already. O(late + pending).
+-- still pending are counted, unless what was read from Postgres has them already. O(late + pending).
 -- KEYS: loading stage late coupon holders pending ended
--- ARGV: token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser remaining maxConcurrent maxPerSecond maxWaitMs quotaPerDay
+-- ARGV: token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay
 -- OUTCOMES: INSTALLED LOST
 local loadingKey, stageKey, lateKey, couponKey, holdersKey, pendingKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local token, clockOffsetMs, keepEndedMs, revision = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local startsAtMs, expiresAtMs, paused, deleted, exhausted = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local maxPerUser, remaining = ARGV[10], tonumber(ARGV[11])
+local maxPerUser, stock = ARGV[10], tonumber(ARGV[11])
 local maxConcurrent, maxPerSecond, maxWaitMs, quotaPerDay = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
 
 if redis.call('GET', loadingKey) ~= token then return 'LOST' end
@@ -29,7 +29,7 @@ local function adopt(userId, userCouponId, entry)
   local text = redis.call('HGET', holdersKey, userId) or ''
   if string.find(text, userCouponId .. '\31', 1, true) then return false end
   redis.call('HSET', holdersKey, userId, text .. entry)
-  if remaining then remaining = remaining - 1 end
+  if stock then stock = stock - 1 end
   return true
 end
 
@@ -46,7 +46,7 @@ end
 
 redis.call('HSET', couponKey, 'revision', revision, 'startsAtMs', startsAtMs, 'expiresAtMs', expiresAtMs, 'paused', paused,
   'deleted', deleted, 'exhausted', exhausted, 'maxPerUser', maxPerUser, 'keepUntilMs', keepUntilMs)
-if remaining then redis.call('HSET', couponKey, 'stock', string.format('%.0f', remaining)) end
+if stock then redis.call('HSET', couponKey, 'stock', string.format('%.0f', stock)) end
 if maxPerSecond ~= '' then
   redis.call('HSET', couponKey, 'maxConcurrent', maxConcurrent, 'maxPerSecond', maxPerSecond, 'maxWaitMs', maxWaitMs)
   redis.call('PEXPIRE', endedKey, 60000)

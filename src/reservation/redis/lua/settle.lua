@@ -1,7 +1,7 @@
 -- Confirms or releases user coupons of one coupon after Postgres has decided, or forgets those that users have given back:
 -- RETURN puts them into stock, FREE does not. O(number of settlements), at most 128. Repeating a settlement changes nothing.
 -- KEYS: coupon holders pending loading late quota queue ended
--- ARGV: clockOffsetMs hasQuota keepQuotaMs (verdict userCouponId userId requestId validUntilMs)...
+-- ARGV: clockOffsetMs hasQuota keepQuotaMs (outcome userCouponId userId requestId validUntilMs)...
 -- OUTCOMES: SETTLED
 local couponKey, holdersKey, pendingKey, loadingKey, lateKey, quotaKey, queueKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local clockOffsetMs, hasQuota, keepQuotaMs = tonumber(ARGV[1]), ARGV[2], ARGV[3]
@@ -17,15 +17,15 @@ local loadingLeftMs = redis.call('PTTL', loadingKey)
 local given, adopted, ended = 0, 0, {}
 
 -- Of what a user was issued in a day everything counts, also what was given back later.
-local function settleDay(verdict, userCouponId, userId)
+local function settleDay(outcome, userCouponId, userId)
   local before = redis.call('HGET', quotaKey, userId) or ''
   local kept, state = {}, nil
   for entry, id, its in string.gmatch(before, '(([^\31]*)\31(%a)\30)') do
     if id == userCouponId then state = its else kept[#kept + 1] = entry end
   end
-  if verdict == 'RELEASE' then
+  if outcome == 'RELEASE' then
     if state ~= 'P' then return end
-  elseif state == 'C' or (not state and verdict ~= 'CONFIRM') then return
+  elseif state == 'C' or (not state and outcome ~= 'CONFIRM') then return
   else kept[#kept + 1] = userCouponId .. '\31C\30'
   end
   if #kept > 0 then redis.call('HSET', quotaKey, userId, table.concat(kept)) else redis.call('HDEL', quotaKey, userId) end
@@ -34,22 +34,22 @@ end
 
 for i = 1, count do
   local at = (i - 1) * 5 + 3
-  local verdict, userCouponId, userId, requestId, validUntilMs = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
+  local outcome, userCouponId, userId, requestId, validUntilMs = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   local wasPending = redis.call('ZREM', pendingKey, userCouponId .. '\31' .. userId .. '\31' .. requestId) == 1
   if wasPending then ended[#ended + 1] = 0 end
-  if hasQuota == '1' then settleDay(verdict, userCouponId, userId) end
+  if hasQuota == '1' then settleDay(outcome, userCouponId, userId) end
   if loaded then
     local before = redis.call('HGET', holdersKey, userId) or ''
     local kept, known = {}, false
     for entry, id in string.gmatch(before, '(([^\31]*)\31[^\30]*\30)') do
       if id == userCouponId then known = true else kept[#kept + 1] = entry end
     end
-    if verdict == 'CONFIRM' then
+    if outcome == 'CONFIRM' then
       kept[#kept + 1] = userCouponId .. '\31' .. requestId .. '\31C\31' .. validUntilMs .. '\30'
       if not known then adopted = adopted + 1 end
-    elseif known and (verdict == 'RETURN' or (verdict == 'RELEASE' and wasPending)) then
+    elseif known and (outcome == 'RETURN' or (outcome == 'RELEASE' and wasPending)) then
       given = given + 1
-    elseif not (known and verdict == 'FREE') then
+    elseif not (known and outcome == 'FREE') then
       kept = nil
     end
     if kept then
@@ -57,9 +57,9 @@ for i = 1, count do
     end
   end
   -- A load under way has read Postgres before or after this row was committed; install.lua finds out which.
-  if loadingLeftMs > 0 and verdict == 'CONFIRM' then
+  if loadingLeftMs > 0 and outcome == 'CONFIRM' then
     redis.call('RPUSH', lateKey, userId, userCouponId, requestId, validUntilMs)
-  elseif loadingLeftMs > 0 and verdict ~= 'RELEASE' then
+  elseif loadingLeftMs > 0 and outcome ~= 'RELEASE' then
     -- It may have read a holder who has none any more.
     redis.call('UNLINK', loadingKey)
     loadingLeftMs = 0

@@ -1,11 +1,11 @@
--- Takes places under one coupon's usage cap for uses, or says that there is none. O(number of asks * log n), at most 128.
+-- Takes places under one coupon's usage cap for uses, or says that there is none. O(number of requests * log n), at most 128.
 -- KEYS: places taken
 -- ARGV: clockOffsetMs reservationMs keepMs (usageId revision)...
 -- OUTCOMES: TAKEN NOT_LOADED UNDECIDED USAGE_CAP_REACHED
--- Returns one outcome for each ask, in order.
+-- Returns one outcome for each request, in order.
 local placesKey, takenKey = KEYS[1], KEYS[2]
 local clockOffsetMs, reservationMs, keepMs = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local askCount = (#ARGV - 3) / 2
+local requestCount = (#ARGV - 3) / 2
 
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
@@ -14,7 +14,7 @@ local known, remaining = facts[1], tonumber(facts[2])
 
 local outcomes, members, taken = {}, {}, 0
 local pending = redis.call('ZCARD', takenKey)
-for i = 1, askCount do
+for i = 1, requestCount do
   local usageId, revision = ARGV[i * 2 + 2], ARGV[i * 2 + 3]
   if known ~= revision then
     outcomes[i] = 'NOT_LOADED'

@@ -20,7 +20,7 @@ const greatestId = "ffffffff-ffff-ffff-ffff-ffffffffffff";
 
 export class PostgresCouponStore implements CouponStore {
   private readonly gets = new TurnBatch<string, Dated<Coupon> | null>({
-    maxAsks: maxGets,
+    maxItems: maxGets,
     run: (ids) => this.read(ids),
   });
 

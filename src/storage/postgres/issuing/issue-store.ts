@@ -1,8 +1,8 @@
 import type { TransactionSql } from "postgres";
 import { type Discount, remainingCount } from "../../../domain/coupon.js";
 import { expiryOf, type UserCoupon } from "../../../domain/user-coupon.js";
-import type { GateFacts, Holder } from "../../../reservation/port.js";
-import type { IssueAsk, IssueOutcome, IssueStore, Stock } from "../../ports/issues.js";
+import type { GateFacts, Holding } from "../../../reservation/port.js";
+import type { IssueRequest, IssueResult, IssueStore, StoredCounts } from "../../ports/issues.js";
 import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
 import type { Database } from "../database.js";
 import { patienceOf } from "../patience.js";
@@ -11,10 +11,10 @@ import { TurnBatch } from "../turn-batch.js";
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
 
-/** Holders read at once while a coupon is loaded into the gate. */
-const holderPageSize = 500;
+/** Holdings read at once while a coupon is loaded into the gate. */
+const holdingPageSize = 500;
 /** Coupons in one query of the store at most. */
-const maxGroupAsks = 500;
+const maxGroupItems = 500;
 /** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
 const conflictAttempts = 3;
 
@@ -26,7 +26,7 @@ interface IssuedRow {
     | "BEHIND"
     | "TICKET_NEEDED"
     | "TOO_LATE"
-    | (IssueOutcome & { kind: "REFUSED" })["reason"];
+    | (IssueResult & { outcome: "REFUSED" })["reason"];
   id: string;
   issuedAtMs: number;
   validUntilMs: number | null;
@@ -39,7 +39,7 @@ interface IssuedRow {
 
 export class PostgresIssueStore implements IssueStore {
   private readonly quotaGroups = new TurnBatch<string, string | null | undefined>({
-    maxAsks: maxGroupAsks,
+    maxItems: maxGroupItems,
     run: (couponIds) => this.readQuotaGroups(couponIds),
   });
 
@@ -49,11 +49,11 @@ export class PostgresIssueStore implements IssueStore {
     private readonly quotaTimeZone = "UTC",
   ) {}
 
-  async issueBatch(asks: readonly IssueAsk[], again = false): Promise<IssueOutcome[]> {
-    const rows = await this.issueOnce(asks, again);
+  async issueBatch(requests: readonly IssueRequest[], again = false): Promise<IssueResult[]> {
+    const rows = await this.issueOnce(requests, again);
     let conflicts = 0;
-    // Those that are behind another ask move up each time, for what is decided is not asked again; so this ends.
-    for (let tries = 1; tries <= asks.length + conflictAttempts; tries++) {
+    // Those that are behind another request move up each time, for what is decided is not asked again; so this ends.
+    for (let tries = 1; tries <= requests.length + conflictAttempts; tries++) {
       if (rows.some(({ outcome }) => outcome === "CONFLICT")) conflicts += 1;
       const open = [...rows.keys()].filter((index) => {
         const { outcome } = rows[index] as IssuedRow;
@@ -61,12 +61,12 @@ export class PostgresIssueStore implements IssueStore {
       });
       if (open.length === 0) break;
       const next = await this.issueOnce(
-        open.map((index) => asks[index] as IssueAsk),
+        open.map((index) => requests[index] as IssueRequest),
         true,
       );
       for (const [at, index] of open.entries()) rows[index] = next[at] as IssuedRow;
     }
-    return rows.map((row, index) => toOutcome(row, asks[index] as IssueAsk));
+    return rows.map((row, index) => toIssueResult(row, requests[index] as IssueRequest));
   }
 
   quotaGroupOf(couponId: string): Promise<string | null | undefined> {
@@ -85,7 +85,7 @@ export class PostgresIssueStore implements IssueStore {
     return new Map(rows.map(({ id, ...rest }) => [id, rest]));
   }
 
-  async readGate(couponId: string, onHolders: (holders: Holder[]) => Promise<boolean>): Promise<GateFacts | null> {
+  async readGate(couponId: string, onHoldings: (holdings: Holding[]) => Promise<boolean>): Promise<GateFacts | null> {
     const { background } = this.database;
     // Waits for an edit under way; the snapshot below then sees what it did.
     await background.run(noDeadlineMs, ({ sql }) => sql`SELECT FROM coupons WHERE id = ${couponId} FOR SHARE`);
@@ -93,20 +93,20 @@ export class PostgresIssueStore implements IssueStore {
       noDeadlineMs,
       ({ sql }) =>
         sql.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", (tx) =>
-          readSnapshot(tx, couponId, onHolders),
+          readSnapshot(tx, couponId, onHoldings),
         ) as Promise<GateFacts | null>,
       Number.POSITIVE_INFINITY,
     );
   }
 
-  async readStock(couponIds: readonly string[]): Promise<Map<string, Stock>> {
+  async readCounts(couponIds: readonly string[]): Promise<Map<string, StoredCounts>> {
     const rows = await this.database.background.run(
       noDeadlineMs,
-      ({ sql }) => sql<(Stock & { id: string })[]>`
-        SELECT id, revision, quantity - issued_count AS remaining, usage_cap - place_count AS remaining_places
+      ({ sql }) => sql<(StoredCounts & { id: string })[]>`
+        SELECT id, revision, quantity - issued_count AS stock, usage_cap - place_count AS remaining_places
         FROM coupons WHERE id = ANY (${[...couponIds]}::uuid[])`,
     );
-    return new Map(rows.map(({ id, ...stock }) => [id, stock]));
+    return new Map(rows.map(({ id, ...counts }) => [id, counts]));
   }
 
   private async readQuotaGroups(couponIds: readonly string[]): Promise<(string | null | undefined)[]> {
@@ -119,35 +119,35 @@ export class PostgresIssueStore implements IssueStore {
     return couponIds.map((couponId) => groups.get(couponId));
   }
 
-  private issueOnce(asks: readonly IssueAsk[], again: boolean): Promise<IssuedRow[]> {
+  private issueOnce(requests: readonly IssueRequest[], again: boolean): Promise<IssuedRow[]> {
     return this.database.commits.run(
       noDeadlineMs,
       ({ sql }) => sql<IssuedRow[]>`
         SELECT * FROM issue_user_coupons(
-          ${asks.map((ask) => ask.userCouponId)}::uuid[],
-          ${asks.map((ask) => ask.couponId)}::uuid[],
-          ${asks.map((ask) => ask.userId)}::text[],
-          ${asks.map((ask) => ask.requestId || null)}::text[],
-          ${asks.map(({ codeId }) => (codeId === undefined ? null : String(codeId)))}::text[]::bigint[],
-          ${asks.map(({ hasTicket = false }) => String(hasTicket))}::text[]::boolean[],
-          ${patienceOf(asks).map((ms) => (ms === null ? null : String(ms)))}::text[]::int[],
+          ${requests.map((request) => request.userCouponId)}::uuid[],
+          ${requests.map((request) => request.couponId)}::uuid[],
+          ${requests.map((request) => request.userId)}::text[],
+          ${requests.map((request) => request.requestId || null)}::text[],
+          ${requests.map(({ codeId }) => (codeId === undefined ? null : String(codeId)))}::text[]::bigint[],
+          ${requests.map(({ hasTicket = false }) => String(hasTicket))}::text[]::boolean[],
+          ${patienceOf(requests).map((ms) => (ms === null ? null : String(ms)))}::text[]::int[],
           ${this.quotaTimeZone},
           ${again})`,
     );
   }
 }
 
-function toOutcome(row: IssuedRow, ask: IssueAsk): IssueOutcome {
+function toIssueResult(row: IssuedRow, request: IssueRequest): IssueResult {
   const { outcome, id } = row;
-  if (outcome === "REPLAYED") return { kind: "REPLAYED", userCouponId: id };
+  if (outcome === "REPLAYED") return { outcome: "REPLAYED", userCouponId: id };
   if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
-  if (outcome === "BEHIND") throw new Error("an ask stayed behind another one");
-  if (outcome === "TICKET_NEEDED" || outcome === "TOO_LATE") return { kind: outcome };
-  if (outcome !== "ISSUED") return { kind: "REFUSED", reason: outcome };
+  if (outcome === "BEHIND") throw new Error("a request stayed behind another one");
+  if (outcome === "TICKET_NEEDED" || outcome === "TOO_LATE") return { outcome };
+  if (outcome !== "ISSUED") return { outcome: "REFUSED", reason: outcome };
   const userCoupon: UserCoupon = {
     id,
-    couponId: ask.couponId,
-    userId: ask.userId,
+    couponId: request.couponId,
+    userId: request.userId,
     issuedAt: new Date(row.issuedAtMs),
     validUntil: row.validUntilMs === null ? null : new Date(row.validUntilMs),
     maxUses: row.maxUses,
@@ -159,10 +159,10 @@ function toOutcome(row: IssuedRow, ask: IssueAsk): IssueOutcome {
     code: row.code,
     discount: row.discount,
   };
-  return { kind: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt: new Date(row.expiresAtMs) }) };
+  return { outcome: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt: new Date(row.expiresAtMs) }) };
 }
 
-interface HolderRow {
+interface HoldingRow {
   userId: string;
   id: string;
   requestId: string | null;
@@ -172,7 +172,7 @@ interface HolderRow {
 async function readSnapshot(
   tx: TransactionSql,
   couponId: string,
-  onHolders: (holders: Holder[]) => Promise<boolean>,
+  onHoldings: (holdings: Holding[]) => Promise<boolean>,
 ): Promise<GateFacts | null> {
   const [row] = await tx<CouponRow[]>`SELECT * FROM coupons WHERE id = ${couponId}`;
   if (!row) return null;
@@ -187,29 +187,29 @@ async function readSnapshot(
     paused: coupon.pausedAt !== null,
     deleted: coupon.deletedAt !== null,
     exhausted: coupon.exhaustedAt !== null,
-    remaining: remainingCount(coupon),
+    stock: remainingCount(coupon),
   };
 
-  // The last user of a page may go on in the next one. Expired holders are among them: they are counted as issued, and
+  // The last user of a page may go on in the next one. Expired holdings are among them: they are counted as issued, and
   // a repeated request of theirs is still a repeated one.
-  let held: Holder[] = [];
+  let rest: Holding[] = [];
   await tx`
-    DECLARE holders NO SCROLL CURSOR FOR
+    DECLARE holdings NO SCROLL CURSOR FOR
     SELECT user_id, id, request_id, valid_until FROM user_coupons
     WHERE coupon_id = ${couponId} AND slot IS NOT NULL AND max_uses > 0
     ORDER BY user_id`;
   for (;;) {
-    const page = await tx.unsafe<HolderRow[]>(`FETCH ${holderPageSize} FROM holders`);
+    const page = await tx.unsafe<HoldingRow[]>(`FETCH ${holdingPageSize} FROM holdings`);
     if (page.length === 0) break;
     const last = page.at(-1)?.userId;
-    const holders = [...held, ...page.map(toHolder)];
-    held = holders.filter((holder) => holder.userId === last);
-    if (!(await onHolders(holders.filter((holder) => holder.userId !== last)))) return null;
+    const holdings = [...rest, ...page.map(toHolding)];
+    rest = holdings.filter((holding) => holding.userId === last);
+    if (!(await onHoldings(holdings.filter((holding) => holding.userId !== last)))) return null;
   }
-  if (held.length > 0 && !(await onHolders(held))) return null;
+  if (rest.length > 0 && !(await onHoldings(rest))) return null;
   return facts;
 }
 
-function toHolder({ userId, id, requestId, validUntil }: HolderRow): Holder {
+function toHolding({ userId, id, requestId, validUntil }: HoldingRow): Holding {
   return { userId, userCouponId: id, requestId: requestId ?? "", validUntil };
 }

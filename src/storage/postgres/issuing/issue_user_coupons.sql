@@ -21,7 +21,7 @@
 -- the order of their keys. What is read after the locks is read by a later statement, which sees all that was committed
 -- before they were granted.
 CREATE OR REPLACE FUNCTION issue_user_coupons(
-  ask_ids uuid[], ask_coupon_ids uuid[], ask_user_ids text[], ask_request_ids text[], ask_code_ids bigint[],
+  item_ids uuid[], item_coupon_ids uuid[], item_user_ids text[], item_request_ids text[], item_code_ids bigint[],
   have_tickets boolean[], patience_ms int[], time_zone text, again boolean
 ) RETURNS TABLE (
   outcome text, id uuid, issued_at_ms bigint, valid_until_ms bigint, expires_at_ms bigint, claim_until_ms bigint, max_uses int,
@@ -46,27 +46,27 @@ DECLARE
   first int[];
   free int[];
 BEGIN
-  PERFORM FROM coupons c WHERE c.id = ANY (ask_coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
+  PERFORM FROM coupons c WHERE c.id = ANY (item_coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
   at := coupon_clock();
   waited_ms := date_part('epoch', clock_timestamp() - statement_timestamp()) * 1000;
   today := (at AT TIME ZONE time_zone)::date;
   SELECT bool_or(c.quota_group IS NOT NULL), array_agg(c.id ORDER BY c.id) FILTER (WHERE c.is_code_book)
   INTO with_quota, books
-  FROM coupons c WHERE c.id = ANY (ask_coupon_ids);
+  FROM coupons c WHERE c.id = ANY (item_coupon_ids);
 
   IF with_quota THEN
     INSERT INTO quota_days (quota_group, user_id, day, issued_count)
     SELECT DISTINCT c.quota_group, a.user_id, today, 0
-    FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id) JOIN coupons c ON c.id = a.coupon_id
+    FROM unnest(item_coupon_ids, item_user_ids) AS a (coupon_id, user_id) JOIN coupons c ON c.id = a.coupon_id
     WHERE c.quota_group IS NOT NULL
     ORDER BY c.quota_group, a.user_id
     -- Locks those that are there, by the key itself: a join may be planned by another index.
     ON CONFLICT (quota_group, user_id, day) DO UPDATE SET issued_count = quota_days.issued_count;
   END IF;
 
-  -- A holder whose validity has run out gives up the slot.
+  -- A user coupon whose validity has run out gives up the slot.
   UPDATE user_coupons u SET slot = NULL
-  FROM unnest(ask_coupon_ids, ask_user_ids) AS a (coupon_id, user_id)
+  FROM unnest(item_coupon_ids, item_user_ids) AS a (coupon_id, user_id)
   WHERE u.coupon_id = a.coupon_id AND u.user_id = a.user_id AND u.slot IS NOT NULL AND u.valid_until <= at;
 
   IF books IS NOT NULL THEN
@@ -74,14 +74,14 @@ BEGIN
     FROM unnest(books) WITH ORDINALITY AS b (id, i) CROSS JOIN LATERAL (
       SELECT one.id, row_number() OVER (ORDER BY one.pick_key, one.id) AS ordinal
       FROM (
-        SELECT k.id, k.pick_key, generate_series(1, least(k.max_holders - k.holder_count, cardinality(ask_ids)))
+        SELECT k.id, k.pick_key, generate_series(1, least(k.max_holders - k.holder_count, cardinality(item_ids)))
         FROM codes k
         -- A range of codes_free, and not from its beginning: there are the entries of all that were taken, until they are
         -- vacuumed away.
         WHERE (k.coupon_id, k.pick_key) >= (b.id, (SELECT c.free_from FROM coupons c WHERE c.id = b.id)) AND k.coupon_id <= b.id
           AND k.holder_count < k.max_holders AND k.retired_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > at)
         ORDER BY k.coupon_id, k.pick_key
-        LIMIT (SELECT count(*) FROM unnest(ask_coupon_ids) one (coupon_id) WHERE one.coupon_id = b.id)
+        LIMIT (SELECT count(*) FROM unnest(item_coupon_ids) one (coupon_id) WHERE one.coupon_id = b.id)
       ) one
     ) k;
     SELECT array_agg(n.free ORDER BY n.i), array_agg(n.before ORDER BY n.i) INTO free, first
@@ -94,13 +94,13 @@ BEGIN
   END IF;
 
   RETURN QUERY
-  WITH judged AS (
+  WITH checked AS (
     SELECT
       a.ord, a.id, a.coupon_id, a.user_id, a.request_id, a.code_id AS wanted_code_id, c.expires_at, c.max_per_user, held.slots,
       CASE WHEN earlier.id IS NULL THEN c.max_uses ELSE earlier.max_uses END AS max_uses,
       CASE WHEN earlier.id IS NULL THEN at + c.claim_window_ms * interval '1 millisecond' ELSE earlier.claim_until END AS claim_until,
       at + c.validity_after_issue_ms * interval '1 millisecond' AS valid_until,
-      c.quantity - c.issued_count AS remaining, array_position(books, c.id) AS book, c.quota_group,
+      c.quantity - c.issued_count AS stock, array_position(books, c.id) AS book, c.quota_group,
       wanted.max_holders - wanted.holder_count AS free_seats,
       CASE WHEN c.quota_group IS NOT NULL THEN c.quota_per_day - q.issued_count END AS quota_left,
       earlier.id AS earlier_id, earlier.issued_at AS earlier_issued_at, earlier.valid_until AS earlier_valid_until,
@@ -121,8 +121,8 @@ BEGIN
         WHEN a.code_id IS NOT NULL AND wanted.id IS NULL THEN 'CODE_NOT_FOUND'
         WHEN wanted.retired_at IS NOT NULL OR wanted.expires_at <= at THEN 'CODE_EXPIRED'
         WHEN c.throttle_per_second IS NOT NULL AND NOT a.has_ticket THEN 'TICKET_NEEDED'
-      END AS verdict
-    FROM unnest(ask_ids, ask_coupon_ids, ask_user_ids, ask_request_ids, ask_code_ids, have_tickets, patience_ms)
+      END AS outcome
+    FROM unnest(item_ids, item_coupon_ids, item_user_ids, item_request_ids, item_code_ids, have_tickets, patience_ms)
       WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, has_ticket, patience_ms, ord)
     LEFT JOIN coupons c ON c.id = a.coupon_id
     LEFT JOIN LATERAL (
@@ -147,25 +147,25 @@ BEGIN
   ),
   -- Of one user's rows under one quota, those past what is left of it wait for what becomes of the ones before.
   queued AS (
-    SELECT j.*, coalesce(j.verdict, CASE
-      WHEN row_number() OVER (PARTITION BY j.quota_group, j.user_id, j.verdict IS NULL ORDER BY j.ord) > j.quota_left THEN 'BEHIND'
-    END) AS verdict_2
-    FROM judged j
+    SELECT o.*, coalesce(o.outcome, CASE
+      WHEN row_number() OVER (PARTITION BY o.quota_group, o.user_id, o.outcome IS NULL ORDER BY o.ord) > o.quota_left THEN 'BEHIND'
+    END) AS outcome_2
+    FROM checked o
   ),
   -- First come, first served: of the rows that nothing else speaks against, those that the stock reaches.
   ranked AS (
-    SELECT j.*,
-      row_number() OVER (PARTITION BY j.coupon_id, j.verdict_2 IS NULL ORDER BY j.ord) AS ordinal,
-      row_number() OVER (PARTITION BY j.coupon_id, j.wanted_code_id, j.verdict_2 IS NULL ORDER BY j.ord) AS code_ordinal
-    FROM queued j
+    SELECT o.*,
+      row_number() OVER (PARTITION BY o.coupon_id, o.outcome_2 IS NULL ORDER BY o.ord) AS ordinal,
+      row_number() OVER (PARTITION BY o.coupon_id, o.wanted_code_id, o.outcome_2 IS NULL ORDER BY o.ord) AS code_ordinal
+    FROM queued o
   ),
   chosen AS MATERIALIZED (
     SELECT r.*,
-      r.verdict_2 IS NULL AND (r.ordinal <= r.remaining) IS NOT FALSE
+      r.outcome_2 IS NULL AND (r.ordinal <= r.stock) IS NOT FALSE
         AND CASE WHEN r.wanted_code_id IS NOT NULL THEN r.code_ordinal <= r.free_seats ELSE (r.ordinal <= free[r.book]) IS NOT FALSE END
         AS in_stock,
       CASE
-        WHEN r.verdict_2 IS NOT NULL THEN NULL
+        WHEN r.outcome_2 IS NOT NULL THEN NULL
         WHEN r.wanted_code_id IS NOT NULL THEN r.wanted_code_id
         WHEN r.ordinal <= free[r.book] THEN picked[first[r.book] + r.ordinal]
       END AS code_id
@@ -217,7 +217,7 @@ BEGIN
   -- A hashed subplan: a join of these would be a nested loop over the whole batch.
   SELECT
     CASE
-      WHEN n.verdict_2 IS NOT NULL THEN n.verdict_2
+      WHEN n.outcome_2 IS NOT NULL THEN n.outcome_2
       WHEN NOT n.in_stock THEN CASE WHEN n.wanted_code_id IS NULL OR n.code_ordinal <= n.free_seats THEN 'SOLD_OUT' ELSE 'CODE_TAKEN' END
       WHEN n.id IN (SELECT i.id FROM inserted i) THEN 'ISSUED'
       ELSE 'CONFLICT'

@@ -23,11 +23,11 @@ interface CodeRow extends FoundCode {
 
 export class PostgresTargetStore implements TargetStore {
   private readonly lookups = new TurnBatch<readonly string[], FoundCode | null>({
-    maxAsks: maxCodesPerQuery,
-    run: (asks) => this.readCodes(asks),
+    maxItems: maxCodesPerQuery,
+    run: (items) => this.readCodes(items),
   });
   private readonly earlierIssues = new TurnBatch<string, EarlierIssue | null>({
-    maxAsks: maxRequestsPerQuery,
+    maxItems: maxRequestsPerQuery,
     run: (requestIds) => this.readEarlierIssues(requestIds),
   });
   private readonly remembered = new LRUCache<string, FoundCode>({ max: maxRemembered, ttl: rememberMs });
@@ -96,13 +96,13 @@ export class PostgresTargetStore implements TargetStore {
     return requestIds.map((requestId) => found.get(requestId) ?? null);
   }
 
-  private async readCodes(asks: readonly (readonly string[])[]): Promise<(FoundCode | null)[]> {
+  private async readCodes(items: readonly (readonly string[])[]): Promise<(FoundCode | null)[]> {
     const rows = await this.database.reads.run(
       Number.POSITIVE_INFINITY,
       ({ sql }) => sql<CodeRow[]>`
-        SELECT id, coupon_id, code_key FROM codes WHERE code_key = ANY (${asks.flat()}::text[])`,
+        SELECT id, coupon_id, code_key FROM codes WHERE code_key = ANY (${items.flat()}::text[])`,
     );
     const byKey = new Map(rows.map(({ codeKey, ...found }) => [codeKey, found]));
-    return asks.map((keys) => keys.map((key) => byKey.get(key)).find((found) => found !== undefined) ?? null);
+    return items.map((keys) => keys.map((key) => byKey.get(key)).find((found) => found !== undefined) ?? null);
   }
 }

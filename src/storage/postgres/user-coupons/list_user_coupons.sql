@@ -1,4 +1,4 @@
--- Pages of what users hold, the newest first, one row for each of `asks` in order: {"userId", "before", "size"}. `rows` has
+-- Pages of what users hold, the newest first, one row for each of `items` in order: {"userId", "before", "size"}. `rows` has
 -- one line for all user coupons of a page: values without spaces, with spaces between them; what few user coupons have is
 -- left out of the text of the others. The first row has `coupons`: every coupon of all the pages.
 --
@@ -8,7 +8,7 @@
 -- A page is a range of user_coupons_of_user, and no more is read of it than the page has. For no plan can read less in this
 -- order without a sort: the order begins with the user's id, and as a range and not as an equation, or the planner would
 -- leave it out of the order and could walk through the user coupons of all users by their primary key.
-CREATE OR REPLACE FUNCTION list_user_coupons(asks json, only_live boolean, most_looked int)
+CREATE OR REPLACE FUNCTION list_user_coupons(items json, only_live boolean, most_looked int)
 RETURNS TABLE (rows text, looked_to uuid, now_ms bigint, coupons text)
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small; these are right at every size.
@@ -23,24 +23,24 @@ SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-  max_asks CONSTANT int := 32;
+  max_items CONSTANT int := 32;
   last CONSTANT uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 BEGIN
   RETURN QUERY
   WITH clock AS MATERIALIZED (SELECT coupon_clock() AS now),
   page AS MATERIALIZED (
-    SELECT ask.ordinal, held.n, held.rows, held.coupon_ids, CASE WHEN only_live AND held.n < ask.size THEN (
+    SELECT item.ordinal, held.n, held.rows, held.coupon_ids, CASE WHEN only_live AND held.n < item.size THEN (
       SELECT one.id FROM user_coupons one
-      WHERE (one.user_id COLLATE "C", one.id) < (ask.user_id COLLATE "C", ask.before)
-        AND one.user_id COLLATE "C" >= ask.user_id COLLATE "C" AND one.deleted_at IS NULL
+      WHERE (one.user_id COLLATE "C", one.id) < (item.user_id COLLATE "C", item.before)
+        AND one.user_id COLLATE "C" >= item.user_id COLLATE "C" AND one.deleted_at IS NULL
       ORDER BY one.user_id COLLATE "C" DESC, one.id DESC
       OFFSET most_looked - 1 LIMIT 1
     ) END AS looked_to
     FROM (
       SELECT a."userId" AS user_id, coalesce(a.before, last) AS before, a.size, row_number() OVER () AS ordinal
-      FROM json_to_recordset(asks) AS a ("userId" text, before uuid, size int)
-      LIMIT max_asks
-    ) ask
+      FROM json_to_recordset(items) AS a ("userId" text, before uuid, size int)
+      LIMIT max_items
+    ) item
     CROSS JOIN LATERAL (
       SELECT count(*) AS n, string_agg(one.row, ' ') AS rows, array_agg(one.coupon_id) AS coupon_ids
       FROM (
@@ -54,16 +54,16 @@ BEGIN
         ) AS row
         FROM (
           SELECT * FROM user_coupons one
-          WHERE (one.user_id COLLATE "C", one.id) < (ask.user_id COLLATE "C", ask.before)
-            AND one.user_id COLLATE "C" >= ask.user_id COLLATE "C" AND one.deleted_at IS NULL
+          WHERE (one.user_id COLLATE "C", one.id) < (item.user_id COLLATE "C", item.before)
+            AND one.user_id COLLATE "C" >= item.user_id COLLATE "C" AND one.deleted_at IS NULL
           ORDER BY one.user_id COLLATE "C" DESC, one.id DESC
-          LIMIT CASE WHEN only_live THEN most_looked ELSE ask.size END
+          LIMIT CASE WHEN only_live THEN most_looked ELSE item.size END
         ) u
         WHERE NOT only_live OR (
           SELECT user_coupon_status(u, c, clock.now) NOT IN ('EXPIRED', 'RELEASED')
           FROM coupons c CROSS JOIN clock WHERE c.id = u.coupon_id
         )
-        LIMIT ask.size
+        LIMIT item.size
       ) one
     ) held
   )

@@ -21,7 +21,7 @@ const liveWeight = maxRows / 4;
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
 
-interface Ask {
+interface PageItem {
   readonly userId: string;
   readonly before: string | null;
   readonly size: number;
@@ -40,7 +40,7 @@ interface Answer {
 interface AnswerRow {
   readonly rows: string | null;
   readonly lookedTo: string | null;
-  /** Of all asks together, in the first row. */
+  /** Of all items together, in the first row. */
   readonly coupons: string | null;
   readonly nowMs: number;
 }
@@ -48,20 +48,20 @@ interface AnswerRow {
 /**
  * Pages of what users hold, in one round trip. A page comes as one text, for a driver takes several times as long over
  * fifty rows of values. Coupons are not read whole: definitions are remembered by their revision, counts are read here,
- * in the same snapshot, and once for all the asks that share the query.
+ * in the same snapshot, and once for all the items that share the query.
  */
 export class UserCouponPages {
   private readonly coupons: CountedCoupons;
   private readonly memory = new PageMemory();
-  private readonly held = new TurnBatch<Ask, Answer>({
-    maxAsks: maxPages,
+  private readonly held = new TurnBatch<PageItem, Answer>({
+    maxItems: maxPages,
     weight: { of: ({ size }) => size, max: maxRows },
-    run: (asks) => this.query(asks, false),
+    run: (items) => this.query(items, false),
   });
-  private readonly live = new TurnBatch<Ask, Answer>({
-    maxAsks: maxPages,
+  private readonly live = new TurnBatch<PageItem, Answer>({
+    maxItems: maxPages,
     weight: { of: ({ size }) => Math.max(size, liveWeight), max: maxRows },
-    run: (asks) => this.query(asks, true),
+    run: (items) => this.query(items, true),
   });
 
   constructor(private readonly database: Database) {
@@ -74,19 +74,19 @@ export class UserCouponPages {
     showExpired: boolean,
     deadlineMs: DeadlineMs,
   ): Promise<Listed<UserCouponWithCoupon>> {
-    const ask = { userId, before: page.before, size: page.size + 1 };
-    let answer = await guarded(deadlineMs, () => this.held.add(ask));
+    const item = { userId, before: page.before, size: page.size + 1 };
+    let answer = await guarded(deadlineMs, () => this.held.add(item));
     let rows = this.rowsOf(answer, userId);
     if (!showExpired) {
       const { now } = answer;
       const isLive = ({ userCoupon, coupon }: UserCouponWithCoupon) =>
         !hidden.includes(userCouponStatus(userCoupon, coupon, now));
       if (!rows.every(isLive)) {
-        if (rows.length < ask.size) {
+        if (rows.length < item.size) {
           rows = rows.filter(isLive);
         } else {
           // There may be more behind those that are in the way. Postgres leaves them out, at a higher price.
-          answer = await guarded(deadlineMs, () => this.live.add(ask));
+          answer = await guarded(deadlineMs, () => this.live.add(item));
           rows = this.rowsOf(answer, userId);
         }
       }
@@ -106,13 +106,17 @@ export class UserCouponPages {
     return rows;
   }
 
-  private query(asks: readonly Ask[], onlyLive: boolean): Promise<readonly Answer[]> {
-    return this.database.reads.run(noDeadlineMs, ({ sql }) => this.queryOn(sql, asks, onlyLive));
+  private query(items: readonly PageItem[], onlyLive: boolean): Promise<readonly Answer[]> {
+    return this.database.reads.run(noDeadlineMs, ({ sql }) => this.queryOn(sql, items, onlyLive));
   }
 
-  private async queryOn(sql: Connection["sql"], asks: readonly Ask[], onlyLive: boolean): Promise<readonly Answer[]> {
+  private async queryOn(
+    sql: Connection["sql"],
+    items: readonly PageItem[],
+    onlyLive: boolean,
+  ): Promise<readonly Answer[]> {
     const rows = await sql<AnswerRow[]>`
-      SELECT * FROM list_user_coupons(${JSON.stringify(asks)}::text::json, ${onlyLive}, ${maxLooked})`;
+      SELECT * FROM list_user_coupons(${JSON.stringify(items)}::text::json, ${onlyLive}, ${maxLooked})`;
     const { coupons, nowMs } = rows[0]!;
     const byId = new Map(
       (await this.coupons.get(sql, parseVersions(coupons ?? ""))).map((coupon) => [coupon.id, coupon]),

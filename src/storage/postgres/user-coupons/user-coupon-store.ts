@@ -2,7 +2,7 @@ import { sql as statement } from "drizzle-orm";
 import { type Reason, Refusal } from "../../../domain/refusal.js";
 import type { UserCoupon } from "../../../domain/user-coupon.js";
 import type { Dated, DeadlineMs, Listed, Page, RequestKey } from "../../ports/page.js";
-import type { ChoiceAsk } from "../../ports/usages.js";
+import type { UserChoice } from "../../ports/usages.js";
 import type { GivenBack, UserCouponStore, UserCouponWithCoupon } from "../../ports/user-coupons.js";
 import { CountedCoupons } from "../coupons/counted-coupons.js";
 import { CouponCache } from "../coupons/coupon-cache.js";
@@ -43,9 +43,9 @@ interface DeletionRow extends Record<string, unknown> {
 export class PostgresUserCouponStore implements UserCouponStore {
   private readonly coupons: CountedCoupons;
   private readonly pages: UserCouponPages;
-  private readonly gets = new TurnBatch<ChoiceAsk, Dated<UserCouponWithCoupon> | null>({
-    maxAsks: maxGets,
-    run: (asks) => this.read(asks),
+  private readonly gets = new TurnBatch<UserChoice, Dated<UserCouponWithCoupon> | null>({
+    maxItems: maxGets,
+    run: (items) => this.read(items),
   });
 
   constructor(private readonly database: Database) {
@@ -125,13 +125,13 @@ export class PostgresUserCouponStore implements UserCouponStore {
   }
 
   /** One by one by their keys, at every size of the tables. */
-  private read(asks: readonly ChoiceAsk[]): Promise<(Dated<UserCouponWithCoupon> | null)[]> {
-    return this.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => this.readOn(sql, asks));
+  private read(items: readonly UserChoice[]): Promise<(Dated<UserCouponWithCoupon> | null)[]> {
+    return this.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => this.readOn(sql, items));
   }
 
   private async readOn(
     sql: Connection["sql"],
-    asks: readonly ChoiceAsk[],
+    items: readonly UserChoice[],
   ): Promise<(Dated<UserCouponWithCoupon> | null)[]> {
     const rows = await sql<UserCouponRow[]>`
       SELECT asked.ordinal, clock.now, ${userCouponColumns(sql)},
@@ -139,7 +139,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
       FROM (SELECT coupon_clock() AS now OFFSET 0) clock
       CROSS JOIN (
         SELECT a.*, row_number() OVER () AS ordinal
-        FROM json_to_recordset(${JSON.stringify(asks)}::text::json) AS a ("userId" text, "userCouponId" uuid)
+        FROM json_to_recordset(${JSON.stringify(items)}::text::json) AS a ("userId" text, "userCouponId" uuid)
         LIMIT ${sql.unsafe(String(maxGets))}
       ) asked
       CROSS JOIN LATERAL (SELECT * FROM user_coupons WHERE id = asked."userCouponId" OFFSET 0) u
@@ -154,7 +154,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
         ) => [ordinal, { value: { userCoupon: row, coupon: coupons[n]! }, now }],
       ),
     );
-    return asks.map((_, index) => found.get(index + 1) ?? null);
+    return items.map((_, index) => found.get(index + 1) ?? null);
   }
 }
 

@@ -2,9 +2,9 @@
 -- goes back by one for each. The place under the coupon's usage cap stays with the user coupon, unless that was deleted: then
 -- it goes back to the others, while the cap has not been reached.
 --
--- No two asks of a batch may be of the same usage or have the same request id; the caller sees to that. Each ask stands alone
--- and is recorded in `requests` by its request id, which every ask has: also one whose caller gave none, for a batch may be
--- sent twice. `again` says that some of the asks may have been committed by an earlier call whose answer was lost.
+-- No two items of a batch may be of the same usage or have the same request id; the caller sees to that. Each item stands
+-- alone and is recorded in `requests` by its request id, which every item has: also one whose caller gave none, for a batch
+-- may be sent twice. `again` says that some of the items may have been committed by an earlier call whose answer was lost.
 --   CANCELLED          it is cancelled; the usage is as it is now
 --   REPLAYED           the same request had cancelled it before; the same
 --   CONFLICT           a transaction at the same moment used this request id: ask again
@@ -13,7 +13,7 @@
 -- `freed` says that a place under the usage cap went back to all.
 --
 -- Coupons are locked as in use_user_coupons(), and requests after them, in the order of their ids.
-CREATE OR REPLACE FUNCTION cancel_usages(asks json, again boolean)
+CREATE OR REPLACE FUNCTION cancel_usages(items json, again boolean)
 RETURNS TABLE (
   outcome text, freed boolean, id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, product_id text, order_id text,
   currency_code text, order_amount bigint, discount_amount bigint, used_at_ms bigint, cancelled_at_ms bigint
@@ -34,7 +34,7 @@ DECLARE
 BEGIN
   PERFORM FROM coupons c
   WHERE c.id IN (
-    SELECT s.coupon_id FROM json_to_recordset(asks) AS a (usage_id uuid, user_id text)
+    SELECT s.coupon_id FROM json_to_recordset(items) AS a (usage_id uuid, user_id text)
     JOIN usages s ON s.id = a.usage_id AND s.user_id = a.user_id
   )
   ORDER BY c.id FOR NO KEY UPDATE;
@@ -43,9 +43,9 @@ BEGIN
   RETURN QUERY
   WITH asked AS (
     SELECT row_number() OVER () AS ord, a.*
-    FROM json_to_recordset(asks) AS a (usage_id uuid, user_id text, request_id text, input_hash text)
+    FROM json_to_recordset(items) AS a (usage_id uuid, user_id text, request_id text, input_hash text)
   ),
-  judged AS MATERIALIZED (
+  checked AS MATERIALIZED (
     SELECT a.ord, a.request_id AS call_id, decode(a.input_hash, 'hex') AS input_hash, s.*, u.deleted_at IS NOT NULL AS of_deleted,
       u.use_count >= u.max_uses AS was_used_up,
       CASE
@@ -53,7 +53,7 @@ BEGIN
         WHEN earlier.request_id IS NOT NULL THEN 'REPLAYED'
         WHEN s.id IS NULL THEN 'USAGE_NOT_FOUND'
         WHEN s.cancelled_at IS NOT NULL THEN 'USAGE_ALREADY_CANCELLED'
-      END AS verdict
+      END AS outcome
     FROM asked a
     LEFT JOIN usages s ON s.id = a.usage_id AND s.user_id = a.user_id
     LEFT JOIN user_coupons u ON u.id = s.user_coupon_id
@@ -65,15 +65,15 @@ BEGIN
   ),
   recorded AS (
     INSERT INTO requests (method, request_id, input_hash, answer, created_at)
-    SELECT this_method, j.call_id, j.input_hash, jsonb_build_object('usageId', j.id), at
-    FROM judged j WHERE j.verdict IS NULL
-    ORDER BY j.call_id
+    SELECT this_method, o.call_id, o.input_hash, jsonb_build_object('usageId', o.id), at
+    FROM checked o WHERE o.outcome IS NULL
+    ORDER BY o.call_id
     ON CONFLICT DO NOTHING
     RETURNING request_id
   ),
   -- A hashed subplan: joins of the two would be nested loops over the whole batch.
   done AS MATERIALIZED (
-    SELECT j.*, j.verdict IS NULL AND j.call_id IN (SELECT r.request_id FROM recorded r) AS cancelled FROM judged j
+    SELECT o.*, o.outcome IS NULL AND o.call_id IN (SELECT r.request_id FROM recorded r) AS cancelled FROM checked o
   ),
   cancelled AS (
     UPDATE usages s SET cancelled_at = at FROM done d WHERE s.id = d.id AND d.cancelled
@@ -103,9 +103,9 @@ BEGIN
     SELECT 'USAGE_CANCELLED', at, d.coupon_id, d.user_coupon_id, d.user_id, d.id FROM done d WHERE d.cancelled ORDER BY d.ord
   )
   SELECT
-    CASE WHEN d.verdict IS NOT NULL THEN d.verdict WHEN d.cancelled THEN 'CANCELLED' ELSE 'CONFLICT' END,
+    CASE WHEN d.outcome IS NOT NULL THEN d.outcome WHEN d.cancelled THEN 'CANCELLED' ELSE 'CONFLICT' END,
     -- By an earlier call whose answer was lost, perhaps; it does no harm to say so twice.
-    coalesce(d.of_deleted AND (d.cancelled OR (again AND d.verdict = 'REPLAYED')), false),
+    coalesce(d.of_deleted AND (d.cancelled OR (again AND d.outcome = 'REPLAYED')), false),
     d.id, d.user_coupon_id, d.coupon_id, d.user_id, d.product_id, d.order_id, d.currency_code::text, d.order_amount,
     d.discount_amount, millis(d.used_at), millis(CASE WHEN d.cancelled THEN at ELSE d.cancelled_at END)
   FROM done d

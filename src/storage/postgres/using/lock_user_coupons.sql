@@ -1,12 +1,12 @@
 -- Locks a batch of user coupons, each for one checkout; `together` as in use_user_coupons(). A standing lock is renewed when
--- the ask names its version, or has the token of the call that was granted it, and keeps its version.
+-- the item names its version, or has the token of the call that was granted it, and keeps its version.
 --   GRANTED            it is locked
 --   CONSENT            nothing speaks against it, but against another one of the order
 --   USER_COUPON_NOT_FOUND, or a reason of usage_refusal(): refused
 --
 -- A lock never outlasts the user coupon nor its claim window. Of several calls that ask for one user coupon the
 -- first wins.
-CREATE OR REPLACE FUNCTION lock_user_coupons(coupon_ids uuid[], asks json, together boolean)
+CREATE OR REPLACE FUNCTION lock_user_coupons(coupon_ids uuid[], items json, together boolean)
 RETURNS TABLE (outcome text, version bigint, until_ms bigint)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
@@ -23,32 +23,32 @@ BEGIN
   RETURN QUERY
   WITH asked AS (
     SELECT row_number() OVER () AS ord, a.*
-    FROM json_to_recordset(asks) AS a (user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, token text)
+    FROM json_to_recordset(items) AS a (user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, token text)
   ),
-  judged AS (
+  checked AS (
     SELECT
-      a.*, u.lock_version AS standing_version, u.locked_until > at AS locked,
+      a.*, u.lock_version AS current_version, u.locked_until > at AS locked,
       least(at + c.lock_duration_ms * interval '1 millisecond', u.valid_until, c.expires_at, u.claim_until) AS until,
       CASE
         WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
         ELSE usage_refusal(u, c, CASE WHEN u.locked_until > at AND u.lock_token = a.token THEN u.lock_version ELSE a.lock_version END, at)
-      END AS verdict
+      END AS outcome
     FROM asked a
     LEFT JOIN user_coupons u ON u.id = a.user_coupon_id AND u.coupon_id = a.coupon_id
     LEFT JOIN coupons c ON c.id = u.coupon_id
   ),
   ranked AS (
     SELECT
-      j.*,
-      coalesce(j.verdict, CASE
-        WHEN NOT coalesce(j.locked, false)
-          AND first_value(j.token) OVER (PARTITION BY j.user_coupon_id, j.verdict IS NULL ORDER BY j.ord) <> j.token
+      o.*,
+      coalesce(o.outcome, CASE
+        WHEN NOT coalesce(o.locked, false)
+          AND first_value(o.token) OVER (PARTITION BY o.user_coupon_id, o.outcome IS NULL ORDER BY o.ord) <> o.token
           THEN 'LOCKED'
-      END) AS verdict_2
-    FROM judged j
+      END) AS outcome_2
+    FROM checked o
   ),
   chosen AS MATERIALIZED (
-    SELECT r.*, r.verdict_2 IS NULL AND NOT (together AND bool_or(r.verdict_2 IS NOT NULL) OVER ()) AS taken FROM ranked r
+    SELECT r.*, r.outcome_2 IS NULL AND NOT (together AND bool_or(r.outcome_2 IS NOT NULL) OVER ()) AS taken FROM ranked r
   ),
   granted AS (
     UPDATE user_coupons u SET
@@ -67,8 +67,8 @@ BEGIN
     FROM granted g
   )
   SELECT
-    CASE WHEN n.verdict_2 IS NOT NULL THEN n.verdict_2 WHEN n.taken THEN 'GRANTED' ELSE 'CONSENT' END,
-    n.standing_version + CASE WHEN n.locked THEN 0 ELSE 1 END,
+    CASE WHEN n.outcome_2 IS NOT NULL THEN n.outcome_2 WHEN n.taken THEN 'GRANTED' ELSE 'CONSENT' END,
+    n.current_version + CASE WHEN n.locked THEN 0 ELSE 1 END,
     millis(n.until)
   FROM chosen n
   ORDER BY n.ord;

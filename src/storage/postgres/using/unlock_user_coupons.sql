@@ -1,6 +1,6 @@
 -- Gives up the locks of one user's user coupons, where the named version still stands. One row for each user coupon that
 -- the user holds; those that are missing are not the user's.
-CREATE OR REPLACE FUNCTION unlock_user_coupons(holder text, asks json) RETURNS TABLE (id uuid, unlocked boolean)
+CREATE OR REPLACE FUNCTION unlock_user_coupons(holder text, items json) RETURNS TABLE (id uuid, unlocked boolean)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -8,7 +8,7 @@ DECLARE
 BEGIN
   PERFORM FROM coupons c
   WHERE c.id IN (
-    SELECT u.coupon_id FROM json_to_recordset(asks) AS a (user_coupon_id uuid)
+    SELECT u.coupon_id FROM json_to_recordset(items) AS a (user_coupon_id uuid)
     JOIN user_coupons u ON u.id = a.user_coupon_id WHERE u.user_id = holder
   )
   ORDER BY c.id FOR NO KEY UPDATE;
@@ -17,7 +17,7 @@ BEGIN
   RETURN QUERY
   WITH asked AS (
     SELECT u.id, u.locked_until > at AND u.lock_version = a.lock_version AS stands
-    FROM json_to_recordset(asks) AS a (user_coupon_id uuid, lock_version bigint)
+    FROM json_to_recordset(items) AS a (user_coupon_id uuid, lock_version bigint)
     JOIN user_coupons u ON u.id = a.user_coupon_id
     WHERE u.user_id = holder AND u.deleted_at IS NULL
   ),
@@ -25,7 +25,7 @@ BEGIN
   ended AS (
     UPDATE user_coupons u SET locked_until = NULL, lock_token = NULL
     FROM asked a
-    WHERE u.id = a.id AND a.stands AND (SELECT count(*) FROM asked) = json_array_length(asks)
+    WHERE u.id = a.id AND a.stands AND (SELECT count(*) FROM asked) = json_array_length(items)
     RETURNING u.id, u.coupon_id, u.user_id, u.lock_version
   ),
   logged AS (

@@ -1,5 +1,5 @@
 import type { Usage, UseRefusal } from "../../../domain/usage.js";
-import type { CancelOutcome, CancelRefusal, UseAsk, UseOutcome } from "../../ports/usages.js";
+import type { CancelRefusal, CancelResult, UseRequest, UseResult } from "../../ports/usages.js";
 import { toUsage, type UsageRow } from "./usage-page.js";
 
 export interface UseRow {
@@ -23,36 +23,36 @@ export interface CancelRow extends Omit<UsageRow, "usedAt" | "cancelledAt"> {
   readonly cancelledAtMs: number;
 }
 
-export function toUseOutcome(row: UseRow, ask: UseAsk): UseOutcome {
+export function toUseResult(row: UseRow, request: UseRequest): UseResult {
   switch (row.outcome) {
     case "USED":
-      return { kind: "USED", usage: usageOf(ask, row), placed: row.placed, exhausted: row.exhausted };
+      return { outcome: "USED", usage: usageOf(request, row), placed: row.placed, exhausted: row.exhausted };
     case "REPLAYED":
     case "STALE":
     case "TOO_LATE":
     case "CONSENT":
-      return { kind: row.outcome };
+      return { outcome: row.outcome };
     case "CONFLICT":
       throw new Error("a request id stayed in conflict");
     default:
-      return { kind: "REFUSED", reason: row.outcome };
+      return { outcome: "REFUSED", reason: row.outcome };
   }
 }
 
-export function toCancelOutcome({ outcome, freed, usedAtMs, cancelledAtMs, ...row }: CancelRow): CancelOutcome {
+export function toCancelResult({ outcome, freed, usedAtMs, cancelledAtMs, ...row }: CancelRow): CancelResult {
   if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
-  if (outcome !== "CANCELLED" && outcome !== "REPLAYED") return { kind: "REFUSED", reason: outcome };
+  if (outcome !== "CANCELLED" && outcome !== "REPLAYED") return { outcome: "REFUSED", reason: outcome };
   return {
-    kind: "CANCELLED",
+    outcome: "CANCELLED",
     usage: toUsage({ ...row, usedAt: new Date(usedAtMs), cancelledAt: new Date(cancelledAtMs) }),
     freed,
   };
 }
 
-function usageOf(ask: UseAsk, row: UseRow): Usage {
-  const { userCouponId, couponId, userId, productId, orderId, orderAmount } = ask;
+function usageOf(request: UseRequest, row: UseRow): Usage {
+  const { userCouponId, couponId, userId, productId, orderId, orderAmount } = request;
   const { currencyCode } = orderAmount;
-  const discountAmount = { currencyCode, minorUnits: ask.discountAmount };
+  const discountAmount = { currencyCode, minorUnits: request.discountAmount };
   const usedAt = new Date(row.usedAtMs);
   return {
     id: row.id,

@@ -3,15 +3,15 @@ import type { Choice, ChosenCoupon, Usage } from "../../../domain/usage.js";
 import type { UserCoupon } from "../../../domain/user-coupon.js";
 import type { Dated, DeadlineMs, Page, Rows } from "../../ports/page.js";
 import type {
-  CancelAsk,
-  CancelOutcome,
-  ChoiceAsk,
-  LockAsk,
-  LockOutcome,
+  CancelRequest,
+  CancelResult,
+  LockRequest,
+  LockResult,
   UsageFilter,
   UsageStore,
-  UseAsk,
-  UseOutcome,
+  UseRequest,
+  UseResult,
+  UserChoice,
 } from "../../ports/usages.js";
 import { CouponCache } from "../coupons/coupon-cache.js";
 import type { Database } from "../database.js";
@@ -28,7 +28,7 @@ import {
   usagesOfRequests,
   usagesOfUserCoupons,
 } from "./usage-page.js";
-import { type CancelRow, type LockRow, toCancelOutcome, toUseOutcome, type UseRow } from "./usage-rows.js";
+import { type CancelRow, type LockRow, toCancelResult, toUseResult, type UseRow } from "./usage-rows.js";
 
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
@@ -47,7 +47,7 @@ interface ChosenRow extends UserCoupon {
 export class PostgresUsageStore implements UsageStore {
   private readonly coupons: CouponCache;
   private readonly ofRequests = new TurnBatch<string, Usage[]>({
-    maxAsks: maxRequests,
+    maxItems: maxRequests,
     run: (requestIds) =>
       this.database.reads.run(noDeadlineMs, (connection) => usagesOfRequests(connection, requestIds)),
   });
@@ -56,13 +56,13 @@ export class PostgresUsageStore implements UsageStore {
     this.coupons = new CouponCache();
   }
 
-  async readChosen(asks: readonly ChoiceAsk[]): Promise<Dated<ChosenCoupon | null>[]> {
+  async readChosen(choices: readonly UserChoice[]): Promise<Dated<ChosenCoupon | null>[]> {
     return await this.database.reads.run(noDeadlineMs, async ({ sql }) => {
       const rows = await sql<ChosenRow[]>`
         SELECT ${userCouponColumns(sql)}, u.lock_version, u.lock_token, c.revision, c.exhausted_at,
           c.place_count AS coupon_place_count, clock.now
         FROM (SELECT coupon_clock() AS now OFFSET 0) clock
-          LEFT JOIN user_coupons u ON u.id = ANY (${asks.map((ask) => ask.userCouponId)}::uuid[]) AND u.deleted_at IS NULL
+          LEFT JOIN user_coupons u ON u.id = ANY (${choices.map((choice) => choice.userCouponId)}::uuid[]) AND u.deleted_at IS NULL
           LEFT JOIN coupons c ON c.id = u.coupon_id`;
       const now = rows[0]?.now as Date;
       const byId = new Map(rows.map((row) => [row.id, row]));
@@ -70,7 +70,7 @@ export class PostgresUsageStore implements UsageStore {
         sql,
         rows.filter((row) => row.id).map(({ couponId: id, revision }) => ({ id, revision })),
       );
-      return asks.map(({ userId, userCouponId }) => {
+      return choices.map(({ userId, userCouponId }) => {
         const row = byId.get(userCouponId);
         if (row?.userId !== userId) return { value: null, now };
         const { lockVersion, lockToken, revision: _, exhaustedAt, couponPlaceCount, now: __, ...userCoupon } = row;
@@ -82,34 +82,37 @@ export class PostgresUsageStore implements UsageStore {
     });
   }
 
-  async useBatch(asks: readonly UseAsk[], options: { again: boolean; together: boolean }): Promise<UseOutcome[]> {
-    let rows = await this.useOnce(asks, options);
+  async useBatch(
+    requests: readonly UseRequest[],
+    options: { again: boolean; together: boolean },
+  ): Promise<UseResult[]> {
+    let rows = await this.useOnce(requests, options);
     for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
-      rows = await this.useOnce(asks, { ...options, again: true });
+      rows = await this.useOnce(requests, { ...options, again: true });
     }
-    return rows.map((row, index) => toUseOutcome(row, asks[index] as UseAsk));
+    return rows.map((row, index) => toUseResult(row, requests[index] as UseRequest));
   }
 
-  async lockBatch(asks: readonly LockAsk[], { together }: { together: boolean }): Promise<LockOutcome[]> {
-    const json = asks.map((ask) => ({
-      user_coupon_id: ask.userCouponId,
-      coupon_id: ask.couponId,
-      user_id: ask.userId,
-      lock_version: ask.lockVersion,
-      token: ask.token,
+  async lockBatch(requests: readonly LockRequest[], { together }: { together: boolean }): Promise<LockResult[]> {
+    const json = requests.map((request) => ({
+      user_coupon_id: request.userCouponId,
+      coupon_id: request.couponId,
+      user_id: request.userId,
+      lock_version: request.lockVersion,
+      token: request.token,
     }));
     const rows = await this.database.commits.run(
       noDeadlineMs,
       ({ sql }) =>
         sql<
           LockRow[]
-        >`SELECT * FROM lock_user_coupons(${couponIdsOf(asks)}::uuid[], ${JSON.stringify(json)}::text::json, ${together})`,
+        >`SELECT * FROM lock_user_coupons(${couponIdsOf(requests)}::uuid[], ${JSON.stringify(json)}::text::json, ${together})`,
     );
-    return rows.map(({ outcome, version, untilMs }, index): LockOutcome => {
-      if (outcome === "CONSENT") return { kind: "CONSENT" };
-      if (outcome !== "GRANTED") return { kind: "REFUSED", reason: outcome };
-      const { userCouponId } = asks[index] as LockAsk;
-      return { kind: "GRANTED", lock: { userCouponId, version, until: new Date(untilMs) } };
+    return rows.map(({ outcome, version, untilMs }, index): LockResult => {
+      if (outcome === "CONSENT") return { outcome: "CONSENT" };
+      if (outcome !== "GRANTED") return { outcome: "REFUSED", reason: outcome };
+      const { userCouponId } = requests[index] as LockRequest;
+      return { outcome: "GRANTED", lock: { userCouponId, version, until: new Date(untilMs) } };
     });
   }
 
@@ -161,12 +164,12 @@ export class PostgresUsageStore implements UsageStore {
     return rows.length < choices.length ? null : rows.filter((row) => row.unlocked).map((row) => row.id);
   }
 
-  async cancelBatch(asks: readonly CancelAsk[], again: boolean): Promise<CancelOutcome[]> {
-    let rows = await this.cancelOnce(asks, again);
+  async cancelBatch(requests: readonly CancelRequest[], again: boolean): Promise<CancelResult[]> {
+    let rows = await this.cancelOnce(requests, again);
     for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
-      rows = await this.cancelOnce(asks, true);
+      rows = await this.cancelOnce(requests, true);
     }
-    return rows.map(toCancelOutcome);
+    return rows.map(toCancelResult);
   }
 
   async get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null> {
@@ -204,8 +207,8 @@ export class PostgresUsageStore implements UsageStore {
     return new Set(rows.map(({ id }) => id));
   }
 
-  private cancelOnce(asks: readonly CancelAsk[], again: boolean): Promise<CancelRow[]> {
-    const json = asks.map(({ userId, usageId, request }) => ({
+  private cancelOnce(requests: readonly CancelRequest[], again: boolean): Promise<CancelRow[]> {
+    const json = requests.map(({ userId, usageId, request }) => ({
       usage_id: usageId,
       user_id: userId,
       request_id: request.requestId,
@@ -217,22 +220,22 @@ export class PostgresUsageStore implements UsageStore {
     );
   }
 
-  private useOnce(asks: readonly UseAsk[], { again, together }: { again: boolean; together: boolean }) {
+  private useOnce(requests: readonly UseRequest[], { again, together }: { again: boolean; together: boolean }) {
     const json = (patience: readonly (number | null)[]) =>
-      asks.map((ask, index) => ({
-        id: ask.usageId,
-        user_coupon_id: ask.userCouponId,
-        coupon_id: ask.couponId,
-        user_id: ask.userId,
-        lock_version: ask.lockVersion,
-        revision: ask.revision,
-        product_id: ask.productId,
-        order_id: ask.orderId,
-        currency_code: ask.orderAmount.currencyCode,
-        order_amount: ask.orderAmount.minorUnits,
-        discount_amount: ask.discountAmount,
-        request_id: ask.requestId || null,
-        item: ask.item,
+      requests.map((request, index) => ({
+        id: request.usageId,
+        user_coupon_id: request.userCouponId,
+        coupon_id: request.couponId,
+        user_id: request.userId,
+        lock_version: request.lockVersion,
+        revision: request.revision,
+        product_id: request.productId,
+        order_id: request.orderId,
+        currency_code: request.orderAmount.currencyCode,
+        order_amount: request.orderAmount.minorUnits,
+        discount_amount: request.discountAmount,
+        request_id: request.requestId || null,
+        item: request.item,
         patience_ms: patience[index],
       }));
     return this.database.commits.run(
@@ -240,11 +243,11 @@ export class PostgresUsageStore implements UsageStore {
       ({ sql }) =>
         sql<
           UseRow[]
-        >`SELECT * FROM use_user_coupons(${couponIdsOf(asks)}::uuid[], ${JSON.stringify(json(patienceOf(asks)))}::text::json, ${together}, ${again})`,
+        >`SELECT * FROM use_user_coupons(${couponIdsOf(requests)}::uuid[], ${JSON.stringify(json(patienceOf(requests)))}::text::json, ${together}, ${again})`,
     );
   }
 }
 
-function couponIdsOf(asks: readonly { readonly couponId: string }[]): string[] {
-  return [...new Set(asks.map((ask) => ask.couponId))];
+function couponIdsOf(requests: readonly { readonly couponId: string }[]): string[] {
+  return [...new Set(requests.map((request) => request.couponId))];
 }

@@ -1,8 +1,8 @@
 -- Uses a batch of user coupons: one call is one transaction and one round trip. With `together` the batch is one order,
--- all or none; otherwise each ask stands alone, and no ask's outcome harms another.
+-- all or none; otherwise each item stands alone, and no item's outcome harms another.
 --
--- No two asks of a batch may carry the same request id unless they are `together`; those must be of different user
--- coupons. `again` says that some of the asks may have been committed by an earlier call whose answer was lost.
+-- No two items of a batch may carry the same request id unless they are `together`; those must be of different user
+-- coupons. `again` says that some of the items may have been committed by an earlier call whose answer was lost.
 --   USED               it is inserted, or was by an earlier call with the same usage id; `placed` says that it took a new
 --                      place under the usage cap
 --   REPLAYED           the same request had used it before; `id` is that usage
@@ -15,7 +15,7 @@
 -- Whatever changes a user coupon locks its coupon first, and coupons are locked in the order of their ids: so nothing
 -- changes it meanwhile, and nothing can deadlock. What is read after the lock is read by a later statement, which sees all
 -- that was committed before the lock was granted, and so is the clock.
-CREATE OR REPLACE FUNCTION use_user_coupons(coupon_ids uuid[], asks json, together boolean, again boolean)
+CREATE OR REPLACE FUNCTION use_user_coupons(coupon_ids uuid[], items json, together boolean, again boolean)
 RETURNS TABLE (outcome text, id uuid, used_at_ms bigint, placed boolean, exhausted boolean)
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
@@ -36,13 +36,13 @@ BEGIN
   RETURN QUERY
   WITH asked AS (
     SELECT row_number() OVER () AS ord, a.*
-    FROM json_to_recordset(asks) AS a (
+    FROM json_to_recordset(items) AS a (
       id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, revision bigint, product_id text,
       order_id text, currency_code char(3), order_amount bigint, discount_amount bigint, request_id text, item smallint,
       patience_ms int
     )
   ),
-  judged AS (
+  checked AS (
     SELECT
       a.*, u.use_count, u.place_count, u.max_uses,
       -- A place that was freed after the cap had been reached is nobody's.
@@ -58,7 +58,7 @@ BEGIN
         WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
         WHEN c.revision <> a.revision THEN 'STALE'
         ELSE usage_refusal(u, c, a.lock_version, at)
-      END AS verdict
+      END AS outcome
     FROM asked a
     LEFT JOIN user_coupons u ON u.id = a.user_coupon_id AND u.coupon_id = a.coupon_id
     LEFT JOIN coupons c ON c.id = u.coupon_id
@@ -70,42 +70,42 @@ BEGIN
       LIMIT 1
     ) earlier ON true
   ),
-  -- First come, first served, first among the asks of one user coupon, then under the coupon's usage cap.
+  -- First come, first served, first among the items of one user coupon, then under the coupon's usage cap.
   ranked AS (
-    SELECT j.*, row_number() OVER (PARTITION BY j.user_coupon_id, j.verdict IS NULL ORDER BY j.ord) AS ordinal FROM judged j
+    SELECT o.*, row_number() OVER (PARTITION BY o.user_coupon_id, o.outcome IS NULL ORDER BY o.ord) AS ordinal FROM checked o
   ),
   placed AS (
     SELECT
       r.*,
-      coalesce(r.verdict, CASE WHEN r.ordinal > r.remaining_uses
-        THEN CASE WHEN r.locked THEN 'LOCK_LOST' ELSE 'ALREADY_USED' END END) AS verdict_2,
+      coalesce(r.outcome, CASE WHEN r.ordinal > r.remaining_uses
+        THEN CASE WHEN r.locked THEN 'LOCK_LOST' ELSE 'ALREADY_USED' END END) AS outcome_2,
       r.use_count + r.ordinal > r.place_count AS needs_place
     FROM ranked r
   ),
   capped AS (
     SELECT
       p.*,
-      coalesce(p.verdict_2, CASE
+      coalesce(p.outcome_2, CASE
         WHEN p.needs_place AND row_number() OVER (
-          PARTITION BY p.coupon_id, p.verdict_2 IS NULL AND p.needs_place ORDER BY p.ord
+          PARTITION BY p.coupon_id, p.outcome_2 IS NULL AND p.needs_place ORDER BY p.ord
         ) > p.cap_left THEN 'USAGE_CAP_REACHED'
-      END) AS verdict_3
+      END) AS outcome_3
     FROM placed p
   ),
-  -- Where the cap stood in the way of an earlier ask of the same user coupon, that is not used up, nor its lock spent.
+  -- Where the cap stood in the way of an earlier item of the same user coupon, that is not used up, nor its lock spent.
   settled AS (
     SELECT
       k.*,
       CASE
-        WHEN k.verdict IS NULL AND k.ordinal > k.remaining_uses
-          AND bool_or(k.verdict_3 = 'USAGE_CAP_REACHED') OVER (PARTITION BY k.user_coupon_id, k.verdict IS NULL)
+        WHEN k.outcome IS NULL AND k.ordinal > k.remaining_uses
+          AND bool_or(k.outcome_3 = 'USAGE_CAP_REACHED') OVER (PARTITION BY k.user_coupon_id, k.outcome IS NULL)
           THEN 'USAGE_CAP_REACHED'
-        ELSE k.verdict_3
-      END AS verdict_4
+        ELSE k.outcome_3
+      END AS outcome_4
     FROM capped k
   ),
   chosen AS MATERIALIZED (
-    SELECT s.*, s.verdict_4 IS NULL AND NOT (together AND bool_or(s.verdict_4 IS NOT NULL) OVER ()) AS taken FROM settled s
+    SELECT s.*, s.outcome_4 IS NULL AND NOT (together AND bool_or(s.outcome_4 IS NOT NULL) OVER ()) AS taken FROM settled s
   ),
   inserted AS (
     INSERT INTO usages (id, user_coupon_id, coupon_id, user_id, product_id, order_id, currency_code, order_amount,
@@ -158,7 +158,7 @@ BEGIN
   )
   SELECT
     CASE
-      WHEN n.verdict_4 IS NOT NULL THEN n.verdict_4
+      WHEN n.outcome_4 IS NOT NULL THEN n.outcome_4
       WHEN NOT n.taken THEN 'CONSENT'
       WHEN n.stored THEN 'USED'
       ELSE 'CONFLICT'
@@ -173,8 +173,8 @@ BEGIN
   -- A call with the same request id, begun at the same moment, took some of the index entries that this order needs.
   IF together THEN
     SELECT count(*) INTO stored
-    FROM usages s WHERE s.id IN (SELECT a.id FROM json_to_recordset(asks) AS a (id uuid));
-    IF stored NOT IN (0, json_array_length(asks)) THEN
+    FROM usages s WHERE s.id IN (SELECT a.id FROM json_to_recordset(items) AS a (id uuid));
+    IF stored NOT IN (0, json_array_length(items)) THEN
       RAISE EXCEPTION 'an order was used in part' USING ERRCODE = 'serialization_failure';
     END IF;
   END IF;

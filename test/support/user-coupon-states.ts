@@ -3,7 +3,7 @@ import type { Coupon } from "../../src/domain/coupon.js";
 import type { UserCoupon } from "../../src/domain/user-coupon.js";
 
 /** How a user coupon can stand: what its status, and what speaks against using it, are derived from. */
-export interface Standing {
+export interface UserCouponState {
   readonly userCoupon: Pick<
     UserCoupon,
     "validUntil" | "maxUses" | "useCount" | "placeCount" | "lockedUntil" | "claimUntil" | "releasedAt"
@@ -16,7 +16,7 @@ export interface Standing {
  * Moments are within two milliseconds of `now`, so that equal ones are frequent. What usually is not set seldom is, or
  * the first reason would hide the others.
  */
-export function standings(now: Date): fc.Arbitrary<Standing> {
+export function userCouponStates(now: Date): fc.Arbitrary<UserCouponState> {
   const at = (ms: number) => new Date(now.getTime() + ms);
   const moment = fc.integer({ min: -2, max: 2 }).map(at);
   const later = fc.oneof({ weight: 2, arbitrary: fc.constant(at(9)) }, { weight: 3, arbitrary: moment });
@@ -29,7 +29,7 @@ export function standings(now: Date): fc.Arbitrary<Standing> {
       const placeCount = Math.min(places, maxUses);
       return { maxUses, placeCount, useCount: Math.min(uses, placeCount) };
     });
-  const standing = fc.record({
+  const state = fc.record({
     userCoupon: fc
       .tuple(
         counts,
@@ -45,7 +45,7 @@ export function standings(now: Date): fc.Arbitrary<Standing> {
     lockVersion: fc.nat(2),
   });
   // Whatever is or was locked has a version.
-  return standing.map((one) => ({
+  return state.map((one) => ({
     ...one,
     lockVersion: Math.max(one.lockVersion, one.userCoupon.lockedUntil ? 1 : 0),
   }));

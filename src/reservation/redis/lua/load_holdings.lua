@@ -1,4 +1,4 @@
--- Adds holders to a load under way. Entries of one user must come in one call. O(number of users), at most 1,000.
+-- Adds what users hold to a load under way. Entries of one user must come in one call. O(number of users), at most 1,000.
 -- KEYS: loading stage
 -- ARGV: token stepTimeoutMs (userId entries)...
 -- OUTCOMES: LOADING LOST

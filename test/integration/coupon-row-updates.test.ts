@@ -1,26 +1,30 @@
 import { randomUUID } from "node:crypto";
 import postgres, { type Sql } from "postgres";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
+import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
+import { migrate } from "../../src/storage/postgres/migrating/migrate.js";
+import { searchPath } from "../../src/storage/postgres/migrating/release-functions.js";
 
 /** What batches write of a coupon is its counters: no index is touched, and its texts are not written again. */
 
-const noon = new Date("2030-06-01T12:00:00.000Z");
 const [couponCount, batches] = [60, 40];
 /** A version of the row that moved to another page is logged with its texts, 1,500 bytes of them. */
 const mostLoggedPerUpdate = 800;
 
-let clocked: ClockedDatabase;
+/** A server of its own: what others write is in its log, too, and their open transactions keep old versions of rows. */
+let servers: EmbeddedServers;
 let sql: Sql;
 
 beforeAll(async () => {
-  clocked = await openClockedDatabase(noon);
+  servers = await startEmbedded({ servers: ["postgres"] });
+  const url = servers.databaseUrl as string;
+  await migrate(url);
   // One connection, whose statistics can be had at once.
-  sql = postgres(clocked.stores.databaseUrl, { max: 1, onnotice: () => {} });
+  sql = postgres(url, { max: 1, onnotice: () => {}, connection: { search_path: searchPath() } });
 });
 afterAll(async () => {
   await sql?.end();
-  await clocked?.close();
+  await servers?.stop();
 });
 
 async function written(): Promise<{ updated: number; beside: number; lsn: string }> {
@@ -36,7 +40,7 @@ test("a batch of issues changes a coupon's row in place, also where its texts ar
     INSERT INTO coupons (id, name, description, category, fixed_amount, currency_code, starts_at, expires_at, max_per_user,
       stackable, created_at, updated_at)
     SELECT gen_random_uuid(), 'n', (SELECT string_agg(md5(n || '.' || i), ' ') FROM generate_series(1, 45) i), '', 1, 'USD', '2020-01-01', '2099-01-01', 1,
-      false, ${noon}, ${noon}
+      false, now(), now()
     FROM generate_series(1, ${couponCount}::int) n`;
   // Side by side, as those are that were made together: there is room for one new version of each.
   const ids = (await sql`SELECT id FROM coupons ORDER BY id`).map(({ id }) => id as string);

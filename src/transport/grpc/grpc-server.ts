@@ -67,6 +67,8 @@ export class GrpcServer {
     this.server = new grpc.Server({
       "grpc.max_receive_message_length": longestBytes,
       "grpc.max_concurrent_streams": maxConcurrentStreams,
+      // Nobody can ask for what it counts with every call.
+      "grpc.enable_channelz": 0,
     });
     setHttp2Options(this.server, http2Limits);
     const services = new Map<DescService, Route[]>();

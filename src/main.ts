@@ -51,7 +51,12 @@ async function main(): Promise<void> {
         ...(embedded.redisUrl && { REDIS_URL: embedded.redisUrl }),
       };
     }
-    const app = await startApp({ ...config, DATABASE_URL: config.DATABASE_URL as string }, log);
+    // Whoever waits for a database need not wait to be told to stop.
+    const app = await Promise.race([
+      startApp({ ...config, DATABASE_URL: config.DATABASE_URL as string }, log),
+      stop.then(() => null),
+    ]);
+    if (!app) return;
     const { grpcPort, httpPort } = app;
     process.stdout.write(`${JSON.stringify({ event: "serving", grpcPort, httpPort, pid: process.pid })}\n`);
 

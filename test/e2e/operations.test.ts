@@ -1,13 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
-import { connect } from "node:net";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { dirname, join } from "node:path";
 import type { DescMethodUnary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { protoPath as healthProtoPath } from "grpc-health-check";
-import { afterAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
@@ -302,7 +302,12 @@ describe("a fault that nobody has caught", () => {
 });
 
 describe("a start that cannot succeed", () => {
-  async function run(settings: Record<string, string>): Promise<{ code: number | null; stderr: string }> {
+  /** Takes connections, and never answers. */
+  const silent = createServer();
+  beforeAll(() => new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve)));
+  afterAll(() => void silent.close());
+
+  function begin(settings: Record<string, string>): ChildProcess & { readonly stderr: NodeJS.ReadableStream } {
     const child = spawn(process.execPath, [join(packageRoot(), "dist/src/main.js")], {
       env: {
         PATH: process.env.PATH,
@@ -320,6 +325,11 @@ describe("a start that cannot succeed", () => {
     onTestFinished(() => {
       child.kill("SIGKILL");
     });
+    return child;
+  }
+
+  async function run(settings: Record<string, string>): Promise<{ code: number | null; stderr: string }> {
+    const child = begin(settings);
     let stderr = "";
     child.stderr.on("data", (chunk) => {
       stderr += String(chunk);
@@ -338,6 +348,17 @@ describe("a start that cannot succeed", () => {
   test("because of REDIS_URL without DATABASE_URL: exit 2", async () => {
     const { code, stderr } = await run({ DATABASE_URL: "" });
     expect([code, stderr.includes("REDIS_URL")]).toEqual([2, true]);
+  });
+
+  test("because the database says nothing: it ends all the same when it is told to", async () => {
+    const asked = new Promise<void>((resolve) => silent.once("connection", () => resolve()));
+    const child = begin({
+      DATABASE_URL: `postgres://anna@127.0.0.1:${(silent.address() as AddressInfo).port}/coupons`,
+    });
+    await asked;
+    const exited = exitOf(child);
+    child.kill("SIGTERM");
+    expect(await exited).toBe(0);
   });
 
   test("because the port is taken: exit 1, and it says which", async () => {

@@ -14,18 +14,19 @@ export class OpenStreams {
 
   constructor(private readonly max = maxOpenStreams) {}
 
-  /** Counts a stream until it is closed; false: there are too many. */
-  add(stream: Http2Stream): boolean {
+  /** Counts a stream until it is said to be closed; false: there are too many. */
+  add(): boolean {
     if (this.open >= this.max) return false;
     this.open += 1;
-    stream.once("close", () => {
-      this.open -= 1;
-      const answer = this.answers.get(stream);
-      if (!answer) return;
-      this.answers.delete(stream);
-      this.deadlines.end(answer);
-    });
     return true;
+  }
+
+  closed(stream: Http2Stream): void {
+    this.open -= 1;
+    const answer = this.answers.get(stream);
+    if (!answer) return;
+    this.answers.delete(stream);
+    this.deadlines.end(answer);
   }
 
   /** It was answered before its message had arrived, and its caller may never end it: so it is closed soon. */

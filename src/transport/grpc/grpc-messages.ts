@@ -19,6 +19,10 @@ const otherCompressedBytes = 512;
 export interface GrpcMessage {
   /** The request, from the bytes that grpc-js hands over. */
   read(route: Route, bytes: Buffer): MaybePromise<unknown | Refusal>;
+  /** It is whole. */
+  arrived(): void;
+  /** Its stream is closed. */
+  close(): void;
 }
 
 /**
@@ -49,12 +53,12 @@ export class GrpcMessages {
       if (!large.add(chunk.length)) stream.close(constants.NGHTTP2_REFUSED_STREAM);
     });
     const arrival = this.deadlines.begin(() => answerLate(arriving));
-    stream.once("end", () => this.deadlines.end(arrival));
-    stream.once("close", () => {
-      this.deadlines.end(arrival);
-      large.close();
-    });
     return {
+      arrived: () => this.deadlines.end(arrival),
+      close: () => {
+        this.deadlines.end(arrival);
+        large.close();
+      },
       read: (route, bytes) => {
         if (ours && !isPlain) return readEncoded(route, bytes, ours, large);
         if (bytes.length > route.maxMessageBytes) return new Refusal("MESSAGE_TOO_LARGE");

@@ -108,14 +108,15 @@ export class GrpcServer {
   }
 
   private begin(arriving: ArrivingStream, _route: Route, permit: Permit, deadlineMs: number): void {
-    const { stream, headers } = arriving;
+    const { headers } = arriving;
     const arrival = { permit, deadlineMs, message: this.messages.open(arriving) };
     const id = String(this.arrivalCount++);
     this.arrivals.set(id, arrival);
-    // Closed before its message was whole: nobody else gives its permit back.
-    stream.once("close", () => {
-      if (this.arrivals.delete(id)) arrival.permit.end(false);
-    });
+    arriving.onClose = () => {
+      arrival.message.close();
+      // Closed before its message was whole: nobody else gives its permit back.
+      if (this.arrivals.delete(id)) permit.end(false);
+    };
     headers[arrivalHeader] = id;
     // The pipeline keeps to the deadline; grpc-js would set a timer of its own for it.
     delete headers["grpc-timeout"];
@@ -149,6 +150,7 @@ export class GrpcServer {
       // Its stream was closed at this very moment: there is nobody to answer.
       if (!arrival) return;
       this.arrivals.delete(id);
+      arrival.message.arrived();
       void invoke(incomingCall(route, call, arrival), send).then((answer) => {
         if (answer instanceof Failure) callback(failed(answer));
         else callback(null, answer);

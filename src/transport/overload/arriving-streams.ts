@@ -26,6 +26,8 @@ export interface ArrivingStream {
   serve(): void;
   /** It was answered before its message had arrived: what is still to come is not waited for. */
   abandon(): void;
+  /** What is to be done when it is closed: one listener does it all, for each costs every call. */
+  onClose?: () => void;
 }
 
 /** What a front end makes of its streams. */
@@ -76,7 +78,7 @@ export class ArrivingStreams {
     this.turns.arrived(stream);
     // It was reset in the same breath.
     if (isGone(stream)) return;
-    if (!this.open.add(stream)) {
+    if (!this.open.add()) {
       // To the client that means that nothing was done.
       stream.close(constants.NGHTTP2_REFUSED_STREAM);
       return;
@@ -85,6 +87,10 @@ export class ArrivingStreams {
     const route = this.frontEnd.routeOf(path);
     const connection = stream.session && this.connections.get(stream.session);
     const arriving: ArrivingStream = { stream, headers, serve, abandon: () => this.open.answered(stream) };
+    stream.once("close", () => {
+      this.open.closed(stream);
+      arriving.onClose?.();
+    });
     if (!route || !connection) {
       this.frontEnd.other(arriving);
       return;

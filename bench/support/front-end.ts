@@ -38,6 +38,7 @@ const neverUsed = {
   releasedAt: null,
   code: null,
   discount: null,
+  labels: null,
 };
 const method = IssuanceService.method.issueCoupon;
 const invoke = pipeline.mount(method, async ({ target, userId }) => {

@@ -1,3 +1,4 @@
+import { checkLabels, type Labels } from "./labels.js";
 import { type FieldViolation, Refusal } from "./refusal.js";
 
 export interface Money {
@@ -64,6 +65,8 @@ export interface CouponDefinition {
   readonly quota: Quota | null;
   /** Its stock is its codes. null: it has none. Never changes. */
   readonly codeBook: CodeBook | null;
+  /** null: none. */
+  readonly labels: Labels | null;
 }
 
 export interface CodeBook {
@@ -152,6 +155,7 @@ export function typePoolDefinition(type: CouponType, now: Date): CouponDefinitio
     throttle: throttleOf(type, null),
     quota: null,
     codeBook: { exactMatch: false },
+    labels: null,
   };
 }
 
@@ -182,6 +186,8 @@ export function checkDefinition(draft: CouponDraft): CouponDefinition | Refusal 
   for (const field of ["name", "description", "category"] as const) {
     if (draft[field].includes("\0")) wrong(field, "must not contain a NUL character");
   }
+  const wrongLabels = draft.labels && checkLabels(draft.labels);
+  if (wrongLabels) wrong("labels", wrongLabels);
   const { discount, startsAt, expiresAt } = draft;
   if (discount === null) wrong("discount", "is required");
   else checkDiscount(discount, wrong);

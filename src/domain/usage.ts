@@ -1,5 +1,6 @@
-import type { Coupon, Discount, Money } from "./coupon.js";
+import type { Coupon, CouponType, Discount, Money } from "./coupon.js";
 import { applyDiscounts, currencyOf, type DiscountedOrder } from "./discount.js";
+import { type Labels, sameLabels } from "./labels.js";
 import { type Reason, Refusal } from "./refusal.js";
 import { expiryOf, type UserCoupon } from "./user-coupon.js";
 
@@ -15,6 +16,15 @@ export interface Usage {
   readonly discountAmount: Money;
   readonly usedAt: Date;
   readonly cancelledAt: Date | null;
+  /** The code that the user coupon carries; null: none. */
+  readonly code: string | null;
+  /** What the coupon had then. */
+  readonly couponType: CouponType | null;
+  readonly couponName: string;
+  /** null: none. */
+  readonly labels: Labels | null;
+  /** False: it was stored by a release that knew no labels, and no names and types of coupons: those are what they are now. */
+  readonly isComplete: boolean;
 }
 
 /** What a checkout names: the same for quote, lock and use. */
@@ -25,6 +35,8 @@ export interface Order {
   readonly orderId: string;
   /** null: not known yet. */
   readonly amount: Money | null;
+  /** What is to be kept with its usages. Absent or null: nothing. */
+  readonly labels?: Labels | null;
 }
 
 export interface Choice {
@@ -195,6 +207,7 @@ export function isOrderOf(usages: readonly Usage[], order: Order): boolean {
     usage.productId === order.productId &&
     usage.orderId === order.orderId &&
     usage.orderAmount.minorUnits === order.amount?.minorUnits &&
-    usage.orderAmount.currencyCode === order.amount.currencyCode;
+    usage.orderAmount.currencyCode === order.amount.currencyCode &&
+    (!usage.isComplete || sameLabels(usage.labels, order.labels ?? null));
   return usages.length === order.choices.length && usages.every((usage, i) => same(usage, order.choices[i] as Choice));
 }

@@ -1,4 +1,5 @@
 import type { Coupon, Discount } from "./coupon.js";
+import type { Labels } from "./labels.js";
 
 export interface UserCoupon {
   readonly id: string;
@@ -21,9 +22,14 @@ export interface UserCoupon {
   readonly code: string | null;
   /** The code's own discount; null: the coupon's holds. */
   readonly discount: Discount | null;
+  /** null: none. */
+  readonly labels: Labels | null;
 }
 
 export type UserCouponStatus = "READY" | "LOCKED" | "USED" | "REVOKED" | "EXPIRED" | "RELEASED";
+
+/** Of what a user has, and not of what has gone by. */
+export const presentStatuses: readonly UserCouponStatus[] = ["READY", "LOCKED", "USED", "REVOKED"];
 
 /** What a status is derived from. */
 export type StatusFacts = Pick<

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { OpenQueue, Queue } from "../batching/queues.js";
 import type { CallContext } from "../domain/call-context.js";
 import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
+import { sameLabels } from "../domain/labels.js";
 import { DeadlinePassed, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../domain/user-coupon.js";
 import type { QuotaDays } from "../platform/quota-days.js";
@@ -231,10 +232,15 @@ export class Issuer {
     return replayed ?? new Refusal("USER_COUPON_NOT_FOUND");
   }
 
-  private async replay(request: IssueRequest, userCouponId: string, deadlineMs: DeadlineMs): Promise<Issued | null> {
+  private async replay(
+    request: IssueRequest,
+    userCouponId: string,
+    deadlineMs: DeadlineMs,
+  ): Promise<Issued | Refusal | null> {
     const found = await this.userCoupons.get(request.userId, userCouponId, deadlineMs);
     if (!found) return null;
     const { userCoupon, coupon } = found.value;
+    if (!sameLabels(userCoupon.labels, request.labels ?? null)) return requestIdReused();
     return {
       userCoupon,
       expiresAt: expiryOf(userCoupon, coupon),

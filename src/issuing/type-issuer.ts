@@ -1,4 +1,5 @@
 import type { CouponType } from "../domain/coupon.js";
+import type { Labels } from "../domain/labels.js";
 import { type Reason, Refusal, requestIdReused } from "../domain/refusal.js";
 import { newId } from "../platform/new-id.js";
 import type { TargetStore } from "../storage/ports/issues.js";
@@ -34,6 +35,8 @@ export interface TypeRequest {
   readonly userId: string;
   /** "" when the caller gave none. */
   readonly requestId: string;
+  /** null: none. */
+  readonly labels: Labels | null;
 }
 
 /** Issues any coupon of a type: the first that can be issued, in the order in which they expire. */
@@ -57,9 +60,9 @@ export class TypeIssuer {
       for (const couponId of await read()) {
         if (tried.has(couponId)) continue;
         tried.add(couponId);
-        const { userId, requestId } = request;
+        const { userId, requestId, labels } = request;
         const answer = await this.issuer.issue(
-          { couponId, userId, requestId, userCouponId: newId() },
+          { couponId, userId, requestId, labels, userCouponId: newId() },
           deadlineMs,
           yieldPermit,
         );
@@ -77,7 +80,7 @@ export class TypeIssuer {
 
   /** What an earlier call with this request id has issued, through the same way as any repeated call of that coupon. */
   private async issueEarlier(
-    { type, userId, requestId }: TypeRequest,
+    { type, userId, requestId, labels }: TypeRequest,
     deadlineMs: DeadlineMs,
   ): Promise<Issued | Refusal | null> {
     if (requestId === "") return null;
@@ -85,7 +88,7 @@ export class TypeIssuer {
     if (!earlier) return null;
     if (earlier.userId !== userId || earlier.type !== type) return requestIdReused();
     const { couponId } = earlier;
-    return await this.issuer.issue({ couponId, userId, requestId, userCouponId: newId() }, deadlineMs);
+    return await this.issuer.issue({ couponId, userId, requestId, labels, userCouponId: newId() }, deadlineMs);
   }
 
   /** One that was read a moment ago, if there is one. */

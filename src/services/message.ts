@@ -22,11 +22,13 @@ import {
   remainingUseCount,
   type Throttle,
 } from "../domain/coupon.js";
-import type { FieldViolation } from "../domain/refusal.js";
+import { checkLabels, type Labels } from "../domain/labels.js";
+import { type FieldViolation, invalid, type Refusal } from "../domain/refusal.js";
 import type { Usage } from "../domain/usage.js";
 import { expiryOf, type UserCouponStatus as Status, type UserCoupon, userCouponStatus } from "../domain/user-coupon.js";
 import type { RequestKey } from "../storage/ports/page.js";
 import type { UserCouponWithCoupon } from "../storage/ports/user-coupons.js";
+import { sortMaps } from "./sort-maps.js";
 
 /** Between the messages of the contract and the values of the domain. Nothing is decided here. */
 
@@ -71,6 +73,7 @@ function buildCouponMessage(coupon: Coupon, state: CouponState): CouponMessage {
     usedCount: BigInt(coupon.usedCount),
     type: CouponTypeMessage[coupon.type ?? "UNSPECIFIED"],
     typePool: coupon.isTypePool,
+    labels: labelsMessage(coupon.labels),
   };
   if (coupon.quantity !== null) message.quantity = BigInt(coupon.quantity);
   if (coupon.validityAfterIssueMs !== null) message.validityAfterIssue = durationFromMs(coupon.validityAfterIssueMs);
@@ -127,6 +130,25 @@ export function discountOf(message: DiscountMessage | undefined): Discount | nul
 
 export function moneyOf({ currencyCode, minorUnits }: MoneyMessage): Money {
   return { currencyCode, minorUnits: Number(minorUnits) };
+}
+
+/** What a caller gave; null: none. */
+export function labelsOf(labels: Labels): Labels | null {
+  return Object.keys(labels).length === 0 ? null : labels;
+}
+
+/** The same, looked through. */
+export function checkedLabels(message: { readonly labels: Labels }): Labels | null | Refusal {
+  const labels = labelsOf(message.labels);
+  const wrong = labels && checkLabels(labels);
+  return wrong ? invalid({ field: "labels", description: wrong }) : labels;
+}
+
+/** Messages that go out are not changed, so those without labels share none. */
+const noLabels: Record<string, string> = Object.freeze({});
+
+function labelsMessage(labels: Labels | null): Record<string, string> {
+  return labels ?? noLabels;
 }
 
 const earliestMs = 0;
@@ -187,6 +209,7 @@ export function issuedMessage(userCoupon: UserCoupon, expiresAt: Date, status: S
     useCount: userCoupon.useCount,
     usages: [],
     code: userCoupon.code ?? "",
+    labels: labelsMessage(userCoupon.labels),
   };
   if (userCoupon.discount) message.discount = discountMessage(userCoupon.discount);
   if (status === "LOCKED" && userCoupon.lockedUntil) message.lockExpireTime = timestampMessage(userCoupon.lockedUntil);
@@ -206,6 +229,10 @@ export function usageMessage(usage: Usage): UsageMessage {
     orderAmount: moneyMessage(usage.orderAmount),
     discountAmount: moneyMessage(usage.discountAmount),
     useTime: timestampMessage(usage.usedAt),
+    code: usage.code ?? "",
+    couponType: CouponTypeMessage[usage.couponType ?? "UNSPECIFIED"],
+    couponName: usage.couponName,
+    labels: labelsMessage(usage.labels),
   };
   if (usage.cancelledAt) message.cancelTime = timestampMessage(usage.cancelledAt);
   return message;
@@ -224,6 +251,7 @@ export function requestKey<D extends DescMessage>(
   request: MessageShape<D> & { requestId: string },
 ): RequestKey | null {
   if (request.requestId === "") return null;
+  sortMaps(schema, request);
   const inputHash = createHash("sha256")
     .update(toBinary(schema, { ...request, requestId: "" }))
     .digest();

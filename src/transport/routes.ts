@@ -23,7 +23,7 @@ interface Larger {
   readonly maxPartsOfItem: number;
 }
 
-/** The most that one item of the list can need, if each of its fields is set, is 20, 65 and 1. */
+/** The most that one item of the list can need, if each of its fields is set, is 20, 114 and 1. */
 const larger: ReadonlyMap<DescMethodUnary, Larger> = new Map<DescMethodUnary, Larger>([
   [
     CatalogService.method.uploadCodes,

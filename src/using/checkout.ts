@@ -257,7 +257,7 @@ export async function settleUses(
 }
 
 function useRequests(order: Order, requestId: string, judged: JudgedOrder): (UseRequest & { needsPlace: boolean })[] {
-  const { userId, productId, orderId, amount, choices } = order;
+  const { userId, productId, orderId, amount, choices, labels = null } = order;
   return choices.map(({ userCouponId, lockVersion }, item) => {
     const { coupon, userCoupon } = judged.chosen[item] as ChosenCoupon;
     return {
@@ -271,6 +271,8 @@ function useRequests(order: Order, requestId: string, judged: JudgedOrder): (Use
       orderId,
       orderAmount: amount as NonNullable<typeof amount>,
       discountAmount: judged.discounted?.amounts[item] ?? 0,
+      facts: { code: userCoupon.code, couponType: coupon.type, couponName: coupon.name },
+      labels,
       requestId,
       item,
       needsPlace: coupon.usageCap !== null && keptPlaces(userCoupon) === 0,

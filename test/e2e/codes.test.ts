@@ -188,6 +188,8 @@ describe("UploadCodes", () => {
     expect(coupon).toMatchObject({ remainingCount: 1n, revision: 3n });
     const { codes } = await callBoth(listCodes, { couponId });
     expect(codes.map(({ status }) => status)).toEqual([CodeStatus.EXPIRED, CodeStatus.FREE]);
+    for (const [index, status] of [CodeStatus.EXPIRED, CodeStatus.FREE].entries())
+      expect((await callBoth(listCodes, { couponId, statuses: [status] })).codes).toEqual([codes[index]]);
   });
 });
 
@@ -217,6 +219,17 @@ describe("GenerateCodes", () => {
     expect(codes.map((one) => one.code)).toContain(code);
     const { codes: after } = await here.call(listCodes, { couponId, pageSize: 1_000 });
     expect(after.filter(({ status }) => status === CodeStatus.ISSUED).map((one) => one.code)).toEqual([code]);
+    const { ISSUED, FREE, USED, EXPIRED } = CodeStatus;
+    const listed = (request: object) => callBoth(listCodes, { couponId, ...request });
+    expect((await listed({ statuses: [ISSUED] })).codes).toEqual(after.filter(({ status }) => status === ISSUED));
+    expect((await listed({ statuses: [FREE], pageSize: 1_000 })).codes.length).toBe(299);
+    expect(await listed({ statuses: [USED, EXPIRED] })).toMatchObject({ codes: [], nextPageToken: "" });
+    const { nextPageToken: pageToken } = await listed({ statuses: [FREE, USED], pageSize: 200 });
+    expect((await listed({ statuses: [USED, FREE], pageSize: 200, pageToken })).codes.length).toBe(99);
+    for (const statuses of [[], [FREE], [FREE, ISSUED]])
+      expect((await answerOf(listed({ statuses, pageToken }))).fields).toEqual(["page_token"]);
+    for (const statuses of [[FREE, FREE], [CodeStatus.UNSPECIFIED], [99]])
+      expect((await answerOf(listed({ statuses }))).fields).toEqual([expect.stringMatching(/^statuses/)]);
   });
 
   test("fails when codes are in the way, and when its coupon is deleted", async () => {

@@ -151,6 +151,7 @@ describe("a quota", () => {
       target: { case: "couponId", value: c },
       userId: "anna",
       requestId: "",
+      labels: {},
     });
     const web = await callConnect(replicas[1].httpPort, pathOf(issueCoupon), new Uint8Array(body), {
       "content-type": "application/proto",

@@ -172,6 +172,26 @@ describe("a user's coupons", () => {
     ];
     expect(await list(false)).toEqual(standing);
     expect(await list(true)).toEqual([[released.id, "RELEASED"], [expired.id, "EXPIRED"], ...standing]);
+    const ofStatuses = async (...statuses: UserCouponStatus[]) => {
+      const { userCoupons } = await here.call(listUserCoupons, { userId, statuses });
+      return userCoupons.map((one) => UserCouponStatus[one.status]);
+    };
+    const { READY, LOCKED, USED, REVOKED, EXPIRED, RELEASED } = UserCouponStatus;
+    for (const one of [READY, LOCKED, USED, REVOKED, EXPIRED, RELEASED])
+      expect(await ofStatuses(one)).toEqual([UserCouponStatus[one]]);
+    expect(await ofStatuses(READY, EXPIRED, USED)).toEqual(["EXPIRED", "USED", "READY"]);
+    // Whichever order they are named in, it is the same list, and with others it is another one.
+    const ofTwo = await here.call(listUserCoupons, { userId, statuses: [READY, LOCKED], pageSize: 1 });
+    const pageToken = ofTwo.nextPageToken;
+    const rest = await there.call(listUserCoupons, { userId, statuses: [LOCKED, READY], pageToken });
+    expect([...ofTwo.userCoupons, ...rest.userCoupons].map((one) => one.id)).toEqual([locked.id, ready.id]);
+    for (const statuses of [[], [READY], [READY, LOCKED, USED]])
+      expect(await refusal(here.call(listUserCoupons, { userId, statuses, pageToken }))).toMatch(/ INVALID_FIELD$/);
+    for (const statuses of [[READY, READY], [UserCouponStatus.UNSPECIFIED], [9 as UserCouponStatus]])
+      expect(await answerOf(here.call(listUserCoupons, { userId, statuses }))).toMatchObject({
+        reason: "INVALID_FIELD",
+        fields: [expect.stringMatching(/^statuses/)],
+      });
     const page = await here.call(listUserCoupons, { userId, pageSize: 1 });
     const wrong = here.call(listUserCoupons, { userId, pageToken: page.nextPageToken, showUsages: true });
     expect(await refusal(wrong)).toBe("INVALID_ARGUMENT INVALID_FIELD");

@@ -1,7 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { CodeStatus } from "../../src/domain/code.js";
+import { presentStatuses, type UserCouponStatus } from "../../src/domain/user-coupon.js";
+import type { Rows } from "../../src/storage/ports/page.js";
 import type { CouponQuery, FoundCoupons, SearchCursor } from "../../src/storage/ports/search.js";
-import { maxLooked as maxHoldersLooked } from "../../src/storage/postgres/codes/code-page.js";
+import { maxCodesLooked, maxLooked as maxHoldersLooked } from "../../src/storage/postgres/codes/code-page.js";
 import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.js";
 import { PostgresCouponStore } from "../../src/storage/postgres/coupons/coupon-store.js";
 import { maxLooked as mostSearched, PostgresSearchStore } from "../../src/storage/postgres/search/search-store.js";
@@ -48,8 +51,20 @@ beforeAll(async () => {
 });
 afterAll(() => clocked?.close());
 
-const list = (userId: string, size: number, showExpired = false, before: string | null = null) =>
-  userCoupons.list(userId, { size, before }, showExpired, farMs);
+const list = (
+  userId: string,
+  size: number,
+  showExpired = false,
+  before: string | null = null,
+  statuses: readonly UserCouponStatus[] = presentStatuses,
+) => userCoupons.list(userId, { size, before }, showExpired ? null : statuses, farMs);
+
+const ofBook = (id: string, statuses: readonly CodeStatus[] | null = null) => ({
+  couponId: id,
+  statuses,
+  endsAt: new Date(noon.getTime() + 3_600_000),
+  now: noon,
+});
 
 /** With ids that rise by their number, as those of the service do with time; `prefix` orders the users' groups. */
 const give = (userId: string, count: number, facts: { released?: boolean; deleted?: boolean } = {}, prefix = "1") =>
@@ -58,6 +73,23 @@ const give = (userId: string, count: number, facts: { released?: boolean; delete
     SELECT (lpad(${prefix} || lpad(to_hex(n), 7, '0'), 8, '0') || right(gen_random_uuid()::text, 28))::uuid, ${couponId},
       replace(${userId}, '#', n::text), ${noon}, ${facts.released ? noon : null}, ${facts.deleted ? noon : null}
     FROM generate_series(1, ${count}) n`;
+
+const idsOf = async (userId: string, condition: string) =>
+  (
+    await clocked.sql<{ id: string }[]>`
+      SELECT id FROM user_coupons WHERE user_id = ${userId} AND ${clocked.sql.unsafe(condition)} ORDER BY id DESC`
+  ).map(({ id }) => id);
+
+/** All rows of a list, however its pages are cut. */
+async function walkOf<T>(pageAfter: (before: string | null) => Promise<Rows<T>>): Promise<T[]> {
+  const rows: T[] = [];
+  for (let before: string | null = null; ; ) {
+    const page: Rows<T> = await pageAfter(before);
+    rows.push(...page.rows);
+    if (page.next === null) return rows;
+    before = page.next;
+  }
+}
 
 describe("a user's list", () => {
   test("reads a page, from an empty table to a large one, with and without statistics", async () => {
@@ -127,6 +159,26 @@ describe("a user's list", () => {
       expect(rows.length).toBe(Math.max(0, Math.min(2, maxLooked - inTheWay)));
       expect(rows.length + rest.length).toBe(2);
     }
+  });
+
+  test("of some statuses looks no further either, and finds all of them page by page", async () => {
+    const { sql } = clocked;
+    await give("some", 3);
+    await give("some", 3 * maxLooked, {}, "2");
+    await give("some", 2, {}, "3");
+    await sql`
+      UPDATE user_coupons SET use_count = 1, place_count = 1
+      WHERE user_id = 'some' AND (id::text LIKE '1%' OR id::text LIKE '3%')`;
+    const first = await list("some", 50, false, null, ["USED"]);
+    expect([first.rows.length, first.next === null]).toEqual([2, false]);
+    const read = () => list("some", 50, false, null, ["USED"]);
+    expect(await blocksOf(read)).toBeLessThan(blocksLooked);
+    const found = await walkOf((before) => list("some", 2, false, before, ["USED"]));
+    expect(found.map(({ userCoupon }) => userCoupon.id)).toEqual(await idsOf("some", "use_count = 1"));
+    expect(await walkOf((before) => list("some", 1_000, false, before, ["EXPIRED", "LOCKED"]))).toEqual([]);
+    expect((await walkOf((before) => list("some", 999, false, before, ["USED", "READY"]))).length).toBe(
+      3 * maxLooked + 5,
+    );
   });
 
   test("that cannot be asked for fails alone", async () => {
@@ -306,7 +358,7 @@ describe("the catalogue", () => {
     for (const prepare of [async () => {}, () => sql`ANALYZE codes`]) {
       await prepare();
       for (const id of [small, large])
-        expect(await blocksOf(() => codes.list(id, page, farMs))).toBeLessThan(fewBlocks);
+        expect(await blocksOf(() => codes.list(ofBook(id), page, farMs))).toBeLessThan(fewBlocks);
     }
     // Codes that very many hold, who all have used them.
     await sql`
@@ -324,18 +376,63 @@ describe("the catalogue", () => {
         SELECT gen_random_uuid(), ${small}, 'holder ' || n, ${noon}, ${code!}, 1, 1 FROM generate_series(1, ${count}::int) n`;
     for (const prepare of [async () => {}, () => sql`ANALYZE user_coupons`]) {
       await prepare();
-      expect(await blocksOf(() => codes.list(small, page, farMs))).toBeLessThan(fewBlocks + 8 * maxHoldersLooked);
+      expect(await blocksOf(() => codes.list(ofBook(small), page, farMs))).toBeLessThan(
+        fewBlocks + 8 * maxHoldersLooked,
+      );
     }
     await sql`UPDATE coupons SET issued_total = ${many} WHERE id = ${small}`;
-    const usedUp = async () => (await codes.list(small, page, farMs)).rows.slice(0, 2).map(({ code }) => code.usedUp);
+    const usedUp = async () =>
+      (await codes.list(ofBook(small), page, farMs)).rows.slice(0, 2).map(({ code }) => code.usedUp);
     expect(await usedUp()).toEqual([false, true]);
     await sql`UPDATE coupons SET used_up_count = ${many} WHERE id = ${small}`;
     expect(await usedUp()).toEqual([true, true]);
     await sql`UPDATE user_coupons SET use_count = 0 WHERE user_id = 'holder 1' AND code_id = ${second0!.id}`;
     expect(await usedUp()).toEqual([true, false]);
 
-    const first = await codes.list(small, page, farMs);
-    const second = await codes.list(small, { ...page, before: first.next }, farMs);
+    const first = await codes.list(ofBook(small), page, farMs);
+    const second = await codes.list(ofBook(small), { ...page, before: first.next }, farMs);
     expect([first.rows.length, second.rows.length, second.next]).toEqual([50, 10, null]);
+  });
+
+  test("codes of some statuses are looked for only so far, and all of them are found page by page", async () => {
+    const { sql } = clocked;
+    const book = randomUUID();
+    await insertCoupon(sql, openCoupon(noon, { id: book, quantity: null }));
+    await sql`UPDATE coupons SET is_code_book = true, quantity = 1000000 WHERE id = ${book}`;
+    const ago = new Date(noon.getTime() - 1);
+    const insert = (count: number, taken: number, expiresAt: Date | null = null) => sql`
+      INSERT INTO codes (coupon_id, code, code_key, pick_key, created_at, holder_count, expires_at)
+      SELECT ${book}, gen_random_uuid()::text, gen_random_uuid()::text, n, ${noon}, ${taken}, ${expiresAt}
+      FROM generate_series(1, ${count}) n`;
+    const inTheWay = 3 * maxCodesLooked;
+    await insert(2, 0);
+    await insert(2, 1);
+    await insert(inTheWay, 1, ago);
+    await insert(3, 0);
+    const used = await sql<{ id: string }[]>`
+      INSERT INTO user_coupons (id, coupon_id, user_id, issued_at, code_id, use_count, place_count)
+      SELECT gen_random_uuid(), ${book}, 'user of ' || k.id, ${noon}, k.id, 1, 1
+      FROM codes k WHERE k.coupon_id = ${book} AND k.holder_count = 1 ORDER BY k.id LIMIT 1
+      RETURNING code_id AS id`;
+    const pageOf = (statuses: CodeStatus[], size: number) => (before: string | null) =>
+      codes.list(ofBook(book, statuses), { size, before }, farMs);
+    const walk = async (size: number, ...statuses: CodeStatus[]) =>
+      (await walkOf(pageOf(statuses, size))).map(({ code }) => code);
+    for (const prepare of [async () => {}, () => sql`ANALYZE codes`]) {
+      await prepare();
+      const first = await pageOf(["FREE"], 50)(null);
+      expect([first.rows.length, first.next === null]).toEqual([2, false]);
+      expect(await blocksOf(() => pageOf(["FREE"], 50)(null))).toBeLessThan(fewBlocks);
+      expect(await blocksOf(() => pageOf(["USED"], 50)(null))).toBeLessThan(8 * maxCodesLooked);
+      for (const size of [1, 3, 1_000]) {
+        const free = await walk(size, "FREE");
+        expect(free.map(({ holderCount }) => holderCount)).toEqual([0, 0, 0, 0, 0]);
+        expect(free.map(({ id }) => id)).toEqual(free.map(({ id }) => id).sort((a, b) => a - b));
+        expect((await walk(size, "ISSUED")).length).toBe(1);
+        expect((await walk(size, "USED")).map(({ id }) => String(id))).toEqual(used.map(({ id }) => String(id)));
+      }
+      expect((await walk(1_000, "EXPIRED")).length).toBe(inTheWay);
+      expect((await walk(1_000, "FREE", "ISSUED", "USED", "EXPIRED")).length).toBe(inTheWay + 7);
+    }
   });
 });

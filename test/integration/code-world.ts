@@ -3,6 +3,9 @@ import type { Sql } from "postgres";
 import { expect } from "vitest";
 import { insertCoupon, openCoupon } from "./clocked-database.js";
 
+/** For a list of all its codes. */
+export const allCodesOf = (couponId: string) => ({ couponId, statuses: null, endsAt: new Date(), now: new Date() });
+
 /** An empty code book that is issued for an hour. */
 export async function insertBook(
   sql: Sql,

@@ -107,6 +107,7 @@ describe("issue_user_coupons decides as the domain does", () => {
       releasedAt: null,
       code: null,
       discount: null,
+      labels: null,
     };
   };
 

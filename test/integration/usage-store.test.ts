@@ -84,6 +84,7 @@ describe("one use", () => {
     const request = useRequestOf(held, {
       requestId: randomUUID(),
       orderAmount: { currencyCode: "JPY", minorUnits: 10 ** 15 },
+      labels: { b: "2", a: "1" },
     });
     const usage = {
       id: request.usageId,
@@ -94,6 +95,9 @@ describe("one use", () => {
       discountAmount: { currencyCode: "JPY", minorUnits: 1_000 },
       usedAt: noon,
       cancelledAt: null,
+      ...{ code: null, couponName: "a coupon", couponType: null },
+      labels: { a: "1", b: "2" },
+      isComplete: true,
     };
     expect(await use(request)).toEqual({ outcome: "USED", usage, placed: true, exhausted: false });
     expect(await store.get(held.userId, request.usageId, farMs)).toEqual(usage);

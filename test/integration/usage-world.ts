@@ -47,6 +47,8 @@ export function useRequestOf(held: Held, changed: Partial<UseRequest> = {}): Use
     orderId: "order",
     orderAmount: { currencyCode: "USD", minorUnits: 10_000 },
     discountAmount: 1_000,
+    // As insertCoupon() makes them.
+    facts: { code: null, couponType: null, couponName: "a coupon" },
     requestId: "",
     item: 0,
     placeTaken: false,

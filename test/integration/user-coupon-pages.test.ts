@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { presentStatuses } from "../../src/domain/user-coupon.js";
 import { newId } from "../../src/platform/new-id.js";
 import { listUserCoupons } from "../../src/services/user-coupon/list-user-coupons.js";
 import type { UsageStore } from "../../src/storage/ports/usages.js";
@@ -24,7 +25,7 @@ beforeAll(async () => {
 
 afterAll(() => clocked?.close());
 
-type Facts = Record<string, Date | number | null>;
+type Facts = Record<string, Date | number | null | Readonly<Record<string, string>>>;
 
 const live: Facts = {};
 const expired: Facts = { valid_until: noon };
@@ -54,7 +55,7 @@ async function pagesOf(userId: string, size: number, showExpired: boolean): Prom
   const pages: string[][] = [];
   let before: string | null = null;
   for (;;) {
-    const { rows, next } = await store.list(userId, { before, size }, showExpired, deadlineMs);
+    const { rows, next } = await store.list(userId, { before, size }, showExpired ? null : presentStatuses, deadlineMs);
     pages.push(rows.map(({ userCoupon }) => userCoupon.id));
     if (next === null) return pages;
     before = next;
@@ -93,13 +94,15 @@ test("a list that is asked for again and again shows each change, and what passe
     { locked_until: null, max_uses: 3 },
     { place_count: 1 },
     { use_count: 1 },
+    { labels: { campaign: "spring, 50 %" } },
     { claim_until: after(50_000) },
     { valid_until: after(20_000) },
   ];
   const userId = await userWith([live, live]);
   const [id] = await expectedOf(userId, false);
   const list = listUserCoupons(store, { ofUserCoupons: async () => [] } as unknown as UsageStore);
-  const request = { $typeName: "coupon.v1.ListUserCouponsRequest" as const, pageSize: 0, pageToken: "" };
+  const none = { pageSize: 0, pageToken: "", statuses: [] };
+  const request = { $typeName: "coupon.v1.ListUserCouponsRequest" as const, ...none };
   const listed = () =>
     list({ ...request, userId, showExpired: true, showUsages: false }, { requestId: "", deadlineMs });
   const fresh = () =>
@@ -129,7 +132,8 @@ test("a list that is asked for again and again shows each change, and what passe
 test("what is unchanged is the very same answer", async () => {
   const userId = await userWith([live, { max_uses: 2, place_count: 1, use_count: 1 }]);
   const list = listUserCoupons(store, { ofUserCoupons: async () => [] } as unknown as UsageStore);
-  const request = { $typeName: "coupon.v1.ListUserCouponsRequest" as const, userId, pageSize: 0, pageToken: "" };
+  const none = { pageSize: 0, pageToken: "", statuses: [] };
+  const request = { $typeName: "coupon.v1.ListUserCouponsRequest" as const, userId, ...none };
   const ask = (showUsages: boolean) =>
     list({ ...request, showExpired: false, showUsages }, { requestId: "", deadlineMs });
   const first = await ask(false);

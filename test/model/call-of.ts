@@ -6,6 +6,8 @@ import {
   type IssueBy,
   type LineFacts,
   type LockChoice,
+  labels,
+  names,
   type OrderCommand,
   stepMs,
   type TermFacts,
@@ -88,7 +90,8 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
     case "issue": {
       const target = targetOf(command.by, model, life);
       if (!target) return null;
-      return { method: "issue", target, userId: life.userId(command.user), requestId: life.requestId(command.request) };
+      const issue = issueCall(target, life.userId(command.user), life.requestId(command.request));
+      return { ...issue, labels: labels[command.labels ?? 0] ?? "" } as Call;
     }
     case "update":
     case "pause":
@@ -257,6 +260,8 @@ export function definitionOf(facts: Partial<Facts>, startedAt: number, life: str
   const moment = (steps: number) => startedAt + steps * stepMs + stepMs / 2;
   const length = (steps: number | null) => (steps === null ? null : steps * stepMs - stepMs / 2);
   const all: { [K in keyof Facts]: (value: Facts[K]) => Partial<Definition> } = {
+    name: (index) => ({ name: names[index] as string }),
+    labels: (index) => ({ labels: labels[index] as string }),
     discount: (index) => ({ discount: discounts[index] as Discount }),
     start: (steps) => ({ startsAt: moment(steps) }),
     end: (steps) => ({ expiresAt: moment(steps) }),
@@ -285,7 +290,11 @@ function orderCall(command: OrderCommand, model: Model, life: Life): Call | null
   const order = orderOf(model, chosen, command.lock, command.amount, command.order, command.spelling);
   return command.kind === "quote"
     ? { method: "quote", order }
-    : { method: command.kind, order, requestId: life.requestId(command.request) };
+    : {
+        method: command.kind,
+        order: command.kind === "use" ? { ...order, labels: labels[command.labels] ?? "" } : order,
+        requestId: life.requestId(command.request),
+      };
 }
 
 function orderOf(

@@ -31,6 +31,7 @@ import {
   choiceFields,
   fieldsOf,
   fullUserCouponView,
+  labelFields,
   msOf,
   orderFields,
   paths,
@@ -90,7 +91,9 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
     case "issue": {
       const { userId, requestId } = call;
       const target = targetFields(call.target);
-      const answer = await replica.issue(create(IssueCouponRequestSchema, { target, userId, requestId }), context);
+      const labels = labelFields(call.labels);
+      const message = create(IssueCouponRequestSchema, { target, userId, requestId, labels });
+      const answer = await replica.issue(message, context);
       if (answer instanceof Refusal) return answer;
       return { replayed: answer.replayed, ...userCouponView(answer.userCoupon as UserCouponMessage) };
     }
@@ -123,7 +126,9 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
       return answer instanceof Refusal ? answer : { unlocked: [...answer.userCouponIds].sort() };
     }
     case "use": {
-      const message = create(UseCouponsRequestSchema, { ...orderFields(call.order), requestId: call.requestId });
+      const { order, requestId } = call;
+      const labels = labelFields(order.labels);
+      const message = create(UseCouponsRequestSchema, { ...orderFields(order), requestId, labels });
       const answer = await replica.use(message, context);
       if (answer instanceof Refusal) return answer;
       return {
@@ -196,8 +201,9 @@ export async function performBatch(
   { couponId, userIds, requestId }: { couponId: string; userIds: readonly string[]; requestId: string },
 ): Promise<Answer[]> {
   const message = create(BatchIssueCouponsRequestSchema, { couponId, userIds: [...userIds], requestId });
-  const { outcomes } = await replica.batchIssue(message, contextNow());
-  return outcomes.map(({ outcome, replayed }) =>
+  const answer = await replica.batchIssue(message, contextNow());
+  if (answer instanceof Refusal) throw new Error(answer.reason);
+  return answer.outcomes.map(({ outcome, replayed }) =>
     outcome.case === "userCoupon"
       ? { replayed, ...userCouponView(outcome.value) }
       : { refused: String(ErrorReason[outcome.value?.reason ?? 0]) },

@@ -100,6 +100,8 @@ export class Catalogue extends Using {
     const known = this.state.coupons.find(isOpen);
     if (known) return known;
     const pool: Definition = {
+      name: `${type} codes`,
+      labels: "",
       discount: { kind: "percentage", value: 1, currency: null, maximum: null, minimum: null },
       startsAt: this.state.now,
       expiresAt: typePoolEnd,

@@ -20,11 +20,19 @@ export type OrderCommand = {
   /** How the codes of those that have one are written. null: all are named by their ids. */
   readonly spelling: number | null;
   readonly request: number;
+  /** Of a use, by their index in `labels`. */
+  readonly labels: number;
 };
 
 export type Command =
   | { readonly kind: "create"; readonly facts: Facts; readonly request: number }
-  | { readonly kind: "issue"; readonly by: IssueBy; readonly user: number; readonly request: number }
+  | {
+      readonly kind: "issue";
+      readonly by: IssueBy;
+      readonly user: number;
+      readonly request: number;
+      readonly labels?: number;
+    }
   | OrderCommand
   | {
       readonly kind: "unlock";
@@ -92,6 +100,8 @@ export type Command =
 
 /** Times in steps; discounts by their index in `discounts`. null: no limit. */
 export interface Facts {
+  readonly name: number;
+  readonly labels: number;
   readonly discount: number;
   readonly start: number;
   readonly end: number;
@@ -154,6 +164,8 @@ export const amounts = [
   { currency: "USD", units: 3_333 },
   { currency: "EUR", units: 2_000 },
 ];
+export const names = ["model", "another name"];
+export const labels = ["", "team=growth", "city.name=Z\u00fcrich,team=growth"];
 /** Of a lock, one may come without an amount. */
 const noAmount = amounts.length;
 
@@ -166,10 +178,13 @@ const picks = fc.oneof(
   { weight: 2, arbitrary: fc.tuple(fc.nat(40)) },
   { weight: 1, arbitrary: fc.array(fc.nat(40), { minLength: 2, maxLength: 3 }) },
 );
+const someLabels = fc.constantFrom(0, 0, 0, 1, 2);
 const few = (max: number) => fc.integer({ min: 1, max });
 /** null once in `freq` times. */
 const orNone = (arbitrary: fc.Arbitrary<number>, freq = 2) => fc.option(arbitrary, { freq });
 const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
+  name: fc.nat(1),
+  labels: someLabels,
   discount: fc.nat(discounts.length - 1),
   start: fc.constantFrom(-5, -5, -5, -5, -5, 1),
   end: fc.constantFrom(30, 30, 30, monthSteps, monthSteps, 4),
@@ -190,7 +205,16 @@ const lock = fc.constantFrom<LockChoice>("own", "own", "none", "none", "none", "
 const amount: fc.Arbitrary<number> = fc.constantFrom(0, 0, 0, 1, 1, 2, 2, 3);
 const spelling = fc.option(fc.nat(3), { freq: 2 });
 const orderCommand = (kinds: ("quote" | "lock" | "use")[], amountOf = amount) =>
-  fc.record({ kind: fc.constantFrom(...kinds), picks, lock, amount: amountOf, order: fc.nat(1), spelling, request });
+  fc.record({
+    kind: fc.constantFrom(...kinds),
+    picks,
+    lock,
+    amount: amountOf,
+    order: fc.nat(1),
+    spelling,
+    request,
+    labels: someLabels,
+  });
 const { book: _, ...changeable } = fields;
 const change: fc.Arbitrary<Change> = fc.oneof(
   ...Object.entries({ ...changeable, end: fc.integer({ min: -6, max: 30 }) }).map(([field, arbitrary]) =>
@@ -239,7 +263,7 @@ const upload = fc.record({
 
 /** What one caller may do while others do the like. */
 const callCommands = {
-  issue: fc.record({ kind: fc.constant("issue" as const), by: issueBy, user: fc.nat(3), request }),
+  issue: fc.record({ kind: fc.constant("issue" as const), by: issueBy, user: fc.nat(3), request, labels: someLabels }),
   upload,
   expireCodes: fc.record({ kind: fc.constant("expireCodes" as const) }),
   expire: fc.record({ kind: fc.constant("expire" as const) }),

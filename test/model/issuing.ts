@@ -93,10 +93,12 @@ export class Issuing extends Catalogue {
 
   /** A request id that is known never issues again. What the user has no more may also be refused for another reason. */
   private issuedBefore(earlier: UserCoupon, call: IssueCall, isSame: boolean, refused: readonly string[]): Expected {
+    const labels = call.labels ?? "";
     const mine = isSame && earlier.userId === call.userId;
     const or = mine && this.isLive(earlier) ? [] : refused.map((reason) => ({ refused: reason }));
     if (!mine) return { refused: "REQUEST_ID_REUSED", or };
     if (earlier.deletedAt !== null) return { refused: "USER_COUPON_NOT_FOUND", or };
+    if (earlier.labels !== labels) return { refused: "REQUEST_ID_REUSED", or };
     return { replayed: true, ...this.userCouponView(earlier, false), or };
   }
 
@@ -109,6 +111,7 @@ export class Issuing extends Catalogue {
     const ends = [validityMs === null ? null : now + validityMs, code?.expiresAt ?? null].filter((end) => end !== null);
     const issued: UserCoupon = {
       id: made.id,
+      labels: call.labels ?? "",
       couponId,
       userId: call.userId,
       requestId: call.requestId,

@@ -20,6 +20,8 @@ import type { Answer, Choice, Definition, Discount, Money, Order } from "./state
 /** What the model says, as messages, and messages as the model says them. Nothing is decided here. */
 
 export const paths: Record<Exclude<keyof Definition, "book">, string> = {
+  name: "name",
+  labels: "labels",
   discount: "discount",
   startsAt: "start_time",
   expiresAt: "expire_time",
@@ -38,7 +40,8 @@ export const paths: Record<Exclude<keyof Definition, "book">, string> = {
 export function fieldsOf(one: Partial<Definition>) {
   const { discount, startsAt, expiresAt, quantity, validityMs, usageCap, lockMs, claimMs } = one;
   return {
-    name: "model",
+    name: one.name ?? "model",
+    labels: labelFields(one.labels),
     stackable: one.stackable ?? false,
     ...(discount && { discount: discountFields(discount) }),
     ...(startsAt !== undefined && { startTime: timestampFromMs(startsAt) }),
@@ -54,6 +57,18 @@ export function fieldsOf(one: Partial<Definition>) {
     ...(one.quota != null && { quota: one.quota }),
     ...(one.book != null && { codeBook: { exactMatch: one.book === "exact" } }),
   };
+}
+
+/** With the last entry first, which makes no difference. */
+export function labelFields(labels = ""): Record<string, string> {
+  if (labels === "") return {};
+  const entries = labels.split(",").map((entry) => entry.split("=") as [string, string]);
+  return Object.fromEntries(entries.reverse());
+}
+
+function labelsView(labels: Readonly<Record<string, string>>): string {
+  const entries = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
+  return entries.sort().join(",");
 }
 
 export function discountFields({ kind, value, currency, maximum, minimum }: Discount) {
@@ -91,6 +106,8 @@ function couponView(message: CouponMessage): Answer {
   const count = (value: bigint | undefined) => (value === undefined ? null : Number(value));
   return {
     id: message.id,
+    name: message.name,
+    labels: labelsView(message.labels),
     discount: discountView(message.discount),
     startsAt: msOf(message.startTime),
     expiresAt: msOf(message.expireTime),
@@ -136,6 +153,7 @@ export function userCouponView(message: UserCouponMessage): Answer {
     id: message.id,
     couponId: message.couponId,
     code: message.code === "" ? null : message.code,
+    labels: labelsView(message.labels),
     discount: discountView(message.discount) ?? null,
     status: UserCouponStatus[message.status],
     expiresAt: msOf(message.expireTime),
@@ -163,6 +181,10 @@ export function usageView(message: UsageMessage): Answer {
     orderId: message.orderId,
     amount: { currency: orderAmount?.currencyCode, units: Number(orderAmount?.minorUnits) },
     discount: Number(message.discountAmount?.minorUnits),
+    labels: labelsView(message.labels),
+    code: message.code === "" ? null : message.code,
+    couponName: message.couponName,
+    couponType: message.couponType === 0 ? null : CouponTypes[message.couponType],
     usedAt: msOf(message.useTime),
     cancelledAt: msOf(message.cancelTime),
   };

@@ -18,6 +18,9 @@ export type CouponType = "FREE" | "STANDARD";
 
 /** What a merchant decides. null: no limit, or none. */
 export interface Definition {
+  readonly name: string;
+  /** Its entries in order, "a=1,b=2"; "": none. */
+  readonly labels: string;
   readonly type: CouponType | null;
   readonly quota: { readonly group: string; readonly maxPerDay: number } | null;
   /** How its codes are told apart. null: it is no code book. */
@@ -90,6 +93,7 @@ export interface Line {
 
 export interface UserCoupon {
   readonly id: string;
+  readonly labels: string;
   /** The code that it carries, and what that takes off. null: none. */
   readonly codeNumber: number | null;
   readonly code: string | null;
@@ -114,6 +118,11 @@ export interface UserCoupon {
 
 export interface Usage {
   readonly id: string;
+  readonly labels: string;
+  /** What the user coupon and its coupon had then. */
+  readonly code: string | null;
+  readonly couponName: string;
+  readonly couponType: CouponType | null;
   readonly userCouponId: string;
   readonly userId: string;
   readonly orderId: string;
@@ -138,6 +147,8 @@ export interface Order {
   readonly orderId: string;
   /** null: not known yet. */
   readonly amount: Money | null;
+  /** Of a use. */
+  readonly labels?: string;
 }
 
 export type Call =
@@ -152,7 +163,13 @@ export type Call =
   | { readonly method: "pause" | "resume"; readonly couponId: string; readonly requestId: string }
   | { readonly method: "delete"; readonly couponId: string; readonly revoke: boolean; readonly requestId: string }
   | { readonly method: "getCoupon"; readonly couponId: string }
-  | { readonly method: "issue"; readonly target: Target; readonly userId: string; readonly requestId: string }
+  | {
+      readonly method: "issue";
+      readonly target: Target;
+      readonly userId: string;
+      readonly requestId: string;
+      readonly labels?: string;
+    }
   | {
       readonly method: "upload";
       readonly target: { readonly couponId: string } | { readonly type: CouponType };

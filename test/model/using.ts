@@ -178,8 +178,10 @@ export class Using extends World {
     const order = this.resolve(asked, requestId);
     const earlier = this.state.usages.filter((usage) => requestId !== "" && usage.requestId === requestId);
     if (earlier.length > 0) {
-      const inputOf = (one: { userId: string; orderId: string; amount: Money | null }, chosen: string[]) =>
-        JSON.stringify([one.userId, one.orderId, one.amount, chosen]);
+      const inputOf = (
+        one: { userId: string; orderId: string; amount: Money | null; labels?: string },
+        chosen: string[],
+      ) => JSON.stringify([one.userId, one.orderId, one.amount, one.labels ?? "", chosen]);
       const before = inputOf(
         earlier[0] as Usage,
         earlier.map(({ userCouponId }) => userCouponId),
@@ -199,10 +201,13 @@ export class Using extends World {
     if (refusal) return refusal;
     const discounts = this.discounts(order, against);
     const usages = order.choices.map((choice, index): Usage => {
-      const { userId, orderId } = order;
+      const { userId, orderId, labels = "" } = order;
+      const { code, couponId } = this.held(userId, choice.id) as UserCoupon;
+      const { name: couponName, type: couponType } = this.coupon(couponId);
       const amount = order.amount as Money;
       const discount = discounts[index] ?? 0;
-      const common = { userCouponId: choice.id, userId, orderId, amount, discount, requestId };
+      const of = { labels, code, couponName, couponType };
+      const common = { userCouponId: choice.id, userId, orderId, amount, discount, requestId, ...of };
       return { id: ids[index] ?? "?", ...common, usedAt: this.state.now, cancelledAt: null };
     });
     for (const usage of usages) this.spend(this.held(order.userId, usage.userCouponId) as UserCoupon, usage);

@@ -176,6 +176,7 @@ export class World {
       id: one.id,
       couponId: one.couponId,
       code: one.code,
+      labels: one.labels,
       discount: one.discount,
       status,
       expiresAt: this.expiry(one),
@@ -214,8 +215,8 @@ export class World {
 }
 
 export function usageView(usage: Usage): Answer {
-  const { id, userCouponId, userId, orderId, amount, discount, usedAt, cancelledAt } = usage;
-  return { id, userCouponId, userId, orderId, amount, discount, usedAt, cancelledAt };
+  const { requestId: _, ...shown } = usage;
+  return shown;
 }
 
 /** Ids are in the order of time. */

@@ -25,6 +25,9 @@ const int32 = fc.oneof(fc.constantFrom(0, 1, 127, 128, 16_383, 16_384, 2 ** 31 -
 const edges = [0n, 127n, 128n, 2n ** 31n, 2n ** 32n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n - 1n, -1n, -(2n ** 63n)];
 const int64 = fc.oneof(fc.constantFrom(...edges), fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }));
 
+/** No object has a property of that name. */
+const mapKey = fc.string({ minLength: 1, maxLength: 70 }).filter((key) => key !== "__proto__");
+
 function scalar(field: DescField): fc.Arbitrary<unknown> {
   switch (field.scalar) {
     case ScalarType.STRING:
@@ -50,6 +53,11 @@ export function messageOf(schema: DescMessage, maxItems = 3, depth = 0): fc.Arbi
       continue;
     }
     if (member.message && depth >= maxDepth) continue;
+    if (member.fieldKind === "map") {
+      const entries = fc.dictionary(mapKey, scalar(member), { maxKeys: maxItems });
+      fields[member.localName] = fc.option(entries, { nil: undefined });
+      continue;
+    }
     const values = member.fieldKind === "list" ? fc.array(one(member), { maxLength: maxItems }) : one(member);
     fields[member.localName] = fc.option(values, { nil: undefined });
   }

@@ -25,6 +25,7 @@ function issuedTo(userId: string): Issued {
     releasedAt: null,
     code: null,
     discount: null,
+    labels: null,
   };
   return { userCoupon, expiresAt: at, status: "READY", replayed: false };
 }
@@ -35,8 +36,9 @@ async function outcomesOf(issue: (userId: string) => Promise<Issued | Refusal>, 
     faults.push(error),
   );
   const request = create(BatchIssueCouponsRequestSchema, { couponId, userIds });
-  const { outcomes } = await handler(request, { requestId: "", deadlineMs: Date.now() + leftMs });
-  const told = outcomes.map(({ userId, outcome: { case: what, value } }) =>
+  const answer = await handler(request, { requestId: "", deadlineMs: Date.now() + leftMs });
+  if (answer instanceof Refusal) throw new Error(answer.reason);
+  const told = answer.outcomes.map(({ userId, outcome: { case: what, value } }) =>
     what === "error" ? `${userId} ${ErrorReason[value.reason]}: ${value.message}` : `${userId} ${what}`,
   );
   return { told, faults };

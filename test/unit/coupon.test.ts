@@ -43,6 +43,7 @@ const draft: CouponDraft = {
   throttle: null,
   quota: null,
   codeBook: null,
+  labels: null,
 };
 
 const violated = (change: Partial<CouponDraft>): string[] => {

@@ -50,6 +50,7 @@ describe("a new coupon", () => {
       throttle: null,
       quota: null,
       codeBook: null,
+      labels: null,
     });
   });
 
@@ -75,6 +76,7 @@ describe("a new coupon", () => {
       type: CouponType.MEGADEAL,
       throttle: { maxConcurrent: 1, maxPerSecond: 1_000, maxWait: durationFromMs(20_000) },
       quota: { group: "summer", maxPerDay: 1_000 },
+      labels: { team: "growth", empty: "" },
     };
     expect(newDefinition(message(fields), now)).toEqual({
       name: "Ten percent",
@@ -99,6 +101,7 @@ describe("a new coupon", () => {
       throttle: { maxConcurrent: 1, maxPerSecond: 1_000, maxWaitMs: 20_000 },
       quota: { group: "summer", maxPerDay: 1_000 },
       codeBook: null,
+      labels: { team: "growth", empty: "" },
     });
   });
 
@@ -237,6 +240,7 @@ describe("a changed definition", () => {
     throttle: { maxConcurrent: 4, maxPerSecond: 4, maxWaitMs: 4 },
     quota: { group: "summer", maxPerDay: 2 },
     codeBook: null,
+    labels: { team: "growth" },
   };
 
   test("takes what is named and keeps the rest", () => {

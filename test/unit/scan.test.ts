@@ -13,7 +13,11 @@ import { reflect } from "@bufbuild/protobuf/reflect";
 import { createValidator } from "@bufbuild/protovalidate";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { CatalogService, UploadCodesRequestSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
+import {
+  BatchCreateCouponsRequestSchema,
+  CatalogService,
+  UploadCodesRequestSchema,
+} from "../../gen/coupon/v1/catalog_service_pb.js";
 import { BatchIssueCouponsRequestSchema, IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService, UseCouponsRequestSchema } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
@@ -38,8 +42,14 @@ function binaryParts(schema: DescMessage, message: Message): number {
   for (const field of schema.fields) {
     if (!view.isSet(field)) continue;
     const value = view.get(field) as unknown;
+    if (field.fieldKind === "map") {
+      // Of an entry, its key and its value as well.
+      count += 3 * (value as { size: number }).size;
+      continue;
+    }
     const all = field.fieldKind === "list" ? [...(value as Iterable<unknown>)] : [value];
-    count += all.length;
+    // Numbers come as one value, which counts as well.
+    count += all.length + (field.fieldKind === "list" && field.packed && all.length > 0 ? 1 : 0);
     if (!field.message) continue;
     for (const one of all) count += binaryParts(field.message, (one as { message: Message }).message);
   }
@@ -62,7 +72,9 @@ function spaced(json: JsonValue, random: () => number): string {
     return `{${blank()}${members.join(`${blank()},${blank()}`)}${blank()}}`;
   };
   const spelled = (key: string) =>
-    random() < 0.5 ? JSON.stringify(key) : `"\\u${key.charCodeAt(0).toString(16).padStart(4, "0")}${key.slice(1)}"`;
+    random() < 0.5
+      ? JSON.stringify(key)
+      : `"\\u${key.charCodeAt(0).toString(16).padStart(4, "0")}${JSON.stringify(key.slice(1)).slice(1)}`;
   return blank() + write(json) + blank();
 }
 
@@ -234,6 +246,26 @@ describe("what is more than a message can need", () => {
     ["coupons", CatalogService.method.batchCreateCoupons, bytesOf([0x0a, 0], 1_001), "coupons"],
     ["unknown fields", UsageService.method.useCoupons, bytesOf([0x78, 0], maxParts + 1), ""],
     ["the same field", UsageService.method.useCoupons, bytesOf([0x0a, 0], maxParts + 1), "user_id"],
+    ["labels", UsageService.method.useCoupons, bytesOf([0x3a, 0], 17), "labels"],
+    [
+      "labels of a coupon",
+      CatalogService.method.createCoupon,
+      Buffer.from([0x0a, 51, ...bytesOf([0xfa, 0x01, 0], 17)]),
+      "coupon.labels",
+    ],
+    [
+      "labels of one of many coupons",
+      CatalogService.method.batchCreateCoupons,
+      Buffer.from([0x0a, 0, 0x0a, 0x83, 0x03, ...bytesOf([0xfa, 0x01, 0], 129)]),
+      "coupons[1]",
+    ],
+    ["statuses", UserCouponService.method.listUserCoupons, bytesOf([0x30, 1], 7), "statuses"],
+    [
+      "packed statuses",
+      UserCouponService.method.listUserCoupons,
+      Buffer.from([0x32, 7, ...bytesOf([1], 7)]),
+      "statuses",
+    ],
     [
       "paths of a mask",
       CatalogService.method.updateCoupon,
@@ -254,6 +286,8 @@ describe("what is more than a message can need", () => {
   });
 
   const list = (item: string, times: number) => `[${Array(times).fill(item).join(",")}]`;
+  const labels = (count: number) =>
+    JSON.stringify(Object.fromEntries(Array.from({ length: count }, (_, n) => [`k${n}`, ""])));
   const json: [string, DescMethodUnary, string, string][] = [
     ["choices", UsageService.method.useCoupons, `{"coupons":${list("{}", 21)}}`, "coupons"],
     ["users", IssuanceService.method.batchIssueCoupons, `{"user_ids":${list('""', 1_001)}}`, "user_ids"],
@@ -267,6 +301,13 @@ describe("what is more than a message can need", () => {
       "k999",
     ],
     ["parts of a line", CatalogService.method.uploadCodes, `{"lines":[{},{"terms":${list("1", 33)}}]}`, "lines[1]"],
+    ["labels", UsageService.method.useCoupons, `{"l\\u0061bels":${labels(17)}}`, "labels"],
+    [
+      "labels of one of many coupons",
+      CatalogService.method.batchCreateCoupons,
+      `{"coupons":[{"labels":${labels(16)}},{"labels":${labels(128)}}]}`,
+      "coupons[1]",
+    ],
     ["lists in each other", UsageService.method.useCoupons, "[".repeat(20), ""],
     ["lists in a line", CatalogService.method.uploadCodes, `{"lines":${"[".repeat(20)}`, ""],
   ];
@@ -294,6 +335,26 @@ describe("what is more than a message can need", () => {
       bounds,
     );
     expect((read as Refusal).violations[0]?.field).toBe("user_ids[1]");
+  });
+
+  test("is said of labels in the words of the rule", async () => {
+    const labels = Object.fromEntries(Array.from({ length: 17 }, (_, n) => [`k${n}`, "v"]));
+    const request = create(UseCouponsRequestSchema, { labels });
+    const bounds = boundsOf(UsageService.method.useCoupons);
+    const said = violationsIn(validator, UseCouponsRequestSchema, request);
+    const fromBytes = await readBinary(UseCouponsRequestSchema, toBinary(UseCouponsRequestSchema, request), bounds);
+    const fromText = await readJson(UseCouponsRequestSchema, Buffer.from(JSON.stringify({ labels })), bounds);
+    for (const read of [fromBytes, fromText]) expect(said).toContainEqual((read as Refusal).violations[0]);
+  });
+
+  test("16 labels of the greatest length are not", async () => {
+    const labels = Object.fromEntries(Array.from({ length: 16 }, (_, n) => [`k${n}`.padEnd(63, "-"), "v".repeat(256)]));
+    const coupons = Array.from({ length: 1_000 }, () => ({ labels }));
+    const request = create(BatchCreateCouponsRequestSchema, { coupons });
+    const bounds = boundsOf(CatalogService.method.batchCreateCoupons);
+    expect(
+      await readBinary(BatchCreateCouponsRequestSchema, toBinary(BatchCreateCouponsRequestSchema, request), bounds),
+    ).toEqual(request);
   });
 
   test("is said in the words of the rule", async () => {

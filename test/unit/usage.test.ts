@@ -50,6 +50,7 @@ function chosen(
       releasedAt: null,
       code: null,
       discount: null,
+      labels: null,
       ...userCoupon,
     },
     coupon: {

@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/issuance_service.proto.
  */
 export const file_coupon_v1_issuance_service: GenFile = /*@__PURE__*/
-  fileDesc("CiBjb3Vwb24vdjEvaXNzdWFuY2Vfc2VydmljZS5wcm90bxIJY291cG9uLnYxIoYCChJJc3N1ZUNvdXBvblJlcXVlc3QSHQoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEjQKBGNvZGUYBCABKAlCJLpIIXIfGEAyG15ccypbIS1+XShbIC1+XSpbIS1+XSk/XHMqJEgAEjEKBHR5cGUYBSABKA4yFS5jb3Vwb24udjEuQ291cG9uVHlwZUIKukgHggEEEAEgAEgAEjAKB3VzZXJfaWQYAiABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSJQoKcmVxdWVzdF9pZBgDIAEoCUIRukgOcgwYQDIIXlshLX5dKiRCDwoGdGFyZ2V0EgW6SAIIASJTChNJc3N1ZUNvdXBvblJlc3BvbnNlEioKC3VzZXJfY291cG9uGAEgASgLMhUuY291cG9uLnYxLlVzZXJDb3Vwb24SEAoIcmVwbGF5ZWQYAiABKAginQEKGEJhdGNoSXNzdWVDb3Vwb25zUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEj0KCHVzZXJfaWRzGAIgAygJQiu6SCiSASUIARDoBxgBIhxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEiUKCnJlcXVlc3RfaWQYAyABKAlCEbpIDnIMGEAyCF5bIS1+XSokIpEBCgxJc3N1ZU91dGNvbWUSDwoHdXNlcl9pZBgBIAEoCRIsCgt1c2VyX2NvdXBvbhgCIAEoCzIVLmNvdXBvbi52MS5Vc2VyQ291cG9uSAASJQoFZXJyb3IYAyABKAsyFC5jb3Vwb24udjEuSXRlbUVycm9ySAASEAoIcmVwbGF5ZWQYBCABKAhCCQoHb3V0Y29tZSJGChlCYXRjaElzc3VlQ291cG9uc1Jlc3BvbnNlEikKCG91dGNvbWVzGAEgAygLMhcuY291cG9uLnYxLklzc3VlT3V0Y29tZTK/AQoPSXNzdWFuY2VTZXJ2aWNlEkwKC0lzc3VlQ291cG9uEh0uY291cG9uLnYxLklzc3VlQ291cG9uUmVxdWVzdBoeLmNvdXBvbi52MS5Jc3N1ZUNvdXBvblJlc3BvbnNlEl4KEUJhdGNoSXNzdWVDb3Vwb25zEiMuY291cG9uLnYxLkJhdGNoSXNzdWVDb3Vwb25zUmVxdWVzdBokLmNvdXBvbi52MS5CYXRjaElzc3VlQ291cG9uc1Jlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_coupon_v1_coupon, file_coupon_v1_item_error, file_coupon_v1_user_coupon]);
+  fileDesc("CiBjb3Vwb24vdjEvaXNzdWFuY2Vfc2VydmljZS5wcm90bxIJY291cG9uLnYxIsADChJJc3N1ZUNvdXBvblJlcXVlc3QSHQoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEjQKBGNvZGUYBCABKAlCJLpIIXIfGEAyG15ccypbIS1+XShbIC1+XSpbIS1+XSk/XHMqJEgAEjEKBHR5cGUYBSABKA4yFS5jb3Vwb24udjEuQ291cG9uVHlwZUIKukgHggEEEAEgAEgAEjAKB3VzZXJfaWQYAiABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSJQoKcmVxdWVzdF9pZBgDIAEoCUIRukgOcgwYQDIIXlshLX5dKiQSiAEKBmxhYmVscxgGIAMoCzIpLmNvdXBvbi52MS5Jc3N1ZUNvdXBvblJlcXVlc3QuTGFiZWxzRW50cnlCTbpISpoBRxAQIidyJTIjXltBLVphLXowLTldW0EtWmEtejAtOV8uOi8tXXswLDYyfSQqGnIYGIACMhNeW15ceDAwLVx4MUZceDdGXSokGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCDwoGdGFyZ2V0EgW6SAIIASJTChNJc3N1ZUNvdXBvblJlc3BvbnNlEioKC3VzZXJfY291cG9uGAEgASgLMhUuY291cG9uLnYxLlVzZXJDb3Vwb24SEAoIcmVwbGF5ZWQYAiABKAgi3QIKGEJhdGNoSXNzdWVDb3Vwb25zUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEj0KCHVzZXJfaWRzGAIgAygJQiu6SCiSASUIARDoBxgBIhxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEiUKCnJlcXVlc3RfaWQYAyABKAlCEbpIDnIMGEAyCF5bIS1+XSokEo4BCgZsYWJlbHMYBCADKAsyLy5jb3Vwb24udjEuQmF0Y2hJc3N1ZUNvdXBvbnNSZXF1ZXN0LkxhYmVsc0VudHJ5Qk26SEqaAUcQECInciUyI15bQS1aYS16MC05XVtBLVphLXowLTlfLjovLV17MCw2Mn0kKhpyGBiAAjITXlteXHgwMC1ceDFGXHg3Rl0qJBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpEBCgxJc3N1ZU91dGNvbWUSDwoHdXNlcl9pZBgBIAEoCRIsCgt1c2VyX2NvdXBvbhgCIAEoCzIVLmNvdXBvbi52MS5Vc2VyQ291cG9uSAASJQoFZXJyb3IYAyABKAsyFC5jb3Vwb24udjEuSXRlbUVycm9ySAASEAoIcmVwbGF5ZWQYBCABKAhCCQoHb3V0Y29tZSJGChlCYXRjaElzc3VlQ291cG9uc1Jlc3BvbnNlEikKCG91dGNvbWVzGAEgAygLMhcuY291cG9uLnYxLklzc3VlT3V0Y29tZTK/AQoPSXNzdWFuY2VTZXJ2aWNlEkwKC0lzc3VlQ291cG9uEh0uY291cG9uLnYxLklzc3VlQ291cG9uUmVxdWVzdBoeLmNvdXBvbi52MS5Jc3N1ZUNvdXBvblJlc3BvbnNlEl4KEUJhdGNoSXNzdWVDb3Vwb25zEiMuY291cG9uLnYxLkJhdGNoSXNzdWVDb3Vwb25zUmVxdWVzdBokLmNvdXBvbi52MS5CYXRjaElzc3VlQ291cG9uc1Jlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_coupon_v1_coupon, file_coupon_v1_item_error, file_coupon_v1_user_coupon]);
 
 /**
  * Request of IssueCoupon.
@@ -66,12 +66,19 @@ export type IssueCouponRequest = Message<"coupon.v1.IssueCouponRequest"> & {
 
   /**
    * Makes a retry safe: any string of up to 64 visible ASCII characters that is new for each intent, a UUID say. A
-   * repeated call with the same request id, target and user gets the same user coupon. Without it a retry of a call
+   * repeated call with the same request id, target, user and labels gets the same user coupon. Without it a retry of a call
    * that succeeded is refused with ALREADY_ISSUED.
    *
    * @generated from field: string request_id = 3;
    */
   requestId: string;
+
+  /**
+   * Kept with the user coupon, see Coupon.labels. A repeated call with the same request id must have the same ones.
+   *
+   * @generated from field: map<string, string> labels = 6;
+   */
+  labels: { [key: string]: string };
 };
 
 /**
@@ -135,6 +142,13 @@ export type BatchIssueCouponsRequest = Message<"coupon.v1.BatchIssueCouponsReque
    * @generated from field: string request_id = 3;
    */
   requestId: string;
+
+  /**
+   * Kept with each of the user coupons, see Coupon.labels. A repeated call with the same request id must have the same ones.
+   *
+   * @generated from field: map<string, string> labels = 4;
+   */
+  labels: { [key: string]: string };
 };
 
 /**

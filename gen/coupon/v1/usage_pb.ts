@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Money } from "./coupon_pb.js";
+import type { CouponType, Money } from "./coupon_pb.js";
 import { file_coupon_v1_coupon } from "./coupon_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/usage.proto.
  */
 export const file_coupon_v1_usage: GenFile = /*@__PURE__*/
-  fileDesc("ChVjb3Vwb24vdjEvdXNhZ2UucHJvdG8SCWNvdXBvbi52MSKnAgoFVXNhZ2USCgoCaWQYASABKAkSFgoOdXNlcl9jb3Vwb25faWQYAiABKAkSEQoJY291cG9uX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkSEgoKcHJvZHVjdF9pZBgFIAEoCRIQCghvcmRlcl9pZBgGIAEoCRImCgxvcmRlcl9hbW91bnQYByABKAsyEC5jb3Vwb24udjEuTW9uZXkSKQoPZGlzY291bnRfYW1vdW50GAggASgLMhAuY291cG9uLnYxLk1vbmV5EiwKCHVzZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtjYW5jZWxfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBiBnByb3RvMw", [file_coupon_v1_coupon, file_google_protobuf_timestamp]);
+  fileDesc("ChVjb3Vwb24vdjEvdXNhZ2UucHJvdG8SCWNvdXBvbi52MSLTAwoFVXNhZ2USCgoCaWQYASABKAkSFgoOdXNlcl9jb3Vwb25faWQYAiABKAkSEQoJY291cG9uX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkSEgoKcHJvZHVjdF9pZBgFIAEoCRIQCghvcmRlcl9pZBgGIAEoCRImCgxvcmRlcl9hbW91bnQYByABKAsyEC5jb3Vwb24udjEuTW9uZXkSKQoPZGlzY291bnRfYW1vdW50GAggASgLMhAuY291cG9uLnYxLk1vbmV5EiwKCHVzZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtjYW5jZWxfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEY29kZRgLIAEoCRIqCgtjb3Vwb25fdHlwZRgMIAEoDjIVLmNvdXBvbi52MS5Db3Vwb25UeXBlEhMKC2NvdXBvbl9uYW1lGA0gASgJEiwKBmxhYmVscxgOIAMoCzIcLmNvdXBvbi52MS5Vc2FnZS5MYWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBYgZwcm90bzM", [file_coupon_v1_coupon, file_google_protobuf_timestamp]);
 
 /**
  * The record of one use of one user coupon.
@@ -91,6 +91,34 @@ export type Usage = Message<"coupon.v1.Usage"> & {
    * @generated from field: google.protobuf.Timestamp cancel_time = 10;
    */
   cancelTime?: Timestamp | undefined;
+
+  /**
+   * The code that the user coupon carries, as it was uploaded or generated. Empty when its coupon is not a code book.
+   *
+   * @generated from field: string code = 11;
+   */
+  code: string;
+
+  /**
+   * What the coupon's type was when it was used. Of a use that was stored by a release without this field: what it is now.
+   *
+   * @generated from field: coupon.v1.CouponType coupon_type = 12;
+   */
+  couponType: CouponType;
+
+  /**
+   * What the coupon's name was when it was used. Of a use that was stored by a release without this field: what it is now.
+   *
+   * @generated from field: string coupon_name = 13;
+   */
+  couponName: string;
+
+  /**
+   * The caller's own metadata: what UseCoupons was given.
+   *
+   * @generated from field: map<string, string> labels = 14;
+   */
+  labels: { [key: string]: string };
 };
 
 /**

@@ -5,7 +5,7 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import type { UserCoupon } from "./user_coupon_pb.js";
+import type { UserCoupon, UserCouponStatus } from "./user_coupon_pb.js";
 import { file_coupon_v1_user_coupon } from "./user_coupon_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/user_coupon_service.proto.
  */
 export const file_coupon_v1_user_coupon_service: GenFile = /*@__PURE__*/
-  fileDesc("CiNjb3Vwb24vdjEvdXNlcl9jb3Vwb25fc2VydmljZS5wcm90bxIJY291cG9uLnYxImoKFEdldFVzZXJDb3Vwb25SZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSIAoOdXNlcl9jb3Vwb25faWQYAiABKAlCCLpIBXIDsAEBIkMKFUdldFVzZXJDb3Vwb25SZXNwb25zZRIqCgt1c2VyX2NvdXBvbhgBIAEoCzIVLmNvdXBvbi52MS5Vc2VyQ291cG9uIrIBChZMaXN0VXNlckNvdXBvbnNSZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAEEhQKDHNob3dfZXhwaXJlZBgEIAEoCBITCgtzaG93X3VzYWdlcxgFIAEoCCJfChdMaXN0VXNlckNvdXBvbnNSZXNwb25zZRIrCgx1c2VyX2NvdXBvbnMYASADKAsyFS5jb3Vwb24udjEuVXNlckNvdXBvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiugEKF0RlbGV0ZVVzZXJDb3Vwb25SZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSIAoOdXNlcl9jb3Vwb25faWQYAiABKAlCCLpIBXIDsAEBEg8KB3Jlc3RvY2sYAyABKAgSEwoLZGVsZXRlX3VzZWQYBCABKAgSJQoKcmVxdWVzdF9pZBgFIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiLQoYRGVsZXRlVXNlckNvdXBvblJlc3BvbnNlEhEKCXJlc3RvY2tlZBgBIAEoCDKoAgoRVXNlckNvdXBvblNlcnZpY2USVwoNR2V0VXNlckNvdXBvbhIfLmNvdXBvbi52MS5HZXRVc2VyQ291cG9uUmVxdWVzdBogLmNvdXBvbi52MS5HZXRVc2VyQ291cG9uUmVzcG9uc2UiA5ACARJdCg9MaXN0VXNlckNvdXBvbnMSIS5jb3Vwb24udjEuTGlzdFVzZXJDb3Vwb25zUmVxdWVzdBoiLmNvdXBvbi52MS5MaXN0VXNlckNvdXBvbnNSZXNwb25zZSIDkAIBElsKEERlbGV0ZVVzZXJDb3Vwb24SIi5jb3Vwb24udjEuRGVsZXRlVXNlckNvdXBvblJlcXVlc3QaIy5jb3Vwb24udjEuRGVsZXRlVXNlckNvdXBvblJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_coupon_v1_user_coupon]);
+  fileDesc("CiNjb3Vwb24vdjEvdXNlcl9jb3Vwb25fc2VydmljZS5wcm90bxIJY291cG9uLnYxImoKFEdldFVzZXJDb3Vwb25SZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSIAoOdXNlcl9jb3Vwb25faWQYAiABKAlCCLpIBXIDsAEBIkMKFUdldFVzZXJDb3Vwb25SZXNwb25zZRIqCgt1c2VyX2NvdXBvbhgBIAEoCzIVLmNvdXBvbi52MS5Vc2VyQ291cG9uIvYBChZMaXN0VXNlckNvdXBvbnNSZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAEEhQKDHNob3dfZXhwaXJlZBgEIAEoCBITCgtzaG93X3VzYWdlcxgFIAEoCBJCCghzdGF0dXNlcxgGIAMoDjIbLmNvdXBvbi52MS5Vc2VyQ291cG9uU3RhdHVzQhO6SBCSAQ0QBhgBIgeCAQQQASAAIl8KF0xpc3RVc2VyQ291cG9uc1Jlc3BvbnNlEisKDHVzZXJfY291cG9ucxgBIAMoCzIVLmNvdXBvbi52MS5Vc2VyQ291cG9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSK6AQoXRGVsZXRlVXNlckNvdXBvblJlcXVlc3QSMAoHdXNlcl9pZBgBIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIgCg51c2VyX2NvdXBvbl9pZBgCIAEoCUIIukgFcgOwAQESDwoHcmVzdG9jaxgDIAEoCBITCgtkZWxldGVfdXNlZBgEIAEoCBIlCgpyZXF1ZXN0X2lkGAUgASgJQhG6SA5yDBhAMgheWyEtfl0qJCItChhEZWxldGVVc2VyQ291cG9uUmVzcG9uc2USEQoJcmVzdG9ja2VkGAEgASgIMqgCChFVc2VyQ291cG9uU2VydmljZRJXCg1HZXRVc2VyQ291cG9uEh8uY291cG9uLnYxLkdldFVzZXJDb3Vwb25SZXF1ZXN0GiAuY291cG9uLnYxLkdldFVzZXJDb3Vwb25SZXNwb25zZSIDkAIBEl0KD0xpc3RVc2VyQ291cG9ucxIhLmNvdXBvbi52MS5MaXN0VXNlckNvdXBvbnNSZXF1ZXN0GiIuY291cG9uLnYxLkxpc3RVc2VyQ291cG9uc1Jlc3BvbnNlIgOQAgESWwoQRGVsZXRlVXNlckNvdXBvbhIiLmNvdXBvbi52MS5EZWxldGVVc2VyQ291cG9uUmVxdWVzdBojLmNvdXBvbi52MS5EZWxldGVVc2VyQ291cG9uUmVzcG9uc2ViBnByb3RvMw", [file_buf_validate_validate, file_coupon_v1_user_coupon]);
 
 /**
  * Request of GetUserCoupon.
@@ -104,6 +104,14 @@ export type ListUserCouponsRequest = Message<"coupon.v1.ListUserCouponsRequest">
    * @generated from field: bool show_usages = 5;
    */
   showUsages: boolean;
+
+  /**
+   * Only those that stand so at the moment of reading, of different statuses; `show_expired` does not matter then. Empty: all
+   * that `show_expired` leaves.
+   *
+   * @generated from field: repeated coupon.v1.UserCouponStatus statuses = 6;
+   */
+  statuses: UserCouponStatus[];
 };
 
 /**
@@ -120,7 +128,7 @@ export const ListUserCouponsRequestSchema: GenMessage<ListUserCouponsRequest> = 
  */
 export type ListUserCouponsResponse = Message<"coupon.v1.ListUserCouponsResponse"> & {
   /**
-   * The newest first, each with its coupon. Without `show_expired`, where thousands of expired and released ones are in the
+   * The newest first, each with its coupon. Without `show_expired` or with `statuses`, where thousands of others are in the
    * way, a page may have fewer than were asked for, or none, and still not be the last one.
    *
    * @generated from field: repeated coupon.v1.UserCoupon user_coupons = 1;

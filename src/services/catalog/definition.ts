@@ -8,7 +8,7 @@ import {
   type Throttle,
 } from "../../domain/coupon.js";
 import { type FieldViolation, invalid, type Refusal } from "../../domain/refusal.js";
-import { dateOf, discountOf, millisOf, typeOf } from "../message.js";
+import { dateOf, discountOf, labelsOf, millisOf, typeOf } from "../message.js";
 
 /** What a caller may set, by the names of the proto file. */
 const fields = {
@@ -29,6 +29,7 @@ const fields = {
   type: "type",
   throttle: "throttle",
   quota: "quota",
+  labels: "labels",
 } as const satisfies Record<string, keyof CouponDefinition>;
 
 const defaultMaxPerUser = 1;
@@ -54,6 +55,7 @@ function draftOf(message: CouponMessage, violations: FieldViolation[]): CouponDr
     type: typeOf(message.type),
     throttle: throttleOf(message.throttle, violations),
     quota: message.quota ? { group: message.quota.group, maxPerDay: message.quota.maxPerDay } : null,
+    labels: labelsOf(message.labels),
     codeBook: message.codeBook ? { exactMatch: message.codeBook.exactMatch } : null,
   };
 }

@@ -3,7 +3,7 @@ import { type ListCodesRequest, ListCodesResponseSchema } from "../../../gen/cou
 import { type Code as CodeMessage, CodeStatus } from "../../../gen/coupon/v1/code_pb.js";
 import { UserCouponStatus } from "../../../gen/coupon/v1/user_coupon_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
-import { codeStatus } from "../../domain/code.js";
+import { codeStatus, type CodeStatus as Status } from "../../domain/code.js";
 import type { Coupon } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
 import { userCouponStatus } from "../../domain/user-coupon.js";
@@ -16,13 +16,20 @@ import { termsMessage } from "./code-terms.js";
 export function listCodes(codes: CodeStore, coupons: Pick<CouponStore, "get">) {
   return async (request: ListCodesRequest, context: CallContext) => {
     const couponId = request.couponId.toLowerCase();
-    const parameters = ["ListCodes", couponId];
+    const statuses = request.statuses.map((status) => CodeStatus[status] as Status).sort();
+    const parameters = ["ListCodes", couponId, ...statuses];
     const page = readPage(request, parameters, "number");
     if (page instanceof Refusal) return page;
     const book = await coupons.get(couponId, context.deadlineMs);
     if (!book || book.value.deletedAt) return new Refusal("COUPON_NOT_FOUND");
     if (!book.value.codeBook) return new Refusal("NOT_A_CODE_BOOK");
-    const { rows, next } = await codes.list(couponId, page, context.deadlineMs);
+    const filter = {
+      couponId,
+      statuses: statuses.length > 0 ? statuses : null,
+      endsAt: book.value.expiresAt,
+      now: book.now,
+    };
+    const { rows, next } = await codes.list(filter, page, context.deadlineMs);
     return create(ListCodesResponseSchema, {
       codes: rows.map((row) => codeMessage(row, book.value, book.now)),
       nextPageToken: nextPageToken(next, parameters),

@@ -12,7 +12,7 @@ import { mapInSlices } from "../../platform/json-slices.js";
 import { newId } from "../../platform/new-id.js";
 import { within } from "../../platform/within.js";
 import { type Explain, itemError } from "../item-error.js";
-import { issuedMessage } from "../message.js";
+import { checkedLabels, issuedMessage } from "../message.js";
 
 /** Users of one call that are issued to at the same time: about as many as one commit has rows. */
 const maxUsersAtOnce = 256;
@@ -29,14 +29,25 @@ export function batchIssueCoupons(
   onFault: (error: unknown) => void,
 ) {
   let underWay = 0;
-  return async ({ couponId, userIds, requestId }: BatchIssueCouponsRequest, context: CallContext) => {
+  return async (call: BatchIssueCouponsRequest, context: CallContext) => {
+    const { couponId, userIds, requestId } = call;
+    const labels = checkedLabels(call);
+    if (labels instanceof Refusal) return labels;
     const leftMs = context.deadlineMs - Date.now();
     const deadlineMs = context.deadlineMs - Math.min(maxAnswerMs, leftMs * answerShare);
     const issue = async (userId: string): Promise<Issued | Refusal> => {
       try {
         const requestIdOfUser = requestId === "" ? "" : userRequestId(requestId, userId);
-        const request = { couponId: couponId.toLowerCase(), userId, requestId: requestIdOfUser, userCouponId: newId() };
-        return await issuer.issue(request, deadlineMs);
+        return await issuer.issue(
+          {
+            couponId: couponId.toLowerCase(),
+            userId,
+            requestId: requestIdOfUser,
+            labels,
+            userCouponId: newId(),
+          },
+          deadlineMs,
+        );
       } catch (error) {
         const refusal = refusalIn(error);
         if (!refusal) onFault(error);

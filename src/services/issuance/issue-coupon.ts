@@ -7,7 +7,7 @@ import type { Issued, Issuer } from "../../issuing/issuer.js";
 import type { TypeIssuer } from "../../issuing/type-issuer.js";
 import { newId } from "../../platform/new-id.js";
 import type { TargetStore } from "../../storage/ports/issues.js";
-import { issuedMessage, typeOf } from "../message.js";
+import { checkedLabels, issuedMessage, typeOf } from "../message.js";
 
 export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: TargetStore) {
   const issue = async (
@@ -15,26 +15,32 @@ export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: Targe
     { deadlineMs, yieldPermit }: CallContext,
   ): Promise<Issued | Refusal> => {
     const { target, userId, requestId } = request;
+    const labels = checkedLabels(request);
+    if (labels instanceof Refusal) return labels;
     switch (target.case) {
       case "code": {
         const code = await store.findCode(target.value, deadlineMs);
         if (!code) return new Refusal("CODE_NOT_FOUND");
         const { id: codeId, couponId } = code;
         return await issuer.issue(
-          { couponId, codeId, userId, requestId, userCouponId: newId() },
+          { couponId, codeId, userId, requestId, labels, userCouponId: newId() },
           deadlineMs,
           yieldPermit,
         );
       }
       case "type":
         return await typeIssuer.issue(
-          { type: typeOf(target.value) as CouponType, userId, requestId },
+          { type: typeOf(target.value) as CouponType, userId, requestId, labels },
           deadlineMs,
           yieldPermit,
         );
       default: {
         const couponId = (target.value ?? "").toLowerCase();
-        return await issuer.issue({ couponId, userId, requestId, userCouponId: newId() }, deadlineMs, yieldPermit);
+        return await issuer.issue(
+          { couponId, userId, requestId, labels, userCouponId: newId() },
+          deadlineMs,
+          yieldPermit,
+        );
       }
     }
   };

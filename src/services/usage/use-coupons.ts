@@ -3,14 +3,16 @@ import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
 import type { UsageStore } from "../../storage/ports/usages.js";
 import type { Checkout } from "../../using/checkout.js";
-import { moneyMessage, usageMessage } from "../message.js";
+import { checkedLabels, moneyMessage, usageMessage } from "../message.js";
 import { orderOf } from "./order.js";
 
 export function useCoupons(checkout: Checkout, store: UsageStore) {
   return async (request: UseCouponsRequest, context: CallContext) => {
+    const labels = checkedLabels(request);
+    if (labels instanceof Refusal) return labels;
     const order = await orderOf(request, store, context.deadlineMs);
     if (order instanceof Refusal) return order;
-    const used = await checkout.use(order, request.requestId, context.deadlineMs);
+    const used = await checkout.use({ ...order, labels }, request.requestId, context.deadlineMs);
     if (used instanceof Refusal) return used;
     const { currencyCode, minorUnits } = order.amount ?? { currencyCode: "", minorUnits: 0 };
     const discount = used.usages.reduce((sum, usage) => sum + usage.discountAmount.minorUnits, 0);

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { UserCouponStatus } from "../../../gen/coupon/v1/user_coupon_pb.js";
 import {
   type ListUserCouponsRequest,
   type ListUserCouponsResponse,
@@ -6,6 +7,7 @@ import {
 } from "../../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
+import { presentStatuses, type UserCouponStatus as Status } from "../../domain/user-coupon.js";
 import type { Listed } from "../../storage/ports/page.js";
 import type { UsageStore } from "../../storage/ports/usages.js";
 import type { UserCouponStore, UserCouponWithCoupon } from "../../storage/ports/user-coupons.js";
@@ -16,10 +18,12 @@ import { maxUsages } from "./get-user-coupon.js";
 export function listUserCoupons(store: UserCouponStore, usages: UsageStore) {
   return async (request: ListUserCouponsRequest, context: CallContext) => {
     const { userId, showExpired, showUsages } = request;
-    const parameters = ["ListUserCoupons", userId, showExpired, showUsages];
+    const asked = request.statuses.map((status) => UserCouponStatus[status] as Status).sort();
+    const parameters = ["ListUserCoupons", userId, showExpired, showUsages, ...asked];
     const page = readPage(request, parameters);
     if (page instanceof Refusal) return page;
-    const listed = await store.list(userId, page, showExpired, context.deadlineMs);
+    const statuses = asked.length > 0 ? asked : showExpired ? null : presentStatuses;
+    const listed = await store.list(userId, page, statuses, context.deadlineMs);
     const { rows, next } = listed;
     const pageToken = nextPageToken(next, parameters);
     const used = showUsages ? rows.filter(({ userCoupon }) => userCoupon.placeCount > 0) : [];

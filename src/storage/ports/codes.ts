@@ -1,4 +1,4 @@
-import type { Code, CodeJob, NewCode } from "../../domain/code.js";
+import type { Code, CodeJob, CodeStatus, NewCode } from "../../domain/code.js";
 import type { Coupon, CouponType } from "../../domain/coupon.js";
 import type { Refusal } from "../../domain/refusal.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
@@ -46,6 +46,16 @@ export interface ListedCode {
   readonly holders: readonly UserCoupon[];
 }
 
+/** Which codes of a coupon are wanted. */
+export interface CodeFilter {
+  readonly couponId: string;
+  /** Only those that stand so; null: all. */
+  readonly statuses: readonly CodeStatus[] | null;
+  /** When the coupon ends, and the moment that statuses are of. */
+  readonly endsAt: Date;
+  readonly now: Date;
+}
+
 /** Every method throws DeadlinePassed, or StoreUnavailable when Postgres is away or does not answer. */
 export interface CodeStore {
   /**
@@ -83,7 +93,7 @@ export interface CodeStore {
   addGenerated(generate: GenerateBatch): Promise<JobBatch | null>;
 
   /** Codes in the order in which they were added, from the one after `page.before` on. */
-  list(couponId: string, page: Page, deadlineMs: DeadlineMs): Promise<Rows<ListedCode>>;
+  list(filter: CodeFilter, page: Page, deadlineMs: DeadlineMs): Promise<Rows<ListedCode>>;
 
   /** Takes codes that have expired out of stock, at most `limit` at once; null: there was none. */
   expire(

@@ -1,6 +1,7 @@
 import type { FoundCode } from "../../domain/code.js";
 import type { CouponType } from "../../domain/coupon.js";
 import type { CodeRefusal, IssueRefusal } from "../../domain/issue.js";
+import type { Labels } from "../../domain/labels.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
 import type { GateFacts, GateRequest, Holding } from "../../reservation/port.js";
 import type { DeadlineMs } from "./page.js";
@@ -9,6 +10,8 @@ import type { DeadlineMs } from "./page.js";
 export interface IssueRequest extends GateRequest {
   /** The code that is wanted. Absent: any. */
   readonly codeId?: number;
+  /** What is to be kept with the user coupon. Absent or null: nothing. */
+  readonly labels?: Labels | null;
   /** Whether the gate let it through with a ticket of a throttled coupon. */
   readonly hasTicket?: boolean;
   /**

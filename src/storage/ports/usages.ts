@@ -1,4 +1,5 @@
 import type { Money } from "../../domain/coupon.js";
+import type { Labels } from "../../domain/labels.js";
 import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../../domain/usage.js";
 import type { PlaceRequest } from "../../reservation/port.js";
 import type { Dated, DeadlineMs, Page, RequestKey, Rows } from "./page.js";
@@ -14,6 +15,10 @@ export interface UseRequest extends PlaceRequest {
   readonly orderAmount: Money;
   /** Minor units, computed from the coupon of this revision. */
   readonly discountAmount: number;
+  /** As they were judged, of the same revision. Postgres reads them for itself. */
+  readonly facts: Pick<Usage, "code" | "couponType" | "couponName">;
+  /** What is to be kept with the usage. Absent or null: nothing. */
+  readonly labels?: Labels | null;
   /** "" when the caller gave none. */
   readonly requestId: string;
   /** Its position in the request, from 0. */

@@ -1,6 +1,6 @@
 import type { Coupon } from "../../domain/coupon.js";
 import type { Refusal } from "../../domain/refusal.js";
-import type { UserCoupon } from "../../domain/user-coupon.js";
+import type { UserCoupon, UserCouponStatus } from "../../domain/user-coupon.js";
 import type { GateRequest } from "../../reservation/port.js";
 import type { Dated, DeadlineMs, Listed, Page, RequestKey } from "./page.js";
 
@@ -22,8 +22,13 @@ export interface GivenBack extends GateRequest {
 export interface UserCouponStore {
   /** null when it is unknown, deleted or somebody else's. */
   get(userId: string, userCouponId: string, deadlineMs: DeadlineMs): Promise<Dated<UserCouponWithCoupon> | null>;
-  /** Never deleted ones; expired and released ones with `showExpired`. */
-  list(userId: string, page: Page, showExpired: boolean, deadlineMs: DeadlineMs): Promise<Listed<UserCouponWithCoupon>>;
+  /** Never deleted ones, and only those that stand as `statuses` say; null: all. */
+  list(
+    userId: string,
+    page: Page,
+    statuses: readonly UserCouponStatus[] | null,
+    deadlineMs: DeadlineMs,
+  ): Promise<Listed<UserCouponWithCoupon>>;
 
   /**
    * USER_COUPON_NOT_FOUND, ALREADY_USED, LOCKED; requests as in `CouponStore.create`. `beforeCommit` runs while the coupon

@@ -17,6 +17,7 @@ import {
   uniqueIndex,
   uuid,
 } from "drizzle-orm/pg-core";
+import type { Labels } from "../../domain/labels.js";
 
 /** To the millisecond, like everything that leaves the process. */
 const timestamp = (name: string) => drizzleTimestamp(name, { withTimezone: true, precision: 3, mode: "date" });
@@ -102,6 +103,8 @@ export const coupons = pgTable(
     lapsedCount: count("lapsed_count").notNull().default(0),
     /** Of the same: those whose rows were purged. They count as expired and never used. */
     purgedTotal: count("purged_total").notNull().default(0),
+    /** The caller's own metadata; null: none. */
+    labels: jsonb("labels").$type<Labels>(),
   },
   (t) => [
     check("coupons_type", sql`${t.type} IN ('FREE', 'STANDARD', 'MEGADEAL')`),
@@ -168,6 +171,8 @@ export const userCoupons = pgTable(
     lapsed: boolean("lapsed").notNull().default(false),
     /** Since when it is expired, deleted or released, when it was never used before: it may be purged some time later. */
     goneAt: timestamp("gone_at"),
+    /** The caller's own metadata; null: none. */
+    labels: jsonb("labels").$type<Labels>(),
   },
   (t) => [
     index("user_coupons_by_code").on(t.codeId, t.id).where(sql`${t.codeId} IS NOT NULL`),
@@ -284,6 +289,13 @@ export const usages = pgTable(
     item: smallint("item").notNull(),
     usedAt: timestamp("used_at").notNull(),
     cancelledAt: timestamp("cancelled_at"),
+    /** The code that the user coupon carries; null: none. */
+    code: text("code"),
+    /** What the coupon had then. Its name is null in rows of releases that stored neither these three nor labels. */
+    couponName: text("coupon_name"),
+    couponType: text("coupon_type"),
+    /** The caller's own metadata; null: none. */
+    labels: jsonb("labels").$type<Labels>(),
   },
   (t) => [
     check("usages_discount", sql`${t.discountAmount} BETWEEN 0 AND ${t.orderAmount}`),

@@ -109,6 +109,7 @@ function isPlain({ typeName }: DescMessage): boolean {
 
 function fieldWriter(field: DescField, fresh: Map<DescMessage, WriteFields>): WriteField {
   const { localName: name, oneof } = field;
+  if (field.fieldKind === "map") return mapWriter(field);
   const { write, wireType, zero } = valueWriter(field, fresh);
   const tag = (field.number << 3) | wireType;
   const writeTagged = (value: unknown) => {
@@ -137,6 +138,26 @@ function fieldWriter(field: DescField, fresh: Map<DescMessage, WriteFields>): Wr
   };
 }
 
+/** Of texts by texts alone. */
+function mapWriter(field: DescField & { fieldKind: "map" }): WriteField {
+  if (field.mapKey !== ScalarType.STRING || field.scalar !== ScalarType.STRING) throw unknown;
+  const tag = (field.number << 3) | lengthType;
+  return (message) => {
+    const map = message[field.localName] as Readonly<Record<string, string>>;
+    const keys = Object.keys(map);
+    for (let index = keys.length - 1; index >= 0; index -= 1) {
+      const key = keys[index]!;
+      const end = at;
+      writeString(map[key]!);
+      varint(mapValueTag);
+      writeString(key);
+      varint(mapKeyTag);
+      varint(end - at);
+      varint(tag);
+    }
+  };
+}
+
 interface ValueWriter {
   readonly write: WriteValue;
   readonly wireType: number;
@@ -145,6 +166,9 @@ interface ValueWriter {
 
 const varintType = 0;
 const lengthType = 2;
+/** In an entry of a map, the key is field 1 and the value is field 2. */
+const mapKeyTag = (1 << 3) | lengthType;
+const mapValueTag = (2 << 3) | lengthType;
 
 function valueWriter(field: DescField, fresh: Map<DescMessage, WriteFields>): ValueWriter {
   if (field.message && !field.delimitedEncoding && field.fieldKind !== "map") {

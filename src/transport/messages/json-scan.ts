@@ -36,8 +36,9 @@ const endsScalar = (byte: number) =>
 /** A field of the request itself. */
 interface TopField {
   readonly name: string;
-  /** Of a list. */
+  /** Of a list or a map. */
   readonly maxItems: number;
+  readonly isMap: boolean;
   readonly isBulk: boolean;
 }
 
@@ -202,9 +203,9 @@ export class JsonScan {
   /** A value begins. */
   private part(): Refusal | undefined {
     if (this.field && this.depth === 2) {
-      const { name, maxItems } = this.field;
+      const { name, maxItems, isMap } = this.field;
       this.listCount += 1;
-      if (this.listCount > maxItems) return invalid(tooManyItems(name, maxItems));
+      if (this.listCount > maxItems) return invalid(tooManyItems(name, maxItems, isMap));
     }
     if (!this.inBulk) {
       this.partsLeft -= 1;
@@ -246,7 +247,8 @@ function topFieldsOf(schema: DescMessage, bulk: Bulk | undefined): ReadonlyMap<s
   if (known) return known;
   const made = new Map<string, TopField>();
   for (const field of schema.fields) {
-    const top = { name: field.name, maxItems: maxItemsOf(field), isBulk: field === bulk?.field };
+    const isMap = field.fieldKind === "map";
+    const top = { name: field.name, maxItems: maxItemsOf(field), isMap, isBulk: field === bulk?.field };
     made.set(field.name, top).set(field.jsonName, top);
   }
   topFields.set(schema, made);

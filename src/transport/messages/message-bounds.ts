@@ -52,16 +52,18 @@ export function notJson(): Refusal {
 }
 
 /** In the words of the rule itself, which is not asked any more. */
-export function tooManyItems(field: string, maxItems: number): FieldViolation {
-  return { field, description: `must contain no more than ${maxItems} item(s)` };
+export function tooManyItems(field: string, maxItems: number, isMap: boolean): FieldViolation {
+  const description = isMap
+    ? `map must be at most ${maxItems} entries`
+    : `must contain no more than ${maxItems} item(s)`;
+  return { field, description };
 }
 
-/** What the proto file says a list may have at most; Infinity where it says nothing. */
+/** What the proto file says a list or a map may have at most; Infinity where it says nothing. */
 export function maxItemsOf(field: DescField): number {
-  const rules = rulesOf(field);
-  return rules?.type.case === "repeated" && rules.type.value.maxItems > 0n
-    ? Number(rules.type.value.maxItems)
-    : Number.POSITIVE_INFINITY;
+  const rules = rulesOf(field)?.type;
+  const most = rules?.case === "repeated" ? rules.value.maxItems : rules?.case === "map" ? rules.value.maxPairs : 0n;
+  return most > 0n ? Number(most) : Number.POSITIVE_INFINITY;
 }
 
 /** Whether the rules of what is in a field count. */

@@ -17,6 +17,7 @@ export interface WireField {
   readonly name: string;
   readonly wireType: number;
   readonly isList: boolean;
+  readonly isMap: boolean;
   /** Whether many values may come as one, as numbers do. */
   readonly isPackable: boolean;
   readonly maxItems: number;
@@ -44,12 +45,14 @@ function fieldOf(field: DescField, checked: boolean): WireField {
   const plan = innerPlan(field, checked && isChecked(field));
   const wireType = plan ? Wire.length : wireTypeOf(field.scalar);
   const isList = field.fieldKind === "list";
-  const maxItems = checked && isList ? maxItemsOf(field) : Number.POSITIVE_INFINITY;
+  const isMap = field.fieldKind === "map";
+  const maxItems = checked && (isList || isMap) ? maxItemsOf(field) : Number.POSITIVE_INFINITY;
   return {
     number: field.number,
     name: field.name,
     wireType,
     isList,
+    isMap,
     isPackable: isList && wireType !== Wire.length,
     maxItems,
     plan,
@@ -72,7 +75,7 @@ function innerPlan(field: DescField, checked: boolean): WirePlan | undefined {
 function scalarField(number: number, wireType: number): WireField {
   const name = number === 1 ? "key" : "value";
   const maxItems = Number.POSITIVE_INFINITY;
-  return { number, name, wireType, isList: false, isPackable: false, maxItems, plan: undefined };
+  return { number, name, wireType, isList: false, isMap: false, isPackable: false, maxItems, plan: undefined };
 }
 
 /** undefined: an enum. */

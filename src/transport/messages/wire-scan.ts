@@ -84,12 +84,13 @@ export class WireScan {
         continue;
       }
       let index = 0;
-      if (field.isList) {
+      if (field.isList || field.isMap) {
         counts ??= [];
         index = counts[number] ?? 0;
         counts[number] = index + 1;
         const isPacked = field.isPackable && wireType === Wire.length;
-        if (index >= field.maxItems && !isPacked) return invalid(tooManyItems(this.pathTo(field), field.maxItems));
+        if (index >= field.maxItems && !isPacked)
+          return invalid(tooManyItems(this.pathTo(field), field.maxItems, field.isMap));
       }
       if (depth === 0 && number === this.bulkNumber) {
         const refusal = this.item(field, wireType, start, end);
@@ -172,7 +173,7 @@ export class WireScan {
     }
     counts[field.number] = (counts[field.number] as number) + items;
     if ((counts[field.number] as number) > field.maxItems) {
-      return invalid(tooManyItems(this.pathTo(field), field.maxItems));
+      return invalid(tooManyItems(this.pathTo(field), field.maxItems, false));
     }
     return undefined;
   }

@@ -20,17 +20,26 @@ function chosenOf(couponId: string, revision: number, usageCap: number | null): 
   } as unknown as Coupon;
   const userCoupon = {
     ...{ id: couponId, couponId, userId: "user", issuedAt: new Date(), validUntil: null, maxUses: 1, useCount: 0 },
-    ...{ placeCount: 0, lockedUntil: null, claimUntil: null, releasedAt: null, code: null, discount: null },
+    ...{
+      placeCount: 0,
+      lockedUntil: null,
+      claimUntil: null,
+      releasedAt: null,
+      code: null,
+      discount: null,
+      labels: null,
+    },
   };
   return { userCoupon, coupon, lockVersion: 0, lockToken: null };
 }
 
-function used({ usageId: id, userCouponId, couponId, userId, productId, orderId, orderAmount }: UseRequest): UseResult {
+function used(request: UseRequest): UseResult {
+  const { usageId: id, userCouponId, couponId, userId, productId, orderId, orderAmount, facts } = request;
   const amounts = { orderAmount, discountAmount: orderAmount };
   const usage = { id, userCouponId, couponId, userId, productId, orderId, ...amounts };
   return {
     outcome: "USED",
-    usage: { ...usage, usedAt: new Date(), cancelledAt: null },
+    usage: { ...usage, usedAt: new Date(), cancelledAt: null, ...facts, labels: null, isComplete: true },
     placed: true,
     exhausted: false,
   };

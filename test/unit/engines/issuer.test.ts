@@ -1,18 +1,20 @@
 import { describe, expect, test } from "vitest";
+import type { Coupon } from "../../../src/domain/coupon.js";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
 import { Issuer, type QueuedRequest, settleBatch } from "../../../src/issuing/issuer.js";
 import { QuotaDays } from "../../../src/platform/quota-days.js";
 import type { IssueRequest, IssueResult } from "../../../src/storage/ports/issues.js";
+import type { UserCouponStore } from "../../../src/storage/ports/user-coupons.js";
 import { FailingQueues } from "./failing-queues.js";
 import { breakGate, countsOf, loadCoupon, openGate, requestOf } from "./gate.js";
 
 const reservationMs = 5_000;
 const farMs = Date.now() + 3_600_000;
 
-function issued({ userCouponId: id, couponId, userId }: IssueRequest): IssueResult {
+function issued({ userCouponId: id, couponId, userId, labels = null }: IssueRequest): IssueResult {
   const times = { issuedAt: new Date(), validUntil: null, lockedUntil: null, claimUntil: null, releasedAt: null };
   const counts = { maxUses: 1, useCount: 0, placeCount: 0 };
-  const userCoupon = { id, couponId, userId, ...times, ...counts, code: null, discount: null };
+  const userCoupon = { id, couponId, userId, ...times, ...counts, code: null, discount: null, labels };
   return { outcome: "ISSUED", userCoupon, expiresAt: new Date(farMs) };
 }
 const refused = (reason: Extract<IssueResult, { outcome: "REFUSED" }>["reason"]): IssueResult => ({
@@ -24,6 +26,7 @@ const refused = (reason: Extract<IssueResult, { outcome: "REFUSED" }>["reason"])
 function openIssuer(decide: (request: IssueRequest) => IssueResult = issued) {
   const opened = openGate();
   const queues = new FailingQueues();
+  const userCoupons: Pick<UserCouponStore, "get"> = { get: async () => null };
   const sent: { requests: readonly IssueRequest[]; again: boolean | undefined }[] = [];
   const issuer = new Issuer({
     ...opened,
@@ -33,13 +36,13 @@ function openIssuer(decide: (request: IssueRequest) => IssueResult = issued) {
         return requests.map(decide);
       },
     },
-    userCoupons: { get: async () => null },
+    userCoupons,
     quotaDays: new QuotaDays(),
     reservationMs,
     openQueue: queues.open,
     batches: { issue: 2, issueCode: 1 },
   });
-  return { ...opened, queues, issuer, sent };
+  return { ...opened, queues, issuer, sent, userCoupons };
 }
 
 describe("when the queue fails", () => {
@@ -112,6 +115,22 @@ describe("what is submitted", () => {
     await issuer.issue({ ...requestOf(couponId), codeId: 7 }, farMs);
     expect(queues.submitted.map(({ queue }) => queue)).toEqual(["issue-code"]);
   });
+});
+
+test.for([
+  ["the same labels, in another order", { b: "2", a: "1" }, "replayed"],
+  ["other labels", { a: "1", b: "3" }, "REQUEST_ID_REUSED"],
+  ["no labels", null, "REQUEST_ID_REUSED"],
+] as const)("a repeated request with %s", async ([, labels, outcome]) => {
+  const { gate, issuer, userCoupons } = openIssuer();
+  const couponId = await loadCoupon(gate);
+  const request = { ...requestOf(couponId), requestId: "request" };
+  const first = await issuer.issue({ ...request, labels: { a: "1", b: "2" } }, farMs);
+  if (first instanceof Refusal) throw new Error(first.reason);
+  const coupon = { expiresAt: new Date(farMs), revokedAt: null, exhaustedAt: null } as Coupon;
+  userCoupons.get = async () => ({ value: { userCoupon: first.userCoupon, coupon }, now: new Date() });
+  const again = await issuer.issue({ ...request, userCouponId: "another", labels }, farMs);
+  expect(again instanceof Refusal ? again.reason : again.replayed && "replayed").toBe(outcome);
 });
 
 test.for(["issue", "issue-code"])("a batch of the queue %s that is sent again says so to the store", async (name) => {

@@ -1,7 +1,7 @@
-import type { Code } from "../../../domain/code.js";
+import type { Code, CodeStatus } from "../../../domain/code.js";
 import type { UserCoupon } from "../../../domain/user-coupon.js";
 import { groupBy } from "../../../platform/group-by.js";
-import type { ListedCode } from "../../ports/codes.js";
+import type { CodeFilter, ListedCode } from "../../ports/codes.js";
 import type { DeadlineMs, Page, Rows } from "../../ports/page.js";
 import type { Database } from "../database.js";
 import { userCouponColumns } from "../user-coupons/user-coupon-store.js";
@@ -13,29 +13,24 @@ const maxHolders = 10;
  * counts as used up only when nothing of its coupon is left to use: there is no counter for each code.
  */
 export const maxLooked = 100;
+/** Codes that are looked at for one page of those with some statuses only: as many as the largest page has. */
+export const maxCodesLooked = 1_000;
 
 /** Of those who hold a code: those whose user coupons were neither deleted nor released. */
 export async function listCodes(
   { reads }: Database,
-  couponId: string,
+  { couponId, statuses, endsAt, now }: CodeFilter,
   { size, before }: Page,
   deadlineMs: DeadlineMs,
 ): Promise<Rows<ListedCode>> {
-  // Whether all have used it matters only for codes that nobody else can get.
-  const found = await reads.run(
+  const rows = await reads.run(
     deadlineMs,
-    ({ sql }) => sql<Code[]>`
-      SELECT k.id, k.coupon_id, k.code, k.discount, k.expires_at, k.max_uses, k.max_holders, k.holder_count, k.created_at,
-        k.holder_count >= k.max_holders AND code_is_used_up(k.id, c, ${maxLooked}) AS used_up
-      FROM (
-        -- A range of codes_by_coupon; in the order of the id alone the planner may go through the codes of all coupons.
-        SELECT * FROM codes k WHERE (k.coupon_id, k.id) > (${couponId}, ${before ?? "0"}) AND k.coupon_id <= ${couponId}
-        ORDER BY k.coupon_id, k.id LIMIT ${size + 1}
-      ) k
-      JOIN coupons c ON c.id = k.coupon_id
-      ORDER BY k.id`,
+    ({ sql }) => sql<FoundCode[]>`
+      SELECT * FROM list_codes(${couponId}, ${before ?? "0"}, ${statuses as CodeStatus[] | null}::text[],
+        ${endsAt}, ${now}, ${size + 1}, ${maxCodesLooked}, ${maxLooked})`,
   );
-  const codes = found.slice(0, size);
+  const found = rows.filter((row) => row.id !== null);
+  const codes: readonly Code[] = found.slice(0, size);
   const held = codes.filter((code) => code.holderCount > 0).map((code) => String(code.id));
   const holders = await reads.run(
     deadlineMs,
@@ -45,6 +40,14 @@ export async function listCodes(
   const byCode = groupBy(holders, (holder) => holder.codeId);
   return {
     rows: codes.map((code) => ({ code, holders: byCode.get(code.id) ?? [] })),
-    next: found.length > size ? String(codes.at(-1)!.id) : null,
+    next: found.length > size ? String(codes.at(-1)!.id) : lookedTo(rows),
   };
+}
+
+/** After those that were found there may be one row more, of a page that could not be filled. */
+type FoundCode = (Code & { readonly lookedTo: null }) | { readonly id: null; readonly lookedTo: number };
+
+function lookedTo(rows: readonly FoundCode[]): string | null {
+  const last = rows.at(-1);
+  return last && last.lookedTo !== null ? String(last.lookedTo) : null;
 }

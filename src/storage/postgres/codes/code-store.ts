@@ -3,7 +3,7 @@ import type { CodeJob, CodeTerms } from "../../../domain/code.js";
 import { type Coupon, type CouponType, typePoolDefinition } from "../../../domain/coupon.js";
 import { Refusal } from "../../../domain/refusal.js";
 import { newId } from "../../../platform/new-id.js";
-import type { CheckedLines, CodeStore, GenerateBatch, JobBatch, Uploaded } from "../../ports/codes.js";
+import type { CheckedLines, CodeFilter, CodeStore, GenerateBatch, JobBatch, Uploaded } from "../../ports/codes.js";
 import type { Dated, DeadlineMs, Page, RequestKey } from "../../ports/page.js";
 import { type CouponRow, fromDefinition, toCoupon } from "../coupons/coupon-row.js";
 import type { Connection, Database } from "../database.js";
@@ -88,8 +88,8 @@ export class PostgresCodeStore implements CodeStore {
     return { job: { ...job, ...changed }, addedCount };
   }
 
-  list(couponId: string, page: Page, deadlineMs: DeadlineMs) {
-    return listCodes(this.database, couponId, page, deadlineMs);
+  list(filter: CodeFilter, page: Page, deadlineMs: DeadlineMs) {
+    return listCodes(this.database, filter, page, deadlineMs);
   }
 
   async expire(limit: number): Promise<{ couponIds: string[] } | null> {

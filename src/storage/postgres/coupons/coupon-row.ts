@@ -104,6 +104,7 @@ const later = {
   isCodeBook: false,
   exactCodes: false,
   isPool: false,
+  labels: null,
 };
 
 /** A row as it is kept in a JSON column: the same fields, times as ISO 8601 text. */

@@ -131,10 +131,17 @@ export class PostgresIssueStore implements IssueStore {
           ${requests.map(({ codeId }) => (codeId === undefined ? null : String(codeId)))}::text[]::bigint[],
           ${requests.map(({ hasTicket = false }) => String(hasTicket))}::text[]::boolean[],
           ${patienceOf(requests).map((ms) => (ms === null ? null : String(ms)))}::text[]::int[],
+          ${labelsOf(requests)}::text[]::jsonb[],
           ${this.quotaTimeZone},
           ${again})`,
     );
   }
+}
+
+/** Hardly any call has labels: a batch without them says nothing of each row. */
+function labelsOf(requests: readonly IssueRequest[]): (string | null)[] | null {
+  if (requests.every(({ labels }) => !labels)) return null;
+  return requests.map(({ labels }) => (labels ? JSON.stringify(labels) : null));
 }
 
 function toIssueResult(row: IssuedRow, request: IssueRequest): IssueResult {
@@ -158,6 +165,7 @@ function toIssueResult(row: IssuedRow, request: IssueRequest): IssueResult {
     releasedAt: null,
     code: row.code,
     discount: row.discount,
+    labels: request.labels ?? null,
   };
   return { outcome: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt: new Date(row.expiresAtMs) }) };
 }

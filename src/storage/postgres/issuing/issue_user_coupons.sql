@@ -3,7 +3,7 @@
 -- No two rows of a batch may have the same (coupon, user) or the same request id, and either all of them name a code of a
 -- code book or none does; the caller sees to that. Each row gets one outcome, and no row's outcome harms another row.
 -- `have_tickets` says which rows the gate let through with a ticket of a throttled coupon, `patience_ms` how long after this call
--- each may still be decided (null: for ever), `time_zone` where a quota's days begin.
+-- each may still be decided (null: for ever), `item_labels` what is kept with each (null: nothing with any), `time_zone` where a quota's days begin.
 -- `again` says that some of the rows may have been committed by an earlier call whose answer was lost:
 --   ISSUED             it is inserted, or was by an earlier call with the same id
 --   REPLAYED           the same request had issued it before; `id` is that user coupon
@@ -22,7 +22,7 @@
 -- before they were granted.
 CREATE OR REPLACE FUNCTION issue_user_coupons(
   item_ids uuid[], item_coupon_ids uuid[], item_user_ids text[], item_request_ids text[], item_code_ids bigint[],
-  have_tickets boolean[], patience_ms int[], time_zone text, again boolean
+  have_tickets boolean[], patience_ms int[], item_labels jsonb[], time_zone text, again boolean
 ) RETURNS TABLE (
   outcome text, id uuid, issued_at_ms bigint, valid_until_ms bigint, expires_at_ms bigint, claim_until_ms bigint, max_uses int,
   code text, discount jsonb
@@ -96,7 +96,7 @@ BEGIN
   RETURN QUERY
   WITH checked AS (
     SELECT
-      a.ord, a.id, a.coupon_id, a.user_id, a.request_id, a.code_id AS wanted_code_id, c.expires_at, c.max_per_user, held.slots,
+      a.ord, a.id, a.coupon_id, a.user_id, a.request_id, a.labels, a.code_id AS wanted_code_id, c.expires_at, c.max_per_user, held.slots,
       CASE WHEN earlier.id IS NULL THEN c.max_uses ELSE earlier.max_uses END AS max_uses,
       CASE WHEN earlier.id IS NULL THEN at + c.claim_window_ms * interval '1 millisecond' ELSE earlier.claim_until END AS claim_until,
       at + c.validity_after_issue_ms * interval '1 millisecond' AS valid_until,
@@ -122,8 +122,8 @@ BEGIN
         WHEN wanted.retired_at IS NOT NULL OR wanted.expires_at <= at THEN 'CODE_EXPIRED'
         WHEN c.throttle_per_second IS NOT NULL AND NOT a.has_ticket THEN 'TICKET_NEEDED'
       END AS outcome
-    FROM unnest(item_ids, item_coupon_ids, item_user_ids, item_request_ids, item_code_ids, have_tickets, patience_ms)
-      WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, has_ticket, patience_ms, ord)
+    FROM unnest(item_ids, item_coupon_ids, item_user_ids, item_request_ids, item_code_ids, have_tickets, patience_ms, item_labels)
+      WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, has_ticket, patience_ms, labels, ord)
     LEFT JOIN coupons c ON c.id = a.coupon_id
     LEFT JOIN LATERAL (
       SELECT q.issued_count FROM quota_days q
@@ -179,12 +179,13 @@ BEGIN
   ),
   inserted AS (
     INSERT INTO user_coupons (id, coupon_id, user_id, slot, request_id, issued_at, valid_until, max_uses, claim_until,
-      code_id, code, discount, lapse_at)
+      code_id, code, discount, lapse_at, labels)
     SELECT
       n.id, n.coupon_id, n.user_id,
       CASE WHEN n.slots = '{}' THEN 1
         ELSE (SELECT min(s) FROM generate_series(1, n.max_per_user) s WHERE s <> ALL (n.slots)) END,
-      n.request_id, at, n.own_valid_until, n.own_max_uses, n.claim_until, n.code_id, n.code, n.discount, n.own_valid_until
+      n.request_id, at, n.own_valid_until, n.own_max_uses, n.claim_until, n.code_id, n.code, n.discount, n.own_valid_until,
+      n.labels
     FROM termed n WHERE n.in_stock
     ORDER BY n.coupon_id, n.user_id
     ON CONFLICT DO NOTHING

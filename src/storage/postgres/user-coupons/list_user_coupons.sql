@@ -1,14 +1,14 @@
--- Pages of what users hold, the newest first, one row for each of `items` in order: {"userId", "before", "size"}. `rows` has
+-- Pages of what users hold, the newest first, one row for each of `items` in order: {"userId", "before", "size", "statuses"}. `rows` has
 -- one line for all user coupons of a page: values without spaces, with spaces between them; what few user coupons have is
 -- left out of the text of the others. The first row has `coupons`: every coupon of all the pages.
 --
--- With `only_live` what is expired or released is left out. Then at most `most_looked` user coupons are looked at for a page;
+-- With `filtered` only those are wanted whose status is among `statuses`. Then at most `most_looked` user coupons are looked at for a page;
 -- when that did not fill it, `looked_to` is the last of them: the list goes on after it. null: nothing is behind the page.
 --
 -- A page is a range of user_coupons_of_user, and no more is read of it than the page has. For no plan can read less in this
 -- order without a sort: the order begins with the user's id, and as a range and not as an equation, or the planner would
 -- leave it out of the order and could walk through the user coupons of all users by their primary key.
-CREATE OR REPLACE FUNCTION list_user_coupons(items json, only_live boolean, most_looked int)
+CREATE OR REPLACE FUNCTION list_user_coupons(items json, filtered boolean, most_looked int)
 RETURNS TABLE (rows text, looked_to uuid, now_ms bigint, coupons text)
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small; these are right at every size.
@@ -29,7 +29,7 @@ BEGIN
   RETURN QUERY
   WITH clock AS MATERIALIZED (SELECT coupon_clock() AS now),
   page AS MATERIALIZED (
-    SELECT item.ordinal, held.n, held.rows, held.coupon_ids, CASE WHEN only_live AND held.n < item.size THEN (
+    SELECT item.ordinal, held.n, held.rows, held.coupon_ids, CASE WHEN filtered AND held.n < item.size THEN (
       SELECT one.id FROM user_coupons one
       WHERE (one.user_id COLLATE "C", one.id) < (item.user_id COLLATE "C", item.before)
         AND one.user_id COLLATE "C" >= item.user_id COLLATE "C" AND one.deleted_at IS NULL
@@ -37,8 +37,8 @@ BEGIN
       OFFSET most_looked - 1 LIMIT 1
     ) END AS looked_to
     FROM (
-      SELECT a."userId" AS user_id, coalesce(a.before, last) AS before, a.size, row_number() OVER () AS ordinal
-      FROM json_to_recordset(items) AS a ("userId" text, before uuid, size int)
+      SELECT a."userId" AS user_id, coalesce(a.before, last) AS before, a.size, a.statuses, row_number() OVER () AS ordinal
+      FROM json_to_recordset(items) AS a ("userId" text, before uuid, size int, statuses text[])
       LIMIT max_items
     ) item
     CROSS JOIN LATERAL (
@@ -47,20 +47,21 @@ BEGIN
         SELECT u.coupon_id, concat(
           u.id, ' ', u.coupon_id, ' ', millis(u.issued_at), ' ', millis(u.valid_until), ' ',
           CASE WHEN u.max_uses > 1 OR u.place_count > 0 OR u.locked_until IS NOT NULL OR u.claim_until IS NOT NULL
-            OR u.released_at IS NOT NULL OR u.code_id IS NOT NULL
+            OR u.released_at IS NOT NULL OR u.code_id IS NOT NULL OR u.labels IS NOT NULL
           THEN concat(u.max_uses, ',', u.use_count, ',', u.place_count, ',',
             millis(u.locked_until), ',', millis(u.claim_until), ',', millis(u.released_at), ',',
-            encode(convert_to(u.code, 'UTF8'), 'hex'), ',', encode(convert_to(u.discount::text, 'UTF8'), 'hex')) END
+            encode(convert_to(u.code, 'UTF8'), 'hex'), ',', encode(convert_to(u.discount::text, 'UTF8'), 'hex'), ',',
+            encode(convert_to(u.labels::text, 'UTF8'), 'hex')) END
         ) AS row
         FROM (
           SELECT * FROM user_coupons one
           WHERE (one.user_id COLLATE "C", one.id) < (item.user_id COLLATE "C", item.before)
             AND one.user_id COLLATE "C" >= item.user_id COLLATE "C" AND one.deleted_at IS NULL
           ORDER BY one.user_id COLLATE "C" DESC, one.id DESC
-          LIMIT CASE WHEN only_live THEN most_looked ELSE item.size END
+          LIMIT CASE WHEN filtered THEN most_looked ELSE item.size END
         ) u
-        WHERE NOT only_live OR (
-          SELECT user_coupon_status(u, c, clock.now) NOT IN ('EXPIRED', 'RELEASED')
+        WHERE NOT filtered OR (
+          SELECT user_coupon_status(u, c, clock.now) = ANY (item.statuses)
           FROM coupons c CROSS JOIN clock WHERE c.id = u.coupon_id
         )
         LIMIT item.size

@@ -2,8 +2,9 @@ import { LRUCache } from "lru-cache";
 import type { Coupon } from "../../../domain/coupon.js";
 import type { UserCouponWithCoupon } from "../../ports/user-coupons.js";
 
-/** Rows that are remembered, of all users together; about 1 KiB each. */
+/** Rows that are remembered, of all users together; about 1 KiB each. One with many labels counts as several. */
 const maxRows = 20_000;
+const bytesOfRow = 512;
 
 type Rows = readonly UserCouponWithCoupon[];
 
@@ -14,7 +15,7 @@ type Rows = readonly UserCouponWithCoupon[];
 export class PageMemory {
   private readonly pages = new LRUCache<string, { readonly text: string; readonly rows: Rows }>({
     maxSize: maxRows,
-    sizeCalculation: ({ rows }) => Math.max(1, rows.length),
+    sizeCalculation: ({ text, rows }) => Math.max(1, rows.length, Math.ceil(text.length / bytesOfRow)),
   });
 
   /** `text` names its rows by their ids, so that no two users have the same. */

@@ -1,4 +1,5 @@
 import type { Coupon, Discount } from "../../../domain/coupon.js";
+import type { Labels } from "../../../domain/labels.js";
 import { type UserCoupon, type UserCouponStatus, userCouponStatus } from "../../../domain/user-coupon.js";
 import type { DeadlineMs, Listed, Page } from "../../ports/page.js";
 import type { UserCouponWithCoupon } from "../../ports/user-coupons.js";
@@ -13,10 +14,10 @@ import { PageMemory } from "./page-memory.js";
 const maxPages = 32;
 /** User coupons of all pages of one query, unless one page has more: whoever wants 1,000 does not hold up those who want 50. */
 const maxRows = 2_000;
-/** User coupons that are looked at for one page without the expired and released ones; no page has more. */
+/** User coupons that are looked at for one page of those with some statuses only; no page has more. */
 export const maxLooked = 2_000;
 /** What such a page counts for among others: most are full after a few. */
-const liveWeight = maxRows / 4;
+const filteredWeight = maxRows / 4;
 
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
@@ -25,6 +26,8 @@ interface PageItem {
   readonly userId: string;
   readonly before: string | null;
   readonly size: number;
+  /** Only those that stand so; null: all. */
+  readonly statuses: readonly UserCouponStatus[] | null;
 }
 
 interface Answer {
@@ -58,9 +61,9 @@ export class UserCouponPages {
     weight: { of: ({ size }) => size, max: maxRows },
     run: (items) => this.query(items, false),
   });
-  private readonly live = new TurnBatch<PageItem, Answer>({
+  private readonly filtered = new TurnBatch<PageItem, Answer>({
     maxItems: maxPages,
-    weight: { of: ({ size }) => Math.max(size, liveWeight), max: maxRows },
+    weight: { of: ({ size }) => Math.max(size, filteredWeight), max: maxRows },
     run: (items) => this.query(items, true),
   });
 
@@ -71,22 +74,22 @@ export class UserCouponPages {
   async read(
     userId: string,
     page: Page,
-    showExpired: boolean,
+    statuses: readonly UserCouponStatus[] | null,
     deadlineMs: DeadlineMs,
   ): Promise<Listed<UserCouponWithCoupon>> {
-    const item = { userId, before: page.before, size: page.size + 1 };
+    const item = { userId, before: page.before, size: page.size + 1, statuses };
     let answer = await guarded(deadlineMs, () => this.held.add(item));
     let rows = this.rowsOf(answer, userId);
-    if (!showExpired) {
+    if (statuses) {
       const { now } = answer;
-      const isLive = ({ userCoupon, coupon }: UserCouponWithCoupon) =>
-        !hidden.includes(userCouponStatus(userCoupon, coupon, now));
-      if (!rows.every(isLive)) {
+      const isWanted = ({ userCoupon, coupon }: UserCouponWithCoupon) =>
+        statuses.includes(userCouponStatus(userCoupon, coupon, now));
+      if (!rows.every(isWanted)) {
         if (rows.length < item.size) {
-          rows = rows.filter(isLive);
+          rows = rows.filter(isWanted);
         } else {
           // There may be more behind those that are in the way. Postgres leaves them out, at a higher price.
-          answer = await guarded(deadlineMs, () => this.live.add(item));
+          answer = await guarded(deadlineMs, () => this.filtered.add(item));
           rows = this.rowsOf(answer, userId);
         }
       }
@@ -106,17 +109,17 @@ export class UserCouponPages {
     return rows;
   }
 
-  private query(items: readonly PageItem[], onlyLive: boolean): Promise<readonly Answer[]> {
-    return this.database.reads.run(noDeadlineMs, ({ sql }) => this.queryOn(sql, items, onlyLive));
+  private query(items: readonly PageItem[], filtered: boolean): Promise<readonly Answer[]> {
+    return this.database.reads.run(noDeadlineMs, ({ sql }) => this.queryOn(sql, items, filtered));
   }
 
   private async queryOn(
     sql: Connection["sql"],
     items: readonly PageItem[],
-    onlyLive: boolean,
+    filtered: boolean,
   ): Promise<readonly Answer[]> {
     const rows = await sql<AnswerRow[]>`
-      SELECT * FROM list_user_coupons(${JSON.stringify(items)}::text::json, ${onlyLive}, ${maxLooked})`;
+      SELECT * FROM list_user_coupons(${JSON.stringify(items)}::text::json, ${filtered}, ${maxLooked})`;
     const { coupons, nowMs } = rows[0]!;
     const byId = new Map(
       (await this.coupons.get(sql, parseVersions(coupons ?? ""))).map((coupon) => [coupon.id, coupon]),
@@ -125,9 +128,6 @@ export class UserCouponPages {
     return rows.map((row) => ({ rows: row.rows, lookedTo: row.lookedTo, coupons: byId, now }));
   }
 }
-
-/** The statuses of what only a list with show_expired has. The query for the live ones names them, too. */
-const hidden: readonly UserCouponStatus[] = ["EXPIRED", "RELEASED"];
 
 /** As many as the query puts into the text of a user coupon, and of a coupon. */
 const rowColumns = 5;
@@ -163,10 +163,13 @@ const neverUsed: Rare = {
   releasedAt: null,
   code: null,
   discount: null,
+  labels: null,
 };
 
 function parseRare(text: string): Rare {
-  const [maxUses, useCount, placeCount, lockedUntil, claimUntil, releasedAt, code, discount] = text.split(",") as Eight;
+  const [maxUses, useCount, placeCount, lockedUntil, claimUntil, releasedAt, code, discount, labels] = text.split(
+    ",",
+  ) as Nine;
   return {
     maxUses: Number(maxUses),
     useCount: Number(useCount),
@@ -176,10 +179,11 @@ function parseRare(text: string): Rare {
     releasedAt: dateOf(releasedAt),
     code: code === "" ? null : textOf(code),
     discount: discount === "" ? null : (JSON.parse(textOf(discount)) as Discount),
+    labels: labels === "" ? null : (JSON.parse(textOf(labels)) as Labels),
   };
 }
 
-type Eight = [string, string, string, string, string, string, string, string];
+type Nine = [string, string, string, string, string, string, string, string, string];
 
 function textOf(hex: string): string {
   return Buffer.from(hex, "hex").toString("utf8");

@@ -1,6 +1,6 @@
 import { sql as statement } from "drizzle-orm";
 import { type Reason, Refusal } from "../../../domain/refusal.js";
-import type { UserCoupon } from "../../../domain/user-coupon.js";
+import type { UserCoupon, UserCouponStatus } from "../../../domain/user-coupon.js";
 import type { Dated, DeadlineMs, Listed, Page, RequestKey } from "../../ports/page.js";
 import type { UserChoice } from "../../ports/usages.js";
 import type { GivenBack, UserCouponStore, UserCouponWithCoupon } from "../../ports/user-coupons.js";
@@ -28,7 +28,7 @@ interface UserCouponRow extends UserCoupon {
 /** The columns of `user_coupons u` that make a UserCoupon. */
 export function userCouponColumns(sql: Connection["sql"]) {
   return sql`u.id, u.coupon_id, u.user_id, u.issued_at, u.valid_until, u.max_uses, u.use_count, u.place_count,
-    u.locked_until, u.claim_until, u.released_at, u.code, u.discount`;
+    u.locked_until, u.claim_until, u.released_at, u.code, u.discount, u.labels`;
 }
 
 interface DeletionRow extends Record<string, unknown> {
@@ -60,10 +60,10 @@ export class PostgresUserCouponStore implements UserCouponStore {
   list(
     userId: string,
     page: Page,
-    showExpired: boolean,
+    statuses: readonly UserCouponStatus[] | null,
     deadlineMs: DeadlineMs,
   ): Promise<Listed<UserCouponWithCoupon>> {
-    return this.pages.read(userId, page, showExpired, deadlineMs);
+    return this.pages.read(userId, page, statuses, deadlineMs);
   }
 
   delete(

@@ -16,7 +16,8 @@
 CREATE OR REPLACE FUNCTION cancel_usages(items json, again boolean)
 RETURNS TABLE (
   outcome text, freed boolean, id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, product_id text, order_id text,
-  currency_code text, order_amount bigint, discount_amount bigint, used_at_ms bigint, cancelled_at_ms bigint
+  currency_code text, order_amount bigint, discount_amount bigint, used_at_ms bigint, cancelled_at_ms bigint, code text,
+  coupon_name text, coupon_type text, labels jsonb, is_complete boolean
 )
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
@@ -47,7 +48,7 @@ BEGIN
   ),
   checked AS MATERIALIZED (
     SELECT a.ord, a.request_id AS call_id, decode(a.input_hash, 'hex') AS input_hash, s.*, u.deleted_at IS NOT NULL AS of_deleted,
-      u.use_count >= u.max_uses AS was_used_up,
+      u.use_count >= u.max_uses AS was_used_up, u.code AS held_code,
       CASE
         WHEN earlier.input_hash <> decode(a.input_hash, 'hex') THEN 'REQUEST_ID_REUSED'
         WHEN earlier.request_id IS NOT NULL THEN 'REPLAYED'
@@ -107,8 +108,12 @@ BEGIN
     -- By an earlier call whose answer was lost, perhaps; it does no harm to say so twice.
     coalesce(d.of_deleted AND (d.cancelled OR (again AND d.outcome = 'REPLAYED')), false),
     d.id, d.user_coupon_id, d.coupon_id, d.user_id, d.product_id, d.order_id, d.currency_code::text, d.order_amount,
-    d.discount_amount, millis(d.used_at), millis(CASE WHEN d.cancelled THEN at ELSE d.cancelled_at END)
+    d.discount_amount, millis(d.used_at), millis(CASE WHEN d.cancelled THEN at ELSE d.cancelled_at END),
+    -- A release that stored neither of these three nor labels has left the name null: then they are what they are now.
+    coalesce(d.code, d.held_code), coalesce(d.coupon_name, c.name), CASE WHEN d.coupon_name IS NULL THEN c.type ELSE d.coupon_type END,
+    d.labels, d.coupon_name IS NOT NULL
   FROM done d
+  LEFT JOIN coupons c ON c.id = d.coupon_id AND d.coupon_name IS NULL
   ORDER BY d.ord;
 END
 $$;

@@ -1,3 +1,4 @@
+import type { CouponType } from "../../../domain/coupon.js";
 import type { Usage } from "../../../domain/usage.js";
 import { groupBy } from "../../../platform/group-by.js";
 import type { Page, Rows } from "../../ports/page.js";
@@ -28,7 +29,10 @@ export async function listUsages(
       ${before}, ${size + 1}, ${maxLooked}) l
     LEFT JOIN LATERAL unnest(l.page) WITH ORDINALITY f ON true
     ORDER BY f.ordinality`;
-  const rows = found.filter((row): row is typeof row & UsageRow => row.id !== null).map(toUsage);
+  const rows = await usagesOf(
+    sql,
+    found.filter((row): row is typeof row & UsageRow => row.id !== null),
+  );
   if (rows.length <= size) return { rows, next: found[0]?.lookedTo ?? null };
   const listed = rows.slice(0, size);
   return { rows: listed, next: listed.at(-1)!.id };
@@ -47,8 +51,9 @@ export async function usagesOfRequests({ sql }: Connection, requestIds: readonly
       SELECT * FROM usages s WHERE s.request_id = asked.request_id ORDER BY s.item LIMIT ${sql.unsafe(String(maxItems))}
     ) s
     ORDER BY asked.ordinal, s.item`;
-  const byOrdinal = groupBy(rows, ({ ordinal }) => ordinal);
-  return requestIds.map((_, index) => (byOrdinal.get(index + 1) ?? []).map(toUsage));
+  const usages = await usagesOf(sql, rows);
+  const byOrdinal = groupBy(rows.keys(), (index) => rows[index]!.ordinal);
+  return requestIds.map((_, position) => (byOrdinal.get(position + 1) ?? []).map((index) => usages[index]!));
 }
 
 /** The newest of all together. Each one's are a range of usages_of_user_coupon: what else the user has used is not looked at. */
@@ -67,14 +72,35 @@ export async function usagesOfUserCoupons(
     ) s
     WHERE s.user_id = ${userId}
     ORDER BY s.id DESC LIMIT ${limit}`;
-  return rows.map(toUsage);
+  return usagesOf(sql, rows);
 }
 
-export function toUsage(row: UsageRow): Usage {
+/** What a release did not store that knew nothing of it, as it is now. */
+type Present = Pick<UsageRow, "id" | "code" | "couponName" | "couponType">;
+
+/** Those that lack something are completed, one by one by their keys; of this release's own none does. */
+export async function usagesOf(sql: Connection["sql"], rows: readonly UsageRow[]): Promise<Usage[]> {
+  const bare = rows.filter(({ couponName }) => couponName === null);
+  if (bare.length === 0) return rows.map((row) => toUsage(row));
+  const items = bare.map(({ id, userCouponId, couponId }) => ({ id, userCouponId, couponId }));
+  const found = await sql<Present[]>`
+    SELECT a.id, (SELECT u.code FROM user_coupons u WHERE u.id = a."userCouponId") AS code,
+      c.name AS coupon_name, c.type AS coupon_type
+    FROM json_to_recordset(${JSON.stringify(items)}::text::json) AS a (id uuid, "userCouponId" uuid, "couponId" uuid)
+    CROSS JOIN LATERAL (SELECT name, type FROM coupons WHERE id = a."couponId" OFFSET 0) c`;
+  const present = new Map(found.map((one) => [one.id, one]));
+  return rows.map((row) => toUsage(row, present.get(row.id)));
+}
+
+export function toUsage(row: UsageRow, present?: Present): Usage {
   const { id, userCouponId, couponId, userId, productId, orderId, currencyCode, usedAt, cancelledAt } = row;
+  const { code, couponName, couponType } = present ?? row;
   const money = (minorUnits: number) => ({ currencyCode, minorUnits });
   return {
     ...{ id, userCouponId, couponId, userId, productId, orderId, usedAt, cancelledAt },
+    ...{ code, couponName: couponName ?? "", couponType: couponType as CouponType | null },
+    labels: row.labels,
+    isComplete: row.couponName !== null,
     orderAmount: money(row.orderAmount),
     discountAmount: money(row.discountAmount),
   };

@@ -21,6 +21,8 @@ export interface CancelRow extends Omit<UsageRow, "usedAt" | "cancelledAt"> {
   readonly freed: boolean;
   readonly usedAtMs: number;
   readonly cancelledAtMs: number;
+  /** See Usage. */
+  readonly isComplete: boolean;
 }
 
 export function toUseResult(row: UseRow, request: UseRequest): UseResult {
@@ -39,18 +41,25 @@ export function toUseResult(row: UseRow, request: UseRequest): UseResult {
   }
 }
 
-export function toCancelResult({ outcome, freed, usedAtMs, cancelledAtMs, ...row }: CancelRow): CancelResult {
+export function toCancelResult({
+  outcome,
+  freed,
+  usedAtMs,
+  cancelledAtMs,
+  isComplete,
+  ...row
+}: CancelRow): CancelResult {
   if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
   if (outcome !== "CANCELLED" && outcome !== "REPLAYED") return { outcome: "REFUSED", reason: outcome };
   return {
     outcome: "CANCELLED",
-    usage: toUsage({ ...row, usedAt: new Date(usedAtMs), cancelledAt: new Date(cancelledAtMs) }),
+    usage: { ...toUsage({ ...row, usedAt: new Date(usedAtMs), cancelledAt: new Date(cancelledAtMs) }), isComplete },
     freed,
   };
 }
 
 function usageOf(request: UseRequest, row: UseRow): Usage {
-  const { userCouponId, couponId, userId, productId, orderId, orderAmount } = request;
+  const { userCouponId, couponId, userId, productId, orderId, orderAmount, facts, labels = null } = request;
   const { currencyCode } = orderAmount;
   const discountAmount = { currencyCode, minorUnits: request.discountAmount };
   const usedAt = new Date(row.usedAtMs);
@@ -65,6 +74,9 @@ function usageOf(request: UseRequest, row: UseRow): Usage {
     discountAmount,
     usedAt,
     cancelledAt: null,
+    ...facts,
+    labels,
+    isComplete: true,
   };
 }
 

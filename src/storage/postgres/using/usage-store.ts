@@ -23,8 +23,8 @@ import {
   listUsages,
   maxItems,
   maxRequests,
-  toUsage,
   type UsageRow,
+  usagesOf,
   usagesOfRequests,
   usagesOfUserCoupons,
 } from "./usage-page.js";
@@ -173,11 +173,10 @@ export class PostgresUsageStore implements UsageStore {
   }
 
   async get(userId: string, usageId: string, deadlineMs: DeadlineMs): Promise<Usage | null> {
-    const [row] = await this.database.reads.run(
-      deadlineMs,
-      ({ sql }) => sql<UsageRow[]>`SELECT * FROM usages WHERE id = ${usageId} AND user_id = ${userId}`,
+    const [usage] = await this.database.reads.run(deadlineMs, async ({ sql }) =>
+      usagesOf(sql, await sql<UsageRow[]>`SELECT * FROM usages WHERE id = ${usageId} AND user_id = ${userId}`),
     );
-    return row ? toUsage(row) : null;
+    return usage ?? null;
   }
 
   list(filter: UsageFilter, page: Page, deadlineMs: DeadlineMs): Promise<Rows<Usage>> {
@@ -237,6 +236,8 @@ export class PostgresUsageStore implements UsageStore {
         request_id: request.requestId || null,
         item: request.item,
         patience_ms: patience[index],
+        // Left out where there are none.
+        labels: request.labels ?? undefined,
       }));
     return this.database.commits.run(
       noDeadlineMs,

@@ -39,12 +39,12 @@ BEGIN
     FROM json_to_recordset(items) AS a (
       id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, revision bigint, product_id text,
       order_id text, currency_code char(3), order_amount bigint, discount_amount bigint, request_id text, item smallint,
-      patience_ms int
+      patience_ms int, labels jsonb
     )
   ),
   checked AS (
     SELECT
-      a.*, u.use_count, u.place_count, u.max_uses,
+      a.*, u.use_count, u.place_count, u.max_uses, u.code, c.name AS coupon_name, c.type AS coupon_type,
       -- A place that was freed after the cap had been reached is nobody's.
       CASE WHEN c.exhausted_at IS NULL THEN c.usage_cap - c.place_count ELSE 0 END AS cap_left,
       -- Under a lock one use, which spends it.
@@ -109,9 +109,9 @@ BEGIN
   ),
   inserted AS (
     INSERT INTO usages (id, user_coupon_id, coupon_id, user_id, product_id, order_id, currency_code, order_amount,
-      discount_amount, request_id, item, used_at)
+      discount_amount, request_id, item, used_at, code, coupon_name, coupon_type, labels)
     SELECT n.id, n.user_coupon_id, n.coupon_id, n.user_id, n.product_id, n.order_id, n.currency_code, n.order_amount,
-      n.discount_amount, n.request_id, n.item, at
+      n.discount_amount, n.request_id, n.item, at, n.code, n.coupon_name, n.coupon_type, n.labels
     FROM chosen n WHERE n.taken
     ON CONFLICT DO NOTHING
     RETURNING id

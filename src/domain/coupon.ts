@@ -180,7 +180,8 @@ const currencies = new Set(Intl.supportedValuesOf("currency").filter((code) => !
  */
 export function checkDefinition(draft: CouponDraft): CouponDefinition | Refusal {
   const violations: FieldViolation[] = [];
-  const wrong = (field: string, description: string) => violations.push({ field: `coupon.${field}`, description });
+  const wrong = (field: string, description: string, ...about: string[]) =>
+    violations.push({ field: `coupon.${field}`, description, ...(about.length > 0 && { about }) });
 
   if (draft.name.trim() === "") wrong("name", "is required");
   for (const field of ["name", "description", "category"] as const) {
@@ -189,11 +190,13 @@ export function checkDefinition(draft: CouponDraft): CouponDefinition | Refusal 
   const wrongLabels = draft.labels && checkLabels(draft.labels);
   if (wrongLabels) wrong("labels", wrongLabels);
   const { discount, startsAt, expiresAt } = draft;
-  if (discount === null) wrong("discount", "is required");
+  if (discount === null) wrong("discount", "is required", "coupon.discount.kind");
   else checkDiscount(discount, wrong);
   if (expiresAt === null) wrong("expire_time", "is required");
   if (startsAt === null) wrong("start_time", "cannot be cleared");
-  if (startsAt && expiresAt && expiresAt <= startsAt) wrong("expire_time", "must be after start_time");
+  if (startsAt && expiresAt && expiresAt <= startsAt) {
+    wrong("expire_time", "must be after start_time", "coupon.start_time");
+  }
   if (draft.quantity !== null && draft.quantity < 1 && !draft.codeBook) wrong("quantity", "must be at least 1");
 
   if (violations.length > 0 || !discount || !startsAt || !expiresAt) return new Refusal("INVALID_FIELD", violations);
@@ -225,7 +228,7 @@ export function checkDiscount(discount: Discount, wrong: (field: string, descrip
     } else if (currency && money.currencyCode !== currency) {
       wrong(`${field}.currency_code`, `must be ${currency} like the other amounts of this discount`);
     }
-    currency ??= money.currencyCode;
+    if (!unknown) currency ??= money.currencyCode;
     if (money.minorUnits < leastMinorUnits) wrong(`${field}.minor_units`, `must be at least ${leastMinorUnits}`);
   }
 }

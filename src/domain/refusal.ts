@@ -47,6 +47,8 @@ export type Reason = (typeof reasons)[number];
 export interface FieldViolation {
   readonly field: string;
   readonly description: string;
+  /** Other paths that it depends on. When one of them is wrong itself, nothing is known of this one. */
+  readonly about?: readonly string[];
 }
 
 /** A reason against one of several things that a call is about. `field` is the path of that one: "coupons[1]". */

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { invalid, type Refusal } from "../domain/refusal.js";
+import { type FieldViolation, invalid, type Refusal } from "../domain/refusal.js";
 import type { Page } from "../storage/ports/page.js";
 
 const defaultPageSize = 50;
@@ -10,6 +10,8 @@ const idKinds = {
   cursor: /^[12]\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
 };
 
+type IdKind = keyof typeof idKinds;
+
 /**
  * Page tokens name what a page comes after and the parameters that the listing was begun with, so that a token cannot be
  * used to go on in another listing. They are opaque, not secret: whoever makes one up gets rows it could list anyway.
@@ -17,19 +19,30 @@ const idKinds = {
 export function readPage(
   request: { pageSize: number; pageToken: string },
   parameters: readonly unknown[],
-  idKind: keyof typeof idKinds = "uuid",
+  idKind: IdKind = "uuid",
   sizeByDefault = defaultPageSize,
 ): Page | Refusal {
   const size = request.pageSize === 0 ? sizeByDefault : request.pageSize;
   if (request.pageToken === "") return { size, before: null };
-  const [before, hash, ...rest] = Buffer.from(request.pageToken, "base64url").toString("latin1").split(" ");
-  if (!before || !idKinds[idKind].test(before) || !hash || rest.length > 0) {
-    return invalid({ field: "page_token", description: "is not a next_page_token of this method" });
-  }
+  const token = tokenOf(request.pageToken, idKind);
+  if (!token) return invalid(noToken);
+  const { before, hash } = token;
   if (hash !== hashOf(parameters)) {
     return invalid({ field: "page_token", description: "belongs to a listing with other parameters" });
   }
   return { size, before };
+}
+
+const noToken = { field: "page_token", description: "is not a next_page_token of this method" };
+
+function tokenOf(pageToken: string, idKind: IdKind): { before: string; hash: string } | undefined {
+  const [before, hash, ...rest] = Buffer.from(pageToken, "base64url").toString("latin1").split(" ");
+  return before && idKinds[idKind].test(before) && hash && rest.length === 0 ? { before, hash } : undefined;
+}
+
+/** What is wrong with a page token whatever the other parameters are. */
+export function wrongInPage(idKind: IdKind = "uuid"): (request: { pageToken: string }) => FieldViolation[] {
+  return ({ pageToken }) => (pageToken !== "" && !tokenOf(pageToken, idKind) ? [noToken] : []);
 }
 
 /** `next`: what the next page comes after; null: there is none. */

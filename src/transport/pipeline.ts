@@ -11,10 +11,13 @@ import {
   refusalIn,
   StoreUnavailable,
 } from "../domain/refusal.js";
+import { andAlso } from "../domain/violations.js";
 import { errorCode } from "../platform/error-code.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import { Failure, failureOf, internalFailure } from "./error-table.js";
 import type { MaybePromise } from "./messages/decode.js";
+import { inOrder } from "./messages/field-order.js";
+import { Misread } from "./messages/wrong-fields.js";
 import type { Permit } from "./overload/admission.js";
 import { isOrdinary } from "./overload/call-kind.js";
 
@@ -34,6 +37,12 @@ export type Handler<I extends DescMessage = DescMessage, O extends DescMessage =
   request: MessageShape<I>,
   context: CallContext,
 ) => Promise<MessageShape<O> | Refusal>;
+
+/**
+ * What the domain has against a request, as far as it can be told without the stores. Asked for only when other fields are
+ * known to be wrong, so that all are named in one answer; a handler checks again what it needs.
+ */
+export type AlsoWrong<I extends DescMessage = DescMessage> = (request: MessageShape<I>) => readonly FieldViolation[];
 
 /** Answers what `send` makes of the answer, or the failure. Never rejects. */
 export type Invoke = <T>(call: IncomingCall, send: (answer: never) => MaybePromise<T>) => Promise<T | Failure>;
@@ -81,8 +90,13 @@ export class Pipeline {
 
   constructor(private readonly options: PipelineOptions) {}
 
-  mount<I extends DescMessage, O extends DescMessage>(method: DescMethodUnary<I, O>, handler: Handler<I, O>): Invoke {
-    return (call, send) => this.observe(method, handler as unknown as Handler, call, send);
+  mount<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    handler: Handler<I, O>,
+    alsoWrong: AlsoWrong<I> = () => [],
+  ): Invoke {
+    const mounted = { method, handler: handler as unknown as Handler, alsoWrong: alsoWrong as AlsoWrong };
+    return (call, send) => this.observe(mounted, call, send);
   }
 
   /** Plans the validation of every request type, which takes a while and would delay the first call. */
@@ -96,19 +110,19 @@ export class Pipeline {
   }
 
   private async observe<T>(
-    method: DescMethodUnary,
-    handler: Handler,
+    mounted: Mounted,
     call: IncomingCall,
     send: (answer: never) => MaybePromise<T>,
   ): Promise<T | Failure> {
     const { log, metrics } = this.options;
+    const { method } = mounted;
     const startedAt = performance.now();
     const context = this.contextOf(call);
     let answer: T | Failure;
     let code: string | undefined;
     try {
-      const served = await this.serve(method, handler, call, context);
-      const sent = served instanceof Refusal ? failureOf(served) : send(served as never);
+      const served = await this.serve(mounted, call, context);
+      const sent = served instanceof Refusal ? failureOf(ordered(method, served)) : send(served as never);
       answer = sent instanceof Promise ? await sent : sent;
     } catch (error) {
       answer = this.failureOf(error, method, context);
@@ -154,18 +168,14 @@ export class Pipeline {
     return internalFailure("INTERNAL", requestId);
   }
 
-  private async serve(
-    method: DescMethodUnary,
-    handler: Handler,
-    call: IncomingCall,
-    context: CallContext,
-  ): Promise<unknown | Refusal> {
+  private async serve(mounted: Mounted, call: IncomingCall, context: CallContext): Promise<unknown | Refusal> {
+    const { method, handler } = mounted;
     let atWork = false;
     try {
       if (!call.permit.begin()) return new Refusal("OVERLOADED");
       if (Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       if (!this.options.isServing()) return new Refusal("STORE_UNAVAILABLE");
-      const read = this.read(method, call);
+      const read = this.read(mounted, call);
       const request = read instanceof Promise ? await read : read;
       if (request instanceof Refusal) return request;
       if (read instanceof Promise && Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
@@ -209,16 +219,32 @@ export class Pipeline {
     });
   }
 
-  private read(method: DescMethodUnary, call: IncomingCall): MaybePromise<unknown | Refusal> {
+  private read(mounted: Mounted, call: IncomingCall): MaybePromise<unknown | Refusal> {
     const request = call.decode();
-    return request instanceof Promise ? request.then((one) => this.check(method, one)) : this.check(method, request);
+    return request instanceof Promise ? request.then((one) => this.check(mounted, one)) : this.check(mounted, request);
   }
 
-  private check(method: DescMethodUnary, request: unknown | Refusal): unknown | Refusal {
-    if (request instanceof Refusal) return request;
-    const violations = violationsIn(this.options.validator, method.input, request as never);
-    return violations.length === 0 ? request : invalid(...violations);
+  private check({ method, alsoWrong }: Mounted, request: unknown | Refusal): unknown | Refusal {
+    const { validator } = this.options;
+    const misread = request instanceof Misread ? request.violations : [];
+    const readable = request instanceof Misread ? request.rest : request;
+    if (readable === undefined || readable instanceof Refusal) return request;
+    const violations = violationsIn(validator, method.input, readable as never);
+    if (violations.length + misread.length === 0) return request;
+    return invalid(...andAlso(andAlso(misread, violations), alsoWrong(readable as never)));
   }
+}
+
+interface Mounted {
+  readonly method: DescMethodUnary;
+  readonly handler: Handler;
+  readonly alsoWrong: AlsoWrong;
+}
+
+/** Whoever has found them, wrong fields are told in the same order. */
+function ordered({ input }: DescMethodUnary, refusal: Refusal): Refusal {
+  const { reason, violations, message, detail } = refusal;
+  return violations.length < 2 ? refusal : new Refusal(reason, inOrder(input, violations), message, detail);
 }
 
 /** What the rules of the proto files have against a message. */

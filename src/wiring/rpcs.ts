@@ -5,13 +5,14 @@ import type { Coupon } from "../../gen/coupon/v1/coupon_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
+import { andAlso } from "../domain/violations.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import type { CodeGenerator } from "../jobs/code-generator.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import { batchCreateCoupons } from "../services/catalog/batch-create-coupons.js";
-import { createCoupon } from "../services/catalog/create-coupon.js";
+import { createCoupon, wrongInCoupon } from "../services/catalog/create-coupon.js";
 import { deleteCoupon } from "../services/catalog/delete-coupon.js";
-import { generateCodes } from "../services/catalog/generate-codes.js";
+import { generateCodes, wrongInGenerate } from "../services/catalog/generate-codes.js";
 import { getCodeJob } from "../services/catalog/get-code-job.js";
 import { getCoupon } from "../services/catalog/get-coupon.js";
 import { getStats } from "../services/catalog/get-stats.js";
@@ -19,23 +20,26 @@ import { listCodes } from "../services/catalog/list-codes.js";
 import { listCoupons } from "../services/catalog/list-coupons.js";
 import { pauseCoupon } from "../services/catalog/pause-coupon.js";
 import { resumeCoupon } from "../services/catalog/resume-coupon.js";
-import { searchCoupons } from "../services/catalog/search-coupons.js";
-import { updateCoupon } from "../services/catalog/update-coupon.js";
+import { searchCoupons, wrongInSearch } from "../services/catalog/search-coupons.js";
+import { updateCoupon, wrongInUpdate } from "../services/catalog/update-coupon.js";
 import { uploadCodes } from "../services/catalog/upload-codes.js";
 import { batchIssueCoupons } from "../services/issuance/batch-issue-coupons.js";
 import { issueCoupon } from "../services/issuance/issue-coupon.js";
+import { wrongInPage } from "../services/page-token.js";
 import { cancelUsage } from "../services/usage/cancel-usage.js";
 import { getUsage } from "../services/usage/get-usage.js";
 import { listUsages } from "../services/usage/list-usages.js";
 import { lockCoupons } from "../services/usage/lock-coupons.js";
+import { wrongInOrder } from "../services/usage/order.js";
 import { quoteUsage } from "../services/usage/quote-usage.js";
-import { unlockCoupons } from "../services/usage/unlock-coupons.js";
+import { unlockCoupons, wrongInUnlock } from "../services/usage/unlock-coupons.js";
 import { useCoupons } from "../services/usage/use-coupons.js";
 import { deleteUserCoupon } from "../services/user-coupon/delete-user-coupon.js";
 import { getUserCoupon } from "../services/user-coupon/get-user-coupon.js";
 import { listUserCoupons } from "../services/user-coupon/list-user-coupons.js";
 import { explain, messageOf } from "../transport/error-table.js";
-import { type Handler, type Pipeline, violationsIn } from "../transport/pipeline.js";
+import { inOrder } from "../transport/messages/field-order.js";
+import { type AlsoWrong, type Handler, type Pipeline, violationsIn } from "../transport/pipeline.js";
 import { type Route, routeOf } from "../transport/routes.js";
 import type { Engines } from "./engines.js";
 import type { Stores } from "./stores.js";
@@ -65,11 +69,15 @@ export function mountRpcs({
   const rpc = <I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     handler: Handler<I, O>,
-  ): Route => routeOf(method, pipeline.mount(method, handler));
+    alsoWrong?: AlsoWrong<I>,
+  ): Route => routeOf(method, pipeline.mount(method, handler, alsoWrong));
   // The gate's copy goes before the edit is committed; if Redis is away, a sweep does it.
   const invalidate = (couponId: string) => keeper.invalidate(couponId);
-  const violationsOf = (coupon: Coupon) =>
-    violationsIn(validator, CreateCouponRequestSchema, create(CreateCouponRequestSchema, { coupon }));
+  const violationsOf = (coupon: Coupon, now: Date) => {
+    const schema = CreateCouponRequestSchema;
+    const violations = violationsIn(validator, schema, create(schema, { coupon }));
+    return violations.length > 0 ? inOrder(schema, andAlso(violations, wrongInCoupon(coupon, now))) : [];
+  };
   const issueFailed = (error: unknown) => failures.failed("issue to one of many", error);
 
   const catalog = CatalogService.method;
@@ -77,31 +85,31 @@ export function mountRpcs({
   const userCoupon = UserCouponService.method;
   const usage = UsageService.method;
   return [
-    rpc(catalog.createCoupon, createCoupon(coupons)),
+    rpc(catalog.createCoupon, createCoupon(coupons), ({ coupon }) => wrongInCoupon(coupon)),
     rpc(catalog.batchCreateCoupons, batchCreateCoupons(coupons, violationsOf, explain)),
     rpc(catalog.getCoupon, getCoupon(coupons)),
-    rpc(catalog.listCoupons, listCoupons(coupons)),
-    rpc(catalog.updateCoupon, updateCoupon(coupons, invalidate)),
+    rpc(catalog.listCoupons, listCoupons(coupons), wrongInPage()),
+    rpc(catalog.updateCoupon, updateCoupon(coupons, invalidate), wrongInUpdate),
     rpc(catalog.deleteCoupon, deleteCoupon(coupons, invalidate)),
     rpc(catalog.pauseCoupon, pauseCoupon(coupons, invalidate)),
     rpc(catalog.resumeCoupon, resumeCoupon(coupons, invalidate)),
-    rpc(catalog.searchCoupons, searchCoupons(stores.search)),
+    rpc(catalog.searchCoupons, searchCoupons(stores.search), wrongInSearch),
     rpc(catalog.uploadCodes, uploadCodes(codes, invalidate)),
-    rpc(catalog.generateCodes, generateCodes(codes, codeGenerator)),
+    rpc(catalog.generateCodes, generateCodes(codes, codeGenerator), wrongInGenerate),
     rpc(catalog.getCodeJob, getCodeJob(codes)),
-    rpc(catalog.listCodes, listCodes(codes, coupons)),
+    rpc(catalog.listCodes, listCodes(codes, coupons), wrongInPage("number")),
     rpc(catalog.getStats, getStats(stores.stats)),
     rpc(issuance.issueCoupon, issueCoupon(issuer, typeIssuer, targets)),
     rpc(issuance.batchIssueCoupons, batchIssueCoupons(issuer, explain, issueFailed)),
     rpc(userCoupon.getUserCoupon, getUserCoupon(userCoupons, usages)),
-    rpc(userCoupon.listUserCoupons, listUserCoupons(userCoupons, usages)),
+    rpc(userCoupon.listUserCoupons, listUserCoupons(userCoupons, usages), wrongInPage()),
     rpc(userCoupon.deleteUserCoupon, deleteUserCoupon(userCoupons, keeper)),
-    rpc(usage.quoteUsage, quoteUsage(checkout, usages, messageOf)),
-    rpc(usage.lockCoupons, lockCoupons(checkout, usages)),
-    rpc(usage.unlockCoupons, unlockCoupons(usages)),
-    rpc(usage.useCoupons, useCoupons(checkout, usages)),
+    rpc(usage.quoteUsage, quoteUsage(checkout, usages, messageOf), wrongInOrder),
+    rpc(usage.lockCoupons, lockCoupons(checkout, usages), wrongInOrder),
+    rpc(usage.unlockCoupons, unlockCoupons(usages), wrongInUnlock),
+    rpc(usage.useCoupons, useCoupons(checkout, usages), wrongInOrder),
     rpc(usage.cancelUsage, cancelUsage(cancels)),
     rpc(usage.getUsage, getUsage(usages)),
-    rpc(usage.listUsages, listUsages(usages)),
+    rpc(usage.listUsages, listUsages(usages), wrongInPage()),
   ];
 }

@@ -33,6 +33,7 @@ export type CodeTerms = Message<"coupon.v1.CodeTerms"> & {
 
   /**
    * From then on it is not issued any more, and user coupons with it are expired. Never later than the coupon's own.
+   * Kept to the millisecond before.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 2;
    */

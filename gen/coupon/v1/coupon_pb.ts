@@ -226,7 +226,7 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
   discount?: Discount | undefined;
 
   /**
-   * From when on it can be issued. Absent on creation: at once.
+   * From when on it can be issued. Absent on creation: at once. Kept to the millisecond before.
    *
    * @generated from field: google.protobuf.Timestamp start_time = 6;
    */
@@ -234,7 +234,7 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
 
   /**
    * Required, after the start time. From then on nothing is issued and every user coupon of it is expired. A change
-   * applies to what was issued before, too.
+   * applies to what was issued before, too. Kept to the millisecond before.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 7;
    */

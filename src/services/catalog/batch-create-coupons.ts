@@ -17,15 +17,15 @@ import { newDefinition } from "./definition.js";
 
 export function batchCreateCoupons(
   store: CouponStore,
-  /** What the proto file has against a coupon in CreateCoupon. */
-  check: (coupon: CouponMessage) => readonly FieldViolation[],
+  /** What CreateCoupon has against a coupon: what the proto file says, and the domain at this time. */
+  check: (coupon: CouponMessage, now: Date) => readonly FieldViolation[],
   explain: Explain,
 ) {
   return async (request: BatchCreateCouponsRequest, context: CallContext) => {
     const key = await bulkRequestKey("BatchCreateCoupons", BatchCreateCouponsRequestSchema, request, "coupons");
     const build = (now: Date) =>
       mapInSlices(request.coupons, (message) => {
-        const violations = check(message);
+        const violations = check(message, now);
         return violations.length > 0 ? invalid(...violations) : newDefinition(message, now);
       });
     const created = await store.createMany(build, key, context.deadlineMs);

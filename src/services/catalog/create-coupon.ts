@@ -6,7 +6,7 @@ import {
 } from "../../../gen/coupon/v1/catalog_service_pb.js";
 import type { Coupon as CouponMessage } from "../../../gen/coupon/v1/coupon_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
-import { Refusal } from "../../domain/refusal.js";
+import { type FieldViolation, Refusal } from "../../domain/refusal.js";
 import type { CouponStore } from "../../storage/ports/coupons.js";
 import { couponMessage, requestKey } from "../message.js";
 import { newDefinition } from "./definition.js";
@@ -19,4 +19,10 @@ export function createCoupon(store: CouponStore) {
     if (created instanceof Refusal) return created;
     return create(CreateCouponResponseSchema, { coupon: couponMessage(created.value, created.now) });
   };
+}
+
+/** `now`, which only Postgres knows, may be taken from elsewhere: the coupon is not created anyway. */
+export function wrongInCoupon(coupon: CouponMessage | undefined, now = new Date()): readonly FieldViolation[] {
+  const definition = coupon && newDefinition(coupon, now);
+  return definition instanceof Refusal ? definition.violations : [];
 }

@@ -7,7 +7,8 @@ import {
   defaultMaxWaitMs,
   type Throttle,
 } from "../../domain/coupon.js";
-import { type FieldViolation, invalid, type Refusal } from "../../domain/refusal.js";
+import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
+import { andAlso } from "../../domain/violations.js";
 import { dateOf, discountOf, labelsOf, millisOf, typeOf } from "../message.js";
 
 /** What a caller may set, by the names of the proto file. */
@@ -77,10 +78,18 @@ export function newDefinition(message: CouponMessage, now: Date): CouponDefiniti
       description: "is output only for a code book: its stock is its codes",
     });
   }
-  if (violations.length > 0) return invalid(...violations);
   // A book is empty until codes are added.
   const quantity = draft.codeBook ? 0 : draft.quantity;
-  return checkDefinition({ ...draft, quantity, startsAt: draft.startsAt ?? now });
+  return withViolations(violations, checkDefinition({ ...draft, quantity, startsAt: draft.startsAt ?? now }));
+}
+
+/** The definition, or all that is wrong with it. */
+function withViolations(
+  violations: readonly FieldViolation[],
+  checked: CouponDefinition | Refusal,
+): CouponDefinition | Refusal {
+  if (violations.length === 0) return checked;
+  return invalid(...andAlso(violations, checked instanceof Refusal ? checked.violations : []));
 }
 
 /** An error names no more fields, and a mask may have thousands of paths. */
@@ -88,19 +97,56 @@ const maxNamedPaths = 20;
 
 /** Checks a mask before anything is read from the store. */
 export function maskedFields(mask: FieldMask | undefined): (keyof CouponDefinition)[] | Refusal {
+  const violations: FieldViolation[] = [];
+  const masked = readMask(mask, violations);
+  return violations.length > 0 ? invalid(...violations) : masked;
+}
+
+/** The fields that a mask names and that can be updated. */
+export function readMask(mask: FieldMask | undefined, violations: FieldViolation[]): (keyof CouponDefinition)[] {
   const paths = mask?.paths ?? [];
-  if (paths.length === 0) return invalid({ field: "update_mask", description: "names no field" });
+  if (paths.length === 0) violations.push({ field: "update_mask", description: "names no field" });
+  const known = paths.filter((path) => Object.hasOwn(fields, path));
   const unknown = paths.filter((path) => !Object.hasOwn(fields, path));
-  if (unknown.length > 0) {
-    const known = Object.keys(fields).join(", ");
-    return invalid(
-      ...unknown.slice(0, maxNamedPaths).map((path) => ({
-        field: "update_mask",
-        description: `"${path}" cannot be updated; possible: ${known}`,
-      })),
-    );
+  const possible = Object.keys(fields).join(", ");
+  for (const path of unknown.slice(0, maxNamedPaths)) {
+    violations.push({ field: "update_mask", description: `"${path}" cannot be updated; possible: ${possible}` });
   }
-  return paths.map((path) => fields[path as keyof typeof fields]);
+  return known.map((path) => fields[path as keyof typeof fields]);
+}
+
+/** A definition in which nothing is wrong, and with which nothing can be. */
+const plainDefinition: CouponDefinition = {
+  name: "any",
+  description: "",
+  category: "",
+  discount: { kind: { case: "percentage", basisPoints: 1 }, maximumAmount: null, minimumOrderAmount: null },
+  startsAt: new Date(0),
+  expiresAt: new Date("9999-12-31T23:59:59.999Z"),
+  quantity: null,
+  validityAfterIssueMs: null,
+  maxPerUser: defaultMaxPerUser,
+  usageCap: null,
+  stackable: false,
+  maxUses: defaultMaxUses,
+  lockDurationMs: defaultLockDurationMs,
+  claimWindowMs: null,
+  type: null,
+  throttle: null,
+  quota: null,
+  codeBook: null,
+  labels: null,
+};
+
+/** What is wrong with the masked fields whatever coupon they are for. */
+export function wrongInChange(
+  message: CouponMessage,
+  masked: readonly (keyof CouponDefinition)[],
+): readonly FieldViolation[] {
+  const { quota } = message;
+  const current = { ...plainDefinition, quota: quota ? { group: quota.group, maxPerDay: quota.maxPerDay } : null };
+  const changed = changedDefinition(current, message, masked);
+  return changed instanceof Refusal ? changed.violations : [];
 }
 
 /** The definition after an update. Fields outside the mask do not matter here. */
@@ -113,12 +159,10 @@ export function changedDefinition(
   const draft = draftOf(message, violations);
   // "coupon.throttle.max_wait" belongs to "throttle".
   const ours = violations.filter(({ field }) => masked.includes(fields[field.split(".")[1] as keyof typeof fields]));
-  if (ours.length > 0) return invalid(...ours);
-  const fixed = fixedAgainst(current, draft, masked);
-  if (fixed.length > 0) return invalid(...fixed);
+  const wrong = andAlso(ours, fixedAgainst(current, draft, masked));
   const merged: Record<string, unknown> = { codeBook: current.codeBook };
   for (const field of Object.values(fields)) merged[field] = (masked.includes(field) ? draft : current)[field];
-  return checkDefinition(merged as unknown as CouponDraft);
+  return withViolations(wrong, checkDefinition(merged as unknown as CouponDraft));
 }
 
 /** What an update may not touch. */

@@ -17,14 +17,12 @@ import { termsOf } from "./code-terms.js";
 export function generateCodes(store: CodeStore, generator: Pick<CodeGenerator, "kick">) {
   return async (request: GenerateCodesRequest, context: CallContext) => {
     const { count } = request;
+    const unfitAnyway = wrongInGenerate(request);
+    const pattern = parsePattern(request.pattern);
+    if (pattern instanceof PatternError || unfitAnyway.length > 0) return invalid(...unfitAnyway);
     const violations: FieldViolation[] = [];
     const wrong = (field: string, description: string) => violations.push({ field, description });
     const terms = termsOf(request.terms, violations);
-    // What is wrong whatever the book and the time are.
-    checkTerms(terms, { isTypePool: false, now: new Date(0) }, wrong);
-    const pattern = parsePattern(request.pattern);
-    if (pattern instanceof PatternError) wrong("pattern", pattern.description);
-    if (pattern instanceof PatternError || violations.length > 0) return invalid(...violations);
     const job = await store.beginJob(
       {
         couponId: request.couponId.toLowerCase(),
@@ -45,4 +43,14 @@ export function generateCodes(store: CodeStore, generator: Pick<CodeGenerator, "
     generator.kick();
     return create(GenerateCodesResponseSchema, { job: jobMessage(job) });
   };
+}
+
+/** What is wrong whatever the book and the time are. */
+export function wrongInGenerate(request: GenerateCodesRequest): FieldViolation[] {
+  const violations: FieldViolation[] = [];
+  const wrong = (field: string, description: string) => violations.push({ field, description });
+  const pattern = parsePattern(request.pattern);
+  if (pattern instanceof PatternError) wrong("pattern", pattern.description);
+  checkTerms(termsOf(request.terms, violations), { isTypePool: false, now: new Date(0) }, wrong);
+  return violations;
 }

@@ -5,10 +5,10 @@ import {
   SearchCouponsResponseSchema,
 } from "../../../gen/coupon/v1/catalog_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
-import { invalid, Refusal } from "../../domain/refusal.js";
+import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
 import type { CouponQuery, SearchCursor, SearchStore } from "../../storage/ports/search.js";
 import { couponMessage, typeOf } from "../message.js";
-import { nextPageToken, readPage } from "../page-token.js";
+import { nextPageToken, readPage, wrongInPage } from "../page-token.js";
 
 const defaultPageSize = 20;
 const discountKinds = {
@@ -19,10 +19,8 @@ const discountKinds = {
 
 export function searchCoupons(store: SearchStore) {
   return async (request: SearchCouponsRequest, context: CallContext) => {
-    const withNul = (["query", "category"] as const).filter((field) => request[field].includes("\0"));
-    if (withNul.length > 0) {
-      return invalid(...withNul.map((field) => ({ field, description: "must not contain a NUL character" })));
-    }
+    const wrong = wrongInSearch(request);
+    if (wrong.length > 0) return invalid(...wrong);
     const query: CouponQuery = {
       words: request.query,
       category: request.category,
@@ -44,6 +42,14 @@ export function searchCoupons(store: SearchStore) {
       correctedQuery,
     });
   };
+}
+
+export function wrongInSearch(request: SearchCouponsRequest): FieldViolation[] {
+  const withNul = (["query", "category"] as const).filter((field) => request[field].includes("\0"));
+  return [
+    ...withNul.map((field) => ({ field, description: "must not contain a NUL character" })),
+    ...wrongInPage("cursor")(request),
+  ];
 }
 
 function cursorOf(text: string): SearchCursor {

@@ -7,19 +7,20 @@ import {
 import type { Coupon as CouponMessage } from "../../../gen/coupon/v1/coupon_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { exhaustionOf } from "../../domain/coupon.js";
-import { invalid, Refusal } from "../../domain/refusal.js";
+import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
+import { andAlso } from "../../domain/violations.js";
 import type { CouponStore } from "../../storage/ports/coupons.js";
 import { couponMessage, requestKey } from "../message.js";
-import { changedDefinition, maskedFields } from "./definition.js";
+import { changedDefinition, readMask, wrongInChange } from "./definition.js";
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export function updateCoupon(store: CouponStore, invalidate: (couponId: string) => Promise<void>) {
   return async (request: UpdateCouponRequest, context: CallContext) => {
+    const wrong = wrongInUpdate(request);
+    if (wrong.length > 0) return invalid(...wrong);
     const message = request.coupon as CouponMessage;
-    if (!uuid.test(message.id)) return invalid({ field: "coupon.id", description: "must be a UUID" });
-    const masked = maskedFields(request.updateMask);
-    if (masked instanceof Refusal) return masked;
+    const masked = readMask(request.updateMask, []);
 
     const id = message.id.toLowerCase();
     const updated = await store.change(
@@ -48,4 +49,12 @@ export function updateCoupon(store: CouponStore, invalidate: (couponId: string) 
     if (updated instanceof Refusal) return updated;
     return create(UpdateCouponResponseSchema, { coupon: couponMessage(updated.value, updated.now) });
   };
+}
+
+/** What is wrong whatever the coupon is now. */
+export function wrongInUpdate({ coupon, updateMask }: UpdateCouponRequest): readonly FieldViolation[] {
+  const violations: FieldViolation[] = [];
+  if (coupon && !uuid.test(coupon.id)) violations.push({ field: "coupon.id", description: "must be a UUID" });
+  const masked = readMask(updateMask, violations);
+  return coupon ? andAlso(violations, wrongInChange(coupon, masked)) : violations;
 }

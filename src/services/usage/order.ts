@@ -34,11 +34,33 @@ export async function orderOf(
   deadlineMs: DeadlineMs,
 ): Promise<Order | Refusal> {
   const { userId, productId, orderId, orderAmount } = message;
-  const unknown = orderAmount && checkCurrency(orderAmount.currencyCode);
-  const violations = unknown ? [{ field: "order_amount.currency_code", description: unknown }] : [];
-  const choices = await choicesOf(message, store, deadlineMs, violations);
+  const choices = await choicesOf(message, store, deadlineMs, wrongAmount(message));
   if (choices instanceof Refusal) return choices;
   return { userId, choices, productId, orderId, amount: orderAmount ? moneyOf(orderAmount) : null };
+}
+
+function wrongAmount({ orderAmount }: Pick<OrderMessage, "orderAmount">): FieldViolation[] {
+  const unknown = orderAmount && checkCurrency(orderAmount.currencyCode);
+  return unknown ? [{ field: "order_amount.currency_code", description: unknown }] : [];
+}
+
+/** What is wrong with an order, without a look at what it names. */
+export function wrongInOrder(message: OrderMessage): FieldViolation[] {
+  return [...wrongInChoices(message), ...wrongAmount(message)];
+}
+
+/** What is named twice. */
+export function wrongInChoices({ coupons }: Pick<ChoicesMessage, "coupons">): FieldViolation[] {
+  const seen = new Set<string>();
+  return coupons.flatMap(({ target }, index) => {
+    if (target.case === undefined) return [];
+    const isCode = target.case === "code";
+    const name = isCode ? `code ${target.value}` : target.value.toLowerCase();
+    const field = `coupons[${index}].${isCode ? "code" : "user_coupon_id"}`;
+    if (seen.has(name)) return [{ field, description: "is named twice" }];
+    seen.add(name);
+    return [];
+  });
 }
 
 /** What the caller named, codes looked up. No user coupon may be named twice. `violations`: what else is wrong. */
@@ -55,12 +77,7 @@ export async function choicesOf(
       ? { userCouponId: nobody, lockVersion: version, code: value }
       : { userCouponId: value.toLowerCase(), lockVersion: version };
   });
-  const twice = named.flatMap((choice, index) => {
-    const nameOf = ({ userCouponId, code }: Choice) => (code === undefined ? userCouponId : `code ${code}`);
-    const isSecond = named.findIndex((one) => nameOf(one) === nameOf(choice)) < index;
-    const field = `coupons[${index}].${choice.code === undefined ? "user_coupon_id" : "code"}`;
-    return isSecond ? [{ field, description: "is named twice" }] : [];
-  });
+  const twice = wrongInChoices({ coupons });
   if (violations.length + twice.length > 0) return invalid(...violations, ...twice);
 
   const coded = named.filter(hasCode);

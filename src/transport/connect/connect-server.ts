@@ -26,10 +26,11 @@ import type { LoadShedder } from "../overload/load-shedder.js";
 import { refuseRequest } from "../overload/refuse.js";
 import type { IncomingCall } from "../pipeline.js";
 import type { Route } from "../routes.js";
+import { sniff } from "../sniff.js";
+import { withAdvice } from "./advice.js";
 import { answerKey, keepLarge, withKept } from "./connect-answer.js";
 import { type Arriving, decodeKey, type Mounted, takeMessage } from "./connect-message.js";
 import { answerPlain, deadlineOf, isGone, type NodeRequest, type NodeResponse, pathOf } from "./node-request.js";
-import { sniff } from "./sniff.js";
 
 /** Paths that are not RPCs: `/metrics`, `/healthz`, `/readyz`. Answers false when the path is not one of its own. */
 export type PlainPages = (path: string, response: NodeResponse) => boolean;
@@ -40,6 +41,8 @@ const requestTimeoutMs = 12_000;
 const timeoutCheckMs = 1_000;
 /** A connection on which nothing moves is closed. Calls are over by then, for they have 30 s at most. */
 const idleMs = 60_000;
+
+const notFound = "There is nothing here: RPCs are POST /coupon.v1.CatalogService/CreateCoupon and the like.\n";
 
 /** How long it took to read the message. */
 const readMsKey = createContextKey(0);
@@ -175,7 +178,7 @@ export class ConnectServer {
       if (mounted && admitted) this.begin(mounted, request, response, admitted, fail);
       else if (mounted && !("stream" in request))
         this.admitOrShed(mounted, request, response as http.ServerResponse, fail);
-      else if (!this.pages(pathOf(url), response)) answerPlain(response, 404, "");
+      else if (!this.pages(pathOf(url), response)) answerPlain(response, 404, notFound);
     } catch (error) {
       fail(error);
     }
@@ -236,7 +239,7 @@ export class ConnectServer {
     if (isGone(request, response)) return;
     // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
     taken.contextValues?.set(readMsKey, Date.now() - arrivedMs).set(admittedKey, admitted);
-    const answer = await mounted.handler(taken);
+    const answer = withAdvice(await mounted.handler(taken), mounted.handler, universal.method);
     const kept = taken.contextValues?.get(answerKey);
     const whole = kept ? await withKept(answer, kept, universal.header.get("accept-encoding")) : answer;
     await universalResponseToNodeResponse(whole, response);

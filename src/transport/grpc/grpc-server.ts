@@ -18,6 +18,7 @@ import { http2ServersOf, setHttp2Options } from "./grpc-http2.js";
 import { boundOther, type GrpcMessage, GrpcMessages } from "./grpc-messages.js";
 import { Health } from "./health.js";
 import { Keepalive } from "./keepalive.js";
+import { speaksGrpc, WrongPort } from "./wrong-port.js";
 
 /**
  * The header under which grpc-js hands on which stream a call has come by: it gives handlers the headers of a stream and
@@ -43,6 +44,7 @@ export class GrpcServer {
   private arrivalCount = 0;
   private readonly streams: ArrivingStreams;
   private readonly messages: GrpcMessages;
+  private readonly wrongPort: WrongPort;
 
   constructor(
     routes: readonly Route[],
@@ -55,12 +57,14 @@ export class GrpcServer {
       deadlineOf: (headers) => grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, Date.now()),
       begin: (...call) => this.begin(...call),
       // Health and reflection are always answered.
-      other: ({ stream, headers, serve }) => {
+      other: ({ stream, headers, serve, abandon }) => {
+        if (!speaksGrpc(stream, headers)) return abandon();
         boundOther(stream, headers);
         serve();
       },
     });
     this.messages = new GrpcMessages(largeMessages, deadlines);
+    this.wrongPort = new WrongPort(deadlines);
     // What is longer is not read: grpc-js has one limit for all methods.
     const longestBytes = Math.max(...routes.map(({ maxMessageBytes }) => maxMessageBytes));
     this.routes = new Map(routes.map((route) => [pathOf(route), route]));
@@ -97,6 +101,7 @@ export class GrpcServer {
         if (error) return reject(error);
         for (const http2Server of http2ServersOf(this.server)) {
           this.streams.watch(http2Server);
+          this.wrongPort.watch(http2Server);
           http2Server.on("session", (session) => this.keepalive.add(session));
           const listener = new Listener(http2Server, maxBacklog, (failure) => this.loadShedder.cannotListen(failure));
           this.listeners.push(listener);
@@ -108,7 +113,12 @@ export class GrpcServer {
   }
 
   private begin(arriving: ArrivingStream, _route: Route, permit: Permit, deadlineMs: number): void {
-    const { headers } = arriving;
+    const { stream, headers } = arriving;
+    if (!speaksGrpc(stream, headers)) {
+      permit.end(false);
+      arriving.abandon();
+      return;
+    }
     const arrival = { permit, deadlineMs, message: this.messages.open(arriving) };
     const id = String(this.arrivalCount++);
     this.arrivals.set(id, arrival);
@@ -130,6 +140,7 @@ export class GrpcServer {
   /** Tells clients to go elsewhere, lets calls under way end, and cuts off what is left after the given time. */
   close(drainMs: number): Promise<void> {
     this.keepalive.close();
+    this.wrongPort.close();
     this.health.close();
     for (const listener of this.listeners) listener.leave();
     return new Promise((resolve) => {

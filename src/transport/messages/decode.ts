@@ -1,10 +1,11 @@
 import { type DescMessage, fromBinary, fromJson, type JsonValue, type MessageShape } from "@bufbuild/protobuf";
 import { invalid, Refusal } from "../../domain/refusal.js";
 import { Slices } from "../../platform/slices.js";
+import { hasForms } from "./json-forms.js";
 import { JsonScan } from "./json-scan.js";
 import { type Bulk, type MessageBounds, maxParts, notBinary, notJson } from "./message-bounds.js";
 import { WireScan } from "./wire-scan.js";
-import { strict, wrongField } from "./wrong-field.js";
+import { Misread, maxWrongFields, strict, takeWrongFields } from "./wrong-fields.js";
 
 /**
  * Messages out of bytes, the same for both front ends. What is wrong with the bytes is a refusal, not a fault. What a message
@@ -140,40 +141,55 @@ class JsonSource<D extends DescMessage> implements Source<D> {
   }
 
   whole(): MessageShape<D> | Refusal {
-    return this.decode(() => JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(this.bytes)));
+    const json = parsed(() => JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(this.bytes)));
+    if (json === undefined) return notJson();
+    const read = this.read(json);
+    if (!(read instanceof Misread) || read.violations.length >= maxWrongFields) return read;
+    // What is wrong with the other fields can be told in the same answer.
+    const rest = this.read(json);
+    return rest instanceof Refusal ? read : new Misread(read.violations, rest);
   }
 
   frame(): MessageShape<D> | Refusal {
     const { bulkFrom, bulkTo } = this.scan;
     if (bulkFrom < 0) return this.whole();
-    return this.decode(() => {
+    const json = parsed(() => {
       const decoder = new TextDecoder("utf-8", { fatal: true });
       const before = decoder.decode(this.bytes.subarray(0, bulkFrom));
       return JSON.parse(before + textOf(this.bytes.subarray(bulkTo)));
     });
+    return json === undefined ? notJson() : this.read(json);
   }
 
   chunk(from: number, to: number, bulk: Bulk, itemsBefore: number): MessageShape<D> | Refusal {
-    return this.decode(() => {
-      const items = JSON.parse(`[${textOf(this.bytes.subarray(from, to))}]`);
-      return { [bulk.field.name]: items };
-    }, itemsBefore);
+    const items = parsed(() => JSON.parse(`[${textOf(this.bytes.subarray(from, to))}]`));
+    return items === undefined ? notJson() : this.read({ [bulk.field.name]: items }, itemsBefore);
   }
 
-  private decode(parse: () => JsonValue, itemsBefore = 0): MessageShape<D> | Refusal {
-    let json: JsonValue;
-    try {
-      json = parse();
-    } catch {
-      return notJson();
+  /** Takes out of `json` what cannot be read, if it is for some fields of it that the whole cannot be. */
+  private read(json: JsonValue, itemsBefore = 0): MessageShape<D> | Refusal {
+    let description = "";
+    if (hasForms(this.schema, json)) {
+      try {
+        return fromJson(this.schema, json, strict);
+      } catch (error) {
+        description = (error instanceof Error ? error.message : String(error)).slice(0, maxDescriptionLength);
+      }
     }
-    try {
-      return fromJson(this.schema, json, strict);
-    } catch (error) {
-      const description = (error instanceof Error ? error.message : String(error)).slice(0, maxDescriptionLength);
-      const field = wrongField(this.schema, json);
-      return invalid({ field: itemsBefore > 0 ? counted(field, itemsBefore) : field, description });
-    }
+    const violations = takeWrongFields(this.schema, json);
+    if (violations.length === 0) return invalid({ field: "", description });
+    return new Misread(
+      violations.map((one) => ({ ...one, field: itemsBefore > 0 ? counted(one.field, itemsBefore) : one.field })),
+      undefined,
+    );
+  }
+}
+
+function parsed(parse: () => JsonValue): JsonValue | undefined {
+  try {
+    return parse();
+  } catch {
+    return undefined;
   }
 }
 

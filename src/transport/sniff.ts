@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
+import type { ArrivalDeadlines } from "./messages/arrival-deadlines.js";
 
 /** HTTP/2 with prior knowledge begins with this, which is no HTTP/1.1 request. */
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
@@ -8,7 +8,11 @@ const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
  * Reads as much of a connection as it takes to know what is spoken on it, and puts it back. What comes in pieces is waited
  * for, up to the preface's 24 bytes and as long as a message may take to arrive; then the connection is cut.
  */
-export function sniff(socket: Socket, deadlines: ArrivalDeadlines, use: (isHttp2: boolean) => void): void {
+export function sniff(
+  socket: Socket,
+  deadlines: ArrivalDeadlines,
+  use: (isHttp2: boolean, seen: Buffer) => void,
+): void {
   let seen: Buffer = Buffer.alloc(0);
   const arrival = deadlines.begin(() => socket.destroy());
   const end = () => deadlines.end(arrival);
@@ -22,7 +26,7 @@ export function sniff(socket: Socket, deadlines: ArrivalDeadlines, use: (isHttp2
     end();
     socket.pause();
     socket.unshift(seen);
-    use(isPreface);
+    use(isPreface, seen);
   };
   socket.once("close", end);
   socket.on("data", look);

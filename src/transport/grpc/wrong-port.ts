@@ -1,0 +1,62 @@
+import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import type { Socket } from "node:net";
+import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
+import { sniff } from "../sniff.js";
+
+const advice =
+  "This port serves native gRPC over HTTP/2. JSON, gRPC-Web and HTTP/1.1 are served on the other one (HTTP_PORT), gRPC too.\n";
+/** A request of HTTP/1.1 begins with its method. */
+const http1 = /^[A-Z]{3,7} /;
+
+/** Tells those who came to the wrong port which one is right. Over HTTP/1.1 they would hear bytes of HTTP/2 only. */
+export class WrongPort {
+  /** Of which it is not known yet what they speak. */
+  private readonly unknown = new Set<Socket>();
+
+  constructor(private readonly deadlines: ArrivalDeadlines) {}
+
+  /** Stands before the server's own listener for connections. */
+  watch(server: Http2Server): void {
+    const listeners = server.listeners("connection") as ((socket: Socket) => void)[];
+    server.removeAllListeners("connection");
+    server.on("connection", (socket: Socket) => {
+      const forget = () => this.unknown.delete(socket);
+      const destroy = () => socket.destroy();
+      this.unknown.add(socket);
+      socket.once("close", forget);
+      socket.on("error", destroy);
+      sniff(socket, this.deadlines, (isHttp2, seen) => {
+        forget();
+        socket.off("close", forget);
+        if (!isHttp2 && http1.test(seen.toString("latin1", 0, 8))) return this.answer(socket);
+        socket.off("error", destroy);
+        for (const listener of listeners) listener.call(server, socket);
+      });
+    });
+  }
+
+  /** Nobody waits for what connections without a word would have said. */
+  close(): void {
+    for (const socket of this.unknown) socket.destroy();
+  }
+
+  private answer(socket: Socket): void {
+    const cut = this.deadlines.begin(() => socket.destroy());
+    socket.once("close", () => this.deadlines.end(cut));
+    socket.end(
+      "HTTP/1.1 426 Upgrade Required\r\nupgrade: h2c\r\nconnection: upgrade, close\r\ncontent-type: text/plain\r\n" +
+        `content-length: ${Buffer.byteLength(advice)}\r\n\r\n${advice}`,
+    );
+    // What is still to come is thrown away: a connection that is closed with something unread in it loses the answer.
+    socket.resume();
+  }
+}
+
+/** Whether a stream speaks gRPC; if not, it is answered. */
+export function speaksGrpc(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): boolean {
+  if ((headers["content-type"] ?? "").toLowerCase().startsWith("application/grpc")) return true;
+  stream.respond({ ":status": 415, "content-type": "text/plain" });
+  stream.end(advice);
+  stream.resume();
+  return false;
+}

@@ -1,0 +1,114 @@
+import {
+  type DescField,
+  type DescMessage,
+  fromJson,
+  getOption,
+  hasOption,
+  type JsonObject,
+  type JsonValue,
+} from "@bufbuild/protobuf";
+import { field as fieldRules } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { type FieldViolation, Refusal } from "../../domain/refusal.js";
+import { malformed } from "./json-forms.js";
+
+export const strict = { ignoreUnknownFields: false };
+const maxNameLength = 300;
+const maxDescriptionLength = 300;
+/** An error names no more. */
+export const maxWrongFields = 20;
+
+/** Some fields of a message in JSON could not be read. */
+export class Misread extends Refusal {
+  constructor(
+    violations: readonly FieldViolation[],
+    /** The message without these fields, in which more may be wrong; undefined: it is not looked at. */
+    readonly rest: unknown,
+  ) {
+    super("INVALID_FIELD", violations);
+  }
+}
+
+/**
+ * Names the fields that make a message unreadable, by the names of the proto file, and takes them out of it. Each field is
+ * tried on its own, so it is for small messages. None: it is no single field.
+ */
+export function takeWrongFields(schema: DescMessage, json: JsonValue): FieldViolation[] {
+  const violations: FieldViolation[] = [];
+  if (isObject(json)) takeFrom(schema, json, "", violations);
+  return violations;
+}
+
+function takeFrom(schema: DescMessage, json: JsonObject, outer: string, violations: FieldViolation[]): void {
+  const seen = new Set<DescField>();
+  for (const [key, value] of Object.entries(json)) {
+    if (violations.length >= maxWrongFields) return;
+    const field = schema.fields.find((one) => one.name === key || one.jsonName === key);
+    const path = `${outer}${field?.name ?? key.slice(0, maxNameLength)}`;
+    const wrong = (description: string) => {
+      const about = field?.oneof ? { about: [`${outer}${field.oneof.name}`] } : {};
+      violations.push({ field: path, description, ...about });
+      delete json[key];
+    };
+    if (!field) wrong(`is no field of ${schema.typeName}`);
+    else if (seen.has(field)) wrong("is set more than once");
+    else if (field.fieldKind === "list" && Array.isArray(value)) takeFromList(schema, field, value, path, violations);
+    else {
+      const before = violations.length;
+      const inner = ordinary(field);
+      if (inner && isObject(value)) takeFrom(inner, value, `${path}.`, violations);
+      const problem = violations.length === before ? problemOf(schema, field, value) : undefined;
+      if (problem !== undefined) wrong(problem);
+    }
+    if (field) seen.add(field);
+  }
+}
+
+/** What cannot be read of a list is put in the place of an empty item, so that the others keep their numbers. */
+function takeFromList(
+  schema: DescMessage,
+  field: DescField & { fieldKind: "list" },
+  items: JsonValue[],
+  path: string,
+  violations: FieldViolation[],
+): void {
+  const inner = ordinary(field);
+  for (const [index, item] of items.entries()) {
+    if (violations.length >= maxWrongFields) return;
+    const before = violations.length;
+    if (inner && isObject(item)) takeFrom(inner, item, `${path}[${index}].`, violations);
+    if (violations.length > before) continue;
+    const problem = malformed(field, item)?.description ?? problemOf(schema, field, [item]);
+    if (problem === undefined) continue;
+    violations.push({ field: `${path}[${index}]`, description: problem });
+    items[index] = inner ? {} : "";
+  }
+}
+
+/** undefined: it can be read. */
+function problemOf(schema: DescMessage, field: DescField, value: JsonValue): string | undefined {
+  const problem = malformed(field, value);
+  if (problem) return problem.description;
+  try {
+    fromJson(schema, { [field.jsonName]: value }, strict);
+    return undefined;
+  } catch (error) {
+    if (field.fieldKind === "enum" && typeof value === "string") return `must be one of ${wordsOf(field).join(", ")}`;
+    return (error instanceof Error ? error.message : String(error)).slice(0, maxDescriptionLength);
+  }
+}
+
+/** What may stand for an enum in JSON. */
+function wordsOf(field: DescField & { fieldKind: "enum" }): string[] {
+  const rules = hasOption(field, fieldRules) ? getOption(field, fieldRules).type : undefined;
+  const refused = rules?.case === "enum" ? rules.value.notIn : [];
+  return field.enum.values.filter(({ number }) => !refused.includes(number)).map(({ name }) => name);
+}
+
+/** The type of a message that JSON has as an object of its fields. */
+function ordinary({ message, fieldKind }: DescField): DescMessage | undefined {
+  return fieldKind !== "map" && message && !message.typeName.startsWith("google.protobuf.") ? message : undefined;
+}
+
+function isObject(json: JsonValue): json is JsonObject {
+  return typeof json === "object" && json !== null && !Array.isArray(json);
+}

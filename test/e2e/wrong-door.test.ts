@@ -1,0 +1,93 @@
+import { connect as connectHttp2 } from "node:http2";
+import { connect } from "node:net";
+import type { DescMethodUnary } from "@bufbuild/protobuf";
+import { afterAll, describe, expect, test } from "vitest";
+import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
+import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { oneReplica } from "../support/service.js";
+import { pathOf } from "./front-ends.js";
+
+const { getCoupon, listCoupons } = CatalogService.method;
+const { issueCoupon } = IssuanceService.method;
+
+const { replica } = await oneReplica(afterAll);
+
+describe("who is at the wrong door is told where to go", () => {
+  const url = (method: DescMethodUnary) => `http://127.0.0.1:${replica.httpPort}${pathOf(method)}`;
+
+  test("a content type that is not served", async () => {
+    const response = await fetch(url(issueCoupon), {
+      method: "POST",
+      headers: { "content-type": "text/xml" },
+      body: "x",
+    });
+    expect(response.status).toBe(415);
+    expect(await response.text()).toContain(
+      'POST /coupon.v1.IssuanceService/IssueCoupon with the header "content-type: application/json"',
+    );
+  });
+
+  test("a GET of what changes something, and other methods", async () => {
+    for (const method of ["GET", "PUT", "DELETE"]) {
+      const response = await fetch(url(issueCoupon), { method });
+      expect([response.status, response.headers.get("allow")]).toEqual([405, "POST"]);
+      expect(await response.text()).toContain("Send POST /coupon.v1.IssuanceService/IssueCoupon");
+    }
+  });
+
+  test("a GET without its message", async () => {
+    const response = await fetch(url(getCoupon));
+    expect(response.status).toBe(415);
+    expect(await response.text()).toContain(
+      "GET /coupon.v1.CatalogService/GetCoupon?connect=v1&encoding=json&message=",
+    );
+  });
+
+  test("a path that is none", async () => {
+    const response = await fetch(`http://127.0.0.1:${replica.httpPort}/coupons`);
+    expect(response.status).toBe(404);
+    expect(await response.text()).toContain("POST /coupon.v1.");
+  });
+
+  test("HTTP/1.1 on the port of native gRPC", async () => {
+    const response = await fetch(`http://127.0.0.1:${replica.grpcPort}${pathOf(listCoupons)}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: "x".repeat(100_000),
+    });
+    expect(response.status).toBe(426);
+    expect(await response.text()).toContain("HTTP_PORT");
+  });
+
+  test("JSON over HTTP/2 on the port of native gRPC, on paths of RPCs and others", async () => {
+    const session = connectHttp2(`http://127.0.0.1:${replica.grpcPort}`);
+    try {
+      for (const path of [pathOf(listCoupons), "/metrics"]) {
+        const stream = session.request({ ":method": "POST", ":path": path, "content-type": "application/json" });
+        const status = new Promise((resolve) => stream.once("response", (headers) => resolve(headers[":status"])));
+        stream.end("{}");
+        expect(Buffer.concat(await stream.toArray()).toString()).toContain("HTTP_PORT");
+        expect(await status).toBe(415);
+      }
+    } finally {
+      session.destroy();
+    }
+  });
+
+  test("what comes to the port of native gRPC piece by piece is served all the same", async () => {
+    const proxied = connect(replica.grpcPort, "127.0.0.1");
+    const answered = new Promise<Buffer>((resolve, reject) => {
+      proxied.once("data", resolve);
+      proxied.once("error", reject);
+    });
+    const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    for (const byte of preface) {
+      await new Promise((sent) => proxied.write(Buffer.of(byte), sent));
+    }
+    // An empty SETTINGS frame of the client's, to which the server's own comes first.
+    proxied.write(Buffer.of(0, 0, 0, 4, 0, 0, 0, 0, 0));
+    const settings = 4;
+    expect((await answered)[3]).toBe(settings);
+    proxied.destroy();
+  });
+});

@@ -77,5 +77,6 @@ export function toUsage(row: UsageRow): Usage {
     ...{ id, userCouponId, couponId, userId, productId, orderId, usedAt, cancelledAt },
     orderAmount: money(row.orderAmount),
     discountAmount: money(row.discountAmount),
+    discountedBefore: row.discountedBefore,
   };
 }

@@ -50,7 +50,7 @@ export function toCancelResult({ outcome, freed, usedAtMs, cancelledAtMs, ...row
 }
 
 function usageOf(request: UseRequest, row: UseRow): Usage {
-  const { userCouponId, couponId, userId, productId, orderId, orderAmount } = request;
+  const { userCouponId, couponId, userId, productId, orderId, orderAmount, discountedBefore } = request;
   const { currencyCode } = orderAmount;
   const discountAmount = { currencyCode, minorUnits: request.discountAmount };
   const usedAt = new Date(row.usedAtMs);
@@ -63,6 +63,7 @@ function usageOf(request: UseRequest, row: UseRow): Usage {
     orderId,
     orderAmount,
     discountAmount,
+    discountedBefore,
     usedAt,
     cancelledAt: null,
   };

@@ -14,6 +14,8 @@ export interface Usage {
   readonly orderId: string;
   readonly orderAmount: Money;
   readonly discountAmount: Money;
+  /** What other calls with the same order had taken off before; minor units. */
+  readonly discountedBefore: number;
   readonly usedAt: Date;
   readonly cancelledAt: Date | null;
   /** The code that the user coupon carries; null: none. */
@@ -38,6 +40,21 @@ export interface Order {
   /** What is to be kept with its usages. Absent or null: nothing. */
   readonly labels?: Labels | null;
 }
+
+/** What stands of an order already: the uses of earlier calls by the same user with the same order. */
+export interface StandingUses {
+  readonly count: number;
+  /** What they take off together. Minor units. */
+  readonly discounted: number;
+  /** Whether all of them are of coupons that may be combined with others. */
+  readonly stackable: boolean;
+  /** What each of them was told that the order amounts to. null: there are none, or they were told different amounts. */
+  readonly amount: Money | null;
+  /** Names exactly these uses. "": none. */
+  readonly mark: string;
+}
+
+export const noStandingUses: StandingUses = { count: 0, discounted: 0, stackable: true, amount: null, mark: "" };
 
 export interface Choice {
   readonly userCouponId: string;
@@ -69,6 +86,7 @@ export type UseRefusal = Extract<
   | "LOCKED"
   | "LOCK_LOST"
   | "NOT_STACKABLE"
+  | "ORDER_MISMATCH"
   | "CURRENCY_MISMATCH"
   | "MINIMUM_ORDER_NOT_REACHED"
 >;
@@ -76,30 +94,45 @@ export type UseRefusal = Extract<
 export interface Judgement {
   /** Every reason against each choice, in the order of the request. */
   readonly objections: readonly (readonly UseRefusal[])[];
-  /** What those without an objection take off. null: the order amount is not known. */
+  /** What those without an objection take off of what is left. null: the order amount is not known. */
   readonly discounted: DiscountedOrder | null;
+  /** What earlier calls had taken off of the order. Minor units. */
+  readonly discountedBefore: number;
 }
 
 /**
  * Judges an order: every reason against every choice, and what the others take off. `chosen` has what each choice names,
- * null where the user holds no such user coupon. `lockToken` names the call that asks, "" if nothing does.
+ * null where the user holds no such user coupon. `standing` has what earlier calls used for the same order: these are of one
+ * order with the choices. `lockToken` names the call that asks, "" if nothing does.
  */
 export function judgeOrder(
   order: Order,
   chosen: readonly (ChosenCoupon | null)[],
   now: Date,
   lockToken = "",
+  standing: StandingUses = noStandingUses,
 ): Judgement {
   const { amount, choices } = order;
+  const isAlone = choices.length === 1 && standing.count === 0;
+  // What an earlier release took off without looking at other calls may be more than the amount.
+  const discountedBefore = Math.min(standing.discounted, amount?.minorUnits ?? standing.discounted);
   const alone = chosen.map((one, index): readonly UseRefusal[] => {
     if (!one) return [choices[index]?.code === undefined ? "USER_COUPON_NOT_FOUND" : "CODE_NOT_FOUND"];
     const reasons = [...statusAgainst(one, now), ...lockAgainst(one, choices[index] as Choice, now, lockToken)];
-    if (choices.length > 1 && !one.coupon.stackable) reasons.push("NOT_STACKABLE");
+    if (!standing.stackable || (!isAlone && !one.coupon.stackable)) reasons.push("NOT_STACKABLE");
+    if (amount && isOtherAmount(standing, amount)) reasons.push("ORDER_MISMATCH");
     if (amount) reasons.push(...amountAgainst(discountOf(one), amount));
     return reasons;
   });
   const objections = underCaps(chosen, alone);
-  return { objections, discounted: amount && discountsOf(amount, chosen, objections) };
+  const discounted = amount && discountsOf(amount.minorUnits - discountedBefore, chosen, objections);
+  return { objections, discounted, discountedBefore };
+}
+
+function isOtherAmount(standing: StandingUses, amount: Money): boolean {
+  if (standing.count === 0) return false;
+  const { amount: told } = standing;
+  return told?.minorUnits !== amount.minorUnits || told.currencyCode !== amount.currencyCode;
 }
 
 /** Of several user coupons of one coupon, its usage cap may have places for some only: for those named first. */
@@ -119,7 +152,7 @@ function underCaps(
 }
 
 function discountsOf(
-  amount: Money,
+  left: number,
   chosen: readonly (ChosenCoupon | null)[],
   objections: readonly (readonly UseRefusal[])[],
 ): DiscountedOrder {
@@ -129,7 +162,7 @@ function discountsOf(
       usable.push({ index, userCouponId: one.userCoupon.id, discount: discountOf(one) });
     }
   });
-  const discounted = applyDiscounts(amount.minorUnits, usable);
+  const discounted = applyDiscounts(left, usable);
   const amounts = chosen.map(() => 0);
   usable.forEach(({ index }, position) => {
     amounts[index] = discounted.amounts[position] ?? 0;

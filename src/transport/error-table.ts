@@ -85,12 +85,20 @@ export const errorTable: Readonly<Record<Reason, ErrorRow>> = {
   LOCKED: { code: Code.failedPrecondition, message: "another checkout holds the user coupon", retryAfterMs: 1_000 },
   LOCK_LOST: { code: Code.failedPrecondition, message: "the lock does not stand any more" },
   NOT_STACKABLE: { code: Code.failedPrecondition, message: "the coupon cannot be combined with others in one order" },
+  ORDER_MISMATCH: {
+    code: Code.failedPrecondition,
+    message: "the order was used before with another amount or currency",
+  },
   CURRENCY_MISMATCH: { code: Code.failedPrecondition, message: "the coupon is for orders in another currency" },
   MINIMUM_ORDER_NOT_REACHED: {
     code: Code.failedPrecondition,
     message: "the order amount is below the coupon's minimum",
   },
   USAGE_ALREADY_CANCELLED: { code: Code.failedPrecondition, message: "the usage has been cancelled before" },
+  SEVERAL_USAGES: {
+    code: Code.failedPrecondition,
+    message: "several usages of the user coupon stand: name one by its id",
+  },
   OVERLOADED: { code: Code.unavailable, message: "the server has too much to do; nothing was done", retryAfterMs: 500 },
   STORE_UNAVAILABLE: { code: Code.unavailable, message: "a store did not answer", retryAfterMs: 1_000 },
   DEADLINE_EXCEEDED: { code: Code.deadlineExceeded, message: "the deadline has passed" },

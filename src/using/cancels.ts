@@ -18,8 +18,8 @@ export function openCancels(
 }
 
 /** What never goes into one batch of cancels. */
-export function keysOfCancel({ usageId, request }: CancelRequest): string[] {
-  return [`u ${usageId}`, `r ${request.requestId}`];
+export function keysOfCancel({ usageId, userCouponId, request }: CancelRequest): string[] {
+  return [usageId === undefined ? `c ${userCouponId}` : `u ${usageId}`, `r ${request.requestId}`];
 }
 
 /** Tells the gate of the places that a committed batch has given back to all. */

@@ -5,33 +5,39 @@ import {
   isOrderOf,
   type Judgement,
   judgeOrder,
-  keptPlaces,
+  noStandingUses,
   type Order,
   refusalOfOrder,
+  type StandingUses,
   type Usage,
-  type UseRefusal,
 } from "../domain/usage.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import { settleMs } from "../issuing/issuer.js";
 import { settleQuietly } from "../issuing/settle-quietly.js";
 import { newId } from "../platform/new-id.js";
 import type { Gate, PlaceOutcome, PlaceSettlement } from "../reservation/port.js";
-import type { Dated, DeadlineMs } from "../storage/ports/page.js";
+import type { DeadlineMs } from "../storage/ports/page.js";
 import type {
   Lock,
   LockRequest,
   LockResult,
+  OrderChoice,
+  ReadChoice,
   UsageStore,
   UseRequest,
   UseResult,
-  UserChoice,
 } from "../storage/ports/usages.js";
+import { keysOfOrder, keysOfUse, type Result, refusalOfResults, useRequests } from "./use-requests.js";
 
-/** How often an order is judged anew because a coupon was edited between judging and using. */
-const maxAttempts = 5;
+/**
+ * How often an order is judged anew because a coupon was edited between judging and using, or another call with the same order
+ * was first. Each time one of those calls has got on: so many may be made of one order at once.
+ */
+const maxAttempts = 20;
 
 export interface JudgedOrder extends Judgement {
   readonly chosen: readonly (ChosenCoupon | null)[];
+  readonly standing: StandingUses;
   /** Of the database's clock. */
   readonly now: Date;
 }
@@ -62,7 +68,7 @@ export class Checkout {
   private readonly reservationMs: number;
   private readonly onSettleError: (error: unknown) => void;
   private readonly queues: {
-    readonly reads: Queue<UserChoice, Dated<ChosenCoupon | null>>;
+    readonly reads: Queue<OrderChoice, ReadChoice>;
     readonly uses: Queue<UseRequest, UseResult>;
     readonly locks: Queue<LockRequest, LockResult>;
   };
@@ -75,7 +81,7 @@ export class Checkout {
     this.onSettleError = onSettleError;
     this.queues = {
       // A read is over so soon that larger batches are worth more than a second one beside it.
-      reads: openQueue<UserChoice, Dated<ChosenCoupon | null>>("read", {
+      reads: openQueue<OrderChoice, ReadChoice>("read", {
         commit: (choices) => store.readChosen(choices),
         keysOf: () => [],
       }),
@@ -83,25 +89,27 @@ export class Checkout {
       uses: openQueue<UseRequest, UseResult>("use", {
         commit: (requests, again) => store.useBatch(requests, { again, together: false }),
         afterCommit: (requests, results) => settleUses(gate, keeper, requests, results),
-        keysOf: (request) => (request.requestId ? [request.requestId] : []),
+        keysOf: keysOfUse,
         maxBatches: batches.use,
       }),
       locks: openQueue<LockRequest, LockResult>("lock", {
         commit: (requests) => store.lockBatch(requests, { together: false }),
-        keysOf: () => [],
+        keysOf: keysOfOrder,
         maxBatches: batches.lock,
       }),
     };
   }
 
   async judge(order: Order, deadlineMs: DeadlineMs, lockToken = ""): Promise<JudgedOrder> {
-    const { userId, choices } = order;
+    const { userId, choices, orderId } = order;
     const read = await Promise.all(
-      choices.map(({ userCouponId }) => this.queues.reads.submit({ userId, userCouponId }, deadlineMs)),
+      choices.map(({ userCouponId }) => this.queues.reads.submit({ userId, userCouponId, orderId }, deadlineMs)),
     );
     const chosen = read.map(({ value }) => value);
     const now = latest(read.map((one) => one.now));
-    return { ...judgeOrder(order, chosen, now, lockToken), chosen, now };
+    // Read at once; should they differ, the commit finds out.
+    const standing = read[0]?.standing ?? noStandingUses;
+    return { ...judgeOrder(order, chosen, now, lockToken, standing), chosen, standing, now };
   }
 
   /** `requestId` "": the caller gave none. */
@@ -113,7 +121,7 @@ export class Checkout {
     if (refusal) return refusal;
     const requests = order.choices.map((choice, index): LockRequest => {
       const { coupon } = chosen[index] as ChosenCoupon;
-      return { ...choice, couponId: coupon.id, userId: order.userId, token };
+      return { ...choice, couponId: coupon.id, userId: order.userId, orderId: order.orderId, token };
     });
     const [only] = requests;
     const results =
@@ -148,7 +156,7 @@ export class Checkout {
       if (usages.length === requests.length) return { usages, replayed: false };
       return await this.refusalAfter(results, order, deadlineMs);
     }
-    // Nothing was done: the coupons of this order are being edited without a pause.
+    // Nothing was done: the coupons of this order are being edited, or the order used, without a pause.
     throw new Overloaded();
   }
 
@@ -254,45 +262,6 @@ export async function settleUses(
   await settleQuietly(settlements, (all) => gate.settlePlaces(all));
   // Issuing stops, too, so the gate has to be read anew.
   for (const couponId of new Set([...exhausted, ...differing])) await keeper.invalidate(couponId);
-}
-
-function useRequests(order: Order, requestId: string, judged: JudgedOrder): (UseRequest & { needsPlace: boolean })[] {
-  const { userId, productId, orderId, amount, choices, labels = null } = order;
-  return choices.map(({ userCouponId, lockVersion }, item) => {
-    const { coupon, userCoupon } = judged.chosen[item] as ChosenCoupon;
-    return {
-      usageId: newId(),
-      couponId: coupon.id,
-      revision: coupon.revision,
-      userCouponId,
-      userId,
-      lockVersion,
-      productId,
-      orderId,
-      orderAmount: amount as NonNullable<typeof amount>,
-      discountAmount: judged.discounted?.amounts[item] ?? 0,
-      facts: { code: userCoupon.code, couponType: coupon.type, couponName: coupon.name },
-      labels,
-      requestId,
-      item,
-      needsPlace: coupon.usageCap !== null && keptPlaces(userCoupon) === 0,
-      placeTaken: false,
-    };
-  });
-}
-
-interface Result {
-  readonly outcome: string;
-  readonly reason?: UseRefusal;
-}
-
-function refusalOfResults(results: readonly Result[]): Refusal {
-  const preconditions = results.flatMap(({ reason }, index) =>
-    reason ? [{ reason, field: `coupons[${index}]` }] : [],
-  );
-  const [first] = preconditions;
-  if (!first) throw new Error(`an order was refused without a reason: ${results.map(({ outcome }) => outcome)}`);
-  return new Refusal(first.reason, [], undefined, { preconditions });
 }
 
 function latest(times: readonly Date[]): Date {

@@ -108,6 +108,7 @@ beforeAll(async () => {
     "UnlockCoupons by code": { ...unlock, coupons: [{ code: "c", lockVersion: "1" }] },
     "UseCoupons by code": orderOf({ code: "c" }),
     CancelUsage: { userId: "u", usageId: couponId, requestId },
+    "CancelUsage by user coupon": { userId: "u", userCouponId, requestId },
     GetUsage: { userId: "u", usageId: couponId },
     ListUsages: { userId: "u", couponId, productId: "p", orderId: "o", ...page },
   };

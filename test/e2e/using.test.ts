@@ -206,7 +206,7 @@ describe("a repeated use", () => {
     const [one, other] = [await held({ stackable: true }), await held({ stackable: true })];
     const order = {
       ...{ userId: "anna", coupons: [one.id, other.id], requestId: randomUUID() },
-      ...{ orderId: "o", productId: "p", amount: 777 },
+      ...{ orderId: randomUUID(), productId: "p", amount: 777 },
     };
     const first = await use(here, order);
     expect(first.replayed).toBe(false);
@@ -221,7 +221,14 @@ describe("a repeated use", () => {
 
   test("may name another lock version, the ids in capitals, and nothing else that differs", async () => {
     const { id, couponId } = await held({ maxUses: 5 });
-    const order = { userId: "anna", coupons: [id], requestId: randomUUID(), orderId: "o", productId: "p", amount: 100 };
+    const order = {
+      userId: "anna",
+      coupons: [id],
+      requestId: randomUUID(),
+      orderId: randomUUID(),
+      productId: "p",
+      amount: 100,
+    };
     const { lockVersion } = await lockOne(here, order);
     const first = await use(here, { ...order, coupons: [{ id, lockVersion }] });
     for (const coupons of [[id], [{ id, lockVersion }], [{ id: id.toUpperCase(), lockVersion: 99n }]]) {
@@ -255,7 +262,12 @@ describe("a repeated use", () => {
     const holdings = await Promise.all(
       Array.from({ length: count }, () => held({ stackable: true, maxUses: 5, usageCap: 100n })),
     );
-    const order = { userId: "anna", coupons: holdings.map(({ id }) => id), requestId: randomUUID(), orderId: "o" };
+    const order = {
+      userId: "anna",
+      coupons: holdings.map(({ id }) => id),
+      requestId: randomUUID(),
+      orderId: randomUUID(),
+    };
     const answers = await Promise.all(Array.from({ length: 30 }, (_, index) => use(clientOf(index), order)));
     const ids = answers.map(({ usages }) => usages.map((usage) => usage.id).join());
     expect(new Set(ids).size).toBe(1);
@@ -270,7 +282,7 @@ describe("a repeated use", () => {
   });
 
   test("without a request id it is another use", async () => {
-    const { id } = await held({ maxUses: 2 });
+    const { id } = await held({ maxUses: 2, stackable: true });
     const order = { userId: "anna", coupons: [id], orderId: "same" };
     const [first, second] = [await useOne(here, order), await useOne(there, order)];
     expect(first.id).not.toBe(second.id);

@@ -96,7 +96,9 @@ test("uses and cancellations raced over few user coupons: counters are counts", 
         return;
       }
       const holding = holdings[n % holdings.length] as Holding;
-      const used = letIn(() => useOnce(clientOf(n >> 1), { ...holding, orderId: `order ${n}`, requestId: "" }));
+      const used = letIn(() =>
+        useOnce(clientOf(n >> 1), { ...holding, orderId: `order ${n} of ${couponId}`, requestId: "" }),
+      );
       outcomes.push(`use ${await outcomeOf(used)}`);
       const id = await used.catch(() => undefined);
       if (!id) return;

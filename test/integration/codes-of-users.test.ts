@@ -12,7 +12,7 @@ import {
   openCoupon,
 } from "./clocked-database.js";
 import { type CodeFacts, expireCodes, insertCodes } from "./codes-world.js";
-import { type Held, useRequestOf } from "./usage-world.js";
+import { type Held, lockRequestOf, useRequestOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const later = (ms: number) => new Date(noon.getTime() + ms);
@@ -132,8 +132,7 @@ describe("a code names, of the user coupons that have it,", () => {
     const [said] = await usages.useBatch([useRequestOf(held, { requestId })], { again: false, together: false });
     expect(said?.outcome).toBe("USED");
   };
-  const lock = (held: Held, token: string) =>
-    usages.lockBatch([{ ...held, lockVersion: 0, token }], { together: false });
+  const lock = (held: Held, token: string) => usages.lockBatch([lockRequestOf(held, { token })], { together: false });
 
   test("those of the user alone, the earliest expiry first", async () => {
     expect(await found("me")).toEqual([0, 1]);

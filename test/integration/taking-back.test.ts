@@ -256,7 +256,7 @@ describe("a batch of cancels", () => {
     ]);
     for (const [index, { usageId, userId }] of requests.entries()) {
       const outcome = outcomes[index]!;
-      if (outcome.outcome === "CANCELLED") expect(outcome.usage).toEqual(await usages.get(userId, usageId, farMs));
+      if (outcome.outcome === "CANCELLED") expect(outcome.usage).toEqual(await usages.get(userId, usageId!, farMs));
     }
     expect(await readUserCoupon(clocked.sql, twice)).toMatchObject({ useCount: 0, placeCount: 2 });
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ usedCount: 0, placeCount: 4 });

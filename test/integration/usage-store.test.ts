@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { GroupCommit } from "../../src/batching/group-commit.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
+import { noStandingUses } from "../../src/domain/usage.js";
 import { userCouponStatus } from "../../src/domain/user-coupon.js";
 import type { UseRequest, UseResult } from "../../src/storage/ports/usages.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
@@ -90,9 +91,10 @@ describe("one use", () => {
       id: request.usageId,
       ...held,
       productId: "product",
-      orderId: "order",
+      orderId: request.orderId,
       orderAmount: request.orderAmount,
       discountAmount: { currencyCode: "JPY", minorUnits: 1_000 },
+      discountedBefore: 0,
       usedAt: noon,
       cancelledAt: null,
       ...{ code: null, couponName: "a coupon", couponType: null },
@@ -391,6 +393,8 @@ describe("an order of several", () => {
           currency_code: "USD",
           order_amount: 10_000,
           discount_amount: 1_000,
+          discounted_before: 0,
+          order_mark: "",
           request_id: requestId,
           item: request.item,
         }));
@@ -464,7 +468,9 @@ describe("reading", () => {
     const ids = Array.from({ length: 5 }, (_, n) => `0000000${n}-0000-7000-8000-${randomUUID().slice(-12)}`);
     const [orderId, productId] = [randomUUID(), randomUUID()];
     for (const [n, usageId] of ids.entries()) {
-      expect((await use(useRequestOf(held, { usageId, orderId: n < 3 ? orderId : "other", productId }))).outcome).toBe(
+      const order = { ...held, orderId: n < 3 ? orderId : "other" };
+      const orderMark = (await store.readChosen([order]))[0]?.standing.mark ?? "";
+      expect((await use(useRequestOf(held, { usageId, orderId: order.orderId, orderMark, productId }))).outcome).toBe(
         "USED",
       );
     }
@@ -497,7 +503,8 @@ describe("reading", () => {
       { exhaustedAt: later(-5), usageCap: 9 },
       { lockedUntil: later(5), lockVersion: 4, lockToken: "t" },
     );
-    const requests = [held, { ...held, userId: "stranger" }, { ...held, userCouponId: randomUUID() }, held];
+    const choice = { ...held, orderId: "" };
+    const requests = [choice, { ...choice, userId: "stranger" }, { ...choice, userCouponId: randomUUID() }, choice];
     const [own, strangers, unknown, twice] = await store.readChosen(requests);
     expect(own).toMatchObject({
       now: noon,
@@ -509,14 +516,14 @@ describe("reading", () => {
       },
     });
     expect([strangers, unknown]).toEqual([
-      { now: noon, value: null },
-      { now: noon, value: null },
+      { now: noon, value: null, standing: noStandingUses },
+      { now: noon, value: null, standing: noStandingUses },
     ]);
     expect(twice).toEqual(own);
     // The definition is remembered by revision; exhaustion is read each time.
     await clocked.sql`UPDATE coupons SET exhausted_at = NULL WHERE id = ${held.couponId}`;
-    expect((await store.readChosen([held]))[0]?.value?.coupon.exhaustedAt).toBeNull();
+    expect((await store.readChosen([choice]))[0]?.value?.coupon.exhaustedAt).toBeNull();
     await clocked.sql`UPDATE coupons SET exhausted_at = NULL, usage_cap = 12, revision = 2 WHERE id = ${held.couponId}`;
-    expect((await store.readChosen([held]))[0]?.value?.coupon).toMatchObject({ usageCap: 12, revision: 2 });
+    expect((await store.readChosen([choice]))[0]?.value?.coupon).toMatchObject({ usageCap: 12, revision: 2 });
   });
 });

@@ -44,11 +44,13 @@ export function useRequestOf(held: Held, changed: Partial<UseRequest> = {}): Use
     revision: 1,
     lockVersion: 0,
     productId: "product",
-    orderId: "order",
+    orderId: `order ${randomUUID()}`,
     orderAmount: { currencyCode: "USD", minorUnits: 10_000 },
     discountAmount: 1_000,
     // As insertCoupon() makes them.
     facts: { code: null, couponType: null, couponName: "a coupon" },
+    orderMark: "",
+    discountedBefore: 0,
     requestId: "",
     item: 0,
     placeTaken: false,
@@ -58,11 +60,12 @@ export function useRequestOf(held: Held, changed: Partial<UseRequest> = {}): Use
 
 /** Several user coupons in one order. */
 export function orderOf(helds: readonly Held[], changed: Partial<UseRequest> = {}): UseRequest[] {
-  return helds.map((held, item) => useRequestOf(held, { ...changed, item }));
+  const orderId = `order ${randomUUID()}`;
+  return helds.map((held, item) => useRequestOf(held, { orderId, ...changed, item }));
 }
 
 export function lockRequestOf(held: Held, changed: Partial<LockRequest> = {}): LockRequest {
-  return { ...held, lockVersion: 0, token: randomUUID(), ...changed };
+  return { ...held, lockVersion: 0, orderId: "", token: randomUUID(), ...changed };
 }
 
 /** Cancels one usage, as the service does; without a request the call has a name of its own. */

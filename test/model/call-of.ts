@@ -15,6 +15,13 @@ import {
 import { Model } from "./model.js";
 import type { Call, Choice, Definition, Discount, Line, Order, Scope, Target, Terms, UserCoupon } from "./state.js";
 
+/** The orders that `useAll` makes by itself are numbered from here on. */
+const firstOwnOrder = 10;
+/** An order that only uses name. */
+const namelessOrder = 4;
+/** From this one on an amount may differ from that of the order so far. */
+const otherAmount = 3;
+
 /** The call that a command stands for in a life that has come to `model`; null when there is nothing to do it to. */
 export function callOf(command: Command, model: Model, life: Life): Call | null {
   const { coupons, usages } = model.state;
@@ -48,7 +55,9 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
       const standing = usages.filter(({ cancelledAt }) => cancelledAt === null);
       const usage = pick(command.usage % 4 > 0 && standing.length > 0 ? standing : usages, command.usage);
       if (!usage) return null;
-      return { method: "cancel", userId: usage.userId, usageId: usage.id, requestId: life.requestId(command.request) };
+      const { userId, id, userCouponId } = usage;
+      const named = command.byUserCoupon ? { usageId: "", userCouponId } : { usageId: id, userCouponId: "" };
+      return { method: "cancel", userId, ...named, requestId: life.requestId(command.request) };
     }
     case "deleteUserCoupon": {
       const [one] = choose(model, [command.pick]);
@@ -152,7 +161,13 @@ export function crowdOf(command: Command, model: Model, life: Life): Call[] {
     case "useAll": {
       const target = pick(coupons, command.coupon);
       const held = userCoupons.filter((one) => one.couponId === target?.id && one.deletedAt === null);
-      return held.map((one) => ({ method: "use", order: orderOf(model, [one], "own", 2, 0), requestId: "" }));
+      // Of one order by user, or each of an order of its own.
+      const orderOfNth = (n: number) => (command.coupon % 2 === 0 ? 0 : firstOwnOrder + n);
+      return held.map((one, n) => ({
+        method: "use",
+        order: orderOf(model, [one], "own", 2, orderOfNth(n)),
+        requestId: "",
+      }));
     }
     default:
       return [];
@@ -287,7 +302,10 @@ export function definitionOf(facts: Partial<Facts>, startedAt: number, life: str
 function orderCall(command: OrderCommand, model: Model, life: Life): Call | null {
   const chosen = choose(model, command.picks);
   if (chosen.length === 0) return null;
-  const order = orderOf(model, chosen, command.lock, command.amount, command.order, command.spelling);
+  const named = orderOf(model, chosen, command.lock, command.amount, command.order, command.spelling);
+  // A quote and a lock need not name one.
+  const isNameless = command.kind !== "use" && command.order === namelessOrder;
+  const order = isNameless ? { ...named, orderId: "" } : named;
   return command.kind === "quote"
     ? { method: "quote", order }
     : {
@@ -306,11 +324,17 @@ function orderOf(
   spelling: number | null = null,
 ): Order {
   const userId = chosen[0]?.userId ?? "";
+  const orderId = `order-${order}`;
+  const standing = model.state.usages.find(
+    (one) => one.userId === userId && one.orderId === orderId && one.cancelledAt === null,
+  );
+  const amount = amounts[amountOf] ?? null;
   return {
     userId,
     choices: choicesOf(model, chosen, held, spelling),
-    orderId: `order-${order}`,
-    amount: amounts[amountOf] ?? null,
+    orderId,
+    // Mostly what earlier calls were told of it.
+    amount: standing && amountOf < otherAmount ? standing.amount : amount,
   };
 }
 

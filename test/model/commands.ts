@@ -40,7 +40,7 @@ export type Command =
       readonly lock: "own" | "stale";
       readonly spelling: number | null;
     }
-  | { readonly kind: "cancel"; readonly usage: number; readonly request: number }
+  | { readonly kind: "cancel"; readonly usage: number; readonly byUserCoupon: boolean; readonly request: number }
   | {
       readonly kind: "deleteUserCoupon";
       readonly pick: number;
@@ -210,7 +210,7 @@ const orderCommand = (kinds: ("quote" | "lock" | "use")[], amountOf = amount) =>
     picks,
     lock,
     amount: amountOf,
-    order: fc.nat(1),
+    order: fc.nat(4),
     spelling,
     request,
     labels: someLabels,
@@ -275,7 +275,7 @@ const callCommands = {
     lock: fc.constantFrom("own" as const, "own" as const, "stale" as const),
     spelling,
   }),
-  cancel: fc.record({ kind: fc.constant("cancel" as const), usage: fc.nat(40), request }),
+  cancel: fc.record({ kind: fc.constant("cancel" as const), usage: fc.nat(40), byUserCoupon: fc.boolean(), request }),
   deleteUserCoupon: fc.record({
     kind: fc.constant("deleteUserCoupon" as const),
     pick: fc.nat(40),
@@ -402,12 +402,66 @@ const pausedOfType = fc.tuple(coupon, type, fc.nat(3)).map(([paused, ofType, use
   const issue = { kind: "issue" as const, by: { type: ofType }, user, request: 0 };
   return [{ kind: "pause", coupon: paused, request: 0 }, issue, issue];
 });
+/** One user holds three coupons, and uses, locks and cancels them for one order in several calls, some of them at once. */
+const ofOneOrder = orderCommand(["use", "use", "use", "lock", "quote"], fc.constantFrom(0, 0, 0, 0, 0, 2, 3));
+const orderStep = fc
+  .tuple(ofOneOrder, fc.constantFrom([-1], [-2], [-3], [-1, -1], [-2, -1]))
+  .map(([one, chosen]) => ({ ...one, order: 2, picks: chosen, spelling: null }));
+const cancelStep = fc.record({
+  ...{ kind: fc.constant("cancel" as const), usage: fc.constantFrom(-1, -2), request },
+  byUserCoupon: fc.boolean(),
+});
+const oneOrder = fc
+  .tuple(
+    fc.array(fc.tuple(fields.discount, fields.stackable, fields.maxUses), { minLength: 3, maxLength: 3 }),
+    fc.nat(3),
+    fc.array(
+      fc.oneof(
+        { weight: 4, arbitrary: orderStep },
+        { weight: 1, arbitrary: cancelStep },
+        {
+          weight: 3,
+          arbitrary: fc.record({
+            kind: fc.constant("crowd" as const),
+            commands: fc.array(fc.oneof({ weight: 4, arbitrary: orderStep }, { weight: 1, arbitrary: cancelStep }), {
+              minLength: 2,
+              maxLength: 4,
+            }),
+            ...{ about: fc.constant(null), doubled: fc.boolean() },
+          }),
+        },
+      ),
+      { minLength: 2, maxLength: 6 },
+    ),
+  )
+  .map(([coupons, user, steps]): Command[] => [
+    ...coupons.map(([discount, stackable, maxUses]): Command => {
+      const limits = { quantity: null, maxPerUser: 1, usageCap: null, quota: null, claim: null, validity: null };
+      const facts = {
+        ...limits,
+        discount,
+        stackable,
+        maxUses,
+        start: -1,
+        end: 100_000,
+        lock: 3,
+        type: null,
+        book: null,
+        name: 0,
+        labels: 0,
+      };
+      return { kind: "create", facts, request: 0 };
+    }),
+    ...[-1, -2, -3].map((nth): Command => ({ kind: "issue", by: { coupon: nth }, user, request: 0 })),
+    ...steps,
+  ]);
 /** What belongs together, or would seldom come together. */
 const chapter: fc.Arbitrary<Command[]> = fc.oneof(
   { weight: 26, arbitrary: command.map((one) => [one]) },
   { weight: 1, arbitrary: generate.map((one) => [one, { kind: "runGenerator" as const }]) },
   { weight: 1, arbitrary: twice },
   { weight: 1, arbitrary: pausedOfType },
+  { weight: 2, arbitrary: oneOrder },
   {
     weight: 1,
     arbitrary: fc

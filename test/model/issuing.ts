@@ -126,7 +126,7 @@ export class Issuing extends Catalogue {
       deletedAt: null,
       countedExpired: false,
       endedAt: null,
-      lock: { version: 0, until: 0, requestId: "" },
+      lock: { version: 0, until: 0, requestId: "", orderId: "" },
     };
     this.state.userCoupons.push(issued);
     if (code) code.holders += 1;

@@ -80,7 +80,7 @@ export class Model extends Upkeep {
         );
       }
       case "cancel":
-        return this.once(call, () => this.cancel(call.userId, call.usageId));
+        return this.once(call, () => this.cancel(call));
       case "deleteUserCoupon":
         return this.once(call, () => this.deleteUserCoupon(call));
       case "getUserCoupon": {

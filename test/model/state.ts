@@ -113,7 +113,7 @@ export interface UserCoupon {
   releasedAt: number | null;
   deletedAt: number | null;
   /** The last one; it stands while `until` is ahead. */
-  lock: { version: number; until: number; requestId: string };
+  lock: { version: number; until: number; requestId: string; orderId: string };
 }
 
 export interface Usage {
@@ -128,6 +128,8 @@ export interface Usage {
   readonly orderId: string;
   readonly amount: Money;
   readonly discount: number;
+  /** What other uses of its order that stood took off. */
+  readonly before: number;
   readonly requestId: string;
   readonly usedAt: number;
   cancelledAt: number | null;
@@ -193,7 +195,14 @@ export type Call =
   | { readonly method: "quote"; readonly order: Order }
   | { readonly method: "lock" | "use"; readonly order: Order; readonly requestId: string }
   | { readonly method: "unlock"; readonly userId: string; readonly choices: readonly Choice[] }
-  | { readonly method: "cancel"; readonly userId: string; readonly usageId: string; readonly requestId: string }
+  | {
+      readonly method: "cancel";
+      readonly userId: string;
+      /** Either of them is "". */
+      readonly usageId: string;
+      readonly userCouponId: string;
+      readonly requestId: string;
+    }
   | {
       readonly method: "deleteUserCoupon";
       readonly userId: string;

@@ -1,4 +1,4 @@
-import type { Answer, Choice, Discount, Money, Order, Usage, UserCoupon } from "./state.js";
+import type { Answer, Call, Choice, Discount, Money, Order, Usage, UserCoupon } from "./state.js";
 import { sum, usageView, World } from "./world.js";
 
 /** Quotes, locks, uses and cancellations. */
@@ -37,6 +37,30 @@ export class Using extends World {
     return { ...order, choices };
   }
 
+  /** The uses of earlier calls with the same order that stand. */
+  private standingOf({ userId, orderId }: Order): Usage[] {
+    if (orderId === "") return [];
+    return this.state.usages.filter(
+      (one) => one.userId === userId && one.orderId === orderId && one.cancelledAt === null,
+    );
+  }
+
+  private isStackable(userCouponId: string): boolean {
+    const one = this.state.userCoupons.find(({ id }) => id === userCouponId);
+    return one !== undefined && this.coupon(one.couponId).stackable;
+  }
+
+  /** Whether a code names nothing but what other choices name. */
+  private isTakenTwice(asked: Pick<Order, "userId" | "choices">, resolved: Pick<Order, "choices">): boolean {
+    return asked.choices.some(({ code }, index) => {
+      if (code === undefined || resolved.choices[index]?.id !== "") return false;
+      const numbers = this.findCodes(code).map(({ number }) => number);
+      return this.state.userCoupons.some(
+        (one) => one.userId === asked.userId && one.deletedAt === null && numbers.includes(one.codeNumber ?? 0),
+      );
+    });
+  }
+
   /** Whether a user coupon, or a code as it is written, is named twice. */
   private isNamedTwice(choices: readonly Choice[]): boolean {
     const names = choices.map(({ id, code }) => code ?? id);
@@ -63,7 +87,12 @@ export class Using extends World {
   }
 
   /** Every reason against each choice. */
-  private againstEach({ userId, choices, amount }: Order, lockRequestId: string): string[][] {
+  private againstEach(order: Order, lockRequestId: string): string[][] {
+    const { userId, choices, amount } = order;
+    const standing = this.standingOf(order);
+    const isAlone = choices.length === 1 && standing.length === 0;
+    const standsAlone = standing.some(({ userCouponId }) => !this.isStackable(userCouponId));
+    const isOther = ({ amount: told }: Usage) => told.units !== amount?.units || told.currency !== amount.currency;
     return choices.map((choice) => {
       const one = this.held(userId, choice.id);
       if (!one) return [choice.code === undefined ? "USER_COUPON_NOT_FOUND" : "CODE_NOT_FOUND"];
@@ -71,7 +100,8 @@ export class Using extends World {
       const { currency, minimum } = this.discountOf(one);
       const mismatch = amount !== null && currency !== null && currency !== amount.currency;
       const rules: [string, boolean][] = [
-        ["NOT_STACKABLE", choices.length > 1 && !coupon.stackable],
+        ["NOT_STACKABLE", standsAlone || (!isAlone && !coupon.stackable)],
+        ["ORDER_MISMATCH", amount !== null && standing.some(isOther)],
         ["CURRENCY_MISMATCH", mismatch],
         ["MINIMUM_ORDER_NOT_REACHED", amount !== null && !mismatch && amount.units < (minimum ?? 0)],
       ];
@@ -102,8 +132,9 @@ export class Using extends World {
   }
 
   /** What each choice takes off; those with a reason against them nothing. */
-  private discounts({ userId, choices, amount }: Order, against: string[][]): number[] {
-    let left = amount?.units ?? 0;
+  private discounts(order: Order, against: string[][]): number[] {
+    const { userId, choices, amount } = order;
+    let left = (amount?.units ?? 0) - this.takenBefore(order);
     const taken = choices.map(() => 0);
     const applied = choices
       .map(({ id }, index) => ({ id, index, discount: this.couponDiscount(userId, id) }))
@@ -120,6 +151,12 @@ export class Using extends World {
     return taken;
   }
 
+  /** What stands takes off: of an order that is asked for with a smaller amount, no more than all of it. */
+  private takenBefore(order: Order): number {
+    const taken = sum(this.standingOf(order).map(({ discount }) => discount));
+    return Math.min(taken, order.amount?.units ?? 0);
+  }
+
   private couponDiscount(userId: string, id: string): Discount {
     const one = this.held(userId, id);
     return one ? this.discountOf(one) : { kind: "fixed", value: 0, currency: null, maximum: null, minimum: null };
@@ -128,18 +165,49 @@ export class Using extends World {
   protected quote(asked: Order): Answer {
     if (this.isNamedTwice(asked.choices)) return { refused: "INVALID_FIELD" };
     const order = this.resolve(asked, "");
+    if (this.isTakenTwice(asked, order)) return { refused: "INVALID_FIELD" };
     const against = this.against(order);
     const discounts = this.discounts(order, against);
     const total = sum(discounts);
     const usable = against.flat().length === 0;
     const coupons = order.choices.map(({ id }) => this.held(order.userId, id)?.couponId ?? "");
-    return { coupons, objections: against, discounts, total, final: (order.amount?.units ?? 0) - total, usable };
+    return {
+      coupons,
+      objections: against,
+      discounts,
+      total,
+      final: this.finalOf(order, this.takenBefore(order) + total),
+      usable,
+    };
+  }
+
+  private finalOf({ amount }: Order, taken: number): number {
+    return (amount?.units ?? 0) - taken;
+  }
+
+  /** What is locked for the same order by other calls. */
+  private againstLocks(order: Order): string[][] {
+    const others = this.state.userCoupons.filter(
+      (one) =>
+        one.userId === order.userId &&
+        one.deletedAt === null &&
+        this.isLocked(one) &&
+        order.orderId !== "" &&
+        one.lock.orderId === order.orderId &&
+        !order.choices.some(({ id }) => id === one.id),
+    );
+    const standsAlone = others.some(({ id }) => !this.isStackable(id));
+    return order.choices.map(({ id }) =>
+      others.length > 0 && (standsAlone || !this.isStackable(id)) ? ["NOT_STACKABLE"] : [],
+    );
   }
 
   protected lock(asked: Order, requestId: string): Answer {
     if (this.isNamedTwice(asked.choices)) return { refused: "INVALID_FIELD" };
     const order = this.resolve(asked, requestId);
-    const refusal = this.refusal(order, this.against(order, requestId));
+    if (this.isTakenTwice(asked, order)) return { refused: "INVALID_FIELD" };
+    const refusal =
+      this.refusal(order, this.against(order, requestId)) ?? this.refusal(order, this.againstLocks(order));
     if (refusal) return refusal;
     const { now } = this.state;
     const locks = order.choices.map(({ id }) => {
@@ -147,7 +215,10 @@ export class Using extends World {
       const { lockMs } = this.coupon(one.couponId);
       const until = Math.min(now + lockMs, this.expiry(one), one.claimUntil ?? Number.POSITIVE_INFINITY);
       // A lock that is renewed stays the same one.
-      one.lock = this.isLocked(one) ? { ...one.lock, until } : { version: one.lock.version + 1, until, requestId };
+      const isRenewed = this.isLocked(one);
+      const orderId = isRenewed && order.orderId === "" ? one.lock.orderId : order.orderId;
+      const granted = isRenewed ? one.lock : { version: one.lock.version + 1, requestId };
+      one.lock = { ...granted, until, orderId };
       this.happened("USER_COUPON_LOCKED", one.couponId, one.id, `${one.lock.version}`, `${until}`);
       return { id, version: one.lock.version, until };
     });
@@ -157,6 +228,7 @@ export class Using extends World {
   protected unlock(userId: string, asked: readonly Choice[]): Answer {
     if (this.isNamedTwice(asked)) return { refused: "INVALID_FIELD" };
     const { choices } = this.resolve({ userId, choices: asked }, "");
+    if (this.isTakenTwice({ userId, choices: asked }, { choices })) return { refused: "INVALID_FIELD" };
     const held = choices.map(({ id }) => this.held(userId, id));
     if (held.includes(undefined)) return { refused: "USER_COUPON_NOT_FOUND" };
     const ended = (held as UserCoupon[]).filter(
@@ -170,12 +242,13 @@ export class Using extends World {
   }
 
   protected endLock(one: UserCoupon): void {
-    one.lock = { version: one.lock.version, until: 0, requestId: "" };
+    one.lock = { version: one.lock.version, until: 0, requestId: "", orderId: "" };
   }
 
   protected use(asked: Order, requestId: string, ids: readonly string[]): Answer {
     if (this.isNamedTwice(asked.choices)) return { refused: "INVALID_FIELD" };
     const order = this.resolve(asked, requestId);
+    if (this.isTakenTwice(asked, order)) return { refused: "INVALID_FIELD" };
     const earlier = this.state.usages.filter((usage) => requestId !== "" && usage.requestId === requestId);
     if (earlier.length > 0) {
       const inputOf = (
@@ -200,6 +273,7 @@ export class Using extends World {
     const refusal = this.refusal(order, against);
     if (refusal) return refusal;
     const discounts = this.discounts(order, against);
+    const before = this.takenBefore(order);
     const usages = order.choices.map((choice, index): Usage => {
       const { userId, orderId, labels = "" } = order;
       const { code, couponId } = this.held(userId, choice.id) as UserCoupon;
@@ -207,7 +281,7 @@ export class Using extends World {
       const amount = order.amount as Money;
       const discount = discounts[index] ?? 0;
       const of = { labels, code, couponName, couponType };
-      const common = { userCouponId: choice.id, userId, orderId, amount, discount, requestId, ...of };
+      const common = { userCouponId: choice.id, userId, orderId, amount, discount, before, requestId, ...of };
       return { id: ids[index] ?? "?", ...common, usedAt: this.state.now, cancelledAt: null };
     });
     for (const usage of usages) this.spend(this.held(order.userId, usage.userCouponId) as UserCoupon, usage);
@@ -228,11 +302,17 @@ export class Using extends World {
 
   private usedAnswer(order: Order, usages: readonly Usage[], replayed: boolean): Answer {
     const total = sum(usages.map(({ discount }) => discount));
-    return { usages: usages.map(usageView), total, final: (order.amount?.units ?? 0) - total, replayed };
+    const final = this.finalOf(order, (usages[0]?.before ?? 0) + total);
+    return { usages: usages.map(usageView), total, final, replayed };
   }
 
-  protected cancel(userId: string, usageId: string): Answer {
-    const usage = this.state.usages.find((one) => one.id === usageId && one.userId === userId);
+  protected cancel({ userId, usageId, userCouponId }: Call & { method: "cancel" }): Answer {
+    const named = this.state.usages.filter(
+      (one) => one.userId === userId && (one.id === usageId || one.userCouponId === userCouponId),
+    );
+    const standing = named.filter(({ cancelledAt }) => cancelledAt === null);
+    if (standing.length > 1) return { refused: "SEVERAL_USAGES" };
+    const usage = standing[0] ?? named[0];
     if (!usage) return { refused: "USAGE_NOT_FOUND" };
     if (usage.cancelledAt !== null) return { refused: "USAGE_ALREADY_CANCELLED" };
     usage.cancelledAt = this.state.now;

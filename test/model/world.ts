@@ -215,7 +215,7 @@ export class World {
 }
 
 export function usageView(usage: Usage): Answer {
-  const { requestId: _, ...shown } = usage;
+  const { requestId: _, before: __, ...shown } = usage;
   return shown;
 }
 

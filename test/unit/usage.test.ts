@@ -9,6 +9,7 @@ import {
   keptPlaces,
   type Order,
   refusalOfOrder,
+  type StandingUses,
   type UseRefusal,
 } from "../../src/domain/usage.js";
 import { type UserCoupon, userCouponStatus } from "../../src/domain/user-coupon.js";
@@ -112,6 +113,51 @@ describe("judgeOrder", () => {
     expect(judgeOrder(order([choice()]), [chosen()], now)).toEqual({
       objections: [[]],
       discounted: { amounts: [1_000], total: 1_000, final: 9_000 },
+      discountedBefore: 0,
+    });
+  });
+
+  describe("what earlier calls used for the order", () => {
+    const stands = (changed: Partial<StandingUses> = {}): StandingUses => ({
+      ...{ count: 1, discounted: 4_000, stackable: true, amount: usd(10_000), mark: "one" },
+      ...changed,
+    });
+    const judged = (standing: StandingUses, change: Change = {}, amount: Money | null = usd(10_000)) =>
+      judgeOrder(order([choice()], amount), [chosen(change)], now, "", standing);
+
+    test("is taken off first, and the minimum is held against the whole amount", () => {
+      const change = { discount: { minimumOrderAmount: usd(10_000) } };
+      expect(judged(stands(), change)).toEqual({
+        objections: [[]],
+        discounted: { amounts: [600], total: 600, final: 5_400 },
+        discountedBefore: 4_000,
+      });
+      const all = { kind: { case: "fixedAmount", amount: usd(50_000) } } as const;
+      expect(judged(stands({ discounted: 10_000 }), { discount: all }).discounted).toMatchObject({
+        total: 0,
+        final: 0,
+      });
+    });
+
+    test("never leaves less than nothing, whatever an earlier release took off", () => {
+      const { discounted, discountedBefore } = judged(stands({ discounted: 12_000 }));
+      expect({ discountedBefore, ...discounted }).toMatchObject({ discountedBefore: 10_000, total: 0, final: 0 });
+    });
+
+    test.for([
+      { what: "nothing that stands alone beside what stands", change: { coupon: { stackable: false } }, standing: {} },
+      { what: "nothing beside one that stands alone", change: {}, standing: { stackable: false } },
+    ])("$what", ({ change, standing }) => {
+      expect(judged(stands(standing), change).objections).toEqual([["NOT_STACKABLE"]]);
+    });
+
+    test.for([
+      { what: "another amount", standing: { amount: usd(9_999) } },
+      { what: "another currency", standing: { amount: { currencyCode: "EUR", minorUnits: 10_000 } } },
+      { what: "several amounts", standing: { amount: null } },
+    ])("with $what is refused", ({ standing }) => {
+      expect(judged(stands(standing)).objections).toEqual([["ORDER_MISMATCH"]]);
+      expect(judged(stands(standing), {}, null).objections).toEqual([[]]);
     });
   });
 
@@ -250,7 +296,7 @@ describe("judgeOrder", () => {
     test("the minimum is held against the whole amount, not against what others have left", () => {
       const all = [chosen({ discount: { kind: { case: "percentage", basisPoints: 9_000 } } }), chosen(minimum, "b")];
       const judged = judgeOrder(order([choice(), choice(0, "b")], usd(1_000)), all, now);
-      expect(judged).toEqual({ objections: [[], []], discounted: { amounts: [900, 10], total: 910, final: 90 } });
+      expect(judged).toMatchObject({ objections: [[], []], discounted: { amounts: [900, 10], total: 910, final: 90 } });
     });
 
     test("not known yet gives no discount", () => {

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/usage_service.proto.
  */
 export const file_coupon_v1_usage_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1jb3Vwb24vdjEvdXNhZ2Vfc2VydmljZS5wcm90bxIJY291cG9uLnYxIpgBCgxDb3Vwb25DaG9pY2USIgoOdXNlcl9jb3Vwb25faWQYASABKAlCCLpIBXIDsAEBSAASNAoEY29kZRgCIAEoCUIkukghch8YQDIbXlxzKlshLX5dKFsgLX5dKlshLX5dKT9ccyokSAASHQoMbG9ja192ZXJzaW9uGAMgASgDQge6SAQiAigAQg8KBnRhcmdldBIFukgCCAEiRAoJT2JqZWN0aW9uEiYKBnJlYXNvbhgBIAEoDjIWLmNvdXBvbi52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAIgASgJIo0BCgtDb3Vwb25RdW90ZRIWCg51c2VyX2NvdXBvbl9pZBgBIAEoCRIRCgljb3Vwb25faWQYAiABKAkSKQoPZGlzY291bnRfYW1vdW50GAMgASgLMhAuY291cG9uLnYxLk1vbmV5EigKCm9iamVjdGlvbnMYBCADKAsyFC5jb3Vwb24udjEuT2JqZWN0aW9uImsKCkNvdXBvbkxvY2sSFgoOdXNlcl9jb3Vwb25faWQYASABKAkSFAoMbG9ja192ZXJzaW9uGAIgASgDEi8KC2V4cGlyZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKPAgoRUXVvdGVVc2FnZVJlcXVlc3QSMAoHdXNlcl9pZBgBIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBI0Cgdjb3Vwb25zGAIgAygLMhcuY291cG9uLnYxLkNvdXBvbkNob2ljZUIKukgHkgEECAEQFBIxCgpwcm9kdWN0X2lkGAMgASgJQh26SBpyGBiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIvCghvcmRlcl9pZBgEIAEoCUIdukgachgYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSLgoMb3JkZXJfYW1vdW50GAUgASgLMhAuY291cG9uLnYxLk1vbmV5Qga6SAPIAQEinwEKElF1b3RlVXNhZ2VSZXNwb25zZRImCgZxdW90ZXMYASADKAsyFi5jb3Vwb24udjEuQ291cG9uUXVvdGUSKQoPZGlzY291bnRfYW1vdW50GAIgASgLMhAuY291cG9uLnYxLk1vbmV5EiYKDGZpbmFsX2Ftb3VudBgDIAEoCzIQLmNvdXBvbi52MS5Nb25leRIOCgZ1c2FibGUYBCABKAgirwIKEkxvY2tDb3Vwb25zUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEjQKB2NvdXBvbnMYAiADKAsyFy5jb3Vwb24udjEuQ291cG9uQ2hvaWNlQgq6SAeSAQQIARAUEjEKCnByb2R1Y3RfaWQYAyABKAlCHbpIGnIYGIABMhNeW15ceDAwLVx4MUZceDdGXSokEi8KCG9yZGVyX2lkGAQgASgJQh26SBpyGBiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBImCgxvcmRlcl9hbW91bnQYBSABKAsyEC5jb3Vwb24udjEuTW9uZXkSJQoKcmVxdWVzdF9pZBgGIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOwoTTG9ja0NvdXBvbnNSZXNwb25zZRIkCgVsb2NrcxgBIAMoCzIVLmNvdXBvbi52MS5Db3Vwb25Mb2NrIqUBChRVbmxvY2tDb3Vwb25zUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEjQKB2NvdXBvbnMYAiADKAsyFy5jb3Vwb24udjEuQ291cG9uQ2hvaWNlQgq6SAeSAQQIARAUEiUKCnJlcXVlc3RfaWQYAyABKAlCEbpIDnIMGEAyCF5bIS1+XSokIjAKFVVubG9ja0NvdXBvbnNSZXNwb25zZRIXCg91c2VyX2NvdXBvbl9pZHMYASADKAki8wMKEVVzZUNvdXBvbnNSZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSNAoHY291cG9ucxgCIAMoCzIXLmNvdXBvbi52MS5Db3Vwb25DaG9pY2VCCrpIB5IBBAgBEBQSMwoKcHJvZHVjdF9pZBgDIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIxCghvcmRlcl9pZBgEIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIuCgxvcmRlcl9hbW91bnQYBSABKAsyEC5jb3Vwb24udjEuTW9uZXlCBrpIA8gBARIlCgpyZXF1ZXN0X2lkGAYgASgJQhG6SA5yDBhAMgheWyEtfl0qJBKHAQoGbGFiZWxzGAcgAygLMiguY291cG9uLnYxLlVzZUNvdXBvbnNSZXF1ZXN0LkxhYmVsc0VudHJ5Qk26SEqaAUcQECInciUyI15bQS1aYS16MC05XVtBLVphLXowLTlfLjovLV17MCw2Mn0kKhpyGBiAAjITXlteXHgwMC1ceDFGXHg3Rl0qJBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpsBChJVc2VDb3Vwb25zUmVzcG9uc2USIAoGdXNhZ2VzGAEgAygLMhAuY291cG9uLnYxLlVzYWdlEikKD2Rpc2NvdW50X2Ftb3VudBgCIAEoCzIQLmNvdXBvbi52MS5Nb25leRImCgxmaW5hbF9hbW91bnQYAyABKAsyEC5jb3Vwb24udjEuTW9uZXkSEAoIcmVwbGF5ZWQYBCABKAgiiQEKEkNhbmNlbFVzYWdlUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEhoKCHVzYWdlX2lkGAIgASgJQgi6SAVyA7ABARIlCgpyZXF1ZXN0X2lkGAMgASgJQhG6SA5yDBhAMgheWyEtfl0qJCI2ChNDYW5jZWxVc2FnZVJlc3BvbnNlEh8KBXVzYWdlGAEgASgLMhAuY291cG9uLnYxLlVzYWdlIl8KD0dldFVzYWdlUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEhoKCHVzYWdlX2lkGAIgASgJQgi6SAVyA7ABASIzChBHZXRVc2FnZVJlc3BvbnNlEh8KBXVzYWdlGAEgASgLMhAuY291cG9uLnYxLlVzYWdlIpwCChFMaXN0VXNhZ2VzUmVxdWVzdBIuCgd1c2VyX2lkGAEgASgJQh26SBpyGBiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIeCgljb3Vwb25faWQYAiABKAlCC7pICNgBAXIDsAEBEjEKCnByb2R1Y3RfaWQYAyABKAlCHbpIGnIYGIABMhNeW15ceDAwLVx4MUZceDdGXSokEi8KCG9yZGVyX2lkGAQgASgJQh26SBpyGBiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIWCg5zaG93X2NhbmNlbGxlZBgFIAEoCBIdCglwYWdlX3NpemUYBiABKAVCCrpIBxoFGOgHKAASHAoKcGFnZV90b2tlbhgHIAEoCUIIukgFcgMYgAQiTwoSTGlzdFVzYWdlc1Jlc3BvbnNlEiAKBnVzYWdlcxgBIAMoCzIQLmNvdXBvbi52MS5Vc2FnZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkyswQKDFVzYWdlU2VydmljZRJOCgpRdW90ZVVzYWdlEhwuY291cG9uLnYxLlF1b3RlVXNhZ2VSZXF1ZXN0Gh0uY291cG9uLnYxLlF1b3RlVXNhZ2VSZXNwb25zZSIDkAIBEkwKC0xvY2tDb3Vwb25zEh0uY291cG9uLnYxLkxvY2tDb3Vwb25zUmVxdWVzdBoeLmNvdXBvbi52MS5Mb2NrQ291cG9uc1Jlc3BvbnNlElIKDVVubG9ja0NvdXBvbnMSHy5jb3Vwb24udjEuVW5sb2NrQ291cG9uc1JlcXVlc3QaIC5jb3Vwb24udjEuVW5sb2NrQ291cG9uc1Jlc3BvbnNlEkkKClVzZUNvdXBvbnMSHC5jb3Vwb24udjEuVXNlQ291cG9uc1JlcXVlc3QaHS5jb3Vwb24udjEuVXNlQ291cG9uc1Jlc3BvbnNlEkwKC0NhbmNlbFVzYWdlEh0uY291cG9uLnYxLkNhbmNlbFVzYWdlUmVxdWVzdBoeLmNvdXBvbi52MS5DYW5jZWxVc2FnZVJlc3BvbnNlEkgKCEdldFVzYWdlEhouY291cG9uLnYxLkdldFVzYWdlUmVxdWVzdBobLmNvdXBvbi52MS5HZXRVc2FnZVJlc3BvbnNlIgOQAgESTgoKTGlzdFVzYWdlcxIcLmNvdXBvbi52MS5MaXN0VXNhZ2VzUmVxdWVzdBodLmNvdXBvbi52MS5MaXN0VXNhZ2VzUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_buf_validate_validate, file_coupon_v1_coupon, file_coupon_v1_error_reason, file_coupon_v1_usage, file_google_protobuf_timestamp]);
+  fileDesc("Ch1jb3Vwb24vdjEvdXNhZ2Vfc2VydmljZS5wcm90bxIJY291cG9uLnYxIpgBCgxDb3Vwb25DaG9pY2USIgoOdXNlcl9jb3Vwb25faWQYASABKAlCCLpIBXIDsAEBSAASNAoEY29kZRgCIAEoCUIkukghch8YQDIbXlxzKlshLX5dKFsgLX5dKlshLX5dKT9ccyokSAASHQoMbG9ja192ZXJzaW9uGAMgASgDQge6SAQiAigAQg8KBnRhcmdldBIFukgCCAEiRAoJT2JqZWN0aW9uEiYKBnJlYXNvbhgBIAEoDjIWLmNvdXBvbi52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAIgASgJIo0BCgtDb3Vwb25RdW90ZRIWCg51c2VyX2NvdXBvbl9pZBgBIAEoCRIRCgljb3Vwb25faWQYAiABKAkSKQoPZGlzY291bnRfYW1vdW50GAMgASgLMhAuY291cG9uLnYxLk1vbmV5EigKCm9iamVjdGlvbnMYBCADKAsyFC5jb3Vwb24udjEuT2JqZWN0aW9uImsKCkNvdXBvbkxvY2sSFgoOdXNlcl9jb3Vwb25faWQYASABKAkSFAoMbG9ja192ZXJzaW9uGAIgASgDEi8KC2V4cGlyZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKPAgoRUXVvdGVVc2FnZVJlcXVlc3QSMAoHdXNlcl9pZBgBIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBI0Cgdjb3Vwb25zGAIgAygLMhcuY291cG9uLnYxLkNvdXBvbkNob2ljZUIKukgHkgEECAEQFBIxCgpwcm9kdWN0X2lkGAMgASgJQh26SBpyGBiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIvCghvcmRlcl9pZBgEIAEoCUIdukgachgYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSLgoMb3JkZXJfYW1vdW50GAUgASgLMhAuY291cG9uLnYxLk1vbmV5Qga6SAPIAQEinwEKElF1b3RlVXNhZ2VSZXNwb25zZRImCgZxdW90ZXMYASADKAsyFi5jb3Vwb24udjEuQ291cG9uUXVvdGUSKQoPZGlzY291bnRfYW1vdW50GAIgASgLMhAuY291cG9uLnYxLk1vbmV5EiYKDGZpbmFsX2Ftb3VudBgDIAEoCzIQLmNvdXBvbi52MS5Nb25leRIOCgZ1c2FibGUYBCABKAgirwIKEkxvY2tDb3Vwb25zUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEjQKB2NvdXBvbnMYAiADKAsyFy5jb3Vwb24udjEuQ291cG9uQ2hvaWNlQgq6SAeSAQQIARAUEjEKCnByb2R1Y3RfaWQYAyABKAlCHbpIGnIYGIABMhNeW15ceDAwLVx4MUZceDdGXSokEi8KCG9yZGVyX2lkGAQgASgJQh26SBpyGBiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBImCgxvcmRlcl9hbW91bnQYBSABKAsyEC5jb3Vwb24udjEuTW9uZXkSJQoKcmVxdWVzdF9pZBgGIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOwoTTG9ja0NvdXBvbnNSZXNwb25zZRIkCgVsb2NrcxgBIAMoCzIVLmNvdXBvbi52MS5Db3Vwb25Mb2NrIqUBChRVbmxvY2tDb3Vwb25zUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEjQKB2NvdXBvbnMYAiADKAsyFy5jb3Vwb24udjEuQ291cG9uQ2hvaWNlQgq6SAeSAQQIARAUEiUKCnJlcXVlc3RfaWQYAyABKAlCEbpIDnIMGEAyCF5bIS1+XSokIjAKFVVubG9ja0NvdXBvbnNSZXNwb25zZRIXCg91c2VyX2NvdXBvbl9pZHMYASADKAki8wMKEVVzZUNvdXBvbnNSZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSNAoHY291cG9ucxgCIAMoCzIXLmNvdXBvbi52MS5Db3Vwb25DaG9pY2VCCrpIB5IBBAgBEBQSMwoKcHJvZHVjdF9pZBgDIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIxCghvcmRlcl9pZBgEIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIuCgxvcmRlcl9hbW91bnQYBSABKAsyEC5jb3Vwb24udjEuTW9uZXlCBrpIA8gBARIlCgpyZXF1ZXN0X2lkGAYgASgJQhG6SA5yDBhAMgheWyEtfl0qJBKHAQoGbGFiZWxzGAcgAygLMiguY291cG9uLnYxLlVzZUNvdXBvbnNSZXF1ZXN0LkxhYmVsc0VudHJ5Qk26SEqaAUcQECInciUyI15bQS1aYS16MC05XVtBLVphLXowLTlfLjovLV17MCw2Mn0kKhpyGBiAAjITXlteXHgwMC1ceDFGXHg3Rl0qJBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpsBChJVc2VDb3Vwb25zUmVzcG9uc2USIAoGdXNhZ2VzGAEgAygLMhAuY291cG9uLnYxLlVzYWdlEikKD2Rpc2NvdW50X2Ftb3VudBgCIAEoCzIQLmNvdXBvbi52MS5Nb25leRImCgxmaW5hbF9hbW91bnQYAyABKAsyEC5jb3Vwb24udjEuTW9uZXkSEAoIcmVwbGF5ZWQYBCABKAgisQEKEkNhbmNlbFVzYWdlUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEh0KCHVzYWdlX2lkGAIgASgJQgu6SAjYAQFyA7ABARIlCgpyZXF1ZXN0X2lkGAMgASgJQhG6SA5yDBhAMgheWyEtfl0qJBIjCg51c2VyX2NvdXBvbl9pZBgEIAEoCUILukgI2AEBcgOwAQEiNgoTQ2FuY2VsVXNhZ2VSZXNwb25zZRIfCgV1c2FnZRgBIAEoCzIQLmNvdXBvbi52MS5Vc2FnZSJfCg9HZXRVc2FnZVJlcXVlc3QSMAoHdXNlcl9pZBgBIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIaCgh1c2FnZV9pZBgCIAEoCUIIukgFcgOwAQEiMwoQR2V0VXNhZ2VSZXNwb25zZRIfCgV1c2FnZRgBIAEoCzIQLmNvdXBvbi52MS5Vc2FnZSKcAgoRTGlzdFVzYWdlc1JlcXVlc3QSLgoHdXNlcl9pZBgBIAEoCUIdukgachgYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSHgoJY291cG9uX2lkGAIgASgJQgu6SAjYAQFyA7ABARIxCgpwcm9kdWN0X2lkGAMgASgJQh26SBpyGBiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIvCghvcmRlcl9pZBgEIAEoCUIdukgachgYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSFgoOc2hvd19jYW5jZWxsZWQYBSABKAgSHQoJcGFnZV9zaXplGAYgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YByABKAlCCLpIBXIDGIAEIk8KEkxpc3RVc2FnZXNSZXNwb25zZRIgCgZ1c2FnZXMYASADKAsyEC5jb3Vwb24udjEuVXNhZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMrMECgxVc2FnZVNlcnZpY2USTgoKUXVvdGVVc2FnZRIcLmNvdXBvbi52MS5RdW90ZVVzYWdlUmVxdWVzdBodLmNvdXBvbi52MS5RdW90ZVVzYWdlUmVzcG9uc2UiA5ACARJMCgtMb2NrQ291cG9ucxIdLmNvdXBvbi52MS5Mb2NrQ291cG9uc1JlcXVlc3QaHi5jb3Vwb24udjEuTG9ja0NvdXBvbnNSZXNwb25zZRJSCg1VbmxvY2tDb3Vwb25zEh8uY291cG9uLnYxLlVubG9ja0NvdXBvbnNSZXF1ZXN0GiAuY291cG9uLnYxLlVubG9ja0NvdXBvbnNSZXNwb25zZRJJCgpVc2VDb3Vwb25zEhwuY291cG9uLnYxLlVzZUNvdXBvbnNSZXF1ZXN0Gh0uY291cG9uLnYxLlVzZUNvdXBvbnNSZXNwb25zZRJMCgtDYW5jZWxVc2FnZRIdLmNvdXBvbi52MS5DYW5jZWxVc2FnZVJlcXVlc3QaHi5jb3Vwb24udjEuQ2FuY2VsVXNhZ2VSZXNwb25zZRJICghHZXRVc2FnZRIaLmNvdXBvbi52MS5HZXRVc2FnZVJlcXVlc3QaGy5jb3Vwb24udjEuR2V0VXNhZ2VSZXNwb25zZSIDkAIBEk4KCkxpc3RVc2FnZXMSHC5jb3Vwb24udjEuTGlzdFVzYWdlc1JlcXVlc3QaHS5jb3Vwb24udjEuTGlzdFVzYWdlc1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_buf_validate_validate, file_coupon_v1_coupon, file_coupon_v1_error_reason, file_coupon_v1_usage, file_google_protobuf_timestamp]);
 
 /**
  * One user coupon that an order names.
@@ -43,7 +43,8 @@ export type CouponChoice = Message<"coupon.v1.CouponChoice"> & {
   } | {
     /**
      * The code of one that the user holds, see IssueCouponRequest.code. Of several with this code it is the one that can be
-     * used, the earliest expiry first.
+     * used, the earliest expiry first, and that no other item of the call names. When others name all of them, by id or by
+     * code, the call is refused with INVALID_FIELD.
      *
      * @generated from field: string code = 2;
      */
@@ -200,7 +201,8 @@ export type QuoteUsageRequest = Message<"coupon.v1.QuoteUsageRequest"> & {
   productId: string;
 
   /**
-   * The caller's own name for the order: at most 128 characters, none of them a control character.
+   * The caller's own name for the order: at most 128 characters, none of them a control character. Two users' orders with the
+   * same name are two orders. Empty: an order by itself.
    *
    * @generated from field: string order_id = 4;
    */
@@ -242,7 +244,8 @@ export type QuoteUsageResponse = Message<"coupon.v1.QuoteUsageResponse"> & {
   discountAmount?: Money | undefined;
 
   /**
-   * The order amount less `discount_amount`.
+   * What would be left to pay: the order amount less `discount_amount`, and less what earlier calls with the same order took
+   * off and what stands.
    *
    * @generated from field: coupon.v1.Money final_amount = 3;
    */
@@ -425,14 +428,15 @@ export type UseCouponsRequest = Message<"coupon.v1.UseCouponsRequest"> & {
   productId: string;
 
   /**
-   * Required. The caller's own name for the order: 1 to 128 characters, none of them a control character.
+   * Required. The caller's own name for the order: 1 to 128 characters, none of them a control character. Calls of one user with the
+   * same name are of one order; two users' orders with the same name are two orders.
    *
    * @generated from field: string order_id = 4;
    */
   orderId: string;
 
   /**
-   * Required. What the order amounts to before any discount.
+   * Required. What the order amounts to before any discount, of this call and of others: the same in every call with this order.
    *
    * @generated from field: coupon.v1.Money order_amount = 5;
    */
@@ -476,14 +480,15 @@ export type UseCouponsResponse = Message<"coupon.v1.UseCouponsResponse"> & {
   usages: Usage[];
 
   /**
-   * What they take off together.
+   * What they take off together; what earlier calls with the same order took off is not in it.
    *
    * @generated from field: coupon.v1.Money discount_amount = 2;
    */
   discountAmount?: Money | undefined;
 
   /**
-   * The order amount less `discount_amount`.
+   * What is left to pay: the order amount less `discount_amount`, and less what earlier calls with the same order had taken off
+   * and what stood at that moment.
    *
    * @generated from field: coupon.v1.Money final_amount = 3;
    */
@@ -518,7 +523,7 @@ export type CancelUsageRequest = Message<"coupon.v1.CancelUsageRequest"> & {
   userId: string;
 
   /**
-   * Required, a UUID.
+   * Which usage, a UUID. Required, unless `user_coupon_id` is set.
    *
    * @generated from field: string usage_id = 2;
    */
@@ -530,6 +535,14 @@ export type CancelUsageRequest = Message<"coupon.v1.CancelUsageRequest"> & {
    * @generated from field: string request_id = 3;
    */
   requestId: string;
+
+  /**
+   * Instead of `usage_id`: the usage of this user coupon that stands, when there is exactly one. A UUID. Without a `request_id` a
+   * repeated call could mean a later usage.
+   *
+   * @generated from field: string user_coupon_id = 4;
+   */
+  userCouponId: string;
 };
 
 /**
@@ -719,8 +732,25 @@ export const ListUsagesResponseSchema: GenMessage<ListUsagesResponse> = /*@__PUR
  *   6. All amounts of an order are in one currency. A coupon with an amount in another one is refused with
  *      CURRENCY_MISMATCH; a bare percentage suits every currency.
  *
+ * An order is one order, however many calls name it. Calls of one user with the same `order_id` are judged together: over all
+ * uses of that order that stand, which are those that have not been cancelled. Calls at the same moment are judged one after the other.
+ *
+ *   - A coupon that is not stackable stands alone: once one has been used, nothing more can be used for the order, and
+ *     it cannot be used once anything else has been: NOT_STACKABLE.
+ *   - A later call takes off of what earlier ones have left, whatever kinds of discounts those were. All discounts of an order
+ *     together are never more than its amount. The minimum is held against the whole amount all the same.
+ *   - The amount and the currency of an order stay the same while uses of it stand. With other ones a call is refused with
+ *     ORDER_MISMATCH.
+ *   - A use that is cancelled gives back its part: what it took off, and the place of one that stands alone. What later
+ *     calls took off stays as it was.
+ *   - A lock of LockCoupons that names an order is judged over the uses that stand, and over standing locks of that order. It reserves
+ *     the user coupon and nothing of the order: UseCoupons and QuoteUsage are judged over uses alone.
+ *
+ * Without an `order_id`, which only QuoteUsage and LockCoupons allow, a call is an order by itself.
+ *
  * Example: an order of 10,000 with 10% and with 1,500 fixed. The percentage takes 1,000 of 10,000, the fixed amount
- * 1,500 of 9,000: together 2,500, final amount 7,500.
+ * 1,500 of 9,000: together 2,500, final amount 7,500. A second call with the same order and another 10% takes 750 of 7,500:
+ * final amount 6,750.
  *
  * @generated from service coupon.v1.UsageService
  */
@@ -742,7 +772,8 @@ export const UsageService: GenService<{
    * user coupon or its claim window. With a `lock_version` it renews that lock, which keeps its version.
    * Errors: INVALID_FIELD, and for each user coupon, in this order: USER_COUPON_NOT_FOUND, USER_COUPON_RELEASED,
    * ALREADY_USED, USER_COUPON_REVOKED, USAGE_CAP_REACHED, USER_COUPON_EXPIRED, LOCKED, LOCK_LOST, NOT_STACKABLE,
-   * CURRENCY_MISMATCH, MINIMUM_ORDER_NOT_REACHED.
+   * ORDER_MISMATCH, CURRENCY_MISMATCH, MINIMUM_ORDER_NOT_REACHED. That another lock of the order is in the way (NOT_STACKABLE)
+   * is said when nothing else is.
    *
    * @generated from rpc coupon.v1.UsageService.LockCoupons
    */
@@ -777,8 +808,10 @@ export const UsageService: GenService<{
   },
   /**
    * Cancels a usage: the user coupon can be used again, and every counter goes back by one. Under a usage cap the place
-   * stays with this user coupon.
-   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, USAGE_NOT_FOUND, USAGE_ALREADY_CANCELLED.
+   * stays with this user coupon. The order has back what the usage took off, for later calls. The usage is named by its id, or by
+   * its user coupon, when exactly one usage of that stands.
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SEVERAL_USAGES (by user coupon: more than one stands), USAGE_NOT_FOUND (by user
+   * coupon: the user never used it), USAGE_ALREADY_CANCELLED (by user coupon: none stands any more).
    *
    * @generated from rpc coupon.v1.UsageService.CancelUsage
    */

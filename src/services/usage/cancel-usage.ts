@@ -5,20 +5,27 @@ import {
   CancelUsageResponseSchema,
 } from "../../../gen/coupon/v1/usage_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
-import { Refusal, requestIdReused } from "../../domain/refusal.js";
+import { invalid, Refusal, requestIdReused } from "../../domain/refusal.js";
 import { newId } from "../../platform/new-id.js";
 import type { Cancels } from "../../using/cancels.js";
 import { requestKey, usageMessage } from "../message.js";
 
 export function cancelUsage(cancels: Cancels) {
   return async (request: CancelUsageRequest, { deadlineMs }: CallContext) => {
-    const { userId, usageId } = request;
+    const { userId, usageId, userCouponId } = request;
+    if (usageId === "" && userCouponId === "") {
+      return invalid({ field: "usage_id", description: "is required, unless user_coupon_id is set" });
+    }
+    if (usageId !== "" && userCouponId !== "") {
+      return invalid({ field: "user_coupon_id", description: "must be empty when usage_id is set" });
+    }
+    const named = usageId === "" ? { userCouponId: userCouponId.toLowerCase() } : { usageId: usageId.toLowerCase() };
     // Without a request id the call still needs a name, for its own batch may be sent twice.
     const key = requestKey("CancelUsage", CancelUsageRequestSchema, request) ?? {
       requestId: newId(),
       inputHash: new Uint8Array(),
     };
-    const result = await cancels.submit({ userId, usageId: usageId.toLowerCase(), request: key }, deadlineMs);
+    const result = await cancels.submit({ userId, ...named, request: key }, deadlineMs);
     if (result.outcome === "CANCELLED") {
       return create(CancelUsageResponseSchema, { usage: usageMessage(result.usage) });
     }

@@ -84,13 +84,19 @@ export async function choicesOf(
   if (coded.length === 0) return named;
   const found = await store.findByCodes(userId, coded, requestId, deadlineMs);
   const taken = new Set(named.map(({ userCouponId }) => userCouponId));
-  return named.map((choice) => {
+  const again: FieldViolation[] = [];
+  const choices = named.map((choice, index) => {
     if (!hasCode(choice)) return choice;
-    // Two ways to write one code, or a code and the id of what it names, are two user coupons.
-    const userCouponId = found[coded.indexOf(choice)]?.find((id) => !taken.has(id)) ?? nobody;
+    const held = found[coded.indexOf(choice)] ?? [];
+    const userCouponId = held.find((id) => !taken.has(id)) ?? nobody;
+    // Two ways to write one code, or a code and the id of what it names, are two user coupons, if the user holds two.
     if (userCouponId !== nobody) taken.add(userCouponId);
+    else if (held.length > 0) {
+      again.push({ field: `coupons[${index}].code`, description: "names a user coupon that another item names, too" });
+    }
     return { ...choice, userCouponId };
   });
+  return again.length > 0 ? invalid(...again) : choices;
 }
 
 function hasCode(choice: Choice): choice is Choice & { readonly code: string } {

@@ -13,7 +13,7 @@ export function quoteUsage(checkout: Checkout, store: UsageStore, messageOf: (re
   return async (request: QuoteUsageRequest, context: CallContext) => {
     const order = await orderOf(request, store, context.deadlineMs);
     if (order instanceof Refusal) return order;
-    const { objections, discounted, chosen } = await checkout.judge(order, context.deadlineMs);
+    const { objections, discounted, discountedBefore, chosen } = await checkout.judge(order, context.deadlineMs);
     const { currencyCode, minorUnits } = order.amount as Money;
     const money = (amount: number) => moneyMessage({ currencyCode, minorUnits: amount });
     return create(QuoteUsageResponseSchema, {
@@ -27,7 +27,7 @@ export function quoteUsage(checkout: Checkout, store: UsageStore, messageOf: (re
         })),
       })),
       discountAmount: money(discounted?.total ?? 0),
-      finalAmount: money(discounted?.final ?? minorUnits),
+      finalAmount: money(discounted?.final ?? minorUnits - discountedBefore),
       usable: objections.every((reasons) => reasons.length === 0),
     });
   };

@@ -16,11 +16,12 @@ export function useCoupons(checkout: Checkout, store: UsageStore) {
     if (used instanceof Refusal) return used;
     const { currencyCode, minorUnits } = order.amount ?? { currencyCode: "", minorUnits: 0 };
     const discount = used.usages.reduce((sum, usage) => sum + usage.discountAmount.minorUnits, 0);
+    const before = used.usages[0]?.discountedBefore ?? 0;
     const response: UseCouponsResponse = {
       $typeName: "coupon.v1.UseCouponsResponse",
       usages: used.usages.map(usageMessage),
       discountAmount: moneyMessage({ currencyCode, minorUnits: discount }),
-      finalAmount: moneyMessage({ currencyCode, minorUnits: minorUnits - discount }),
+      finalAmount: moneyMessage({ currencyCode, minorUnits: minorUnits - before - discount }),
       replayed: used.replayed,
     };
     return response;

@@ -1,6 +1,6 @@
 import type { Money } from "../../domain/coupon.js";
 import type { Labels } from "../../domain/labels.js";
-import type { Choice, ChosenCoupon, Usage, UseRefusal } from "../../domain/usage.js";
+import type { Choice, ChosenCoupon, StandingUses, Usage, UseRefusal } from "../../domain/usage.js";
 import type { PlaceRequest } from "../../reservation/port.js";
 import type { Dated, DeadlineMs, Page, RequestKey, Rows } from "./page.js";
 
@@ -19,6 +19,9 @@ export interface UseRequest extends PlaceRequest {
   readonly facts: Pick<Usage, "code" | "couponType" | "couponName">;
   /** What is to be kept with the usage. Absent or null: nothing. */
   readonly labels?: Labels | null;
+  /** What stood of its order when it was judged, and what that had taken off; minor units. */
+  readonly orderMark: string;
+  readonly discountedBefore: number;
   /** "" when the caller gave none. */
   readonly requestId: string;
   /** Its position in the request, from 0. */
@@ -40,7 +43,10 @@ export type UseResult =
     }
   | { /** An earlier call with the same request id had used it. */ readonly outcome: "REPLAYED" }
   | { /** Past `untilMs`; nothing was done. */ readonly outcome: "TOO_LATE" }
-  | { /** The coupon was edited since it was read: judge it anew. */ readonly outcome: "STALE" }
+  | {
+      /** Since it was judged the coupon was edited, or another call used or cancelled of its order: judge it anew. */
+      readonly outcome: "STALE";
+    }
   | {
       /** Nothing against this one, but against another one of the order; nothing was done. */ readonly outcome: "CONSENT";
     }
@@ -52,6 +58,8 @@ export interface LockRequest {
   readonly userId: string;
   /** Renews the lock of this version; 0: a new one is wanted. */
   readonly lockVersion: number;
+  /** What it is locked for. "": the call names no order. */
+  readonly orderId: string;
   /** Names the call: a repeated one gets the lock that stands. */
   readonly token: string;
 }
@@ -69,12 +77,14 @@ export type LockResult =
 
 export interface CancelRequest {
   readonly userId: string;
-  readonly usageId: string;
+  /** Which usage: by its id, or as the only one that stands of a user coupon. */
+  readonly usageId?: string;
+  readonly userCouponId?: string;
   /** Of a call without a request id, one that the call was given on its way. */
   readonly request: Pick<RequestKey, "requestId" | "inputHash">;
 }
 
-export type CancelRefusal = "USAGE_NOT_FOUND" | "USAGE_ALREADY_CANCELLED" | "REQUEST_ID_REUSED";
+export type CancelRefusal = "USAGE_NOT_FOUND" | "USAGE_ALREADY_CANCELLED" | "SEVERAL_USAGES" | "REQUEST_ID_REUSED";
 
 export type CancelResult =
   | {
@@ -90,6 +100,16 @@ export interface UserChoice {
   readonly userCouponId: string;
 }
 
+export interface OrderChoice extends UserChoice {
+  /** "": none is named. */
+  readonly orderId: string;
+}
+
+export interface ReadChoice extends Dated<ChosenCoupon | null> {
+  /** What stands of the order that is named. */
+  readonly standing: StandingUses;
+}
+
 export interface UsageFilter {
   readonly userId?: string;
   readonly couponId?: string;
@@ -100,15 +120,19 @@ export interface UsageFilter {
 
 export interface UsageStore {
   /** What users chose, in order; null where the user holds no such user coupon. `now` is the same for all of one call. */
-  readChosen(choices: readonly UserChoice[]): Promise<Dated<ChosenCoupon | null>[]>;
+  readChosen(choices: readonly OrderChoice[]): Promise<ReadChoice[]>;
 
   /**
    * Uses a batch in one round trip, with one result for each request in order. Within a batch no two may carry the same
-   * request id. `again` as in `IssueStore.issueBatch`. With `together` they are one order: all or none.
+   * request id or be of the same order. `again` as in `IssueStore.issueBatch`. With `together` they are one call with one
+   * order: all or none.
    */
   useBatch(requests: readonly UseRequest[], options: { again: boolean; together: boolean }): Promise<UseResult[]>;
 
-  /** Locks a batch in one round trip, with one result for each request in order; `together` as in `useBatch`. */
+  /**
+   * Locks a batch in one round trip, with one result for each request in order; `together` as in `useBatch`. Without it no two
+   * may be of the same order.
+   */
   lockBatch(requests: readonly LockRequest[], options: { together: boolean }): Promise<LockResult[]>;
 
   /**
@@ -126,8 +150,8 @@ export interface UsageStore {
   unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null>;
 
   /**
-   * Cancels a batch in one round trip, with one result for each request in order. Within a batch no two may be of the same
-   * usage or carry the same request id. `again` as in `IssueStore.issueBatch`.
+   * Cancels a batch in one round trip, with one result for each request in order. Within a batch no two may carry the same
+   * request id. `again` as in `IssueStore.issueBatch`.
    */
   cancelBatch(requests: readonly CancelRequest[], again: boolean): Promise<CancelResult[]>;
 

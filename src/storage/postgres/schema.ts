@@ -156,6 +156,11 @@ export const userCoupons = pgTable(
     lockVersion: bigint("lock_version", { mode: "number" }).notNull().default(0),
     /** Names the call that was granted the lock. */
     lockToken: text("lock_token"),
+    /**
+     * What it was locked for: `lock_version`, a space, the order's id. Where the version is another one, a release that does not
+     * know of this has locked it since.
+     */
+    lockOrder: text("lock_order"),
     /** Unless it is used before, it goes back into stock then; null: never, or it was used. */
     claimUntil: timestamp("claim_until"),
     releasedAt: timestamp("released_at"),
@@ -283,6 +288,8 @@ export const usages = pgTable(
     currencyCode: char("currency_code", { length: 3 }).notNull(),
     orderAmount: count("order_amount").notNull(),
     discountAmount: count("discount_amount").notNull(),
+    /** What other calls with the same order had taken off before. */
+    discountedBefore: count("discounted_before").notNull().default(0),
     /** null: the caller gave none. */
     requestId: text("request_id"),
     /** Its index in the request, from 0: all usages of one request have the same id. */
@@ -299,12 +306,13 @@ export const usages = pgTable(
   },
   (t) => [
     check("usages_discount", sql`${t.discountAmount} BETWEEN 0 AND ${t.orderAmount}`),
+    check("usages_order_discount", sql`${t.discountedBefore} BETWEEN 0 AND ${t.orderAmount} - ${t.discountAmount}`),
     uniqueIndex("usages_one_per_request").on(t.requestId, t.item).where(sql`${t.requestId} IS NOT NULL`),
     index("usages_by_user").on(t.userId, t.id),
     index("usages_by_coupon").on(t.couponId, t.id),
     index("usages_by_product").on(t.productId, t.id),
     index("usages_by_order").on(t.orderId, t.id),
-    // One by user coupon is in large-indexes.ts.
+    // One by user coupon and one by user and order are in large-indexes.ts.
     index("usages_cancelled").on(t.couponId).where(sql`${t.cancelledAt} IS NOT NULL`),
   ],
 );

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import type { Coupon } from "../../../src/domain/coupon.js";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
-import type { ChosenCoupon, Order } from "../../../src/domain/usage.js";
+import { type ChosenCoupon, noStandingUses, type Order } from "../../../src/domain/usage.js";
 import type { UsageStore, UseRequest, UseResult } from "../../../src/storage/ports/usages.js";
 import { Checkout, settleUses } from "../../../src/using/checkout.js";
 import { FailingQueues } from "./failing-queues.js";
@@ -35,7 +35,7 @@ function chosenOf(couponId: string, revision: number, usageCap: number | null): 
 
 function used(request: UseRequest): UseResult {
   const { usageId: id, userCouponId, couponId, userId, productId, orderId, orderAmount, facts } = request;
-  const amounts = { orderAmount, discountAmount: orderAmount };
+  const amounts = { orderAmount, discountAmount: orderAmount, discountedBefore: 0 };
   const usage = { id, userCouponId, couponId, userId, productId, orderId, ...amounts };
   return {
     outcome: "USED",
@@ -69,6 +69,7 @@ function openCheckout(changed: Partial<World> = {}) {
       requests.map(({ userCouponId: id }) => ({
         value: chosenOf(id, world.revision, world.usageCap),
         now: new Date(),
+        standing: noStandingUses,
       })),
     useBatch: async (requests, options) => {
       sent.push({ requests, ...options });

@@ -11,6 +11,8 @@ const indexes = {
   user_coupons_of_user: `user_coupons (user_id COLLATE "C", id) WHERE deleted_at IS NULL`,
   // The usages of one user coupon.
   usages_of_user_coupon: "usages (user_coupon_id, id)",
+  // What stands of one user's order. Until it is there, usages_by_order does for all orders but those whose names many users have.
+  usages_of_order: "usages (order_id, user_id) WHERE cancelled_at IS NULL",
   // What a search without words is filtered by, newest first.
   coupon_search_of_category: `coupon_search ((lower(category COLLATE "und-x-icu") COLLATE "C"), coupon_id)`,
   coupon_search_of_type: `coupon_search (type COLLATE "C", coupon_id)`,

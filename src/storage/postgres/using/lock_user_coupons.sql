@@ -3,6 +3,10 @@
 --   GRANTED            it is locked
 --   CONSENT            nothing speaks against it, but against another one of the order
 --   USER_COUPON_NOT_FOUND, or a reason of usage_refusal(): refused
+--   NOT_STACKABLE      nothing else speaks against it, but what stands of the order that it is locked for: uses, and locks of
+--                      user coupons that this call does not name
+--
+-- Without `together` no two items of a batch may be of one user's same order. An `order_id` of '' is none.
 --
 -- A lock never outlasts the user coupon nor its claim window. Of several calls that ask for one user coupon the
 -- first wins.
@@ -18,12 +22,13 @@ DECLARE
   at timestamptz;
 BEGIN
   PERFORM FROM coupons c WHERE c.id = ANY (coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
+  PERFORM lock_orders(items);
   at := coupon_clock();
 
   RETURN QUERY
   WITH asked AS (
     SELECT row_number() OVER () AS ord, a.*
-    FROM json_to_recordset(items) AS a (user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, token text)
+    FROM json_to_recordset(items) AS a (user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, token text, order_id text)
   ),
   checked AS (
     SELECT
@@ -31,7 +36,18 @@ BEGIN
       least(at + c.lock_duration_ms * interval '1 millisecond', u.valid_until, c.expires_at, u.claim_until) AS until,
       CASE
         WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
-        ELSE usage_refusal(u, c, CASE WHEN u.locked_until > at AND u.lock_token = a.token THEN u.lock_version ELSE a.lock_version END, at)
+        ELSE coalesce(
+          usage_refusal(u, c, CASE WHEN u.locked_until > at AND u.lock_token = a.token THEN u.lock_version ELSE a.lock_version END, at),
+          CASE WHEN a.order_id <> '' AND EXISTS (
+            SELECT FROM standing_uses(a.user_id, a.order_id) o WHERE o.use_count > 0 AND NOT (o.is_stackable AND c.stackable)
+            UNION ALL
+            SELECT FROM locked_for_order(a.user_id, a.order_id, at) l
+            JOIN coupons lc ON lc.id = l.coupon_id
+            WHERE NOT (lc.stackable AND c.stackable) AND l.id NOT IN (
+              SELECT b.user_coupon_id FROM json_to_recordset(items) AS b (user_coupon_id uuid)
+            )
+          ) THEN 'NOT_STACKABLE' END
+        )
       END AS outcome
     FROM asked a
     LEFT JOIN user_coupons u ON u.id = a.user_coupon_id AND u.coupon_id = a.coupon_id
@@ -55,7 +71,12 @@ BEGIN
       locked_until = n.until,
       -- A lock that is renewed is still the one that its first call was granted, and may ask for again.
       lock_token = CASE WHEN n.locked THEN u.lock_token ELSE n.token END,
-      lock_version = u.lock_version + CASE WHEN n.locked THEN 0 ELSE 1 END
+      lock_version = u.lock_version + CASE WHEN n.locked THEN 0 ELSE 1 END,
+      -- One that is renewed without an order is for the same as before.
+      lock_order = CASE
+        WHEN n.order_id <> '' THEN (u.lock_version + CASE WHEN n.locked THEN 0 ELSE 1 END) || ' ' || n.order_id
+        WHEN n.locked THEN u.lock_order
+      END
     FROM (SELECT DISTINCT ON (user_coupon_id) * FROM chosen WHERE taken ORDER BY user_coupon_id, ord) n
     WHERE u.id = n.user_coupon_id
     RETURNING u.id, u.coupon_id, u.user_id, u.lock_version, u.locked_until

@@ -103,5 +103,6 @@ export function toUsage(row: UsageRow, present?: Present): Usage {
     isComplete: row.couponName !== null,
     orderAmount: money(row.orderAmount),
     discountAmount: money(row.discountAmount),
+    discountedBefore: row.discountedBefore,
   };
 }

@@ -59,7 +59,17 @@ export function toCancelResult({
 }
 
 function usageOf(request: UseRequest, row: UseRow): Usage {
-  const { userCouponId, couponId, userId, productId, orderId, orderAmount, facts, labels = null } = request;
+  const {
+    userCouponId,
+    couponId,
+    userId,
+    productId,
+    orderId,
+    orderAmount,
+    discountedBefore,
+    facts,
+    labels = null,
+  } = request;
   const { currencyCode } = orderAmount;
   const discountAmount = { currencyCode, minorUnits: request.discountAmount };
   const usedAt = new Date(row.usedAtMs);
@@ -72,6 +82,7 @@ function usageOf(request: UseRequest, row: UseRow): Usage {
     orderId,
     orderAmount,
     discountAmount,
+    discountedBefore,
     usedAt,
     cancelledAt: null,
     ...facts,

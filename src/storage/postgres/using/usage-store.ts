@@ -1,17 +1,18 @@
 import { codeKeys } from "../../../domain/code.js";
-import type { Choice, ChosenCoupon, Usage } from "../../../domain/usage.js";
+import { type Choice, noStandingUses, type Usage } from "../../../domain/usage.js";
 import type { UserCoupon } from "../../../domain/user-coupon.js";
-import type { Dated, DeadlineMs, Page, Rows } from "../../ports/page.js";
+import type { DeadlineMs, Page, Rows } from "../../ports/page.js";
 import type {
   CancelRequest,
   CancelResult,
   LockRequest,
   LockResult,
+  OrderChoice,
+  ReadChoice,
   UsageFilter,
   UsageStore,
   UseRequest,
   UseResult,
-  UserChoice,
 } from "../../ports/usages.js";
 import { CouponCache } from "../coupons/coupon-cache.js";
 import type { Database } from "../database.js";
@@ -19,6 +20,7 @@ import { guarded } from "../errors.js";
 import { patienceOf } from "../patience.js";
 import { TurnBatch } from "../turn-batch.js";
 import { userCouponColumns } from "../user-coupons/user-coupon-store.js";
+import { OrdersOf, type StandingRow } from "./standing-uses.js";
 import {
   listUsages,
   maxItems,
@@ -42,6 +44,8 @@ interface ChosenRow extends UserCoupon {
   readonly exhaustedAt: Date | null;
   readonly couponPlaceCount: number;
   readonly now: Date;
+  /** In the first row. */
+  readonly standing: readonly StandingRow[] | null;
 }
 
 export class PostgresUsageStore implements UsageStore {
@@ -56,28 +60,41 @@ export class PostgresUsageStore implements UsageStore {
     this.coupons = new CouponCache();
   }
 
-  async readChosen(choices: readonly UserChoice[]): Promise<Dated<ChosenCoupon | null>[]> {
+  async readChosen(choices: readonly OrderChoice[]): Promise<ReadChoice[]> {
     return await this.database.reads.run(noDeadlineMs, async ({ sql }) => {
+      const orders = new OrdersOf(choices);
       const rows = await sql<ChosenRow[]>`
         SELECT ${userCouponColumns(sql)}, u.lock_version, u.lock_token, c.revision, c.exhausted_at,
-          c.place_count AS coupon_place_count, clock.now
+          c.place_count AS coupon_place_count, clock.now,
+          CASE WHEN row_number() OVER () = 1 THEN ${orders.query(sql)} END AS standing
         FROM (SELECT coupon_clock() AS now OFFSET 0) clock
           LEFT JOIN user_coupons u ON u.id = ANY (${choices.map((choice) => choice.userCouponId)}::uuid[]) AND u.deleted_at IS NULL
           LEFT JOIN coupons c ON c.id = u.coupon_id`;
+      const standing = orders.read(rows[0]?.standing ?? null);
       const now = rows[0]?.now as Date;
       const byId = new Map(rows.map((row) => [row.id, row]));
       const coupons = await this.coupons.get(
         sql,
         rows.filter((row) => row.id).map(({ couponId: id, revision }) => ({ id, revision })),
       );
-      return choices.map(({ userId, userCouponId }) => {
+      return choices.map(({ userId, userCouponId }, index) => {
         const row = byId.get(userCouponId);
-        if (row?.userId !== userId) return { value: null, now };
-        const { lockVersion, lockToken, revision: _, exhaustedAt, couponPlaceCount, now: __, ...userCoupon } = row;
+        const dated = { now, standing: standing[index] ?? noStandingUses };
+        if (row?.userId !== userId) return { value: null, ...dated };
+        const {
+          lockVersion,
+          lockToken,
+          revision: _,
+          exhaustedAt,
+          couponPlaceCount,
+          now: __,
+          standing: ___,
+          ...userCoupon
+        } = row;
         const definition = coupons.get(userCoupon.couponId);
         if (!definition) throw new Error(`coupon ${userCoupon.couponId} is gone`);
         const coupon = { ...definition, exhaustedAt, placeCount: couponPlaceCount };
-        return { value: { userCoupon, coupon, lockVersion, lockToken }, now };
+        return { value: { userCoupon, coupon, lockVersion, lockToken }, ...dated };
       });
     });
   }
@@ -100,6 +117,7 @@ export class PostgresUsageStore implements UsageStore {
       user_id: request.userId,
       lock_version: request.lockVersion,
       token: request.token,
+      order_id: request.orderId,
     }));
     const rows = await this.database.commits.run(
       noDeadlineMs,
@@ -207,8 +225,9 @@ export class PostgresUsageStore implements UsageStore {
   }
 
   private cancelOnce(requests: readonly CancelRequest[], again: boolean): Promise<CancelRow[]> {
-    const json = requests.map(({ userId, usageId, request }) => ({
+    const json = requests.map(({ userId, usageId, userCouponId, request }) => ({
       usage_id: usageId,
+      user_coupon_id: userCouponId,
       user_id: userId,
       request_id: request.requestId,
       input_hash: Buffer.from(request.inputHash).toString("hex"),
@@ -233,6 +252,8 @@ export class PostgresUsageStore implements UsageStore {
         currency_code: request.orderAmount.currencyCode,
         order_amount: request.orderAmount.minorUnits,
         discount_amount: request.discountAmount,
+        discounted_before: request.discountedBefore,
+        order_mark: request.orderMark,
         request_id: request.requestId || null,
         item: request.item,
         patience_ms: patience[index],

@@ -1,19 +1,20 @@
 -- Uses a batch of user coupons: one call is one transaction and one round trip. With `together` the batch is one order,
 -- all or none; otherwise each item stands alone, and no item's outcome harms another.
 --
--- No two items of a batch may carry the same request id unless they are `together`; those must be of different user
--- coupons. `again` says that some of the items may have been committed by an earlier call whose answer was lost.
+-- No two items of a batch may carry the same request id or be of one user's same order unless they are `together`; those are of
+-- one order, and must be of different user coupons. `again` says that some of the items may have been committed by an earlier call whose answer was lost.
 --   USED               it is inserted, or was by an earlier call with the same usage id; `placed` says that it took a new
 --                      place under the usage cap
 --   REPLAYED           the same request had used it before; `id` is that usage
 --   CONFLICT           a transaction at the same moment used this request id: ask again
---   STALE              the coupon's definition has changed since the discount was computed
+--   STALE              since the discount was computed the coupon's definition has changed, or what stands of the order, which
+--                      `order_mark` names
 --   TOO_LATE           its locks took longer than its `patience_ms` (null: for ever): whoever asked was told otherwise by now
 --   CONSENT            nothing speaks against it, but against another one of the order
 --   USER_COUPON_NOT_FOUND, or a reason of usage_refusal(): refused
 --
 -- Whatever changes a user coupon locks its coupon first, and coupons are locked in the order of their ids: so nothing
--- changes it meanwhile, and nothing can deadlock. What is read after the lock is read by a later statement, which sees all
+-- changes it meanwhile, and nothing can deadlock. Orders are locked after them: see lock_orders(). What is read after the lock is read by a later statement, which sees all
 -- that was committed before the lock was granted, and so is the clock.
 CREATE OR REPLACE FUNCTION use_user_coupons(coupon_ids uuid[], items json, together boolean, again boolean)
 RETURNS TABLE (outcome text, id uuid, used_at_ms bigint, placed boolean, exhausted boolean)
@@ -30,6 +31,7 @@ DECLARE
   stored int;
 BEGIN
   PERFORM FROM coupons c WHERE c.id = ANY (coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
+  PERFORM lock_orders(items);
   at := coupon_clock();
   waited_ms := date_part('epoch', clock_timestamp() - statement_timestamp()) * 1000;
 
@@ -38,7 +40,8 @@ BEGIN
     SELECT row_number() OVER () AS ord, a.*
     FROM json_to_recordset(items) AS a (
       id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, revision bigint, product_id text,
-      order_id text, currency_code char(3), order_amount bigint, discount_amount bigint, request_id text, item smallint,
+      order_id text, currency_code char(3), order_amount bigint, discount_amount bigint, discounted_before bigint, order_mark text,
+      request_id text, item smallint,
       patience_ms int, labels jsonb
     )
   ),
@@ -57,6 +60,7 @@ BEGIN
         WHEN waited_ms >= a.patience_ms THEN 'TOO_LATE'
         WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
         WHEN c.revision <> a.revision THEN 'STALE'
+        WHEN a.order_mark <> (SELECT o.mark FROM standing_uses(a.user_id, a.order_id) o) THEN 'STALE'
         ELSE usage_refusal(u, c, a.lock_version, at)
       END AS outcome
     FROM asked a
@@ -109,9 +113,9 @@ BEGIN
   ),
   inserted AS (
     INSERT INTO usages (id, user_coupon_id, coupon_id, user_id, product_id, order_id, currency_code, order_amount,
-      discount_amount, request_id, item, used_at, code, coupon_name, coupon_type, labels)
+      discount_amount, discounted_before, request_id, item, used_at, code, coupon_name, coupon_type, labels)
     SELECT n.id, n.user_coupon_id, n.coupon_id, n.user_id, n.product_id, n.order_id, n.currency_code, n.order_amount,
-      n.discount_amount, n.request_id, n.item, at, n.code, n.coupon_name, n.coupon_type, n.labels
+      n.discount_amount, n.discounted_before, n.request_id, n.item, at, n.code, n.coupon_name, n.coupon_type, n.labels
     FROM chosen n WHERE n.taken
     ON CONFLICT DO NOTHING
     RETURNING id

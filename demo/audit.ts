@@ -20,6 +20,8 @@ export interface AuditInput {
   readonly couponId: string;
   readonly seed: number;
   readonly acknowledgements: readonly Acknowledgement[];
+  /** When the first SOLD_OUT was heard, in ms since 1970 by this machine's clock, which is Postgres' clock, too; null: never. */
+  readonly firstSoldOutAtMs: number | null;
   /** Users of the plan who were told no, and clearly, whenever they asked. */
   readonly losers: readonly number[];
 }
@@ -31,6 +33,8 @@ export interface Audit {
   readonly acknowledgedButMissing: number;
   readonly issuedCountInPostgres: number;
   readonly issueEventsInPostgres: number;
+  /** How many were issued after somebody had been told that there are none left. */
+  readonly issuedAfterSoldOut: number;
   /** From the API. */
   readonly issuedCountInApi: number;
   /** Lists read through every replica, and how many of them did not show what they should. */
@@ -48,13 +52,16 @@ export async function runAudit(input: AuditInput): Promise<Audit> {
   }
 }
 
-async function auditSql(sql: postgres.Sql, { couponId, seed, acknowledgements }: AuditInput) {
+async function auditSql(sql: postgres.Sql, input: AuditInput) {
+  const { couponId, seed, acknowledgements, firstSoldOutAtMs } = input;
   const [row] = await sql`
     SELECT (SELECT count(*) FROM user_coupons WHERE coupon_id = ${couponId})::int AS rows,
            (SELECT count(*) FROM (SELECT user_id FROM user_coupons WHERE coupon_id = ${couponId}
                                   GROUP BY user_id HAVING count(*) > 1) AS twice)::int AS duplicates,
            (SELECT issued_count FROM coupons WHERE id = ${couponId})::int AS issued,
-           (SELECT count(*) FROM events WHERE coupon_id = ${couponId} AND kind = 'USER_COUPON_ISSUED')::int AS events`;
+           (SELECT count(*) FROM events WHERE coupon_id = ${couponId} AND kind = 'USER_COUPON_ISSUED')::int AS events,
+           (SELECT count(*) FROM user_coupons
+            WHERE coupon_id = ${couponId} AND issued_at > to_timestamp(${firstSoldOutAtMs}::float8 / 1000))::int AS late`;
   let acknowledgedButMissing = 0;
   for (let at = 0; at < acknowledgements.length; at += acknowledgementsPerQuery) {
     const some = acknowledgements.slice(at, at + acknowledgementsPerQuery);
@@ -73,6 +80,7 @@ async function auditSql(sql: postgres.Sql, { couponId, seed, acknowledgements }:
     acknowledgedButMissing,
     issuedCountInPostgres: row!.issued as number,
     issueEventsInPostgres: row!.events as number,
+    issuedAfterSoldOut: row!.late as number,
   };
 }
 

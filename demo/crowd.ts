@@ -36,6 +36,8 @@ export interface CrowdReport extends Counts, LatencySummary {
   readonly retries: number;
   readonly contradictions: number;
   readonly errorsByReason: Readonly<Record<string, number>>;
+  /** In ms since 1970; null: nobody was told so. */
+  readonly firstSoldOutAtMs: number | null;
   /** Since the first request was due, up to the last answer. */
   readonly durationS: number;
   /** Those since the report before. */
@@ -94,6 +96,7 @@ async function offer(
     retries,
     contradictions: ledger.contradictions,
     errorsByReason: ledger.errorsByReason,
+    firstSoldOutAtMs: ledger.firstSoldOutAtMs,
     durationS: ((completed === plan.count ? lastAnswerAtMs : performance.now()) - startedAtMs) / 1_000,
     ...latencies.summary(),
     acknowledgements: ledger.takeAcknowledgements(),

@@ -133,7 +133,8 @@ async function auditSale(sale: Sale, options: DemoOptions, databaseUrl: string, 
   }
   const targets = replicas.filter((replica) => replica.ended() === undefined).map(({ target }) => target);
   const { couponId, acknowledgements } = sale;
-  return runAudit({ databaseUrl, targets, couponId, seed: options.seed, acknowledgements, losers });
+  const { firstSoldOutAtMs } = sale.crowd;
+  return runAudit({ databaseUrl, targets, couponId, seed: options.seed, acknowledgements, firstSoldOutAtMs, losers });
 }
 
 function summary(options: DemoOptions, { couponId, crowd }: Sale, audit: Audit, passed: boolean) {

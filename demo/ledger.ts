@@ -30,6 +30,8 @@ export class Ledger {
   readonly errorsByReason: Record<string, number> = {};
   /** Answers that cannot all be true: a second coupon, somebody else's, a retry whose coupon is gone. */
   contradictions = 0;
+  /** When the first SOLD_OUT was heard, in ms since 1970; null: nobody was told so. */
+  firstSoldOutAtMs: number | null = null;
   readonly #plan: Plan;
   readonly #userIdOf: (user: number) => string;
   /** By user: the user coupon, and the request id that got it. */
@@ -93,8 +95,10 @@ export class Ledger {
   }
 
   #noteRefusal(request: number, refusal: string, owed: Owed): void {
-    if (refusal === "SOLD_OUT") this.counts.soldOut += 1;
-    else if (refusal === "ALREADY_ISSUED") {
+    if (refusal === "SOLD_OUT") {
+      this.counts.soldOut += 1;
+      this.firstSoldOutAtMs ??= Date.now();
+    } else if (refusal === "ALREADY_ISSUED") {
       this.counts.alreadyIssued += 1;
       this.#toldAlreadyIssued.add(this.#plan.userOf[request]!);
     } else {

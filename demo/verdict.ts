@@ -23,6 +23,7 @@ export function checksOf(quantity: number, crowd: CrowdReport, audit: Audit): Ch
     check("rows in Postgres", audit.rowsInPostgres, quantity),
     check("users who hold more than one", audit.duplicateHolders, 0),
     check("coupons promised but not in Postgres", audit.acknowledgedButMissing, 0),
+    check("issued after somebody was told SOLD_OUT", audit.issuedAfterSoldOut, 0),
     check("issued count that Postgres keeps", audit.issuedCountInPostgres, audit.rowsInPostgres),
     check("issued count that the API shows", audit.issuedCountInApi, audit.rowsInPostgres),
     check("issue events in Postgres", audit.issueEventsInPostgres, audit.rowsInPostgres),

@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { OpenQueue, Queue } from "../batching/queues.js";
-import type { CallContext } from "../domain/call-context.js";
 import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
 import { sameLabels } from "../domain/labels.js";
-import { DeadlinePassed, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
+import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../domain/user-coupon.js";
 import type { QuotaDays } from "../platform/quota-days.js";
 import {
@@ -17,6 +16,7 @@ import type { IssueRequest, IssueResult, IssueStore } from "../storage/ports/iss
 import type { DeadlineMs } from "../storage/ports/page.js";
 import type { UserCouponStore } from "../storage/ports/user-coupons.js";
 import type { GateKeeper } from "./gate-keeper.js";
+import { type LastUnits, outOfStock, type YieldPermit } from "./last-units.js";
 import { settleQuietly } from "./settle-quietly.js";
 
 /** How often a call of a throttled coupon asks again; its deadline ends that sooner. */
@@ -56,8 +56,6 @@ interface Again {
   readonly ticket?: number | undefined;
 }
 
-/** How a call waits until its ticket is due: see CallContext.yieldPermit. */
-export type YieldPermit = NonNullable<CallContext["yieldPermit"]>;
 const stayAtWork: YieldPermit = (wait) => wait();
 
 type IssueAttempt = IssueRequest & Pick<AdmissionRequest, "ticket">;
@@ -66,6 +64,7 @@ export interface IssuerParts {
   readonly gate: Gate;
   readonly keeper: GateKeeper;
   readonly store: Pick<IssueStore, "issueBatch">;
+  readonly lastUnits: LastUnits;
   readonly userCoupons: Pick<UserCouponStore, "get">;
   readonly quotaDays: QuotaDays;
   /** How long a reservation lasts. */
@@ -83,15 +82,18 @@ export class Issuer {
   private readonly userCoupons: Pick<UserCouponStore, "get">;
   private readonly quotaDays: QuotaDays;
   private readonly reservationMs: number;
+  private readonly lastUnits: LastUnits;
   /** For requests that name no code, and for those that do: no batch may have both. */
   private readonly queues: { readonly any: IssueQueue; readonly code: IssueQueue };
 
-  constructor({ gate, keeper, store, userCoupons, quotaDays, reservationMs, openQueue, batches }: IssuerParts) {
+  constructor(parts: IssuerParts) {
+    const { gate, keeper, store, openQueue, batches } = parts;
     this.gate = gate;
     this.keeper = keeper;
-    this.userCoupons = userCoupons;
-    this.quotaDays = quotaDays;
-    this.reservationMs = reservationMs;
+    this.userCoupons = parts.userCoupons;
+    this.quotaDays = parts.quotaDays;
+    this.reservationMs = parts.reservationMs;
+    this.lastUnits = parts.lastUnits;
     const open = (name: string, maxBatches: number): IssueQueue =>
       openQueue<QueuedRequest, IssueResult>(name, {
         maxBatches,
@@ -105,7 +107,7 @@ export class Issuer {
     this.queues = { any: open("issue", batches.issue), code: open("issue-code", batches.issueCode) };
   }
 
-  /** Waits for its ticket where the coupon is throttled. */
+  /** Waits for its ticket where the coupon is throttled, and for others to be decided where they have the last units. */
   async issue(
     wanted: IssueRequest,
     deadlineMs: DeadlineMs,
@@ -113,8 +115,13 @@ export class Issuer {
   ): Promise<Issued | Refusal> {
     let request: IssueAttempt = wanted;
     let loadPauseMs = firstLoadPauseMs;
+    let pauses = 0;
     for (let tries = 1; tries <= maxTries; tries++) {
-      const answer = await this.tryOnce(request, deadlineMs);
+      const answer = await this.tryOnce(request, pauses, deadlineMs, yieldPermit);
+      if (answer === "PAUSED") {
+        pauses += 1;
+        continue;
+      }
       if (!("waitMs" in answer)) return answer;
       const waitMs = answer.waitMs ?? loadPauseMs;
       if (Date.now() + waitMs >= deadlineMs) throw new DeadlinePassed();
@@ -132,7 +139,12 @@ export class Issuer {
     return new Refusal("OVERLOADED");
   }
 
-  private async tryOnce(request: IssueAttempt, deadlineMs: DeadlineMs): Promise<Issued | Refusal | Again> {
+  private async tryOnce(
+    request: IssueAttempt,
+    pauses: number,
+    deadlineMs: DeadlineMs,
+    yieldPermit: YieldPermit,
+  ): Promise<Issued | Refusal | Again | "PAUSED"> {
     const reservedUntilMs = Date.now() + this.reservationMs - settleMs;
     const admission = await this.admit(request, deadlineMs);
     switch (admission.outcome) {
@@ -153,6 +165,11 @@ export class Issuer {
         // Whether it was the same code, Postgres knows.
         break;
       }
+      case "UNDECIDED": {
+        const ask = () => this.decideDirect(request, deadlineMs);
+        const result = await this.lastUnits.decide(request, ask, { pauses, deadlineMs, yieldPermit });
+        return result === "PAUSED" ? result : await this.conclude(request, result, deadlineMs);
+      }
       case "NOT_LOADED":
         this.keeper.load(request.couponId);
         break;
@@ -160,9 +177,8 @@ export class Issuer {
       case "AWAY":
         break;
       default:
-        return this.refusal(admission.outcome);
+        return this.refusal(admission.outcome === "SOLD_OUT" ? outOfStock(request) : admission.outcome);
     }
-    if (this.directCount >= maxDirect) return new Refusal("OVERLOADED");
     const result = await this.decideDirect(request, deadlineMs);
     if (result.outcome !== "TICKET_NEEDED") return await this.conclude(request, result, deadlineMs);
     // Only the gate keeps the queue of a throttled coupon.
@@ -199,8 +215,9 @@ export class Issuer {
     }
   }
 
-  /** The path past the gate; its bound is checked by the caller. */
+  /** The path past the gate. */
   private async decideDirect(request: IssueRequest, deadlineMs: DeadlineMs): Promise<IssueResult> {
+    if (this.directCount >= maxDirect) throw new Overloaded();
     this.directCount += 1;
     try {
       return await this.queueOf(request).submit({ ...request, untilMs: deadlineMs, reserved: false }, deadlineMs);

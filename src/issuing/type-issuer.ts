@@ -2,9 +2,11 @@ import type { CouponType } from "../domain/coupon.js";
 import type { Labels } from "../domain/labels.js";
 import { type Reason, Refusal, requestIdReused } from "../domain/refusal.js";
 import { newId } from "../platform/new-id.js";
+import { SharedReads } from "../platform/shared-reads.js";
 import type { TargetStore } from "../storage/ports/issues.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
-import type { Issued, Issuer, YieldPermit } from "./issuer.js";
+import type { Issued, Issuer } from "./issuer.js";
+import type { YieldPermit } from "./last-units.js";
 
 /** Coupons of a type that are tried for one call. */
 const maxCandidates = 100;
@@ -42,8 +44,7 @@ export interface TypeRequest {
 /** Issues any coupon of a type: the first that can be issued, in the order in which they expire. */
 export class TypeIssuer {
   private readonly lists = new Map<CouponType, Candidates>();
-  private readonly reads = new Map<CouponType, Promise<unknown>>();
-  private readonly nextReads = new Map<CouponType, Promise<readonly string[]>>();
+  private readonly reads = new SharedReads((type: CouponType) => this.readNow(type));
 
   constructor(
     private readonly issuer: Issuer,
@@ -56,7 +57,7 @@ export class TypeIssuer {
     const tried = new Set<string>();
     let refusal = new Refusal("SOLD_OUT");
     // A list that was read a moment ago may lack what has come since.
-    for (const read of [() => this.listOf(request.type), () => this.readList(request.type)]) {
+    for (const read of [() => this.listOf(request.type), () => this.reads.read(request.type)]) {
       for (const couponId of await read()) {
         if (tried.has(couponId)) continue;
         tried.add(couponId);
@@ -94,23 +95,7 @@ export class TypeIssuer {
   /** One that was read a moment ago, if there is one. */
   private listOf(type: CouponType): Promise<readonly string[]> {
     const known = this.lists.get(type);
-    return known && Date.now() < known.untilMs ? Promise.resolve(known.couponIds) : this.readList(type);
-  }
-
-  /** One that is read from now on. At most one read of a type is under way, and all who come meanwhile share the next. */
-  private readList(type: CouponType): Promise<readonly string[]> {
-    const next = this.nextReads.get(type);
-    if (next) return next;
-    const read = (this.reads.get(type) ?? Promise.resolve())
-      .catch(() => {})
-      .then(() => {
-        this.nextReads.delete(type);
-        const reading = this.readNow(type);
-        this.reads.set(type, reading);
-        return reading;
-      });
-    this.nextReads.set(type, read);
-    return read;
+    return known && Date.now() < known.untilMs ? Promise.resolve(known.couponIds) : this.reads.read(type);
   }
 
   private async readNow(type: CouponType): Promise<readonly string[]> {

@@ -38,15 +38,17 @@ export interface AdmissionRequest extends GateRequest {
  * - RESERVED: one unit of stock is reserved for this request until the reservation's deadline.
  * - REPLAY: the same request was issued before, as `userCouponId`.
  * - IN_FLIGHT: the answer hangs on a reservation of the same user that is not decided yet. Ask Postgres.
+ * - UNDECIDED: the last units are reserved for requests that are not decided yet, and may come back. Ask again, or Postgres.
  * - NOT_LOADED: nothing is known of the coupon here, but that it exists. Ask Postgres, and load it.
  * - WAIT: the coupon is throttled. Nothing is reserved, but the request is in its queue: ask again in `waitMs`, with `ticket`.
  * - THROTTLED: its ticket would be due in `waitMs`, which is too late.
- * - the others: refusals, see `domain/issue.ts`.
+ * - the others: refusals, see `domain/issue.ts`. SOLD_OUT is said only while nothing is pending: Postgres has nothing left, either.
  */
 export const admissionOutcomes = [
   "RESERVED",
   "REPLAY",
   "IN_FLIGHT",
+  "UNDECIDED",
   "NOT_LOADED",
   "WAIT",
   "THROTTLED",

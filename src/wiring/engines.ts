@@ -2,6 +2,7 @@ import type { OpenQueue } from "../batching/queues.js";
 import type { Config } from "../config.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import { Issuer } from "../issuing/issuer.js";
+import { LastUnits } from "../issuing/last-units.js";
 import { TypeIssuer } from "../issuing/type-issuer.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import type { QuotaDays } from "../platform/quota-days.js";
@@ -27,7 +28,13 @@ export interface EngineParts {
 /** What decides who gets a coupon, and what it is worth to an order. */
 export function openEngines({ stores, failures, ...parts }: EngineParts) {
   const onSettleError = (error: unknown) => failures.failed("settle use", error);
-  const issuer = new Issuer({ ...parts, store: stores.issues, userCoupons: stores.userCoupons });
+  const lastUnits = new LastUnits(stores.issues, stores.targets);
+  const issuer = new Issuer({
+    ...parts,
+    store: stores.issues,
+    lastUnits,
+    userCoupons: stores.userCoupons,
+  });
   return {
     issuer,
     typeIssuer: new TypeIssuer(issuer, stores.targets),

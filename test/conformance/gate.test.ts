@@ -130,6 +130,7 @@ describe.each(implementations)("$name", ({ start }) => {
         "RESERVED",
         "REPLAY",
         "IN_FLIGHT",
+        "UNDECIDED",
         "NOT_LOADED",
         ...obstacles.map(({ outcome }) => outcome),
       ]);
@@ -153,9 +154,31 @@ describe.each(implementations)("$name", ({ start }) => {
       expect(await stock()).toBe(1);
       await reserved("b");
       expect(await stock()).toBe(0);
-      expect(await admit(request("c"))).toBe("SOLD_OUT");
+      expect(await admit(request("c"))).toBe("UNDECIDED");
       expect(await stock()).toBe(0);
       expect(await pendingCount()).toBe(2);
+    });
+
+    test("nobody is told SOLD_OUT before the last units are decided: one may come back", async () => {
+      await load(subject, couponId, facts({ stock: 2 }));
+      const [a, b] = [await reserved("a"), await reserved("b")];
+      await confirm(a);
+      expect(await admit(request("c"))).toBe("UNDECIDED");
+      await release(b);
+      const c = await reserved("c");
+      expect(await admit(request("b"))).toBe("UNDECIDED");
+      await confirm(c);
+      expect(await admit(request("b"))).toBe("SOLD_OUT");
+      expect(await surveyed()).toMatchObject({ loaded: { stock: 0 }, pendingCount: 0 });
+    });
+
+    test("what is pending since before a reload makes stock undecided, too", async () => {
+      await load(subject, couponId, facts({ stock: 1 }));
+      const one = await reserved("a");
+      await load(subject, couponId, facts({ stock: 1, revision: 2 }));
+      expect(await admit(request("b"))).toBe("UNDECIDED");
+      await release(one);
+      expect(await admit(request("b"))).toBe("RESERVED");
     });
 
     test("refused asks change nothing", async () => {
@@ -292,7 +315,7 @@ describe.each(implementations)("$name", ({ start }) => {
       const outcomes = (await Promise.all(requests.map((one) => subject.gate.admit(one)))).map(
         ({ outcome }) => outcome,
       );
-      expect(outcomes).toEqual(requests.map((_, n) => (n < 200 ? "RESERVED" : "SOLD_OUT")));
+      expect(outcomes).toEqual(requests.map((_, n) => (n < 200 ? "RESERVED" : "UNDECIDED")));
       expect(await stock()).toBe(0);
       expect(await pendingCount()).toBe(200);
 
@@ -314,7 +337,7 @@ describe.each(implementations)("$name", ({ start }) => {
       const outcomes = (await Promise.all(requests.map((one) => subject.gate.admit(one)))).map(
         ({ outcome }) => outcome,
       );
-      expect(outcomes).toEqual(["RESERVED", "SOLD_OUT", "NOT_LOADED", "SOLD_OUT"]);
+      expect(outcomes).toEqual(["RESERVED", "SOLD_OUT", "NOT_LOADED", "UNDECIDED"]);
     });
   });
 
@@ -661,7 +684,7 @@ describe.each(implementations)("$name", ({ start }) => {
       await load(subject, couponId, facts({ stock: 1 }));
       await reserved("a");
       await subject.advance(defaultReservationMs + 1_000);
-      expect(await admit(request("b"))).toBe("SOLD_OUT");
+      expect(await admit(request("b"))).toBe("UNDECIDED");
     });
 
     test("a reload does not make a reservation younger", async () => {
@@ -852,7 +875,7 @@ describe("RedisGate, keys", () => {
     const requests = Array.from({ length: 10 }, (_, n) => requestOf(couponId, `user-${n}`));
     const outcomes = await Promise.all(requests.map((one, n) => (n % 2 ? other : subject.gate).admit(one)));
     expect(outcomes.filter(({ outcome }) => outcome === "RESERVED").length).toBe(3);
-    expect(outcomes.filter(({ outcome }) => outcome === "SOLD_OUT").length).toBe(7);
+    expect(outcomes.filter(({ outcome }) => outcome === "UNDECIDED").length).toBe(7);
     const [survey] = await other.survey(10, 10);
     expect(survey).toMatchObject({ couponId, pendingCount: 3, loaded: { stock: 0 } });
   });

@@ -200,7 +200,9 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     await end(await begun());
     const waiting = [await queued(), await queued()];
     await subject.advance(2_000);
-    await begun(waiting[0]);
+    const last = await begun(waiting[0]);
+    expect((await admit(newRequest())).outcome).toBe("UNDECIDED");
+    await end(last);
     expect((await admit(newRequest())).outcome).toBe("SOLD_OUT");
     expect((await admit(waiting[1] as AdmissionRequest)).outcome).toBe("SOLD_OUT");
   });

@@ -104,9 +104,9 @@ function isSaidAtGate(answer: Answer, { against }: Answer): boolean {
 }
 
 /**
- * The gate turns away those that come while others hold what is left, also when those others get nothing in the end. That
- * is only right while there are more callers than there is left, and some of the others did get nothing; or if the same
- * request is on its way twice.
+ * Uses are turned away while others hold the places that are left, also when those others get nothing in the end. That is
+ * only right while there are more callers than there is left, and some of the others did get nothing; or if the same request
+ * is on its way twice. An issue never is: SOLD_OUT is said when nothing is left in Postgres, and so in some order of the calls.
  */
 function isTurnedAway(
   call: Call,
@@ -118,21 +118,14 @@ function isTurnedAway(
   const others = calls.flatMap((one, index) => (one === call ? [] : [{ call: one, answer: answers[index] as Answer }]));
   const idle = (one: Answer) => one.replayed === true || (one.refused !== undefined && one.refused !== answer.refused);
   /** The lowest that it is while the crowd is there. */
-  const lowest = (couponId: string, field: "quantity" | "usageCap") => {
+  const lowestCap = (couponId: string) => {
     const edits = calls.flatMap((one) =>
-      one.method === "update" && one.couponId === couponId ? [one.change[field]] : [],
+      one.method === "update" && one.couponId === couponId ? [one.change.usageCap] : [],
     );
-    const coupon = before.coupon(couponId);
-    const now = field === "quantity" ? before.quantityOf(coupon) : coupon.usageCap;
+    const now = before.coupon(couponId).usageCap;
     return Math.min(...[now, ...edits].map((value) => value ?? Number.POSITIVE_INFINITY));
   };
   if (call.method === "issue" && "type" in call.target) return isPassedOver(call, answer, before, calls);
-  const couponId = call.method === "issue" ? couponOf(call, before) : undefined;
-  if (couponId !== undefined && answer.refused === "SOLD_OUT") {
-    const rivals = others.filter((one) => one.call.method === "issue" && couponOf(one.call, before) === couponId);
-    const left = lowest(couponId, "quantity") - before.coupon(couponId).issuedCount;
-    return rivals.length >= left && rivals.some((one) => idle(one.answer));
-  }
   // The pool that was found was deleted before the codes came into it.
   if (call.method === "upload" && "type" in call.target)
     return answer.refused === "COUPON_NOT_FOUND" && calls.some(({ method }) => method === "delete");
@@ -150,17 +143,11 @@ function isTurnedAway(
     if (answer.against?.[index]?.length === 0) return true;
     const rivals = [...others, { call, answer }].filter((one) => couponsOf(one.call).includes(couponId));
     const wanted = rivals.flatMap((one) => couponsOf(one.call).filter((id) => id === couponId)).length;
-    const left = lowest(couponId, "usageCap") - before.placesTaken(before.coupon(couponId));
+    const left = lowestCap(couponId) - before.placesTaken(before.coupon(couponId));
     const isSplit = (one: { call: Call; answer: Answer }) =>
       one.answer.refused !== undefined && couponsOf(one.call).length > 1;
     return wanted > left && (hasTwin || rivals.some((one) => idle(one.answer) || isSplit(one)));
   });
-}
-
-/** The coupon that an issue is about, if one is named. */
-function couponOf({ target }: Call & { method: "issue" }, before: Model): string | undefined {
-  if ("code" in target) return before.findCodes(target.code)[0]?.couponId;
-  return "couponId" in target ? target.couponId : undefined;
 }
 
 const passing = ["COUPON_NOT_FOUND", "COUPON_PAUSED", "COUPON_NOT_STARTED", "COUPON_ENDED", "USAGE_CAP_REACHED"];

@@ -32,9 +32,9 @@ export class Issuing extends Catalogue {
   private refusals(coupon: Coupon, userId: string, code?: Code): string[] {
     const reason = this.issueRefusal(coupon, userId, code);
     if (!reason) return [];
-    // The gate knows nothing of codes, but that nothing is left of their coupon.
-    const isOut = reason.startsWith("CODE_") && this.freeSeats(coupon.id) === 0;
-    return isOut ? [reason, "SOLD_OUT"] : [reason];
+    // The gate knows nothing of codes, but that nothing is left of their coupon: so none of them is free.
+    const isOut = reason === "CODE_EXPIRED" && this.freeSeats(coupon.id) === 0;
+    return isOut ? [reason, "CODE_TAKEN"] : [reason];
   }
 
   private issueByType(call: IssueCall, type: CouponType, made: Made): Expected {

@@ -19,3 +19,10 @@ test("who was told no, and clearly, holds none", () => {
   const ledger = ledgerOf({ refusal: "SOLD_OUT" }, { refusal: "ALREADY_ISSUED" });
   expect([ledger.contradictions, ledger.counts.errors, ledger.takeUnclear()]).toEqual([1, 0, []]);
 });
+
+test("when somebody was first told that there are none left is noted", () => {
+  const before = Date.now();
+  const { firstSoldOutAtMs } = ledgerOf({ refusal: "ALREADY_ISSUED" }, { refusal: "SOLD_OUT" });
+  expect(firstSoldOutAtMs).toBeGreaterThanOrEqual(before);
+  expect(ledgerOf({ refusal: "ALREADY_ISSUED" }, { refusal: "INTERNAL" }).firstSoldOutAtMs).toBeNull();
+});

@@ -247,8 +247,11 @@ export const IssuanceService: GenService<{
    * THROTTLED. A request id that was used for something else gets REQUEST_ID_REUSED, unless one of these applies. Other
    * errors: INVALID_FIELD, CODE_NOT_FOUND, OVERLOADED, STORE_UNAVAILABLE, DEADLINE_EXCEEDED.
    *
-   * Of one code, when nothing at all is left of its coupon, the answer may be SOLD_OUT instead of CODE_EXPIRED or CODE_TAKEN. A
-   * request that was repeated by type, after the coupon that it was given was made one of another type, gets
+   * SOLD_OUT and CODE_TAKEN are said when nothing is left, and not while the last units are held by calls that may still be
+   * refused: then this one waits for a moment, and is told OVERLOADED when that does not help. Of one code, when nothing at
+   * all is left of its coupon, the answer may be CODE_TAKEN instead of CODE_EXPIRED.
+   *
+   * A request that was repeated by type, after the coupon that it was given was made one of another type, gets
    * REQUEST_ID_REUSED.
    *
    * Of a code book a random free code is issued, of a type's pool the one that expires first.

@@ -81,7 +81,6 @@ export class MemoryGate implements Gate {
     this.looks.announce(request.couponId);
     const nowMs = this.now();
     const entries = coupon.holdings.get(request.userId) ?? [];
-
     const same = request.requestId === "" ? undefined : entries.find((entry) => entry.requestId === request.requestId);
     if (same) return same.pending ? { outcome: "IN_FLIGHT" } : { outcome: "REPLAY", userCouponId: same.userCouponId };
 
@@ -94,8 +93,9 @@ export class MemoryGate implements Gate {
     const decision = decisionOf(coupon, live.length, ofDay.all, nowMs);
     if (decision === "ALREADY_ISSUED" && decided.length < facts.maxPerUser) return { outcome: "IN_FLIGHT" };
     if (decision === "QUOTA_REACHED" && quota && ofDay.decided < quota.maxPerDay) return { outcome: "IN_FLIGHT" };
-    if (decision !== "ISSUED") return { outcome: decision };
     const pendingCount = this.pending.count(request.couponId);
+    if (decision === "SOLD_OUT" && pendingCount > 0) return { outcome: "UNDECIDED" };
+    if (decision !== "ISSUED") return { outcome: decision };
     const admission: Admission = throttle
       ? this.queueOf(request.couponId).join(requestWithTicket, throttle, pendingCount, nowMs)
       : { outcome: "RESERVED" };

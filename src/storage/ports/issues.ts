@@ -59,6 +59,12 @@ export interface IssueStore {
   /** null: it has no quota; undefined: no such coupon. Calls of one moment share a query. */
   quotaGroupOf(couponId: string): Promise<string | null | undefined>;
 
+  /**
+   * What can still be issued of a coupon, read after this call; null: without limit, or no such coupon. Calls of one moment
+   * share a query. Throws DeadlinePassed and StoreUnavailable.
+   */
+  readStock(couponId: string, deadlineMs: DeadlineMs): Promise<number | null>;
+
   /** What the gate counts, as it is stored. */
   readCounts(couponIds: readonly string[]): Promise<Map<string, StoredCounts>>;
 }

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Coupon } from "../../../src/domain/coupon.js";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
 import { Issuer, type QueuedRequest, settleBatch } from "../../../src/issuing/issuer.js";
+import { LastUnits } from "../../../src/issuing/last-units.js";
 import { QuotaDays } from "../../../src/platform/quota-days.js";
 import type { IssueRequest, IssueResult } from "../../../src/storage/ports/issues.js";
 import type { UserCouponStore } from "../../../src/storage/ports/user-coupons.js";
@@ -36,6 +37,7 @@ function openIssuer(decide: (request: IssueRequest) => IssueResult = issued) {
         return requests.map(decide);
       },
     },
+    lastUnits: new LastUnits({ readStock: async () => 5 }, { findEarlierIssue: async () => null }),
     userCoupons,
     quotaDays: new QuotaDays(),
     reservationMs,

@@ -1,7 +1,7 @@
 -- Lets requests for one coupon through, or says why not. O(number of requests), at most 128.
 -- KEYS: coupon holders pending quota queue ended
 -- ARGV: clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs)...
--- OUTCOMES: RESERVED REPLAY IN_FLIGHT NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
+-- OUTCOMES: RESERVED REPLAY IN_FLIGHT UNDECIDED NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
 -- Returns one outcome for each request, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
 -- and ticket, THROTTLED by waitMs, RESERVED of a throttled coupon by its ticket.
 local couponKey, holdersKey, pendingKey, quotaKey, queueKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -39,12 +39,13 @@ local storedDays = quotaPerDay and redis.call('HMGET', quotaKey, unpack(users))
 -- What this call changes: it is written at the end, in a few commands.
 local holdings, days, reserved, taken = {}, {}, {}, 0
 
-local pendingCount, interval, nextTicket, behind, moved = 0, 0, 0, 0, false
+-- Where nothing is left before this call: later there is also what it takes.
+local pendingCount = (maxPerSecond or stock and stock <= 0) and redis.call('ZCARD', pendingKey) or 0
+local interval, nextTicket, behind, moved = 0, 0, 0, false
 if maxPerSecond then
   local queued = redis.call('HMGET', queueKey, 'next', 'behind')
   nextTicket, behind = tonumber(queued[1]) or 0, tonumber(queued[2]) or 0
   interval = 1000 * (1 + ticketSlack) / maxPerSecond
-  pendingCount = redis.call('ZCARD', pendingKey)
 end
 
 -- How long no other may begin. What is pending and what has ended within a second counts: so it is never more a second
@@ -84,6 +85,11 @@ local function quotaRefusal(ofDay)
   if count >= quotaPerDay then return count - undecided < quotaPerDay and 'IN_FLIGHT' or 'QUOTA_REACHED' end
 end
 
+-- What is pending may come back: a no for want of stock is only final when nothing is.
+local function stockRefusal()
+  if stock - taken <= 0 then return pendingCount + taken > 0 and 'UNDECIDED' or 'SOLD_OUT' end
+end
+
 for i = 1, requestCount do
   local userCouponId, userId, requestId = ARGV[i * 5 + 1], users[i], ARGV[i * 5 + 3]
   local text = holdings[userId] or stored[i] or ''
@@ -106,7 +112,7 @@ for i = 1, requestCount do
     elseif live >= maxPerUser then
       outcome = live - undecided < maxPerUser and 'IN_FLIGHT' or 'ALREADY_ISSUED'
     else
-      outcome = ofDay and quotaRefusal(ofDay) or stock and stock - taken <= 0 and 'SOLD_OUT'
+      outcome = ofDay and quotaRefusal(ofDay) or stock and stockRefusal()
       if not outcome and maxPerSecond then ticket, outcome = join(tonumber(ARGV[i * 5 + 4]), tonumber(ARGV[i * 5 + 5])) end
     end
     if not outcome then

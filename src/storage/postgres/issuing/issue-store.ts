@@ -1,10 +1,13 @@
 import type { TransactionSql } from "postgres";
 import { type Discount, remainingCount } from "../../../domain/coupon.js";
 import { expiryOf, type UserCoupon } from "../../../domain/user-coupon.js";
+import { SharedReads } from "../../../platform/shared-reads.js";
 import type { GateFacts, Holding } from "../../../reservation/port.js";
 import type { IssueRequest, IssueResult, IssueStore, StoredCounts } from "../../ports/issues.js";
+import type { DeadlineMs } from "../../ports/page.js";
 import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
 import type { Database } from "../database.js";
+import { guarded } from "../errors.js";
 import { patienceOf } from "../patience.js";
 import { TurnBatch } from "../turn-batch.js";
 
@@ -41,6 +44,15 @@ export class PostgresIssueStore implements IssueStore {
   private readonly quotaGroups = new TurnBatch<string, string | null | undefined>({
     maxItems: maxGroupItems,
     run: (couponIds) => this.readQuotaGroups(couponIds),
+  });
+
+  private readonly stocks = new SharedReads<string, number | null>(async (couponId) => {
+    const rows = await this.database.reads.run(
+      noDeadlineMs,
+      ({ sql }) => sql<{ stock: number | null }[]>`
+        SELECT quantity - issued_count AS stock FROM coupons WHERE id = ${couponId}`,
+    );
+    return rows[0]?.stock ?? null;
   });
 
   constructor(
@@ -97,6 +109,10 @@ export class PostgresIssueStore implements IssueStore {
         ) as Promise<GateFacts | null>,
       Number.POSITIVE_INFINITY,
     );
+  }
+
+  readStock(couponId: string, deadlineMs: DeadlineMs): Promise<number | null> {
+    return guarded(deadlineMs, () => this.stocks.read(couponId));
   }
 
   async readCounts(couponIds: readonly string[]): Promise<Map<string, StoredCounts>> {

@@ -9,7 +9,7 @@
 --   REPLAYED           the same request had issued it before; `id` is that user coupon
 --   CONFLICT           a transaction at the same moment used this request id: ask again
 --   TOO_LATE           its locks took longer than its patience: whoever asked was told otherwise by now
---   BEHIND             another row of the batch is of the same user and quota group, and comes first: ask again
+--   BEHIND             another row of the batch comes first, and what is left hangs on what becomes of it: ask again
 --   REQUEST_ID_REUSED, COUPON_NOT_FOUND, COUPON_PAUSED, COUPON_NOT_STARTED, COUPON_ENDED, USAGE_CAP_REACHED,
 --   ALREADY_ISSUED, QUOTA_REACHED, CODE_NOT_FOUND, CODE_EXPIRED
 --                      refused, the first that applies in this order
@@ -152,17 +152,21 @@ BEGIN
     END) AS outcome_2
     FROM checked o
   ),
-  -- First come, first served: of the rows that nothing else speaks against, those that the stock reaches.
-  ranked AS (
-    SELECT o.*,
-      row_number() OVER (PARTITION BY o.coupon_id, o.outcome_2 IS NULL ORDER BY o.ord) AS ordinal,
-      row_number() OVER (PARTITION BY o.coupon_id, o.wanted_code_id, o.outcome_2 IS NULL ORDER BY o.ord) AS code_ordinal
+  -- First come, first served: of the rows that nothing else speaks against, those that their code has a seat for, and of
+  -- these the ones that the stock reaches. Who wants a code that is taken keeps nobody from another.
+  seated AS (
+    SELECT o.*, (o.wanted_code_id IS NULL OR
+      row_number() OVER (PARTITION BY o.coupon_id, o.wanted_code_id, o.outcome_2 IS NULL ORDER BY o.ord) <= o.free_seats) AS has_seat
     FROM queued o
+  ),
+  ranked AS (
+    SELECT o.*, row_number() OVER (PARTITION BY o.coupon_id, o.outcome_2 IS NULL AND o.has_seat ORDER BY o.ord) AS ordinal
+    FROM seated o
   ),
   chosen AS MATERIALIZED (
     SELECT r.*,
-      r.outcome_2 IS NULL AND (r.ordinal <= r.stock) IS NOT FALSE
-        AND CASE WHEN r.wanted_code_id IS NOT NULL THEN r.code_ordinal <= r.free_seats ELSE (r.ordinal <= free[r.book]) IS NOT FALSE END
+      r.outcome_2 IS NULL AND r.has_seat AND (r.ordinal <= r.stock) IS NOT FALSE
+        AND (r.wanted_code_id IS NOT NULL OR (r.ordinal <= free[r.book]) IS NOT FALSE)
         AS in_stock,
       CASE
         WHEN r.outcome_2 IS NOT NULL THEN NULL
@@ -214,21 +218,27 @@ BEGIN
   logged AS (
     INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id)
     SELECT 'USER_COUPON_ISSUED', at, i.coupon_id, i.id, i.user_id FROM inserted i
-  )
+  ),
   -- A hashed subplan: a join of these would be a nested loop over the whole batch.
+  done AS (
+    SELECT t.*, t.in_stock AND t.id NOT IN (SELECT i.id FROM inserted i) AS in_conflict FROM termed t
+  )
   SELECT
     CASE
       WHEN n.outcome_2 IS NOT NULL THEN n.outcome_2
-      WHEN NOT n.in_stock THEN CASE WHEN n.wanted_code_id IS NULL OR n.code_ordinal <= n.free_seats THEN 'SOLD_OUT' ELSE 'CODE_TAKEN' END
-      WHEN n.id IN (SELECT i.id FROM inserted i) THEN 'ISSUED'
-      ELSE 'CONFLICT'
+      WHEN n.in_conflict THEN 'CONFLICT'
+      WHEN n.in_stock THEN 'ISSUED'
+      -- What was meant for the other may be left.
+      WHEN bool_or(n.in_conflict) OVER (PARTITION BY n.coupon_id) THEN 'BEHIND'
+      WHEN n.has_seat THEN 'SOLD_OUT'
+      ELSE 'CODE_TAKEN'
     END,
     coalesce(n.earlier_id, n.id),
     millis(coalesce(n.earlier_issued_at, at)),
     millis(CASE WHEN n.earlier_id IS NULL THEN n.own_valid_until ELSE n.earlier_valid_until END),
     millis(n.expires_at), millis(n.claim_until), n.own_max_uses,
     coalesce(n.code, n.earlier_code), coalesce(n.discount, n.earlier_discount)
-  FROM termed n
+  FROM done n
   ORDER BY n.ord;
 END
 $$;

@@ -121,7 +121,14 @@ export class Checkout {
     if (refusal) return refusal;
     const requests = order.choices.map((choice, index): LockRequest => {
       const { coupon } = chosen[index] as ChosenCoupon;
-      return { ...choice, couponId: coupon.id, userId: order.userId, orderId: order.orderId, token };
+      return {
+        ...choice,
+        couponId: coupon.id,
+        userId: order.userId,
+        orderId: order.orderId,
+        orderAmount: order.amount,
+        token,
+      };
     });
     const [only] = requests;
     const results =

@@ -68,7 +68,8 @@ async function purchasesOf(couponId: string, count: number): Promise<Purchase[]>
   return list.map(({ userId }) => ({
     userId,
     userCouponId: acknowledged.get(`${couponId} ${userId}`) as string,
-    orderId: `order of ${userId}`,
+    // The service, and with it the orders of its users, outlive a test.
+    orderId: `order of ${userId} ${couponId}`,
     requestId: randomUUID(),
   }));
 }

@@ -153,6 +153,20 @@ describe("an order that another call uses at the same moment", () => {
 });
 
 describe("locks of one order", () => {
+  test("are not for another amount than what stands of it was told", async () => {
+    const [used, other] = (await heldBy(newUser(), 2)) as [Held, Held];
+    const orderId = randomUUID();
+    const told = useRequestOf(used, { orderId });
+    const lockFor = async (minorUnits: number) => {
+      const orderAmount = { ...told.orderAmount, minorUnits };
+      const [result] = await store.lockBatch([lockRequestOf(other, { orderId, orderAmount })], { together: false });
+      return result?.outcome === "REFUSED" ? result.reason : result?.outcome;
+    };
+    expect(await use(told)).toBe("USED");
+    expect(await lockFor(told.orderAmount.minorUnits + 1)).toBe("ORDER_MISMATCH");
+    expect(await lockFor(told.orderAmount.minorUnits)).toBe("GRANTED");
+  });
+
   test("what stands alone is not locked beside others, while their locks stand and are of that order", async () => {
     const userId = newUser();
     const [alone] = (await heldBy(userId, 1, { stackable: false })) as [Held];

@@ -60,6 +60,8 @@ export interface LockRequest {
   readonly lockVersion: number;
   /** What it is locked for. "": the call names no order. */
   readonly orderId: string;
+  /** Absent or null: it was not told. */
+  readonly orderAmount?: Money | null;
   /** Names the call: a repeated one gets the lock that stands. */
   readonly token: string;
 }

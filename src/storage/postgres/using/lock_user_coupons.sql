@@ -5,6 +5,7 @@
 --   USER_COUPON_NOT_FOUND, or a reason of usage_refusal(): refused
 --   NOT_STACKABLE      nothing else speaks against it, but what stands of the order that it is locked for: uses, and locks of
 --                      user coupons that this call does not name
+--   ORDER_MISMATCH     nor that, but uses that stand of the order were told another amount or currency
 --
 -- Without `together` no two items of a batch may be of one user's same order. An `order_id` of '' is none.
 --
@@ -28,7 +29,8 @@ BEGIN
   RETURN QUERY
   WITH asked AS (
     SELECT row_number() OVER () AS ord, a.*
-    FROM json_to_recordset(items) AS a (user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, token text, order_id text)
+    FROM json_to_recordset(items) AS a (user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, token text, order_id text,
+      order_amount bigint, currency_code char(3))
   ),
   checked AS (
     SELECT
@@ -46,7 +48,11 @@ BEGIN
             WHERE NOT (lc.stackable AND c.stackable) AND l.id NOT IN (
               SELECT b.user_coupon_id FROM json_to_recordset(items) AS b (user_coupon_id uuid)
             )
-          ) THEN 'NOT_STACKABLE' END
+          ) THEN 'NOT_STACKABLE' END,
+          CASE WHEN a.order_id <> '' AND a.order_amount IS NOT NULL AND EXISTS (
+            SELECT FROM standing_uses(a.user_id, a.order_id) o
+            WHERE o.use_count > 0 AND (o.order_amount, o.currency_code) IS DISTINCT FROM (a.order_amount, a.currency_code)
+          ) THEN 'ORDER_MISMATCH' END
         )
       END AS outcome
     FROM asked a

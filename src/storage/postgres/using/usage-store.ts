@@ -118,6 +118,8 @@ export class PostgresUsageStore implements UsageStore {
       lock_version: request.lockVersion,
       token: request.token,
       order_id: request.orderId,
+      order_amount: request.orderAmount?.minorUnits ?? null,
+      currency_code: request.orderAmount?.currencyCode ?? null,
     }));
     const rows = await this.database.commits.run(
       noDeadlineMs,

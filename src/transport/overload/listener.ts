@@ -15,6 +15,8 @@ export class Listener {
   private isGone = false;
   private hasFailed = false;
   private timer: NodeJS.Timeout | undefined;
+  /** Takes back what is listened to while it begins to listen: when it is shut before that, neither comes. */
+  private forget = () => {};
   private readonly address: net.ListenOptions;
   /** Resolves when it listens as it should. */
   readonly ready: Promise<void>;
@@ -64,6 +66,7 @@ export class Listener {
   private shut(): void {
     if (this.isShut) return;
     this.isShut = true;
+    this.forget();
     // Not http2's own: that ends the connections, too.
     net.Server.prototype.close.call(this.server);
   }
@@ -73,10 +76,10 @@ export class Listener {
     this.isShut = false;
     const onListening = () => {
       this.hasFailed = false;
-      this.server.off("error", onError);
+      this.forget();
     };
     const onError = (error: Error) => {
-      this.server.off("listening", onListening);
+      this.forget();
       if (!this.hasFailed) this.onFailure(error);
       this.hasFailed = true;
       this.isShut = true;
@@ -84,6 +87,10 @@ export class Listener {
         this.timer = undefined;
         this.check();
       }, againMs);
+    };
+    this.forget = () => {
+      this.server.off("error", onError);
+      this.server.off("listening", onListening);
     };
     this.server.once("error", onError);
     this.server.once("listening", onListening);

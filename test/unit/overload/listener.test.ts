@@ -43,3 +43,19 @@ test("a full server refuses at once, and listens again when it may have more; th
   expect(await isTaken(port)).toBe(true);
   expect(failures).toHaveLength(1);
 });
+
+test("shut again before it listens, over and over, it leaves no listeners behind", async () => {
+  const server = net.createServer();
+  onTestFinished(() => void server.close());
+  await listening(server);
+  const listener = new Listener(server, 16, () => {});
+  onTestFinished(() => listener.leave());
+  await listener.ready;
+  const before = server.listenerCount("error");
+  for (let round = 0; round < 20; round += 1) {
+    listener.limit(0);
+    listener.limit(1);
+  }
+  expect(server.listenerCount("error") - before).toBeLessThanOrEqual(1);
+  await until("it listens", () => server.listening);
+});

@@ -1,9 +1,15 @@
 /**
- * Calls that one connection may have open at once. Fewer would be held back by clients under overload, where they grow old
- * unseen: with 128 of them refusals came after 0.7 s instead of 0.3. Of a client that does not heed this, nghttp2 turns the
- * others away for a tenth of what it costs us; and one read of a socket brings no more streams than this.
+ * Calls that a new connection may have open at once: HTTP/2 recommends no fewer. Of a client that does not heed this, nghttp2
+ * turns the others away for a tenth of what they would cost us; and one read of a socket brings no more streams than this.
  */
-export const maxConcurrentStreams = 512;
+export const newConnectionStreams = 100;
+/**
+ * The same once it has brought some calls to their end, which whoever means harm does not. Fewer would be held back by clients
+ * under overload, where they grow old unseen: with 128 of them refusals came after 0.7 s instead of 0.3.
+ */
+export const provenConnectionStreams = 512;
+/** Calls that have come to their end, by which a connection is proven. */
+export const provingCalls = 16;
 /** Streams that all connections of a front end together may have open. */
 export const maxOpenStreams = 8_000;
 /** Connections of a front end. */

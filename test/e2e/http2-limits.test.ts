@@ -90,3 +90,41 @@ describe("messages that never end", () => {
     web.session.destroy();
   });
 });
+
+test.for(["grpcPort", "httpPort"] as const)(
+  "%s: who brings calls to their end may have more of them open",
+  async (port) => {
+    const { session } = await connect(replica[port]);
+    expect(session.remoteSettings.maxConcurrentStreams).toBe(100);
+    const call = async (isWhole: boolean) => {
+      const stream = session.request(grpcHeaders(pathOf(CatalogService.method.getCoupon)));
+      stream.on("error", () => {});
+      if (isWhole) stream.end(envelope(Buffer.alloc(0)));
+      else stream.close(http2.constants.NGHTTP2_CANCEL);
+      stream.resume();
+      await new Promise((resolve) => stream.once("close", resolve));
+    };
+    for (let at = 0; at < 20; at += 1) await call(false);
+    await new Promise((resolve) => session.ping(resolve));
+    expect(session.remoteSettings.maxConcurrentStreams).toBe(100);
+    const more = new Promise((resolve) => session.once("remoteSettings", resolve));
+    for (let at = 0; at < 20; at += 1) await call(true);
+    await more;
+    expect(session.remoteSettings.maxConcurrentStreams).toBe(512);
+    session.destroy();
+  },
+);
+
+test("a message that comes after its headers, and has no bytes, is answered", async () => {
+  const { session } = await connect(replica.httpPort);
+  const stream = session.request({
+    ":method": "POST",
+    ":path": pathOf(CatalogService.method.listCoupons),
+    "content-type": "application/proto",
+  });
+  const status = new Promise((resolve) => stream.once("response", (headers) => resolve(headers[":status"])));
+  await new Promise((resolve) => session.ping(resolve));
+  stream.end();
+  expect(await status).toBe(200);
+  session.destroy();
+});

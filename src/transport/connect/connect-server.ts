@@ -17,10 +17,11 @@ import {
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
 import { Failure } from "../error-table.js";
-import { http2Limits, maxBacklog, maxConcurrentStreams, maxConnections } from "../http2-limits.js";
+import { http2Limits, maxBacklog, maxConnections, newConnectionStreams } from "../http2-limits.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import type { LargeMessages } from "../messages/large-messages.js";
 import type { Permit } from "../overload/admission.js";
+import type { ArrivingStream } from "../overload/arriving-stream.js";
 import { ArrivingStreams } from "../overload/arriving-streams.js";
 import type { LoadShedder } from "../overload/load-shedder.js";
 import { refuseRequest } from "../overload/refuse.js";
@@ -30,7 +31,15 @@ import { sniff } from "../sniff.js";
 import { withAdvice } from "./advice.js";
 import { answerKey, keepLarge, withKept } from "./connect-answer.js";
 import { type Arriving, decodeKey, type Mounted, takeMessage } from "./connect-message.js";
-import { answerPlain, deadlineOf, isGone, type NodeRequest, type NodeResponse, pathOf } from "./node-request.js";
+import {
+  ArrivingRequest,
+  answerPlain,
+  deadlineOf,
+  isGone,
+  type NodeRequest,
+  type NodeResponse,
+  pathOf,
+} from "./node-request.js";
 
 /** Paths that are not RPCs: `/metrics`, `/healthz`, `/readyz`. Answers false when the path is not one of its own. */
 export type PlainPages = (path: string, response: NodeResponse) => boolean;
@@ -54,8 +63,7 @@ interface Admitted {
   readonly permit: Permit;
   /** The pipeline has it, and gives it back. */
   isHandedOn: boolean;
-  /** What follows of the request will not be read. */
-  abandon(): void;
+  readonly arriving: Pick<ArrivingStream, "abandon" | "arrived" | "onLate">;
 }
 
 // Node loads its fetch, 45 ms of work, when the first of these names is used: not while a call waits.
@@ -102,21 +110,24 @@ export class ConnectServer {
     this.http1.setTimeout(idleMs);
     // It is handed its connections and never listens itself, but only then does it begin to look at its time limits.
     this.http1.emit("listening");
-    this.http2 = http2.createServer({ settings: { maxConcurrentStreams }, ...http2Limits }, handle);
+    this.http2 = http2.createServer(
+      { settings: { maxConcurrentStreams: newConnectionStreams }, ...http2Limits },
+      handle,
+    );
     this.http2.on("session", (session) => {
       this.sessions.add(session);
       session.on("close", () => this.sessions.delete(session));
       session.on("error", () => session.destroy());
       session.setTimeout(idleMs, () => session.destroy());
     });
-    const streams = new ArrivingStreams(loadShedder, {
+    const streams = new ArrivingStreams(loadShedder, deadlines, {
       routeOf: (path) => this.mountedAt(path)?.route,
       deadlineOf,
-      begin: ({ stream, serve, abandon }, _route, permit) => {
-        this.admitted.set(stream, { permit, isHandedOn: false, abandon });
-        serve();
+      begin: (arriving, _route, permit) => {
+        this.admitted.set(arriving.stream, { permit, isHandedOn: false, arriving });
+        arriving.serve();
       },
-      other: ({ serve }) => serve(),
+      other: (arriving) => arriving.serve(),
     });
     streams.watch(this.http2);
     this.listener = net.createServer({ noDelay: true }, (socket) => this.accept(socket));
@@ -196,9 +207,9 @@ export class ConnectServer {
       kind: mounted.route.kind,
       deadlineMs: () => deadlineOf(request.headers),
       admit: (permit) => {
-        const abandon = () => void response.setHeader("connection", "close");
+        const arriving = new ArrivingRequest(response, this.deadlines);
         if (response.destroyed) permit.end(false);
-        else this.begin(mounted, request, response, { permit, isHandedOn: false, abandon }, fail);
+        else this.begin(mounted, request, response, { permit, isHandedOn: false, arriving }, fail);
       },
       refuse: (failure) => refuseRequest(request, response, failure),
     });
@@ -233,9 +244,8 @@ export class ConnectServer {
       return;
     }
     const arrivedMs = Date.now();
-    const { arriving, arrived } = this.arrive(request, response, admitted);
-    const taken = await takeMessage(mounted, universal, arriving);
-    arrived();
+    const taken = await takeMessage(mounted, universal, this.arrive(request, response, admitted));
+    admitted.arriving.arrived();
     if (isGone(request, response)) return;
     // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
     taken.contextValues?.set(readMsKey, Date.now() - arrivedMs).set(admittedKey, admitted);
@@ -246,23 +256,13 @@ export class ConnectServer {
   }
 
   /** Counts the memory of a large message until the call is over, and looks after the time in which it must arrive. */
-  private arrive(
-    request: NodeRequest,
-    response: NodeResponse,
-    { abandon }: Admitted,
-  ): { arriving: Arriving; arrived: () => void } {
+  private arrive(request: NodeRequest, response: NodeResponse, { arriving }: Admitted): Arriving {
     const large = this.largeMessages.open(("stream" in request && request.stream.session) || request.socket);
-    let onLate = () => {};
+    response.once("close", () => large.close());
     const late = new Promise<"late">((resolve) => {
-      onLate = () => resolve("late");
+      arriving.onLate = () => resolve("late");
     });
-    const arrival = this.deadlines.begin(onLate);
-    const arrived = () => this.deadlines.end(arrival);
-    response.once("close", () => {
-      large.close();
-      arrived();
-    });
-    return { arriving: { large, late, abandon }, arrived };
+    return { large, late, abandon: () => arriving.abandon() };
   }
 }
 

@@ -1,5 +1,6 @@
 import type * as http from "node:http";
 import type * as http2 from "node:http2";
+import type { Arrival, ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import { grpcDeadlineMs } from "../overload/grpc-timeout.js";
 
 /** What both versions of HTTP have in common. */
@@ -30,4 +31,29 @@ export function deadlineOf(headers: http.IncomingHttpHeaders): number {
   const timeoutMs = headers["connect-timeout-ms"];
   if (typeof timeoutMs === "string" && /^\d{1,10}$/.test(timeoutMs)) return now + Number(timeoutMs);
   return grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, now);
+}
+
+/** What an ArrivingStream is over HTTP/2. */
+export class ArrivingRequest {
+  private readonly arrival: Arrival;
+
+  constructor(
+    private readonly response: http.ServerResponse,
+    private readonly deadlines: ArrivalDeadlines,
+  ) {
+    this.arrival = deadlines.begin(() => {});
+    response.once("close", () => this.arrived());
+  }
+
+  set onLate(onLate: () => void) {
+    this.arrival.onLate = onLate;
+  }
+
+  arrived(): void {
+    this.deadlines.end(this.arrival);
+  }
+
+  abandon(): void {
+    this.response.setHeader("connection", "close");
+  }
 }

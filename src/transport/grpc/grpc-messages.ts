@@ -1,11 +1,9 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
 import { Refusal } from "../../domain/refusal.js";
-import { failureOf } from "../error-table.js";
-import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import { type MaybePromise, readBinary } from "../messages/decode.js";
 import { type Encoding, inflate, isEncoding } from "../messages/inflate.js";
 import type { LargeMessage, LargeMessages } from "../messages/large-messages.js";
-import type { ArrivingStream } from "../overload/arriving-streams.js";
+import type { ArrivingStream } from "../overload/arriving-stream.js";
 import type { Route } from "../routes.js";
 
 /**
@@ -19,26 +17,19 @@ const otherCompressedBytes = 512;
 export interface GrpcMessage {
   /** The request, from the bytes that grpc-js hands over. */
   read(route: Route, bytes: Buffer): MaybePromise<unknown | Refusal>;
-  /** It is whole. */
-  arrived(): void;
   /** Its stream is closed. */
   close(): void;
 }
 
 /**
- * Messages on their way to grpc-js. It knows one largest message for all methods and inflates up to that by itself, and it
- * has no deadline for what does not arrive: so we see each stream first, keep its encoding to ourselves, and inflate what
- * grpc-js hands over.
+ * Messages on their way to grpc-js. It knows one largest message for all methods and inflates up to that by itself: so we see
+ * each stream first, keep its encoding to ourselves, and inflate what grpc-js hands over.
  */
 export class GrpcMessages {
-  constructor(
-    private readonly largeMessages: LargeMessages,
-    private readonly deadlines: ArrivalDeadlines,
-  ) {}
+  constructor(private readonly largeMessages: LargeMessages) {}
 
   /** Called before grpc-js sees the stream. The encoding is taken out of the headers: what it does not see, it leaves alone. */
-  open(arriving: ArrivingStream): GrpcMessage {
-    const { stream, headers } = arriving;
+  open({ stream, headers }: ArrivingStream): GrpcMessage {
     const encoding = (headers["grpc-encoding"] as string | undefined) ?? "identity";
     // An unknown one is refused by grpc-js.
     const ours = isEncoding(encoding) ? encoding : undefined;
@@ -52,13 +43,8 @@ export class GrpcMessages {
       isFirst = false;
       if (!large.add(chunk.length)) stream.close(constants.NGHTTP2_REFUSED_STREAM);
     });
-    const arrival = this.deadlines.begin(() => answerLate(arriving));
     return {
-      arrived: () => this.deadlines.end(arrival),
-      close: () => {
-        this.deadlines.end(arrival);
-        large.close();
-      },
+      close: () => large.close(),
       read: (route, bytes) => {
         if (ours && !isPlain) return readEncoded(route, bytes, ours, large);
         if (bytes.length > route.maxMessageBytes) return new Refusal("MESSAGE_TOO_LARGE");
@@ -82,20 +68,4 @@ export function boundOther(stream: ServerHttp2Stream, headers: IncomingHttpHeade
     bytes += chunk.length;
     if (bytes > limitBytes) stream.close(constants.NGHTTP2_REFUSED_STREAM);
   });
-}
-
-function answerLate({ stream, abandon }: ArrivingStream): void {
-  if (stream.destroyed) return;
-  if (!stream.headersSent) {
-    const { code, message, status } = failureOf(new Refusal("DEADLINE_EXCEEDED"));
-    const trailers = {
-      ":status": 200,
-      "content-type": "application/grpc+proto",
-      "grpc-status": code,
-      "grpc-message": encodeURI(message),
-      "grpc-status-details-bin": status.toString("base64"),
-    };
-    stream.respond(trailers, { endStream: true });
-  }
-  abandon();
 }

@@ -2,12 +2,13 @@ import type { DescService } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
 import { Code, Failure } from "../error-table.js";
-import { http2Limits, maxBacklog, maxConcurrentStreams } from "../http2-limits.js";
+import { http2Limits, maxBacklog, newConnectionStreams } from "../http2-limits.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import { encodeAnswer } from "../messages/encode-answer.js";
 import type { LargeMessages } from "../messages/large-messages.js";
 import type { Permit } from "../overload/admission.js";
-import { type ArrivingStream, ArrivingStreams } from "../overload/arriving-streams.js";
+import type { ArrivingStream } from "../overload/arriving-stream.js";
+import { ArrivingStreams } from "../overload/arriving-streams.js";
 import { grpcDeadlineMs } from "../overload/grpc-timeout.js";
 import { Listener } from "../overload/listener.js";
 import type { LoadShedder } from "../overload/load-shedder.js";
@@ -28,6 +29,7 @@ const arrivalHeader = "coupon-arrival";
 
 /** A stream that was let in, until its handler is called or it is closed. */
 interface Arrival {
+  readonly arriving: ArrivingStream;
   readonly permit: Permit;
   readonly deadlineMs: number;
   readonly message: GrpcMessage;
@@ -52,25 +54,26 @@ export class GrpcServer {
     deadlines: ArrivalDeadlines,
     private readonly loadShedder: LoadShedder,
   ) {
-    this.streams = new ArrivingStreams(loadShedder, {
+    this.streams = new ArrivingStreams(loadShedder, deadlines, {
       routeOf: (path) => this.routes.get(path),
       deadlineOf: (headers) => grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, Date.now()),
       begin: (...call) => this.begin(...call),
       // Health and reflection are always answered.
-      other: ({ stream, headers, serve, abandon }) => {
-        if (!speaksGrpc(stream, headers)) return abandon();
+      other: (arriving) => {
+        const { stream, headers } = arriving;
+        if (!speaksGrpc(stream, headers)) return arriving.abandon();
         boundOther(stream, headers);
-        serve();
+        arriving.serve();
       },
     });
-    this.messages = new GrpcMessages(largeMessages, deadlines);
+    this.messages = new GrpcMessages(largeMessages);
     this.wrongPort = new WrongPort(deadlines);
     // What is longer is not read: grpc-js has one limit for all methods.
     const longestBytes = Math.max(...routes.map(({ maxMessageBytes }) => maxMessageBytes));
     this.routes = new Map(routes.map((route) => [pathOf(route), route]));
     this.server = new grpc.Server({
       "grpc.max_receive_message_length": longestBytes,
-      "grpc.max_concurrent_streams": maxConcurrentStreams,
+      "grpc.max_concurrent_streams": newConnectionStreams,
       // Nobody can ask for what it counts with every call.
       "grpc.enable_channelz": 0,
     });
@@ -119,7 +122,7 @@ export class GrpcServer {
       arriving.abandon();
       return;
     }
-    const arrival = { permit, deadlineMs, message: this.messages.open(arriving) };
+    const arrival = { arriving, permit, deadlineMs, message: this.messages.open(arriving) };
     const id = String(this.arrivalCount++);
     this.arrivals.set(id, arrival);
     arriving.onClose = () => {
@@ -161,7 +164,7 @@ export class GrpcServer {
       // Its stream was closed at this very moment: there is nobody to answer.
       if (!arrival) return;
       this.arrivals.delete(id);
-      arrival.message.arrived();
+      arrival.arriving.arrived();
       void invoke(incomingCall(route, call, arrival), send).then((answer) => {
         if (answer instanceof Failure) callback(failed(answer));
         else callback(null, answer);

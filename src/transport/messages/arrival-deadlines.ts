@@ -7,7 +7,7 @@ const maxInTurn = 50;
 /** One message that is still arriving. */
 export interface Arrival {
   readonly lateAtMs: number;
-  readonly onLate: () => void;
+  onLate: () => void;
 }
 
 /**

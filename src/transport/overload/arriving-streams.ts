@@ -5,30 +5,27 @@ import {
   type IncomingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
+import { provenConnectionStreams, provingCalls } from "../http2-limits.js";
+import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import { OpenStreams } from "../open-streams.js";
 import type { Route } from "../routes.js";
 import type { Permit } from "./admission.js";
+import { ArrivingStream } from "./arriving-stream.js";
 import type { Sheddable } from "./connection-shedder.js";
+import { FirstBytes } from "./first-bytes.js";
 import type { LoadShedder } from "./load-shedder.js";
 import { ReadTurns } from "./read-turns.js";
-import { refuseStream } from "./refuse.js";
+
+interface Connection extends Sheddable {
+  /** Calls that have come to their end. */
+  wholeCalls: number;
+  /** It is proven. */
+  allowMore(): void;
+}
 
 /** What Node tells the listeners of a server's streams. */
 type Told = [headers: IncomingHttpHeaders, flags: number, rawHeaders: string[]];
 type Listener = (stream: ServerHttp2Stream, ...told: Told) => void;
-
-/** A stream that has arrived, before anything is made of it. */
-export interface ArrivingStream {
-  readonly stream: ServerHttp2Stream;
-  /** They may be changed: the library sees what is left of them. */
-  readonly headers: IncomingHttpHeaders;
-  /** Hands it to the library that makes a call of it: sooner or later, or never. */
-  serve(): void;
-  /** It was answered before its message had arrived: what is still to come is not waited for. */
-  abandon(): void;
-  /** What is to be done when it is closed: one listener does it all, for each costs every call. */
-  onClose?: () => void;
-}
 
 /** What a front end makes of its streams. */
 export interface StreamFrontEnd {
@@ -44,11 +41,13 @@ export interface StreamFrontEnd {
 /** Stands before the library that serves an HTTP/2 port: it sees only those streams for which there is a permit. */
 export class ArrivingStreams {
   private readonly turns = new ReadTurns();
+  private readonly firstBytes = new FirstBytes();
   private readonly open = new OpenStreams();
-  private readonly connections = new WeakMap<Http2Session, Sheddable>();
+  private readonly connections = new WeakMap<Http2Session, Connection>();
 
   constructor(
     private readonly loadShedder: LoadShedder,
+    private readonly deadlines: ArrivalDeadlines,
     private readonly frontEnd: StreamFrontEnd,
   ) {}
 
@@ -66,54 +65,59 @@ export class ArrivingStreams {
 
   private opened(session: Http2Session): void {
     this.turns.opened(session);
-    const connection = { leave: () => session.close() };
+    const connection = {
+      leave: () => session.close(),
+      wholeCalls: 0,
+      allowMore: () => {
+        if (!session.destroyed) session.settings({ maxConcurrentStreams: provenConnectionStreams });
+      },
+    };
     this.connections.set(session, connection);
     this.loadShedder.opened(connection);
     session.once("close", () => this.loadShedder.closed(connection));
+  }
+
+  /** Whoever brings calls to their end may have more of them open at once. */
+  private cameToItsEnd(connection: Connection): void {
+    connection.wholeCalls += 1;
+    if (connection.wholeCalls === provingCalls) connection.allowMore();
   }
 
   private arrived(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, serve: () => void): void {
     // Until the library listens to it, and if it never does, nobody else would hear that it has failed.
     stream.on("error", () => {});
     this.turns.arrived(stream);
+    const arriving = new ArrivingStream(stream, headers, serve, this.open, this.deadlines);
     // It was reset in the same breath.
-    if (isGone(stream)) return;
+    if (arriving.isGone) return;
     if (!this.open.add()) {
       // To the client that means that nothing was done.
       stream.close(constants.NGHTTP2_REFUSED_STREAM);
       return;
     }
-    const path = headers[":path"] ?? "";
-    const route = this.frontEnd.routeOf(path);
+    const route = this.frontEnd.routeOf(headers[":path"] ?? "");
     const connection = stream.session && this.connections.get(stream.session);
-    const arriving: ArrivingStream = { stream, headers, serve, abandon: () => this.open.answered(stream) };
     stream.once("close", () => {
-      this.open.closed(stream);
-      arriving.onClose?.();
+      arriving.closed();
+      if (connection && arriving.isWhole) this.cameToItsEnd(connection);
     });
     if (!route || !connection) {
       this.frontEnd.other(arriving);
       return;
     }
+    arriving.awaitMessage();
     const deadlineMs = this.frontEnd.deadlineOf(headers);
-    this.loadShedder.admitOrShed(connection, {
-      rpc: route.method.name,
-      kind: route.kind,
-      deadlineMs: () => deadlineMs,
-      admit: (permit) => {
-        if (isGone(stream)) permit.end(false);
-        else this.frontEnd.begin(arriving, route, permit, deadlineMs);
-      },
-      refuse: (failure) => {
-        if (isGone(stream)) return;
-        refuseStream(stream, headers, failure);
-        arriving.abandon();
-      },
-    });
+    this.firstBytes.await(stream, () =>
+      this.loadShedder.admitOrShed(connection, {
+        rpc: route.method.name,
+        kind: route.kind,
+        deadlineMs: () => deadlineMs,
+        admit: (permit) => {
+          if (arriving.isGone) permit.end(false);
+          else this.frontEnd.begin(arriving, route, permit, deadlineMs);
+        },
+        refuse: (failure) => arriving.refuse(failure),
+      }),
+    );
   }
-}
-
-/** Whether nobody is there any more to be answered. */
-function isGone(stream: ServerHttp2Stream): boolean {
-  return stream.closed || stream.destroyed;
 }

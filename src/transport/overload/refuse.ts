@@ -1,8 +1,8 @@
 import type * as http from "node:http";
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import { codeToHttpStatus, codeToString } from "@connectrpc/connect/protocol-connect";
 import type { Failure } from "../error-table.js";
 
-const unavailable = 503;
 const ok = 200;
 /** The flag of the part of a gRPC-Web answer that has the trailers. */
 const webTrailers = 0x80;
@@ -45,9 +45,9 @@ function answerFor(type: string, failure: Failure): Answer {
   if (type.startsWith("application/grpc")) {
     return { status: ok, headers: { "content-type": type, ...trailersOf(failure) } };
   }
-  const seconds = String(Math.ceil((failure.retryAfterMs ?? 0) / 1_000));
-  const headers = { "content-type": "application/json", "retry-after": seconds };
-  return { status: unavailable, headers, body: connectBody(failure) };
+  const headers: OutgoingHttpHeaders = { "content-type": "application/json" };
+  if (failure.retryAfterMs !== undefined) headers["retry-after"] = String(Math.ceil(failure.retryAfterMs / 1_000));
+  return { status: codeToHttpStatus(failure.code as number), headers, body: connectBody(failure) };
 }
 
 /** Makes once what depends on the failure alone, of which there are a few. */
@@ -60,11 +60,11 @@ function made<T>(make: (failure: Failure) => T): (failure: Failure) => T {
   };
 }
 
-const trailersOf = made((failure) => ({
-  "grpc-status": String(failure.code),
-  "grpc-message": encodeURI(failure.message),
-  "grpc-status-details-bin": failure.status.toString("base64"),
-  "grpc-retry-pushback-ms": String(failure.retryAfterMs),
+const trailersOf = made(({ code, message, status, retryAfterMs }) => ({
+  "grpc-status": String(code),
+  "grpc-message": encodeURI(message),
+  "grpc-status-details-bin": status.toString("base64"),
+  ...(retryAfterMs === undefined ? {} : { "grpc-retry-pushback-ms": String(retryAfterMs) }),
 }));
 
 const trailersPart = made((failure) => {
@@ -83,5 +83,5 @@ const connectBody = made((failure) => {
     type: typeName,
     value: Buffer.from(bytes).toString("base64").replace(/=+$/, ""),
   }));
-  return JSON.stringify({ code: "unavailable", message: failure.message, details });
+  return JSON.stringify({ code: codeToString(failure.code as number), message: failure.message, details });
 });

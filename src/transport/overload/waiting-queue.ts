@@ -3,6 +3,9 @@ import { type CallKind, callKinds } from "./call-kind.js";
 /** How long a call waits for a permit: in a burst, and when there has been a queue for so long that it is no burst. */
 const burstPatienceMs = 500;
 const congestedPatienceMs = 25;
+/** A burst that begins so soon after there was no burst any more is part of the same, and is not borne for as long. */
+const calmMs = 1_000;
+const nextBurstPatienceMs = 100;
 /** Calls that wait at once. For one more the one that has waited longest is refused. */
 const maxWaiting = 400;
 
@@ -30,6 +33,7 @@ export class WaitingQueue {
   private readonly queues = new Map<CallKind, Entry[]>(callKinds.map((kind) => [kind, []]));
   private count = 0;
   private waitedFromMs: number | null = null;
+  private congestedAtMs = Number.NEGATIVE_INFINITY;
 
   get length(): number {
     return this.count;
@@ -57,7 +61,7 @@ export class WaitingQueue {
 
   /** Sheds those who have waited for too long, so many at most: the next time the others. */
   expire(nowMs: number, most: number): void {
-    const patienceMs = this.isCongested(nowMs) ? congestedPatienceMs : burstPatienceMs;
+    const patienceMs = this.isCongested(nowMs) ? congestedPatienceMs : this.burstMs(nowMs);
     let left = most;
     for (const queue of this.queues.values()) {
       let late = 0;
@@ -84,7 +88,13 @@ export class WaitingQueue {
   }
 
   private isCongested(nowMs: number): boolean {
-    return this.waitedFromMs !== null && nowMs - this.waitedFromMs >= burstPatienceMs;
+    const isCongested = this.waitedFromMs !== null && nowMs - this.waitedFromMs >= this.burstMs(nowMs);
+    if (isCongested) this.congestedAtMs = nowMs;
+    return isCongested;
+  }
+
+  private burstMs(nowMs: number): number {
+    return nowMs - this.congestedAtMs < calmMs ? nextBurstPatienceMs : burstPatienceMs;
   }
 
   private queueOf(kind: CallKind): Entry[] {

@@ -39,13 +39,21 @@ function wait(name: string, kind: CallKind = "issue", deadlineMs = inAMinute()):
   return waiting;
 }
 
-test("when many permits become free at once, no turn of the event loop begins all that wait", async () => {
+test("no turn of the event loop begins all that come, nor all that wait when many permits become free", async () => {
   admission.close();
-  admission = new Admission({ maxAtWork: 100, now: () => Date.now() });
+  admission = new Admission({ maxAtWork: 150, now: () => Date.now() });
   const permits = fill("undo");
-  const waiting = permits.map((_, at) => wait(`call ${at}`, "undo"));
-  for (const permit of permits) permit.end(false);
+  expect(permits.length).toBe(64);
+  await vi.advanceTimersToNextTimerAsync();
+  permits.push(...fill("undo"));
+  expect(permits.length).toBe(128);
+  await vi.advanceTimersToNextTimerAsync();
+  permits.push(...fill("undo"));
+  expect(permits.length).toBe(150);
+  const waiting = Array.from({ length: 100 }, (_, at) => wait(`call ${at}`, "undo"));
+  await vi.advanceTimersByTimeAsync(1);
   const begun = () => waiting.filter(({ permit }) => permit).length;
+  for (const permit of permits) permit.end(false);
   expect(begun()).toBe(32);
   await vi.advanceTimersToNextTimerAsync();
   expect(begun()).toBe(64);
@@ -118,6 +126,21 @@ describe("who finds no permit", () => {
     vi.advanceTimersByTime(30);
     expect(log).toContain("late out");
     expect(admission.waiting).toBe(0);
+  });
+
+  test("a queue that comes back soon after one that did not end is not borne for as long", () => {
+    const permits = fill("issue");
+    wait("first");
+    vi.advanceTimersByTime(510);
+    expect(log).toEqual(["first out"]);
+    wait("second");
+    vi.advanceTimersByTime(110);
+    expect(log).toEqual(["first out", "second out"]);
+    vi.advanceTimersByTime(1_000);
+    wait("third");
+    vi.advanceTimersByTime(400);
+    permits.pop()?.end(false);
+    expect(log.at(-1)).toBe("third in");
   });
 
   test("is shed at once when it could not be done before its caller has gone", () => {

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { createValidator } from "@bufbuild/protovalidate";
+import { off } from "./auth/authenticator.js";
 import { Queues } from "./batching/queues.js";
-import type { Config } from "./config.js";
+import { type Config, hostOf } from "./config.js";
 import { GateKeeper } from "./issuing/gate-keeper.js";
 import { CodeGenerator } from "./jobs/code-generator.js";
 import { FailureLog } from "./platform/failure-log.js";
@@ -92,7 +93,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   let isStopping = false;
   const validator = createValidator({ regexMatch });
   const pipeline = new Pipeline({
-    ...{ log, metrics, validator, isServing },
+    ...{ log, metrics, validator, isServing, authenticator: off },
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,
   });
@@ -113,7 +114,9 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     ] as const),
     (error) => log.warn({ err: error }, "answer could not be sent"),
   );
-  const host = config.HOST ?? "0.0.0.0";
+  const host = hostOf(config);
+  if (config.AUTH === undefined)
+    log.warn({ host }, "AUTH is not set: nobody is asked who they are, and only this machine may call");
   const grpcPort = await grpcServer.listen(host, config.GRPC_PORT);
   const httpPort = await connectServer.listen(host, config.HTTP_PORT);
   for (const job of jobs) job.start();

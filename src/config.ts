@@ -13,6 +13,22 @@ function isTimeZone(name: string): boolean {
   }
 }
 
+/** How callers may prove who they are. */
+export const authWays = ["keys", "jwt", "certificates"] as const;
+export type AuthWay = (typeof authWays)[number];
+
+/** `off`, or one or several ways. */
+const auth = z
+  .string()
+  .transform((text) => text.split(",").map((way) => way.trim()))
+  .refine(
+    (ways) => ways.join() === "off" || ways.every((way) => (authWays as readonly string[]).includes(way)),
+    `must be off, or some of ${authWays.join(", ")}, with commas between`,
+  )
+  .transform((ways): readonly AuthWay[] => (ways.join() === "off" ? [] : (ways as AuthWay[])));
+
+const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
+
 /** Every setting is an environment variable. docs/configuration.md lists them; a test compares the two. */
 const schema = z.object({
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
@@ -22,6 +38,7 @@ const schema = z.object({
     .regex(/^[\w:.-]{1,64}$/, "must be 1 to 64 letters, digits, _ : . -")
     .default("coupon"),
   HOST: z.string().min(1).optional(),
+  AUTH: auth.optional(),
   GRPC_PORT: port(50_051),
   HTTP_PORT: port(8_080),
   DATA_DIR: z.string().min(1).optional(),
@@ -62,5 +79,16 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
       "these settings are wrong:\n  REDIS_URL: needs DATABASE_URL; without it the service brings both servers",
     );
   }
+  const { AUTH, HOST } = result.data;
+  if (AUTH === undefined && HOST !== undefined && !loopback.test(HOST)) {
+    throw new Error(
+      `these settings are wrong:\n  AUTH: must say who may call, for HOST lets others than this machine call; AUTH=off asks nobody`,
+    );
+  }
   return result.data;
+}
+
+/** Where the service listens: unless it is said who may call, only this machine may. */
+export function hostOf({ HOST, AUTH }: Pick<Config, "HOST" | "AUTH">): string {
+  return HOST ?? (AUTH === undefined ? "127.0.0.1" : "0.0.0.0");
 }

@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { createValidator } from "@bufbuild/protovalidate";
 import { IssuanceService, IssueCouponResponseSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { off } from "../../src/auth/authenticator.js";
 import { createLogger } from "../../src/platform/logger.js";
 import { Metrics } from "../../src/platform/metrics.js";
 import { newId } from "../../src/platform/new-id.js";
@@ -21,6 +22,7 @@ import { routeOf } from "../../src/transport/routes.js";
 const { log } = createLogger(process.env.LOG_LEVEL ?? "warn");
 const metrics = new Metrics();
 const pipeline = new Pipeline({
+  authenticator: off,
   log,
   metrics,
   validator: createValidator({ regexMatch }),

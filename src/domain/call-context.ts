@@ -1,7 +1,11 @@
+import type { Principal } from "./principal.js";
+
 /** What a handler may know of the call that it serves. */
 export interface CallContext {
   /** The caller's `x-request-id`, or one that was made up; it is in every log line of the call. */
   readonly requestId: string;
+  /** Who calls. */
+  readonly principal: Principal;
   /** Until when the answer is of use, in ms since 1970. */
   readonly deadlineMs: number;
   /**

@@ -37,6 +37,9 @@ export const reasons = [
   "USAGE_ALREADY_CANCELLED",
   "ORDER_MISMATCH",
   "SEVERAL_USAGES",
+  "UNAUTHENTICATED",
+  "PERMISSION_DENIED",
+  "RATE_LIMITED",
   "OVERLOADED",
   "STORE_UNAVAILABLE",
   "DEADLINE_EXCEEDED",
@@ -64,6 +67,8 @@ export interface RefusalDetail {
   readonly retryAfterMs?: number;
   /** Every reason there is, when there may be several. */
   readonly preconditions?: readonly PreconditionViolation[];
+  /** What programs may want to know of it, for `ErrorInfo.metadata`. */
+  readonly facts?: Readonly<Record<string, string>>;
 }
 
 export const noDetail: RefusalDetail = {};

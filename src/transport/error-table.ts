@@ -22,11 +22,13 @@ export const Code = {
   deadlineExceeded: 4,
   notFound: 5,
   alreadyExists: 6,
+  permissionDenied: 7,
   resourceExhausted: 8,
   failedPrecondition: 9,
   aborted: 10,
   internal: 13,
   unavailable: 14,
+  unauthenticated: 16,
 } as const;
 export type Code = (typeof Code)[keyof typeof Code];
 
@@ -98,6 +100,13 @@ export const errorTable: Readonly<Record<Reason, ErrorRow>> = {
   SEVERAL_USAGES: {
     code: Code.failedPrecondition,
     message: "several usages of the user coupon stand: name one by its id",
+  },
+  UNAUTHENTICATED: { code: Code.unauthenticated, message: "the call brings no credentials that hold" },
+  PERMISSION_DENIED: { code: Code.permissionDenied, message: "the caller may not call this method" },
+  RATE_LIMITED: {
+    code: Code.resourceExhausted,
+    message: "the caller has made as many calls of this kind as it may",
+    retryAfterMs: 1_000,
   },
   OVERLOADED: { code: Code.unavailable, message: "the server has too much to do; nothing was done", retryAfterMs: 500 },
   STORE_UNAVAILABLE: { code: Code.unavailable, message: "a store did not answer", retryAfterMs: 1_000 },
@@ -208,7 +217,7 @@ function build(refusal: Pick<Refusal, "reason" | "violations" | "message" | "det
   const row = errorTable[reason];
   const details: OutgoingDetail[] = [];
   const add = <D extends DescMessage>(desc: D, value: MessageShape<D>) => details.push({ desc, value });
-  add(ErrorInfoSchema, create(ErrorInfoSchema, { reason, domain: errorDomain }));
+  add(ErrorInfoSchema, create(ErrorInfoSchema, { reason, domain: errorDomain, metadata: { ...detail.facts } }));
   if (violations.length > 0) {
     const fieldViolations = violations.map((one) => create(BadRequest_FieldViolationSchema, { ...one, reason: "" }));
     const badRequest: BadRequest = create(BadRequestSchema, { fieldViolations });

@@ -2,7 +2,9 @@ import { randomUUID } from "node:crypto";
 import { create, type DescMessage, type DescMethodUnary, type MessageShape } from "@bufbuild/protobuf";
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import type { Validator } from "@bufbuild/protovalidate";
+import type { Authenticator, Credentials } from "../auth/authenticator.js";
 import type { CallContext } from "../domain/call-context.js";
+import { anybody, type Principal } from "../domain/principal.js";
 import {
   DeadlinePassed,
   type FieldViolation,
@@ -14,6 +16,7 @@ import {
 import { andAlso } from "../domain/violations.js";
 import { errorCode } from "../platform/error-code.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
+import { Authorization } from "./authorization.js";
 import { Failure, failureOf, internalFailure } from "./error-table.js";
 import type { MaybePromise } from "./messages/decode.js";
 import { inOrder } from "./messages/field-order.js";
@@ -22,9 +25,8 @@ import type { Permit } from "./overload/admission.js";
 import { isOrdinary } from "./overload/call-kind.js";
 
 /** A call as a front end hands it over, after it was let in. */
-export interface IncomingCall {
+export interface IncomingCall extends Credentials {
   readonly frontEnd: "grpc" | "connect";
-  header(name: string): string | undefined;
   /** The caller's own deadline in ms since 1970; Infinity when it sent none. */
   readonly deadlineMs: DeadlineMs;
   /** What lets it be at work, kept until its handler is done. */
@@ -61,6 +63,7 @@ export interface PipelineOptions {
   readonly log: CallLog;
   readonly metrics: CallMetrics;
   readonly validator: Validator;
+  readonly authenticator: Authenticator;
   /** For callers that send no deadline. */
   readonly defaultDeadlineMs: number;
   /** What a longer deadline is cut to. */
@@ -81,8 +84,8 @@ const timerStepMs = 32;
 const leastSharedMs = 1_000;
 
 /**
- * What every call that was let in goes through on both front ends, in this order: request context - decoding and
- * validation - handler - encoding - error mapping - metrics and log. The log sees the final status.
+ * What every call that was let in goes through on both front ends, in this order: request context -
+ * authentication and authorisation - decoding and validation - handler - encoding - error mapping - metrics and log. The log sees the final status.
  */
 export class Pipeline {
   /** Ends the wait for each handler at work. */
@@ -95,7 +98,12 @@ export class Pipeline {
     handler: Handler<I, O>,
     alsoWrong: AlsoWrong<I> = () => [],
   ): Invoke {
-    const mounted = { method, handler: handler as unknown as Handler, alsoWrong: alsoWrong as AlsoWrong };
+    const mounted: Mounted = {
+      method,
+      authorization: new Authorization(method),
+      handler: handler as unknown as Handler,
+      alsoWrong: alsoWrong as AlsoWrong,
+    };
     return (call, send) => this.observe(mounted, call, send);
   }
 
@@ -135,6 +143,7 @@ export class Pipeline {
       {
         rpc: method.name,
         requestId: context.requestId,
+        ...(context.principal.id !== "" && { principal: context.principal.id }),
         status: reason,
         ms: Math.round(ms * 10) / 10,
         via: call.frontEnd,
@@ -146,7 +155,7 @@ export class Pipeline {
     return answer;
   }
 
-  private contextOf(call: IncomingCall): CallContext {
+  private contextOf(call: IncomingCall): OpenContext {
     const { defaultDeadlineMs, maxDeadlineMs } = this.options;
     const now = Date.now();
     const answerMs = Math.min(maxAnswerMs, Math.max(0, call.deadlineMs - now) * answerShare);
@@ -155,6 +164,7 @@ export class Pipeline {
       : now + defaultDeadlineMs;
     const given = call.header("x-request-id");
     return {
+      principal: anybody,
       requestId: given && /^[!-~]{1,128}$/.test(given) ? given : randomUUID(),
       deadlineMs,
       yieldPermit: (wait) => call.permit.yield(wait),
@@ -168,17 +178,27 @@ export class Pipeline {
     return internalFailure("INTERNAL", requestId);
   }
 
-  private async serve(mounted: Mounted, call: IncomingCall, context: CallContext): Promise<unknown | Refusal> {
+  private async serve(mounted: Mounted, call: IncomingCall, context: OpenContext): Promise<unknown | Refusal> {
     const { method, handler } = mounted;
     let atWork = false;
     try {
       if (!call.permit.begin()) return new Refusal("OVERLOADED");
       if (Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       if (!this.options.isServing()) return new Refusal("STORE_UNAVAILABLE");
+      const known = this.options.authenticator.authenticate(call);
+      const principal = known instanceof Promise ? await known : known;
+      if (principal instanceof Refusal) return principal;
+      context.principal = principal;
+      const closed = mounted.authorization.mayCall(principal);
+      if (closed) return closed;
       const read = this.read(mounted, call);
       const request = read instanceof Promise ? await read : read;
       if (request instanceof Refusal) return request;
-      if (read instanceof Promise && Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
+      const foreign = mounted.authorization.mayAsk(principal, request);
+      if (foreign) return foreign;
+      mounted.authorization.claimRequestId(principal, request);
+      const hasWaited = known instanceof Promise || read instanceof Promise;
+      if (hasWaited && Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       const work = handler(request as never, context);
       atWork = true;
       return await this.beforeDeadline(work, context, () => call.permit.end(isOrdinary(method)));
@@ -235,8 +255,12 @@ export class Pipeline {
   }
 }
 
+/** Who calls is found out on the way. */
+type OpenContext = Omit<CallContext, "principal"> & { principal: Principal };
+
 interface Mounted {
   readonly method: DescMethodUnary;
+  readonly authorization: Authorization;
   readonly handler: Handler;
   readonly alsoWrong: AlsoWrong;
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { anybody } from "../../src/domain/principal.js";
 import { presentStatuses } from "../../src/domain/user-coupon.js";
 import { newId } from "../../src/platform/new-id.js";
 import { listUserCoupons } from "../../src/services/user-coupon/list-user-coupons.js";
@@ -104,11 +105,14 @@ test("a list that is asked for again and again shows each change, and what passe
   const none = { pageSize: 0, pageToken: "", statuses: [] };
   const request = { $typeName: "coupon.v1.ListUserCouponsRequest" as const, ...none };
   const listed = () =>
-    list({ ...request, userId, showExpired: true, showUsages: false }, { requestId: "", deadlineMs });
+    list(
+      { ...request, userId, showExpired: true, showUsages: false },
+      { principal: anybody, requestId: "", deadlineMs },
+    );
   const fresh = () =>
     listUserCoupons(new PostgresUserCouponStore(clocked.database), {} as UsageStore)(
       { ...request, userId, showExpired: true, showUsages: false },
-      { requestId: "", deadlineMs },
+      { principal: anybody, requestId: "", deadlineMs },
     );
   const expectFresh = async () => {
     for (let round = 0; round < 3; round++) expect(await listed()).toEqual(await fresh());
@@ -135,7 +139,7 @@ test("what is unchanged is the very same answer", async () => {
   const none = { pageSize: 0, pageToken: "", statuses: [] };
   const request = { $typeName: "coupon.v1.ListUserCouponsRequest" as const, userId, ...none };
   const ask = (showUsages: boolean) =>
-    list({ ...request, showExpired: false, showUsages }, { requestId: "", deadlineMs });
+    list({ ...request, showExpired: false, showUsages }, { principal: anybody, requestId: "", deadlineMs });
   const first = await ask(false);
   expect(await ask(false)).toBe(first);
   expect(await ask(true)).not.toBe(first);

@@ -25,6 +25,7 @@ import {
   GetUserCouponRequestSchema,
   ListUserCouponsRequestSchema,
 } from "../../gen/coupon/v1/user_coupon_service_pb.js";
+import { anybody } from "../../src/domain/principal.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { generate, listCodes, runGenerator, targetFields, upload } from "./code-calls.js";
 import {
@@ -59,7 +60,7 @@ export async function perform(replica: Replica, call: Call, alone = false): Prom
   }
 }
 
-const contextNow = () => ({ requestId: "model", deadlineMs: Date.now() + deadlineMs });
+const contextNow = () => ({ principal: anybody, requestId: "model", deadlineMs: Date.now() + deadlineMs });
 
 async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
   const context = contextNow();

@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ErrorReason } from "../../gen/coupon/v1/error_reason_pb.js";
 import { BatchIssueCouponsRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { anybody } from "../../src/domain/principal.js";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import type { Issued } from "../../src/issuing/issuer.js";
 import { batchIssueCoupons, userRequestId } from "../../src/services/issuance/batch-issue-coupons.js";
@@ -36,7 +37,7 @@ async function outcomesOf(issue: (userId: string) => Promise<Issued | Refusal>, 
     faults.push(error),
   );
   const request = create(BatchIssueCouponsRequestSchema, { couponId, userIds });
-  const answer = await handler(request, { requestId: "", deadlineMs: Date.now() + leftMs });
+  const answer = await handler(request, { principal: anybody, requestId: "", deadlineMs: Date.now() + leftMs });
   if (answer instanceof Refusal) throw new Error(answer.reason);
   const told = answer.outcomes.map(({ userId, outcome: { case: what, value } }) =>
     what === "error" ? `${userId} ${ErrorReason[value.reason]}: ${value.message}` : `${userId} ${what}`,

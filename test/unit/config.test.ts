@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { readConfig, settingNames } from "../../src/config.js";
+import { hostOf, readConfig, settingNames } from "../../src/config.js";
 
 const databaseUrl = "postgres://anna:secret@db:5432/coupons";
 
@@ -51,6 +51,7 @@ test("everything can be set", () => {
     REDIS_URL: "rediss://cache:6380/2",
     REDIS_KEY_PREFIX: "shop-1:coupon",
     HOST: "::1",
+    AUTH: "keys,certificates",
     GRPC_PORT: "0",
     HTTP_PORT: "65535",
     DATA_DIR: "data",
@@ -135,3 +136,20 @@ describe("a wrong variable is named", () => {
     expect(read).not.toThrow(/secret/);
   });
 });
+
+test.for([
+  [{}, "127.0.0.1"],
+  [{ AUTH: "off" }, "0.0.0.0"],
+  [{ AUTH: "keys, jwt" }, "0.0.0.0"],
+  [{ HOST: "::1" }, "::1"],
+  [{ AUTH: "off", HOST: "10.0.0.1" }, "10.0.0.1"],
+] as const)("without a word on who may call, only this machine may: %o", ([settings, host]) => {
+  expect(hostOf(readConfig(settings))).toBe(host);
+});
+
+test.for([[{ HOST: "0.0.0.0" }], [{ AUTH: "none" }], [{ AUTH: "off,keys" }], [{ AUTH: "keys,,jwt" }]] as const)(
+  "a start that leaves open who may call is refused, and AUTH is named: %o",
+  ([settings]) => {
+    expect(() => readConfig(settings)).toThrow(/AUTH: must/);
+  },
+);

@@ -1,14 +1,22 @@
+import { create, type DescMethodUnary } from "@bufbuild/protobuf";
 import { createValidator } from "@bufbuild/protovalidate";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
+import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
+import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
+import { anybody, type Principal } from "../../src/domain/principal.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
+import { Authorization } from "../../src/transport/authorization.js";
 import { Failure } from "../../src/transport/error-table.js";
 import type { Permit } from "../../src/transport/overload/admission.js";
 import { type IncomingCall, Pipeline } from "../../src/transport/pipeline.js";
 import { until } from "../support/until.js";
 
+let principal: Principal | Refusal = anybody;
 const logged: object[] = [];
 const pipeline = new Pipeline({
+  authenticator: { authenticate: () => principal },
   log: { info: (details) => void logged.push(details), error: () => {} },
   metrics: { observe: () => {} },
   validator: createValidator(),
@@ -115,4 +123,91 @@ test("a call that gave its permit up while its message arrived, and gets none, i
   const permit = { ...permitThat(() => {}), begin: () => false };
   const answer = await invoke(callOf({ permit }), (one) => one);
   expect((answer as Failure).reason).toBe("OVERLOADED");
+});
+
+describe("who calls", () => {
+  const user: Principal = {
+    id: "jwt:me",
+    scopes: new Set(["user_coupons.read", "catalog.read", "issue"]),
+    userId: "me",
+  };
+  const decoded: string[] = [];
+  const ask = async (who: Principal | Refusal, method: DescMethodUnary, request: Record<string, unknown> = {}) => {
+    principal = who;
+    decoded.splice(0);
+    let seen: unknown;
+    const invoke = pipeline.mount(method, async (given, context) => {
+      seen = { given, principal: context.principal };
+      return new Refusal("SOLD_OUT");
+    });
+    const decode = () => {
+      decoded.push(method.name);
+      return create(method.input, request);
+    };
+    const answer = (await invoke(callOf({ decode }), () => {})) as Failure;
+    principal = anybody;
+    return { reason: answer.reason, message: answer.message, details: answer.details, seen, decoded: decoded.length };
+  };
+  const { listUserCoupons } = UserCouponService.method;
+
+  test("who brings no credentials is refused before the message is decoded", async () => {
+    const { reason, decoded } = await ask(new Refusal("UNAUTHENTICATED"), listUserCoupons, { userId: "me" });
+    expect([reason, decoded]).toEqual(["UNAUTHENTICATED", 0]);
+  });
+
+  test("who lacks the scope is told which, before the message is decoded", async () => {
+    const { reason, message, details, decoded } = await ask(
+      { id: "key:1", scopes: new Set(["use"]) },
+      CatalogService.method.createCoupon,
+    );
+    expect([reason, message, decoded]).toEqual(["PERMISSION_DENIED", "the caller lacks the scope catalog.write", 0]);
+    expect(details[0]?.value).toMatchObject({ metadata: { scope: "catalog.write" } });
+  });
+
+  test("an end user has what is its own, and of another's it is told that there is nothing", async () => {
+    expect(await ask(user, listUserCoupons, { userId: "me" })).toMatchObject({
+      reason: "SOLD_OUT",
+      seen: { principal: user },
+    });
+    expect(await ask(user, listUserCoupons, { userId: "you" })).toMatchObject({
+      reason: "USER_COUPON_NOT_FOUND",
+      seen: undefined,
+    });
+  });
+
+  test("what names no user is closed to end users, but for the catalogue", async () => {
+    expect(await ask(user, IssuanceService.method.batchIssueCoupons)).toMatchObject({
+      reason: "PERMISSION_DENIED",
+      decoded: 0,
+    });
+    expect((await ask(user, CatalogService.method.listCoupons)).reason).toBe("SOLD_OUT");
+  });
+
+  test("a request id belongs to its caller and method; without callers it is kept as it came", async () => {
+    const couponId = "0192f3a0-0000-7000-8000-000000000000";
+    const request = { target: { case: "couponId", value: couponId }, userId: "u", requestId: "1" };
+    const kept = async (who: Principal, method: DescMethodUnary, of: Record<string, unknown>) =>
+      ((await ask(who, method, of)).seen as { given: { requestId: string } }).given.requestId;
+    const { issueCoupon } = IssuanceService.method;
+    const { cancelUsage } = UsageService.method;
+    const service = (id: string): Principal => ({ ...anybody, id });
+    const cancel = { userId: "u", usageId: couponId, requestId: "1" };
+    expect(await kept(anybody, issueCoupon, request)).toBe("1");
+    const ids = [
+      await kept(service("key:1"), issueCoupon, request),
+      await kept(service("key:2"), issueCoupon, request),
+      await kept(service("key:1"), cancelUsage, cancel),
+    ];
+    expect(new Set(ids).size).toBe(3);
+    expect(await kept(service("key:1"), issueCoupon, request)).toBe(ids[0]);
+    expect(await kept(service("key:1"), issueCoupon, { ...request, requestId: "" })).toBe("");
+  });
+});
+
+test("every method says which scope it asks for", () => {
+  const services = [CatalogService, IssuanceService, UserCouponService, UsageService];
+  const asked = services.flatMap(({ methods }) =>
+    methods.map((method) => new Authorization(method as DescMethodUnary).scope),
+  );
+  expect(new Set(asked).size).toBeGreaterThan(6);
 });

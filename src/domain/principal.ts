@@ -1,0 +1,34 @@
+/** What a method may ask of its caller; the proto files say which method asks for what (`coupon.v1.scope`). */
+export const scopes = [
+  "catalog.read",
+  "catalog.write",
+  "codes.read",
+  "codes.write",
+  "issue",
+  "use",
+  "user_coupons.read",
+  "usage.read",
+  "events.read",
+  "admin",
+] as const;
+
+export type Scope = (typeof scopes)[number];
+
+export function isScope(name: string): name is Scope {
+  return (scopes as readonly string[]).includes(name);
+}
+
+/** Who calls: another service, or an end user. */
+export interface Principal {
+  /**
+   * Tells callers apart for ever: how it was authenticated, a colon, and its name there. Request ids, limits and records
+   * belong to it. Empty when nobody is asked who they are.
+   */
+  readonly id: string;
+  readonly scopes: ReadonlySet<Scope>;
+  /** The only user for whom it may act; absent: it is a service, and acts for all. */
+  readonly userId?: string;
+}
+
+/** Everybody, where nobody is asked who they are. */
+export const anybody: Principal = { id: "", scopes: new Set(scopes) };

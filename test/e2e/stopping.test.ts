@@ -1,3 +1,4 @@
+import * as http2 from "node:http2";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import postgres, { type Sql } from "postgres";
 import { afterAll, beforeAll, describe, type TestContext, test } from "vitest";
@@ -69,6 +70,35 @@ describe.concurrent("a replica that is told to stop", () => {
     expect(await exited).toBe(0);
     const [row] = await sql`SELECT count(*)::int AS count FROM user_coupons WHERE coupon_id = ${id}`;
     expect(row?.count).toBe(1);
+  });
+
+  test("waits for no message for longer than it gives calls under way, on either port", async (context) => {
+    const { expect } = context;
+    const replica = await start(context, { DRAIN_MS: "500" });
+    const exited = exitOf(replica);
+    const ends = [replica.grpcPort, replica.httpPort].map(async (port) => {
+      const session = http2.connect(`http://127.0.0.1:${port}`);
+      session.on("error", () => {});
+      const stream = session.request({
+        ":method": "POST",
+        ":path": "/coupon.v1.CatalogService/ListCoupons",
+        "content-type": "application/grpc",
+        te: "trailers",
+      });
+      stream.on("error", () => {});
+      let heard = "nothing";
+      stream.on("response", () => {
+        heard = "an answer";
+      });
+      const closed = new Promise<string>((resolve) => stream.once("close", () => resolve(heard)));
+      await new Promise((resolve) => session.ping(resolve));
+      return { closed };
+    });
+    const streams = await Promise.all(ends);
+    replica.process.kill("SIGTERM");
+    // An answer would say that the message took longer than its 10 s.
+    expect(await Promise.all(streams.map(({ closed }) => closed))).toEqual(["nothing", "nothing"]);
+    expect(await exited).toBe(0);
   });
 
   test("25 s after its clients have connected: 9 throttled calls under way are served to the end", async (context) => {

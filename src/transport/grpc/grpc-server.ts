@@ -1,3 +1,4 @@
+import type { Http2Session } from "node:http2";
 import type { DescService } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
@@ -42,6 +43,7 @@ export class GrpcServer {
   private readonly routes: ReadonlyMap<string, Route>;
   private readonly keepalive = new Keepalive();
   private readonly listeners: Listener[] = [];
+  private readonly sessions = new Set<Http2Session>();
   private readonly arrivals = new Map<string, Arrival>();
   private arrivalCount = 0;
   private readonly streams: ArrivingStreams;
@@ -105,7 +107,11 @@ export class GrpcServer {
         for (const http2Server of http2ServersOf(this.server)) {
           this.streams.watch(http2Server);
           this.wrongPort.watch(http2Server);
-          http2Server.on("session", (session) => this.keepalive.add(session));
+          http2Server.on("session", (session) => {
+            this.keepalive.add(session);
+            this.sessions.add(session);
+            session.once("close", () => this.sessions.delete(session));
+          });
           const listener = new Listener(http2Server, maxBacklog, (failure) => this.loadShedder.cannotListen(failure));
           this.listeners.push(listener);
           this.loadShedder.limitConnections((most) => listener.limit(most));
@@ -147,7 +153,10 @@ export class GrpcServer {
     this.health.close();
     for (const listener of this.listeners) listener.leave();
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.server.forceShutdown(), drainMs);
+      // grpc-js knows its connections only while it counts for channelz.
+      const timer = setTimeout(() => {
+        for (const session of this.sessions) session.destroy();
+      }, drainMs);
       this.server.tryShutdown(() => {
         clearTimeout(timer);
         resolve();

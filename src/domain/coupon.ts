@@ -134,11 +134,14 @@ export function exhaustionOf(
   return usageCap !== null && current.placeCount >= usageCap ? (current.exhaustedAt ?? now) : null;
 }
 
-/** A type pool, which the first upload of codes for it makes. Every code of it has a discount and an end of its own. */
+/**
+ * A type pool, which the first upload of codes for it makes. Every code of it has a discount and an end of its own: the pool's own
+ * discount is not shown, and takes nothing off; it never ends.
+ */
 export function typePoolDefinition(type: CouponType, now: Date): CouponDefinition {
   return {
     name: `${type} codes`,
-    description: "",
+    description: `Codes that were uploaded for the type ${type}, and for no coupon`,
     category: "",
     discount: { kind: { case: "percentage", basisPoints: 1 }, maximumAmount: null, minimumOrderAmount: null },
     startsAt: now,

@@ -58,7 +58,6 @@ function buildCouponMessage(coupon: Coupon, state: CouponState): CouponMessage {
     name: coupon.name,
     description: coupon.description,
     category: coupon.category,
-    discount: discountMessage(coupon.discount),
     startTime: timestampMessage(coupon.startsAt),
     expireTime: timestampMessage(coupon.expiresAt),
     maxPerUser: coupon.maxPerUser,
@@ -75,6 +74,8 @@ function buildCouponMessage(coupon: Coupon, state: CouponState): CouponMessage {
     typePool: coupon.isTypePool,
     labels: labelsMessage(coupon.labels),
   };
+  // A type pool's is there for the table's sake alone: each of its codes has its own.
+  if (!coupon.isTypePool) message.discount = discountMessage(coupon.discount);
   if (coupon.quantity !== null) message.quantity = BigInt(coupon.quantity);
   if (coupon.validityAfterIssueMs !== null) message.validityAfterIssue = durationFromMs(coupon.validityAfterIssueMs);
   if (coupon.usageCap !== null) message.usageCap = BigInt(coupon.usageCap);

@@ -219,7 +219,7 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
   category: string;
 
   /**
-   * Required.
+   * Required. Absent of the pool of a type: each of its codes has its own.
    *
    * @generated from field: coupon.v1.Discount discount = 5;
    */
@@ -406,7 +406,9 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
   codeBook?: CodeBook | undefined;
 
   /**
-   * Whether it is the pool of its type: a code book that the first upload of codes for the type has made. Output only.
+   * Whether it is the pool of its type: a code book that the first upload of codes for the type has made. It is named after the type,
+   * begins then and never ends, for each of its codes has a discount and an end of its own. SearchCoupons does not find it.
+   * Output only.
    *
    * @generated from field: bool type_pool = 30;
    */

@@ -10,9 +10,13 @@ import type { YieldPermit } from "./last-units.js";
 
 /** Coupons of a type that are tried for one call. */
 const maxCandidates = 100;
-/** How long a list of them serves, and how many times as long as it took to read. */
+/**
+ * How long a list of them serves, and how many times as long as it took to read; but never longer than the bound, after which what other
+ * replicas have changed is known. What this one has changed is known at once.
+ */
 const leastListMs = 250;
 const listWorth = 10;
+const mostListMs = 1_000;
 
 /** Reasons of one coupon that say nothing about the next one. */
 const passing: ReadonlySet<Reason> = new Set<Reason>([
@@ -45,6 +49,8 @@ export interface TypeRequest {
 export class TypeIssuer {
   private readonly lists = new Map<CouponType, Candidates>();
   private readonly reads = new SharedReads((type: CouponType) => this.readNow(type));
+  /** Grows with each change here: a list that was being read then may lack it. */
+  private changes = 0;
 
   constructor(
     private readonly issuer: Issuer,
@@ -79,6 +85,12 @@ export class TypeIssuer {
     return refusal;
   }
 
+  /** Coupons were changed by this replica: the next call reads which there are. */
+  forget(): void {
+    this.changes += 1;
+    this.lists.clear();
+  }
+
   /** What an earlier call with this request id has issued, through the same way as any repeated call of that coupon. */
   private async issueEarlier(
     { type, userId, requestId, labels }: TypeRequest,
@@ -99,10 +111,12 @@ export class TypeIssuer {
   }
 
   private async readNow(type: CouponType): Promise<readonly string[]> {
+    const { changes } = this;
     const startedAt = Date.now();
     const couponIds = await this.store.listIssuable(type, maxCandidates);
     const now = Date.now();
-    this.lists.set(type, { couponIds, untilMs: now + Math.max(leastListMs, (now - startedAt) * listWorth) });
+    const servesMs = Math.min(mostListMs, Math.max(leastListMs, (now - startedAt) * listWorth));
+    if (changes === this.changes) this.lists.set(type, { couponIds, untilMs: now + servesMs });
     return couponIds;
   }
 }

@@ -73,6 +73,16 @@ export function mountRpcs({
   ): Route => routeOf(method, pipeline.mount(method, handler, alsoWrong));
   // The gate's copy goes before the edit is committed; if Redis is away, a sweep does it.
   const invalidate = (couponId: string) => keeper.invalidate(couponId);
+  // What can be issued by type now is known at once by the replica that has changed it.
+  const changing =
+    <I extends DescMessage, O extends DescMessage>(handler: Handler<I, O>): Handler<I, O> =>
+    async (request, context) => {
+      try {
+        return await handler(request, context);
+      } finally {
+        typeIssuer.forget();
+      }
+    };
   const violationsOf = (coupon: Coupon, now: Date) => {
     const schema = CreateCouponRequestSchema;
     const violations = violationsIn(validator, schema, create(schema, { coupon }));
@@ -85,16 +95,16 @@ export function mountRpcs({
   const userCoupon = UserCouponService.method;
   const usage = UsageService.method;
   return [
-    rpc(catalog.createCoupon, createCoupon(coupons), ({ coupon }) => wrongInCoupon(coupon)),
-    rpc(catalog.batchCreateCoupons, batchCreateCoupons(coupons, violationsOf, explain)),
+    rpc(catalog.createCoupon, changing(createCoupon(coupons)), ({ coupon }) => wrongInCoupon(coupon)),
+    rpc(catalog.batchCreateCoupons, changing(batchCreateCoupons(coupons, violationsOf, explain))),
     rpc(catalog.getCoupon, getCoupon(coupons)),
     rpc(catalog.listCoupons, listCoupons(coupons), wrongInPage()),
-    rpc(catalog.updateCoupon, updateCoupon(coupons, invalidate), wrongInUpdate),
+    rpc(catalog.updateCoupon, changing(updateCoupon(coupons, invalidate)), wrongInUpdate),
     rpc(catalog.deleteCoupon, deleteCoupon(coupons, invalidate)),
     rpc(catalog.pauseCoupon, pauseCoupon(coupons, invalidate)),
-    rpc(catalog.resumeCoupon, resumeCoupon(coupons, invalidate)),
+    rpc(catalog.resumeCoupon, changing(resumeCoupon(coupons, invalidate))),
     rpc(catalog.searchCoupons, searchCoupons(stores.search), wrongInSearch),
-    rpc(catalog.uploadCodes, uploadCodes(codes, invalidate)),
+    rpc(catalog.uploadCodes, changing(uploadCodes(codes, invalidate))),
     rpc(catalog.generateCodes, generateCodes(codes, codeGenerator), wrongInGenerate),
     rpc(catalog.getCodeJob, getCodeJob(codes)),
     rpc(catalog.listCodes, listCodes(codes, coupons), wrongInPage("number")),

@@ -31,7 +31,7 @@ export interface Code extends CodeTerms {
   readonly code: string;
   readonly holderCount: number;
   readonly createdAt: Date;
-  /** Whether all who hold it have used it as often as they may; nobody holds it: false. */
+  /** Whether all who hold it have used it as often as they may, where all its seats are taken. */
   readonly usedUp: boolean;
 }
 
@@ -60,6 +60,20 @@ export interface CodeJob {
   /** Why it ended before all were generated. */
   readonly failure: string | null;
 }
+
+export type CodeJobState = "RUNNING" | "DONE" | "FAILED" | "CANCELLED";
+
+/** The `failure` of a cancelled job: releases that cannot cancel show it so. */
+export const cancelledFailure = "it was cancelled";
+
+export function codeJobState({ endedAt, failure }: Pick<CodeJob, "endedAt" | "failure">): CodeJobState {
+  if (endedAt === null) return "RUNNING";
+  if (failure === null) return "DONE";
+  return failure === cancelledFailure ? "CANCELLED" : "FAILED";
+}
+
+/** What became of a code that was to be deleted. */
+export type DeleteOutcome = "DELETED" | "NOT_FOUND" | "TAKEN";
 
 export const maxCodeLength = 64;
 

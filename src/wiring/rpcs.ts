@@ -10,12 +10,15 @@ import type { GateKeeper } from "../issuing/gate-keeper.js";
 import type { CodeGenerator } from "../jobs/code-generator.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import { batchCreateCoupons } from "../services/catalog/batch-create-coupons.js";
+import { cancelCodeJob } from "../services/catalog/cancel-code-job.js";
 import { createCoupon, wrongInCoupon } from "../services/catalog/create-coupon.js";
+import { deleteCodes, wrongInDelete } from "../services/catalog/delete-codes.js";
 import { deleteCoupon } from "../services/catalog/delete-coupon.js";
 import { generateCodes, wrongInGenerate } from "../services/catalog/generate-codes.js";
 import { getCodeJob } from "../services/catalog/get-code-job.js";
 import { getCoupon } from "../services/catalog/get-coupon.js";
 import { getStats } from "../services/catalog/get-stats.js";
+import { listCodeJobs } from "../services/catalog/list-code-jobs.js";
 import { listCodes } from "../services/catalog/list-codes.js";
 import { listCoupons } from "../services/catalog/list-coupons.js";
 import { pauseCoupon } from "../services/catalog/pause-coupon.js";
@@ -107,6 +110,9 @@ export function mountRpcs({
     rpc(catalog.uploadCodes, changing(uploadCodes(codes, invalidate))),
     rpc(catalog.generateCodes, generateCodes(codes, codeGenerator), wrongInGenerate),
     rpc(catalog.getCodeJob, getCodeJob(codes)),
+    rpc(catalog.listCodeJobs, listCodeJobs(codes), wrongInPage()),
+    rpc(catalog.cancelCodeJob, cancelCodeJob(codes, invalidate)),
+    rpc(catalog.deleteCodes, deleteCodes(codes, invalidate), wrongInDelete),
     rpc(catalog.listCodes, listCodes(codes, coupons), wrongInPage("number")),
     rpc(catalog.getStats, getStats(stores.stats)),
     rpc(issuance.issueCoupon, issueCoupon(issuer, typeIssuer, targets)),

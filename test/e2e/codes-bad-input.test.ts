@@ -5,7 +5,8 @@ import { oneReplica } from "../support/service.js";
 import { callConnect, callNative, pathOf } from "./front-ends.js";
 import { createSample } from "./samples.js";
 
-const { uploadCodes, generateCodes, getCodeJob, listCodes } = CatalogService.method;
+const { uploadCodes, generateCodes, getCodeJob, listCodeJobs, cancelCodeJob, deleteCodes, listCodes } =
+  CatalogService.method;
 
 const { replica } = await oneReplica(afterAll);
 /** A code book that ignores case and separators, one that does not, and a pool. */
@@ -37,6 +38,13 @@ const generate = (what: string, json: Record<string, JsonValue>, ...fields: stri
   fields,
 });
 
+const remove = (what: string, json: Record<string, JsonValue>, ...fields: string[]): Row => ({
+  what,
+  method: deleteCodes,
+  json: { couponId: someId, ...json },
+  fields,
+});
+
 const badIds = ["", "not-a-uuid", someId.slice(1), `${someId}\n`, "' OR 1=1 --"];
 const badRequestIds = ["r".repeat(65), "a b", "a\n", "é", "\0"];
 
@@ -46,6 +54,49 @@ const rows: Row[] = [
     { what: `the coupon id ${id}`, method: listCodes, json: { couponId: id }, fields: ["coupon_id"] },
     { what: `the job id ${id}`, method: getCodeJob, json: { jobId: id }, fields: ["job_id"] },
     generate(`the coupon id ${id}`, { couponId: id }, "coupon_id"),
+    { what: `the job id ${id}`, method: cancelCodeJob, json: { jobId: id }, fields: ["job_id"] },
+    remove(`the coupon id ${id}`, { couponId: id, codes: ["a"] }, "coupon_id"),
+    remove(`the upload id ${id}`, { uploadId: id }, "upload_id"),
+    remove(`the job id ${id}`, { jobId: id }, "job_id"),
+  ]),
+  ...badIds.slice(1).map(
+    (couponId): Row => ({
+      ...{ what: `the coupon id ${couponId}`, method: listCodeJobs, json: { couponId }, fields: ["coupon_id"] },
+    }),
+  ),
+  ...["", " a", "a ", "é", "a\n", "\0", "x".repeat(65)].map((code) =>
+    remove(`the code ${code}`, { codes: ["a", code] }, "codes[1]"),
+  ),
+  ...["garbage", "\0", "x".repeat(513)].flatMap((pageToken) => [
+    remove(`the page token ${pageToken.slice(0, 9)}`, { uploadId: someId, pageToken }, "page_token"),
+    {
+      what: `the page token ${pageToken.slice(0, 9)}`,
+      method: listCodeJobs,
+      json: { pageToken },
+      fields: ["page_token"],
+    },
+  ]),
+  remove("nothing that says which", {}, "codes"),
+  remove("two things that say which", { codes: ["a"], uploadId: someId }, "codes"),
+  remove("a page token for what is named", { codes: ["a"], pageToken: "MSBh" }, "page_token"),
+  remove("501 codes", { codes: Array.from({ length: 501 }, (_, n) => `c${n}`) }, "codes"),
+  { what: "no target", method: deleteCodes, json: { codes: ["a"] }, fields: ["target"] },
+  { what: "no type", method: deleteCodes, json: { type: "COUPON_TYPE_UNSPECIFIED", codes: ["a"] }, fields: ["type"] },
+  { what: "a state twice", method: listCodeJobs, json: { states: [1, 1] }, fields: ["states"] },
+  { what: "no state", method: listCodeJobs, json: { states: [0] }, fields: ["states[0]"] },
+  ...[-1, 1_001].map(
+    (pageSize): Row => ({
+      ...{ what: `a page size of ${pageSize}`, method: listCodeJobs, json: { pageSize }, fields: ["page_size"] },
+    }),
+  ),
+  ...badRequestIds.flatMap((requestId): Row[] => [
+    remove(`the request id ${requestId}`, { codes: ["a"], requestId }, "request_id"),
+    {
+      what: `the request id ${requestId}`,
+      method: cancelCodeJob,
+      json: { jobId: someId, requestId },
+      fields: ["request_id"],
+    },
   ]),
   ...badRequestIds.flatMap((requestId): Row[] => [
     {

@@ -1,16 +1,24 @@
 import { create, type DescMethodUnary, fromJson, type JsonValue, type MessageShape, toJson } from "@bufbuild/protobuf";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, describe, expect, test } from "vitest";
-import { CatalogService, LineProblem, UploadCodesRequestSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
+import {
+  CatalogService,
+  DeleteCodeOutcome,
+  LineProblem,
+  UploadCodesRequestSchema,
+} from "../../gen/coupon/v1/catalog_service_pb.js";
 import { type Code, type CodeJob, CodeJobState, CodeStatus } from "../../gen/coupon/v1/code_pb.js";
 import { CouponState, CouponType } from "../../gen/coupon/v1/coupon_pb.js";
+import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { answerOf, callConnect, pathOf } from "./front-ends.js";
-import { type CouponInit, createSample, issue, issued, readCoupon } from "./samples.js";
+import { type CouponInit, createSample, issue, issued, readCoupon, sampleCoupon } from "./samples.js";
 
-const { uploadCodes, generateCodes, getCodeJob, listCodes, deleteCoupon, updateCoupon } = CatalogService.method;
+const { uploadCodes, generateCodes, getCodeJob, listCodeJobs, cancelCodeJob, deleteCodes, listCodes } =
+  CatalogService.method;
+const { deleteCoupon, updateCoupon, getCoupon, searchCoupons, listCoupons } = CatalogService.method;
 
 const { replicas, clients } = await twoReplicas(afterAll);
 const [here, there] = clients;
@@ -163,7 +171,14 @@ describe("UploadCodes", () => {
     expect(await readCoupon(here, again.couponId)).toMatchObject({
       ...{ name: "MEGADEAL codes", type: CouponType.MEGADEAL, typePool: true, quantity: 4n, state: CouponState.ACTIVE },
       ...{ codeBook: { exactMatch: false }, throttle: { maxConcurrent: 5, maxPerSecond: 10 } },
+      description: "Codes that were uploaded for the type MEGADEAL, and for no coupon",
     });
+    // Each code has its own; a search is for offers, and a pool is none.
+    expect((await callBoth(getCoupon, { couponId: again.couponId })).coupon?.discount).toBeUndefined();
+    const found = await here.call(searchCoupons, { type: CouponType.MEGADEAL });
+    expect(found.coupons.map(({ id }) => id)).not.toContain(again.couponId);
+    const listed = await here.call(listCoupons, { pageSize: 1_000 });
+    expect(listed.coupons.find(({ typePool }) => typePool)).toMatchObject({ id: again.couponId });
   });
 
   test("for a type makes a pool that stays of its type", async () => {
@@ -191,6 +206,48 @@ describe("UploadCodes", () => {
     for (const [index, status] of [CodeStatus.EXPIRED, CodeStatus.FREE].entries())
       expect((await callBoth(listCodes, { couponId, statuses: [status] })).codes).toEqual([codes[index]]);
   });
+});
+
+test("what expires first of a type is issued at once by the replica that it came to, and soon by the others", async () => {
+  const type = CouponType.FREE;
+  let users = 0;
+  const issueByType = async (client: typeof here) => {
+    const request = { target: { case: "type" as const, value: type }, userId: `by-type-${users++}` };
+    return (await client.call(IssuanceService.method.issueCoupon, request)).userCoupon?.couponId;
+  };
+  const ends = (hours: number) => ({ type, expireTime: soon(hours * 3_600_000) });
+  const { id: late } = await createSample(here, ends(100));
+  for (const client of clients) await until("it is found", async () => (await issueByType(client)) === late);
+  let first = late;
+  // Each is known before it is issued, though the list of those before was read a moment ago.
+  const changes: (() => Promise<string>)[] = [
+    async () => (await createSample(here, ends(90))).id,
+    async () => {
+      const { outcomes } = await here.call(CatalogService.method.batchCreateCoupons, {
+        coupons: [sampleCoupon(ends(80))],
+      });
+      return (outcomes[0]!.outcome.value as { id: string }).id;
+    },
+    async () => {
+      const { id } = await createSample(here);
+      await here.call(updateCoupon, { coupon: { id, ...ends(2) }, updateMask: { paths: ["type", "expire_time"] } });
+      return id;
+    },
+    async () => {
+      const { id } = await newBook(ends(1));
+      await upload(
+        id,
+        Array.from({ length: 200 }, (_, n) => ({ code: `by-type-${n}` })),
+      );
+      return id;
+    },
+  ];
+  for (const change of changes) {
+    expect(await issueByType(here)).toBe(first);
+    first = await change();
+    expect(await issueByType(here)).toBe(first);
+    await until("the other replica knows it", async () => (await issueByType(there)) === first);
+  }
 });
 
 describe("GenerateCodes", () => {
@@ -261,6 +318,106 @@ describe("GenerateCodes", () => {
     expect(answer).toMatchObject({ code: "NOT_FOUND", reason: "CODE_JOB_NOT_FOUND" });
     const { code, reason } = await answerOf(here.call(getCodeJob, { jobId: unknown }));
     expect([code, reason]).toEqual([answer.code, answer.reason]);
+  });
+});
+
+describe("CancelCodeJob and ListCodeJobs", () => {
+  test("end a job whose codes stay, and list it", async () => {
+    const { id: couponId } = await newBook();
+    const { job } = await here.call(generateCodes, { couponId, pattern: "C-*{20}", count: 1_000_000 });
+    const { job: cancelled } = await there.call(cancelCodeJob, { jobId: job!.id, requestId: "stop" });
+    expect(cancelled).toMatchObject({ id: job!.id, state: CodeJobState.CANCELLED, failure: "it was cancelled" });
+    expect(cancelled!.madeCount).toBeLessThan(1_000_000);
+    for (const request of [{ jobId: job!.id, requestId: "stop" }, { jobId: job!.id.toUpperCase() }])
+      expect((await callBoth(cancelCodeJob, request)).job).toEqual(cancelled);
+    expect(await readCoupon(here, couponId)).toMatchObject({ quantity: BigInt(cancelled!.madeCount) });
+    const { job: small } = await here.call(generateCodes, { couponId, pattern: "S-*{20}", count: 1 });
+    const done = await ended(small!.id);
+    expect(await callBoth(listCodeJobs, { couponId: couponId.toUpperCase() })).toMatchObject({
+      jobs: [done, cancelled],
+    });
+    const [{ CANCELLED, DONE }, list] = [CodeJobState, (more: object) => callBoth(listCodeJobs, { couponId, ...more })];
+    expect((await list({ states: [CANCELLED] })).jobs).toEqual([cancelled]);
+    const { jobs, nextPageToken: pageToken } = await list({ states: [DONE, CANCELLED], pageSize: 1 });
+    expect(jobs).toEqual([done]);
+    expect(await list({ states: [CANCELLED, DONE], pageToken })).toMatchObject({
+      jobs: [cancelled],
+      nextPageToken: "",
+    });
+    expect((await answerOf(list({ pageToken }))).fields).toEqual(["page_token"]);
+    expect((await callBoth(listCodeJobs, { pageSize: 1 })).jobs).toEqual([done]);
+    const unknown = "0192f0c1-7e6a-7bcd-8123-456789abcdef";
+    const answer = await callConnect(replicas[0].httpPort, pathOf(cancelCodeJob), JSON.stringify({ jobId: unknown }));
+    const native = await answerOf(here.call(cancelCodeJob, { jobId: unknown }));
+    expect([answer.reason, native.reason]).toEqual(["CODE_JOB_NOT_FOUND", "CODE_JOB_NOT_FOUND"]);
+  });
+});
+
+describe("DeleteCodes", () => {
+  const { DELETED, NOT_FOUND, TAKEN } = DeleteCodeOutcome;
+
+  test.for(["native gRPC", "JSON"])("over %s takes named codes back, and they can be added elsewhere", async (way) => {
+    const prefix = way === "JSON" ? "dj" : "dn";
+    const call = <M extends DescMethodUnary>(method: M, json: JsonValue) =>
+      way === "JSON" ? callJson(method, json) : here.call(method, fromJson(method.input, json) as never);
+    const [{ id: couponId }, { id: other }] = [await newBook(), await newBook()];
+    const names = [1, 2, 3].map((n) => `${prefix}-${n}`);
+    await upload(
+      couponId,
+      names.map((code) => ({ code })),
+    );
+    const { code: taken } = await issued(there, couponId, "anna");
+    const codes = [...names, "unknown"];
+    const json = { couponId, codes, requestId: `delete-${prefix}` };
+    const answer = await call(deleteCodes, json);
+    const outcomes = [...names.map((name) => (name === taken ? TAKEN : DELETED)), NOT_FOUND];
+    expect(answer).toMatchObject({ couponId, deletedCount: 2, takenCount: 1, outcomes, nextPageToken: "" });
+    expect(await call(deleteCodes, json)).toEqual(answer);
+    expect(await readCoupon(there, couponId)).toMatchObject({ quantity: 1n, remainingCount: 0n });
+    // The gate knows, on both replicas.
+    for (const client of clients) expect((await answerOf(issue(client, couponId, "bert"))).reason).toBe("SOLD_OUT");
+    expect(
+      await upload(
+        other,
+        names.map((code) => ({ code })),
+      ),
+    ).toMatchObject({ addedCount: 2, duplicateCount: 1 });
+  });
+
+  test("takes back an upload, and what a job has made, step by step", async () => {
+    const { id: couponId } = await newBook();
+    const mine = Array.from({ length: 7_000 }, (_, n) => ({ code: `STEP-${n}` }));
+    const { uploadId } = await upload(couponId, mine);
+    const { uploadId: otherId } = await upload(couponId, [{ code: "STAYS" }]);
+    expect((await upload(couponId, [{ code: "STAYS" }])).uploadId).toBe("");
+    const { job } = await here.call(generateCodes, { couponId, pattern: "JOB-*{20}", count: 30 });
+    await ended(job!.id);
+    const step = (pageToken: string) =>
+      callBoth(deleteCodes, { ...ofUpload(uploadId), pageToken, requestId: `s${pageToken.slice(0, 40)}` });
+    const ofUpload = (id: string) => ({
+      target: { case: "couponId" as const, value: couponId },
+      source: { case: "uploadId" as const, value: id.toUpperCase() },
+    });
+    const first = await step("");
+    expect(first).toMatchObject({ couponId, deletedCount: 5_000, takenCount: 0, outcomes: [] });
+    const second = await step(first.nextPageToken);
+    expect(second).toMatchObject({ deletedCount: 2_000, nextPageToken: "" });
+    expect(await readCoupon(there, couponId)).toMatchObject({ quantity: 31n });
+    expect(
+      (await answerOf(here.call(deleteCodes, { ...ofUpload(otherId), pageToken: first.nextPageToken }))).fields,
+    ).toEqual(["page_token"]);
+    const ofJob = { target: ofUpload("").target, source: { case: "jobId" as const, value: job!.id } };
+    expect(await here.call(deleteCodes, ofJob)).toMatchObject({ deletedCount: 30, nextPageToken: "" });
+    const { codes } = await callBoth(listCodes, { couponId });
+    expect(codes.map(({ code }) => code)).toEqual(["STAYS"]);
+    const unknown = "0192f0c1-7e6a-7bcd-8123-456789abcdef";
+    const answer = await callConnect(
+      replicas[0].httpPort,
+      pathOf(deleteCodes),
+      JSON.stringify({ couponId, uploadId: unknown }),
+    );
+    expect(answer).toMatchObject({ code: "NOT_FOUND", reason: "CODE_UPLOAD_NOT_FOUND" });
+    expect((await answerOf(here.call(deleteCodes, ofUpload(unknown)))).reason).toBe("CODE_UPLOAD_NOT_FOUND");
   });
 });
 

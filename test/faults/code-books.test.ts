@@ -24,6 +24,7 @@ async function newBook(codes: number): Promise<string> {
     },
   });
   const { id } = coupon as { id: string };
+  if (codes === 0) return id;
   const tag = randomUUID().slice(0, 8);
   await addCodes(
     sql,
@@ -82,4 +83,51 @@ test("the same while Redis is emptied twice", async () => {
   });
   expect(emptied).toBe(2);
   await expectFair(couponId, tally);
+});
+
+test("a wrong upload is taken back in the middle of its sale: what was issued stays, the rest is gone and nobody gets it", async () => {
+  const couponId = await newBook(0);
+  const codes = Array.from({ length: codeCount }, (_, n) => `wrong-${n}`);
+  const { uploadId } = await clients[0].call(CatalogService.method.uploadCodes, {
+    target: { case: "couponId", value: couponId },
+    lines: codes.map((code) => ({ code })),
+  });
+  const deleting: Promise<number>[] = [];
+  const byName = async (client: number, from: number) => {
+    const named = codes.slice(from, from + 50);
+    const target = { case: "couponId" as const, value: couponId };
+    const answer = await clients[client as 0 | 1].call(CatalogService.method.deleteCodes, { target, codes: named });
+    return answer.deletedCount;
+  };
+  const byUpload = async () => {
+    const request = {
+      target: { case: "couponId" as const, value: couponId },
+      source: { case: "uploadId" as const, value: uploadId },
+    };
+    let [count, pageToken] = [0, ""];
+    do {
+      const answer = await clients[1].call(CatalogService.method.deleteCodes, { ...request, pageToken });
+      count += answer.deletedCount;
+      pageToken = answer.nextPageToken;
+    } while (pageToken !== "");
+    return count;
+  };
+  const tally = await issueToAll(wants(couponId, "user", callerCount), {
+    clients,
+    inFlight: Math.min(100, callerCount),
+    onAcknowledged: (count) => {
+      if (count === 20) deleting.push(byName(0, 0), byName(1, 50));
+      if (count === 60) deleting.push(byUpload());
+    },
+  });
+  expect(deleting.length).toBe(3);
+  const deleted = (await Promise.all(deleting)).reduce((sum, count) => sum + count, 0);
+  const issued = tally.acknowledged.size;
+  expect(deleted).toBeGreaterThan(0);
+  expect(issued + deleted).toBe(codeCount);
+  expect(tally.count("SOLD_OUT")).toBe(callerCount - issued);
+  expect(await missing(audit, tally)).toEqual([]);
+  expect(await refusedButStored(audit, tally)).toEqual([]);
+  await expectEveryCodeOnce(couponId, issued);
+  await untilGateIsEven(audit, stores, new Map([[couponId, issued]]));
 });

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { CodeJob, CodeTerms } from "../../src/domain/code.js";
+import type { CodeJob, CodeJobState, CodeTerms } from "../../src/domain/code.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { CodeGenerator } from "../../src/jobs/code-generator.js";
 import type { GenerateBatch } from "../../src/storage/ports/codes.js";
@@ -239,5 +239,108 @@ describe("a job", () => {
     await newGenerator().run();
     await expectGenerated(job, 20_000);
     expect(forgotten.length).toBeLessThanOrEqual(3);
+  });
+
+  test("that is cancelled ends after the batch under way; what was made stays, and can be deleted", async () => {
+    const couponId = await insertBook(clocked.sql, noon);
+    const job = await begin(couponId, "J12-*{8}", 100_000);
+    let cancelling: Promise<CodeJob | Refusal> | undefined;
+    let batches = 0;
+    const generator = newGenerator({
+      addGenerated: (generate: GenerateBatch) =>
+        store.addGenerated(async (...args) => {
+          batches += 1;
+          // The batch is generated, and comes too late.
+          if (batches === 2) {
+            cancelling = store.cancelJob(job.id, null, farMs);
+            await cancelling;
+          }
+          return await generate(...args);
+        }),
+    });
+    await generator.run();
+    const cancelled = await cancelling;
+    expect(cancelled).toMatchObject({ id: job.id, madeCount: 5_000, failure: "it was cancelled", endedAt: noon });
+    await expectGenerated(job, 5_000, "it was cancelled");
+    expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 5_000 });
+    // Again, nothing changes; nor does a job that has ended by itself.
+    expect(await store.cancelJob(job.id, null, farMs)).toEqual(cancelled);
+    await newGenerator().run();
+    await expectGenerated(job, 5_000, "it was cancelled");
+    expect(await store.cancelJob(randomUUID(), null, farMs)).toMatchObject({ reason: "CODE_JOB_NOT_FOUND" });
+
+    const more = await begin(couponId, "J13-*{8}", 30);
+    await newGenerator().run();
+    expect(await store.cancelJob(more.id, null, farMs)).toMatchObject({ madeCount: 30, failure: null });
+    const which = { source: { kind: "job" as const, id: job.id }, after: null };
+    expect(await store.delete({ target: { couponId }, which, request: null }, farMs)).toMatchObject({
+      ...{ deletedCount: 5_000, takenCount: 0 },
+    });
+    expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 30 });
+  });
+
+  test("that is cancelled while a batch is being added has that batch, too", async () => {
+    const couponId = await insertBook(clocked.sql, noon);
+    const job = await begin(couponId, "J14-*{8}", 100_000);
+    let cancelling: Promise<CodeJob | Refusal> | undefined;
+    let working: Promise<void> | undefined;
+    const waiting = (count: number) =>
+      until(`${count} wait`, async () => {
+        const [row] = await clocked.sql`
+          SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+        return row?.n === count;
+      });
+    await clocked.sql.begin(async (tx) => {
+      await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
+      working = newGenerator().run();
+      await waiting(1);
+      cancelling = store.cancelJob(job.id, null, farMs);
+      await waiting(2);
+    });
+    const cancelled = (await cancelling) as CodeJob;
+    await working;
+    // Who waits for a row may have to let the one pass who comes next.
+    expect(cancelled.madeCount).toBeGreaterThan(0);
+    await expectGenerated(job, cancelled.madeCount, "it was cancelled");
+    expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: cancelled.madeCount });
+  });
+});
+
+describe("a list of jobs", () => {
+  test("has those of a coupon or all, in some states only, page by page, the newest first", async () => {
+    const [mine, other] = [await insertBook(clocked.sql, noon), await insertBook(clocked.sql, noon)];
+    const jobs: CodeJob[] = [];
+    for (let n = 0; n < 5; n++) jobs.push(await begin(n === 2 ? other : mine, `L${n}-#{5}`, 1));
+    const cancelledJobs = [jobs[1]!, jobs[4]!];
+    for (const { id } of cancelledJobs) await store.cancelJob(id, null, farMs);
+    const list = async (
+      couponId: string | null,
+      states: CodeJobState[] | null,
+      size: number,
+      before: string | null = null,
+    ) => {
+      const { rows, next } = await store.listJobs({ couponId, states }, { size, before }, farMs);
+      return { ids: rows.map(({ id }) => id), next };
+    };
+    const ids = [4, 3, 1, 0].map((n) => jobs[n]!.id);
+    expect(await list(mine, null, 10)).toEqual({ ids, next: null });
+    expect(await list(mine, null, 4)).toEqual({ ids, next: null });
+    expect(await list(mine, null, 3)).toEqual({ ids: ids.slice(0, 3), next: ids[2] });
+    expect(await list(mine, null, 3, ids[2])).toEqual({ ids: ids.slice(3), next: null });
+    expect(await list(mine, ["CANCELLED"], 1)).toEqual({ ids: [jobs[4]!.id], next: jobs[4]!.id });
+    expect(await list(mine, ["CANCELLED"], 1, jobs[4]!.id)).toEqual({ ids: [jobs[1]!.id], next: null });
+    expect(await list(mine, ["RUNNING"], 10)).toEqual({ ids: [jobs[3]!.id, jobs[0]!.id], next: null });
+    expect((await list(null, null, 5)).ids).toEqual([...jobs].reverse().map(({ id }) => id));
+    expect(await list(randomUUID(), null, 5)).toEqual({ ids: [], next: null });
+    // Of many that are not wanted only so many are looked at for one page.
+    await clocked.sql`
+      INSERT INTO code_jobs (id, coupon_id, pattern, terms, count, made_count, created_at, ended_at)
+      SELECT ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, ${other}, '#', '{"expiresAt": null, "maxHolders": 1}', 1, 1, ${noon}, ${noon}
+      FROM generate_series(1, 1200) n`;
+    const short = await list(other, ["FAILED"], 5);
+    expect(short).toEqual({ ids: [], next: expect.any(String) });
+    expect(await list(other, ["FAILED"], 5, short.next)).toEqual({ ids: [], next: null });
+    await newGenerator().run();
+    expect((await list(mine, ["DONE"], 10)).ids).toEqual([jobs[3]!.id, jobs[0]!.id]);
   });
 });

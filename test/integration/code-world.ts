@@ -44,7 +44,9 @@ export async function expectStocked(sql: Sql): Promise<void> {
   const wrong = await sql`
     SELECT c.id, c.quantity - c.issued_count AS stock, k.seats, c.code_total, k.codes
     FROM coupons c CROSS JOIN LATERAL (
-      SELECT count(*) AS codes,
+      SELECT count(*) + (
+          SELECT coalesce(sum((e.detail ->> 'codeCount')::int), 0) FROM events e WHERE e.coupon_id = c.id AND e.kind = 'CODES_DELETED'
+        ) AS codes,
         coalesce(sum(k.max_holders - k.holder_count) FILTER (WHERE k.retired_at IS NULL), 0) AS seats
       FROM codes k WHERE k.coupon_id = c.id
     ) k

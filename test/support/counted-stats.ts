@@ -14,8 +14,8 @@ export async function countedStats(sql: Sql, couponId: string): Promise<Stats> {
       SELECT coalesce(sum((e.detail ->> 'expired')::int), 0)::int AS expired,
         coalesce(sum((e.detail ->> 'deleted')::int), 0)::int AS deleted,
         coalesce(sum((e.detail ->> 'released')::int), 0)::int AS released,
-        coalesce(sum((e.detail ->> 'count')::int), 0)::int AS codes
-      FROM events e WHERE e.coupon_id = ${couponId} AND e.kind IN ('USER_COUPONS_PURGED', 'CODES_PURGED')
+        coalesce(sum(coalesce(e.detail ->> 'count', e.detail ->> 'codeCount')::int), 0)::int AS codes
+      FROM events e WHERE e.coupon_id = ${couponId} AND e.kind IN ('USER_COUPONS_PURGED', 'CODES_PURGED', 'CODES_DELETED')
     ),
     held AS (
       SELECT user_coupon_status(u, o.c, o.at) AS status, u.deleted_at IS NOT NULL AS deleted, u.released_at IS NOT NULL AS released

@@ -5,7 +5,7 @@ import { CodeLineSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
 import type { CodeTermsSchema } from "../../gen/coupon/v1/code_pb.js";
 import { codeKey, codeKeys, codeStatus } from "../../src/domain/code.js";
 import { type Coupon, typePoolDefinition } from "../../src/domain/coupon.js";
-import { checkLines } from "../../src/services/catalog/upload-lines.js";
+import { checkLines } from "../../src/services/codes/upload-lines.js";
 
 const now = new Date("2026-11-21T12:00:00Z");
 const later = new Date(now.getTime() + 1);

@@ -5,7 +5,7 @@
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import type { Code, CodeJob, CodeStatus, CodeTerms } from "./code_pb.js";
+import type { Code, CodeJob, CodeJobState, CodeStatus, CodeTerms } from "./code_pb.js";
 import { file_coupon_v1_code } from "./code_pb.js";
 import type { Coupon, CouponType } from "./coupon_pb.js";
 import { file_coupon_v1_coupon } from "./coupon_pb.js";
@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/catalog_service.proto.
  */
 export const file_coupon_v1_catalog_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9jb3Vwb24vdjEvY2F0YWxvZ19zZXJ2aWNlLnByb3RvEgljb3Vwb24udjEiZwoTQ3JlYXRlQ291cG9uUmVxdWVzdBIpCgZjb3Vwb24YASABKAsyES5jb3Vwb24udjEuQ291cG9uQga6SAPIAQESJQoKcmVxdWVzdF9pZBgCIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOQoUQ3JlYXRlQ291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiIvChBHZXRDb3Vwb25SZXF1ZXN0EhsKCWNvdXBvbl9pZBgBIAEoCUIIukgFcgOwAQEiNgoRR2V0Q291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiJnChJMaXN0Q291cG9uc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAEEhQKDHNob3dfZGVsZXRlZBgDIAEoCCJSChNMaXN0Q291cG9uc1Jlc3BvbnNlEiIKB2NvdXBvbnMYASADKAsyES5jb3Vwb24udjEuQ291cG9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKgAQoTVXBkYXRlQ291cG9uUmVxdWVzdBIpCgZjb3Vwb24YASABKAsyES5jb3Vwb24udjEuQ291cG9uQga6SAPIAQESNwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQga6SAPIAQESJQoKcmVxdWVzdF9pZBgDIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOQoUVXBkYXRlQ291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiKLAQoTRGVsZXRlQ291cG9uUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEhkKCHJldmlzaW9uGAIgASgDQge6SAQiAigAEhUKDXJldm9rZV9pc3N1ZWQYAyABKAgSJQoKcmVxdWVzdF9pZBgEIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOQoURGVsZXRlQ291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiJYChJQYXVzZUNvdXBvblJlcXVlc3QSGwoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABARIlCgpyZXF1ZXN0X2lkGAIgASgJQhG6SA5yDBhAMgheWyEtfl0qJCI4ChNQYXVzZUNvdXBvblJlc3BvbnNlEiEKBmNvdXBvbhgBIAEoCzIRLmNvdXBvbi52MS5Db3Vwb24iWQoTUmVzdW1lQ291cG9uUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEiUKCnJlcXVlc3RfaWQYAiABKAlCEbpIDnIMGEAyCF5bIS1+XSokIjkKFFJlc3VtZUNvdXBvblJlc3BvbnNlEiEKBmNvdXBvbhgBIAEoCzIRLmNvdXBvbi52MS5Db3Vwb24ieAoZQmF0Y2hDcmVhdGVDb3Vwb25zUmVxdWVzdBI0Cgdjb3Vwb25zGAEgAygLMhEuY291cG9uLnYxLkNvdXBvbkIQukgNkgEKCAEQ6AciA9gBAxIlCgpyZXF1ZXN0X2lkGAIgASgJQhG6SA5yDBhAMgheWyEtfl0qJCJmCg1DcmVhdGVPdXRjb21lEiMKBmNvdXBvbhgBIAEoCzIRLmNvdXBvbi52MS5Db3Vwb25IABIlCgVlcnJvchgCIAEoCzIULmNvdXBvbi52MS5JdGVtRXJyb3JIAEIJCgdvdXRjb21lIkgKGkJhdGNoQ3JlYXRlQ291cG9uc1Jlc3BvbnNlEioKCG91dGNvbWVzGAEgAygLMhguY291cG9uLnYxLkNyZWF0ZU91dGNvbWUigwIKFFNlYXJjaENvdXBvbnNSZXF1ZXN0EhcKBXF1ZXJ5GAEgASgJQgi6SAVyAxjIARIZCghjYXRlZ29yeRgCIAEoCUIHukgEcgIYZBItCgR0eXBlGAMgASgOMhUuY291cG9uLnYxLkNvdXBvblR5cGVCCLpIBYIBAhABEjgKDWRpc2NvdW50X2tpbmQYBCABKA4yFy5jb3Vwb24udjEuRGlzY291bnRLaW5kQgi6SAWCAQIQARISCgpzaG93X2VuZGVkGAUgASgIEhwKCXBhZ2Vfc2l6ZRgGIAEoBUIJukgGGgQYZCgAEhwKCnBhZ2VfdG9rZW4YByABKAlCCLpIBXIDGIAEIm0KFVNlYXJjaENvdXBvbnNSZXNwb25zZRIiCgdjb3Vwb25zGAEgAygLMhEuY291cG9uLnYxLkNvdXBvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSFwoPY29ycmVjdGVkX3F1ZXJ5GAMgASgJIj0KCENvZGVMaW5lEgwKBGNvZGUYASABKAkSIwoFdGVybXMYAiABKAsyFC5jb3Vwb24udjEuQ29kZVRlcm1zItUBChJVcGxvYWRDb2Rlc1JlcXVlc3QSHQoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEjEKBHR5cGUYAiABKA4yFS5jb3Vwb24udjEuQ291cG9uVHlwZUIKukgHggEEEAEgAEgAEjUKBWxpbmVzGAMgAygLMhMuY291cG9uLnYxLkNvZGVMaW5lQhG6SA6SAQsIARDQhgMiA9gBAxIlCgpyZXF1ZXN0X2lkGAQgASgJQhG6SA5yDBhAMgheWyEtfl0qJEIPCgZ0YXJnZXQSBbpIAggBIlYKDFJlamVjdGVkTGluZRIMCgRsaW5lGAEgASgFEicKB3Byb2JsZW0YAiABKA4yFi5jb3Vwb24udjEuTGluZVByb2JsZW0SDwoHbWVzc2FnZRgDIAEoCSKeAQoTVXBsb2FkQ29kZXNSZXNwb25zZRIRCgljb3Vwb25faWQYASABKAkSEwoLYWRkZWRfY291bnQYAiABKAUSFwoPZHVwbGljYXRlX2NvdW50GAMgASgFEhUKDWludmFsaWRfY291bnQYBCABKAUSLwoOcmVqZWN0ZWRfbGluZXMYBSADKAsyFy5jb3Vwb24udjEuUmVqZWN0ZWRMaW5lIrgBChRHZW5lcmF0ZUNvZGVzUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEhsKB3BhdHRlcm4YAiABKAlCCrpIB3IFEAEYyAESGgoFY291bnQYAyABKAVCC7pICBoGGMCEPSgBEiMKBXRlcm1zGAQgASgLMhQuY291cG9uLnYxLkNvZGVUZXJtcxIlCgpyZXF1ZXN0X2lkGAUgASgJQhG6SA5yDBhAMgheWyEtfl0qJCI4ChVHZW5lcmF0ZUNvZGVzUmVzcG9uc2USHwoDam9iGAEgASgLMhIuY291cG9uLnYxLkNvZGVKb2IiLQoRR2V0Q29kZUpvYlJlcXVlc3QSGAoGam9iX2lkGAEgASgJQgi6SAVyA7ABASI1ChJHZXRDb2RlSm9iUmVzcG9uc2USHwoDam9iGAEgASgLMhIuY291cG9uLnYxLkNvZGVKb2IiqgEKEExpc3RDb2Rlc1JlcXVlc3QSGwoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABARIdCglwYWdlX3NpemUYAiABKAVCCrpIBxoFGOgHKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgAQSPAoIc3RhdHVzZXMYBCADKA4yFS5jb3Vwb24udjEuQ29kZVN0YXR1c0ITukgQkgENEAQYASIHggEEEAEgACJMChFMaXN0Q29kZXNSZXNwb25zZRIeCgVjb2RlcxgBIAMoCzIPLmNvdXBvbi52MS5Db2RlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJsCg9HZXRTdGF0c1JlcXVlc3QSHQoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEjEKBHR5cGUYAiABKA4yFS5jb3Vwb24udjEuQ291cG9uVHlwZUIKukgHggEEEAEgAEgAQgcKBXNjb3BlItEBCgVTdGF0cxIUCgxjb3Vwb25fY291bnQYASABKAMSEgoKY29kZV9jb3VudBgCIAEoAxIUCgxpc3N1ZWRfY291bnQYAyABKAMSFQoNZGVsZXRlZF9jb3VudBgEIAEoAxIWCg5yZWxlYXNlZF9jb3VudBgFIAEoAxISCgp1c2VkX2NvdW50GAYgASgDEhcKD2NhbmNlbGxlZF9jb3VudBgHIAEoAxIVCg1yZXZva2VkX2NvdW50GAggASgDEhUKDWV4cGlyZWRfY291bnQYCSABKAMiYgoQR2V0U3RhdHNSZXNwb25zZRIfCgVzdGF0cxgBIAEoCzIQLmNvdXBvbi52MS5TdGF0cxItCglyZWFkX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKmsKDERpc2NvdW50S2luZBIdChlESVNDT1VOVF9LSU5EX1VOU1BFQ0lGSUVEEAASHAoYRElTQ09VTlRfS0lORF9QRVJDRU5UQUdFEAESHgoaRElTQ09VTlRfS0lORF9GSVhFRF9BTU9VTlQQAiphCgtMaW5lUHJvYmxlbRIcChhMSU5FX1BST0JMRU1fVU5TUEVDSUZJRUQQABIYChRMSU5FX1BST0JMRU1fSU5WQUxJRBABEhoKFkxJTkVfUFJPQkxFTV9EVVBMSUNBVEUQAjL1CgoOQ2F0YWxvZ1NlcnZpY2USYgoMQ3JlYXRlQ291cG9uEh4uY291cG9uLnYxLkNyZWF0ZUNvdXBvblJlcXVlc3QaHy5jb3Vwb24udjEuQ3JlYXRlQ291cG9uUmVzcG9uc2UiEaqfGQ1jYXRhbG9nLndyaXRlElsKCUdldENvdXBvbhIbLmNvdXBvbi52MS5HZXRDb3Vwb25SZXF1ZXN0GhwuY291cG9uLnYxLkdldENvdXBvblJlc3BvbnNlIhOQAgGqnxkMY2F0YWxvZy5yZWFkEmEKC0xpc3RDb3Vwb25zEh0uY291cG9uLnYxLkxpc3RDb3Vwb25zUmVxdWVzdBoeLmNvdXBvbi52MS5MaXN0Q291cG9uc1Jlc3BvbnNlIhOQAgGqnxkMY2F0YWxvZy5yZWFkEmIKDFVwZGF0ZUNvdXBvbhIeLmNvdXBvbi52MS5VcGRhdGVDb3Vwb25SZXF1ZXN0Gh8uY291cG9uLnYxLlVwZGF0ZUNvdXBvblJlc3BvbnNlIhGqnxkNY2F0YWxvZy53cml0ZRJiCgxEZWxldGVDb3Vwb24SHi5jb3Vwb24udjEuRGVsZXRlQ291cG9uUmVxdWVzdBofLmNvdXBvbi52MS5EZWxldGVDb3Vwb25SZXNwb25zZSIRqp8ZDWNhdGFsb2cud3JpdGUSXwoLUGF1c2VDb3Vwb24SHS5jb3Vwb24udjEuUGF1c2VDb3Vwb25SZXF1ZXN0Gh4uY291cG9uLnYxLlBhdXNlQ291cG9uUmVzcG9uc2UiEaqfGQ1jYXRhbG9nLndyaXRlEmIKDFJlc3VtZUNvdXBvbhIeLmNvdXBvbi52MS5SZXN1bWVDb3Vwb25SZXF1ZXN0Gh8uY291cG9uLnYxLlJlc3VtZUNvdXBvblJlc3BvbnNlIhGqnxkNY2F0YWxvZy53cml0ZRJ0ChJCYXRjaENyZWF0ZUNvdXBvbnMSJC5jb3Vwb24udjEuQmF0Y2hDcmVhdGVDb3Vwb25zUmVxdWVzdBolLmNvdXBvbi52MS5CYXRjaENyZWF0ZUNvdXBvbnNSZXNwb25zZSIRqp8ZDWNhdGFsb2cud3JpdGUSZwoNU2VhcmNoQ291cG9ucxIfLmNvdXBvbi52MS5TZWFyY2hDb3Vwb25zUmVxdWVzdBogLmNvdXBvbi52MS5TZWFyY2hDb3Vwb25zUmVzcG9uc2UiE5ACAaqfGQxjYXRhbG9nLnJlYWQSXQoLVXBsb2FkQ29kZXMSHS5jb3Vwb24udjEuVXBsb2FkQ29kZXNSZXF1ZXN0Gh4uY291cG9uLnYxLlVwbG9hZENvZGVzUmVzcG9uc2UiD6qfGQtjb2Rlcy53cml0ZRJjCg1HZW5lcmF0ZUNvZGVzEh8uY291cG9uLnYxLkdlbmVyYXRlQ29kZXNSZXF1ZXN0GiAuY291cG9uLnYxLkdlbmVyYXRlQ29kZXNSZXNwb25zZSIPqp8ZC2NvZGVzLndyaXRlElwKCkdldENvZGVKb2ISHC5jb3Vwb24udjEuR2V0Q29kZUpvYlJlcXVlc3QaHS5jb3Vwb24udjEuR2V0Q29kZUpvYlJlc3BvbnNlIhGQAgGqnxkKY29kZXMucmVhZBJZCglMaXN0Q29kZXMSGy5jb3Vwb24udjEuTGlzdENvZGVzUmVxdWVzdBocLmNvdXBvbi52MS5MaXN0Q29kZXNSZXNwb25zZSIRkAIBqp8ZCmNvZGVzLnJlYWQSVgoIR2V0U3RhdHMSGi5jb3Vwb24udjEuR2V0U3RhdHNSZXF1ZXN0GhsuY291cG9uLnYxLkdldFN0YXRzUmVzcG9uc2UiEZACAaqfGQp1c2FnZS5yZWFkYgZwcm90bzM", [file_buf_validate_validate, file_coupon_v1_code, file_coupon_v1_coupon, file_coupon_v1_item_error, file_coupon_v1_options, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("Ch9jb3Vwb24vdjEvY2F0YWxvZ19zZXJ2aWNlLnByb3RvEgljb3Vwb24udjEiZwoTQ3JlYXRlQ291cG9uUmVxdWVzdBIpCgZjb3Vwb24YASABKAsyES5jb3Vwb24udjEuQ291cG9uQga6SAPIAQESJQoKcmVxdWVzdF9pZBgCIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOQoUQ3JlYXRlQ291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiIvChBHZXRDb3Vwb25SZXF1ZXN0EhsKCWNvdXBvbl9pZBgBIAEoCUIIukgFcgOwAQEiNgoRR2V0Q291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiJnChJMaXN0Q291cG9uc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAEEhQKDHNob3dfZGVsZXRlZBgDIAEoCCJSChNMaXN0Q291cG9uc1Jlc3BvbnNlEiIKB2NvdXBvbnMYASADKAsyES5jb3Vwb24udjEuQ291cG9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKgAQoTVXBkYXRlQ291cG9uUmVxdWVzdBIpCgZjb3Vwb24YASABKAsyES5jb3Vwb24udjEuQ291cG9uQga6SAPIAQESNwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQga6SAPIAQESJQoKcmVxdWVzdF9pZBgDIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOQoUVXBkYXRlQ291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiKLAQoTRGVsZXRlQ291cG9uUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEhkKCHJldmlzaW9uGAIgASgDQge6SAQiAigAEhUKDXJldm9rZV9pc3N1ZWQYAyABKAgSJQoKcmVxdWVzdF9pZBgEIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOQoURGVsZXRlQ291cG9uUmVzcG9uc2USIQoGY291cG9uGAEgASgLMhEuY291cG9uLnYxLkNvdXBvbiJYChJQYXVzZUNvdXBvblJlcXVlc3QSGwoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABARIlCgpyZXF1ZXN0X2lkGAIgASgJQhG6SA5yDBhAMgheWyEtfl0qJCI4ChNQYXVzZUNvdXBvblJlc3BvbnNlEiEKBmNvdXBvbhgBIAEoCzIRLmNvdXBvbi52MS5Db3Vwb24iWQoTUmVzdW1lQ291cG9uUmVxdWVzdBIbCgljb3Vwb25faWQYASABKAlCCLpIBXIDsAEBEiUKCnJlcXVlc3RfaWQYAiABKAlCEbpIDnIMGEAyCF5bIS1+XSokIjkKFFJlc3VtZUNvdXBvblJlc3BvbnNlEiEKBmNvdXBvbhgBIAEoCzIRLmNvdXBvbi52MS5Db3Vwb24ieAoZQmF0Y2hDcmVhdGVDb3Vwb25zUmVxdWVzdBI0Cgdjb3Vwb25zGAEgAygLMhEuY291cG9uLnYxLkNvdXBvbkIQukgNkgEKCAEQ6AciA9gBAxIlCgpyZXF1ZXN0X2lkGAIgASgJQhG6SA5yDBhAMgheWyEtfl0qJCJmCg1DcmVhdGVPdXRjb21lEiMKBmNvdXBvbhgBIAEoCzIRLmNvdXBvbi52MS5Db3Vwb25IABIlCgVlcnJvchgCIAEoCzIULmNvdXBvbi52MS5JdGVtRXJyb3JIAEIJCgdvdXRjb21lIkgKGkJhdGNoQ3JlYXRlQ291cG9uc1Jlc3BvbnNlEioKCG91dGNvbWVzGAEgAygLMhguY291cG9uLnYxLkNyZWF0ZU91dGNvbWUigwIKFFNlYXJjaENvdXBvbnNSZXF1ZXN0EhcKBXF1ZXJ5GAEgASgJQgi6SAVyAxjIARIZCghjYXRlZ29yeRgCIAEoCUIHukgEcgIYZBItCgR0eXBlGAMgASgOMhUuY291cG9uLnYxLkNvdXBvblR5cGVCCLpIBYIBAhABEjgKDWRpc2NvdW50X2tpbmQYBCABKA4yFy5jb3Vwb24udjEuRGlzY291bnRLaW5kQgi6SAWCAQIQARISCgpzaG93X2VuZGVkGAUgASgIEhwKCXBhZ2Vfc2l6ZRgGIAEoBUIJukgGGgQYZCgAEhwKCnBhZ2VfdG9rZW4YByABKAlCCLpIBXIDGIAEIm0KFVNlYXJjaENvdXBvbnNSZXNwb25zZRIiCgdjb3Vwb25zGAEgAygLMhEuY291cG9uLnYxLkNvdXBvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSFwoPY29ycmVjdGVkX3F1ZXJ5GAMgASgJIj0KCENvZGVMaW5lEgwKBGNvZGUYASABKAkSIwoFdGVybXMYAiABKAsyFC5jb3Vwb24udjEuQ29kZVRlcm1zItUBChJVcGxvYWRDb2Rlc1JlcXVlc3QSHQoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEjEKBHR5cGUYAiABKA4yFS5jb3Vwb24udjEuQ291cG9uVHlwZUIKukgHggEEEAEgAEgAEjUKBWxpbmVzGAMgAygLMhMuY291cG9uLnYxLkNvZGVMaW5lQhG6SA6SAQsIARDQhgMiA9gBAxIlCgpyZXF1ZXN0X2lkGAQgASgJQhG6SA5yDBhAMgheWyEtfl0qJEIPCgZ0YXJnZXQSBbpIAggBIlYKDFJlamVjdGVkTGluZRIMCgRsaW5lGAEgASgFEicKB3Byb2JsZW0YAiABKA4yFi5jb3Vwb24udjEuTGluZVByb2JsZW0SDwoHbWVzc2FnZRgDIAEoCSKxAQoTVXBsb2FkQ29kZXNSZXNwb25zZRIRCgljb3Vwb25faWQYASABKAkSEwoLYWRkZWRfY291bnQYAiABKAUSFwoPZHVwbGljYXRlX2NvdW50GAMgASgFEhUKDWludmFsaWRfY291bnQYBCABKAUSLwoOcmVqZWN0ZWRfbGluZXMYBSADKAsyFy5jb3Vwb24udjEuUmVqZWN0ZWRMaW5lEhEKCXVwbG9hZF9pZBgGIAEoCSK4AQoUR2VuZXJhdGVDb2Rlc1JlcXVlc3QSGwoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABARIbCgdwYXR0ZXJuGAIgASgJQgq6SAdyBRABGMgBEhoKBWNvdW50GAMgASgFQgu6SAgaBhjAhD0oARIjCgV0ZXJtcxgEIAEoCzIULmNvdXBvbi52MS5Db2RlVGVybXMSJQoKcmVxdWVzdF9pZBgFIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOAoVR2VuZXJhdGVDb2Rlc1Jlc3BvbnNlEh8KA2pvYhgBIAEoCzISLmNvdXBvbi52MS5Db2RlSm9iIi0KEUdldENvZGVKb2JSZXF1ZXN0EhgKBmpvYl9pZBgBIAEoCUIIukgFcgOwAQEiNQoSR2V0Q29kZUpvYlJlc3BvbnNlEh8KA2pvYhgBIAEoCzISLmNvdXBvbi52MS5Db2RlSm9iIrABChNMaXN0Q29kZUpvYnNSZXF1ZXN0Eh4KCWNvdXBvbl9pZBgBIAEoCUILukgI2AEBcgOwAQESHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAEEjwKBnN0YXRlcxgEIAMoDjIXLmNvdXBvbi52MS5Db2RlSm9iU3RhdGVCE7pIEJIBDRAEGAEiB4IBBBABIAAiUQoUTGlzdENvZGVKb2JzUmVzcG9uc2USIAoEam9icxgBIAMoCzISLmNvdXBvbi52MS5Db2RlSm9iEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJXChRDYW5jZWxDb2RlSm9iUmVxdWVzdBIYCgZqb2JfaWQYASABKAlCCLpIBXIDsAEBEiUKCnJlcXVlc3RfaWQYAiABKAlCEbpIDnIMGEAyCF5bIS1+XSokIjgKFUNhbmNlbENvZGVKb2JSZXNwb25zZRIfCgNqb2IYASABKAsyEi5jb3Vwb24udjEuQ29kZUpvYiK4AgoSRGVsZXRlQ29kZXNSZXF1ZXN0Eh0KCWNvdXBvbl9pZBgBIAEoCUIIukgFcgOwAQFIABIxCgR0eXBlGAIgASgOMhUuY291cG9uLnYxLkNvdXBvblR5cGVCCrpIB4IBBBABIABIABI1CgVjb2RlcxgDIAMoCUImukgjkgEgEPQDIhtyGRhAMhVeWyEtfl0oWyAtfl0qWyEtfl0pPyQSHQoJdXBsb2FkX2lkGAQgASgJQgi6SAVyA7ABAUgBEhoKBmpvYl9pZBgFIAEoCUIIukgFcgOwAQFIARIcCgpwYWdlX3Rva2VuGAYgASgJQgi6SAVyAxiABBIlCgpyZXF1ZXN0X2lkGAcgASgJQhG6SA5yDBhAMgheWyEtfl0qJEIPCgZ0YXJnZXQSBbpIAggBQggKBnNvdXJjZSKdAQoTRGVsZXRlQ29kZXNSZXNwb25zZRIRCgljb3Vwb25faWQYASABKAkSFQoNZGVsZXRlZF9jb3VudBgCIAEoBRITCgt0YWtlbl9jb3VudBgDIAEoBRIuCghvdXRjb21lcxgEIAMoDjIcLmNvdXBvbi52MS5EZWxldGVDb2RlT3V0Y29tZRIXCg9uZXh0X3BhZ2VfdG9rZW4YBSABKAkiqgEKEExpc3RDb2Rlc1JlcXVlc3QSGwoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABARIdCglwYWdlX3NpemUYAiABKAVCCrpIBxoFGOgHKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgAQSPAoIc3RhdHVzZXMYBCADKA4yFS5jb3Vwb24udjEuQ29kZVN0YXR1c0ITukgQkgENEAQYASIHggEEEAEgACJMChFMaXN0Q29kZXNSZXNwb25zZRIeCgVjb2RlcxgBIAMoCzIPLmNvdXBvbi52MS5Db2RlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJsCg9HZXRTdGF0c1JlcXVlc3QSHQoJY291cG9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEjEKBHR5cGUYAiABKA4yFS5jb3Vwb24udjEuQ291cG9uVHlwZUIKukgHggEEEAEgAEgAQgcKBXNjb3BlItEBCgVTdGF0cxIUCgxjb3Vwb25fY291bnQYASABKAMSEgoKY29kZV9jb3VudBgCIAEoAxIUCgxpc3N1ZWRfY291bnQYAyABKAMSFQoNZGVsZXRlZF9jb3VudBgEIAEoAxIWCg5yZWxlYXNlZF9jb3VudBgFIAEoAxISCgp1c2VkX2NvdW50GAYgASgDEhcKD2NhbmNlbGxlZF9jb3VudBgHIAEoAxIVCg1yZXZva2VkX2NvdW50GAggASgDEhUKDWV4cGlyZWRfY291bnQYCSABKAMiYgoQR2V0U3RhdHNSZXNwb25zZRIfCgVzdGF0cxgBIAEoCzIQLmNvdXBvbi52MS5TdGF0cxItCglyZWFkX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKmsKDERpc2NvdW50S2luZBIdChlESVNDT1VOVF9LSU5EX1VOU1BFQ0lGSUVEEAASHAoYRElTQ09VTlRfS0lORF9QRVJDRU5UQUdFEAESHgoaRElTQ09VTlRfS0lORF9GSVhFRF9BTU9VTlQQAiphCgtMaW5lUHJvYmxlbRIcChhMSU5FX1BST0JMRU1fVU5TUEVDSUZJRUQQABIYChRMSU5FX1BST0JMRU1fSU5WQUxJRBABEhoKFkxJTkVfUFJPQkxFTV9EVVBMSUNBVEUQAiqbAQoRRGVsZXRlQ29kZU91dGNvbWUSIwofREVMRVRFX0NPREVfT1VUQ09NRV9VTlNQRUNJRklFRBAAEh8KG0RFTEVURV9DT0RFX09VVENPTUVfREVMRVRFRBABEiEKHURFTEVURV9DT0RFX09VVENPTUVfTk9UX0ZPVU5EEAISHQoZREVMRVRFX0NPREVfT1VUQ09NRV9UQUtFThADMp0NCg5DYXRhbG9nU2VydmljZRJiCgxDcmVhdGVDb3Vwb24SHi5jb3Vwb24udjEuQ3JlYXRlQ291cG9uUmVxdWVzdBofLmNvdXBvbi52MS5DcmVhdGVDb3Vwb25SZXNwb25zZSIRqp8ZDWNhdGFsb2cud3JpdGUSWwoJR2V0Q291cG9uEhsuY291cG9uLnYxLkdldENvdXBvblJlcXVlc3QaHC5jb3Vwb24udjEuR2V0Q291cG9uUmVzcG9uc2UiE5ACAaqfGQxjYXRhbG9nLnJlYWQSYQoLTGlzdENvdXBvbnMSHS5jb3Vwb24udjEuTGlzdENvdXBvbnNSZXF1ZXN0Gh4uY291cG9uLnYxLkxpc3RDb3Vwb25zUmVzcG9uc2UiE5ACAaqfGQxjYXRhbG9nLnJlYWQSYgoMVXBkYXRlQ291cG9uEh4uY291cG9uLnYxLlVwZGF0ZUNvdXBvblJlcXVlc3QaHy5jb3Vwb24udjEuVXBkYXRlQ291cG9uUmVzcG9uc2UiEaqfGQ1jYXRhbG9nLndyaXRlEmIKDERlbGV0ZUNvdXBvbhIeLmNvdXBvbi52MS5EZWxldGVDb3Vwb25SZXF1ZXN0Gh8uY291cG9uLnYxLkRlbGV0ZUNvdXBvblJlc3BvbnNlIhGqnxkNY2F0YWxvZy53cml0ZRJfCgtQYXVzZUNvdXBvbhIdLmNvdXBvbi52MS5QYXVzZUNvdXBvblJlcXVlc3QaHi5jb3Vwb24udjEuUGF1c2VDb3Vwb25SZXNwb25zZSIRqp8ZDWNhdGFsb2cud3JpdGUSYgoMUmVzdW1lQ291cG9uEh4uY291cG9uLnYxLlJlc3VtZUNvdXBvblJlcXVlc3QaHy5jb3Vwb24udjEuUmVzdW1lQ291cG9uUmVzcG9uc2UiEaqfGQ1jYXRhbG9nLndyaXRlEnQKEkJhdGNoQ3JlYXRlQ291cG9ucxIkLmNvdXBvbi52MS5CYXRjaENyZWF0ZUNvdXBvbnNSZXF1ZXN0GiUuY291cG9uLnYxLkJhdGNoQ3JlYXRlQ291cG9uc1Jlc3BvbnNlIhGqnxkNY2F0YWxvZy53cml0ZRJnCg1TZWFyY2hDb3Vwb25zEh8uY291cG9uLnYxLlNlYXJjaENvdXBvbnNSZXF1ZXN0GiAuY291cG9uLnYxLlNlYXJjaENvdXBvbnNSZXNwb25zZSITkAIBqp8ZDGNhdGFsb2cucmVhZBJdCgtVcGxvYWRDb2RlcxIdLmNvdXBvbi52MS5VcGxvYWRDb2Rlc1JlcXVlc3QaHi5jb3Vwb24udjEuVXBsb2FkQ29kZXNSZXNwb25zZSIPqp8ZC2NvZGVzLndyaXRlEmMKDUdlbmVyYXRlQ29kZXMSHy5jb3Vwb24udjEuR2VuZXJhdGVDb2Rlc1JlcXVlc3QaIC5jb3Vwb24udjEuR2VuZXJhdGVDb2Rlc1Jlc3BvbnNlIg+qnxkLY29kZXMud3JpdGUSXAoKR2V0Q29kZUpvYhIcLmNvdXBvbi52MS5HZXRDb2RlSm9iUmVxdWVzdBodLmNvdXBvbi52MS5HZXRDb2RlSm9iUmVzcG9uc2UiEZACAaqfGQpjb2Rlcy5yZWFkEmIKDExpc3RDb2RlSm9icxIeLmNvdXBvbi52MS5MaXN0Q29kZUpvYnNSZXF1ZXN0Gh8uY291cG9uLnYxLkxpc3RDb2RlSm9ic1Jlc3BvbnNlIhGQAgGqnxkKY29kZXMucmVhZBJjCg1DYW5jZWxDb2RlSm9iEh8uY291cG9uLnYxLkNhbmNlbENvZGVKb2JSZXF1ZXN0GiAuY291cG9uLnYxLkNhbmNlbENvZGVKb2JSZXNwb25zZSIPqp8ZC2NvZGVzLndyaXRlEl0KC0RlbGV0ZUNvZGVzEh0uY291cG9uLnYxLkRlbGV0ZUNvZGVzUmVxdWVzdBoeLmNvdXBvbi52MS5EZWxldGVDb2Rlc1Jlc3BvbnNlIg+qnxkLY29kZXMud3JpdGUSWQoJTGlzdENvZGVzEhsuY291cG9uLnYxLkxpc3RDb2Rlc1JlcXVlc3QaHC5jb3Vwb24udjEuTGlzdENvZGVzUmVzcG9uc2UiEZACAaqfGQpjb2Rlcy5yZWFkElYKCEdldFN0YXRzEhouY291cG9uLnYxLkdldFN0YXRzUmVxdWVzdBobLmNvdXBvbi52MS5HZXRTdGF0c1Jlc3BvbnNlIhGQAgGqnxkKdXNhZ2UucmVhZGIGcHJvdG8z", [file_buf_validate_validate, file_coupon_v1_code, file_coupon_v1_coupon, file_coupon_v1_item_error, file_coupon_v1_options, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * Request of CreateCoupon.
@@ -736,6 +736,14 @@ export type UploadCodesResponse = Message<"coupon.v1.UploadCodesResponse"> & {
    * @generated from field: repeated coupon.v1.RejectedLine rejected_lines = 5;
    */
   rejectedLines: RejectedLine[];
+
+  /**
+   * Names this upload: DeleteCodes takes back by it what was added. A UUIDv7. Empty when nothing was added, or when it was added by
+   * an earlier release, which kept no uploads.
+   *
+   * @generated from field: string upload_id = 6;
+   */
+  uploadId: string;
 };
 
 /**
@@ -858,6 +866,257 @@ export const GetCodeJobResponseSchema: GenMessage<GetCodeJobResponse> = /*@__PUR
   messageDesc(file_coupon_v1_catalog_service, 26);
 
 /**
+ * Request of ListCodeJobs.
+ *
+ * @generated from message coupon.v1.ListCodeJobsRequest
+ */
+export type ListCodeJobsRequest = Message<"coupon.v1.ListCodeJobsRequest"> & {
+  /**
+   * Only those of this coupon, a UUID. Empty: of all.
+   *
+   * @generated from field: string coupon_id = 1;
+   */
+  couponId: string;
+
+  /**
+   * How many at most, from 1 to 1,000. 0 means 50.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * The `next_page_token` of the page before. All other fields but `page_size` must be as they were for that page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+
+  /**
+   * Only those that stand so at the moment of reading, different ones. Empty: all.
+   *
+   * @generated from field: repeated coupon.v1.CodeJobState states = 4;
+   */
+  states: CodeJobState[];
+};
+
+/**
+ * Describes the message coupon.v1.ListCodeJobsRequest.
+ * Use `create(ListCodeJobsRequestSchema)` to create a new message.
+ */
+export const ListCodeJobsRequestSchema: GenMessage<ListCodeJobsRequest> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 27);
+
+/**
+ * Response of ListCodeJobs.
+ *
+ * @generated from message coupon.v1.ListCodeJobsResponse
+ */
+export type ListCodeJobsResponse = Message<"coupon.v1.ListCodeJobsResponse"> & {
+  /**
+   * The newest first. With `states`, where many others are in the way, a page may have fewer than were asked for, or none, and
+   * still not be the last one.
+   *
+   * @generated from field: repeated coupon.v1.CodeJob jobs = 1;
+   */
+  jobs: CodeJob[];
+
+  /**
+   * Names the next page. Empty on the last one.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message coupon.v1.ListCodeJobsResponse.
+ * Use `create(ListCodeJobsResponseSchema)` to create a new message.
+ */
+export const ListCodeJobsResponseSchema: GenMessage<ListCodeJobsResponse> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 28);
+
+/**
+ * Request of CancelCodeJob.
+ *
+ * @generated from message coupon.v1.CancelCodeJobRequest
+ */
+export type CancelCodeJobRequest = Message<"coupon.v1.CancelCodeJobRequest"> & {
+  /**
+   * Required, a UUID.
+   *
+   * @generated from field: string job_id = 1;
+   */
+  jobId: string;
+
+  /**
+   * See CreateCouponRequest.request_id.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message coupon.v1.CancelCodeJobRequest.
+ * Use `create(CancelCodeJobRequestSchema)` to create a new message.
+ */
+export const CancelCodeJobRequestSchema: GenMessage<CancelCodeJobRequest> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 29);
+
+/**
+ * Response of CancelCodeJob.
+ *
+ * @generated from message coupon.v1.CancelCodeJobResponse
+ */
+export type CancelCodeJobResponse = Message<"coupon.v1.CancelCodeJobResponse"> & {
+  /**
+   * The job as it has ended.
+   *
+   * @generated from field: coupon.v1.CodeJob job = 1;
+   */
+  job?: CodeJob | undefined;
+};
+
+/**
+ * Describes the message coupon.v1.CancelCodeJobResponse.
+ * Use `create(CancelCodeJobResponseSchema)` to create a new message.
+ */
+export const CancelCodeJobResponseSchema: GenMessage<CancelCodeJobResponse> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 30);
+
+/**
+ * Request of DeleteCodes. Exactly one of `codes`, `upload_id` and `job_id` says which ones.
+ *
+ * @generated from message coupon.v1.DeleteCodesRequest
+ */
+export type DeleteCodesRequest = Message<"coupon.v1.DeleteCodesRequest"> & {
+  /**
+   * Whose codes.
+   *
+   * @generated from oneof coupon.v1.DeleteCodesRequest.target
+   */
+  target: {
+    /**
+     * Of this code book, a UUID.
+     *
+     * @generated from field: string coupon_id = 1;
+     */
+    value: string;
+    case: "couponId";
+  } | {
+    /**
+     * Of the pool of this type.
+     *
+     * @generated from field: coupon.v1.CouponType type = 2;
+     */
+    value: CouponType;
+    case: "type";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Up to 500 codes, each of 1 to 64 visible ASCII characters, and spaces between them.
+   *
+   * @generated from field: repeated string codes = 3;
+   */
+  codes: string[];
+
+  /**
+   * All that came by these.
+   *
+   * @generated from oneof coupon.v1.DeleteCodesRequest.source
+   */
+  source: {
+    /**
+     * The `upload_id` that UploadCodes has answered, a UUID. Codes of uploads that an earlier release took are deleted by naming them.
+     *
+     * @generated from field: string upload_id = 4;
+     */
+    value: string;
+    case: "uploadId";
+  } | {
+    /**
+     * A job of GenerateCodes, a UUID. What an earlier release made for it is deleted by naming it.
+     *
+     * @generated from field: string job_id = 5;
+     */
+    value: string;
+    case: "jobId";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * With `upload_id` or `job_id`: the `next_page_token` of the call before, for the codes that follow. All other fields but
+   * `request_id` must be as they were for that call. Empty: from the beginning, also when some were deleted already.
+   *
+   * @generated from field: string page_token = 6;
+   */
+  pageToken: string;
+
+  /**
+   * See CreateCouponRequest.request_id. Each call has its own.
+   *
+   * @generated from field: string request_id = 7;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message coupon.v1.DeleteCodesRequest.
+ * Use `create(DeleteCodesRequestSchema)` to create a new message.
+ */
+export const DeleteCodesRequestSchema: GenMessage<DeleteCodesRequest> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 31);
+
+/**
+ * Response of DeleteCodes.
+ *
+ * @generated from message coupon.v1.DeleteCodesResponse
+ */
+export type DeleteCodesResponse = Message<"coupon.v1.DeleteCodesResponse"> & {
+  /**
+   * The coupon whose codes they are.
+   *
+   * @generated from field: string coupon_id = 1;
+   */
+  couponId: string;
+
+  /**
+   * How many codes this call has deleted.
+   *
+   * @generated from field: int32 deleted_count = 2;
+   */
+  deletedCount: number;
+
+  /**
+   * How many codes it has left because they are taken.
+   *
+   * @generated from field: int32 taken_count = 3;
+   */
+  takenCount: number;
+
+  /**
+   * With `codes`: one for each of them, in order; a code that is named twice has the same one twice.
+   *
+   * @generated from field: repeated coupon.v1.DeleteCodeOutcome outcomes = 4;
+   */
+  outcomes: DeleteCodeOutcome[];
+
+  /**
+   * With `upload_id` or `job_id`: goes on with the codes that follow. Empty: all have been looked at.
+   *
+   * @generated from field: string next_page_token = 5;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message coupon.v1.DeleteCodesResponse.
+ * Use `create(DeleteCodesResponseSchema)` to create a new message.
+ */
+export const DeleteCodesResponseSchema: GenMessage<DeleteCodesResponse> = /*@__PURE__*/
+  messageDesc(file_coupon_v1_catalog_service, 32);
+
+/**
  * Request of ListCodes.
  *
  * @generated from message coupon.v1.ListCodesRequest
@@ -897,7 +1156,7 @@ export type ListCodesRequest = Message<"coupon.v1.ListCodesRequest"> & {
  * Use `create(ListCodesRequestSchema)` to create a new message.
  */
 export const ListCodesRequestSchema: GenMessage<ListCodesRequest> = /*@__PURE__*/
-  messageDesc(file_coupon_v1_catalog_service, 27);
+  messageDesc(file_coupon_v1_catalog_service, 33);
 
 /**
  * Response of ListCodes.
@@ -926,7 +1185,7 @@ export type ListCodesResponse = Message<"coupon.v1.ListCodesResponse"> & {
  * Use `create(ListCodesResponseSchema)` to create a new message.
  */
 export const ListCodesResponseSchema: GenMessage<ListCodesResponse> = /*@__PURE__*/
-  messageDesc(file_coupon_v1_catalog_service, 28);
+  messageDesc(file_coupon_v1_catalog_service, 34);
 
 /**
  * Request of GetStats.
@@ -963,7 +1222,7 @@ export type GetStatsRequest = Message<"coupon.v1.GetStatsRequest"> & {
  * Use `create(GetStatsRequestSchema)` to create a new message.
  */
 export const GetStatsRequestSchema: GenMessage<GetStatsRequest> = /*@__PURE__*/
-  messageDesc(file_coupon_v1_catalog_service, 29);
+  messageDesc(file_coupon_v1_catalog_service, 35);
 
 /**
  * What happened so far. Counts of what happened never fall; those of where user coupons stand are as of the moment of
@@ -1042,7 +1301,7 @@ export type Stats = Message<"coupon.v1.Stats"> & {
  * Use `create(StatsSchema)` to create a new message.
  */
 export const StatsSchema: GenMessage<Stats> = /*@__PURE__*/
-  messageDesc(file_coupon_v1_catalog_service, 30);
+  messageDesc(file_coupon_v1_catalog_service, 36);
 
 /**
  * Response of GetStats.
@@ -1070,7 +1329,7 @@ export type GetStatsResponse = Message<"coupon.v1.GetStatsResponse"> & {
  * Use `create(GetStatsResponseSchema)` to create a new message.
  */
 export const GetStatsResponseSchema: GenMessage<GetStatsResponse> = /*@__PURE__*/
-  messageDesc(file_coupon_v1_catalog_service, 31);
+  messageDesc(file_coupon_v1_catalog_service, 37);
 
 /**
  * Which kind of discount a coupon has.
@@ -1139,6 +1398,47 @@ export enum LineProblem {
  */
 export const LineProblemSchema: GenEnum<LineProblem> = /*@__PURE__*/
   enumDesc(file_coupon_v1_catalog_service, 1);
+
+/**
+ * What became of one code of DeleteCodes.
+ *
+ * @generated from enum coupon.v1.DeleteCodeOutcome
+ */
+export enum DeleteCodeOutcome {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: DELETE_CODE_OUTCOME_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It is deleted.
+   *
+   * @generated from enum value: DELETE_CODE_OUTCOME_DELETED = 1;
+   */
+  DELETED = 1,
+
+  /**
+   * The coupon has no such code.
+   *
+   * @generated from enum value: DELETE_CODE_OUTCOME_NOT_FOUND = 2;
+   */
+  NOT_FOUND = 2,
+
+  /**
+   * A seat of it is taken: by a user who holds it, or held it until it was deleted without being put back into stock. It stays.
+   *
+   * @generated from enum value: DELETE_CODE_OUTCOME_TAKEN = 3;
+   */
+  TAKEN = 3,
+}
+
+/**
+ * Describes the enum coupon.v1.DeleteCodeOutcome.
+ */
+export const DeleteCodeOutcomeSchema: GenEnum<DeleteCodeOutcome> = /*@__PURE__*/
+  enumDesc(file_coupon_v1_catalog_service, 2);
 
 /**
  * Creates, reads and changes coupons.
@@ -1242,7 +1542,8 @@ export const CatalogService: GenService<{
   /**
    * Finds coupons by words, best first: those that have all words in their name, then those that have them in name,
    * category and description together; the newest first among equals. A word also finds longer ones that begin with
-   * it, and one that occurs nowhere is replaced by those that are most like it.
+   * it, and one that occurs nowhere is replaced by those that are most like it. The pools of types are never found: they are
+   * no offers. ListCoupons has them, and UploadCodes answers the id of one.
    * Errors: INVALID_FIELD.
    *
    * @generated from rpc coupon.v1.CatalogService.SearchCoupons
@@ -1300,6 +1601,45 @@ export const CatalogService: GenService<{
     methodKind: "unary";
     input: typeof GetCodeJobRequestSchema;
     output: typeof GetCodeJobResponseSchema;
+  },
+  /**
+   * Lists code jobs, the newest first: of one coupon, a deleted one, too, or of all.
+   * Errors: INVALID_FIELD.
+   *
+   * @generated from rpc coupon.v1.CatalogService.ListCodeJobs
+   */
+  listCodeJobs: {
+    methodKind: "unary";
+    input: typeof ListCodeJobsRequestSchema;
+    output: typeof ListCodeJobsResponseSchema;
+  },
+  /**
+   * Ends a running code job: it becomes CANCELLED once the codes under way are made. Those that it has made stay, and can be issued;
+   * DeleteCodes takes them back. A job that has ended is answered as it is.
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, CODE_JOB_NOT_FOUND.
+   *
+   * @generated from rpc coupon.v1.CatalogService.CancelCodeJob
+   */
+  cancelCodeJob: {
+    methodKind: "unary";
+    input: typeof CancelCodeJobRequestSchema;
+    output: typeof CancelCodeJobResponseSchema;
+  },
+  /**
+   * Deletes codes of a code book, or of the pool of a type: those that are named, or all that came by one upload or one code
+   * job. Only free ones go, and at once out of the stock; a code that has a seat taken stays as it is, with what users hold. What was deleted can
+   * be added again, to another coupon, too. Codes that are not there are no error, so a call can be repeated.
+   *
+   * An upload or a job is gone through step by step: one call looks at up to 5,000 codes, and answers a token with which the
+   * next call goes on. Issuing goes on between two calls. A running job goes on to make codes: cancel it first.
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, COUPON_NOT_FOUND, NOT_A_CODE_BOOK, CODE_UPLOAD_NOT_FOUND, CODE_JOB_NOT_FOUND.
+   *
+   * @generated from rpc coupon.v1.CatalogService.DeleteCodes
+   */
+  deleteCodes: {
+    methodKind: "unary";
+    input: typeof DeleteCodesRequestSchema;
+    output: typeof DeleteCodesResponseSchema;
   },
   /**
    * Lists a coupon's codes with their status, in the order in which they were added.

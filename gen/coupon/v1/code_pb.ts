@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/code.proto.
  */
 export const file_coupon_v1_code: GenFile = /*@__PURE__*/
-  fileDesc("ChRjb3Vwb24vdjEvY29kZS5wcm90bxIJY291cG9uLnYxIrEBCglDb2RlVGVybXMSJQoIZGlzY291bnQYASABKAsyEy5jb3Vwb24udjEuRGlzY291bnQSLwoLZXhwaXJlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKCG1heF91c2VzGAMgASgFSACIAQESGAoLbWF4X2hvbGRlcnMYBCABKAVIAYgBAUILCglfbWF4X3VzZXNCDgoMX21heF9ob2xkZXJzImIKCkNvZGVIb2xkZXISDwoHdXNlcl9pZBgBIAEoCRIWCg51c2VyX2NvdXBvbl9pZBgCIAEoCRIrCgZzdGF0dXMYAyABKA4yGy5jb3Vwb24udjEuVXNlckNvdXBvblN0YXR1cyLiAQoEQ29kZRIMCgRjb2RlGAEgASgJEhEKCWNvdXBvbl9pZBgCIAEoCRIjCgV0ZXJtcxgDIAEoCzIULmNvdXBvbi52MS5Db2RlVGVybXMSJQoGc3RhdHVzGAQgASgOMhUuY291cG9uLnYxLkNvZGVTdGF0dXMSFAoMaG9sZGVyX2NvdW50GAUgASgFEiYKB2hvbGRlcnMYBiADKAsyFS5jb3Vwb24udjEuQ29kZUhvbGRlchIvCgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi9AEKB0NvZGVKb2ISCgoCaWQYASABKAkSEQoJY291cG9uX2lkGAIgASgJEg8KB3BhdHRlcm4YAyABKAkSDQoFY291bnQYBCABKAUSEgoKbWFkZV9jb3VudBgFIAEoBRImCgVzdGF0ZRgGIAEoDjIXLmNvdXBvbi52MS5Db2RlSm9iU3RhdGUSDwoHZmFpbHVyZRgHIAEoCRIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKoYBCgpDb2RlU3RhdHVzEhsKF0NPREVfU1RBVFVTX1VOU1BFQ0lGSUVEEAASFAoQQ09ERV9TVEFUVVNfRlJFRRABEhYKEkNPREVfU1RBVFVTX0lTU1VFRBACEhQKEENPREVfU1RBVFVTX1VTRUQQAxIXChNDT0RFX1NUQVRVU19FWFBJUkVEEAQqfgoMQ29kZUpvYlN0YXRlEh4KGkNPREVfSk9CX1NUQVRFX1VOU1BFQ0lGSUVEEAASGgoWQ09ERV9KT0JfU1RBVEVfUlVOTklORxABEhcKE0NPREVfSk9CX1NUQVRFX0RPTkUQAhIZChVDT0RFX0pPQl9TVEFURV9GQUlMRUQQA2IGcHJvdG8z", [file_coupon_v1_coupon, file_coupon_v1_user_coupon, file_google_protobuf_timestamp]);
+  fileDesc("ChRjb3Vwb24vdjEvY29kZS5wcm90bxIJY291cG9uLnYxIrEBCglDb2RlVGVybXMSJQoIZGlzY291bnQYASABKAsyEy5jb3Vwb24udjEuRGlzY291bnQSLwoLZXhwaXJlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKCG1heF91c2VzGAMgASgFSACIAQESGAoLbWF4X2hvbGRlcnMYBCABKAVIAYgBAUILCglfbWF4X3VzZXNCDgoMX21heF9ob2xkZXJzImIKCkNvZGVIb2xkZXISDwoHdXNlcl9pZBgBIAEoCRIWCg51c2VyX2NvdXBvbl9pZBgCIAEoCRIrCgZzdGF0dXMYAyABKA4yGy5jb3Vwb24udjEuVXNlckNvdXBvblN0YXR1cyLiAQoEQ29kZRIMCgRjb2RlGAEgASgJEhEKCWNvdXBvbl9pZBgCIAEoCRIjCgV0ZXJtcxgDIAEoCzIULmNvdXBvbi52MS5Db2RlVGVybXMSJQoGc3RhdHVzGAQgASgOMhUuY291cG9uLnYxLkNvZGVTdGF0dXMSFAoMaG9sZGVyX2NvdW50GAUgASgFEiYKB2hvbGRlcnMYBiADKAsyFS5jb3Vwb24udjEuQ29kZUhvbGRlchIvCgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi9AEKB0NvZGVKb2ISCgoCaWQYASABKAkSEQoJY291cG9uX2lkGAIgASgJEg8KB3BhdHRlcm4YAyABKAkSDQoFY291bnQYBCABKAUSEgoKbWFkZV9jb3VudBgFIAEoBRImCgVzdGF0ZRgGIAEoDjIXLmNvdXBvbi52MS5Db2RlSm9iU3RhdGUSDwoHZmFpbHVyZRgHIAEoCRIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKoYBCgpDb2RlU3RhdHVzEhsKF0NPREVfU1RBVFVTX1VOU1BFQ0lGSUVEEAASFAoQQ09ERV9TVEFUVVNfRlJFRRABEhYKEkNPREVfU1RBVFVTX0lTU1VFRBACEhQKEENPREVfU1RBVFVTX1VTRUQQAxIXChNDT0RFX1NUQVRVU19FWFBJUkVEEAQqnAEKDENvZGVKb2JTdGF0ZRIeChpDT0RFX0pPQl9TVEFURV9VTlNQRUNJRklFRBAAEhoKFkNPREVfSk9CX1NUQVRFX1JVTk5JTkcQARIXChNDT0RFX0pPQl9TVEFURV9ET05FEAISGQoVQ09ERV9KT0JfU1RBVEVfRkFJTEVEEAMSHAoYQ09ERV9KT0JfU1RBVEVfQ0FOQ0VMTEVEEARiBnByb3RvMw", [file_coupon_v1_coupon, file_coupon_v1_user_coupon, file_google_protobuf_timestamp]);
 
 /**
  * What a code has of its own. What is absent is the coupon's.
@@ -131,7 +131,8 @@ export type Code = Message<"coupon.v1.Code"> & {
   status: CodeStatus;
 
   /**
-   * How many users hold it.
+   * How many of its seats are taken: by users who hold it, or whose user coupons with it were deleted and not put back into
+   * stock.
    *
    * @generated from field: int32 holder_count = 5;
    */
@@ -208,7 +209,7 @@ export type CodeJob = Message<"coupon.v1.CodeJob"> & {
   state: CodeJobState;
 
   /**
-   * Why it failed: "the pattern has no more codes that are not taken", or "the coupon was deleted". Empty otherwise.
+   * Why it failed: "the pattern has no more codes that are not taken", or "the coupon was deleted"; of a cancelled one "it was cancelled". Empty otherwise.
    *
    * @generated from field: string failure = 7;
    */
@@ -258,15 +259,16 @@ export enum CodeStatus {
   FREE = 1,
 
   /**
-   * As many users hold it as may, and it can still be used.
+   * All its seats are taken, and some of those who hold it can still use it.
    *
    * @generated from enum value: CODE_STATUS_ISSUED = 2;
    */
   ISSUED = 2,
 
   /**
-   * As many users hold it as may, and all of them have used it as often as they may. Of a code that more than 100 users hold
-   * this is known only when it holds for all that was issued of its coupon; until then it is ISSUED.
+   * All its seats are taken, and nobody can use it any more: all who hold it have used it as often as they may, or their user coupons were
+   * deleted and not put back into stock. Of a code that more than 100 users hold this is known only when it holds for all that was
+   * issued of its coupon; until then it is ISSUED.
    *
    * @generated from enum value: CODE_STATUS_USED = 3;
    */
@@ -319,6 +321,13 @@ export enum CodeJobState {
    * @generated from enum value: CODE_JOB_STATE_FAILED = 3;
    */
   FAILED = 3,
+
+  /**
+   * CancelCodeJob has ended it. Codes that were made stay. To a replica of an earlier release it is FAILED.
+   *
+   * @generated from enum value: CODE_JOB_STATE_CANCELLED = 4;
+   */
+  CANCELLED = 4,
 }
 
 /**

@@ -10,9 +10,9 @@ import { checkPattern, PatternError, parsePattern } from "../../domain/code-patt
 import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
 import type { CodeGenerator } from "../../jobs/code-generator.js";
 import type { CodeStore } from "../../storage/ports/codes.js";
+import { jobMessage } from "../codes/code-job-message.js";
+import { termsOf } from "../codes/code-terms.js";
 import { requestKey } from "../message.js";
-import { jobMessage } from "./code-job-message.js";
-import { termsOf } from "./code-terms.js";
 
 export function generateCodes(store: CodeStore, generator: Pick<CodeGenerator, "kick">) {
   return async (request: GenerateCodesRequest, context: CallContext) => {

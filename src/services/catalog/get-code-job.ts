@@ -3,7 +3,7 @@ import { type GetCodeJobRequest, GetCodeJobResponseSchema } from "../../../gen/c
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal } from "../../domain/refusal.js";
 import type { CodeStore } from "../../storage/ports/codes.js";
-import { jobMessage } from "./code-job-message.js";
+import { jobMessage } from "../codes/code-job-message.js";
 
 export function getCodeJob(store: CodeStore) {
   return async (request: GetCodeJobRequest, context: CallContext) => {

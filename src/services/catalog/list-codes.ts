@@ -9,9 +9,9 @@ import { Refusal } from "../../domain/refusal.js";
 import { userCouponStatus } from "../../domain/user-coupon.js";
 import type { CodeStore, ListedCode } from "../../storage/ports/codes.js";
 import type { CouponStore } from "../../storage/ports/coupons.js";
+import { termsMessage } from "../codes/code-terms.js";
 import { timestampMessage } from "../message.js";
 import { nextPageToken, readPage } from "../page-token.js";
-import { termsMessage } from "./code-terms.js";
 
 export function listCodes(codes: CodeStore, coupons: Pick<CouponStore, "get">) {
   return async (request: ListCodesRequest, context: CallContext) => {

@@ -7,30 +7,26 @@ import {
   UploadCodesResponseSchema,
 } from "../../../gen/coupon/v1/catalog_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
-import type { CouponType } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
 import { mapInSlices } from "../../platform/json-slices.js";
 import type { CodeStore, RejectedLine } from "../../storage/ports/codes.js";
-import { typeOf } from "../message.js";
+import { targetOf } from "../codes/code-target.js";
+import { checkLines } from "../codes/upload-lines.js";
 import { bulkRequestKey } from "./bulk-request-key.js";
-import { checkLines } from "./upload-lines.js";
 
 export function uploadCodes(store: CodeStore, invalidate: (couponId: string) => Promise<void>) {
   return async (request: UploadCodesRequest, context: CallContext) => {
     const { target, lines } = request;
     const uploaded = await store.upload(
       {
-        target:
-          target.case === "type"
-            ? { type: typeOf(target.value) as CouponType }
-            : { couponId: (target.value ?? "").toLowerCase() },
+        target: targetOf(target),
         request: await bulkRequestKey("UploadCodes", UploadCodesRequestSchema, request, "lines"),
       },
       (book, now) => checkLines(lines, book, now),
       context.deadlineMs,
     );
     if (uploaded instanceof Refusal) return uploaded;
-    const { couponId, addedCount, rejected } = uploaded;
+    const { couponId, uploadId = "", addedCount, rejected } = uploaded;
     if (addedCount > 0) await invalidate(couponId);
     const duplicateCount = rejected.filter(({ message }) => message === null).length;
     const response = create(UploadCodesResponseSchema, {
@@ -38,6 +34,7 @@ export function uploadCodes(store: CodeStore, invalidate: (couponId: string) => 
       addedCount,
       duplicateCount,
       invalidCount: rejected.length - duplicateCount,
+      uploadId,
     });
     response.rejectedLines = await mapInSlices(rejected, rejectedMessage);
     return response;

@@ -1,4 +1,4 @@
-import type { Code, CodeJob, CodeStatus, NewCode } from "../../domain/code.js";
+import type { Code, CodeJob, CodeJobState, CodeStatus, DeleteOutcome, NewCode } from "../../domain/code.js";
 import type { Coupon, CouponType } from "../../domain/coupon.js";
 import type { Refusal } from "../../domain/refusal.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
@@ -23,11 +23,43 @@ export interface CheckedLines {
   readonly rejected: readonly RejectedLine[];
 }
 
+/** A code book, or the pool of a type. */
+export type CodeTarget = { readonly couponId: string } | { readonly type: CouponType };
+
 export interface Uploaded {
   readonly couponId: string;
+  /** Absent: nothing was added, or a release that kept no uploads has stored this answer. */
+  readonly uploadId?: string;
   readonly addedCount: number;
   /** In the order of the lines. */
   readonly rejected: readonly RejectedLine[];
+}
+
+/** The codes that are to be deleted: those that are named, or what came by an upload or a job, from the code after `after` on. */
+export type WhichCodes =
+  | { readonly codes: readonly string[] }
+  | {
+      readonly source: { readonly kind: "upload" | "job"; readonly id: string };
+      /** null: from the beginning. */
+      readonly after: string | null;
+    };
+
+export interface DeletedCodes {
+  readonly couponId: string;
+  readonly deletedCount: number;
+  readonly takenCount: number;
+  /** Of codes that were named, in order. */
+  readonly outcomes: readonly DeleteOutcome[];
+  /** After what the next step goes on; null: all have been looked at. */
+  readonly next: string | null;
+}
+
+/** Which jobs are wanted. */
+export interface JobFilter {
+  /** null: of all coupons. */
+  readonly couponId: string | null;
+  /** Only those that stand so; null: all. */
+  readonly states: readonly CodeJobState[] | null;
 }
 
 /** One batch of a job. */
@@ -65,7 +97,7 @@ export interface CodeStore {
    */
   upload(
     upload: {
-      readonly target: { readonly couponId: string } | { readonly type: CouponType };
+      readonly target: CodeTarget;
       readonly request: RequestKey | null;
     },
     check: (book: Coupon, now: Date) => Promise<CheckedLines>,
@@ -84,6 +116,21 @@ export interface CodeStore {
 
   /** null: there is none. */
   getJob(jobId: string, deadlineMs: DeadlineMs): Promise<CodeJob | null>;
+
+  /** The newest first. */
+  listJobs(filter: JobFilter, page: Page, deadlineMs: DeadlineMs): Promise<Rows<CodeJob>>;
+
+  /** Ends a job, unless it has ended; answers how it stands then. CODE_JOB_NOT_FOUND; requests as in `beginJob`. */
+  cancelJob(jobId: string, request: RequestKey | null, deadlineMs: DeadlineMs): Promise<CodeJob | Refusal>;
+
+  /**
+   * Deletes codes of which no seat is taken, and takes them out of stock: all that are named, or one bounded step through what
+   * came by an upload or a job. Refusals as in `upload`, for a deleted pool, too; CODE_UPLOAD_NOT_FOUND, CODE_JOB_NOT_FOUND.
+   */
+  delete(
+    deletion: { readonly target: CodeTarget; readonly which: WhichCodes; readonly request: RequestKey | null },
+    deadlineMs: DeadlineMs,
+  ): Promise<DeletedCodes | Refusal>;
 
   /**
    * Takes a running job that nobody else works on, and adds some of its codes in one transaction: never more than it still

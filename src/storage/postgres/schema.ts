@@ -221,6 +221,8 @@ export const codes = pgTable(
     createdAt: timestamp("created_at").notNull(),
     /** When it was seen to have expired: its free seats are not in its coupon's quantity any more. */
     retiredAt: timestamp("retired_at"),
+    /** What it came by, of `code_sources`; null: a release that kept none. */
+    sourceId: uuid("source_id"),
   },
   (t) => [
     check("codes_never_over_max_holders", sql`${t.holderCount} BETWEEN 0 AND ${t.maxHolders}`),
@@ -256,6 +258,18 @@ export const codeJobs = pgTable(
     index("code_jobs_running").on(t.id).where(sql`${t.endedAt} IS NULL`),
   ],
 );
+
+/**
+ * What codes came by: an upload or a job, with the first and the last of its codes. Those of others may lie between them, so a code names its
+ * source, too. Found this way its codes need no index of their own.
+ */
+export const codeSources = pgTable("code_sources", {
+  /** Of an upload, which has no other row, or of a job. */
+  id: uuid("id").primaryKey(),
+  couponId: uuid("coupon_id").notNull(),
+  firstCodeId: count("first_code_id").notNull(),
+  lastCodeId: count("last_code_id").notNull(),
+});
 
 /** How many user coupons of a quota group a user was issued on a day. */
 export const quotaDays = pgTable(

@@ -24,10 +24,11 @@ export function callKindOf(method: DescMethodUnary): CallKind {
   return kinds.get(method) ?? "manage";
 }
 
-const { uploadCodes, batchCreateCoupons, generateCodes, searchCoupons, getStats } = CatalogService.method;
+const { uploadCodes, deleteCodes, batchCreateCoupons, generateCodes, searchCoupons, getStats } = CatalogService.method;
 const { batchIssueCoupons } = IssuanceService.method;
 const bulk: ReadonlySet<DescMethodUnary> = new Set<DescMethodUnary>([
   uploadCodes,
+  deleteCodes,
   batchCreateCoupons,
   generateCodes,
   searchCoupons,

@@ -26,11 +26,16 @@ export function listOf(codes: readonly NewCode[]): Promise<string> {
   return jsonInSlices(codes, ({ code, key, pickKey, terms }) => ({ code, key, pickKey, ...terms }));
 }
 
-/** Inserts those that do not exist yet. */
-export async function insertCodes(tx: Tx, couponId: string, codes: readonly NewCode[]): Promise<Inserted> {
+/** Inserts those that do not exist yet, as what came by this upload. */
+export async function insertCodes(
+  tx: Tx,
+  couponId: string,
+  uploadId: string,
+  codes: readonly NewCode[],
+): Promise<Inserted> {
   const list = await listOf(codes);
   const [row] = await tx.execute<InsertedRow>(
-    sql`SELECT * FROM insert_codes(${couponId}, ${list}::text::json, ${codes.length})`,
+    sql`SELECT * FROM insert_codes(${couponId}, ${uploadId}, ${list}::text::json, ${codes.length})`,
   );
   const { codeCount, seatCount, taken } = row as InsertedRow;
   return { codeCount, seatCount, taken: taken ?? [] };

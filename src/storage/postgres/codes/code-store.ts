@@ -1,17 +1,28 @@
 import { and, eq, isNull, sql as statement } from "drizzle-orm";
-import type { CodeJob, CodeTerms } from "../../../domain/code.js";
+import type { CodeJob } from "../../../domain/code.js";
 import { type Coupon, type CouponType, typePoolDefinition } from "../../../domain/coupon.js";
 import { Refusal } from "../../../domain/refusal.js";
 import { newId } from "../../../platform/new-id.js";
-import type { CheckedLines, CodeFilter, CodeStore, GenerateBatch, JobBatch, Uploaded } from "../../ports/codes.js";
-import type { Dated, DeadlineMs, Page, RequestKey } from "../../ports/page.js";
-import { type CouponRow, fromDefinition, toCoupon } from "../coupons/coupon-row.js";
+import type {
+  CheckedLines,
+  CodeFilter,
+  CodeStore,
+  DeletedCodes,
+  GenerateBatch,
+  JobBatch,
+  JobFilter,
+  Uploaded,
+} from "../../ports/codes.js";
+import type { Dated, DeadlineMs, Page, RequestKey, Rows } from "../../ports/page.js";
+import { fromDefinition } from "../coupons/coupon-row.js";
 import type { Connection, Database } from "../database.js";
 import { longStatementTimeoutMs } from "../errors.js";
 import { clock, findEarlier, once, readClock, recordRequest, type Tx } from "../requests.js";
-import { codeJobs, coupons, events } from "../schema.js";
+import { coupons, events } from "../schema.js";
 import { BookDeleted, insertCodes, listOf, stockCodes } from "./add-codes.js";
+import { beginJob, bookOf, cancelJob, findJob, listJobs, readBook, readJob, type WantedJob } from "./code-jobs.js";
 import { listCodes } from "./code-page.js";
+import { type Deletion, deleteCodes, maxCodesPerStep } from "./delete-codes.js";
 
 /** An upload takes longer than other calls, also because it may have to wait for another one with the same codes. */
 const uploadTimeoutMs = longStatementTimeoutMs + 5_000;
@@ -48,28 +59,27 @@ export class PostgresCodeStore implements CodeStore {
   }
 
   async beginJob(
-    wanted: Pick<CodeJob, "couponId" | "pattern" | "terms" | "count"> & { readonly request: RequestKey | null },
+    { request, ...wanted }: WantedJob & { readonly request: RequestKey | null },
     check: (book: Coupon, now: Date) => Refusal | null,
     deadlineMs: DeadlineMs,
   ): Promise<CodeJob | Refusal> {
-    const { request, ...facts } = wanted;
-    return await once(this.database, request, deadlineMs, async (tx) => {
-      const earlier = await findEarlier(tx, request);
-      if (earlier instanceof Refusal) return earlier;
-      if (earlier) return (await readJob(tx, (earlier.answer as { jobId: string }).jobId)) as CodeJob;
-      const book = await readBook(tx, facts.couponId);
-      if (book instanceof Refusal) return book;
-      const refusal = check(book.value, book.now);
-      if (refusal) return refusal;
-      const job = { id: newId(), ...facts, madeCount: 0, createdAt: book.now, endedAt: null, failure: null };
-      await tx.insert(codeJobs).values(job);
-      await recordRequest(tx, { jobId: job.id }, request, book.now);
-      return job;
-    });
+    return await once(this.database, request, deadlineMs, (tx) => beginJob(tx, wanted, request, check));
   }
 
   getJob(jobId: string, deadlineMs: DeadlineMs): Promise<CodeJob | null> {
     return this.database.reads.run(deadlineMs, ({ orm }) => readJob(orm, jobId));
+  }
+
+  listJobs(filter: JobFilter, page: Page, deadlineMs: DeadlineMs): Promise<Rows<CodeJob>> {
+    return this.database.reads.run(deadlineMs, ({ orm }) => listJobs(orm, filter, page));
+  }
+
+  cancelJob(jobId: string, request: RequestKey | null, deadlineMs: DeadlineMs): Promise<CodeJob | Refusal> {
+    return once(this.database, request, deadlineMs, (tx) => cancelJob(tx, jobId, request));
+  }
+
+  delete(deletion: Deletion, deadlineMs: DeadlineMs, mostLooked = maxCodesPerStep): Promise<DeletedCodes | Refusal> {
+    return once(this.database, deletion.request, deadlineMs, (tx) => deleteCodes(tx, deletion, mostLooked));
   }
 
   async addGenerated(generate: GenerateBatch): Promise<JobBatch | null> {
@@ -135,11 +145,13 @@ async function addLines(
 ): Promise<Uploaded> {
   await tx.execute(statement.raw(`SET LOCAL statement_timeout = ${longStatementTimeoutMs}`));
   await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${longStatementTimeoutMs}`));
-  const inserted = await insertCodes(tx, couponId, good);
+  const uploadId = newId();
+  const inserted = await insertCodes(tx, couponId, uploadId, good);
   const duplicates = inserted.taken.map((index) => ({ line: good[index]!.line, message: null }));
   const { codeCount, seatCount } = inserted;
   const uploaded: Uploaded = {
     couponId,
+    ...(codeCount > 0 && { uploadId }),
     addedCount: codeCount,
     rejected: [...rejected, ...duplicates].sort((a, b) => a.line - b.line),
   };
@@ -148,9 +160,8 @@ async function addLines(
     return uploaded;
   }
   const now = await stockCodes(tx, couponId, inserted);
-  await tx
-    .insert(events)
-    .values({ kind: "CODES_UPLOADED", happenedAt: now, couponId, detail: { codeCount, placeCount: seatCount } });
+  const detail = { uploadId, codeCount, placeCount: seatCount };
+  await tx.insert(events).values({ kind: "CODES_UPLOADED", happenedAt: now, couponId, detail });
   await recordRequest(tx, uploaded, request, now);
   return uploaded;
 }
@@ -158,40 +169,4 @@ async function addLines(
 async function earlierUpload(tx: Tx, request: RequestKey | null): Promise<Uploaded | Refusal | null> {
   const earlier = await findEarlier(tx, request);
   return !earlier || earlier instanceof Refusal ? earlier : (earlier.answer as Uploaded);
-}
-
-async function readBook(tx: Tx, couponId: string): Promise<Dated<Coupon> | Refusal> {
-  const [found] = await tx.select({ row: coupons, now: clock }).from(coupons).where(eq(coupons.id, couponId));
-  return bookOf(found);
-}
-
-function bookOf(found: { readonly row: CouponRow; readonly now: Date } | undefined): Dated<Coupon> | Refusal {
-  if (!found || found.row.deletedAt) return new Refusal("COUPON_NOT_FOUND");
-  const value = toCoupon(found.row);
-  return value.codeBook ? { value, now: found.now } : new Refusal("NOT_A_CODE_BOOK");
-}
-
-async function readJob(tx: Tx, jobId: string): Promise<CodeJob | null> {
-  const [row] = await tx.select().from(codeJobs).where(eq(codeJobs.id, jobId));
-  return row ? toJob(row) : null;
-}
-
-function toJob(row: typeof codeJobs.$inferSelect): CodeJob {
-  const terms = row.terms as CodeTerms & { expiresAt: string | null };
-  return { ...row, terms: { ...terms, expiresAt: terms.expiresAt === null ? null : new Date(terms.expiresAt) } };
-}
-
-/** A job that nobody works on, and its coupon, null: that was deleted. At random, so that a large job does not hold up small ones. */
-async function findJob(tx: Tx): Promise<{ readonly job: CodeJob; readonly book: Coupon | null } | null> {
-  const [row] = await tx
-    .select()
-    .from(codeJobs)
-    .where(isNull(codeJobs.endedAt))
-    .orderBy(statement`random()`)
-    .limit(1)
-    .for("update", { skipLocked: true });
-  if (!row) return null;
-  const job = toJob(row);
-  const book = await readBook(tx, job.couponId);
-  return { job, book: book instanceof Refusal ? null : book.value };
 }

@@ -22,7 +22,7 @@ BEGIN
       why := 'the pattern has no more codes that are not taken';
     ELSE
       SELECT i.code_count, i.seat_count INTO codes_added, seats_added
-      FROM insert_codes(mine.coupon_id, generated, mine.count - mine.made_count) i;
+      FROM insert_codes(mine.coupon_id, mine.id, generated, mine.count - mine.made_count) i;
     END IF;
     SELECT c.deleted_at IS NOT NULL INTO is_deleted FROM coupons c WHERE c.id = mine.coupon_id FOR NO KEY UPDATE;
     at := coupon_clock();

@@ -13,6 +13,8 @@ const indexes = {
   usages_of_user_coupon: "usages (user_coupon_id, id)",
   // What stands of one user's order. Until it is there, usages_by_order does for all orders but those whose names many users have.
   usages_of_order: "usages (order_id, user_id) WHERE cancelled_at IS NULL",
+  // One coupon's code jobs.
+  code_jobs_of_coupon: "code_jobs (coupon_id, id)",
   // What a search without words is filtered by, newest first.
   coupon_search_of_category: `coupon_search ((lower(category COLLATE "und-x-icu") COLLATE "C"), coupon_id)`,
   coupon_search_of_type: `coupon_search (type COLLATE "C", coupon_id)`,

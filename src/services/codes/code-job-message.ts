@@ -1,10 +1,9 @@
 import { type CodeJob as CodeJobMessage, CodeJobState } from "../../../gen/coupon/v1/code_pb.js";
-import type { CodeJob } from "../../domain/code.js";
+import { type CodeJob, codeJobState } from "../../domain/code.js";
 import { timestampMessage } from "../message.js";
 
 export function jobMessage(job: CodeJob): CodeJobMessage {
   const { id, couponId, pattern, count, madeCount, endedAt } = job;
-  const state = endedAt === null ? "RUNNING" : job.failure === null ? "DONE" : "FAILED";
   const message: CodeJobMessage = {
     $typeName: "coupon.v1.CodeJob",
     id,
@@ -12,7 +11,7 @@ export function jobMessage(job: CodeJob): CodeJobMessage {
     pattern,
     count,
     madeCount,
-    state: CodeJobState[state],
+    state: CodeJobState[codeJobState(job)],
     failure: job.failure ?? "",
     createTime: timestampMessage(job.createdAt),
   };

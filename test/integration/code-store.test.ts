@@ -77,7 +77,9 @@ describe("an upload", () => {
       [5, "INVALID", "terms.max_uses: must be from 1 to 1000"],
     ]);
     expect(await readBook(clocked.sql, couponId)).toEqual({ quantity: 6, codeTotal: 2, revision: 2, issuedCount: 0 });
-    expect(await storedEvents(clocked.sql, couponId)).toEqual([["CODES_UPLOADED", { codeCount: 2, placeCount: 6 }]]);
+    expect(await storedEvents(clocked.sql, couponId)).toEqual([
+      ["CODES_UPLOADED", { uploadId: answer.uploadId, codeCount: 2, placeCount: 6 }],
+    ]);
     expect(renewed).toEqual([couponId]);
     await expectStocked(clocked.sql);
   });
@@ -384,6 +386,9 @@ describe("listing", () => {
     expect(await usedUp()).toEqual([true, true, false]);
     await clocked.sql`UPDATE user_coupons SET deleted_at = ${noon}, slot = NULL WHERE user_id = 'user-0'`;
     expect((await list())[0]?.holders.map(({ userId }) => userId)).toEqual(users.slice(1, 11));
+    // Nobody holds it any more, and it went not back: nobody can get it or use it.
+    await clocked.sql`UPDATE user_coupons SET use_count = 0, deleted_at = ${noon}, slot = NULL WHERE user_id = 'user-12'`;
+    expect((await list())[1]).toMatchObject({ code: { usedUp: true, holderCount: 1 }, holders: [] });
   });
 });
 

@@ -197,7 +197,7 @@ export class Catalogue extends Using {
     const { discount, expiresAt, maxUses, maxHolders, holders } = code;
     const held = this.holdersOf(code);
     const isFull = holders === maxHolders;
-    const usedUp = isFull && held.length > 0 && held.every((one) => this.status(one) === "USED");
+    const usedUp = isFull && held.every((one) => this.status(one) === "USED");
     const isOver = book.expiresAt <= this.state.now || (expiresAt !== null && expiresAt <= this.state.now);
     return {
       code: code.code,

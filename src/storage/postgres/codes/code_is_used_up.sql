@@ -1,4 +1,5 @@
--- Whether all who hold a code have used it as often as they may. Of a code that more than `most_looked` users hold this is known
+-- Whether all who hold a code have used it as often as they may; so it is when nobody holds it, which matters only where all its seats are
+-- taken: then by user coupons that were deleted and not put back. Of a code that more than `most_looked` users hold this is known
 -- only when it holds for all that was issued of its coupon. The newest are looked at first, and no more than can tell.
 CREATE OR REPLACE FUNCTION code_is_used_up(of_code bigint, c coupons, most_looked int) RETURNS boolean
 LANGUAGE plpgsql STABLE
@@ -12,7 +13,7 @@ DECLARE
   last CONSTANT uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 BEGIN
   RETURN (
-    SELECT count(*) > 0 AND bool_and(h.status = 'USED')
+    SELECT coalesce(bool_and(h.status = 'USED'), true)
       AND (count(*) <= most_looked OR c.used_up_count = c.issued_total - c.deleted_total - c.released_total)
     FROM (
       SELECT user_coupon_status(u, c, coupon_clock()) AS status FROM user_coupons u

@@ -53,6 +53,7 @@ const schema = z.object({
   PURGE: z.enum(["on", "off", "dry-run"]).default("on"),
   PURGE_AFTER_DAYS: whole(30, 1, 3_650),
   PURGE_EVERY_MINUTES: whole(60, 1, 10_080),
+  DELETED_CODES_KEEP_HOURS: whole(24, 0, 87_600),
   EVENTS_KEEP_DAYS: whole(400, 0, 36_500),
   DRAIN_DELAY_MS: whole(0, 0, 600_000),
   DRAIN_MS: whole(10_000, 0, 600_000),

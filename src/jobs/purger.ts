@@ -10,6 +10,8 @@ const maxEnded = 1_000;
 export interface PurgeOptions {
   /** Days after the expiry, 1 to 3,650. */
   readonly afterDays: number;
+  /** Hours after a code book was deleted for which its free codes stay, 0 to 87,600. */
+  readonly deletedCodesKeepHours: number;
   /** Only counts, and logs what it would do. */
   readonly dryRun: boolean;
   /** Between two rounds of one replica. */

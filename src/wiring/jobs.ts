@@ -27,6 +27,7 @@ export interface JobParts {
 /** Everything that runs by itself. */
 export function openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics }: JobParts): JobLoop[] {
   const { PURGE, PURGE_AFTER_DAYS: afterDays, PURGE_EVERY_MINUTES: everyMinutes } = config;
+  const { DELETED_CODES_KEEP_HOURS: deletedCodesKeepHours } = config;
   const jobs: Job[] = [
     sweep(keeper),
     codeGenerator,
@@ -37,7 +38,8 @@ export function openJobs({ stores, keeper, codeGenerator, config, log, failures,
     new EventKeeper(stores.events, config.EVENTS_KEEP_DAYS, log),
   ];
   if (PURGE !== "off") {
-    jobs.push(new Purger(stores.purge, { afterDays, everyMinutes, dryRun: PURGE === "dry-run" }, log));
+    const options = { afterDays, deletedCodesKeepHours, everyMinutes, dryRun: PURGE === "dry-run" };
+    jobs.push(new Purger(stores.purge, options, log));
   }
   for (const { name } of jobs) metrics.jobPlanned(name);
   return jobs.map((job) => new JobLoop(job, failures, metrics));

@@ -167,7 +167,7 @@ describe("a purge", () => {
   const purger = (options: Partial<PurgeOptions> = {}) =>
     new Purger(
       new PostgresPurgeStore(clocked.database),
-      { afterDays: 30, dryRun: false, everyMinutes: 60, batchSize: 10, ...options },
+      { afterDays: 30, deletedCodesKeepHours: 24, dryRun: false, everyMinutes: 60, batchSize: 10, ...options },
       log,
     );
   beforeEach(() => void logged.splice(0));
@@ -342,6 +342,45 @@ describe("a purge", () => {
     expect(await purger().purge()).toMatchObject({ userCoupons: 2, codes: 0 });
     expect(await holdersOf(codeIds[0] as number)).toBe(2);
     await issue(couponId);
+  });
+
+  test("removes such a code, too, when the coupon has ended and nobody has it any more", async () => {
+    const { couponId } = await newBook([{ maxHolders: 3 }], { expiresAt: later(40 * dayMs) });
+    for (const held of await issue(couponId, 2)) await remove(held, false);
+    await clocked.setClock(later(31 * dayMs));
+    expect(await purger().purge()).toMatchObject({ userCoupons: 2, codes: 0 });
+    await clocked.setClock(later(70 * dayMs));
+    expect(await purger().purge()).toMatchObject({ userCoupons: 0, codes: 1 });
+    expect(await stockOf(couponId)).toMatchObject({ quantity: 2, issuedCount: 2 });
+  });
+
+  test("frees the codes of a book that was deleted some hours ago; what users had of it stays", async () => {
+    const { couponId } = await newBook([{ code: "freed-1" }, { code: "freed-2" }, { code: "freed-3" }], {
+      expiresAt: later(400 * dayMs),
+    });
+    const other = await newBook([{ code: "other-1" }], { expiresAt: later(400 * dayMs) });
+    const [held, deleted] = (await issue(couponId, 2)) as [Held, Held];
+    await clocked.sql`UPDATE coupons SET deleted_at = coupon_clock(), updated_at = coupon_clock() WHERE id = ${couponId}`;
+    await remove(deleted, false);
+    await clocked.setClock(later(6 * hourMs - 1));
+    expect(await purger({ deletedCodesKeepHours: 6 }).purge()).toMatchObject({ codes: 0 });
+    await clocked.setClock(later(6 * hourMs));
+    expect(await purger({ deletedCodesKeepHours: 7 }).purge()).toMatchObject({ codes: 0 });
+    expect(await purger({ deletedCodesKeepHours: 6, dryRun: true }).purge()).toMatchObject({ codes: 1 });
+    expect(await purger({ deletedCodesKeepHours: 6 }).purge()).toMatchObject({ codes: 1, userCoupons: 0 });
+    const left = async () =>
+      (await clocked.sql`SELECT code FROM codes WHERE coupon_id = ${couponId}`).map(({ code }) => code);
+    expect(await left()).not.toContain("freed-3");
+    expect((await left()).length).toBe(2);
+    expect(await stockOf(couponId)).toMatchObject({ quantity: 2, issuedCount: 2 });
+    // The same text in another book. Text that a user has stays taken, and the withdrawn one goes with its user coupon.
+    await insertCodes(clocked.sql, other.couponId, [{ code: "freed-3" }]);
+    await expect(insertCodes(clocked.sql, other.couponId, [{ code: (await left())[0] as string }])).rejects.toThrow(
+      "codes_one_per_key",
+    );
+    await clocked.setClock(later(30 * dayMs));
+    expect(await purger().purge()).toMatchObject({ codes: 1, userCoupons: 1 });
+    expect((await clocked.sql`SELECT id FROM user_coupons`).map(({ id }) => id)).toEqual([held.userCouponId]);
   });
 
   test("is no difference to the gate: what it loads afterwards is right", async () => {

@@ -45,7 +45,7 @@ afterAll(() => clocked?.close());
 const purge = (dryRun: boolean) =>
   new Purger(
     new PostgresPurgeStore(clocked.database),
-    { afterDays: 1, dryRun, everyMinutes: 60, batchSize: 3 },
+    { afterDays: 1, deletedCodesKeepHours: 24, dryRun, everyMinutes: 60, batchSize: 3 },
     { info: () => {} },
   ).purge();
 

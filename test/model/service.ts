@@ -40,7 +40,7 @@ import { explain, messageOf } from "../../src/transport/error-table.js";
 import { openEngines } from "../../src/wiring/engines.js";
 import { openStores } from "../../src/wiring/stores.js";
 import { type ClockedDatabase, openClockedDatabase } from "../integration/clocked-database.js";
-import { purgeAfterDays } from "./upkeep.js";
+import { deletedCodesKeepHours, purgeAfterDays } from "./upkeep.js";
 import { timeZone } from "./world.js";
 
 export type GateName = "redis" | "memory";
@@ -94,7 +94,7 @@ function startReplica(database: Database, gate: Gate, log: ServiceLog) {
   const invalidate = (couponId: string) => keeper.invalidate(couponId);
   const codeGenerator = new CodeGenerator(codes, keeper, log, failures);
   const purger = (dryRun: boolean) =>
-    new Purger(stores.purge, { afterDays: purgeAfterDays, everyMinutes: 60, dryRun }, log);
+    new Purger(stores.purge, { afterDays: purgeAfterDays, deletedCodesKeepHours, everyMinutes: 60, dryRun }, log);
   return {
     keeper,
     releaser: new Releaser(userCoupons, keeper, log),
@@ -192,6 +192,7 @@ export async function startService(gateName: GateName): Promise<Service> {
         "user_coupons",
         "codes",
         "code_jobs",
+        "code_sources",
         "usages",
         "events",
         "requests",

@@ -2,8 +2,12 @@ import { Issuing } from "./issuing.js";
 import type { Answer, Call, Code, Coupon, Purged, Scope, UserCoupon } from "./state.js";
 import { dayMs, sum } from "./world.js";
 
+const hourMs = 3_600_000;
+
 /** What has ended so long ago is purged. */
 export const purgeAfterDays = 1;
+/** Free codes of a book that was deleted go sooner. */
+export const deletedCodesKeepHours = 2;
 const none: Purged = { expired: 0, deleted: 0, released: 0, codes: 0 };
 
 /** What users lose: deletion, release, expiry, purge; and what GetStats says of it all. */
@@ -110,9 +114,14 @@ export class Upkeep extends Issuing {
       const isOfEnded = (one: UserCoupon) =>
         one.couponId === coupon.id && one.deletedAt === null && !hasEnded(one) && !this.isReleased(one);
       remove(this.state.userCoupons.filter((one) => isOfEnded(one) && isUnused(one)));
-      removeCodes(
-        this.codesOf(coupon.id).filter(({ holders, outOfStockAt }) => holders === 0 && outOfStockAt === null),
-      );
+    }
+    const keptUntil = this.state.now - deletedCodesKeepHours * hourMs;
+    const isFree = ({ number, holders, maxHolders, outOfStockAt }: Code) =>
+      outOfStockAt === null &&
+      (holders === 0 || (holders < maxHolders && !this.state.userCoupons.some((one) => one.codeNumber === number)));
+    for (const coupon of this.state.coupons) {
+      const isDeleted = coupon.deletedAt !== null && coupon.deletedAt <= keptUntil;
+      if (isDeleted || hasLongEnded(coupon)) removeCodes(this.codesOf(coupon.id).filter(isFree));
     }
     removeCodes(
       this.state.codes.filter(

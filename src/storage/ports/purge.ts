@@ -1,6 +1,8 @@
 export interface PurgeTerms {
   /** Days after the expiry, 1 to 3,650. */
   readonly afterDays: number;
+  /** Hours after a code book was deleted for which its free codes stay, 0 to 87,600. */
+  readonly deletedCodesKeepHours: number;
   /** Only counts. */
   readonly dryRun: boolean;
   /** Rows looked at in one transaction. */
@@ -10,7 +12,11 @@ export interface PurgeTerms {
 /** What one purge goes through, in the order of some index. */
 export type PurgeWalk =
   | { /** Expired, deleted or released before they were ever used. */ readonly kind: "ENDED_USER_COUPONS" }
-  | { readonly kind: "USER_COUPONS_OF_ENDED_COUPON" | "FREE_CODES_OF_ENDED_COUPON"; readonly couponId: string }
+  | {
+      /** A deletion, too, is the end of codes that nobody holds. */
+      readonly kind: "USER_COUPONS_OF_ENDED_COUPON" | "FREE_CODES_OF_ENDED_COUPON";
+      readonly couponId: string;
+    }
   | { /** Of codes that have expired. */ readonly kind: "EXPIRED_CODES" };
 
 export interface PurgeBatch {
@@ -21,7 +27,7 @@ export interface PurgeBatch {
 }
 
 export interface PurgeStore {
-  /** Coupons that ended so long ago, and have something left that is to be purged; at most `limit`. */
+  /** Coupons that ended so long ago, or code books that were deleted, and have something left that is to be purged; at most `limit`. */
   findEnded(terms: PurgeTerms, limit: number): Promise<PurgeWalk[]>;
   /** One batch of a walk, from its beginning with null. "BUSY", and nothing done, while another replica purges. */
   purge(walk: PurgeWalk, terms: PurgeTerms, from: string | null): Promise<PurgeBatch | "BUSY">;

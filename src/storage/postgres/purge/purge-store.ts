@@ -22,16 +22,20 @@ interface Step {
 export class PostgresPurgeStore implements PurgeStore {
   constructor(private readonly database: Database) {}
 
-  async findEnded({ afterDays }: PurgeTerms, limit: number): Promise<PurgeWalk[]> {
+  async findEnded({ afterDays, deletedCodesKeepHours }: PurgeTerms, limit: number): Promise<PurgeWalk[]> {
     const rows = await this.database.background.run(
       noDeadlineMs,
       ({ sql }) => sql<EndedRow[]>`
         SELECT c.id, left_over.has_unused, left_over.has_free_codes
         FROM coupons c CROSS JOIN LATERAL (
-          SELECT c.issued_total - c.deleted_total - c.released_total - c.placed_holder_count - c.purged_total > 0 AS has_unused,
-            c.is_code_book AND c.quantity > c.issued_count AS has_free_codes
+          SELECT has_long_ended(c, coupon_clock() - ${afterDays}::int * interval '24 hours') AS yes OFFSET 0
+        ) ended CROSS JOIN LATERAL (
+          SELECT ended.yes
+              AND c.issued_total - c.deleted_total - c.released_total - c.placed_holder_count - c.purged_total > 0 AS has_unused,
+            c.is_code_book AND c.quantity > c.issued_count AND (ended.yes
+              OR c.deleted_at <= coupon_clock() - ${deletedCodesKeepHours}::int * interval '1 hour') IS TRUE AS has_free_codes
         ) left_over
-        WHERE has_long_ended(c, coupon_clock() - ${afterDays}::int * interval '24 hours') AND (left_over.has_unused OR left_over.has_free_codes)
+        WHERE left_over.has_unused OR left_over.has_free_codes
         ORDER BY c.id LIMIT ${limit}`,
     );
     return rows.flatMap(({ id: couponId, hasUnused, hasFreeCodes }): PurgeWalk[] => [
@@ -41,7 +45,7 @@ export class PostgresPurgeStore implements PurgeStore {
   }
 
   async purge(walk: PurgeWalk, terms: PurgeTerms, from: string | null): Promise<PurgeBatch | "BUSY"> {
-    const { afterDays, dryRun, batchSize } = terms;
+    const { afterDays, deletedCodesKeepHours, dryRun, batchSize } = terms;
     const steps = await this.database.background.run(noDeadlineMs, ({ sql }) => this.steps(sql, walk, terms, from));
     if (steps.length === 0) return { userCoupons: 0, codes: 0, next: null };
     const ids = steps.map(({ id }) => id);
@@ -52,7 +56,7 @@ export class PostgresPurgeStore implements PurgeStore {
             SELECT * FROM purge_user_coupons(${ids}::uuid[], ${ofEnded}, ${afterDays}, ${dryRun})`
         : sql<{ userCouponCount: number; codeCount: number }[]>`
             SELECT 0 AS user_coupon_count, code_count
-            FROM purge_codes(${ids}::text[]::bigint[], ${afterDays}, ${dryRun})`,
+            FROM purge_codes(${ids}::text[]::bigint[], ${afterDays}, ${deletedCodesKeepHours}, ${dryRun})`,
     );
     if (!done) return "BUSY";
     const next = steps.length < batchSize ? null : (steps.at(-1)?.cursor ?? null);

@@ -409,11 +409,14 @@ describe("the catalogue", () => {
     await insert(2, 1);
     await insert(inTheWay, 1, ago);
     await insert(3, 0);
-    const used = await sql<{ id: string }[]>`
+    const hold = (uses: number, codes: number) => sql<{ id: string }[]>`
       INSERT INTO user_coupons (id, coupon_id, user_id, issued_at, code_id, use_count, place_count)
-      SELECT gen_random_uuid(), ${book}, 'user of ' || k.id, ${noon}, k.id, 1, 1
-      FROM codes k WHERE k.coupon_id = ${book} AND k.holder_count = 1 ORDER BY k.id LIMIT 1
+      SELECT gen_random_uuid(), ${book}, 'user of ' || k.id, ${noon}, k.id, ${uses}, ${uses}
+      FROM codes k WHERE k.coupon_id = ${book} AND k.holder_count = 1
+        AND NOT EXISTS (SELECT FROM user_coupons u WHERE u.code_id = k.id) ORDER BY k.id LIMIT ${codes}
       RETURNING code_id AS id`;
+    const used = await hold(1, 1);
+    await hold(0, inTheWay + 1);
     const pageOf = (statuses: CodeStatus[], size: number) => (before: string | null) =>
       codes.list(ofBook(book, statuses), { size, before }, farMs);
     const walk = async (size: number, ...statuses: CodeStatus[]) =>

@@ -155,6 +155,8 @@ export class World {
     const quantity = this.quantityOf(coupon);
     return {
       ...shown,
+      // The codes of a pool have their own.
+      discount: coupon.isTypePool ? undefined : coupon.discount,
       quantity,
       state: this.couponState(coupon),
       usedCount: this.state.usages.filter((usage) => usage.cancelledAt === null && this.couponOf(usage) === coupon.id)

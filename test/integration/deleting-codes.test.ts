@@ -15,6 +15,7 @@ import { expireCodes } from "./codes-world.js";
 const noon = new Date("2026-11-21T12:00:00.000Z");
 const later = (ms: number) => new Date(noon.getTime() + ms);
 const farMs = Number.POSITIVE_INFINITY;
+const largeCount = process.env.FAULT_SCALE === "1" ? 1_000_000 : 6_000;
 
 let clocked: ClockedDatabase;
 let store: PostgresCodeStore;
@@ -61,10 +62,14 @@ const ofUpload = (id: string, after: string | null = null): WhichCodes => ({ sou
 const ofJob = (id: string, after: string | null = null): WhichCodes => ({ source: { kind: "job", id }, after });
 
 /** All steps, from the beginning. */
-async function deleteAll(couponId: string, which: (after: string | null) => WhichCodes, mostLooked: number) {
+async function deleteAll(couponId: string, which: (after: string | null) => WhichCodes, mostLooked?: number) {
   const total = { deletedCount: 0, takenCount: 0, steps: 0 };
   for (let after: string | null = null; total.steps === 0 || after !== null; total.steps++) {
-    const step = await deleted({ couponId }, which(after), { mostLooked });
+    const step: DeletedCodes = await deleted(
+      { couponId },
+      which(after),
+      mostLooked === undefined ? {} : { mostLooked },
+    );
     total.deletedCount += step.deletedCount;
     total.takenCount += step.takenCount;
     after = step.next;
@@ -241,6 +246,26 @@ describe("what came by one upload", () => {
       deletedCount: 5,
     });
     expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 0 });
+  });
+
+  test("is deleted whole however large it is, each step by itself", { timeout: 300_000 }, async () => {
+    const couponId = await newBook();
+    const id = randomUUID();
+    const { sql } = clocked;
+    await sql`
+      INSERT INTO codes (coupon_id, code, code_key, pick_key, created_at, source_id)
+      SELECT ${couponId}, 'LARGE' || n, 'LARGE' || n, n, ${noon}, ${id} FROM generate_series(1, ${largeCount}::int) n`;
+    await sql`
+      INSERT INTO code_sources SELECT ${id}, ${couponId}, min(id), max(id) FROM codes WHERE source_id = ${id}`;
+    await sql`UPDATE coupons SET quantity = ${largeCount}, code_total = ${largeCount} WHERE id = ${couponId}`;
+    const startedAt = performance.now();
+    const total = await deleteAll(couponId, (after) => ofUpload(id, after));
+    const ms = Math.round(performance.now() - startedAt);
+    if (largeCount > 100_000) process.stdout.write(`${largeCount} codes: ${ms} ms in ${total.steps} steps\n`);
+    expect(total).toMatchObject({ deletedCount: largeCount, takenCount: 0 });
+    expect(total.steps).toBeGreaterThan(1);
+    expect(await textsOf(couponId)).toEqual([]);
+    expect(await readBook(sql, couponId)).toMatchObject({ quantity: 0, codeTotal: largeCount });
   });
 
   test("is deleted while it is issued: each code is issued or deleted, and none is both", async () => {

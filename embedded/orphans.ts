@@ -29,7 +29,8 @@ async function postmasterLines(dataDir: string): Promise<string[]> {
 
 export async function postgresIsReady(dataDir: string, pid: number): Promise<boolean> {
   const lines = await postmasterLines(dataDir);
-  return Number(lines[0]) === pid && lines[7]?.trim() === "ready";
+  // A folder that was copied from another server's may be that one's standby.
+  return Number(lines[0]) === pid && ["ready", "standby"].includes(lines[7]?.trim() ?? "");
 }
 
 /** Without a number: it is dead already, and only what it left is put away. */

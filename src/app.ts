@@ -57,6 +57,15 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       log.warn(report, "postgres answered with an error");
     },
     onTaken: (pool, waitedMs) => metrics.poolWait(pool, waitedMs / 1_000),
+    onMoved: (move) => {
+      metrics.primaryMoved();
+      log.warn(move, "another postgres is the primary; all connections go there");
+    },
+    onWatched: (server, error) => {
+      const work = `watch postgres ${server}`;
+      if (error === undefined) failures.succeeded(work);
+      else failures.failed(work, error);
+    },
   });
   metrics.pools(database.pools);
 

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { databaseServers } from "./platform/database-url.js";
 
 const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).default(fallback);
 const whole = (fallback: number, least: number, most: number) =>
@@ -28,10 +29,18 @@ const auth = z
   .transform((ways): readonly AuthWay[] => (ways.join() === "off" ? [] : (ways as AuthWay[])));
 
 const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
+const databaseUrl = z.string().check(({ value, issues }) => {
+  try {
+    databaseServers(value);
+  } catch (error) {
+    // The value stays out of it: there may be a password in it.
+    issues.push({ code: "custom", message: (error as Error).message, input: undefined });
+  }
+});
 
 /** Every setting is an environment variable. docs/configuration.md lists them; a test compares the two. */
 const schema = z.object({
-  DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
+  DATABASE_URL: databaseUrl.optional(),
   REDIS_URL: z.url({ protocol: /^rediss?$/ }).optional(),
   REDIS_KEY_PREFIX: z
     .string()
@@ -44,6 +53,7 @@ const schema = z.object({
   DATA_DIR: z.string().min(1).optional(),
   MIGRATE: z.enum(["on", "check", "off"]).default("on"),
   DATABASE_DURABILITY: z.enum(["required", "off"]).default("required"),
+  DATABASE_START_WAIT_MS: whole(30_000, 1_000, 600_000),
   DATABASE_POOL_SIZE: whole(12, 4, 200),
   MAX_IN_FLIGHT: whole(4_000, 1, 100_000),
   DEFAULT_DEADLINE_MS: whole(15_000, 100, 600_000),

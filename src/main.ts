@@ -28,7 +28,7 @@ async function main(): Promise<void> {
   }
   const { log, flush } = createLogger(config.LOG_LEVEL);
   if (command === "migrate") {
-    await runMigrate(config.DATABASE_URL as string, log);
+    await runMigrate(config, log);
     await flush();
     process.exit();
   }
@@ -82,9 +82,9 @@ async function main(): Promise<void> {
   }
 }
 
-async function runMigrate(url: string, log: Logger): Promise<void> {
+async function runMigrate(config: Config, log: Logger): Promise<void> {
   try {
-    await migrateOnly(url, log);
+    await migrateOnly({ ...config, DATABASE_URL: config.DATABASE_URL as string }, log);
   } catch (error) {
     log.fatal({ err: error }, "not migrated");
     process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);

@@ -85,6 +85,11 @@ export class Metrics {
     labelNames: ["look"] as const,
     registers: [this.registry],
   });
+  private readonly moves = new Counter({
+    name: "coupon_postgres_moves_total",
+    help: "How often another server, or one that was promoted, was found to be the primary.",
+    registers: [this.registry],
+  });
   private readonly jobRuns = new Counter({
     name: "coupon_job_runs_total",
     help: "Runs of what the service does by itself, by job and outcome (OK or FAILED).",
@@ -190,6 +195,10 @@ export class Metrics {
 
   probeFailed(outcome: string): void {
     this.probeFailures.labels(outcome).inc();
+  }
+
+  primaryMoved(): void {
+    this.moves.inc();
   }
 
   get contentType(): string {

@@ -53,6 +53,8 @@ export interface CrowdOptions {
   /** Taken in turn; a retry goes to the next one. */
   readonly clients: readonly GrpcClient[];
   readonly inFlight: number;
+  /** Calls begun in a second at most, whether those before have been answered or not. */
+  readonly perSecond?: number;
   /** Called after each yes, with how many there are. */
   readonly onAcknowledged?: (count: number) => void;
   /** Where it is counted, for whoever wants to look while the crowd is at it. */
@@ -63,8 +65,14 @@ export interface CrowdOptions {
 export async function issueToAll(list: readonly Want[], options: CrowdOptions): Promise<Tally> {
   const tally = options.tally ?? new Tally();
   let next = 0;
+  const { perSecond = Number.POSITIVE_INFINITY } = options;
+  const startedMs = Date.now();
   const caller = async () => {
-    for (let at = next++; at < list.length; at = next++) await issueTo(list[at] as Want, at, options, tally);
+    for (let at = next++; at < list.length; at = next++) {
+      const dueInMs = startedMs + (at * 1_000) / perSecond - Date.now();
+      if (dueInMs > 0) await new Promise((resolve) => setTimeout(resolve, dueInMs));
+      await issueTo(list[at] as Want, at, options, tally);
+    }
   };
   await Promise.all(Array.from({ length: options.inFlight }, caller));
   return tally;

@@ -23,6 +23,7 @@ test("nothing has to be set", () => {
     HTTP_PORT: 8_080,
     MIGRATE: "on",
     DATABASE_DURABILITY: "required",
+    DATABASE_START_WAIT_MS: 30_000,
     DATABASE_POOL_SIZE: 12,
     MAX_IN_FLIGHT: 4_000,
     DEFAULT_DEADLINE_MS: 15_000,
@@ -48,7 +49,7 @@ test("an empty variable counts as absent, and others are not looked at", () => {
 
 test("everything can be set", () => {
   const environment = {
-    DATABASE_URL: databaseUrl,
+    DATABASE_URL: "postgres://anna:secret@one:5432,two/coupons?target_session_attrs=read-write",
     REDIS_URL: "rediss://cache:6380/2",
     REDIS_KEY_PREFIX: "shop-1:coupon",
     HOST: "::1",
@@ -58,6 +59,7 @@ test("everything can be set", () => {
     DATA_DIR: "data",
     MIGRATE: "check",
     DATABASE_DURABILITY: "off",
+    DATABASE_START_WAIT_MS: "1000",
     DATABASE_POOL_SIZE: "4",
     MAX_IN_FLIGHT: "1",
     DEFAULT_DEADLINE_MS: "100",
@@ -83,6 +85,7 @@ describe("a wrong variable is named", () => {
   test.for([
     ["DATABASE_URL", "mysql://db/coupons"],
     ["DATABASE_URL", "db"],
+    ["DATABASE_URL", "postgres://one,two/coupons?target_session_attrs=standby"],
     ["REDIS_KEY_PREFIX", "{coupon}"],
     ["REDIS_KEY_PREFIX", "a b"],
     ["REDIS_KEY_PREFIX", "x".repeat(65)],
@@ -92,6 +95,8 @@ describe("a wrong variable is named", () => {
     ["HTTP_PORT", "80.5"],
     ["MIGRATE", "yes"],
     ["DATABASE_DURABILITY", "on"],
+    ["DATABASE_START_WAIT_MS", "999"],
+    ["DATABASE_START_WAIT_MS", "600001"],
     ["DATABASE_POOL_SIZE", "3"],
     ["DATABASE_POOL_SIZE", "201"],
     ["MAX_IN_FLIGHT", "0"],

@@ -69,6 +69,26 @@ test("a free connection is taken in the same turn, and work at once has one each
   expect(vi.getTimerCount()).toBe(0);
 });
 
+test("a result that its connection does not vouch for is none", async () => {
+  const objection = Object.assign(new Error("not on the standbys"), { code: "NOT_SYNCED" });
+  const events: string[] = [];
+  const link: Link<Connection> = {
+    take: () => ({ name: "only" }),
+    objection: () => (events.length === 0 ? objection : undefined),
+    giveBack: () => void events.push("given back"),
+  };
+  const pool = new Pool({
+    ...{ name: "test", links: [link] },
+    events: { onAnswered: () => void events.push("answered"), onFailed: (error) => void events.push(String(error)) },
+  });
+  // Asked before it is given back; here it then has nothing against the next one.
+  const refused = await outcomeOf(pool.run(forever, async () => "done"));
+  expect(refused).toBeInstanceOf(StoreUnavailable);
+  expect(events).toEqual([String(objection), "given back"]);
+  expect(await pool.run(forever, async () => "done")).toBe("done");
+  expect(events).toEqual([String(objection), "given back", "answered", "given back"]);
+});
+
 test("who came first is first", async () => {
   const { pool } = open({});
   const order: number[] = [];

@@ -1,8 +1,18 @@
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import postgres, { type Sql } from "postgres";
-import { idleInTransactionTimeoutMs, lockTimeoutMs, longStatementTimeoutMs, statementTimeoutMs } from "./errors.js";
+import type { DatabaseServer } from "../../platform/database-url.js";
+import {
+  idleInTransactionTimeoutMs,
+  lockTimeoutMs,
+  longStatementTimeoutMs,
+  NotPrimary,
+  NotSynced,
+  statementTimeoutMs,
+} from "./errors.js";
 import { searchPath } from "./migrating/release-functions.js";
 import type { Link } from "./pool.js";
+import type { Primary } from "./primary/primary.js";
+import { openClient, saysNotSynced } from "./primary/server-state.js";
 import * as schema from "./schema.js";
 import { Transactions } from "./transactions.js";
 
@@ -24,7 +34,7 @@ export interface Connection {
 }
 
 export interface ConnectionOptions {
-  readonly url: string;
+  readonly primary: Primary;
   /** Shown in pg_stat_activity. */
   readonly applicationName: string;
   /** When a COMMIT counts as done; see durability.ts. */
@@ -39,77 +49,140 @@ function arrayLiteral(items: readonly (string | null)[]): string {
   return `{${quoted.join(",")}}`;
 }
 
-/** A client of the driver with one connection, so that what is sent on it is decided here. */
+/** A client of the driver, which has one connection. */
+interface Life {
+  readonly connection: Connection | undefined;
+  readonly server: DatabaseServer | undefined;
+  /** See Primary; 0: it is not open yet. */
+  term: number;
+  isOpen: boolean;
+  /** Since the work began. */
+  isLost: boolean;
+  /** By us: what is closed after that was not lost. */
+  isEnded: boolean;
+  /** Since the work began, it was told of a COMMIT that was not waited for. */
+  isNotSynced: boolean;
+}
+
+const noLife = (): Life => ({
+  ...{ connection: undefined, server: undefined, term: 0 },
+  ...{ isOpen: false, isLost: false, isEnded: true, isNotSynced: false },
+});
+
+/** A client of the driver with one connection, so that what is sent on it is decided here. Each connection is to the primary. */
 export class PostgresLink implements Link<Connection> {
-  private now: Connection;
-  /** Of the present client's connection. Lost: since the work began. */
-  private life = { isOpen: false, isLost: false };
+  private life = noLife();
   private openedMs = 0;
   private isAtWork = false;
   /** performance.now() of when the work began, or of the last answer in its transaction. */
   private lastSignMs = 0;
   private wasSilent = false;
+  /** Fails what waits for a connection. */
+  private giveUp: (error: Error) => void = () => {};
 
-  constructor(private readonly options: ConnectionOptions) {
-    this.now = this.open();
-  }
+  constructor(private readonly options: ConnectionOptions) {}
 
   take(): Connection | Promise<Connection> {
+    const { life } = this;
     this.isAtWork = true;
-    this.life.isLost = false;
     this.sign();
-    return this.life.isOpen ? this.now : this.connect();
+    if (life.connection && life.isOpen && life.term === this.options.primary.term) {
+      life.isLost = false;
+      life.isNotSynced = false;
+      return life.connection;
+    }
+    const givenUp = new Promise<never>((_, reject) => {
+      this.giveUp = reject;
+    });
+    return Promise.race([this.connect(), givenUp]);
+  }
+
+  objection(): Error | undefined {
+    return this.life.isNotSynced ? new NotSynced("a COMMIT was not waited for on the standbys") : undefined;
   }
 
   giveBack(): void {
+    const { life } = this;
     this.isAtWork = false;
+    const isOld = life.term !== this.options.primary.term || performance.now() - this.openedMs > maxAgeMs;
     // The driver keeps the server's last word on a connection that was lost, and would fail the next statement with it.
-    if (this.life.isLost || performance.now() - this.openedMs > maxAgeMs) this.renew();
+    if (!life.isOpen || life.isLost || isOld) this.end();
     else this.sign();
+  }
+
+  /** Throws when the server of the present work is not the one to write to, or not any more. */
+  async confirm(): Promise<void> {
+    const { server, connection } = this.life;
+    if (!server || !connection) throw new NotPrimary("there is no connection");
+    await this.options.primary.confirm(server, connection.sql);
   }
 
   /** What is at work on it is rejected; the next one finds another connection. */
   discard(): void {
-    this.life.isLost = true;
-    void this.now.sql.end({ timeout: 0 });
+    this.end();
+    this.giveUp(Object.assign(new Error("the connection was given up"), { code: "CONNECTION_DESTROYED" }));
+  }
+
+  /** Discards a connection to what is not the primary any more, whatever it waits for there. */
+  discardOld(): void {
+    if (this.life.isOpen && this.life.term !== this.options.primary.term) this.discard();
   }
 
   /** Discards the connection when two checks in a row have found it silent: after the first, what lay unread was read. */
   check(): void {
     const quietMs = performance.now() - this.lastSignMs;
-    if (!this.isAtWork && this.life.isOpen && quietMs > maxIdleMs) this.renew();
+    if (!this.isAtWork && this.life.isOpen && quietMs > maxIdleMs) this.end();
     const isSilent = this.isAtWork && quietMs > silentMs;
     if (isSilent && this.wasSilent) this.discard();
     this.wasSilent = isSilent;
   }
 
   async close(): Promise<void> {
-    await this.now.sql.end({ timeout: 1 });
+    this.life.isEnded = true;
+    await this.life.connection?.sql.end({ timeout: 1 });
   }
 
+  /** Where a connection cannot be made, the primary may be another server by now: then that is tried, too. */
   private async connect(): Promise<Connection> {
-    const { now, life } = this;
-    await now.sql`SELECT 1`;
-    await this.options.onOpen?.(now.sql);
-    life.isOpen = true;
-    this.openedMs = performance.now();
-    return now;
+    const { primary, onOpen } = this.options;
+    for (let isLast = false; ; isLast = true) {
+      this.end();
+      const before = this.life;
+      const server = await primary.server();
+      // Given up meanwhile, and maybe taken by another one.
+      if (this.life !== before) throw new NotPrimary("the connection was given up");
+      const connection = this.open(server);
+      const { life } = this;
+      try {
+        life.term = await primary.admit(server, connection.sql);
+        await onOpen?.(connection.sql);
+        life.isOpen = !life.isLost;
+        this.openedMs = performance.now();
+        return connection;
+      } catch (error) {
+        if (this.life !== life || isLast || !primary.failed(server, error)) throw error;
+      }
+    }
   }
 
   private sign(): void {
     this.lastSignMs = performance.now();
   }
 
-  private renew(): void {
-    void this.now.sql.end({ timeout: 0 });
-    this.now = this.open();
+  /** Ends the client; the next work makes another one. */
+  private end(): void {
+    const { life } = this;
+    life.isLost = true;
+    life.isOpen = false;
+    life.isEnded = true;
+    this.life = noLife();
+    void life.connection?.sql.end({ timeout: 0 });
   }
 
-  private open(): Connection {
-    const life = { isOpen: false, isLost: false };
-    this.life = life;
+  private open(server: DatabaseServer): Connection {
+    const { primary } = this.options;
     const transactions = new Transactions(() => this.sign());
-    const client = postgres(this.options.url, {
+    const client = openClient(server, {
       max: 1,
       // With 0 the driver's transactions break: it names the connection of a transaction only below this bound.
       ...{ max_pipeline: 1 },
@@ -117,13 +190,22 @@ export class PostgresLink implements Link<Connection> {
         life.isLost = true;
         life.isOpen = false;
         transactions.onclose(connectionId);
+        if (life.isEnded) return;
+        life.isEnded = true;
+        primary.doubt();
+        // The driver would open it again for the next statement, and nobody would ask what it leads to.
+        void client.end({ timeout: 0 });
       },
       connect_timeout: connectTimeoutS,
       // The driver would close it at any moment, and open it again with a statement in hand whose time is running.
       idle_timeout: 0,
       max_lifetime: null,
       backoff: false,
-      onnotice: () => {},
+      onnotice: (notice) => {
+        if (!saysNotSynced(notice)) return;
+        life.isNotSynced = true;
+        primary.distrust();
+      },
       transform: { column: { from: postgres.toCamel } },
       // No count or amount comes near 2^53: the contract's ranges end at 10^15.
       types: {
@@ -143,10 +225,15 @@ export class PostgresLink implements Link<Connection> {
         statement_timeout: statementTimeoutMs,
         lock_timeout: lockTimeoutMs,
         idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
+        // That a COMMIT was not waited for is a warning.
+        client_min_messages: "warning",
         TimeZone: "UTC",
       },
     });
-    return bothWays(transactions.protect(client));
+    const connection = bothWays(transactions.protect(client));
+    const life: Life = { ...noLife(), connection, server, isEnded: false };
+    this.life = life;
+    return connection;
   }
 }
 

@@ -1,8 +1,10 @@
 import { type Connection, type ConnectionOptions, PostgresLink } from "./connection.js";
 import { type ErrorReport, ErrorReports } from "./error-report.js";
+import { isReadOnly } from "./errors.js";
 import { holdFunctions } from "./migrating/release-functions.js";
 import { Pool } from "./pool.js";
 import { poolSizes } from "./pool-sizes.js";
+import { Primary, type PrimaryOptions } from "./primary/primary.js";
 
 export type { Connection } from "./connection.js";
 
@@ -28,8 +30,7 @@ export interface Database {
   close(): Promise<void>;
 }
 
-export interface DatabaseOptions {
-  readonly url: string;
+export interface DatabaseOptions extends Pick<PrimaryOptions, "url" | "onMoved" | "onWatched"> {
   /** Connections at most, 4 to 200. */
   readonly poolSize: number;
   /** Shown in pg_stat_activity. */
@@ -49,10 +50,19 @@ export function openDatabase({
   synchronousCommit = "on",
   onErrors = () => {},
   onTaken = () => {},
+  onMoved = () => {},
+  onWatched = () => {},
 }: DatabaseOptions): Database {
   const links: PostgresLink[] = [];
+  const primary = new Primary({
+    ...{ url, applicationName, synchronousCommit, onWatched },
+    onMoved: (move) => {
+      for (const link of links) link.discardOld();
+      onMoved(move);
+    },
+  });
   const openLink = (more: Pick<ConnectionOptions, "onOpen"> = {}) => {
-    const link = new PostgresLink({ url, applicationName, synchronousCommit, ...more });
+    const link = new PostgresLink({ primary, applicationName, synchronousCommit, ...more });
     links.push(link);
     return link;
   };
@@ -63,7 +73,11 @@ export function openDatabase({
     onAnswered: () => {
       lastAnswerMs = performance.now();
     },
-    onFailed: (error: unknown, isLate: boolean) => errors.note(error, isLate),
+    onFailed: (error: unknown, isLate: boolean) => {
+      // To be asked about at once, by whoever comes next.
+      if (isReadOnly(error)) primary.distrust();
+      errors.note(error, isLate);
+    },
   };
   const openPool = (name: string, size: number) =>
     new Pool({ name, links: Array.from({ length: size }, () => openLink()), events });
@@ -89,7 +103,7 @@ export function openDatabase({
     close: async () => {
       clearInterval(checks);
       errors.flush();
-      await Promise.all(links.map((link) => link.close()));
+      await Promise.all([primary.close(), ...links.map((link) => link.close())]);
     },
   };
 }

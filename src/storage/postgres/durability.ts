@@ -1,4 +1,5 @@
-import postgres from "postgres";
+import { primaryOf } from "./primary/await-primary.js";
+import { openClient } from "./primary/server-state.js";
 
 const connectTimeoutS = 10;
 
@@ -24,7 +25,9 @@ export function commitLevelFor(setting: string): string {
  * Throws when the server may lose what was committed, or its tables, in a crash: no connection can name that otherwise.
  */
 export async function readCommitLevel(url: string, durability: Durability = "required"): Promise<string> {
-  const client = postgres(url, { max: 1, connect_timeout: connectTimeoutS, fetch_types: false, onnotice: () => {} });
+  const client = openClient(await primaryOf(url), {
+    ...{ max: 1, connect_timeout: connectTimeoutS, fetch_types: false, onnotice: () => {} },
+  });
   try {
     const [row] = await client<[Found]>`
       SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,

@@ -14,6 +14,20 @@ export const lockTimeoutMs = 2_000;
 export const queryTimeoutMs = statementTimeoutMs + 500;
 
 const cannotConnectNow = "57P03";
+/** Nothing can be written there: it is a standby, or somebody has set it so. */
+const readOnly = "25006";
+
+/** No server can be written to, or the one that was asked must not be. */
+export class NotPrimary extends Error {
+  override readonly name = "NotPrimary";
+  readonly code = "NOT_PRIMARY";
+}
+
+/** A COMMIT happened on the primary, and nobody knows whether on the standbys, which it must before it counts. */
+export class NotSynced extends Error {
+  override readonly name = "NotSynced";
+  readonly code = "NOT_SYNCED";
+}
 
 /** SQLSTATE classes and codes that say "not now" rather than "not like this". */
 const passing = [
@@ -23,7 +37,7 @@ const passing = [
   "40001", // serialization failure
   "40P01", // deadlock
   "55P03", // lock not available
-  "25006", // read only: a standby that was promoted away
+  readOnly,
 ];
 
 /** Drizzle wraps the driver's error, and repeats the values of the statement in its own message. */
@@ -31,9 +45,13 @@ export function causeOf(error: unknown): unknown {
   return error instanceof Error && error.cause instanceof Error ? error.cause : error;
 }
 
-/** Nobody listens there, or a server that is starting or stopping says so: no connection can be had. */
+/** Nobody listens there, a server that is starting or stopping says so, or it is not the one to write to: no use to ask on. */
 export function isRefusal(error: unknown): boolean {
-  return ["ECONNREFUSED", "ENOENT", cannotConnectNow].includes(errorCode(error) ?? "");
+  return ["ECONNREFUSED", "ENOENT", "NOT_PRIMARY", cannotConnectNow].includes(errorCode(error) ?? "");
+}
+
+export function isReadOnly(error: unknown): boolean {
+  return errorCode(error) === readOnly;
 }
 
 /**
@@ -43,7 +61,8 @@ export function isRefusal(error: unknown): boolean {
 export function translateError(error: unknown): unknown {
   const code = errorCode(error);
   if (code === undefined) return error;
-  const network = /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|EHOST|ENET|ENOENT|CONNECT|CONNECTION_)/.test(code);
+  const network =
+    /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|EHOST|ENET|ENOENT|CONNECT|CONNECTION_|NOT_PRIMARY|NOT_SYNCED)/.test(code);
   if (network || (/^[0-9A-Z]{5}$/.test(code) && passing.some((prefix) => code.startsWith(prefix)))) {
     return new StoreUnavailable(`postgres: ${code}`, { cause: error });
   }

@@ -13,6 +13,8 @@ const graceMs = 100;
 export interface Link<C> {
   /** A promise: it must be opened first. */
   take(): C | Promise<C>;
+  /** Of work that has ended well: why its result counts for nothing. Asked before the connection is given back. */
+  objection?(): Error | undefined;
   giveBack(): void;
 }
 
@@ -74,20 +76,20 @@ export class Pool<C> {
     return new Promise((resolve, reject) => {
       const item: WorkItem<C> = new WorkItem(deadlineMs, timeoutMs, reject, (mine) => {
         this.events.onTaken?.(this.name, link ? 0 : Date.now() - item.sinceMs);
-        startWork(item, work, mine.take()).then(
-          (value) => {
-            item.stopTimer();
-            this.events.onAnswered?.();
-            this.release(mine);
-            resolve(value);
-          },
-          (error) => {
-            item.stopTimer();
-            this.events.onFailed?.(error, item.isOver);
-            this.release(mine);
-            reject(translateError(error));
-          },
-        );
+        const fail = (error: unknown) => {
+          item.stopTimer();
+          this.events.onFailed?.(error, item.isOver);
+          this.release(mine);
+          reject(translateError(error));
+        };
+        startWork(item, work, mine.take()).then((value) => {
+          const objection = mine.objection?.();
+          if (objection) return fail(objection);
+          item.stopTimer();
+          this.events.onAnswered?.();
+          this.release(mine);
+          resolve(value);
+        }, fail);
       });
       if (link) {
         item.begin(link);

@@ -3,9 +3,11 @@ import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { drizzle } from "drizzle-orm/postgres-js";
 import { migrate as runMigrations } from "drizzle-orm/postgres-js/migrator";
-import postgres, { type Sql } from "postgres";
+import type { Sql } from "postgres";
 import { packageRoot } from "../../../platform/package-root.js";
 import { causeOf } from "../errors.js";
+import { primaryOf } from "../primary/await-primary.js";
+import { openClient } from "../primary/server-state.js";
 import { buildLargeIndexes } from "./large-indexes.js";
 import { partitionEvents } from "./partition-events.js";
 import { ddlLockWaitMs, type MigrationLog, withPatience } from "./patient-ddl.js";
@@ -55,7 +57,7 @@ export function whatIsMissing(url: string): Promise<readonly string[]> {
 }
 
 async function withClient<T>(url: string, work: (client: Sql) => Promise<T>): Promise<T> {
-  const client = postgres(url, {
+  const client = openClient(await primaryOf(url), {
     max: 1,
     connect_timeout: 10,
     onnotice: () => {},

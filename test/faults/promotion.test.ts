@@ -38,6 +38,15 @@ afterAll(async () => {
   await pair?.stop();
 });
 
+let isPromoted = false;
+/** Kills the primary, and promotes the standby when `meanwhile` is done. */
+async function failOver(meanwhile: () => Promise<unknown> = async () => {}): Promise<void> {
+  await pair.primary.kill();
+  await meanwhile();
+  await pair.promote();
+  isPromoted = true;
+}
+
 const serving = async () => (await Promise.all(replicas.map(({ grpcPort }) => health(grpcPort)))).join();
 
 test("the primary is killed in the middle of a sale and its standby promoted: nothing acknowledged is lost", async () => {
@@ -52,12 +61,12 @@ test("the primary is killed in the middle of a sale and its standby promoted: no
     times[what] = Date.now();
   };
   let failover: Promise<void> | undefined;
-  const failOver = async () => {
+  const begin = async () => {
     note("killed");
-    await pair.primary.kill();
-    await until("callers are told", () => tally.passing.has("14 STORE_UNAVAILABLE"));
-    note("told");
-    await pair.promote();
+    await failOver(async () => {
+      await until("callers are told", () => tally.passing.has("14 STORE_UNAVAILABLE"));
+      note("told");
+    });
     note("promoted");
   };
   await issueToAll(list, {
@@ -67,7 +76,7 @@ test("the primary is killed in the middle of a sale and its standby promoted: no
     perSecond: sized(300, 800),
     onAcknowledged: (count) => {
       saidMs.push(Date.now());
-      if (count >= quantity / 4) failover ??= failOver();
+      if (count >= quantity / 4) failover ??= begin();
     },
   });
   await failover;
@@ -107,7 +116,8 @@ function report(saidMs: readonly number[], times: Record<string, number>): void 
 }
 
 test("the old primary comes back as it was, beside the new one and alone: nobody is answered from it", async () => {
-  if (pair.primary.pid) await pair.primary.revive();
+  if (!isPromoted) await failOver();
+  await pair.primary.revive();
   const old = pair.primary.sql;
   await until("it is a primary, as ever", async () => {
     const [row] = await old`SELECT pg_is_in_recovery() AS standby`;

@@ -123,6 +123,9 @@ test("the old primary comes back as it was, beside the new one and alone: nobody
     const [row] = await old`SELECT pg_is_in_recovery() AS standby`;
     return row?.standby === false;
   });
+  // And one that would commit: it does not wait for a standby any more.
+  await old`ALTER SYSTEM RESET synchronous_standby_names`;
+  await old`SELECT pg_reload_conf()`;
   const client = clients[0] as GrpcClient;
   const couponId = await createCoupon(client, 10);
   const [first, second, third] = wants(couponId, "user", 3) as [Want, Want, Want];

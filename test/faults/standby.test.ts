@@ -70,6 +70,9 @@ test("a COMMIT whose wait for the standby is cut off is not acknowledged before 
   const audit = new Audit(sql);
   await until("it is there", async () => (await audit.stored(couponId)).rows === 2);
   expect(["STORE_UNAVAILABLE", "DEADLINE_EXCEEDED", "code 4"]).toContain(await answer);
+  // Nor is it shown.
+  const listed = replica.client.call(UserCouponService.method.listUserCoupons, { userId: want.userId });
+  await expect(listed).rejects.toMatchObject({ reason: "STORE_UNAVAILABLE" });
   pair.standby.thaw();
   await untilHealth("SERVING");
   await until("it is issued", async () => /^(ISSUED|REPLAYED)/.test(await outcomeOf(replica.client, want)));

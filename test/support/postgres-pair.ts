@@ -66,7 +66,7 @@ function signal(pids: readonly number[], name: NodeJS.Signals): void {
 
 async function serverOf(servers: EmbeddedServers): Promise<PairServer> {
   const url = servers.databaseUrl as string;
-  const sql = postgres(url, { max: 2, onnotice: () => {}, connect_timeout: 5 });
+  const sql = postgres(url, { max: 2, onnotice: () => {}, connect_timeout: 60 });
   const supervisor = await parentOf(servers.postgresPid as number);
   let frozen: number[] = [];
   return {
@@ -121,6 +121,8 @@ export async function startPair({ synchronous = true } = {}): Promise<PostgresPa
       await primary.sql.unsafe(`ALTER SYSTEM SET synchronous_standby_names = '${standbyName}'`);
       await primary.sql`SELECT pg_reload_conf()`;
     }
+    // So that it can be promoted at once, however busy the machine is then.
+    await standby.sql`SELECT 1`;
     const { sql } = primary;
     await until("the standby streams", async () => {
       const [row] =

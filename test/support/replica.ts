@@ -55,7 +55,7 @@ export async function startReplica(stores: StoresOfReplica, settings: Record<str
     createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", (line) => {
       written += `${line}\n`;
       // What the service calls a fault is of use to whoever reads why a test failed.
-      if (line.includes('"level":50')) process.stderr.write(`${line}\n`);
+      if (/"level":[56]0/.test(line)) process.stderr.write(`${line}\n`);
       if (!line.includes('"event":"serving"')) return;
       clearTimeout(timer);
       resolve(JSON.parse(line));

@@ -29,6 +29,7 @@ const auth = z
   .transform((ways): readonly AuthWay[] => (ways.join() === "off" ? [] : (ways as AuthWay[])));
 
 const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
+
 const databaseUrl = z.string().check(({ value, issues }) => {
   try {
     databaseServers(value);

@@ -174,6 +174,11 @@ export class GrpcServer {
       if (!arrival) return;
       this.arrivals.delete(id);
       arrival.arriving.arrived();
+      if (arrival.arriving.isAnswered) {
+        // Its message took so long that this was said already.
+        arrival.permit.end(false);
+        return;
+      }
       void invoke(incomingCall(route, call, arrival), send).then((answer) => {
         if (answer instanceof Failure) callback(failed(answer));
         else callback(null, answer);

@@ -29,9 +29,7 @@ export class ArrivingStream {
 
   /** From now on its message has some time to arrive, or it is refused. */
   awaitMessage(): void {
-    this.arrival = this.deadlines.begin(() => {
-      if (!this.stream.headersSent) this.refuse(failureOf(new Refusal("DEADLINE_EXCEEDED")));
-    });
+    this.arrival = this.deadlines.begin(() => this.refuse(failureOf(new Refusal("DEADLINE_EXCEEDED"))));
   }
 
   /** Its message is whole. */
@@ -50,7 +48,7 @@ export class ArrivingStream {
   }
 
   refuse(failure: Failure): void {
-    if (this.isGone) return;
+    if (this.isGone || this.isAnswered) return;
     refuseStream(this.stream, this.headers, failure);
     this.abandon();
   }
@@ -64,6 +62,10 @@ export class ArrivingStream {
   /** Whether nobody is there any more to be answered. */
   get isGone(): boolean {
     return this.stream.closed || this.stream.destroyed;
+  }
+
+  get isAnswered(): boolean {
+    return this.stream.headersSent;
   }
 
   /** Its client has said all, and has not reset it. */

@@ -14,7 +14,7 @@ interface Waiting {
 export class FirstBytes {
   private arrived: Waiting[] = [];
 
-  /** A stream that is closed before is forgotten. */
+  /** A stream that is closed or answered before is forgotten. */
   await(stream: ServerHttp2Stream, begin: () => void): void {
     this.add({ stream, begin, hasBegun: false });
   }
@@ -28,7 +28,7 @@ export class FirstBytes {
     const { arrived } = this;
     this.arrived = [];
     for (const { stream, begin, hasBegun } of arrived) {
-      if (stream.closed || stream.destroyed) continue;
+      if (stream.closed || stream.destroyed || stream.headersSent) continue;
       if (hasBegun || isThere(stream)) begin();
       else stream.once("readable", () => this.add({ stream, begin, hasBegun: true }));
     }

@@ -34,7 +34,7 @@ const layers: readonly Layer[] = [
   {
     name: "config",
     files: /^src\/config\.ts$/,
-    mayUse: [],
+    mayUse: ["platform"],
     packages: /^zod$/,
     advice: "config only reads the environment.",
   },

@@ -47,6 +47,8 @@ export class RedisSentinels {
     try {
       const [first] = servers as [Server];
       await Promise.all(servers.map((server) => set.startServer(server, server === first ? undefined : first)));
+      // Sentinels ask a master for its replicas when they begin, and then not for ten seconds.
+      await until("the replicas have a copy", () => set.areOnline(first));
       await Promise.all(sentinels.map((sentinel) => set.startSentinel(sentinel, first)));
       await set.untilWhole();
     } catch (error) {
@@ -96,15 +98,19 @@ export class RedisSentinels {
       const fields = new Map(row?.flatMap((name, n) => (n % 2 ? [] : [[name, row[n + 1]] as const])));
       const counts = ["flags", "num-slaves", "num-other-sentinels"].map((name) => fields.get(name));
       if (counts.join(" ") !== `master ${dataCount - 1} ${sentinelCount - 1}`) throw new Error(counts.join(" "));
-      const info = fieldsOf(await this.processes.ask((await this.master()).port, adminPassword, "INFO", "replication"));
-      const online = [...info].filter(([name, value]) => /^slave\d/.test(name) && value.includes("state=online"));
-      if (online.length !== dataCount - 1) throw new Error(`${[...info]}`);
-      return true;
+      return await this.areOnline(await this.master());
     });
   }
 
   close(): Promise<void> {
     return this.processes.close();
+  }
+
+  private async areOnline(master: Server): Promise<boolean> {
+    const info = fieldsOf(await this.processes.ask(master.port, adminPassword, "INFO", "replication"));
+    const online = [...info].filter(([name, value]) => /^slave\d/.test(name) && value.includes("state=online"));
+    if (online.length !== dataCount - 1) throw new Error(`${[...info]}`);
+    return true;
   }
 
   private async askSentinels(...command: RedisCommand): Promise<unknown> {

@@ -9,6 +9,7 @@ import type { Gate, GateFacts, GateRequest, Holding } from "../../src/reservatio
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { adminPassword } from "../support/redis-processes.js";
 import { unreported } from "../support/unreported.js";
+import { until } from "../support/until.js";
 
 /** One implementation of the port, with a clock that a test can move. */
 export interface Subject {
@@ -81,7 +82,7 @@ export async function startSubject<R extends Redis | Cluster>(
       ...rest,
     });
     opened.push(one);
-    if (!(await one.ready())) throw new Error("redis does not answer");
+    await until("redis answers", () => one.ready());
     return one;
   };
   const gate = await open();

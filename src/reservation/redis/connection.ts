@@ -111,7 +111,8 @@ function openCluster(servers: RedisServers, onError: (error: unknown) => void): 
     ready: () =>
       within(
         isUp(cluster).then(() => Promise.all(cluster.nodes("master").map(isUp))),
-        connectTimeoutMs,
+        // To the node that says who the others are, and to these.
+        2 * connectTimeoutMs,
         () => [],
       ).then((masters) => masters.length > 0),
     close: () => {

@@ -14,8 +14,8 @@ import { createInterface } from "node:readline";
 const folder = process.argv[2];
 const running = new Set();
 const say = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
-// A Ctrl-C goes to all processes of a terminal; the test's process ends, and then so does this one.
-process.on("SIGINT", () => {});
+// These go to all processes of a terminal or of a command; the test's process ends, and then so does this one.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => {});
 process.stdout.on("error", () => {});
 
 const lines = createInterface({ input: process.stdin });

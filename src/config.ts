@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { databaseServers } from "./platform/database-url.js";
+import { redisServers, WrongRedisSetting } from "./platform/redis-servers.js";
 
 const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).default(fallback);
 const whole = (fallback: number, least: number, most: number) =>
@@ -42,7 +43,12 @@ const databaseUrl = z.string().check(({ value, issues }) => {
 /** Every setting is an environment variable. docs/configuration.md lists them; a test compares the two. */
 const schema = z.object({
   DATABASE_URL: databaseUrl.optional(),
-  REDIS_URL: z.url({ protocol: /^rediss?$/ }).optional(),
+  REDIS_URL: z.string().optional(),
+  REDIS_SENTINEL_USER: z.string().optional(),
+  REDIS_SENTINEL_PASSWORD: z.string().optional(),
+  REDIS_TLS_CA_FILE: z.string().optional(),
+  REDIS_TLS_CERT_FILE: z.string().optional(),
+  REDIS_TLS_KEY_FILE: z.string().optional(),
   REDIS_KEY_PREFIX: z
     .string()
     .regex(/^[\w:.-]{1,64}$/, "must be 1 to 64 letters, digits, _ : . -")
@@ -76,20 +82,16 @@ export type Config = z.infer<typeof schema>;
 
 export const settingNames = Object.keys(schema.shape);
 
-/** Throws an error that names every variable that is wrong. Empty variables count as absent. */
+/** Throws an error that names every variable that is wrong, and tells no value. Empty variables count as absent. */
 export function readConfig(environment: NodeJS.ProcessEnv): Config {
   const given = Object.fromEntries(
     settingNames.flatMap((name) => (environment[name] ? [[name, environment[name]] as const] : [])),
   );
   const result = schema.safeParse(given);
-  if (!result.success) {
-    const lines = result.error.issues.map((issue) => `  ${issue.path.join(".")}: ${issue.message}`);
-    throw new Error(`these settings are wrong:\n${lines.join("\n")}`);
-  }
-  if (result.data.REDIS_URL && !result.data.DATABASE_URL) {
-    throw new Error(
-      "these settings are wrong:\n  REDIS_URL: needs DATABASE_URL; without it the service brings both servers",
-    );
+  const lines = (result.error?.issues ?? []).map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+  lines.push(...redisProblems(given));
+  if (!result.success || lines.length > 0) {
+    throw new Error(`these settings are wrong:\n${lines.map((line) => `  ${line}`).join("\n")}`);
   }
   const { AUTH, HOST } = result.data;
   if (AUTH === undefined && HOST !== undefined && !loopback.test(HOST)) {
@@ -103,4 +105,19 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
 /** Where the service listens: unless it is said who may call, only this machine may. */
 export function hostOf({ HOST, AUTH }: Pick<Config, "HOST" | "AUTH">): string {
   return HOST ?? (AUTH === undefined ? "127.0.0.1" : "0.0.0.0");
+}
+
+function redisProblems(given: Record<string, string | undefined>): string[] {
+  const { REDIS_URL } = given;
+  if (!REDIS_URL) {
+    const without = settingNames.filter((name) => /^REDIS_(SENTINEL|TLS)_/.test(name) && given[name]);
+    return without.map((name) => `${name}: needs REDIS_URL`);
+  }
+  try {
+    redisServers({ ...given, REDIS_URL });
+  } catch (error) {
+    if (!(error instanceof WrongRedisSetting)) throw error;
+    return [`${error.setting}: ${error.message}`];
+  }
+  return given.DATABASE_URL ? [] : ["REDIS_URL: needs DATABASE_URL; without it the service brings both servers"];
 }

@@ -95,10 +95,7 @@ export class GateKeeper {
 
   /** One round over the coupons that are due: settles what is overdue, compares what is loaded. */
   async sweep(): Promise<void> {
-    for (const couponId of this.stale) {
-      await this.gate.invalidate(couponId);
-      this.stale.delete(couponId);
-    }
+    await this.dropStale();
     const looks = await this.gate.lookAtDue(lookLimit, overdueLimit);
     if (looks.length === 0) return;
     // Until it is known better, each of them: what could not be finished is due again.
@@ -111,6 +108,13 @@ export class GateKeeper {
     } finally {
       await this.gate.endLooks(looks.map((look) => ({ look, again: again.has(look.survey.couponId) })));
     }
+  }
+
+  /** One that cannot be dropped yet keeps no other from being looked at, which may lie on another server. */
+  private async dropStale(): Promise<void> {
+    const some = [...this.stale].slice(0, lookLimit);
+    for (const couponId of some) this.stale.delete(couponId);
+    await Promise.all(some.map((couponId) => this.invalidate(couponId)));
   }
 
   private startLoad(name: string, couponId: string, work: () => Promise<void>): void {

@@ -14,6 +14,7 @@ export async function openGate(config: Config, log: Logger, failures: FailureLog
   }
   const gate = new RedisGate({
     url: config.REDIS_URL,
+    settings: config,
     keyPrefix: config.REDIS_KEY_PREFIX,
     failures,
     reservationMs: config.RESERVATION_MS,

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { Redis } from "ioredis";
+import { Cluster, Redis } from "ioredis";
 import { inject } from "vitest";
 import { newId } from "../../src/platform/new-id.js";
 import type { QuotaOptions } from "../../src/platform/quota-groups.js";
@@ -7,7 +7,9 @@ import type { LookPauses } from "../../src/reservation/looks.js";
 import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
 import type { Gate, GateFacts, GateRequest, Holding } from "../../src/reservation/port.js";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
+import { adminPassword } from "../support/redis-processes.js";
 import { unreported } from "../support/unreported.js";
+import { until } from "../support/until.js";
 
 /** One implementation of the port, with a clock that a test can move. */
 export interface Subject {
@@ -20,8 +22,8 @@ export interface Subject {
   close(): Promise<void>;
 }
 
-export interface RedisSubject extends Subject {
-  readonly redis: Redis;
+export interface RedisSubject<R = Redis> extends Subject {
+  readonly redis: R;
   readonly keyPrefix: string;
 }
 
@@ -51,10 +53,23 @@ function clockOf(clockStands: boolean) {
   };
 }
 
-export async function startRedisSubject(options: SubjectOptions = {}): Promise<RedisSubject> {
-  const keyPrefix = `conformance-${randomUUID()}`;
+export function startRedisSubject(options: SubjectOptions = {}): Promise<RedisSubject> {
   const url = inject("redisUrl");
-  const redis = new Redis(url);
+  return startSubject(options, url, new Redis(url));
+}
+
+/** `redis` is of this subject, and ends with it. */
+export async function startSubject<R extends Redis | Cluster>(
+  options: SubjectOptions,
+  url: string,
+  redis: R,
+): Promise<RedisSubject<R>> {
+  const keyPrefix = `conformance-${randomUUID()}`;
+  /** Each with its keys of this subject. */
+  const servers = async () => {
+    const masters = redis instanceof Cluster ? redis.nodes("master") : [redis as Redis];
+    return await Promise.all(masters.map(async (one) => ({ one, keys: await one.keys(`${keyPrefix}:*`) })));
+  };
   const { clockStands = false, ...rest } = options;
   const clock = clockOf(clockStands);
   const opened: RedisGate[] = [];
@@ -67,7 +82,7 @@ export async function startRedisSubject(options: SubjectOptions = {}): Promise<R
       ...rest,
     });
     opened.push(one);
-    if (!(await one.ready())) throw new Error("redis does not answer");
+    await until("redis answers", () => one.ready());
     return one;
   };
   const gate = await open();
@@ -79,18 +94,21 @@ export async function startRedisSubject(options: SubjectOptions = {}): Promise<R
     advance: async (ms) => {
       clock.advance(ms);
       // What Redis itself lets expire grows older as well.
-      for (const key of await redis.keys(`${keyPrefix}:*`)) {
-        if (!/:(loading|stage|late|places)$/.test(key)) continue;
-        const leftMs = await redis.pttl(key);
-        if (leftMs < 0) continue;
-        if (leftMs <= ms) await redis.unlink(key);
-        else await redis.pexpire(key, leftMs - ms);
+      for (const { one, keys } of await servers()) {
+        for (const key of keys) {
+          if (!/:(loading|stage|late|places)$/.test(key)) continue;
+          const leftMs = await one.pttl(key);
+          if (leftMs < 0) continue;
+          if (leftMs <= ms) await one.unlink(key);
+          else await one.pexpire(key, leftMs - ms);
+        }
       }
     },
     another: open,
     close: async () => {
-      const keys = await redis.keys(`${keyPrefix}:*`);
-      if (keys.length > 0) await redis.unlink(...keys);
+      for (const { one, keys } of await servers()) {
+        await Promise.all(keys.map((key) => one.unlink(key)));
+      }
       for (const one of opened) await one.close();
       redis.disconnect();
     },
@@ -110,9 +128,20 @@ async function startMemorySubject(options: SubjectOptions = {}): Promise<Subject
   };
 }
 
+/** Only in the full size is there one for the whole run: what differs on a Cluster is in cluster.test.ts. */
+const cluster = inject("redisCluster");
+
+async function startClusterSubject(options: SubjectOptions = {}): Promise<Subject> {
+  if (!cluster) throw new Error("there is no Cluster");
+  const nodes = cluster.ports.map((port) => ({ host: "127.0.0.1", port }));
+  const redis = new Cluster(nodes, { redisOptions: { password: adminPassword } });
+  return await startSubject(options, cluster.url, redis);
+}
+
 export const implementations: readonly Implementation[] = [
   { name: "RedisGate", start: startRedisSubject },
   { name: "MemoryGate", start: startMemorySubject },
+  ...(cluster ? [{ name: "RedisGate on a Cluster", start: startClusterSubject }] : []),
 ];
 
 /** What the gate knows of a coupon that is open for an hour on both sides, ten of it left, one for each user. */

@@ -3,7 +3,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Sql } from "postgres";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
-import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
+import { RedisGate, type RedisGateOptions } from "../../src/reservation/redis/redis-gate.js";
 import { CallError, type GrpcClient } from "../support/clients.js";
 import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
@@ -219,13 +219,14 @@ export async function sellTheRest(
 /** Waits until the gate counts what Postgres counts, with nothing pending. */
 export async function untilGateIsEven(
   audit: Audit,
-  redis: { redisUrl: string; keyPrefix: string },
+  redis: { redisUrl: string; keyPrefix: string; settings?: RedisGateOptions["settings"] },
   quantities: ReadonlyMap<string, number>,
 ): Promise<void> {
   const gate = new RedisGate({
     url: redis.redisUrl,
     keyPrefix: redis.keyPrefix,
     failures: unreported,
+    ...(redis.settings && { settings: redis.settings }),
   });
   try {
     await gate.ready();

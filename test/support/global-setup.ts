@@ -3,18 +3,22 @@ import postgres from "postgres";
 import type { TestProject } from "vitest/node";
 import { startEmbedded } from "../../embedded/embedded.js";
 import { migrate } from "../../src/storage/postgres/migrating/migrate.js";
+import { RedisCluster } from "./redis-cluster.js";
 
 declare module "vitest" {
   export interface ProvidedContext {
     /** Of a server that this run started; its database `coupon_template` is migrated and must not be written to. */
     databaseUrl: string;
     redisUrl: string;
+    /** In the full size of the tests (FAULT_SCALE) only. */
+    redisCluster: { readonly url: string; readonly ports: readonly number[] } | null;
   }
 }
 
 /** One Postgres and one Redis for the whole run. Each file gets a database and a key prefix of its own in them. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const servers = await inMemory(() => startEmbedded());
+  let cluster: RedisCluster | null = null;
   try {
     if (!servers.databaseUrl) throw new Error("no Postgres could be started");
     if (!servers.redisUrl) throw new Error(`the tests need a real Redis: ${servers.redisUnavailable}`);
@@ -24,11 +28,16 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await migrate(withDatabase(servers.databaseUrl, "coupon_template"));
     project.provide("databaseUrl", servers.databaseUrl);
     project.provide("redisUrl", servers.redisUrl);
+    cluster = process.env.FAULT_SCALE ? await RedisCluster.start() : null;
+    project.provide("redisCluster", cluster && { url: cluster.url, ports: cluster.nodes.map(({ port }) => port) });
   } catch (error) {
     await servers.stop();
     throw error;
   }
-  return () => servers.stop();
+  return async () => {
+    await cluster?.close();
+    await servers.stop();
+  };
 }
 
 export function withDatabase(url: string, name: string): string {

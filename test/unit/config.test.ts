@@ -50,7 +50,12 @@ test("an empty variable counts as absent, and others are not looked at", () => {
 test("everything can be set", () => {
   const environment = {
     DATABASE_URL: "postgres://anna:secret@one:5432,two/coupons?target_session_attrs=read-write",
-    REDIS_URL: "rediss://cache:6380/2",
+    REDIS_URL: "rediss+sentinel://shop:secret@watch-1,watch-2:26380/coupons?db=2",
+    REDIS_SENTINEL_USER: "watcher",
+    REDIS_SENTINEL_PASSWORD: "secret",
+    REDIS_TLS_CA_FILE: "test/support/tls/ca.pem",
+    REDIS_TLS_CERT_FILE: "test/support/tls/server.pem",
+    REDIS_TLS_KEY_FILE: "test/support/tls/server-key.pem",
     REDIS_KEY_PREFIX: "shop-1:coupon",
     HOST: "::1",
     AUTH: "keys,certificates",
@@ -134,14 +139,25 @@ describe("a wrong variable is named", () => {
     expect(namedBy({ REDIS_URL: "redis://cache", DATABASE_URL: databaseUrl })).toEqual([]);
   });
 
+  test("what belongs to REDIS_URL without it, or without what it needs of it", () => {
+    expect(namedBy({ REDIS_TLS_CA_FILE: "ca.pem", REDIS_SENTINEL_USER: "watcher" })).toEqual([
+      "REDIS_SENTINEL_USER",
+      "REDIS_TLS_CA_FILE",
+    ]);
+    const urls = { DATABASE_URL: databaseUrl, REDIS_URL: "redis+cluster://a,b" };
+    expect(namedBy({ ...urls, REDIS_SENTINEL_PASSWORD: "secret" })).toEqual(["REDIS_SENTINEL_PASSWORD"]);
+    expect(namedBy({ ...urls, REDIS_TLS_CA_FILE: "ca.pem" })).toEqual(["REDIS_TLS_CA_FILE"]);
+  });
+
   test("with every other one that is wrong", () => {
     const wrong = { GRPC_PORT: "x", HTTP_PORT: "x", LOG_LEVEL: "x", DRAIN_MS: "x", DATABASE_URL: "x" };
     expect(namedBy({ ...wrong, MAX_IN_FLIGHT: "5" }).sort()).toEqual(Object.keys(wrong).sort());
   });
 
   test("and its value, which may be a password, is not told", () => {
-    const read = () => readConfig({ DATABASE_URL: "postgress://anna:secret@db/x", GRPC_PORT: "secret" });
-    expect(read).toThrow(/DATABASE_URL/);
+    const read = () =>
+      readConfig({ DATABASE_URL: "postgress://anna:secret@db/x", REDIS_URL: "redis+cluster://:secret@" });
+    expect(read).toThrow(/DATABASE_URL.*\n.*REDIS_URL/);
     expect(read).not.toThrow(/secret/);
   });
 });

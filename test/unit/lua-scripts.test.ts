@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { packageRoot } from "../../src/platform/package-root.js";
 import { admissionOutcomes } from "../../src/reservation/port.js";
+import { Keys, slotTextOf } from "../../src/reservation/redis/keys.js";
 import { outcomeOf, type Script, scripts, sourceOf } from "../../src/reservation/redis/scripts.js";
 
 const all = Object.values(scripts).map((script: Script) => ({ name: script.name, script, lua: sourceOf(script) }));
@@ -48,7 +49,29 @@ test("admit answers the outcomes of the port, in their order", () => {
   expect(scripts.admit.outcomes).toEqual(admissionOutcomes);
 });
 
+test.for([
+  ["coupon:{id}:holders", "id"],
+  ["coupon:{q:a}b}:quota", "q:a"],
+  ["coupon:{q:{a}:quota", "q:{a"],
+  ["coupon:coupons", "coupon:coupons"],
+  ["{}{id}", "{}{id}"],
+  ["{id", "{id"],
+])("the slot of %s is that of %s", ([key, text]) => {
+  expect(slotTextOf(key as string)).toBe(text);
+});
+
 describe.for(all)("$name", ({ script, lua }) => {
+  test.for([
+    { couponId: "11111111-1111-7111-8111-111111111111", quotaGroup: null, day: "" },
+    { couponId: "11111111-1111-7111-8111-111111111111", quotaGroup: "drivers", day: "2026-11-25" },
+    { couponId: "11111111-1111-7111-8111-111111111111", quotaGroup: "}{a}b{", day: "2026-11-25" },
+  ])("touches one slot of a Cluster: $quotaGroup", (owner) => {
+    for (const prefix of ["coupon", "shop-1:coupon.x"]) {
+      const keys = new Keys(prefix);
+      expect(new Set(script.keys.map((name) => slotTextOf(keys[name](owner)))).size).toBe(1);
+    }
+  });
+
   const code = codeOf(lua);
   const { calls, rest } = callsOf(code);
   const keyNames = script.keys.map((key) => `${key}Key`);

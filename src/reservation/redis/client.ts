@@ -1,99 +1,87 @@
-import { Redis } from "ioredis";
+import { LRUCache } from "lru-cache";
 import { StoreUnavailable } from "../../domain/refusal.js";
 import type { FailureLog } from "../../platform/failure-log.js";
-import { within } from "../../platform/within.js";
-import { type KeyOwner, Keys } from "./keys.js";
+import type { RedisServers } from "../../platform/redis-servers.js";
+import { type Commands, type Connection, openConnection, withoutArguments } from "./connection.js";
+import { type KeyOwner, Keys, slotTextOf } from "./keys.js";
 import { type Script, scripts, sourceOf } from "./scripts.js";
 
-/** A reply that takes longer is not waited for: Postgres can answer by then. */
-const commandTimeoutMs = 500;
-const connectTimeoutMs = 1_000;
-const longestReconnectPauseMs = 500;
 /** After a command timed out, Redis is not asked again for this long, so that not every call waits for the timeout. */
 const restAfterTimeoutMs = 500;
+/** Slots of a Cluster that are not asked; of further ones each call waits for its timeout. */
+const maxResting = 10_000;
 
 type Command = (...args: (string | number)[]) => Promise<unknown>;
 
-/** How what is wrong with Redis itself begins, and not with what it was asked: it loads its data, is full, is a replica, ... */
+/**
+ * How what is wrong with Redis itself begins, and not with what it was asked: it loads its data, is full, is a replica, is
+ * another node than the one that is asked for, ... Redis 6 says first in which script it found that out.
+ */
 const awayReplies =
-  /^(LOADING|BUSY|OOM|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM|UNKILLABLE)\b/;
+  /^(?:ERR Error running script .*: -)?(LOADING|BUSY|OOM|READONLY|MISCONF|MASTERDOWN|MOVED|ASK|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM|UNKILLABLE)\b/;
 /** As failures are reported: Redis does not answer; it answers that a script or a command of ours is wrong. */
 const away = "ask redis; requests go straight to postgres";
 const fault = "run a script in redis; requests go straight to postgres";
 
-/**
- * A connection that fails at once instead of waiting. Commands are never queued while Redis is away and never sent a
- * second time: a resent script would take stock twice.
- */
+/** Asks Redis, and says in one way that it cannot be asked: StoreUnavailable. */
 export class RedisClient {
   readonly keys: Keys;
-  private readonly redis: Redis;
+  private readonly connection: Connection;
   private readonly commands = new Map<string, Command>();
-  private restUntilMs = 0;
-  private timedOut: unknown;
+  /** What has timed out, by slot of a Cluster: others are on other servers. A server alone rests as a whole. */
+  private readonly resting = new LRUCache<string, Error>({ max: maxResting, ttl: restAfterTimeoutMs });
 
   constructor(
-    url: string,
+    servers: RedisServers,
     keyPrefix: string,
     private readonly failures: Pick<FailureLog, "failed" | "succeeded">,
   ) {
     this.keys = new Keys(keyPrefix);
-    this.redis = new Redis(url, {
-      autoResendUnfulfilledCommands: false,
-      maxRetriesPerRequest: 0,
-      enableOfflineQueue: false,
-      commandTimeout: commandTimeoutMs,
-      connectTimeout: connectTimeoutMs,
-      retryStrategy: (attempt) => Math.min(attempt * 50, longestReconnectPauseMs),
-    });
-    this.redis.on("error", (error: Error) => this.failures.failed(away, error));
+    this.connection = openConnection(servers, (error) => this.failures.failed(away, withoutArguments(error)));
+    const { commands } = this.connection;
     for (const script of Object.values(scripts)) {
-      this.redis.defineCommand(script.name, { lua: sourceOf(script), numberOfKeys: script.keys.length });
-      const command = (this.redis as unknown as Record<string, Command>)[script.name];
-      if (command) this.commands.set(script.name, command.bind(this.redis));
+      commands.defineCommand(script.name, { lua: sourceOf(script), numberOfKeys: script.keys.length });
+      const command = (commands as unknown as Record<string, Command>)[script.name];
+      if (command) this.commands.set(script.name, command.bind(commands));
     }
   }
 
   /** Resolves when the first connection is up; false when it is not within the time that a connection may take. */
-  async ready(): Promise<boolean> {
-    if (this.redis.status === "ready") return true;
-    const ready = new Promise<boolean>((resolve) => this.redis.once("ready", () => resolve(true)));
-    return await within(ready, connectTimeoutMs, () => false);
+  ready(): Promise<boolean> {
+    return this.connection.ready();
   }
 
   run(script: Script, owner: KeyOwner, args: readonly (string | number)[]): Promise<unknown> {
     const command = this.commands.get(script.name) as Command;
-    return this.guard(() => command(...script.keys.map((name) => this.keys[name](owner)), ...args));
+    const keys = script.keys.map((name) => this.keys[name](owner));
+    return this.guard(keys[0] as string, () => command(...keys, ...args));
   }
 
-  /** Runs an ordinary command. */
-  call<T>(command: (redis: Redis) => Promise<T>): Promise<T> {
-    return this.guard(() => command(this.redis));
+  /** Runs an ordinary command on a key, and on others of the same slot. */
+  call<T>(key: string, command: (redis: Commands) => Promise<T>): Promise<T> {
+    return this.guard(key, () => command(this.connection.commands));
   }
 
   close(): void {
-    this.redis.disconnect();
+    this.connection.close();
   }
 
-  private async guard<T>(command: () => Promise<T>): Promise<T> {
-    if (Date.now() < this.restUntilMs) {
-      throw new StoreUnavailable("redis did not answer a moment ago", { cause: this.timedOut });
-    }
+  private async guard<T>(key: string, command: () => Promise<T>): Promise<T> {
+    const slot = this.connection.isCluster ? slotTextOf(key) : "";
+    const timedOut = this.resting.get(slot);
+    if (timedOut) throw new StoreUnavailable("redis did not answer a moment ago", { cause: timedOut });
     try {
       const reply = await command();
       this.failures.succeeded(away);
       this.failures.succeeded(fault);
       return reply;
-    } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      if (message.includes("timed out")) {
-        this.restUntilMs = Date.now() + restAfterTimeoutMs;
-        this.timedOut = error;
-      }
-      const isOurs = error instanceof Error && error.name === "ReplyError" && !awayReplies.test(message);
+    } catch (thrown) {
+      const error = withoutArguments(thrown);
+      if (error.message.includes("timed out")) this.resting.set(slot, error);
+      const isOurs = error.name === "ReplyError" && !awayReplies.test(error.message);
       this.failures.failed(isOurs ? fault : away, error);
       // The answers do not change without Redis, so callers are served in both cases.
-      throw new StoreUnavailable(`redis: ${message}`, { cause: error });
+      throw new StoreUnavailable(`redis: ${error.message}`, { cause: error });
     }
   }
 }

@@ -1,4 +1,4 @@
-import type { Admission, Holding } from "../port.js";
+import type { Admission, GateFacts, Holding } from "../port.js";
 import { scriptBatchSize } from "./batcher.js";
 import { outcomeOf, scripts } from "./scripts.js";
 
@@ -30,4 +30,22 @@ export function holdingFields(holdings: readonly Holding[]): string[] {
     entries.set(userId, (entries.get(userId) ?? "") + entry);
   }
   return [...entries].flat();
+}
+
+/** As `load_install.lua` takes them, from the revision on. */
+export function factFields(facts: GateFacts): (string | number)[] {
+  return [
+    facts.revision,
+    facts.startsAt.getTime(),
+    facts.expiresAt.getTime(),
+    facts.paused ? 1 : 0,
+    facts.deleted ? 1 : 0,
+    facts.exhausted ? 1 : 0,
+    facts.maxPerUser,
+    facts.stock ?? "",
+    facts.throttle?.maxConcurrent ?? "",
+    facts.throttle?.maxPerSecond ?? "",
+    facts.throttle?.maxWaitMs ?? "",
+    facts.quota?.maxPerDay ?? "",
+  ];
 }

@@ -7,6 +7,11 @@ export interface KeyOwner {
   readonly day: string;
 }
 
+/** What of a key a Redis Cluster looks at to find its slot: keys of which this is the same lie together. */
+export function slotTextOf(key: string): string {
+  return /^[^{]*\{([^}]+)\}/.exec(key)?.[1] ?? key;
+}
+
 /**
  * Every key that exists in Redis. The hash tag is the coupon's id, so all keys of one coupon lie in one slot of a Redis
  * Cluster and one script may touch them all. With a quota it is the quota group, which all coupons of the group share.

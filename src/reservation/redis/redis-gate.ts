@@ -4,12 +4,12 @@ import { groupBy } from "../../platform/group-by.js";
 import { timeOf } from "../../platform/new-id.js";
 import { QuotaDays } from "../../platform/quota-days.js";
 import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
+import { type RedisSettings, redisServers } from "../../platform/redis-servers.js";
 import { afterLook, defaultPauses, type LookPauses } from "../looks.js";
 import type {
   Admission,
   AdmissionRequest,
   Gate,
-  GateFacts,
   GateRequest,
   Loading,
   Look,
@@ -32,13 +32,16 @@ import {
 } from "../port.js";
 import { Batcher } from "./batcher.js";
 import { RedisClient } from "./client.js";
-import { admissionOf, batches, holdingFields, millis } from "./fields.js";
+import { admissionOf, batches, factFields, holdingFields, millis } from "./fields.js";
 import { type InspectAnswer, type Inspection, inspectionOf } from "./inspection.js";
 import { type Ended, Registry } from "./registry.js";
 import { outcomeOf, type Script, scripts } from "./scripts.js";
 
 export interface RedisGateOptions extends QuotaOptions {
+  /** In any form of REDIS_URL. */
   readonly url: string;
+  /** What the URL does not say: the Sentinels' password, certificates. */
+  readonly settings?: Omit<RedisSettings, "REDIS_URL">;
   readonly keyPrefix: string;
   /** Told when Redis does not answer, and when it does again. */
   readonly failures: Pick<FailureLog, "failed" | "succeeded">;
@@ -67,7 +70,11 @@ export class RedisGate implements Gate {
   private surveyOffset = 0;
 
   constructor(options: RedisGateOptions) {
-    this.client = new RedisClient(options.url, options.keyPrefix, options.failures);
+    this.client = new RedisClient(
+      redisServers({ ...options.settings, REDIS_URL: options.url }),
+      options.keyPrefix,
+      options.failures,
+    );
     this.reservationMs = options.reservationMs ?? defaultReservationMs;
     this.clockOffsetMs = options.clockOffsetMs ?? (() => 0);
     this.quotaGroups = new QuotaGroups(options.quotaGroupOf);
@@ -101,7 +108,12 @@ export class RedisGate implements Gate {
       },
       install: async (facts) => {
         await this.registry.register(couponId);
-        const answer = await this.run(scripts.loadInstall, couponId, this.installArgs(token, facts));
+        const answer = await this.run(scripts.loadInstall, couponId, [
+          token,
+          this.clockOffsetMs(),
+          keepEndedMs,
+          ...factFields(facts),
+        ]);
         return outcomeOf(scripts.loadInstall, answer) === "INSTALLED";
       },
     };
@@ -110,7 +122,7 @@ export class RedisGate implements Gate {
   async invalidate(couponId: string): Promise<void> {
     const { keys } = this.client;
     const owner = { couponId, quotaGroup: await this.quotaGroups.of(couponId), day: "" };
-    await this.client.call((redis) =>
+    await this.client.call(keys.coupon(owner), (redis) =>
       redis.unlink(keys.coupon(owner), keys.loading(owner), keys.holders(owner), keys.places(owner)),
     );
   }
@@ -237,26 +249,6 @@ export class RedisGate implements Gate {
     for (const request of requests) args.push(request.usageId, request.revision);
     const answers = await this.reserve(scripts.takePlaces, couponId, args);
     return requests.map((_, index) => outcomeOf(scripts.takePlaces, answers[index]));
-  }
-
-  private installArgs(token: string, facts: GateFacts): (string | number)[] {
-    return [
-      token,
-      this.clockOffsetMs(),
-      keepEndedMs,
-      facts.revision,
-      facts.startsAt.getTime(),
-      facts.expiresAt.getTime(),
-      facts.paused ? 1 : 0,
-      facts.deleted ? 1 : 0,
-      facts.exhausted ? 1 : 0,
-      facts.maxPerUser,
-      facts.stock ?? "",
-      facts.throttle?.maxConcurrent ?? "",
-      facts.throttle?.maxPerSecond ?? "",
-      facts.throttle?.maxWaitMs ?? "",
-      facts.quota?.maxPerDay ?? "",
-    ];
   }
 
   private async inspect(couponId: string, overdueLimit: number): Promise<Inspection> {

@@ -61,10 +61,11 @@ export class Registry {
 
   /** Before a coupon becomes known: one that is known and not registered would stay for long after its last caller. */
   async register(couponId: string): Promise<void> {
+    const registry = this.client.keys.registry();
     const listed = String(Date.now() + this.clockOffsetMs() + listedAheadMs);
     await Promise.all([
       this.makeDue([couponId]),
-      this.client.call((redis) => redis.zadd(this.client.keys.registry(), listed, couponId)),
+      this.client.call(registry, (redis) => redis.zadd(registry, listed, couponId)),
     ]);
   }
 
@@ -98,7 +99,7 @@ export class Registry {
   async all(): Promise<string[]> {
     const { keys } = this.client;
     const lists = await Promise.all(
-      [keys.looks(), keys.registry()].map((key) => this.client.call((redis) => redis.zrange(key, "0", "-1"))),
+      [keys.looks(), keys.registry()].map((key) => this.client.call(key, (redis) => redis.zrange(key, "0", "-1"))),
     );
     return [...new Set(lists.flat())].sort();
   }
@@ -109,7 +110,8 @@ export class Registry {
 
   private async makeDue(couponIds: readonly string[]): Promise<void> {
     const members = couponIds.flatMap((id) => ["0", id]);
-    await this.client.call((redis) => redis.call("zadd", this.client.keys.looks(), "LT", ...members));
+    const looks = this.client.keys.looks();
+    await this.client.call(looks, (redis) => redis.call("zadd", looks, "LT", ...members));
   }
 
   private async announceDoubtful(): Promise<void> {

@@ -81,3 +81,24 @@ test("after more than an hour without a caller it leaves, and Postgres is asked 
   expect(asked).toHaveLength(4);
   expect(await gate.survey(10, 0)).toEqual([]);
 });
+
+test("a copy that cannot be dropped keeps no other coupon from being looked at, and is dropped when it can be", async () => {
+  const { keeper, asked, gate, couponId } = await world();
+  const elsewhere = randomUUID();
+  const invalidate = gate.invalidate.bind(gate);
+  const dropped: string[] = [];
+  let isAway = true;
+  gate.invalidate = async (id) => {
+    if (id === elsewhere && isAway) throw new Error("its server is away");
+    dropped.push(id);
+    await invalidate(id);
+  };
+  await keeper.invalidate(elsewhere);
+  await keeper.sweep();
+  expect(asked).toEqual([[couponId]]);
+  expect(dropped).toEqual([]);
+  isAway = false;
+  await keeper.sweep();
+  await keeper.sweep();
+  expect(dropped).toEqual([elsewhere]);
+});

@@ -256,7 +256,9 @@ export class Issuer {
   ): Promise<Issued | Refusal | null> {
     const found = await this.userCoupons.get(request.userId, userCouponId, deadlineMs);
     if (!found) return null;
-    const { userCoupon, coupon } = found.value;
+    const { userCoupon, coupon, requestId } = found.value;
+    // The gate knows no more of a request than a hash.
+    if (requestId !== request.requestId) return null;
     if (!sameLabels(userCoupon.labels, request.labels ?? null)) return requestIdReused();
     return {
       userCoupon,

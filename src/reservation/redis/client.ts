@@ -12,7 +12,8 @@ const longestReconnectPauseMs = 500;
 /** After a command timed out, Redis is not asked again for this long, so that not every call waits for the timeout. */
 const restAfterTimeoutMs = 500;
 
-type Command = (...args: (string | number)[]) => Promise<unknown>;
+export type RedisValue = string | number | Uint8Array;
+type Command = (...args: RedisValue[]) => Promise<unknown>;
 
 /** How what is wrong with Redis itself begins, and not with what it was asked: it loads its data, is full, is a replica, ... */
 const awayReplies =
@@ -61,7 +62,7 @@ export class RedisClient {
     return await within(ready, connectTimeoutMs, () => false);
   }
 
-  run(script: Script, owner: KeyOwner, args: readonly (string | number)[]): Promise<unknown> {
+  run(script: Script, owner: KeyOwner, args: readonly RedisValue[]): Promise<unknown> {
     const command = this.commands.get(script.name) as Command;
     return this.guard(() => command(...script.keys.map((name) => this.keys[name](owner)), ...args));
   }

@@ -35,7 +35,7 @@ export const scripts = {
   loadHoldings: {
     name: "load_holdings",
     keys: ["loading", "stage"],
-    args: "token stepTimeoutMs (bucket packed)...",
+    args: "token stepTimeoutMs buckets",
     outcomes: ["LOADING", "LOST"],
   },
   loadInstall: {

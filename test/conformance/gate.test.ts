@@ -259,6 +259,25 @@ describe.each(implementations)("$name", ({ start }) => {
       expect(await admit(request("b", "rb"))).toBe("RESERVED");
     });
 
+    test("users whose ids are parts of one another's are told apart, also where all share a bucket", async () => {
+      const ids = ["u", "u1", "u11", "xu1", "1", "u1u1", "\u{1f600}u1"];
+      const validUntil = new Date(subject.now() + 60_000);
+      const [held, later, ...others] = ids.map((id, n) => request(id, n % 2 ? `r ${id}` : ""));
+      if (!held || !later) throw new Error("too few");
+      await load(subject, couponId, facts({ bucketCount: 1, stock: 20 }), [
+        holdingOf(held),
+        holdingOf(later, validUntil),
+      ]);
+      for (const one of others) expect(await admit(request(one.userId))).toBe("RESERVED");
+      for (const one of others) expect(await admit(request(one.userId))).toBe("IN_FLIGHT");
+      for (const one of [held, later]) expect(await admit(request(one.userId))).toBe("ALREADY_ISSUED");
+      expect(await subject.gate.admit(later)).toEqual({ outcome: "REPLAY", userCouponId: later.userCouponId });
+      await subject.gate.settle([{ ...later, outcome: "RETURN" }]);
+      expect(await stock()).toBe(20 - others.length + 1);
+      expect(await admit(request(held.userId))).toBe("ALREADY_ISSUED");
+      expect(await admit(request(later.userId))).toBe("RESERVED");
+    });
+
     test("a request id belongs to one user and one coupon; no request id is never a repetition", async () => {
       const other = randomUUID();
       await load(subject, couponId, facts({ maxPerUser: 2 }), [holdingOf(request("u", "r")), holdingOf(request("v"))]);

@@ -142,7 +142,8 @@ export async function load(
 ): Promise<void> {
   const loading = await gate.beginLoad(couponId);
   if (!loading) throw new Error("another load is under way");
-  if (holdings.length > 0 && !(await loading.addHoldings(packHoldings(holdings)))) throw new Error("the load was lost");
+  if (holdings.length > 0 && !(await loading.addHoldings(packHoldings(holdings, facts.bucketCount))))
+    throw new Error("the load was lost");
   if (!(await loading.install(facts))) throw new Error("the load was lost");
 }
 

@@ -28,31 +28,34 @@ local function textEntry(userCouponId, requestId, state, validUntilMs)
   return userCouponId .. '\31' .. requestId .. '\31' .. state .. '\31' .. validUntilMs .. '\30'
 end
 
--- Adds what one user holds to `entries`; answers what is left of the bucket without it.
+-- Adds what one user holds to `entries`; answers what is left of the bucket without it. An id that stands anywhere may be part
+-- of another one, or chance: it is the user's where an entry begins with it. What lies between is passed over.
 local function splitBucket(bucket, userId, entries)
-  if not string.find(bucket, userId, 1, true) then return bucket end
-  local at, others = 1, {}
-  while at <= #bucket do
-    local head = struct.unpack('>I2', bucket, at)
-    local length = head % 1024
-    local hasRequest, hasEnd = floor(head / 1024) % 2 == 1, floor(head / 2048) % 2 == 1
-    local idAt = at + 2 + length
+  local found = string.find(bucket, userId, 1, true)
+  if not found then return bucket end
+  local at, keptFrom, others = 1, 1, {}
+  while found and at <= #bucket do
+    local high, low = string.byte(bucket, at, at + 1)
+    local flags, length = floor(high / 4), high % 4 * 256 + low
+    local hasRequest, hasEnd = flags % 2 == 1, floor(flags / 2) % 2 == 1
+    local userAt, idAt = at + 2, at + 2 + length
     local nextAt = idAt + 16 + (hasRequest and 8 or 0) + (hasEnd and 6 or 0)
-    local raw = string.sub(bucket, at, nextAt - 1)
-    if length == #userId and string.sub(bucket, at + 2, idAt - 1) == userId then
-      local entry = { packed = raw, state = head >= 4096 and 'P' or 'C', validUntilMs = 0 }
+    while found and found < userAt do found = string.find(bucket, userId, found + 1, true) end
+    if found == userAt and length == #userId then
+      local entry = { packed = string.sub(bucket, at, nextAt - 1), state = flags >= 4 and 'P' or 'C', validUntilMs = 0 }
       entry.id = string.format('%08x-%04x-%04x-%04x-%04x%08x', struct.unpack('>I4I2I2I2I2I4', bucket, idAt))
       if hasRequest then entry.requestHash = string.format('%08x%08x', struct.unpack('>I4I4', bucket, idAt + 16)) end
       if hasEnd then
-        local high, low = struct.unpack('>I2I4', bucket, nextAt - 6)
-        entry.validUntilMs = high * 4294967296 + low
+        local above, below = struct.unpack('>I2I4', bucket, nextAt - 6)
+        entry.validUntilMs = above * 4294967296 + below
       end
       entries[#entries + 1] = entry
-    else
-      others[#others + 1] = raw
+      others[#others + 1] = string.sub(bucket, keptFrom, at - 1)
+      keptFrom = nextAt
     end
     at = nextAt
   end
+  others[#others + 1] = string.sub(bucket, keptFrom)
   return table.concat(others)
 end
 

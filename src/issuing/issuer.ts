@@ -255,10 +255,9 @@ export class Issuer {
     deadlineMs: DeadlineMs,
   ): Promise<Issued | Refusal | null> {
     const found = await this.userCoupons.get(request.userId, userCouponId, deadlineMs);
-    if (!found) return null;
-    const { userCoupon, coupon, requestId } = found.value;
     // The gate knows no more of a request than a hash.
-    if (requestId !== request.requestId) return null;
+    if (!found || found.value.requestId !== request.requestId) return null;
+    const { userCoupon, coupon } = found.value;
     if (!sameLabels(userCoupon.labels, request.labels ?? null)) return requestIdReused();
     return {
       userCoupon,

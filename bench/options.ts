@@ -5,7 +5,7 @@ export const usage = `Usage: npm run bench -- [options]
 
   --rounds N             rounds; each runs every row once, the medians count (5)
   --seconds N            how long each row runs in a round (3)
-  --rows a,b             only these rows; "hostile" runs only when it is named, without rounds
+  --rows a,b             only these rows; "hostile" and "holders" run only when named, without rounds
   --weapons a,b          only these of the row "hostile"
   --generator own|ghz    what makes the load (ghz when it is on PATH, else own)
   --json                 ends with one JSON object on stdout; everything else goes to stderr`;

@@ -1,3 +1,4 @@
+import { holders } from "../holders/holders.js";
 import { hostile } from "../hostile/hostile.js";
 import { overload } from "../overload/overload.js";
 import type { OwnBench } from "../own-bench.js";
@@ -14,4 +15,4 @@ import { use } from "./use.js";
 export const rows: readonly Row[] = [noop, bare, issue, soldOut, use, list, listCold, openLoop];
 
 /** What has servers and a report of its own. */
-export const ownBenches: readonly OwnBench[] = [overload, hostile];
+export const ownBenches: readonly OwnBench[] = [overload, hostile, holders];

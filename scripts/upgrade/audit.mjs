@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { unpackHoldings } from "../../dist/src/reservation/packed-holdings.js";
 
 const settleMs = 20_000;
 const pauseMs = 200;
@@ -69,7 +70,7 @@ async function expectEvenGate({ name, id, redis, keyPrefix, stock, users, expect
   const look = async () => ({
     pending: await redis.zcard(key("pending")),
     stock: await redis.hget(key("coupon"), "stock"),
-    holders: await redis.hlen(key("holders")),
+    holders: holdersIn(await redis.hgetallBuffer(key("holders"))),
   });
   const untilMs = Date.now() + settleMs;
   let seen = await look();
@@ -80,4 +81,14 @@ async function expectEvenGate({ name, id, redis, keyPrefix, stock, users, expect
   expectSame(`${name}: pending in Redis`, seen.pending, 0);
   expectSame(`${name}: stock in Redis`, seen.stock, stock);
   expectSame(`${name}: holders in Redis`, seen.holders, users);
+}
+
+/** Of either form: users as fields, or packed in buckets, whose names begin with a control character. */
+function holdersIn(fields) {
+  const users = new Set();
+  for (const [name, packed] of Object.entries(fields)) {
+    if (name.startsWith("\x01")) for (const { userId } of unpackHoldings({ packed })) users.add(userId);
+    else if (name !== "") users.add(name);
+  }
+  return users.size;
 }

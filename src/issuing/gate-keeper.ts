@@ -141,7 +141,7 @@ export class GateKeeper {
   private async loadNow(couponId: string): Promise<void> {
     const loading = await this.gate.beginLoad(couponId);
     if (!loading) return;
-    const facts = await this.store.readGate(couponId, (holdings) => loading.addHoldings(holdings));
+    const facts = await this.store.readGate(couponId, (buckets) => loading.addHoldings(buckets));
     if (facts) await loading.install(facts);
   }
 

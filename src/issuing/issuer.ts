@@ -255,7 +255,8 @@ export class Issuer {
     deadlineMs: DeadlineMs,
   ): Promise<Issued | Refusal | null> {
     const found = await this.userCoupons.get(request.userId, userCouponId, deadlineMs);
-    if (!found) return null;
+    // The gate knows no more of a request than a hash.
+    if (!found || found.value.requestId !== request.requestId) return null;
     const { userCoupon, coupon } = found.value;
     if (!sameLabels(userCoupon.labels, request.labels ?? null)) return requestIdReused();
     return {

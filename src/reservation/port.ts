@@ -1,4 +1,5 @@
 import type { Quota, Throttle } from "../domain/coupon.js";
+import type { HoldingBucket } from "./packed-holdings.js";
 
 /**
  * The gate: it stands in front of Postgres, and is fast. It only ever turns requests away or lets them through;
@@ -36,7 +37,7 @@ export interface AdmissionRequest extends GateRequest {
 
 /**
  * - RESERVED: one unit of stock is reserved for this request until the reservation's deadline.
- * - REPLAY: the same request was issued before, as `userCouponId`.
+ * - REPLAY: the same request was issued before, as `userCouponId`, unless another request of the user has the same hash.
  * - IN_FLIGHT: the answer hangs on a reservation of the same user that is not decided yet. Ask Postgres.
  * - UNDECIDED: the last units are reserved for requests that are not decided yet, and may come back. Ask again, or Postgres.
  * - NOT_LOADED: nothing is known of the coupon here, but that it exists. Ask Postgres, and load it.
@@ -134,11 +135,13 @@ export interface GateFacts {
   readonly stock: number | null;
   readonly throttle: Throttle | null;
   readonly quota: Quota | null;
+  /** How many buckets its holdings are spread over: a power of two, see packed-holdings.ts. */
+  readonly bucketCount: number;
 }
 
 /** A load under way. Every step answers false when the load was cancelled by `invalidate` or taken over. */
 export interface Loading {
-  addHoldings(holdings: readonly Holding[]): Promise<boolean>;
+  addHoldings(buckets: readonly HoldingBucket[]): Promise<boolean>;
   /** Makes the coupon known. Reservations that are still pending and not among the holdings are carried over. */
   install(facts: GateFacts): Promise<boolean>;
 }

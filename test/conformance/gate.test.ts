@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
+import { packHoldings } from "../../src/reservation/packed-holdings.js";
 import {
   type AdmissionOutcome,
   admissionOutcomes,
@@ -258,6 +259,25 @@ describe.each(implementations)("$name", ({ start }) => {
       expect(await admit(request("b", "rb"))).toBe("RESERVED");
     });
 
+    test("users whose ids are parts of one another's are told apart, also where all share a bucket", async () => {
+      const ids = ["u", "u1", "u11", "xu1", "1", "u1u1", "\u{1f600}u1"];
+      const validUntil = new Date(subject.now() + 60_000);
+      const [held, later, ...others] = ids.map((id, n) => request(id, n % 2 ? `r ${id}` : ""));
+      if (!held || !later) throw new Error("too few");
+      await load(subject, couponId, facts({ bucketCount: 1, stock: 20 }), [
+        holdingOf(held),
+        holdingOf(later, validUntil),
+      ]);
+      for (const one of others) expect(await admit(request(one.userId))).toBe("RESERVED");
+      for (const one of others) expect(await admit(request(one.userId))).toBe("IN_FLIGHT");
+      for (const one of [held, later]) expect(await admit(request(one.userId))).toBe("ALREADY_ISSUED");
+      expect(await subject.gate.admit(later)).toEqual({ outcome: "REPLAY", userCouponId: later.userCouponId });
+      await subject.gate.settle([{ ...later, outcome: "RETURN" }]);
+      expect(await stock()).toBe(20 - others.length + 1);
+      expect(await admit(request(held.userId))).toBe("ALREADY_ISSUED");
+      expect(await admit(request(later.userId))).toBe("RESERVED");
+    });
+
     test("a request id belongs to one user and one coupon; no request id is never a repetition", async () => {
       const other = randomUUID();
       await load(subject, couponId, facts({ maxPerUser: 2 }), [holdingOf(request("u", "r")), holdingOf(request("v"))]);
@@ -460,7 +480,8 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("takes holders in several steps", async () => {
       const loading = await subject.gate.beginLoad(couponId);
-      for (const userId of ["a", "b", "c"]) expect(await loading?.addHoldings([holdingOf(request(userId))])).toBe(true);
+      for (const userId of ["a", "b", "c"])
+        expect(await loading?.addHoldings(packHoldings([holdingOf(request(userId))]))).toBe(true);
       expect(await loading?.install(facts())).toBe(true);
       for (const userId of ["a", "b", "c"]) expect(await admit(request(userId))).toBe("ALREADY_ISSUED");
       expect(await stock()).toBe(10);
@@ -468,7 +489,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("does not make the coupon known before it is complete", async () => {
       const loading = await subject.gate.beginLoad(couponId);
-      await loading?.addHoldings([holdingOf(request("a"))]);
+      await loading?.addHoldings(packHoldings([holdingOf(request("a"))]));
       expect(await admit(request("b"))).toBe("NOT_LOADED");
     });
 
@@ -494,9 +515,9 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("invalidate cancels a load under way: what it read may be out of date", async () => {
       const loading = await subject.gate.beginLoad(couponId);
-      await loading?.addHoldings([holdingOf(request("a"))]);
+      await loading?.addHoldings(packHoldings([holdingOf(request("a"))]));
       await subject.gate.invalidate(couponId);
-      expect(await loading?.addHoldings([holdingOf(request("b"))])).toBe(false);
+      expect(await loading?.addHoldings(packHoldings([holdingOf(request("b"))]))).toBe(false);
       expect(await loading?.install(facts())).toBe(false);
       expect(await admit(request("c"))).toBe("NOT_LOADED");
     });
@@ -509,7 +530,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("after invalidate the next loader need not wait, and nothing of the cancelled load is left", async () => {
       const cancelled = await subject.gate.beginLoad(couponId);
-      await cancelled?.addHoldings([holdingOf(request("a"))]);
+      await cancelled?.addHoldings(packHoldings([holdingOf(request("a"))]));
       await subject.gate.invalidate(couponId);
       await load(subject, couponId, facts());
       expect(await cancelled?.install(facts({ revision: 99 }))).toBe(false);
@@ -519,11 +540,11 @@ describe.each(implementations)("$name", ({ start }) => {
 
     test("a loader that hangs is replaced after the step timeout, and can do no harm when it wakes", async () => {
       const hung = await subject.gate.beginLoad(couponId);
-      await hung?.addHoldings([holdingOf(request("a"))]);
+      await hung?.addHoldings(packHoldings([holdingOf(request("a"))]));
       await subject.advance(loadStepTimeoutMs + 1_000);
       const next = await subject.gate.beginLoad(couponId);
       expect(next).not.toBeNull();
-      expect(await hung?.addHoldings([holdingOf(request("b"))])).toBe(false);
+      expect(await hung?.addHoldings(packHoldings([holdingOf(request("b"))]))).toBe(false);
       expect(await hung?.install(facts({ revision: 99 }))).toBe(false);
       expect(await next?.install(facts({ revision: 2 }))).toBe(true);
       expect((await surveyed())?.loaded?.revision).toBe(2);
@@ -534,7 +555,7 @@ describe.each(implementations)("$name", ({ start }) => {
       const loading = await subject.gate.beginLoad(couponId);
       for (let n = 0; n < 3; n++) {
         await subject.advance(loadStepTimeoutMs - 1_000);
-        expect(await loading?.addHoldings([holdingOf(request(`user-${n}`))])).toBe(true);
+        expect(await loading?.addHoldings(packHoldings([holdingOf(request(`user-${n}`))]))).toBe(true);
       }
       await subject.advance(loadStepTimeoutMs - 1_000);
       expect(await subject.gate.beginLoad(couponId)).toBeNull();
@@ -558,7 +579,7 @@ describe.each(implementations)("$name", ({ start }) => {
         if (seen) await confirm(one);
         // The store's answer: with the row, or without it.
         const holdings: Holding[] = seen ? [holdingOf(one)] : [];
-        await loading?.addHoldings([holdingOf(request("x")), ...holdings]);
+        await loading?.addHoldings(packHoldings([holdingOf(request("x")), ...holdings]));
         if (!seen) for (let n = 0; n < 2; n++) await confirm(one);
         await loading?.install(facts({ stock: seen ? 4 : 5 }));
         expect(await stock()).toBe(4);
@@ -572,7 +593,7 @@ describe.each(implementations)("$name", ({ start }) => {
 
       test("a confirmation during the load of a user who holds another one is added to it", async () => {
         const loading = await subject.gate.beginLoad(couponId);
-        await loading?.addHoldings([holdingOf(request("u", "r1"))]);
+        await loading?.addHoldings(packHoldings([holdingOf(request("u", "r1"))]));
         await confirm(request("u", "r2"));
         await loading?.install(facts({ stock: 5, maxPerUser: 2 }));
         expect(await stock()).toBe(4);
@@ -650,7 +671,7 @@ describe.each(implementations)("$name", ({ start }) => {
       const holdings = Array.from({ length: 1_200 }, (_, n) => request(`user-${n}`, `request-${n}`));
       const loading = await subject.gate.beginLoad(couponId);
       for (let at = 0; at < holdings.length; at += 400) {
-        await loading?.addHoldings(holdings.slice(at, at + 400).map((one) => holdingOf(one)));
+        await loading?.addHoldings(packHoldings(holdings.slice(at, at + 400).map((one) => holdingOf(one))));
       }
       await loading?.install(facts({ stock: 1 }));
       const outcomes = await Promise.all(holdings.map(({ userId }) => admit(request(userId))));
@@ -773,12 +794,12 @@ describe("RedisGate, keys", () => {
     await gate.admit(one);
     await gate.admit(requestOf(couponId, "c"));
     const loading = await gate.beginLoad(couponId);
-    await loading?.addHoldings([holdingOf(requestOf(couponId, "a"))]);
+    await loading?.addHoldings(packHoldings([holdingOf(requestOf(couponId, "a"))]));
     await gate.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
     await gate.survey(10, 10);
 
     const found = await timesToLive();
-    const names = ["coupon", "coupons", "holders", "late", "loading", "looks", "pending", "stage"];
+    const names = ["coupon", "coupons", "hashes", "holders", "late", "loading", "looks", "pending", "stage"];
     expect([...found.keys()].sort()).toEqual(names);
     for (const [name, leftMs] of found) {
       if (["coupons", "looks", "pending"].includes(name)) expect(leftMs, name).toBe(-1);
@@ -840,7 +861,7 @@ describe("RedisGate, keys", () => {
     await subject.redis.pexpire(key("loading"), 700);
     const one = requestOf(couponId, "u", "r");
     await subject.gate.settle([{ ...one, outcome: "CONFIRM", validUntil: null }]);
-    expect(await loading?.addHoldings([holdingOf(requestOf(couponId, "x"))])).toBe(true);
+    expect(await loading?.addHoldings(packHoldings([holdingOf(requestOf(couponId, "x"))]))).toBe(true);
     const firstStepEndsAtMs = Date.now() + 1_000;
     await until("the first step's time is over", () => Date.now() > firstStepEndsAtMs);
     expect(await loading?.install(openFacts(subject.now(), { stock: 5 }))).toBe(true);

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { packHoldings } from "../../src/reservation/packed-holdings.js";
 import type { GateFacts, GateRequest, Settlement } from "../../src/reservation/port.js";
 import { holdingOf, implementations, load, openFacts, requestOf, type Subject } from "./implementations.js";
 
@@ -108,7 +109,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     test("cancels a load under way: it may have read a holder who has none any more", async () => {
       const one = request("u");
       const loading = await subject.gate.beginLoad(couponId);
-      expect(await loading?.addHoldings([holdingOf(one)])).toBe(true);
+      expect(await loading?.addHoldings(packHoldings([holdingOf(one)]))).toBe(true);
       await settle(one, outcome);
       expect(await loading?.addHoldings([])).toBe(false);
       expect(await loading?.install(facts())).toBe(false);
@@ -122,7 +123,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
       const one = request("u");
       await load(subject, couponId, facts(), [holdingOf(one)]);
       const loading = await subject.gate.beginLoad(couponId);
-      await loading?.addHoldings([holdingOf(one)]);
+      await loading?.addHoldings(packHoldings([holdingOf(one)]));
       await settle(one, outcome);
       expect(await loading?.install(facts({ revision: 2 }))).toBe(false);
       expect(await surveyed()).toMatchObject({ loaded: { revision: 1, stock: 10 + back } });

@@ -5,6 +5,7 @@ import { newId } from "../../src/platform/new-id.js";
 import type { QuotaOptions } from "../../src/platform/quota-groups.js";
 import type { LookPauses } from "../../src/reservation/looks.js";
 import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
+import { leastBuckets, packHoldings } from "../../src/reservation/packed-holdings.js";
 import type { Gate, GateFacts, GateRequest, Holding } from "../../src/reservation/port.js";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { adminPassword } from "../support/redis-processes.js";
@@ -157,6 +158,7 @@ export function openFacts(nowMs: number, changed: Partial<GateFacts> = {}): Gate
     stock: 10,
     throttle: null,
     quota: null,
+    bucketCount: leastBuckets,
     ...changed,
   };
 }
@@ -169,7 +171,8 @@ export async function load(
 ): Promise<void> {
   const loading = await gate.beginLoad(couponId);
   if (!loading) throw new Error("another load is under way");
-  if (holdings.length > 0 && !(await loading.addHoldings(holdings))) throw new Error("the load was lost");
+  if (holdings.length > 0 && !(await loading.addHoldings(packHoldings(holdings, facts.bucketCount))))
+    throw new Error("the load was lost");
   if (!(await loading.install(facts))) throw new Error("the load was lost");
 }
 

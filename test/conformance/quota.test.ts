@@ -205,7 +205,7 @@ describe("quotas in Redis", () => {
     const keys = (await redis.keys(`${keyPrefix}:*`)).filter((key) => !/:(coupons|looks)$/.test(key));
     const today = new Date().toISOString().slice(0, 10);
     const tag = `${keyPrefix}:{q:${group}}`;
-    const names = ["coupon", "ended", "holders", "late", "line", "loading", "places"];
+    const names = ["coupon", "ended", "hashes", "holders", "late", "line", "loading", "places"];
     expect(keys.sort()).toEqual([...names.map((name) => `${tag}:${couponId}:${name}`), `${tag}:quota:${today}`].sort());
     for (const key of keys) expect(await redis.pttl(key), key).toBeGreaterThan(0);
   });

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Throttle } from "../../src/domain/coupon.js";
 import { groupBy } from "../../src/platform/group-by.js";
+import { packHoldings } from "../../src/reservation/packed-holdings.js";
 import type {
   Admission,
   GateRequest,
@@ -353,7 +354,8 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
           const { userId, userCouponId, requestId } = request;
           holdings.push({ userId, userCouponId, requestId, validUntil: validUntil(one.validSteps) });
         }
-        if (holdings.length > 0) await twice(subjects, async (_, index) => load.pair[index]?.addHoldings(holdings));
+        if (holdings.length > 0)
+          await twice(subjects, async (_, index) => load.pair[index]?.addHoldings(packHoldings(holdings)));
         break;
       }
       case "install": {

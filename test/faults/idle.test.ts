@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
 import { newId } from "../../src/platform/new-id.js";
 import type { LookPauses } from "../../src/reservation/looks.js";
+import { leastBuckets } from "../../src/reservation/packed-holdings.js";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { backing, startReplicas } from "../support/service.js";
 import { unreported } from "../support/unreported.js";
@@ -46,7 +47,14 @@ async function calmCoupons(keyPrefix: string, sql: Awaited<ReturnType<typeof bac
     SELECT unnest(${ids}::uuid[]), 'a coupon', '', '', 1000, ${startsAt}, ${expiresAt}, 10, 0, 1, 0, 0, 1, 300000, false,
       ${startsAt}, ${startsAt}`;
   const gate = await openGate(keyPrefix, { calmMs: [1, 1, hourMs] });
-  const flags = { paused: false, deleted: false, exhausted: false, throttle: null, quota: null };
+  const flags = {
+    paused: false,
+    deleted: false,
+    exhausted: false,
+    throttle: null,
+    quota: null,
+    bucketCount: leastBuckets,
+  };
   const facts = { ...flags, revision: 1, startsAt, expiresAt, maxPerUser: 1, stock: 10 };
   // On a busy machine an answer may take longer than is waited for; then it is loaded again.
   const load = (id: string) => until("a coupon is loaded", async () => (await gate.beginLoad(id))?.install(facts));
@@ -101,7 +109,15 @@ test("what an active coupon costs: nothing is asked for its calls that was not b
   onTestFinished(async () => redis.disconnect());
   const couponId = randomUUID();
   const loading = await gate.beginLoad(couponId);
-  const flags = { paused: false, deleted: false, exhausted: false, throttle: null, quota: null, revision: 1 };
+  const flags = {
+    paused: false,
+    deleted: false,
+    exhausted: false,
+    throttle: null,
+    quota: null,
+    bucketCount: leastBuckets,
+    revision: 1,
+  };
   const times = { startsAt: new Date(Date.now() - hourMs), expiresAt: new Date(Date.now() + hourMs) };
   await loading?.install({ ...flags, ...times, maxPerUser: 1, stock: null });
   const batch = async (size: number) => {

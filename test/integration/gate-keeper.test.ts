@@ -5,6 +5,7 @@ import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { settleBatch } from "../../src/issuing/issuer.js";
 import { FailureLog } from "../../src/platform/failure-log.js";
 import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
+import { leastBuckets } from "../../src/reservation/packed-holdings.js";
 import { defaultReservationMs, type Gate, type GateRequest, type Settlement } from "../../src/reservation/port.js";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
@@ -250,6 +251,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       ...openCoupon(now),
       throttle: null,
       quota: null,
+      bucketCount: leastBuckets,
       revision: 1,
       paused: false,
       deleted: false,

@@ -1,10 +1,17 @@
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { decideIssue } from "../../src/domain/issue.js";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
 import { expiryOf, type UserCoupon } from "../../src/domain/user-coupon.js";
-import type { GateRequest, Holding } from "../../src/reservation/port.js";
+import {
+  type HoldingBucket,
+  leastBuckets,
+  type PackedHolding,
+  packHoldings,
+  unpackHoldings,
+} from "../../src/reservation/packed-holdings.js";
+import type { GateRequest } from "../../src/reservation/port.js";
 import type { IssueResult } from "../../src/storage/ports/issues.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
@@ -586,47 +593,52 @@ describe("findIssued and readCounts", () => {
 
 describe("readGate", () => {
   const pagesOf = async (couponId: string) => {
-    const pages: Holding[][] = [];
-    const facts = await store.readGate(couponId, async (holdings) => {
-      pages.push(holdings);
+    const pages: HoldingBucket[][] = [];
+    const facts = await store.readGate(couponId, async (buckets) => {
+      pages.push([...buckets]);
       return true;
     });
     return { facts, pages };
   };
+  const inOrder = (buckets: readonly HoldingBucket[]) =>
+    buckets
+      .map((one) => ({ bucket: one.bucket, holdings: unpackHoldings(one).sort(byId) }))
+      .sort((a, b) => a.bucket - b.bucket);
+  const byId = (a: PackedHolding, b: PackedHolding) => (a.userCouponId < b.userCouponId ? -1 : 1);
 
   test.each([
     {
       what: "1,300 users with one each",
       users: Array.from({ length: 1_300 }, (_, n) => ({ userId: `u${n}`, count: 1 })),
+      issuedCount: 1_300,
     },
     {
-      what: "a user across the first page's end",
-      users: [
-        { userId: "a", count: 499 },
-        { userId: "b", count: 3 },
-        { userId: "c", count: 1 },
-      ],
-    },
-    {
-      what: "a user with more than two pages",
+      what: "a user with very many",
       users: [
         { userId: "a", count: 1 },
         { userId: "b", count: 1_250 },
         { userId: "c", count: 2 },
       ],
+      issuedCount: 1_253,
     },
-    { what: "exactly one page", users: [{ userId: "a", count: 500 }] },
-    { what: "nobody", users: [] },
-  ])("hands over every holder once, all of a user in one page: $what", async ({ users }) => {
+    {
+      what: "ids of all lengths and kinds",
+      users: ["u", "\u{1f600}".repeat(128), "é\\x'\"", "0", "1".repeat(128)].map((userId) => ({ userId, count: 3 })),
+      issuedCount: 15,
+    },
+    { what: "more buckets for more", users: [{ userId: "a", count: 3 }], issuedCount: 1_000_000 },
+    { what: "nobody", users: [], issuedCount: 0 },
+  ])("packs what users hold as packHoldings() does, and hands over each bucket once: $what", async (given) => {
+    const { users, issuedCount } = given;
     await clocked.setClock(noon);
-    const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 5_000, issuedCount: 1_000 }));
+    const couponId = await insertCoupon(clocked.sql, openCoupon(noon, { quantity: 5_000_000, issuedCount }));
     const live = users.flatMap(({ userId, count }) =>
       Array.from({ length: count }, (_, n) => ({
         id: randomUUID(),
         couponId,
         userId,
         slot: n + 1,
-        requestId: n % 2 ? `${couponId} ${userId} ${n}` : null,
+        requestId: n % 2 ? createHash("sha256").update(`${couponId} ${userId} ${n}`).digest("hex") : null,
         validUntil: n % 3 ? null : new Date(noon.getTime() + 1),
       })),
     );
@@ -641,20 +653,15 @@ describe("readGate", () => {
       noon,
     );
     const { facts, pages } = await pagesOf(couponId);
-    expect(facts).toMatchObject({ stock: 4_000, revision: 1, paused: false, deleted: false, maxPerUser: 1 });
-    const byId = (a: Holding, b: Holding) => (a.userCouponId < b.userCouponId ? -1 : 1);
-    expect(pages.flat().sort(byId)).toEqual(
-      live
-        .map(({ id, userId, requestId, validUntil }) => ({
-          userId,
-          userCouponId: id,
-          requestId: requestId ?? "",
-          validUntil,
-        }))
-        .sort(byId),
+    const stock = 5_000_000 - issuedCount;
+    expect(facts).toMatchObject({ stock, revision: 1, paused: false, deleted: false, maxPerUser: 1 });
+    const bucketCount = issuedCount === 1_000_000 ? 131_072 : leastBuckets;
+    expect(facts?.bucketCount).toBe(bucketCount);
+    const expected = packHoldings(
+      live.map(({ id, requestId, ...one }) => ({ ...one, userCouponId: id, requestId: requestId ?? "" })),
+      bucketCount,
     );
-    const seen = pages.flatMap((page) => [...new Set(page.map((holding) => holding.userId))]);
-    expect(new Set(seen).size).toBe(seen.length);
+    expect(inOrder(pages.flat())).toEqual(inOrder(expected));
   });
 
   test("says what the gate must know", async () => {
@@ -671,6 +678,7 @@ describe("readGate", () => {
       stock: null,
       throttle: null,
       quota: null,
+      bucketCount: leastBuckets,
     });
     await clocked.sql`
       UPDATE coupons SET throttle_concurrent = 1, throttle_per_second = 2, throttle_wait_ms = 3, quota_group = 'g',
@@ -715,7 +723,7 @@ describe("readGate", () => {
     await insertHoldings(clocked.sql, holdings, noon);
     let seen = 0;
     const facts = await store.readGate(couponId, async (page) => {
-      seen += page.length;
+      seen += page.flatMap(unpackHoldings).length;
       const [result] = await store.issueBatch([requestOf(couponId, `zz-${seen}`)]);
       expect(result?.outcome).toBe("ISSUED");
       return true;

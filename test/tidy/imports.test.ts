@@ -47,9 +47,9 @@ const layers: readonly Layer[] = [
   },
   {
     name: "ports",
-    files: /^src\/(reservation\/(port|looks)\.ts$|storage\/ports\/)/,
+    files: /^src\/(reservation\/(port|looks|packed-holdings)\.ts$|storage\/ports\/)/,
     mayUse: ["domain"],
-    packages: /^$/,
+    packages: /^node:crypto$/,
     advice: "a port says what is needed, in words of the domain, and knows nobody who does it.",
   },
   {

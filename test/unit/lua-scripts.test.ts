@@ -42,7 +42,7 @@ const keyCounts: Record<string, number> = { TIME: 0, RENAME: 2, UNLINK: Number.P
 
 test("every file in lua/ has a row in the table, and the other way round", () => {
   const files = readdirSync(join(packageRoot(), "src/reservation/redis/lua"));
-  expect(files.sort()).toEqual(all.map(({ name }) => `${name}.lua`).sort());
+  expect(files.filter((name) => name !== "parts").sort()).toEqual(all.map(({ name }) => `${name}.lua`).sort());
 });
 
 test("admit answers the outcomes of the port, in their order", () => {

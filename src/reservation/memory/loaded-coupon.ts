@@ -1,8 +1,9 @@
 import { decideIssue } from "../../domain/issue.js";
-import type { GateFacts, Holding } from "../port.js";
+import { type PackedHolding, requestHash } from "../packed-holdings.js";
+import type { GateFacts, GateRequest, Holding } from "../port.js";
 
 /** A user coupon that a user holds, or will hold when its reservation is confirmed. */
-export interface Entry extends Holding {
+export interface Entry extends PackedHolding {
   readonly pending: boolean;
 }
 
@@ -35,4 +36,12 @@ export function decisionOf({ facts, stock }: LoadedCoupon, liveHeldCount: number
     issuedToday,
     now: new Date(nowMs),
   });
+}
+
+export function hashedOf({ userId, userCouponId, requestId, validUntil }: Holding): PackedHolding {
+  return { userId, userCouponId, requestHash: requestHash(requestId), validUntil };
+}
+
+export function pendingOf(request: GateRequest): Entry {
+  return { ...hashedOf({ ...request, validUntil: null }), pending: true };
 }

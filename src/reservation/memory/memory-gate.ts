@@ -2,13 +2,13 @@ import { timeOf } from "../../platform/new-id.js";
 import { QuotaDays } from "../../platform/quota-days.js";
 import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
 import { afterLook, defaultPauses, type LookPauses } from "../looks.js";
+import { type PackedHolding, requestHash, unpackHoldings } from "../packed-holdings.js";
 import type {
   Admission,
   AdmissionRequest,
   Gate,
   GateFacts,
   GateRequest,
-  Holding,
   Loading,
   Look,
   LookEnd,
@@ -20,7 +20,7 @@ import type {
   Survey,
 } from "../port.js";
 import { defaultReservationMs, keepEndedMs, loadStepTimeoutMs } from "../port.js";
-import { decisionOf, type Entry, isLive, type LoadedCoupon } from "./loaded-coupon.js";
+import { decisionOf, type Entry, hashedOf, isLive, type LoadedCoupon, pendingOf } from "./loaded-coupon.js";
 import { MemoryLooks } from "./memory-looks.js";
 import { MemoryPending } from "./memory-pending.js";
 import { MemoryPlaces } from "./memory-places.js";
@@ -29,8 +29,8 @@ import { ThrottleQueue } from "./throttle-queue.js";
 
 interface Load {
   deadlineMs: number;
-  readonly staged: Holding[];
-  readonly late: Holding[];
+  readonly staged: PackedHolding[];
+  readonly late: PackedHolding[];
 }
 
 export interface MemoryGateOptions extends QuotaOptions {
@@ -81,7 +81,8 @@ export class MemoryGate implements Gate {
     this.looks.announce(request.couponId);
     const nowMs = this.now();
     const entries = coupon.holdings.get(request.userId) ?? [];
-    const same = request.requestId === "" ? undefined : entries.find((entry) => entry.requestId === request.requestId);
+    const hashed = requestHash(request.requestId);
+    const same = hashed === "" ? undefined : entries.find((entry) => entry.requestHash === hashed);
     if (same) return same.pending ? { outcome: "IN_FLIGHT" } : { outcome: "REPLAY", userCouponId: same.userCouponId };
 
     const live = entries.filter((entry) => isLive(entry, nowMs));
@@ -102,7 +103,7 @@ export class MemoryGate implements Gate {
     if (admission.outcome !== "RESERVED") return admission;
 
     if (quota) this.quotaUse.set(quota.group, day, request.userId, request.userCouponId, true, nowMs);
-    coupon.holdings.set(request.userId, [...live, { ...request, validUntil: null, pending: true }]);
+    coupon.holdings.set(request.userId, [...live, pendingOf(request)]);
     if (coupon.stock !== null) coupon.stock -= 1;
     this.pending.add(request, nowMs + this.reservationMs);
     return admission;
@@ -118,10 +119,10 @@ export class MemoryGate implements Gate {
     const load: Load = { deadlineMs: this.now() + loadStepTimeoutMs, staged: [], late: [] };
     this.loads.set(couponId, load);
     return {
-      addHoldings: async (holdings) => {
+      addHoldings: async (buckets) => {
         if (this.loads.get(couponId) !== load) return false;
         load.deadlineMs = this.now() + loadStepTimeoutMs;
-        load.staged.push(...holdings);
+        for (const bucket of buckets) load.staged.push(...unpackHoldings(bucket));
         return true;
       },
       install: async (facts) => {
@@ -244,7 +245,7 @@ export class MemoryGate implements Gate {
   }
 
   private settleOne(settlement: Settlement, quotaGroup: string | null): void {
-    const { couponId, userId, userCouponId, requestId } = settlement;
+    const { couponId, userId, userCouponId } = settlement;
     this.looks.announce(couponId);
     const wasPending = this.forgetPending(couponId, userCouponId);
     if (quotaGroup !== null) this.settleDay(settlement, quotaGroup);
@@ -254,8 +255,7 @@ export class MemoryGate implements Gate {
       const others = entries.filter((entry) => entry.userCouponId !== userCouponId);
       const known = others.length < entries.length;
       if (settlement.outcome === "CONFIRM") {
-        const { validUntil } = settlement;
-        coupon.holdings.set(userId, [...others, { userId, userCouponId, requestId, validUntil, pending: false }]);
+        coupon.holdings.set(userId, [...others, { ...hashedOf(settlement), pending: false }]);
         if (!known && coupon.stock !== null) coupon.stock -= 1;
       } else if (known && (settlement.outcome !== "RELEASE" || wasPending)) {
         if (others.length > 0) coupon.holdings.set(userId, others);
@@ -263,7 +263,7 @@ export class MemoryGate implements Gate {
         if (coupon.stock !== null && settlement.outcome !== "FREE") coupon.stock += 1;
       }
     }
-    if (settlement.outcome === "CONFIRM") this.loads.get(couponId)?.late.push(settlement);
+    if (settlement.outcome === "CONFIRM") this.loads.get(couponId)?.late.push(hashedOf(settlement));
     // A load under way may have read a holder who has none any more.
     else if (settlement.outcome !== "RELEASE") this.loads.delete(couponId);
   }
@@ -285,7 +285,7 @@ export class MemoryGate implements Gate {
     this.coupons.set(couponId, coupon);
     for (const holding of load.late) adopt({ ...holding, pending: false });
     for (const { request } of this.pending.of(couponId)) {
-      if (!adopt({ ...request, validUntil: null, pending: true })) this.forgetPending(couponId, request.userCouponId);
+      if (!adopt(pendingOf(request))) this.forgetPending(couponId, request.userCouponId);
     }
     this.loads.delete(couponId);
   }

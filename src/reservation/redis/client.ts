@@ -11,7 +11,8 @@ const restAfterTimeoutMs = 500;
 /** Slots of a Cluster that are not asked; of further ones each call waits for its timeout. */
 const maxResting = 10_000;
 
-type Command = (...args: (string | number)[]) => Promise<unknown>;
+export type RedisValue = string | number | Uint8Array;
+type Command = (...args: RedisValue[]) => Promise<unknown>;
 
 /**
  * How what is wrong with Redis itself begins, and not with what it was asked: it loads its data, is full, is a replica, is
@@ -51,7 +52,7 @@ export class RedisClient {
     return this.connection.ready();
   }
 
-  run(script: Script, owner: KeyOwner, args: readonly (string | number)[]): Promise<unknown> {
+  run(script: Script, owner: KeyOwner, args: readonly RedisValue[]): Promise<unknown> {
     const command = this.commands.get(script.name) as Command;
     const keys = script.keys.map((name) => this.keys[name](owner));
     return this.guard(keys[0] as string, () => command(...keys, ...args));

@@ -17,7 +17,7 @@ const slotsTimeoutMs = 1_000;
 const reconnectPauseMs = (attempt: number) => Math.min(attempt * 50, longestReconnectPauseMs);
 
 /** What all kinds of Redis have in common. A Cluster has no database but 0, and hands each command to the node of its key. */
-export type Commands = Pick<Redis, "defineCommand" | "unlink" | "zadd" | "zrange" | "call">;
+export type Commands = Pick<Redis, "defineCommand" | "unlink" | "zadd" | "zrange" | "hset" | "pexpire" | "call">;
 
 export interface Connection {
   readonly commands: Commands;

@@ -1,4 +1,4 @@
-import type { Admission, GateFacts, Holding } from "../port.js";
+import type { Admission } from "../port.js";
 import { scriptBatchSize } from "./batcher.js";
 import { outcomeOf, scripts } from "./scripts.js";
 
@@ -20,32 +20,4 @@ export function* batches<T>(items: readonly T[]): Generator<readonly T[]> {
 /** Milliseconds since 1970; 0: no time. */
 export function millis(time: Date | null): number {
   return time ? time.getTime() : 0;
-}
-
-/** As `load_holdings.lua` takes them: entries of one user in one field. */
-export function holdingFields(holdings: readonly Holding[]): string[] {
-  const entries = new Map<string, string>();
-  for (const { userId, userCouponId, requestId, validUntil } of holdings) {
-    const entry = `${userCouponId}\x1f${requestId}\x1fC\x1f${millis(validUntil)}\x1e`;
-    entries.set(userId, (entries.get(userId) ?? "") + entry);
-  }
-  return [...entries].flat();
-}
-
-/** As `load_install.lua` takes them, from the revision on. */
-export function factFields(facts: GateFacts): (string | number)[] {
-  return [
-    facts.revision,
-    facts.startsAt.getTime(),
-    facts.expiresAt.getTime(),
-    facts.paused ? 1 : 0,
-    facts.deleted ? 1 : 0,
-    facts.exhausted ? 1 : 0,
-    facts.maxPerUser,
-    facts.stock ?? "",
-    facts.throttle?.maxConcurrent ?? "",
-    facts.throttle?.maxPerSecond ?? "",
-    facts.throttle?.maxWaitMs ?? "",
-    facts.quota?.maxPerDay ?? "",
-  ];
 }

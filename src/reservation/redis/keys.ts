@@ -21,12 +21,13 @@ export class Keys {
 
   /**
    * Hash: revision, startsAtMs, expiresAtMs, paused, deleted, exhausted, maxPerUser, keepUntilMs, stock (absent: unlimited),
-   * maxConcurrent, maxPerSecond, maxWaitMs (absent: not throttled), quotaPerDay (absent: no quota).
+   * maxConcurrent, maxPerSecond, maxWaitMs (absent: not throttled), quotaPerDay (absent: no quota). Where holdings are packed
+   * it has opensAtMs instead of startsAtMs, and bucketCount; and keepUntilMs is 1, see load_install.lua.
    */
   coupon(owner: KeyOwner): string {
     return this.of(owner, "coupon");
   }
-  /** Hash, user id to entries `userCouponId US requestId US state US validUntilMs RS`; state P (pending), C (confirmed). */
+  /** Hash, what users hold: see lua/parts/holdings.lua. */
   holders(owner: KeyOwner): string {
     return this.of(owner, "holders");
   }
@@ -38,13 +39,17 @@ export class Keys {
   loading(owner: KeyOwner): string {
     return this.of(owner, "loading");
   }
-  /** Hash, the holdings of a load under way. */
+  /** Hash, the holdings of a load under way, as in `holders`. */
   stage(owner: KeyOwner): string {
     return this.of(owner, "stage");
   }
   /** List, confirmations that arrived during a load. */
   late(owner: KeyOwner): string {
     return this.of(owner, "late");
+  }
+  /** Hash, user id to `userHash`, of all in `pending` and `late` that replicas of ours have put there. */
+  hashes(owner: KeyOwner): string {
+    return this.of(owner, "hashes");
   }
   /**
    * Hash: next (the first free ticket), behind (how far the queue's clock is behind ours), in ms. Older replicas know it

@@ -1,4 +1,3 @@
-import { randomUUID } from "node:crypto";
 import type { FailureLog } from "../../platform/failure-log.js";
 import { groupBy } from "../../platform/group-by.js";
 import { timeOf } from "../../platform/new-id.js";
@@ -6,6 +5,7 @@ import { QuotaDays } from "../../platform/quota-days.js";
 import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
 import { type RedisSettings, redisServers } from "../../platform/redis-servers.js";
 import { afterLook, defaultPauses, type LookPauses } from "../looks.js";
+import { requestHash, userHash } from "../packed-holdings.js";
 import type {
   Admission,
   AdmissionRequest,
@@ -21,19 +21,12 @@ import type {
   Settlement,
   Survey,
 } from "../port.js";
-import {
-  defaultReservationMs,
-  keepEndedMs,
-  keepPlacesMs,
-  keepQuotaDayMs,
-  loadStepTimeoutMs,
-  throttleSecondMs,
-  ticketSlack,
-} from "../port.js";
+import { defaultReservationMs, keepPlacesMs, keepQuotaDayMs, throttleSecondMs, ticketSlack } from "../port.js";
 import { Batcher } from "./batcher.js";
 import { RedisClient } from "./client.js";
-import { admissionOf, batches, factFields, holdingFields, millis } from "./fields.js";
+import { admissionOf, batches, millis } from "./fields.js";
 import { type InspectAnswer, type Inspection, inspectionOf } from "./inspection.js";
+import { Loader } from "./loader.js";
 import { type Ended, Registry } from "./registry.js";
 import { outcomeOf, type Script, scripts } from "./scripts.js";
 
@@ -55,6 +48,7 @@ export interface RedisGateOptions extends QuotaOptions {
 /** The reservation port on Redis. Asks for the same coupon share script calls. */
 export class RedisGate implements Gate {
   private readonly client: RedisClient;
+  private readonly loadClient: RedisClient;
   private readonly reservationMs: number;
   private readonly clockOffsetMs: () => number;
   private readonly admissions = new Batcher<AdmissionRequest, Admission>((couponId, requests) =>
@@ -67,24 +61,25 @@ export class RedisGate implements Gate {
   private readonly quotaDays: QuotaDays;
   private readonly pauses: LookPauses;
   private readonly registry: Registry;
+  private readonly loader: Loader;
   private surveyOffset = 0;
 
   constructor(options: RedisGateOptions) {
-    this.client = new RedisClient(
-      redisServers({ ...options.settings, REDIS_URL: options.url }),
-      options.keyPrefix,
-      options.failures,
-    );
+    const servers = redisServers({ ...options.settings, REDIS_URL: options.url });
+    this.client = new RedisClient(servers, options.keyPrefix, options.failures);
+    this.loadClient = new RedisClient(servers, options.keyPrefix, options.failures);
     this.reservationMs = options.reservationMs ?? defaultReservationMs;
     this.clockOffsetMs = options.clockOffsetMs ?? (() => 0);
     this.quotaGroups = new QuotaGroups(options.quotaGroupOf);
     this.quotaDays = options.quotaDays ?? new QuotaDays();
     this.pauses = { ...defaultPauses(this.reservationMs), ...options.pauses };
     this.registry = new Registry(this.client, this.pauses, this.clockOffsetMs);
+    this.loader = new Loader(this.loadClient, this.quotaGroups, this.registry, this.clockOffsetMs);
   }
 
-  ready(): Promise<boolean> {
-    return this.client.ready();
+  async ready(): Promise<boolean> {
+    const ready = await Promise.all([this.client.ready(), this.loadClient.ready()]);
+    return ready.every((one) => one);
   }
 
   admit(request: AdmissionRequest): Promise<Admission> {
@@ -96,27 +91,8 @@ export class RedisGate implements Gate {
     await Promise.all([...ofCoupons].map(([couponId, ofCoupon]) => this.settleCoupon(couponId, ofCoupon)));
   }
 
-  async beginLoad(couponId: string): Promise<Loading | null> {
-    const token = randomUUID();
-    const begun = await this.run(scripts.loadBegin, couponId, [token, loadStepTimeoutMs]);
-    if (outcomeOf(scripts.loadBegin, begun) === "BUSY") return null;
-    return {
-      addHoldings: async (holdings) => {
-        const args = [token, loadStepTimeoutMs, ...holdingFields(holdings)];
-        const answer = await this.run(scripts.loadHoldings, couponId, args);
-        return outcomeOf(scripts.loadHoldings, answer) === "LOADING";
-      },
-      install: async (facts) => {
-        await this.registry.register(couponId);
-        const answer = await this.run(scripts.loadInstall, couponId, [
-          token,
-          this.clockOffsetMs(),
-          keepEndedMs,
-          ...factFields(facts),
-        ]);
-        return outcomeOf(scripts.loadInstall, answer) === "INSTALLED";
-      },
-    };
+  beginLoad(couponId: string): Promise<Loading | null> {
+    return this.loader.begin(couponId);
   }
 
   async invalidate(couponId: string): Promise<void> {
@@ -181,6 +157,7 @@ export class RedisGate implements Gate {
 
   async close(): Promise<void> {
     this.client.close();
+    this.loadClient.close();
   }
 
   /** Of a coupon that is known here the script call begins at once: nothing is waited for on the way. */
@@ -219,7 +196,7 @@ export class RedisGate implements Gate {
       keepQuotaDayMs,
     ];
     for (const { userCouponId, userId, requestId, ticket = "", patienceMs = "" } of requests) {
-      args.push(userCouponId, userId, requestId, ticket, patienceMs);
+      args.push(userCouponId, userId, requestId, ticket, patienceMs, userHash(userId), requestHash(requestId));
     }
     const answers = await this.reserve(scripts.admit, couponId, args, day);
     return requests.map((_, index) => admissionOf(answers[index]));
@@ -237,6 +214,7 @@ export class RedisGate implements Gate {
         for (const s of batch) {
           const validUntilMs = s.outcome === "CONFIRM" ? millis(s.validUntil) : 0;
           args.push(s.outcome, s.userCouponId, s.userId, s.requestId, validUntilMs);
+          args.push(userHash(s.userId), requestHash(s.requestId));
         }
         calls.push(this.run(scripts.settle, couponId, args, day));
       }

@@ -16,14 +16,14 @@ export interface ScriptSpec {
 export const scripts = {
   admit: {
     name: "admit",
-    keys: ["coupon", "holders", "pending", "quota", "queue", "ended"],
-    args: "clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs)...",
+    keys: ["coupon", "holders", "pending", "quota", "queue", "ended", "hashes"],
+    args: "clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs userHash requestHash)...",
     outcomes: admissionOutcomes,
   },
   settle: {
     name: "settle",
-    keys: ["coupon", "holders", "pending", "loading", "late", "quota", "queue", "ended"],
-    args: "clockOffsetMs hasQuota keepQuotaMs (outcome userCouponId userId requestId validUntilMs)...",
+    keys: ["coupon", "holders", "pending", "loading", "late", "quota", "queue", "ended", "hashes"],
+    args: "clockOffsetMs hasQuota keepQuotaMs (outcome userCouponId userId requestId validUntilMs userHash requestHash)...",
     outcomes: ["SETTLED"],
   },
   loadBegin: {
@@ -35,14 +35,14 @@ export const scripts = {
   loadHoldings: {
     name: "load_holdings",
     keys: ["loading", "stage"],
-    args: "token stepTimeoutMs (userId entries)...",
+    args: "token stepTimeoutMs buckets",
     outcomes: ["LOADING", "LOST"],
   },
   loadInstall: {
     name: "load_install",
-    keys: ["loading", "stage", "late", "coupon", "holders", "pending", "ended"],
-    args: "token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay",
-    outcomes: ["INSTALLED", "LOST"],
+    keys: ["loading", "stage", "late", "coupon", "holders", "pending", "ended", "hashes"],
+    args: "token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount",
+    outcomes: ["INSTALLED", "LOST", "UNHASHED"],
   },
   takePlaces: {
     name: "take_places",
@@ -64,7 +64,7 @@ export const scripts = {
   },
   inspect: {
     name: "inspect",
-    keys: ["coupon", "pending", "places", "taken"],
+    keys: ["coupon", "holders", "pending", "places", "taken"],
     args: "clockOffsetMs limit",
     outcomes: ["LOADED", "NOT_LOADED"],
   },
@@ -96,8 +96,13 @@ export const scripts = {
 
 export type Script = (typeof scripts)[keyof typeof scripts];
 
+/** With the part that it includes, if it does. */
 export function sourceOf(script: Script): string {
-  return readFileSync(new URL(`./lua/${script.name}.lua`, import.meta.url), "utf8");
+  return luaFile(script.name).replace(/^-- INCLUDE (\w+)$/m, (_, part) => luaFile(`parts/${part}`));
+}
+
+function luaFile(name: string): string {
+  return readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), "utf8");
 }
 
 /** The outcome that a script answered, or an error: an answer that the table does not know is a bug. */

@@ -3,7 +3,8 @@ import type { CouponType } from "../../domain/coupon.js";
 import type { CodeRefusal, IssueRefusal } from "../../domain/issue.js";
 import type { Labels } from "../../domain/labels.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
-import type { GateFacts, GateRequest, Holding } from "../../reservation/port.js";
+import type { HoldingBucket } from "../../reservation/packed-holdings.js";
+import type { GateFacts, GateRequest } from "../../reservation/port.js";
 import type { DeadlineMs } from "./page.js";
 
 /** One issue on its way into Postgres. */
@@ -51,10 +52,13 @@ export interface IssueStore {
 
   /**
    * Reads what the gate must know of a coupon, after waiting for an edit under way. Holdings are handed over
-   * in pages, all of one user in the same page; false from `onHolders` ends the reading. Null: no such coupon, or
-   * the reading was ended.
+   * in pages of whole buckets, and in empty ones while nothing is there yet; false from `onHoldings` ends the reading.
+   * Null: no such coupon, or the reading was ended.
    */
-  readGate(couponId: string, onHoldings: (holdings: Holding[]) => Promise<boolean>): Promise<GateFacts | null>;
+  readGate(
+    couponId: string,
+    onHoldings: (buckets: readonly HoldingBucket[]) => Promise<boolean>,
+  ): Promise<GateFacts | null>;
 
   /** null: it has no quota; undefined: no such coupon. Calls of one moment share a query. */
   quotaGroupOf(couponId: string): Promise<string | null | undefined>;

@@ -9,6 +9,11 @@ export interface UserCouponWithCoupon {
   readonly coupon: Coupon;
 }
 
+export interface FoundUserCoupon extends UserCouponWithCoupon {
+  /** By which it was issued; null: the caller gave none. */
+  readonly requestId: string | null;
+}
+
 /** A user coupon that was taken from its user: what the gate must be told. */
 export interface GivenBack extends GateRequest {
   readonly restocked: boolean;
@@ -21,7 +26,7 @@ export interface GivenBack extends GateRequest {
 
 export interface UserCouponStore {
   /** null when it is unknown, deleted or somebody else's. */
-  get(userId: string, userCouponId: string, deadlineMs: DeadlineMs): Promise<Dated<UserCouponWithCoupon> | null>;
+  get(userId: string, userCouponId: string, deadlineMs: DeadlineMs): Promise<Dated<FoundUserCoupon> | null>;
   /** Never deleted ones, and only those that stand as `statuses` say; null: all. */
   list(
     userId: string,

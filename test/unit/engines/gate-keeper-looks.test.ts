@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import { GateKeeper } from "../../../src/issuing/gate-keeper.js";
 import { MemoryGate } from "../../../src/reservation/memory/memory-gate.js";
+import { leastBuckets } from "../../../src/reservation/packed-holdings.js";
 import type { IssueStore, StoredCounts } from "../../../src/storage/ports/issues.js";
 import { unreported } from "../../support/unreported.js";
 
@@ -29,7 +30,13 @@ async function world() {
   const loading = await gate.beginLoad(couponId);
   await loading?.install({
     ...{ revision: 1, paused: false, deleted: false, exhausted: false, maxPerUser: 1, stock: 5 },
-    ...{ throttle: null, quota: null, startsAt: new Date(0), expiresAt: new Date(Date.now() + 99 * 3_600_000) },
+    ...{
+      throttle: null,
+      quota: null,
+      bucketCount: leastBuckets,
+      startsAt: new Date(0),
+      expiresAt: new Date(Date.now() + 99 * 3_600_000),
+    },
   });
   return {
     ...{ gate, keeper, couponId, asked },

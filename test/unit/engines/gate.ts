@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { vi } from "vitest";
 import { GateKeeper } from "../../../src/issuing/gate-keeper.js";
 import { MemoryGate } from "../../../src/reservation/memory/memory-gate.js";
+import { leastBuckets } from "../../../src/reservation/packed-holdings.js";
 import type { Gate, GateFacts, GateRequest, Survey } from "../../../src/reservation/port.js";
 import type { IssueStore } from "../../../src/storage/ports/issues.js";
 import type { UsageStore } from "../../../src/storage/ports/usages.js";
@@ -32,6 +33,7 @@ export async function loadCoupon(gate: Gate, facts: Partial<GateFacts> = {}): Pr
     stock: 5,
     throttle: null,
     quota: null,
+    bucketCount: leastBuckets,
     ...facts,
   });
   return couponId;

@@ -130,9 +130,25 @@ test.for([
   const first = await issuer.issue({ ...request, labels: { a: "1", b: "2" } }, farMs);
   if (first instanceof Refusal) throw new Error(first.reason);
   const coupon = { expiresAt: new Date(farMs), revokedAt: null, exhaustedAt: null } as Coupon;
-  userCoupons.get = async () => ({ value: { userCoupon: first.userCoupon, coupon }, now: new Date() });
+  userCoupons.get = async () => ({
+    value: { userCoupon: first.userCoupon, coupon, requestId: "request" },
+    now: new Date(),
+  });
   const again = await issuer.issue({ ...request, userCouponId: "another", labels }, farMs);
   expect(again instanceof Refusal ? again.reason : again.replayed && "replayed").toBe(outcome);
+});
+
+test("another request that has the same hash in the gate is decided by Postgres, and not answered with what the first one got", async () => {
+  const { gate, queues, issuer, userCoupons } = openIssuer();
+  const couponId = await loadCoupon(gate);
+  const request = { ...requestOf(couponId), requestId: "request" };
+  const first = await issuer.issue(request, farMs);
+  if (first instanceof Refusal) throw new Error(first.reason);
+  const coupon = { expiresAt: new Date(farMs), revokedAt: null, exhaustedAt: null } as Coupon;
+  const value = { userCoupon: first.userCoupon, coupon, requestId: "another request" };
+  userCoupons.get = async () => ({ value, now: new Date() });
+  await issuer.issue({ ...request, userCouponId: "another" }, farMs);
+  expect(queues.submitted).toMatchObject([{ request }, { request: { userCouponId: "another" } }]);
 });
 
 test.for(["issue", "issue-code"])("a batch of the queue %s that is sent again says so to the store", async (name) => {

@@ -1,23 +1,28 @@
 -- Lets requests for one coupon through, or says why not. O(number of requests), at most 128.
--- KEYS: coupon holders pending quota queue ended
--- ARGV: clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs)...
+-- KEYS: coupon holders pending quota queue ended hashes
+-- ARGV: clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs userHash requestHash)...
 -- OUTCOMES: RESERVED REPLAY IN_FLIGHT UNDECIDED NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
 -- Returns one outcome for each request, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
 -- and ticket, THROTTLED by waitMs, RESERVED of a throttled coupon by its ticket.
-local couponKey, holdersKey, pendingKey, quotaKey, queueKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local couponKey, holdersKey, pendingKey, quotaKey, queueKey, endedKey, hashesKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+-- INCLUDE holdings
 local clockOffsetMs, reservationMs, ticketSlack, secondMs, keepQuotaMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local requestCount = (#ARGV - 5) / 5
--- Longer than anybody waits in a queue.
-local keepQueueMs = 600000
+local requestCount = (#ARGV - 5) / 7
+-- Longer than anybody waits in a queue, and than a reservation lasts.
+local keepQueueMs, keepHashesMs = 600000, 600000
 
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
 
 local facts = redis.call('HMGET', couponKey, 'startsAtMs', 'expiresAtMs', 'paused', 'deleted', 'maxPerUser', 'stock', 'keepUntilMs', 'exhausted',
-  'maxPerSecond', 'maxConcurrent', 'maxWaitMs', 'quotaPerDay')
-local startsAtMs, expiresAtMs = tonumber(facts[1]), tonumber(facts[2])
-local outcomes = {}
-if not startsAtMs then
+  'maxPerSecond', 'maxConcurrent', 'maxWaitMs', 'quotaPerDay', 'opensAtMs', 'bucketCount')
+local startsAtMs, expiresAtMs = tonumber(facts[13] or facts[1]), tonumber(facts[2])
+local outcomes, users, hashes = {}, {}, {}
+for i = 1, requestCount do
+  users[i], hashes[i] = ARGV[i * 7], tonumber(ARGV[i * 7 + 4])
+end
+local book = startsAtMs and openHoldings(users, hashes, tonumber(facts[14]))
+if not book then
   for i = 1, requestCount do outcomes[i] = 'NOT_LOADED' end
   return outcomes
 end
@@ -31,13 +36,10 @@ local closed = facts[4] == '1' and 'COUPON_NOT_FOUND'
   or nowMs >= expiresAtMs and 'COUPON_ENDED'
   or facts[8] == '1' and 'USAGE_CAP_REACHED'
 
-local users = {}
-for i = 1, requestCount do users[i] = ARGV[i * 5 + 2] end
-local stored = redis.call('HMGET', holdersKey, unpack(users))
 local storedDays = quotaPerDay and redis.call('HMGET', quotaKey, unpack(users))
 
 -- What this call changes: it is written at the end, in a few commands.
-local holdings, days, reserved, taken = {}, {}, {}, 0
+local days, reserved, hashed, taken = {}, {}, {}, 0
 
 -- Where nothing is left before this call: later there is also what it takes.
 local pendingCount = (maxPerSecond or stock and stock <= 0) and redis.call('ZCARD', pendingKey) or 0
@@ -91,17 +93,16 @@ local function stockRefusal()
 end
 
 for i = 1, requestCount do
-  local userCouponId, userId, requestId = ARGV[i * 5 + 1], users[i], ARGV[i * 5 + 3]
-  local text = holdings[userId] or stored[i] or ''
+  local userCouponId, userId, requestId, requestHash = ARGV[i * 7 - 1], users[i], ARGV[i * 7 + 1], ARGV[i * 7 + 5]
   local outcome
   local live, undecided, kept = 0, 0, {}
-  for entry, id, request, state, validUntilMs in string.gmatch(text, '(([^\31]*)\31([^\31]*)\31(%a)\31(%d+)\30)') do
-    if requestId ~= '' and request == requestId then
-      outcome = state == 'P' and 'IN_FLIGHT' or 'REPLAY ' .. id
+  for _, entry in ipairs(book.find(i)) do
+    if requestId ~= '' and (entry.requestId == requestId or entry.requestHash == requestHash) then
+      outcome = entry.state == 'P' and 'IN_FLIGHT' or 'REPLAY ' .. entry.id
     end
-    if state == 'P' or validUntilMs == '0' or tonumber(validUntilMs) > nowMs then
+    if entry.state == 'P' or entry.validUntilMs == 0 or entry.validUntilMs > nowMs then
       live = live + 1
-      if state == 'P' then undecided = undecided + 1 end
+      if entry.state == 'P' then undecided = undecided + 1 end
       kept[#kept + 1] = entry
     end
   end
@@ -113,16 +114,17 @@ for i = 1, requestCount do
       outcome = live - undecided < maxPerUser and 'IN_FLIGHT' or 'ALREADY_ISSUED'
     else
       outcome = ofDay and quotaRefusal(ofDay) or stock and stockRefusal()
-      if not outcome and maxPerSecond then ticket, outcome = join(tonumber(ARGV[i * 5 + 4]), tonumber(ARGV[i * 5 + 5])) end
+      if not outcome and maxPerSecond then ticket, outcome = join(tonumber(ARGV[i * 7 + 2]), tonumber(ARGV[i * 7 + 3])) end
     end
     if not outcome then
       outcome = ticket and 'RESERVED' .. string.format(' %.2f', ticket) or 'RESERVED'
       taken = taken + 1
-      kept[#kept + 1] = userCouponId .. '\31' .. requestId .. '\31P\0310\30'
-      holdings[userId] = table.concat(kept)
+      book.put(i, kept, book.entry(i, userCouponId, requestId, requestHash, 'P', '0'))
       if ofDay then days[userId] = ofDay .. userCouponId .. '\31P\30' end
       reserved[#reserved + 1] = nowMs + reservationMs
       reserved[#reserved + 1] = userCouponId .. '\31' .. userId .. '\31' .. requestId
+      hashed[#hashed + 1] = userId
+      hashed[#hashed + 1] = hashes[i]
     end
   end
   outcomes[i] = outcome
@@ -138,8 +140,10 @@ local function flat(texts)
 end
 
 if taken > 0 then
-  redis.call('HSET', holdersKey, unpack(flat(holdings)))
-  redis.call('PEXPIREAT', holdersKey, facts[7])
+  book.write()
+  if not facts[14] then redis.call('PEXPIREAT', holdersKey, facts[7]) end
+  redis.call('HSET', hashesKey, unpack(hashed))
+  redis.call('PEXPIRE', hashesKey, keepHashesMs)
   redis.call('ZADD', pendingKey, unpack(reserved))
   if stock then redis.call('HINCRBY', couponKey, 'stock', -taken) end
   if quotaPerDay then

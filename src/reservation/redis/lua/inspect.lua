@@ -1,13 +1,15 @@
 -- Reads how one coupon stands, and which of its reservations are past their deadline. O(log n + limit).
--- KEYS: coupon pending places taken
+-- KEYS: coupon holders pending places taken
 -- ARGV: clockOffsetMs limit
 -- OUTCOMES: LOADED NOT_LOADED
 -- Returns {outcome, revision, stock or '', pending count, {overdue member...}, places' revision or '', places remaining or '',
 -- taken count, {overdue usage id...}, ms until the earliest deadline or ''}.
-local couponKey, pendingKey, placesKey, takenKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local couponKey, holdersKey, pendingKey, placesKey, takenKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local clockOffsetMs, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 
-local facts = redis.call('HMGET', couponKey, 'revision', 'stock')
+local facts = redis.call('HMGET', couponKey, 'revision', 'stock', 'bucketCount')
+-- Without it, see admit.lua, it is no copy any more.
+if facts[3] and redis.call('HEXISTS', holdersKey, '') == 0 then facts = {} end
 local places = redis.call('HMGET', placesKey, 'revision', 'remaining')
 local pendingCount, takenCount = redis.call('ZCARD', pendingKey), redis.call('ZCARD', takenKey)
 

@@ -1,20 +1,26 @@
 -- Confirms or releases user coupons of one coupon after Postgres has decided, or forgets those that users have given back:
 -- RETURN puts them into stock, FREE does not. O(number of settlements), at most 128. Repeating a settlement changes nothing.
--- KEYS: coupon holders pending loading late quota queue ended
--- ARGV: clockOffsetMs hasQuota keepQuotaMs (outcome userCouponId userId requestId validUntilMs)...
+-- KEYS: coupon holders pending loading late quota queue ended hashes
+-- ARGV: clockOffsetMs hasQuota keepQuotaMs (outcome userCouponId userId requestId validUntilMs userHash requestHash)...
 -- OUTCOMES: SETTLED
-local couponKey, holdersKey, pendingKey, loadingKey, lateKey, quotaKey, queueKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local couponKey, holdersKey, pendingKey, loadingKey, lateKey, quotaKey, queueKey, endedKey, hashesKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+-- INCLUDE holdings
 local clockOffsetMs, hasQuota, keepQuotaMs = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local count = (#ARGV - 3) / 5
+local count = (#ARGV - 3) / 7
 -- Longer than any load; the next load begins with an empty list.
 local lateKeepMs = 600000
 -- As many ends as the fastest throttle looks back on, for longer than it does.
 local maxEnded, keepEndedMs = 1000, 60000
 
-local facts = redis.call('HMGET', couponKey, 'stock', 'maxPerUser', 'keepUntilMs', 'maxPerSecond')
-local stock, loaded = tonumber(facts[1]), facts[2]
+local facts = redis.call('HMGET', couponKey, 'stock', 'maxPerUser', 'keepUntilMs', 'maxPerSecond', 'bucketCount')
+local stock, bucketCount = tonumber(facts[1]), tonumber(facts[5])
+local users, hashes = {}, {}
+for i = 1, count do
+  users[i], hashes[i] = ARGV[i * 7 - 1], tonumber(ARGV[i * 7 + 2])
+end
+local book = facts[2] and openHoldings(users, hashes, bucketCount)
 local loadingLeftMs = redis.call('PTTL', loadingKey)
-local given, adopted, ended = 0, 0, {}
+local given, adopted, ended, decided, late = 0, 0, {}, {}, {}
 
 -- Of what a user was issued in a day everything counts, also what was given back later.
 local function settleDay(outcome, userCouponId, userId)
@@ -33,32 +39,34 @@ local function settleDay(outcome, userCouponId, userId)
 end
 
 for i = 1, count do
-  local at = (i - 1) * 5 + 3
+  local at = (i - 1) * 7 + 3
   local outcome, userCouponId, userId, requestId, validUntilMs = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   local wasPending = redis.call('ZREM', pendingKey, userCouponId .. '\31' .. userId .. '\31' .. requestId) == 1
-  if wasPending then ended[#ended + 1] = 0 end
+  if wasPending then
+    ended[#ended + 1] = 0
+    decided[#decided + 1] = userId
+  end
   if hasQuota == '1' then settleDay(outcome, userCouponId, userId) end
-  if loaded then
-    local before = redis.call('HGET', holdersKey, userId) or ''
-    local kept, known = {}, false
-    for entry, id in string.gmatch(before, '(([^\31]*)\31[^\30]*\30)') do
-      if id == userCouponId then known = true else kept[#kept + 1] = entry end
+  if book then
+    local kept, known, added = {}, false, nil
+    for _, entry in ipairs(book.find(i)) do
+      if entry.id == userCouponId then known = true else kept[#kept + 1] = entry end
     end
     if outcome == 'CONFIRM' then
-      kept[#kept + 1] = userCouponId .. '\31' .. requestId .. '\31C\31' .. validUntilMs .. '\30'
+      added = book.entry(i, userCouponId, requestId, ARGV[at + 7], 'C', validUntilMs)
       if not known then adopted = adopted + 1 end
     elseif known and (outcome == 'RETURN' or (outcome == 'RELEASE' and wasPending)) then
       given = given + 1
     elseif not (known and outcome == 'FREE') then
       kept = nil
     end
-    if kept then
-      if #kept > 0 then redis.call('HSET', holdersKey, userId, table.concat(kept)) else redis.call('HDEL', holdersKey, userId) end
-    end
+    if kept then book.put(i, kept, added) end
   end
   -- A load under way has read Postgres before or after this row was committed; install.lua finds out which.
   if loadingLeftMs > 0 and outcome == 'CONFIRM' then
     redis.call('RPUSH', lateKey, userId, userCouponId, requestId, validUntilMs)
+    late[#late + 1] = userId
+    late[#late + 1] = hashes[i]
   elseif loadingLeftMs > 0 and outcome ~= 'RELEASE' then
     -- It may have read a holder who has none any more.
     redis.call('UNLINK', loadingKey)
@@ -66,13 +74,21 @@ for i = 1, count do
   end
 end
 
-if loaded then
+if book then
+  book.write()
   if stock and given ~= adopted then redis.call('HINCRBY', couponKey, 'stock', given - adopted) end
-  redis.call('PEXPIREAT', holdersKey, facts[3])
+  if not bucketCount then redis.call('PEXPIREAT', holdersKey, facts[3]) end
 end
-if loadingLeftMs > 0 then redis.call('PEXPIRE', lateKey, lateKeepMs) end
+if #decided > 0 then redis.call('HDEL', hashesKey, unpack(decided)) end
+if loadingLeftMs > 0 then
+  redis.call('PEXPIRE', lateKey, lateKeepMs)
+  if #late > 0 then
+    redis.call('HSET', hashesKey, unpack(late))
+    redis.call('PEXPIRE', hashesKey, lateKeepMs)
+  end
+end
 -- While the coupon is not loaded, its queue says whether it is throttled.
-if #ended > 0 and (facts[4] or (not loaded and redis.call('EXISTS', queueKey) == 1)) then
+if #ended > 0 and (facts[4] or (not book and redis.call('EXISTS', queueKey) == 1)) then
   local time = redis.call('TIME')
   local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
   for i = 1, #ended do ended[i] = nowMs end

@@ -1,21 +1,19 @@
-import type { TransactionSql } from "postgres";
-import { type Discount, remainingCount } from "../../../domain/coupon.js";
+import type { Discount } from "../../../domain/coupon.js";
 import { expiryOf, type UserCoupon } from "../../../domain/user-coupon.js";
 import { SharedReads } from "../../../platform/shared-reads.js";
-import type { GateFacts, Holding } from "../../../reservation/port.js";
+import type { HoldingBucket } from "../../../reservation/packed-holdings.js";
+import type { GateFacts } from "../../../reservation/port.js";
 import type { IssueRequest, IssueResult, IssueStore, StoredCounts } from "../../ports/issues.js";
 import type { DeadlineMs } from "../../ports/page.js";
-import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
 import type { Database } from "../database.js";
 import { guarded } from "../errors.js";
 import { patienceOf } from "../patience.js";
 import { TurnBatch } from "../turn-batch.js";
+import { readGateSnapshot } from "./read-gate.js";
 
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
 
-/** Holdings read at once while a coupon is loaded into the gate. */
-const holdingPageSize = 500;
 /** Coupons in one query of the store at most. */
 const maxGroupItems = 500;
 /** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
@@ -97,7 +95,10 @@ export class PostgresIssueStore implements IssueStore {
     return new Map(rows.map(({ id, ...rest }) => [id, rest]));
   }
 
-  async readGate(couponId: string, onHoldings: (holdings: Holding[]) => Promise<boolean>): Promise<GateFacts | null> {
+  async readGate(
+    couponId: string,
+    onHoldings: (buckets: readonly HoldingBucket[]) => Promise<boolean>,
+  ): Promise<GateFacts | null> {
     const { background } = this.database;
     // Waits for an edit under way; the snapshot below then sees what it did.
     await background.run(noDeadlineMs, ({ sql }) => sql`SELECT FROM coupons WHERE id = ${couponId} FOR SHARE`);
@@ -105,7 +106,7 @@ export class PostgresIssueStore implements IssueStore {
       noDeadlineMs,
       ({ sql }) =>
         sql.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", (tx) =>
-          readSnapshot(tx, couponId, onHoldings),
+          readGateSnapshot(tx, couponId, onHoldings),
         ) as Promise<GateFacts | null>,
       Number.POSITIVE_INFINITY,
     );
@@ -184,56 +185,4 @@ function toIssueResult(row: IssuedRow, request: IssueRequest): IssueResult {
     labels: request.labels ?? null,
   };
   return { outcome: "ISSUED", userCoupon, expiresAt: expiryOf(userCoupon, { expiresAt: new Date(row.expiresAtMs) }) };
-}
-
-interface HoldingRow {
-  userId: string;
-  id: string;
-  requestId: string | null;
-  validUntil: Date | null;
-}
-
-async function readSnapshot(
-  tx: TransactionSql,
-  couponId: string,
-  onHoldings: (holdings: Holding[]) => Promise<boolean>,
-): Promise<GateFacts | null> {
-  const [row] = await tx<CouponRow[]>`SELECT * FROM coupons WHERE id = ${couponId}`;
-  if (!row) return null;
-  const { revision, startsAt, expiresAt, maxPerUser, throttle, quota, ...coupon } = toCoupon(row);
-  const facts: GateFacts = {
-    revision,
-    startsAt,
-    expiresAt,
-    maxPerUser,
-    throttle,
-    quota,
-    paused: coupon.pausedAt !== null,
-    deleted: coupon.deletedAt !== null,
-    exhausted: coupon.exhaustedAt !== null,
-    stock: remainingCount(coupon),
-  };
-
-  // The last user of a page may go on in the next one. Expired holdings are among them: they are counted as issued, and
-  // a repeated request of theirs is still a repeated one.
-  let rest: Holding[] = [];
-  await tx`
-    DECLARE holdings NO SCROLL CURSOR FOR
-    SELECT user_id, id, request_id, valid_until FROM user_coupons
-    WHERE coupon_id = ${couponId} AND slot IS NOT NULL AND max_uses > 0
-    ORDER BY user_id`;
-  for (;;) {
-    const page = await tx.unsafe<HoldingRow[]>(`FETCH ${holdingPageSize} FROM holdings`);
-    if (page.length === 0) break;
-    const last = page.at(-1)?.userId;
-    const holdings = [...rest, ...page.map(toHolding)];
-    rest = holdings.filter((holding) => holding.userId === last);
-    if (!(await onHoldings(holdings.filter((holding) => holding.userId !== last)))) return null;
-  }
-  if (rest.length > 0 && !(await onHoldings(rest))) return null;
-  return facts;
-}
-
-function toHolding({ userId, id, requestId, validUntil }: HoldingRow): Holding {
-  return { userId, userCouponId: id, requestId: requestId ?? "", validUntil };
 }

@@ -3,7 +3,7 @@ import { type Reason, Refusal } from "../../../domain/refusal.js";
 import type { UserCoupon, UserCouponStatus } from "../../../domain/user-coupon.js";
 import type { Dated, DeadlineMs, Listed, Page, RequestKey } from "../../ports/page.js";
 import type { UserChoice } from "../../ports/usages.js";
-import type { GivenBack, UserCouponStore, UserCouponWithCoupon } from "../../ports/user-coupons.js";
+import type { FoundUserCoupon, GivenBack, UserCouponStore, UserCouponWithCoupon } from "../../ports/user-coupons.js";
 import { CountedCoupons } from "../coupons/counted-coupons.js";
 import { CouponCache } from "../coupons/coupon-cache.js";
 import type { Connection, Database } from "../database.js";
@@ -43,7 +43,7 @@ interface DeletionRow extends Record<string, unknown> {
 export class PostgresUserCouponStore implements UserCouponStore {
   private readonly coupons: CountedCoupons;
   private readonly pages: UserCouponPages;
-  private readonly gets = new TurnBatch<UserChoice, Dated<UserCouponWithCoupon> | null>({
+  private readonly gets = new TurnBatch<UserChoice, Dated<FoundUserCoupon> | null>({
     maxItems: maxGets,
     run: (items) => this.read(items),
   });
@@ -53,7 +53,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
     this.pages = new UserCouponPages(database);
   }
 
-  get(userId: string, userCouponId: string, deadlineMs: DeadlineMs): Promise<Dated<UserCouponWithCoupon> | null> {
+  get(userId: string, userCouponId: string, deadlineMs: DeadlineMs): Promise<Dated<FoundUserCoupon> | null> {
     return guarded(deadlineMs, () => this.gets.add({ userId, userCouponId }));
   }
 
@@ -125,16 +125,16 @@ export class PostgresUserCouponStore implements UserCouponStore {
   }
 
   /** One by one by their keys, at every size of the tables. */
-  private read(items: readonly UserChoice[]): Promise<(Dated<UserCouponWithCoupon> | null)[]> {
+  private read(items: readonly UserChoice[]): Promise<(Dated<FoundUserCoupon> | null)[]> {
     return this.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => this.readOn(sql, items));
   }
 
   private async readOn(
     sql: Connection["sql"],
     items: readonly UserChoice[],
-  ): Promise<(Dated<UserCouponWithCoupon> | null)[]> {
-    const rows = await sql<UserCouponRow[]>`
-      SELECT asked.ordinal, clock.now, ${userCouponColumns(sql)},
+  ): Promise<(Dated<FoundUserCoupon> | null)[]> {
+    const rows = await sql<(UserCouponRow & { requestId: string | null })[]>`
+      SELECT asked.ordinal, clock.now, u.request_id, ${userCouponColumns(sql)},
         c.revision, c.issued_count, c.used_count, c.place_count AS coupon_place_count, c.exhausted_at
       FROM (SELECT coupon_clock() AS now OFFSET 0) clock
       CROSS JOIN (
@@ -149,9 +149,19 @@ export class PostgresUserCouponStore implements UserCouponStore {
     const found = new Map(
       rows.map(
         (
-          { ordinal, now, revision: _, issuedCount: __, usedCount: ___, couponPlaceCount: _p, exhaustedAt: _e, ...row },
+          {
+            ordinal,
+            now,
+            revision: _,
+            issuedCount: __,
+            usedCount: ___,
+            couponPlaceCount: _p,
+            exhaustedAt: _e,
+            requestId,
+            ...row
+          },
           n,
-        ) => [ordinal, { value: { userCoupon: row, coupon: coupons[n]! }, now }],
+        ) => [ordinal, { value: { userCoupon: row, coupon: coupons[n]!, requestId }, now }],
       ),
     );
     return items.map((_, index) => found.get(index + 1) ?? null);

@@ -1,0 +1,154 @@
+-- Lets requests for one coupon through, or says why not. O(number of requests), at most 128.
+-- KEYS: coupon holders pending quota queue ended
+-- ARGV: clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs)...
+-- OUTCOMES: RESERVED REPLAY IN_FLIGHT UNDECIDED NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
+-- Returns one outcome for each request, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
+-- and ticket, THROTTLED by waitMs, RESERVED of a throttled coupon by its ticket.
+local couponKey, holdersKey, pendingKey, quotaKey, queueKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local clockOffsetMs, reservationMs, ticketSlack, secondMs, keepQuotaMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local requestCount = (#ARGV - 5) / 5
+-- Longer than anybody waits in a queue.
+local keepQueueMs = 600000
+
+local time = redis.call('TIME')
+local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
+
+local facts = redis.call('HMGET', couponKey, 'startsAtMs', 'expiresAtMs', 'paused', 'deleted', 'maxPerUser', 'stock', 'keepUntilMs', 'exhausted',
+  'maxPerSecond', 'maxConcurrent', 'maxWaitMs', 'quotaPerDay')
+local startsAtMs, expiresAtMs = tonumber(facts[1]), tonumber(facts[2])
+local outcomes = {}
+if not startsAtMs then
+  for i = 1, requestCount do outcomes[i] = 'NOT_LOADED' end
+  return outcomes
+end
+local maxPerUser, stock = tonumber(facts[5]), tonumber(facts[6])
+local maxPerSecond, maxConcurrent, maxWaitMs, quotaPerDay = tonumber(facts[9]), tonumber(facts[10]), tonumber(facts[11]), tonumber(facts[12])
+
+-- The refusal that holds for everybody who is not repeating a request.
+local closed = facts[4] == '1' and 'COUPON_NOT_FOUND'
+  or facts[3] == '1' and 'COUPON_PAUSED'
+  or nowMs < startsAtMs and 'COUPON_NOT_STARTED'
+  or nowMs >= expiresAtMs and 'COUPON_ENDED'
+  or facts[8] == '1' and 'USAGE_CAP_REACHED'
+
+local users = {}
+for i = 1, requestCount do users[i] = ARGV[i * 5 + 2] end
+local stored = redis.call('HMGET', holdersKey, unpack(users))
+local storedDays = quotaPerDay and redis.call('HMGET', quotaKey, unpack(users))
+
+-- What this call changes: it is written at the end, in a few commands.
+local holdings, days, reserved, taken = {}, {}, {}, 0
+
+-- Where nothing is left before this call: later there is also what it takes.
+local pendingCount = (maxPerSecond or stock and stock <= 0) and redis.call('ZCARD', pendingKey) or 0
+local interval, nextTicket, behind, moved = 0, 0, 0, false
+if maxPerSecond then
+  local queued = redis.call('HMGET', queueKey, 'next', 'behind')
+  nextTicket, behind = tonumber(queued[1]) or 0, tonumber(queued[2]) or 0
+  interval = 1000 * (1 + ticketSlack) / maxPerSecond
+end
+
+-- How long no other may begin. What is pending and what has ended within a second counts: so it is never more a second
+-- when they begin, nor when Postgres issues them.
+local function busyMs()
+  local begun = pendingCount + taken
+  if begun >= maxConcurrent or begun >= maxPerSecond then return interval end
+  local endedMs = tonumber(redis.call('LINDEX', endedKey, maxPerSecond - begun - 1))
+  return endedMs and math.max(0, endedMs + secondMs - nowMs) or 0
+end
+
+-- The queue has a clock of its own, which stands still while the first in it may not begin: everybody behind moves back
+-- with it, and nobody is overtaken. Answers the ticket, and an outcome if this is not the moment to begin.
+local function join(ticket, patienceMs)
+  local isNew, clockMs, stopMs = not ticket, nowMs - behind, 0
+  ticket = ticket or math.max(nextTicket, clockMs)
+  local waitMs = ticket - clockMs
+  if waitMs <= 0 then
+    stopMs = busyMs()
+    waitMs = stopMs
+  end
+  local limitMs = math.min(patienceMs or maxWaitMs, isNew and maxWaitMs or math.huge)
+  if waitMs > 0 and waitMs > limitMs then return ticket, 'THROTTLED ' .. math.ceil(waitMs - limitMs) end
+  if isNew then nextTicket = ticket + interval end
+  if stopMs > 0 then behind = nowMs + stopMs - ticket end
+  moved = moved or isNew or stopMs > 0
+  if waitMs > 0 then return ticket, 'WAIT ' .. math.ceil(waitMs) .. string.format(' %.2f', ticket) end
+  return ticket
+end
+
+local function quotaRefusal(ofDay)
+  local count, undecided = 0, 0
+  for state in string.gmatch(ofDay, '\31(%a)\30') do
+    count = count + 1
+    if state == 'P' then undecided = undecided + 1 end
+  end
+  if count >= quotaPerDay then return count - undecided < quotaPerDay and 'IN_FLIGHT' or 'QUOTA_REACHED' end
+end
+
+-- What is pending may come back: a no for want of stock is only final when nothing is.
+local function stockRefusal()
+  if stock - taken <= 0 then return pendingCount + taken > 0 and 'UNDECIDED' or 'SOLD_OUT' end
+end
+
+for i = 1, requestCount do
+  local userCouponId, userId, requestId = ARGV[i * 5 + 1], users[i], ARGV[i * 5 + 3]
+  local text = holdings[userId] or stored[i] or ''
+  local outcome
+  local live, undecided, kept = 0, 0, {}
+  for entry, id, request, state, validUntilMs in string.gmatch(text, '(([^\31]*)\31([^\31]*)\31(%a)\31(%d+)\30)') do
+    if requestId ~= '' and request == requestId then
+      outcome = state == 'P' and 'IN_FLIGHT' or 'REPLAY ' .. id
+    end
+    if state == 'P' or validUntilMs == '0' or tonumber(validUntilMs) > nowMs then
+      live = live + 1
+      if state == 'P' then undecided = undecided + 1 end
+      kept[#kept + 1] = entry
+    end
+  end
+  if not outcome then
+    local ticket
+    local ofDay = quotaPerDay and (days[userId] or storedDays[i] or '')
+    if closed then outcome = closed
+    elseif live >= maxPerUser then
+      outcome = live - undecided < maxPerUser and 'IN_FLIGHT' or 'ALREADY_ISSUED'
+    else
+      outcome = ofDay and quotaRefusal(ofDay) or stock and stockRefusal()
+      if not outcome and maxPerSecond then ticket, outcome = join(tonumber(ARGV[i * 5 + 4]), tonumber(ARGV[i * 5 + 5])) end
+    end
+    if not outcome then
+      outcome = ticket and 'RESERVED' .. string.format(' %.2f', ticket) or 'RESERVED'
+      taken = taken + 1
+      kept[#kept + 1] = userCouponId .. '\31' .. requestId .. '\31P\0310\30'
+      holdings[userId] = table.concat(kept)
+      if ofDay then days[userId] = ofDay .. userCouponId .. '\31P\30' end
+      reserved[#reserved + 1] = nowMs + reservationMs
+      reserved[#reserved + 1] = userCouponId .. '\31' .. userId .. '\31' .. requestId
+    end
+  end
+  outcomes[i] = outcome
+end
+
+local function flat(texts)
+  local fields = {}
+  for userId, text in pairs(texts) do
+    fields[#fields + 1] = userId
+    fields[#fields + 1] = text
+  end
+  return fields
+end
+
+if taken > 0 then
+  redis.call('HSET', holdersKey, unpack(flat(holdings)))
+  redis.call('PEXPIREAT', holdersKey, facts[7])
+  redis.call('ZADD', pendingKey, unpack(reserved))
+  if stock then redis.call('HINCRBY', couponKey, 'stock', -taken) end
+  if quotaPerDay then
+    redis.call('HSET', quotaKey, unpack(flat(days)))
+    redis.call('PEXPIRE', quotaKey, keepQuotaMs)
+  end
+end
+if moved then
+  redis.call('HSET', queueKey, 'next', string.format('%.2f', nextTicket), 'behind', string.format('%.2f', behind))
+  redis.call('PEXPIRE', queueKey, keepQueueMs)
+end
+return outcomes

@@ -4,6 +4,8 @@ import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
 import { sameLabels } from "../domain/labels.js";
 import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../domain/user-coupon.js";
+import type { Clock } from "../platform/clock.js";
+import { newId } from "../platform/new-id.js";
 import type { QuotaDays } from "../platform/quota-days.js";
 import {
   type Admission,
@@ -58,6 +60,9 @@ interface Again {
 
 const stayAtWork: YieldPermit = (wait) => wait();
 
+/** What is asked for; the user coupon gets its id here. */
+export type IssueWish = Omit<IssueRequest, "userCouponId">;
+
 type IssueAttempt = IssueRequest & Pick<AdmissionRequest, "ticket">;
 
 export interface IssuerParts {
@@ -67,6 +72,7 @@ export interface IssuerParts {
   readonly lastUnits: LastUnits;
   readonly userCoupons: Pick<UserCouponStore, "get">;
   readonly quotaDays: QuotaDays;
+  readonly clock: Clock;
   /** How long a reservation lasts. */
   readonly reservationMs: number;
   readonly openQueue: OpenQueue;
@@ -79,21 +85,13 @@ export class Issuer {
   private directCount = 0;
   private readonly gate: Gate;
   private readonly keeper: GateKeeper;
-  private readonly userCoupons: Pick<UserCouponStore, "get">;
-  private readonly quotaDays: QuotaDays;
-  private readonly reservationMs: number;
-  private readonly lastUnits: LastUnits;
   /** For requests that name no code, and for those that do: no batch may have both. */
   private readonly queues: { readonly any: IssueQueue; readonly code: IssueQueue };
 
-  constructor(parts: IssuerParts) {
+  constructor(private readonly parts: IssuerParts) {
     const { gate, keeper, store, openQueue, batches } = parts;
     this.gate = gate;
     this.keeper = keeper;
-    this.userCoupons = parts.userCoupons;
-    this.quotaDays = parts.quotaDays;
-    this.reservationMs = parts.reservationMs;
-    this.lastUnits = parts.lastUnits;
     const open = (name: string, maxBatches: number): IssueQueue =>
       openQueue<QueuedRequest, IssueResult>(name, {
         maxBatches,
@@ -109,11 +107,11 @@ export class Issuer {
 
   /** Waits for its ticket where the coupon is throttled, and for others to be decided where they have the last units. */
   async issue(
-    wanted: IssueRequest,
+    wanted: IssueWish,
     deadlineMs: DeadlineMs,
     yieldPermit: YieldPermit = stayAtWork,
   ): Promise<Issued | Refusal> {
-    let request: IssueAttempt = wanted;
+    let request: IssueAttempt = { ...wanted, userCouponId: newId(this.parts.clock.nowMs()) };
     let loadPauseMs = firstLoadPauseMs;
     let pauses = 0;
     for (let tries = 1; tries <= maxTries; tries++) {
@@ -145,7 +143,7 @@ export class Issuer {
     deadlineMs: DeadlineMs,
     yieldPermit: YieldPermit,
   ): Promise<Issued | Refusal | Again | "PAUSED"> {
-    const reservedUntilMs = Date.now() + this.reservationMs - settleMs;
+    const reservedUntilMs = Date.now() + this.parts.reservationMs - settleMs;
     const admission = await this.admit(request, deadlineMs);
     switch (admission.outcome) {
       case "WAIT":
@@ -167,7 +165,7 @@ export class Issuer {
       }
       case "UNDECIDED": {
         const ask = () => this.decideDirect(request, deadlineMs);
-        const result = await this.lastUnits.decide(request, ask, { pauses, deadlineMs, yieldPermit });
+        const result = await this.parts.lastUnits.decide(request, ask, { pauses, deadlineMs, yieldPermit });
         return result === "PAUSED" ? result : await this.conclude(request, result, deadlineMs);
       }
       case "NOT_LOADED":
@@ -232,7 +230,9 @@ export class Issuer {
 
   private refusal(reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED"): Refusal {
     if (reason === "QUOTA_REACHED")
-      return new Refusal(reason, [], undefined, { retryAfterMs: this.quotaDays.leftMs() });
+      return new Refusal(reason, [], undefined, {
+        retryAfterMs: this.parts.quotaDays.leftMs(this.parts.clock.nowMs()),
+      });
     return reason === "REQUEST_ID_REUSED" ? requestIdReused() : new Refusal(reason);
   }
 
@@ -254,7 +254,7 @@ export class Issuer {
     userCouponId: string,
     deadlineMs: DeadlineMs,
   ): Promise<Issued | Refusal | null> {
-    const found = await this.userCoupons.get(request.userId, userCouponId, deadlineMs);
+    const found = await this.parts.userCoupons.get(request.userId, userCouponId, deadlineMs);
     if (!found) return null;
     const { userCoupon, coupon } = found.value;
     if (!sameLabels(userCoupon.labels, request.labels ?? null)) return requestIdReused();

@@ -1,7 +1,6 @@
 import type { CouponType } from "../domain/coupon.js";
 import type { Labels } from "../domain/labels.js";
 import { type Reason, Refusal, requestIdReused } from "../domain/refusal.js";
-import { newId } from "../platform/new-id.js";
 import { SharedReads } from "../platform/shared-reads.js";
 import type { TargetStore } from "../storage/ports/issues.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
@@ -68,11 +67,7 @@ export class TypeIssuer {
         if (tried.has(couponId)) continue;
         tried.add(couponId);
         const { userId, requestId, labels } = request;
-        const answer = await this.issuer.issue(
-          { couponId, userId, requestId, labels, userCouponId: newId() },
-          deadlineMs,
-          yieldPermit,
-        );
+        const answer = await this.issuer.issue({ couponId, userId, requestId, labels }, deadlineMs, yieldPermit);
         if (!(answer instanceof Refusal)) return answer;
         if (answer.reason === "REQUEST_ID_REUSED") {
           // The same request at the same moment may have come by another coupon of the type.
@@ -101,7 +96,7 @@ export class TypeIssuer {
     if (!earlier) return null;
     if (earlier.userId !== userId || earlier.type !== type) return requestIdReused();
     const { couponId } = earlier;
-    return await this.issuer.issue({ couponId, userId, requestId, labels, userCouponId: newId() }, deadlineMs);
+    return await this.issuer.issue({ couponId, userId, requestId, labels }, deadlineMs);
   }
 
   /** One that was read a moment ago, if there is one. */

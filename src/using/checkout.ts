@@ -14,6 +14,7 @@ import {
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import { settleMs } from "../issuing/issuer.js";
 import { settleQuietly } from "../issuing/settle-quietly.js";
+import { steadyMs } from "../platform/clock.js";
 import { newId } from "../platform/new-id.js";
 import type { Gate, PlaceOutcome, PlaceSettlement } from "../reservation/port.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
@@ -115,7 +116,7 @@ export class Checkout {
   /** `requestId` "": the caller gave none. */
   async lock(order: Order, requestId: string, deadlineMs: DeadlineMs): Promise<readonly Lock[] | Refusal> {
     // Without a request id the call still needs a name, for its own batch may be sent twice.
-    const token = requestId || newId();
+    const token = requestId || newId(steadyMs());
     const { objections, chosen, now } = await this.judge(order, deadlineMs, token);
     const refusal = refusalOfOrder(objections, chosen, now);
     if (refusal) return refusal;

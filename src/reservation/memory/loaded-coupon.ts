@@ -14,6 +14,13 @@ export interface LoadedCoupon {
   readonly holdings: Map<string, Entry[]>;
 }
 
+/** A load under way. */
+export interface Load {
+  deadlineMs: number;
+  readonly staged: Holding[];
+  readonly late: Holding[];
+}
+
 export function isLive(entry: Entry, nowMs: number): boolean {
   return entry.pending || entry.validUntil === null || entry.validUntil.getTime() > nowMs;
 }

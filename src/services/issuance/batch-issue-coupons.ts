@@ -9,7 +9,6 @@ import type { CallContext } from "../../domain/call-context.js";
 import { Refusal, refusalIn } from "../../domain/refusal.js";
 import type { Issued, Issuer } from "../../issuing/issuer.js";
 import { mapInSlices } from "../../platform/json-slices.js";
-import { newId } from "../../platform/new-id.js";
 import { within } from "../../platform/within.js";
 import { type Explain, itemError } from "../item-error.js";
 import { checkedLabels, issuedMessage } from "../message.js";
@@ -44,7 +43,6 @@ export function batchIssueCoupons(
             userId,
             requestId: requestIdOfUser,
             labels,
-            userCouponId: newId(),
           },
           deadlineMs,
         );

@@ -1,15 +1,17 @@
 -- Lets requests for one coupon through, or says why not. O(number of requests), at most 128.
 -- KEYS: coupon holders pending quota queue ended
--- ARGV: clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs)...
+-- ARGV: databaseMs clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs)...
 -- OUTCOMES: RESERVED REPLAY IN_FLIGHT UNDECIDED NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
 -- Returns one outcome for each request, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
 -- and ticket, THROTTLED by waitMs, RESERVED of a throttled coupon by its ticket.
 local couponKey, holdersKey, pendingKey, quotaKey, queueKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local clockOffsetMs, reservationMs, ticketSlack, secondMs, keepQuotaMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local requestCount = (#ARGV - 5) / 5
+local databaseMs, clockOffsetMs, reservationMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local ticketSlack, secondMs, keepQuotaMs = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local requestCount = (#ARGV - 6) / 5
 -- Longer than anybody waits in a queue.
 local keepQueueMs = 600000
 
+-- Deadlines and tickets are by this clock. What Postgres has said until when it holds is judged by the time there.
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
 
@@ -27,12 +29,12 @@ local maxPerSecond, maxConcurrent, maxWaitMs, quotaPerDay = tonumber(facts[9]), 
 -- The refusal that holds for everybody who is not repeating a request.
 local closed = facts[4] == '1' and 'COUPON_NOT_FOUND'
   or facts[3] == '1' and 'COUPON_PAUSED'
-  or nowMs < startsAtMs and 'COUPON_NOT_STARTED'
-  or nowMs >= expiresAtMs and 'COUPON_ENDED'
+  or databaseMs < startsAtMs and 'COUPON_NOT_STARTED'
+  or databaseMs >= expiresAtMs and 'COUPON_ENDED'
   or facts[8] == '1' and 'USAGE_CAP_REACHED'
 
 local users = {}
-for i = 1, requestCount do users[i] = ARGV[i * 5 + 2] end
+for i = 1, requestCount do users[i] = ARGV[i * 5 + 3] end
 local stored = redis.call('HMGET', holdersKey, unpack(users))
 local storedDays = quotaPerDay and redis.call('HMGET', quotaKey, unpack(users))
 
@@ -91,7 +93,7 @@ local function stockRefusal()
 end
 
 for i = 1, requestCount do
-  local userCouponId, userId, requestId = ARGV[i * 5 + 1], users[i], ARGV[i * 5 + 3]
+  local userCouponId, userId, requestId = ARGV[i * 5 + 2], users[i], ARGV[i * 5 + 4]
   local text = holdings[userId] or stored[i] or ''
   local outcome
   local live, undecided, kept = 0, 0, {}
@@ -99,7 +101,7 @@ for i = 1, requestCount do
     if requestId ~= '' and request == requestId then
       outcome = state == 'P' and 'IN_FLIGHT' or 'REPLAY ' .. id
     end
-    if state == 'P' or validUntilMs == '0' or tonumber(validUntilMs) > nowMs then
+    if state == 'P' or validUntilMs == '0' or tonumber(validUntilMs) > databaseMs then
       live = live + 1
       if state == 'P' then undecided = undecided + 1 end
       kept[#kept + 1] = entry
@@ -113,7 +115,7 @@ for i = 1, requestCount do
       outcome = live - undecided < maxPerUser and 'IN_FLIGHT' or 'ALREADY_ISSUED'
     else
       outcome = ofDay and quotaRefusal(ofDay) or stock and stockRefusal()
-      if not outcome and maxPerSecond then ticket, outcome = join(tonumber(ARGV[i * 5 + 4]), tonumber(ARGV[i * 5 + 5])) end
+      if not outcome and maxPerSecond then ticket, outcome = join(tonumber(ARGV[i * 5 + 5]), tonumber(ARGV[i * 5 + 6])) end
     end
     if not outcome then
       outcome = ticket and 'RESERVED' .. string.format(' %.2f', ticket) or 'RESERVED'

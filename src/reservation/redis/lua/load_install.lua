@@ -1,10 +1,10 @@
 -- Ends a load: from now on the coupon is known here. Settlements that arrived during the load and reservations that are
 -- still pending are counted, unless what was read from Postgres has them already. O(late + pending).
 -- KEYS: loading stage late coupon holders pending ended
--- ARGV: token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay
+-- ARGV: token clockOffsetMs keepMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay
 -- OUTCOMES: INSTALLED LOST
 local loadingKey, stageKey, lateKey, couponKey, holdersKey, pendingKey, endedKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local token, clockOffsetMs, keepEndedMs, revision = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local token, clockOffsetMs, keepMs, revision = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local startsAtMs, expiresAtMs, paused, deleted, exhausted = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local maxPerUser, stock = ARGV[10], tonumber(ARGV[11])
 local maxConcurrent, maxPerSecond, maxWaitMs, quotaPerDay = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
@@ -13,8 +13,7 @@ if redis.call('GET', loadingKey) ~= token then return 'LOST' end
 
 local time = redis.call('TIME')
 local realNowMs = time[1] * 1000 + math.floor(time[2] / 1000)
-local leftMs = math.max(0, tonumber(expiresAtMs) - realNowMs - clockOffsetMs)
-local keepUntilMs = string.format('%.0f', realNowMs + leftMs + keepEndedMs)
+local keepUntilMs = string.format('%.0f', realNowMs + keepMs)
 
 local late = redis.call('LRANGE', lateKey, 0, -1)
 local pending = redis.call('ZRANGE', pendingKey, 0, -1)

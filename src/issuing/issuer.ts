@@ -2,9 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { OpenQueue, Queue } from "../batching/queues.js";
 import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
 import { sameLabels } from "../domain/labels.js";
-import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
+import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable } from "../domain/refusal.js";
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../domain/user-coupon.js";
-import type { Clock } from "../platform/clock.js";
+import { type Clock, steadyMs } from "../platform/clock.js";
 import { newId } from "../platform/new-id.js";
 import type { QuotaDays } from "../platform/quota-days.js";
 import {
@@ -20,6 +20,7 @@ import type { UserCouponStore } from "../storage/ports/user-coupons.js";
 import type { GateKeeper } from "./gate-keeper.js";
 import { type LastUnits, outOfStock, type YieldPermit } from "./last-units.js";
 import { settleQuietly } from "./settle-quietly.js";
+import { tooLate } from "./too-late.js";
 
 /** How often a call of a throttled coupon asks again; its deadline ends that sooner. */
 const maxTries = 1_000;
@@ -122,7 +123,7 @@ export class Issuer {
       }
       if (!("waitMs" in answer)) return answer;
       const waitMs = answer.waitMs ?? loadPauseMs;
-      if (Date.now() + waitMs >= deadlineMs) throw new DeadlinePassed();
+      if (steadyMs() + waitMs >= deadlineMs) throw new DeadlinePassed();
       if (answer.waitMs === null) {
         loadPauseMs = Math.min(loadPauseMs * 2, longestLoadPauseMs);
         const load = this.keeper.loadOf(request.couponId);
@@ -143,7 +144,7 @@ export class Issuer {
     deadlineMs: DeadlineMs,
     yieldPermit: YieldPermit,
   ): Promise<Issued | Refusal | Again | "PAUSED"> {
-    const reservedUntilMs = Date.now() + this.parts.reservationMs - settleMs;
+    const reservedUntilMs = steadyMs() + this.parts.reservationMs - settleMs;
     const admission = await this.admit(request, deadlineMs);
     switch (admission.outcome) {
       case "WAIT":
@@ -187,7 +188,7 @@ export class Issuer {
     request: IssueAttempt,
     deadlineMs: DeadlineMs,
   ): Promise<Admission | { readonly outcome: "AWAY" }> {
-    const patienceMs = Math.max(0, deadlineMs - Date.now() - workMs);
+    const patienceMs = Math.max(0, deadlineMs - steadyMs() - workMs);
     try {
       return await this.gate.admit(Number.isFinite(patienceMs) ? { ...request, patienceMs } : request);
     } catch (error) {

@@ -35,10 +35,14 @@ const hook = pathToFileURL(new URL("../support/wrong-clock.mjs", import.meta.url
  * Settings of a replica whose machine's clock is wrong. LIBFAKETIME, the path of that library (Debian's package `libfaketime`
  * has it), makes it wrong for the whole process instead, with all that is not JavaScript.
  */
-function clockAhead(ms: number): Record<string, string> {
+function clockAhead(ms: number, setToMs = 0): Record<string, string> {
   const library = process.env.LIBFAKETIME;
   if (library) return { LD_PRELOAD: library, FAKETIME: `${ms < 0 ? "" : "+"}${ms / 1_000}`, DONT_FAKE_MONOTONIC: "1" };
-  return { NODE_OPTIONS: `--import ${hook}`, TEST_CLOCK_AHEAD_MS: String(ms) };
+  return {
+    NODE_OPTIONS: `--import ${hook}`,
+    TEST_CLOCK_AHEAD_MS: String(ms),
+    TEST_CLOCK_SET_TO_MS: String(setToMs),
+  };
 }
 
 /** A time zone in which it is the first hour of the day by Postgres' clock: two hours before it was another day. */
@@ -88,13 +92,13 @@ test("one replica is two hours ahead and one two hours behind, and the one that 
   const clients = all.map(({ client }) => client);
   const audit = new Audit(sql);
 
-  // It is seen, and said once.
+  // It is seen, and said.
   const offsets = await Promise.all(all.map(clockOffsetS));
   for (const [index, aheadMs] of [0, skewMs, -skewMs].entries()) {
     expect(Math.abs((offsets[index] as number) * 1_000 - aheadMs)).toBeLessThan(60_000);
   }
   const isWrong = "this machine's clock is wrong";
-  expect(all.map(saidOfClock)).toEqual([[], [isWrong], [isWrong]]);
+  await until("the two have said it", () => [ahead, behind].every((one) => saidOfClock(one).length > 0));
 
   // Who is too early or too late is told so by each.
   const soon = await createCoupon(right.client, 10, { startsInMs: hourMs, endsInMs: 2 * hourMs });
@@ -181,6 +185,9 @@ test("one replica is two hours ahead and one two hours behind, and the one that 
   });
   expect(await missing(audit, crowd, rest)).toEqual([]);
 
+  // Of what lasts it was said once.
+  expect(all.map(saidOfClock)).toEqual([[], [isWrong], [isWrong]]);
+
   // Whoever has made it, an id is of the time at which it was issued.
   const rows = await sql<{ id: string; issuedAt: Date }[]>`SELECT id, issued_at AS "issuedAt" FROM user_coupons`;
   expect(rows.length).toBeGreaterThan(quantity);
@@ -199,4 +206,41 @@ test("without Redis, a replica whose clock is wrong judges by that of Postgres",
     for (const userId of users) outcomes.push(await outcomeOf(client, { couponId, userId, requestId: "" }));
     expect(outcomes).toEqual(users.map(() => "ISSUED"));
   }
+});
+
+// A process under libfaketime has one clock from its beginning to its end.
+test.skipIf(process.env.LIBFAKETIME)("the machine's clock is set while calls are under way", async () => {
+  const { stores, sql } = await backing(onTestFinished);
+  const replicas = await startReplicas(onTestFinished, stores, clockAhead(0, skewMs), clockAhead(0, -skewMs));
+  const clients = replicas.map(({ client }) => client);
+  const couponId = await createCoupon(clients[0] as GrpcClient, 100);
+  await issueToAll(wants(couponId, "before", 10), { clients, inFlight: 10 });
+  const calls: Promise<string>[] = [];
+  await sql.begin(async (tx) => {
+    await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
+    // Those of one user are never in one batch: some wait until the others are committed.
+    const users = wants(couponId, "during", 20);
+    for (const [index, want] of [...users, ...users, ...users].entries()) {
+      calls.push(outcomeOf(clients[index % 2] as GrpcClient, { ...want, requestId: "" }));
+    }
+    await until("each replica waits for the lock", async () => {
+      const [row] = await sql`
+        SELECT count(DISTINCT client_port)::int AS count FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND datname = current_database()`;
+      return row?.count >= 2;
+    });
+    for (const { process } of replicas) process.kill("SIGUSR2");
+    await until("both have seen it", async () => {
+      const [one = 0, other = 0] = await Promise.all(replicas.map(clockOffsetS));
+      return one > 7_000 && other < -7_000;
+    });
+  });
+  const outcomes = (await Promise.all(calls)).sort();
+  expect(outcomes).toEqual(calls.map((_, index) => (index < 40 ? "ALREADY_ISSUED" : "ISSUED")));
+  for (const replica of replicas) {
+    await until("it is said", () => saidOfClock(replica).length === 1);
+    expect(await outcomeOf(replica.client, { couponId, userId: `${replica.grpcPort}`, requestId: "" })).toBe("ISSUED");
+  }
+  const rows = await sql<{ id: string; issuedAt: Date }[]>`SELECT id, issued_at AS "issuedAt" FROM user_coupons`;
+  expect(rows.filter(({ id, issuedAt }) => Math.abs(timeOf(id) - issuedAt.getTime()) > sameMs)).toEqual([]);
 });

@@ -1,5 +1,6 @@
 import { Redis } from "ioredis";
 import { StoreUnavailable } from "../../domain/refusal.js";
+import { steadyMs } from "../../platform/clock.js";
 import type { FailureLog } from "../../platform/failure-log.js";
 import { within } from "../../platform/within.js";
 import { type KeyOwner, Keys } from "./keys.js";
@@ -76,7 +77,7 @@ export class RedisClient {
   }
 
   private async guard<T>(command: () => Promise<T>): Promise<T> {
-    if (Date.now() < this.restUntilMs) {
+    if (steadyMs() < this.restUntilMs) {
       throw new StoreUnavailable("redis did not answer a moment ago", { cause: this.timedOut });
     }
     try {
@@ -87,7 +88,7 @@ export class RedisClient {
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       if (message.includes("timed out")) {
-        this.restUntilMs = Date.now() + restAfterTimeoutMs;
+        this.restUntilMs = steadyMs() + restAfterTimeoutMs;
         this.timedOut = error;
       }
       const isOurs = error instanceof Error && error.name === "ReplyError" && !awayReplies.test(message);

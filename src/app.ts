@@ -5,6 +5,7 @@ import { Queues } from "./batching/queues.js";
 import { type Config, hostOf } from "./config.js";
 import { GateKeeper } from "./issuing/gate-keeper.js";
 import { CodeGenerator } from "./jobs/code-generator.js";
+import { MeasuredClock } from "./platform/clock.js";
 import { FailureLog } from "./platform/failure-log.js";
 import type { Logger } from "./platform/logger.js";
 import { Metrics } from "./platform/metrics.js";
@@ -40,6 +41,8 @@ export interface App {
 
 /** Of the time that calls have to end, what is kept for telling those that have not to come again. */
 const lastAnswersMs = 500;
+/** How long Postgres, which was there a moment ago, may take to say what time it is before the start fails. */
+const firstAnswerMs = 10_000;
 
 /** Wires everything; the only place that knows every part. */
 export async function startApp(config: Config & { DATABASE_URL: string }, log: Logger): Promise<App> {
@@ -69,10 +72,23 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   });
   metrics.pools(database.pools);
 
+  const clock = new MeasuredClock({
+    onChange: (isWrong, aheadMs) => {
+      log.warn(
+        { aheadMs },
+        isWrong ? "this machine's clock is wrong; that of postgres counts" : "this machine's clock is right again",
+      );
+    },
+  });
+  metrics.clock(() => clock.aheadMs / 1_000);
+  const readClock = (signal: AbortSignal) =>
+    probePostgres(database.probeLink, signal, (...times) => clock.note(...times));
+  await readClock(AbortSignal.timeout(firstAnswerMs));
+
   const stores = openStores(database, config.QUOTA_TIME_ZONE);
   const quotaDays = new QuotaDays(config.QUOTA_TIME_ZONE);
   const gate = await openGate(config, log, failures, {
-    quotaDays,
+    ...{ clock, quotaDays },
     quotaGroupOf: (couponId) => stores.issues.quotaGroupOf(couponId),
   });
   const keeper = new GateKeeper(gate, stores.issues, stores.usages, log, failures, bounds.loads);
@@ -82,13 +98,13 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     onAfterCommitError: (queue, error) => failures.failed(`settle ${queue}`, error),
   });
   const engines = openEngines({
-    ...{ stores, gate, keeper, quotaDays, reservationMs: config.RESERVATION_MS },
+    ...{ stores, gate, keeper, quotaDays, clock, reservationMs: config.RESERVATION_MS },
     ...{ openQueue: queues.open, batches: bounds.batches, failures },
   });
   const jobs = openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics });
 
   const probe = new Probe({
-    probe: (signal) => probePostgres(database.probeLink, signal),
+    probe: readClock,
     isRefusal,
     lastAnswerMs: () => database.lastAnswerMs,
     onFailure: (outcome) => metrics.probeFailed(outcome),
@@ -106,7 +122,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,
   });
-  const routes = mountRpcs({ stores, engines, keeper, codeGenerator, pipeline, validator, failures });
+  const routes = mountRpcs({ stores, engines, keeper, codeGenerator, pipeline, validator, failures, clock });
   pipeline.warm(routes.map(({ method }) => method));
 
   const largeMessages = new LargeMessages();

@@ -34,7 +34,7 @@ export const use: Row = {
 export async function hold({ sql }: Pick<RowContext, "sql">, couponId: string, count: number): Promise<string[]> {
   const ids: string[] = [];
   while (ids.length < count) {
-    const some = Array.from({ length: Math.min(insertSize, count - ids.length) }, () => newId());
+    const some = Array.from({ length: Math.min(insertSize, count - ids.length) }, () => newId(Date.now()));
     await sql`
       INSERT INTO user_coupons (id, coupon_id, user_id, slot, issued_at)
       SELECT id, ${couponId}, 'user-' || id, 1, now() FROM unnest(${some}::uuid[]) AS id`;

@@ -46,7 +46,7 @@ const method = IssuanceService.method.issueCoupon;
 const invoke = pipeline.mount(method, async ({ target, userId }) => {
   const issuedAt = new Date();
   const response = create(IssueCouponResponseSchema);
-  const userCoupon = { id: newId(), couponId: String(target.value), userId, issuedAt, ...neverUsed };
+  const userCoupon = { id: newId(Date.now()), couponId: String(target.value), userId, issuedAt, ...neverUsed };
   response.userCoupon = issuedMessage(userCoupon, issuedAt, "READY");
   return response;
 });

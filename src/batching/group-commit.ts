@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { DeadlinePassed, Overloaded, StoreUnavailable } from "../domain/refusal.js";
+import { steadyMs } from "../platform/clock.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 
 /** Before a batch is sent once more after the store did not answer. */
@@ -100,7 +101,7 @@ export class GroupCommit<I, O> {
     const batch: Waiting<I, O>[] = [];
     const left: Waiting<I, O>[] = [];
     const keys = new Set<string>();
-    const now = Date.now();
+    const now = steadyMs();
     for (const [index, entry] of this.waiting.entries()) {
       if (batch.length >= this.options.maxBatchSize) {
         left.push(...this.waiting.slice(index));

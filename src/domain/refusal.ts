@@ -118,8 +118,3 @@ export function refusalIn(error: unknown): Refusal | undefined {
   if (error instanceof StoreUnavailable) return new Refusal("STORE_UNAVAILABLE");
   return undefined;
 }
-
-/** Nothing was done, and nothing will be: the caller's time is over, or there is too much to do. */
-export function tooLate(deadlineMs: number): DeadlinePassed | Overloaded {
-  return Date.now() >= deadlineMs ? new DeadlinePassed() : new Overloaded();
-}

@@ -2,22 +2,20 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { OpenQueue, Queue } from "../batching/queues.js";
 import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
 import { sameLabels } from "../domain/labels.js";
-import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
+import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable } from "../domain/refusal.js";
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../domain/user-coupon.js";
+import { type Clock, steadyMs } from "../platform/clock.js";
+import { newId } from "../platform/new-id.js";
 import type { QuotaDays } from "../platform/quota-days.js";
-import {
-  type Admission,
-  type AdmissionRequest,
-  admissionOutcomes,
-  type Gate,
-  type Settlement,
-} from "../reservation/port.js";
+import type { Admission, AdmissionRequest, Gate } from "../reservation/port.js";
 import type { IssueRequest, IssueResult, IssueStore } from "../storage/ports/issues.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import type { UserCouponStore } from "../storage/ports/user-coupons.js";
 import type { GateKeeper } from "./gate-keeper.js";
 import { type LastUnits, outOfStock, type YieldPermit } from "./last-units.js";
+import { settleBatch } from "./settle-batch.js";
 import { settleQuietly } from "./settle-quietly.js";
+import { tooLate } from "./too-late.js";
 
 /** How often a call of a throttled coupon asks again; its deadline ends that sooner. */
 const maxTries = 1_000;
@@ -58,6 +56,9 @@ interface Again {
 
 const stayAtWork: YieldPermit = (wait) => wait();
 
+/** What is asked for; the user coupon gets its id here. */
+export type IssueWish = Omit<IssueRequest, "userCouponId">;
+
 type IssueAttempt = IssueRequest & Pick<AdmissionRequest, "ticket">;
 
 export interface IssuerParts {
@@ -67,6 +68,7 @@ export interface IssuerParts {
   readonly lastUnits: LastUnits;
   readonly userCoupons: Pick<UserCouponStore, "get">;
   readonly quotaDays: QuotaDays;
+  readonly clock: Clock;
   /** How long a reservation lasts. */
   readonly reservationMs: number;
   readonly openQueue: OpenQueue;
@@ -79,21 +81,13 @@ export class Issuer {
   private directCount = 0;
   private readonly gate: Gate;
   private readonly keeper: GateKeeper;
-  private readonly userCoupons: Pick<UserCouponStore, "get">;
-  private readonly quotaDays: QuotaDays;
-  private readonly reservationMs: number;
-  private readonly lastUnits: LastUnits;
   /** For requests that name no code, and for those that do: no batch may have both. */
   private readonly queues: { readonly any: IssueQueue; readonly code: IssueQueue };
 
-  constructor(parts: IssuerParts) {
+  constructor(private readonly parts: IssuerParts) {
     const { gate, keeper, store, openQueue, batches } = parts;
     this.gate = gate;
     this.keeper = keeper;
-    this.userCoupons = parts.userCoupons;
-    this.quotaDays = parts.quotaDays;
-    this.reservationMs = parts.reservationMs;
-    this.lastUnits = parts.lastUnits;
     const open = (name: string, maxBatches: number): IssueQueue =>
       openQueue<QueuedRequest, IssueResult>(name, {
         maxBatches,
@@ -109,11 +103,11 @@ export class Issuer {
 
   /** Waits for its ticket where the coupon is throttled, and for others to be decided where they have the last units. */
   async issue(
-    wanted: IssueRequest,
+    wanted: IssueWish,
     deadlineMs: DeadlineMs,
     yieldPermit: YieldPermit = stayAtWork,
   ): Promise<Issued | Refusal> {
-    let request: IssueAttempt = wanted;
+    let request: IssueAttempt = { ...wanted, userCouponId: newId(this.parts.clock.nowMs()) };
     let loadPauseMs = firstLoadPauseMs;
     let pauses = 0;
     for (let tries = 1; tries <= maxTries; tries++) {
@@ -124,7 +118,7 @@ export class Issuer {
       }
       if (!("waitMs" in answer)) return answer;
       const waitMs = answer.waitMs ?? loadPauseMs;
-      if (Date.now() + waitMs >= deadlineMs) throw new DeadlinePassed();
+      if (steadyMs() + waitMs >= deadlineMs) throw new DeadlinePassed();
       if (answer.waitMs === null) {
         loadPauseMs = Math.min(loadPauseMs * 2, longestLoadPauseMs);
         const load = this.keeper.loadOf(request.couponId);
@@ -145,7 +139,7 @@ export class Issuer {
     deadlineMs: DeadlineMs,
     yieldPermit: YieldPermit,
   ): Promise<Issued | Refusal | Again | "PAUSED"> {
-    const reservedUntilMs = Date.now() + this.reservationMs - settleMs;
+    const reservedUntilMs = steadyMs() + this.parts.reservationMs - settleMs;
     const admission = await this.admit(request, deadlineMs);
     switch (admission.outcome) {
       case "WAIT":
@@ -167,7 +161,7 @@ export class Issuer {
       }
       case "UNDECIDED": {
         const ask = () => this.decideDirect(request, deadlineMs);
-        const result = await this.lastUnits.decide(request, ask, { pauses, deadlineMs, yieldPermit });
+        const result = await this.parts.lastUnits.decide(request, ask, { pauses, deadlineMs, yieldPermit });
         return result === "PAUSED" ? result : await this.conclude(request, result, deadlineMs);
       }
       case "NOT_LOADED":
@@ -189,7 +183,7 @@ export class Issuer {
     request: IssueAttempt,
     deadlineMs: DeadlineMs,
   ): Promise<Admission | { readonly outcome: "AWAY" }> {
-    const patienceMs = Math.max(0, deadlineMs - Date.now() - workMs);
+    const patienceMs = Math.max(0, deadlineMs - steadyMs() - workMs);
     try {
       return await this.gate.admit(Number.isFinite(patienceMs) ? { ...request, patienceMs } : request);
     } catch (error) {
@@ -232,7 +226,9 @@ export class Issuer {
 
   private refusal(reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED"): Refusal {
     if (reason === "QUOTA_REACHED")
-      return new Refusal(reason, [], undefined, { retryAfterMs: this.quotaDays.leftMs() });
+      return new Refusal(reason, [], undefined, {
+        retryAfterMs: this.parts.quotaDays.leftMs(this.parts.clock.nowMs()),
+      });
     return reason === "REQUEST_ID_REUSED" ? requestIdReused() : new Refusal(reason);
   }
 
@@ -254,7 +250,7 @@ export class Issuer {
     userCouponId: string,
     deadlineMs: DeadlineMs,
   ): Promise<Issued | Refusal | null> {
-    const found = await this.userCoupons.get(request.userId, userCouponId, deadlineMs);
+    const found = await this.parts.userCoupons.get(request.userId, userCouponId, deadlineMs);
     // The gate knows no more of a request than a hash.
     if (!found || found.value.requestId !== request.requestId) return null;
     const { userCoupon, coupon } = found.value;
@@ -266,35 +262,4 @@ export class Issuer {
       replayed: true,
     };
   }
-}
-
-/**
- * Reasons that the gate could have given itself, if its copy of the coupon were up to date. Of quotas it has none: it may
- * know of fewer than were issued, and loading the coupon anew does not change that.
- */
-const gateReasons: ReadonlySet<string> = new Set(admissionOutcomes.filter((outcome) => outcome !== "QUOTA_REACHED"));
-
-/** Tells the gate what became of a committed batch. */
-export async function settleBatch(
-  gate: Gate,
-  keeper: GateKeeper,
-  requests: readonly QueuedRequest[],
-  results: readonly IssueResult[],
-): Promise<void> {
-  const settlements: Settlement[] = [];
-  const differing = new Set<string>();
-  requests.forEach((request, index) => {
-    const result = results[index] as IssueResult;
-    if (result.outcome === "ISSUED") {
-      settlements.push({ ...request, outcome: "CONFIRM", validUntil: result.userCoupon.validUntil });
-    } else if (request.reserved) {
-      settlements.push({ ...request, outcome: "RELEASE" });
-      // Let through here and refused there: the copy is out of date.
-      if (result.outcome === "TICKET_NEEDED" || (result.outcome === "REFUSED" && gateReasons.has(result.reason))) {
-        differing.add(request.couponId);
-      }
-    }
-  });
-  await settleQuietly(settlements, (all) => gate.settle(all));
-  for (const couponId of differing) void keeper.reload(couponId);
 }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { CallContext } from "../domain/call-context.js";
 import { DeadlinePassed, Overloaded } from "../domain/refusal.js";
+import { steadyMs } from "../platform/clock.js";
 import type { IssueRequest, IssueResult, IssueStore, TargetStore } from "../storage/ports/issues.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 
@@ -96,6 +97,6 @@ export class LastUnits {
 
 async function pause({ pauses, deadlineMs, yieldPermit }: UndecidedCall): Promise<void> {
   const pauseMs = pausesMs[Math.min(pauses, pausesMs.length - 1)] as number;
-  if (Date.now() + pauseMs >= deadlineMs) throw new DeadlinePassed();
+  if (steadyMs() + pauseMs >= deadlineMs) throw new DeadlinePassed();
   await yieldPermit(() => sleep(pauseMs));
 }

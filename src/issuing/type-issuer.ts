@@ -1,7 +1,7 @@
 import type { CouponType } from "../domain/coupon.js";
 import type { Labels } from "../domain/labels.js";
 import { type Reason, Refusal, requestIdReused } from "../domain/refusal.js";
-import { newId } from "../platform/new-id.js";
+import { steadyMs } from "../platform/clock.js";
 import { SharedReads } from "../platform/shared-reads.js";
 import type { TargetStore } from "../storage/ports/issues.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
@@ -68,11 +68,7 @@ export class TypeIssuer {
         if (tried.has(couponId)) continue;
         tried.add(couponId);
         const { userId, requestId, labels } = request;
-        const answer = await this.issuer.issue(
-          { couponId, userId, requestId, labels, userCouponId: newId() },
-          deadlineMs,
-          yieldPermit,
-        );
+        const answer = await this.issuer.issue({ couponId, userId, requestId, labels }, deadlineMs, yieldPermit);
         if (!(answer instanceof Refusal)) return answer;
         if (answer.reason === "REQUEST_ID_REUSED") {
           // The same request at the same moment may have come by another coupon of the type.
@@ -101,20 +97,20 @@ export class TypeIssuer {
     if (!earlier) return null;
     if (earlier.userId !== userId || earlier.type !== type) return requestIdReused();
     const { couponId } = earlier;
-    return await this.issuer.issue({ couponId, userId, requestId, labels, userCouponId: newId() }, deadlineMs);
+    return await this.issuer.issue({ couponId, userId, requestId, labels }, deadlineMs);
   }
 
   /** One that was read a moment ago, if there is one. */
   private listOf(type: CouponType): Promise<readonly string[]> {
     const known = this.lists.get(type);
-    return known && Date.now() < known.untilMs ? Promise.resolve(known.couponIds) : this.reads.read(type);
+    return known && steadyMs() < known.untilMs ? Promise.resolve(known.couponIds) : this.reads.read(type);
   }
 
   private async readNow(type: CouponType): Promise<readonly string[]> {
     const { changes } = this;
-    const startedAt = Date.now();
+    const startedAt = steadyMs();
     const couponIds = await this.store.listIssuable(type, maxCandidates);
-    const now = Date.now();
+    const now = steadyMs();
     const servesMs = Math.min(mostListMs, Math.max(leastListMs, (now - startedAt) * listWorth));
     if (changes === this.changes) this.lists.set(type, { couponIds, untilMs: now + servesMs });
     return couponIds;

@@ -3,6 +3,7 @@ import { type CodeJob, codeKey, type NewCode, pickKey } from "../domain/code.js"
 import { type CodePattern, codeAt, PatternError, parsePattern, randomCode } from "../domain/code-pattern.js";
 import type { Coupon } from "../domain/coupon.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
+import { steadyMs } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import { randomBelow, randomFraction } from "../platform/random-numbers.js";
 import { inSlices } from "../platform/slices.js";
@@ -96,8 +97,8 @@ export class CodeGenerator implements Job {
       run.emptyBatches = addedCount === 0 ? run.emptyBatches + 1 : 0;
     }
     if (job.endedAt) this.runs.delete(job.id);
-    if (job.endedAt || (run && Date.now() - run.forgottenAtMs >= forgetPauseMs)) {
-      if (run) run.forgottenAtMs = Date.now();
+    if (job.endedAt || (run && steadyMs() - run.forgottenAtMs >= forgetPauseMs)) {
+      if (run) run.forgottenAtMs = steadyMs();
       await this.keeper.invalidate(job.couponId);
     }
     if (job.endedAt) {

@@ -1,3 +1,5 @@
+import { steadyMs } from "./clock.js";
+
 /** Kinds of errors of one work that are told apart; any further ones are one kind. */
 const maxKinds = 20;
 const otherKind = "other";
@@ -29,7 +31,7 @@ export class FailureLog {
   private readonly now: () => number;
 
   constructor(private readonly options: FailureLogOptions) {
-    this.now = options.now ?? Date.now;
+    this.now = options.now ?? steadyMs;
   }
 
   /** `work`: one of a few names, not one for each thing that it is done to; that goes into `details`. */

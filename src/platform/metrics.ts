@@ -169,6 +169,16 @@ export class Metrics {
     show("coupon_pool_waiting", "What waits for a connection to Postgres, by pool.", ({ waiting }) => waiting);
   }
 
+  /** Shows it whenever it is asked. */
+  clock(aheadS: () => number): void {
+    const gauge: Gauge = new Gauge({
+      name: "coupon_clock_offset_seconds",
+      help: "How far this machine's clock is ahead of Postgres'; below 0: behind.",
+      registers: [this.registry],
+      collect: () => gauge.set(aheadS()),
+    });
+  }
+
   poolWait(pool: string, seconds: number): void {
     let wait = this.waits.get(pool);
     if (!wait) {

@@ -11,12 +11,12 @@ export function timeOf(id: string): number {
   return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16);
 }
 
-/** A UUIDv7: unique, and in the order of creation to the millisecond. */
-export function newId(): string {
+/** A UUIDv7 of this time: unique, and in the order of their times to the millisecond. Those of all replicas are by one clock. */
+export function newId(ms: number): string {
   if (used === pool.length) {
     randomFillSync(pool);
     used = 0;
   }
   used += idBytes;
-  return v7({ random: pool.subarray(used - idBytes, used) });
+  return v7({ msecs: ms, random: pool.subarray(used - idBytes, used) });
 }

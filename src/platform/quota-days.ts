@@ -17,8 +17,8 @@ export class QuotaDays {
     return this.latest.name;
   }
 
-  /** How long the present day lasts, at least 1 ms. */
-  leftMs(ms = Date.now()): number {
+  /** How long the day of this time goes on after it, at least 1 ms. */
+  leftMs(ms: number): number {
     // Not every day begins at midnight.
     return Math.max(1, this.at(ms).plus({ days: 1 }).startOf("day").toMillis() - ms);
   }

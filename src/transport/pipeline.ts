@@ -14,6 +14,7 @@ import {
   StoreUnavailable,
 } from "../domain/refusal.js";
 import { andAlso } from "../domain/violations.js";
+import { steadyMs } from "../platform/clock.js";
 import { errorCode } from "../platform/error-code.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import { Authorization } from "./authorization.js";
@@ -157,7 +158,7 @@ export class Pipeline {
 
   private contextOf(call: IncomingCall): OpenContext {
     const { defaultDeadlineMs, maxDeadlineMs } = this.options;
-    const now = Date.now();
+    const now = steadyMs();
     const answerMs = Math.min(maxAnswerMs, Math.max(0, call.deadlineMs - now) * answerShare);
     const deadlineMs = Number.isFinite(call.deadlineMs)
       ? Math.min(call.deadlineMs - answerMs, now + maxDeadlineMs)
@@ -183,7 +184,7 @@ export class Pipeline {
     let atWork = false;
     try {
       if (!call.permit.begin()) return new Refusal("OVERLOADED");
-      if (Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
+      if (steadyMs() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       if (!this.options.isServing()) return new Refusal("STORE_UNAVAILABLE");
       const known = this.options.authenticator.authenticate(call);
       const principal = known instanceof Promise ? await known : known;
@@ -198,7 +199,7 @@ export class Pipeline {
       if (foreign) return foreign;
       mounted.authorization.claimRequestId(principal, request);
       const hasWaited = known instanceof Promise || read instanceof Promise;
-      if (hasWaited && Date.now() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
+      if (hasWaited && steadyMs() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       const work = handler(request as never, context);
       atWork = true;
       return await this.beforeDeadline(work, context, () => call.permit.end(isOrdinary(method)));
@@ -213,7 +214,7 @@ export class Pipeline {
    */
   private beforeDeadline<T>(answer: Promise<T>, { deadlineMs }: CallContext, onDone: () => void): Promise<T> {
     return new Promise((resolve, reject) => {
-      const leftMs = deadlineMs - Date.now();
+      const leftMs = deadlineMs - steadyMs();
       const waitMs = leftMs < leastSharedMs ? leftMs : Math.floor(leftMs / timerStepMs) * timerStepMs;
       const end = (error: Error) => {
         this.waits.delete(end);

@@ -1,5 +1,5 @@
 import type { OpenQueue, Queue } from "../batching/queues.js";
-import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable, tooLate } from "../domain/refusal.js";
+import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable } from "../domain/refusal.js";
 import {
   type ChosenCoupon,
   isOrderOf,
@@ -14,6 +14,8 @@ import {
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import { settleMs } from "../issuing/issuer.js";
 import { settleQuietly } from "../issuing/settle-quietly.js";
+import { tooLate } from "../issuing/too-late.js";
+import { steadyMs } from "../platform/clock.js";
 import { newId } from "../platform/new-id.js";
 import type { Gate, PlaceOutcome, PlaceSettlement } from "../reservation/port.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
@@ -115,7 +117,7 @@ export class Checkout {
   /** `requestId` "": the caller gave none. */
   async lock(order: Order, requestId: string, deadlineMs: DeadlineMs): Promise<readonly Lock[] | Refusal> {
     // Without a request id the call still needs a name, for its own batch may be sent twice.
-    const token = requestId || newId();
+    const token = requestId || newId(steadyMs());
     const { objections, chosen, now } = await this.judge(order, deadlineMs, token);
     const refusal = refusalOfOrder(objections, chosen, now);
     if (refusal) return refusal;
@@ -146,7 +148,7 @@ export class Checkout {
       const refusal = refusalOfOrder(judged.objections, judged.chosen, judged.now);
       if (refusal) return (await this.replay(order, requestId, deadlineMs)) ?? refusal;
 
-      const reservedUntilMs = Date.now() + this.reservationMs - settleMs;
+      const reservedUntilMs = steadyMs() + this.reservationMs - settleMs;
       const requests = await this.takePlaces(
         useRequests(order, requestId, judged),
         Math.min(deadlineMs, reservedUntilMs),

@@ -24,7 +24,7 @@ export function useRequests(
   return choices.map(({ userCouponId, lockVersion }, item) => {
     const { coupon, userCoupon } = judged.chosen[item] as ChosenCoupon;
     return {
-      usageId: newId(),
+      usageId: newId(judged.now.getTime()),
       couponId: coupon.id,
       revision: coupon.revision,
       userCouponId,

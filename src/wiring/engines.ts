@@ -4,6 +4,7 @@ import type { GateKeeper } from "../issuing/gate-keeper.js";
 import { Issuer } from "../issuing/issuer.js";
 import { LastUnits } from "../issuing/last-units.js";
 import { TypeIssuer } from "../issuing/type-issuer.js";
+import type { Clock } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import type { QuotaDays } from "../platform/quota-days.js";
 import type { Gate } from "../reservation/port.js";
@@ -19,6 +20,7 @@ export interface EngineParts {
   readonly gate: Gate;
   readonly keeper: GateKeeper;
   readonly quotaDays: QuotaDays;
+  readonly clock: Clock;
   readonly openQueue: OpenQueue;
   readonly batches: Bounds["batches"];
   readonly reservationMs: Config["RESERVATION_MS"];

@@ -1,4 +1,5 @@
 import type { Config } from "../config.js";
+import type { Clock } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import type { Logger } from "../platform/logger.js";
 import type { QuotaOptions } from "../platform/quota-groups.js";
@@ -7,10 +8,15 @@ import type { Gate } from "../reservation/port.js";
 import { RedisGate } from "../reservation/redis/redis-gate.js";
 
 /** In Redis, or without one in this process. */
-export async function openGate(config: Config, log: Logger, failures: FailureLog, quotas: QuotaOptions): Promise<Gate> {
+export async function openGate(
+  config: Config,
+  log: Logger,
+  failures: FailureLog,
+  options: QuotaOptions & { readonly clock: Clock },
+): Promise<Gate> {
   if (!config.REDIS_URL) {
     log.warn("no REDIS_URL: reservations are kept in this process, so run only one");
-    return new MemoryGate({ reservationMs: config.RESERVATION_MS, ...quotas });
+    return new MemoryGate({ reservationMs: config.RESERVATION_MS, ...options });
   }
   const gate = new RedisGate({
     url: config.REDIS_URL,
@@ -18,7 +24,7 @@ export async function openGate(config: Config, log: Logger, failures: FailureLog
     keyPrefix: config.REDIS_KEY_PREFIX,
     failures,
     reservationMs: config.RESERVATION_MS,
-    ...quotas,
+    ...options,
   });
   if (!(await gate.ready())) log.warn("redis does not answer; requests go straight to postgres until it does");
   return gate;

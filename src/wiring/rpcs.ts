@@ -8,6 +8,7 @@ import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js
 import { andAlso } from "../domain/violations.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import type { CodeGenerator } from "../jobs/code-generator.js";
+import type { Clock } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import { batchCreateCoupons } from "../services/catalog/batch-create-coupons.js";
 import { cancelCodeJob } from "../services/catalog/cancel-code-job.js";
@@ -55,6 +56,7 @@ export interface RpcParts {
   readonly pipeline: Pipeline;
   readonly validator: Validator;
   readonly failures: FailureLog;
+  readonly clock: Clock;
 }
 
 /** Every RPC with its handler. */
@@ -66,6 +68,7 @@ export function mountRpcs({
   pipeline,
   validator,
   failures,
+  clock,
 }: RpcParts): Route[] {
   const { coupons, codes, userCoupons, usages, targets } = stores;
   const { issuer, typeIssuer, checkout, cancels } = engines;
@@ -98,7 +101,9 @@ export function mountRpcs({
   const userCoupon = UserCouponService.method;
   const usage = UsageService.method;
   return [
-    rpc(catalog.createCoupon, changing(createCoupon(coupons)), ({ coupon }) => wrongInCoupon(coupon)),
+    rpc(catalog.createCoupon, changing(createCoupon(coupons)), ({ coupon }) =>
+      wrongInCoupon(coupon, new Date(clock.nowMs())),
+    ),
     rpc(catalog.batchCreateCoupons, changing(batchCreateCoupons(coupons, violationsOf, explain))),
     rpc(catalog.getCoupon, getCoupon(coupons)),
     rpc(catalog.listCoupons, listCoupons(coupons), wrongInPage()),

@@ -33,6 +33,8 @@ export interface SubjectOptions extends QuotaOptions {
   readonly pauses?: Partial<LookPauses>;
   /** Its clock stands still, but for the time that a message takes, until it is advanced. */
   readonly clockStands?: boolean;
+  /** How far the clock of Postgres is ahead of its own. */
+  readonly databaseAheadMs?: number;
 }
 
 export interface Implementation {
@@ -41,13 +43,14 @@ export interface Implementation {
 }
 
 /** A clock that a test can move, and how far it is from this machine's. */
-function clockOf(clockStands: boolean) {
+function clockOf({ clockStands = false, databaseAheadMs = 0 }: SubjectOptions) {
   const startedAtMs = Date.now();
   let advancedMs = 0;
   const now = () => (clockStands ? startedAtMs : Date.now()) + advancedMs;
   return {
     now,
     offsetMs: () => now() - Date.now(),
+    database: { nowMs: () => now() + databaseAheadMs },
     advance: (ms: number) => {
       advancedMs += ms;
     },
@@ -71,8 +74,7 @@ export async function startSubject<R extends Redis | Cluster>(
     const masters = redis instanceof Cluster ? redis.nodes("master") : [redis as Redis];
     return await Promise.all(masters.map(async (one) => ({ one, keys: await one.keys(`${keyPrefix}:*`) })));
   };
-  const { clockStands = false, ...rest } = options;
-  const clock = clockOf(clockStands);
+  const clock = clockOf(options);
   const opened: RedisGate[] = [];
   const open = async () => {
     const one = new RedisGate({
@@ -80,7 +82,8 @@ export async function startSubject<R extends Redis | Cluster>(
       keyPrefix,
       failures: unreported,
       clockOffsetMs: clock.offsetMs,
-      ...rest,
+      clock: clock.database,
+      ...options,
     });
     opened.push(one);
     await until("redis answers", () => one.ready());
@@ -117,9 +120,8 @@ export async function startSubject<R extends Redis | Cluster>(
 }
 
 async function startMemorySubject(options: SubjectOptions = {}): Promise<Subject> {
-  const { clockStands = false, ...rest } = options;
-  const clock = clockOf(clockStands);
-  const gate = new MemoryGate({ now: clock.now, ...rest });
+  const clock = clockOf(options);
+  const gate = new MemoryGate({ now: clock.now, clock: clock.database, ...options });
   return {
     gate,
     now: clock.now,
@@ -177,7 +179,7 @@ export async function load(
 }
 
 export function requestOf(couponId: string, userId: string, requestId = ""): GateRequest {
-  return { couponId, userId, requestId, userCouponId: newId() };
+  return { couponId, userId, requestId, userCouponId: newId(Date.now()) };
 }
 
 export function holdingOf({ userId, userCouponId, requestId }: GateRequest, validUntil: Date | null = null): Holding {

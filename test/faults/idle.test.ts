@@ -92,7 +92,7 @@ test("with 10,000 calm coupons a replica asks Redis next to nothing, and still s
 
   // Another replica asks for one of them, and dies.
   const victim = await openGate(stores.keyPrefix);
-  expect((await victim.admit({ couponId, userId: "u", requestId: "", userCouponId: newId() })).outcome).toBe(
+  expect((await victim.admit({ couponId, userId: "u", requestId: "", userCouponId: newId(Date.now()) })).outcome).toBe(
     "RESERVED",
   );
   await victim.close();
@@ -122,7 +122,7 @@ test("what an active coupon costs: nothing is asked for its calls that was not b
   await loading?.install({ ...flags, ...times, maxPerUser: 1, stock: null });
   const batch = async (size: number) => {
     const requests = Array.from({ length: size }, () => ({
-      ...{ couponId, userId: randomUUID(), requestId: "", userCouponId: newId() },
+      ...{ couponId, userId: randomUUID(), requestId: "", userCouponId: newId(Date.now()) },
     }));
     await Promise.all(requests.map((request) => gate.admit(request)));
     await gate.settle(requests.map((request) => ({ ...request, outcome: "CONFIRM", validUntil: null })));

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
-import { settleBatch } from "../../src/issuing/issuer.js";
+import { settleBatch } from "../../src/issuing/settle-batch.js";
 import { FailureLog } from "../../src/platform/failure-log.js";
 import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
 import { leastBuckets } from "../../src/reservation/packed-holdings.js";

@@ -39,7 +39,7 @@ const requestOf = (couponId: string, userId = "u", requestId = ""): IssueRequest
   couponId,
   userId,
   requestId,
-  userCouponId: newId(),
+  userCouponId: newId(Date.now()),
 });
 const outcomeOf = (result: IssueResult): string => (result.outcome === "REFUSED" ? result.reason : result.outcome);
 const issue = async (...requests: IssueRequest[]) => (await store.issueBatch(requests)).map(outcomeOf);
@@ -104,7 +104,7 @@ describe("issue_user_coupons keeps quotas", () => {
     const first = requestOf(a, "u", randomUUID());
     expect(await issue(first)).toEqual(["ISSUED"]);
     expect((await store.issueBatch([first, requestOf(b)], true)).map(outcomeOf)).toEqual(["ISSUED", "QUOTA_REACHED"]);
-    expect(await issue({ ...first, userCouponId: newId() })).toEqual(["REPLAYED"]);
+    expect(await issue({ ...first, userCouponId: newId(Date.now()) })).toEqual(["REPLAYED"]);
     await expectIssued({ u: 1 });
   });
 
@@ -200,7 +200,7 @@ describe("issue_user_coupons wants tickets", () => {
     const id = await throttled({ quantity: 1 });
     const first = { ...requestOf(id, "u", randomUUID()), hasTicket: true };
     expect(await issue(first)).toEqual(["ISSUED"]);
-    expect(await issue({ ...first, hasTicket: false, userCouponId: newId() })).toEqual(["REPLAYED"]);
+    expect(await issue({ ...first, hasTicket: false, userCouponId: newId(Date.now()) })).toEqual(["REPLAYED"]);
     expect(await issue(requestOf(id))).toEqual(["ALREADY_ISSUED"]);
     expect(await issue(requestOf(await throttled({ pausedAt: noon })))).toEqual(["COUPON_PAUSED"]);
   });

@@ -37,7 +37,7 @@ const deleted: Facts = { deleted_at: noon };
 async function userWith(held: readonly Facts[]): Promise<string> {
   const userId = `user ${randomUUID()}`;
   for (const [index, facts] of held.entries()) {
-    const row = { id: newId(), coupon_id: couponIds[index % 3]!, user_id: userId, issued_at: noon, ...facts };
+    const row = { id: newId(Date.now()), coupon_id: couponIds[index % 3]!, user_id: userId, issued_at: noon, ...facts };
     await clocked.sql`INSERT INTO user_coupons ${clocked.sql(row)}`;
   }
   return userId;

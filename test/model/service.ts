@@ -90,6 +90,7 @@ function startReplica(database: Database, gate: Gate, log: ServiceLog) {
   const { issuer, typeIssuer, checkout, cancels } = openEngines({
     ...{ stores, gate, keeper, batches, reservationMs, failures, openQueue: queues.open },
     quotaDays: new QuotaDays(timeZone),
+    clock: { nowMs: Date.now },
   });
   const invalidate = (couponId: string) => keeper.invalidate(couponId);
   const codeGenerator = new CodeGenerator(codes, keeper, log, failures);

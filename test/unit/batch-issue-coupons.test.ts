@@ -7,6 +7,7 @@ import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../src
 import type { Issued } from "../../src/issuing/issuer.js";
 import { batchIssueCoupons, userRequestId } from "../../src/services/issuance/batch-issue-coupons.js";
 import { explain } from "../../src/transport/error-table.js";
+import { followDate } from "../support/steady-clock.js";
 
 const couponId = "0192f0c1-7e6a-7bcd-8123-456789abcdef";
 
@@ -70,7 +71,10 @@ test("an exception is the outcome of its own user; only a bug is reported", asyn
   expect(faults).toEqual([bug]);
 });
 
-beforeEach(() => void vi.useFakeTimers({ toFake: ["Date", "setTimeout", "clearTimeout"] }));
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ["Date", "setTimeout", "clearTimeout"] });
+  return followDate();
+});
 afterEach(() => void vi.useRealTimers());
 
 test("one user who gets no answer does not keep the others from theirs", async () => {

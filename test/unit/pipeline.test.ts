@@ -11,6 +11,7 @@ import { Authorization } from "../../src/transport/authorization.js";
 import { Failure } from "../../src/transport/error-table.js";
 import type { Permit } from "../../src/transport/overload/admission.js";
 import { type IncomingCall, Pipeline } from "../../src/transport/pipeline.js";
+import { followDate } from "../support/steady-clock.js";
 import { until } from "../support/until.js";
 
 let principal: Principal | Refusal = anybody;
@@ -26,7 +27,10 @@ const pipeline = new Pipeline({
 });
 
 // Deadlines are counted on a clock that stands still.
-beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"] }));
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ["Date"] });
+  return followDate();
+});
 afterEach(() => void vi.useRealTimers());
 
 /** How much of its time a call hands on to its handler, in ms. */

@@ -2,10 +2,14 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { DeadlinePassed, Overloaded, StoreUnavailable } from "../../src/domain/refusal.js";
 import { queryTimeoutMs } from "../../src/storage/postgres/errors.js";
 import { type Link, Pool, type PoolEvents } from "../../src/storage/postgres/pool.js";
+import { followDate } from "../support/steady-clock.js";
 
 const forever = Number.POSITIVE_INFINITY;
 
-beforeEach(() => void vi.useFakeTimers());
+beforeEach(() => {
+  vi.useFakeTimers();
+  return followDate();
+});
 afterEach(() => void vi.useRealTimers());
 
 interface Connection {

@@ -30,7 +30,7 @@ export const bigList: Weapon = {
     });
     for (const { outcome } of outcomes) {
       if (outcome.case !== "coupon") throw new Error("One of the many coupons was not created.");
-      const ids = Array.from({ length: heldOfEach }, () => newId());
+      const ids = Array.from({ length: heldOfEach }, () => newId(Date.now()));
       // Past the service: issuing is not what is measured.
       await sql`
         INSERT INTO user_coupons (id, coupon_id, user_id, slot, issued_at)

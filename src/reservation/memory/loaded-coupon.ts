@@ -15,6 +15,13 @@ export interface LoadedCoupon {
   readonly holdings: Map<string, Entry[]>;
 }
 
+/** A load under way. */
+export interface Load {
+  deadlineMs: number;
+  readonly staged: PackedHolding[];
+  readonly late: PackedHolding[];
+}
+
 export function isLive(entry: Entry, nowMs: number): boolean {
   return entry.pending || entry.validUntil === null || entry.validUntil.getTime() > nowMs;
 }

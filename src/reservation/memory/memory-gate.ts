@@ -1,8 +1,9 @@
+import { type Clock, steadyMs } from "../../platform/clock.js";
 import { timeOf } from "../../platform/new-id.js";
 import { QuotaDays } from "../../platform/quota-days.js";
 import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
 import { afterLook, defaultPauses, type LookPauses } from "../looks.js";
-import { type PackedHolding, requestHash, unpackHoldings } from "../packed-holdings.js";
+import { requestHash, unpackHoldings } from "../packed-holdings.js";
 import type {
   Admission,
   AdmissionRequest,
@@ -20,22 +21,18 @@ import type {
   Survey,
 } from "../port.js";
 import { defaultReservationMs, keepEndedMs, loadStepTimeoutMs } from "../port.js";
-import { decisionOf, type Entry, hashedOf, isLive, type LoadedCoupon, pendingOf } from "./loaded-coupon.js";
+import { decisionOf, type Entry, hashedOf, isLive, type Load, type LoadedCoupon, pendingOf } from "./loaded-coupon.js";
 import { MemoryLooks } from "./memory-looks.js";
 import { MemoryPending } from "./memory-pending.js";
 import { MemoryPlaces } from "./memory-places.js";
 import { QuotaUse } from "./quota-use.js";
 import { ThrottleQueue } from "./throttle-queue.js";
 
-interface Load {
-  deadlineMs: number;
-  readonly staged: PackedHolding[];
-  readonly late: PackedHolding[];
-}
-
 export interface MemoryGateOptions extends QuotaOptions {
   readonly reservationMs?: number;
-  /** Milliseconds since 1970. */
+  /** By which it is judged what Postgres has said until when it holds. Absent: `now`. */
+  readonly clock?: Clock;
+  /** Milliseconds since 1970, for all else. */
   readonly now?: () => number;
   /** For tests that do not wait as long. */
   readonly pauses?: Partial<LookPauses>;
@@ -57,13 +54,15 @@ export class MemoryGate implements Gate {
   private readonly quotaDays: QuotaDays;
   private readonly reservationMs: number;
   private readonly now: () => number;
+  private readonly clock: Clock;
   private readonly looks: MemoryLooks;
   private readonly pauses: LookPauses;
   private surveyOffset = 0;
 
   constructor(options: MemoryGateOptions = {}) {
     this.reservationMs = options.reservationMs ?? defaultReservationMs;
-    this.now = options.now ?? Date.now;
+    this.now = options.now ?? steadyMs;
+    this.clock = options.clock ?? { nowMs: this.now };
     this.looks = new MemoryLooks(this.now);
     this.pauses = { ...defaultPauses(this.reservationMs), ...options.pauses };
     this.places = new MemoryPlaces(this.reservationMs, this.now);
@@ -79,19 +78,19 @@ export class MemoryGate implements Gate {
       return { outcome: exists ? "NOT_LOADED" : "COUPON_NOT_FOUND" };
     }
     this.looks.announce(request.couponId);
-    const nowMs = this.now();
+    const [nowMs, databaseMs] = [this.now(), this.clock.nowMs()];
     const entries = coupon.holdings.get(request.userId) ?? [];
     const hashed = requestHash(request.requestId);
     const same = hashed === "" ? undefined : entries.find((entry) => entry.requestHash === hashed);
     if (same) return same.pending ? { outcome: "IN_FLIGHT" } : { outcome: "REPLAY", userCouponId: same.userCouponId };
 
-    const live = entries.filter((entry) => isLive(entry, nowMs));
+    const live = entries.filter((entry) => isLive(entry, databaseMs));
     const decided = live.filter((entry) => !entry.pending);
     const { facts } = coupon;
     const { quota, throttle } = facts;
     const day = quota ? this.dayOf(request) : "";
     const ofDay = quota ? this.quotaUse.count(quota.group, day, request.userId) : { all: 0, decided: 0 };
-    const decision = decisionOf(coupon, live.length, ofDay.all, nowMs);
+    const decision = decisionOf(coupon, live.length, ofDay.all, databaseMs);
     if (decision === "ALREADY_ISSUED" && decided.length < facts.maxPerUser) return { outcome: "IN_FLIGHT" };
     if (decision === "QUOTA_REACHED" && quota && ofDay.decided < quota.maxPerDay) return { outcome: "IN_FLIGHT" };
     const pendingCount = this.pending.count(request.couponId);
@@ -213,7 +212,7 @@ export class MemoryGate implements Gate {
   private forgetOld(): void {
     const nowMs = this.now();
     for (const [id, { facts }] of this.coupons) {
-      if (facts.expiresAt.getTime() + keepEndedMs > nowMs) continue;
+      if (facts.expiresAt.getTime() + keepEndedMs > this.clock.nowMs()) continue;
       this.coupons.delete(id);
       this.throttleQueues.delete(id);
     }
@@ -232,7 +231,7 @@ export class MemoryGate implements Gate {
 
   /** See RedisGate. */
   private dayOf({ userCouponId }: GateRequest): string {
-    return this.quotaDays.nameOf(timeOf(userCouponId) + this.now() - Date.now());
+    return this.quotaDays.nameOf(timeOf(userCouponId) + Math.round(this.now() - steadyMs()));
   }
 
   private settleDay(settlement: Settlement, group: string): void {

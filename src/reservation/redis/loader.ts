@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import type { Clock } from "../../platform/clock.js";
 import type { QuotaGroups } from "../../platform/quota-groups.js";
 import { type HoldingBucket, userHash } from "../packed-holdings.js";
 import { type GateFacts, keepEndedMs, type Loading, loadStepTimeoutMs } from "../port.js";
@@ -21,6 +22,7 @@ export class Loader {
     private readonly client: RedisClient,
     private readonly quotaGroups: QuotaGroups,
     private readonly registry: Registry,
+    private readonly clock: Clock,
     private readonly clockOffsetMs: () => number,
   ) {}
 
@@ -66,7 +68,7 @@ export class Loader {
     return [
       token,
       this.clockOffsetMs(),
-      keepEndedMs,
+      Math.max(0, facts.expiresAt.getTime() - this.clock.nowMs()) + keepEndedMs,
       facts.revision,
       facts.startsAt.getTime(),
       facts.expiresAt.getTime(),

@@ -1,3 +1,4 @@
+import type { Clock } from "../../platform/clock.js";
 import type { FailureLog } from "../../platform/failure-log.js";
 import { groupBy } from "../../platform/group-by.js";
 import { timeOf } from "../../platform/new-id.js";
@@ -39,7 +40,9 @@ export interface RedisGateOptions extends QuotaOptions {
   /** Told when Redis does not answer, and when it does again. */
   readonly failures: Pick<FailureLog, "failed" | "succeeded">;
   readonly reservationMs?: number;
-  /** Added to Redis' clock. For tests that move time. */
+  /** By which it is judged what Postgres has said until when it holds. Absent: that of this process. */
+  readonly clock?: Clock;
+  /** Added to Redis' clock, and to that of this process. For tests that move time. */
   readonly clockOffsetMs?: () => number;
   /** For tests that do not wait as long. */
   readonly pauses?: Partial<LookPauses>;
@@ -51,6 +54,7 @@ export class RedisGate implements Gate {
   private readonly loadClient: RedisClient;
   private readonly reservationMs: number;
   private readonly clockOffsetMs: () => number;
+  private readonly clock: Clock;
   private readonly admissions = new Batcher<AdmissionRequest, Admission>((couponId, requests) =>
     this.admitBatch(couponId, requests),
   );
@@ -70,11 +74,12 @@ export class RedisGate implements Gate {
     this.loadClient = new RedisClient(servers, options.keyPrefix, options.failures);
     this.reservationMs = options.reservationMs ?? defaultReservationMs;
     this.clockOffsetMs = options.clockOffsetMs ?? (() => 0);
+    this.clock = options.clock ?? { nowMs: () => Date.now() + this.clockOffsetMs() };
     this.quotaGroups = new QuotaGroups(options.quotaGroupOf);
     this.quotaDays = options.quotaDays ?? new QuotaDays();
     this.pauses = { ...defaultPauses(this.reservationMs), ...options.pauses };
     this.registry = new Registry(this.client, this.pauses, this.clockOffsetMs);
-    this.loader = new Loader(this.loadClient, this.quotaGroups, this.registry, this.clockOffsetMs);
+    this.loader = new Loader(this.loadClient, this.quotaGroups, this.registry, this.clock, this.clockOffsetMs);
   }
 
   async ready(): Promise<boolean> {
@@ -188,13 +193,8 @@ export class RedisGate implements Gate {
   }
 
   private async admitOnDay(couponId: string, day: string, requests: readonly AdmissionRequest[]): Promise<Admission[]> {
-    const args: (string | number)[] = [
-      this.clockOffsetMs(),
-      this.reservationMs,
-      ticketSlack,
-      throttleSecondMs,
-      keepQuotaDayMs,
-    ];
+    const times = [this.clock.nowMs(), this.clockOffsetMs(), this.reservationMs];
+    const args: (string | number)[] = [...times, ticketSlack, throttleSecondMs, keepQuotaDayMs];
     for (const { userCouponId, userId, requestId, ticket = "", patienceMs = "" } of requests) {
       args.push(userCouponId, userId, requestId, ticket, patienceMs, userHash(userId), requestHash(requestId));
     }

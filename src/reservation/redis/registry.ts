@@ -7,8 +7,6 @@ import { outcomeOf, scripts } from "./scripts.js";
 /** Where what version 0.1 lists is looked for, and how much of it at once. */
 const adoptEveryMs = 5_000;
 const adoptLimit = 500;
-/** How far ahead of the present our entries in its list are, see `adopt_looks.lua`. */
-const listedAheadMs = 86_400_000;
 /** Coupons that this process has announced lately, or must announce again. */
 const maxAnnounced = 10_000;
 
@@ -61,12 +59,7 @@ export class Registry {
 
   /** Before a coupon becomes known: one that is known and not registered would stay for long after its last caller. */
   async register(couponId: string): Promise<void> {
-    const registry = this.client.keys.registry();
-    const listed = String(Date.now() + this.clockOffsetMs() + listedAheadMs);
-    await Promise.all([
-      this.makeDue([couponId]),
-      this.client.call(registry, (redis) => redis.zadd(registry, listed, couponId)),
-    ]);
+    outcomeOf(scripts.listLooks, await this.client.run(scripts.listLooks, nobody, [this.clockOffsetMs(), couponId]));
   }
 
   async claim(limit: number): Promise<Claimed[]> {

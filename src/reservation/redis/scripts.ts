@@ -17,7 +17,7 @@ export const scripts = {
   admit: {
     name: "admit",
     keys: ["coupon", "holders", "pending", "quota", "queue", "ended", "hashes"],
-    args: "clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs userHash requestHash)...",
+    args: "databaseMs clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs userHash requestHash)...",
     outcomes: admissionOutcomes,
   },
   settle: {
@@ -41,7 +41,7 @@ export const scripts = {
   loadInstall: {
     name: "load_install",
     keys: ["loading", "stage", "late", "coupon", "holders", "pending", "ended", "hashes"],
-    args: "token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount",
+    args: "token clockOffsetMs keepMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount",
     outcomes: ["INSTALLED", "LOST", "UNHASHED"],
   },
   takePlaces: {
@@ -73,6 +73,12 @@ export const scripts = {
     keys: ["coupon", "holders", "pending", "loading", "places", "taken"],
     args: "none",
     outcomes: ["LEFT", "STAYS"],
+  },
+  listLooks: {
+    name: "list_looks",
+    keys: ["looks", "registry"],
+    args: "clockOffsetMs couponId",
+    outcomes: ["LISTED"],
   },
   adoptLooks: {
     name: "adopt_looks",

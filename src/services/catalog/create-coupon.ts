@@ -22,7 +22,7 @@ export function createCoupon(store: CouponStore) {
 }
 
 /** `now`, which only Postgres knows, may be taken from elsewhere: the coupon is not created anyway. */
-export function wrongInCoupon(coupon: CouponMessage | undefined, now = new Date()): readonly FieldViolation[] {
+export function wrongInCoupon(coupon: CouponMessage | undefined, now: Date): readonly FieldViolation[] {
   const definition = coupon && newDefinition(coupon, now);
   return definition instanceof Refusal ? definition.violations : [];
 }

@@ -8,8 +8,8 @@ import {
 import type { CallContext } from "../../domain/call-context.js";
 import { Refusal, refusalIn } from "../../domain/refusal.js";
 import type { Issued, Issuer } from "../../issuing/issuer.js";
+import { steadyMs } from "../../platform/clock.js";
 import { mapInSlices } from "../../platform/json-slices.js";
-import { newId } from "../../platform/new-id.js";
 import { within } from "../../platform/within.js";
 import { type Explain, itemError } from "../item-error.js";
 import { checkedLabels, issuedMessage } from "../message.js";
@@ -33,7 +33,7 @@ export function batchIssueCoupons(
     const { couponId, userIds, requestId } = call;
     const labels = checkedLabels(call);
     if (labels instanceof Refusal) return labels;
-    const leftMs = context.deadlineMs - Date.now();
+    const leftMs = context.deadlineMs - steadyMs();
     const deadlineMs = context.deadlineMs - Math.min(maxAnswerMs, leftMs * answerShare);
     const issue = async (userId: string): Promise<Issued | Refusal> => {
       try {
@@ -44,7 +44,6 @@ export function batchIssueCoupons(
             userId,
             requestId: requestIdOfUser,
             labels,
-            userCouponId: newId(),
           },
           deadlineMs,
         );
@@ -60,7 +59,7 @@ export function batchIssueCoupons(
       const worker = async () => {
         // Each takes the next user that none of the others has taken.
         for (const [index, userId] of left) {
-          if (Date.now() >= deadlineMs) return;
+          if (steadyMs() >= deadlineMs) return;
           results[index] = await issue(userId);
         }
       };
@@ -72,7 +71,7 @@ export function batchIssueCoupons(
     const hasCapacity = underWay + userIds.length <= maxUsers;
     const none = new Refusal(hasCapacity ? "DEADLINE_EXCEEDED" : "OVERLOADED");
     const results: (Issued | Refusal)[] = userIds.map(() => none);
-    if (hasCapacity) await within(issueToAll(results), deadlineMs - Date.now(), () => {});
+    if (hasCapacity) await within(issueToAll(results), deadlineMs - steadyMs(), () => {});
     const response = create(BatchIssueCouponsResponseSchema);
     response.outcomes = await mapInSlices(userIds, (userId, index) =>
       outcomeOf(userId, results[index] as Issued | Refusal, explain),

@@ -5,7 +5,6 @@ import type { CouponType } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
 import type { Issued, Issuer } from "../../issuing/issuer.js";
 import type { TypeIssuer } from "../../issuing/type-issuer.js";
-import { newId } from "../../platform/new-id.js";
 import type { TargetStore } from "../../storage/ports/issues.js";
 import { checkedLabels, issuedMessage, typeOf } from "../message.js";
 
@@ -22,11 +21,7 @@ export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: Targe
         const code = await store.findCode(target.value, deadlineMs);
         if (!code) return new Refusal("CODE_NOT_FOUND");
         const { id: codeId, couponId } = code;
-        return await issuer.issue(
-          { couponId, codeId, userId, requestId, labels, userCouponId: newId() },
-          deadlineMs,
-          yieldPermit,
-        );
+        return await issuer.issue({ couponId, codeId, userId, requestId, labels }, deadlineMs, yieldPermit);
       }
       case "type":
         return await typeIssuer.issue(
@@ -36,11 +31,7 @@ export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: Targe
         );
       default: {
         const couponId = (target.value ?? "").toLowerCase();
-        return await issuer.issue(
-          { couponId, userId, requestId, labels, userCouponId: newId() },
-          deadlineMs,
-          yieldPermit,
-        );
+        return await issuer.issue({ couponId, userId, requestId, labels }, deadlineMs, yieldPermit);
       }
     }
   };

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import {
   type CancelUsageRequest,
@@ -6,7 +7,6 @@ import {
 } from "../../../gen/coupon/v1/usage_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import { invalid, Refusal, requestIdReused } from "../../domain/refusal.js";
-import { newId } from "../../platform/new-id.js";
 import type { Cancels } from "../../using/cancels.js";
 import { requestKey, usageMessage } from "../message.js";
 
@@ -22,7 +22,7 @@ export function cancelUsage(cancels: Cancels) {
     const named = usageId === "" ? { userCouponId: userCouponId.toLowerCase() } : { usageId: usageId.toLowerCase() };
     // Without a request id the call still needs a name, for its own batch may be sent twice.
     const key = requestKey("CancelUsage", CancelUsageRequestSchema, request) ?? {
-      requestId: newId(),
+      requestId: randomUUID(),
       inputHash: new Uint8Array(),
     };
     const result = await cancels.submit({ userId, ...named, request: key }, deadlineMs);

@@ -1,3 +1,4 @@
+import { steadyMs } from "../../platform/clock.js";
 import { errorCode } from "../../platform/error-code.js";
 import { causeOf } from "./errors.js";
 
@@ -27,7 +28,7 @@ export class ErrorReports {
 
   constructor(
     private readonly report: (report: ErrorReport) => void,
-    private readonly now: () => number = Date.now,
+    private readonly now: () => number = steadyMs,
   ) {}
 
   /** An error without a code is one of ours; its caller gets it whole, if there still is one. */

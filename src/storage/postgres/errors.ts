@@ -1,4 +1,5 @@
 import { DeadlinePassed, StoreUnavailable } from "../../domain/refusal.js";
+import { steadyMs } from "../../platform/clock.js";
 import { errorCode } from "../../platform/error-code.js";
 import { within } from "../../platform/within.js";
 import type { DeadlineMs } from "../ports/page.js";
@@ -78,7 +79,7 @@ export async function guarded<T>(
   query: () => Promise<T>,
   timeoutMs = queryTimeoutMs,
 ): Promise<T> {
-  const leftMs = deadlineMs - Date.now();
+  const leftMs = deadlineMs - steadyMs();
   if (leftMs <= 0) throw new DeadlinePassed();
   try {
     return await within(query(), Math.min(leftMs, timeoutMs), () => {

@@ -1,3 +1,5 @@
+import { steadyMs } from "../../platform/clock.js";
+
 const longestMs = 2 ** 31 - 1;
 
 /**
@@ -5,7 +7,7 @@ const longestMs = 2 ** 31 - 1;
  * statement is sent.
  */
 export function patienceOf(items: readonly { readonly untilMs?: number }[]): (number | null)[] {
-  const now = Date.now();
+  const now = steadyMs();
   return items.map(({ untilMs = Number.POSITIVE_INFINITY }) =>
     Number.isFinite(untilMs) ? Math.min(Math.max(0, Math.floor(untilMs - now)), longestMs) : null,
   );

@@ -1,4 +1,5 @@
 import { DeadlinePassed, Overloaded, StoreUnavailable } from "../../domain/refusal.js";
+import { steadyMs } from "../../platform/clock.js";
 import type { DeadlineMs } from "../ports/page.js";
 import { queryTimeoutMs, translateError } from "./errors.js";
 
@@ -70,12 +71,12 @@ export class Pool<C> {
    * Without an answer in time, the work may still take effect if it had begun.
    */
   run<T>(deadlineMs: DeadlineMs, work: (connection: C) => Promise<T>, timeoutMs = queryTimeoutMs): Promise<T> {
-    if (deadlineMs <= Date.now()) return Promise.reject(new DeadlinePassed());
+    if (deadlineMs <= steadyMs()) return Promise.reject(new DeadlinePassed());
     const link = this.free.pop();
     if (!link && this.queue.size >= this.maxWaiting) return Promise.reject(new Overloaded());
     return new Promise((resolve, reject) => {
       const item: WorkItem<C> = new WorkItem(deadlineMs, timeoutMs, reject, (mine) => {
-        this.events.onTaken?.(this.name, link ? 0 : Date.now() - item.sinceMs);
+        this.events.onTaken?.(this.name, link ? 0 : steadyMs() - item.sinceMs);
         const fail = (error: unknown) => {
           item.stopTimer();
           this.events.onFailed?.(error, item.isOver);
@@ -114,7 +115,7 @@ export class Pool<C> {
 
 /** One piece of work and the time that its caller has for it. */
 class WorkItem<C> {
-  readonly sinceMs = Date.now();
+  readonly sinceMs = steadyMs();
   isOver = false;
   private untilMs = Number.POSITIVE_INFINITY;
   private timer: NodeJS.Timeout | undefined;
@@ -141,7 +142,7 @@ class WorkItem<C> {
 
   /** Ends it when its time is over, which its timer says late when the event loop was held. */
   isDead(): boolean {
-    if (!this.isOver && this.untilMs <= Date.now()) this.end();
+    if (!this.isOver && this.untilMs <= steadyMs()) this.end();
     return this.isOver;
   }
 
@@ -157,11 +158,11 @@ class WorkItem<C> {
       this.end();
     };
     const onTime = () => {
-      const isLate = this.untilMs < this.deadlineMs && Date.now() - this.untilMs > lateMs;
+      const isLate = this.untilMs < this.deadlineMs && steadyMs() - this.untilMs > lateMs;
       if (isLate) this.timer = setTimeout(end, graceMs);
       else end();
     };
-    this.timer = setTimeout(onTime, this.untilMs - Date.now());
+    this.timer = setTimeout(onTime, this.untilMs - steadyMs());
   }
 
   private end(): void {

@@ -1,16 +1,24 @@
+import { steadyMs } from "../../platform/clock.js";
 import type { Connection } from "./connection.js";
 import type { Link } from "./pool.js";
+
+/** What Postgres' clock said, and `steadyMs()` before it was asked and after it had answered. */
+export type OnTime = (sentMs: number, theirMs: number, receivedMs: number) => void;
 
 /** Resolves when Postgres answers, and is the server to write to. When `signal` is aborted, the connection is given up; the next probe opens another. */
 export async function probePostgres(
   link: Link<Connection> & { confirm(): Promise<void>; discard(): void },
   signal: AbortSignal,
+  onTime: OnTime = () => {},
 ): Promise<void> {
   const giveUp = () => link.discard();
   signal.addEventListener("abort", giveUp, { once: true });
   try {
-    await link.take();
+    const { sql } = await link.take();
     await link.confirm();
+    const sentMs = steadyMs();
+    const [answer] = await sql<[{ ms: number }]>`SELECT millis(coupon_clock()) AS ms`;
+    onTime(sentMs, answer.ms, steadyMs());
   } finally {
     signal.removeEventListener("abort", giveUp);
     link.giveBack();

@@ -16,6 +16,7 @@ import {
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
+import { steadyMs } from "../../platform/clock.js";
 import { Failure } from "../error-table.js";
 import { http2Limits, maxBacklog, maxConnections, newConnectionStreams } from "../http2-limits.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
@@ -243,12 +244,12 @@ export class ConnectServer {
       answerPlain(response, 400, "the host or the path is none\n");
       return;
     }
-    const arrivedMs = Date.now();
+    const arrivedMs = steadyMs();
     const taken = await takeMessage(mounted, universal, this.arrive(request, response, admitted));
     admitted.arriving.arrived();
     if (isGone(request, response)) return;
     // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
-    taken.contextValues?.set(readMsKey, Date.now() - arrivedMs).set(admittedKey, admitted);
+    taken.contextValues?.set(readMsKey, steadyMs() - arrivedMs).set(admittedKey, admitted);
     const answer = withAdvice(await mounted.handler(taken), mounted.handler, universal.method);
     const kept = taken.contextValues?.get(answerKey);
     const whole = kept ? await withKept(answer, kept, universal.header.get("accept-encoding")) : answer;
@@ -274,7 +275,7 @@ async function serve({ method, invoke }: Route, request: unknown, context: Handl
   const call: IncomingCall = {
     frontEnd: "connect",
     header: (name) => context.requestHeader.get(name) ?? undefined,
-    deadlineMs: leftMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + leftMs - context.values.get(readMsKey),
+    deadlineMs: leftMs === undefined ? Number.POSITIVE_INFINITY : steadyMs() + leftMs - context.values.get(readMsKey),
     permit: admitted.permit,
     decode: () => (decode ? decode(method) : request),
   };

@@ -1,5 +1,6 @@
 import type * as http from "node:http";
 import type * as http2 from "node:http2";
+import { steadyMs } from "../../platform/clock.js";
 import type { Arrival, ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import { grpcDeadlineMs } from "../overload/grpc-timeout.js";
 
@@ -27,7 +28,7 @@ export function isGone(request: NodeRequest, response: NodeResponse): boolean {
 
 /** In ms since 1970; Infinity: the caller did not say. */
 export function deadlineOf(headers: http.IncomingHttpHeaders): number {
-  const now = Date.now();
+  const now = steadyMs();
   const timeoutMs = headers["connect-timeout-ms"];
   if (typeof timeoutMs === "string" && /^\d{1,10}$/.test(timeoutMs)) return now + Number(timeoutMs);
   return grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, now);

@@ -2,6 +2,7 @@ import type { Http2Session } from "node:http2";
 import type { DescService } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
+import { steadyMs } from "../../platform/clock.js";
 import { Code, Failure } from "../error-table.js";
 import { http2Limits, maxBacklog, newConnectionStreams } from "../http2-limits.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
@@ -58,7 +59,7 @@ export class GrpcServer {
   ) {
     this.streams = new ArrivingStreams(loadShedder, deadlines, {
       routeOf: (path) => this.routes.get(path),
-      deadlineOf: (headers) => grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, Date.now()),
+      deadlineOf: (headers) => grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, steadyMs()),
       begin: (...call) => this.begin(...call),
       // Health and reflection are always answered.
       other: (arriving) => {

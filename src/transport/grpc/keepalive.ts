@@ -1,4 +1,5 @@
 import type { ServerHttp2Session } from "node:http2";
+import { steadyMs } from "../../platform/clock.js";
 
 /** A connection on which nothing is heard is asked for a sign of life, and closed when none comes. */
 const pingPauseMs = 30_000;
@@ -13,7 +14,7 @@ export class Keepalive {
   private readonly timer: NodeJS.Timeout;
 
   constructor() {
-    this.timer = setInterval(() => this.check(Date.now()), answerMs);
+    this.timer = setInterval(() => this.check(steadyMs()), answerMs);
     this.timer.unref();
   }
 

@@ -1,3 +1,4 @@
+import { steadyMs } from "../../platform/clock.js";
 import type { CallKind } from "./call-kind.js";
 import { ConcurrencyLimit } from "./concurrency-limit.js";
 import { FairShare } from "./fair-share.js";
@@ -210,7 +211,7 @@ export class Admission {
 
   /** Whether a call that begins now is likely to be done before its caller has gone. */
   private isWorthwhile(deadlineMs: number): boolean {
-    return deadlineMs - Date.now() > this.limit.medianMs;
+    return deadlineMs - steadyMs() > this.limit.medianMs;
   }
 }
 

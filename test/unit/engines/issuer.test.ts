@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
 import type { Coupon } from "../../../src/domain/coupon.js";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
-import { Issuer, type QueuedRequest, settleBatch } from "../../../src/issuing/issuer.js";
+import { Issuer, type QueuedRequest } from "../../../src/issuing/issuer.js";
 import { LastUnits } from "../../../src/issuing/last-units.js";
+import { settleBatch } from "../../../src/issuing/settle-batch.js";
+import { timeOf } from "../../../src/platform/new-id.js";
 import { QuotaDays } from "../../../src/platform/quota-days.js";
 import type { IssueRequest, IssueResult } from "../../../src/storage/ports/issues.js";
 import type { UserCouponStore } from "../../../src/storage/ports/user-coupons.js";
@@ -11,6 +13,8 @@ import { breakGate, countsOf, loadCoupon, openGate, requestOf } from "./gate.js"
 
 const reservationMs = 5_000;
 const farMs = Date.now() + 3_600_000;
+/** The time of Postgres: another day than this machine's. */
+const clockMs = Date.parse("2026-03-04T22:30:00Z");
 
 function issued({ userCouponId: id, couponId, userId, labels = null }: IssueRequest): IssueResult {
   const times = { issuedAt: new Date(), validUntil: null, lockedUntil: null, claimUntil: null, releasedAt: null };
@@ -40,6 +44,7 @@ function openIssuer(decide: (request: IssueRequest) => IssueResult = issued) {
     lastUnits: new LastUnits({ readStock: async () => 5 }, { findEarlierIssue: async () => null }),
     userCoupons,
     quotaDays: new QuotaDays(),
+    clock: { nowMs: () => clockMs },
     reservationMs,
     openQueue: queues.open,
     batches: { issue: 2, issueCode: 1 },
@@ -134,7 +139,7 @@ test.for([
     value: { userCoupon: first.userCoupon, coupon, requestId: "request" },
     now: new Date(),
   });
-  const again = await issuer.issue({ ...request, userCouponId: "another", labels }, farMs);
+  const again = await issuer.issue({ ...request, labels }, farMs);
   expect(again instanceof Refusal ? again.reason : again.replayed && "replayed").toBe(outcome);
 });
 
@@ -147,8 +152,21 @@ test("another request that has the same hash in the gate is decided by Postgres,
   const coupon = { expiresAt: new Date(farMs), revokedAt: null, exhaustedAt: null } as Coupon;
   const value = { userCoupon: first.userCoupon, coupon, requestId: "another request" };
   userCoupons.get = async () => ({ value, now: new Date() });
-  await issuer.issue({ ...request, userCouponId: "another" }, farMs);
-  expect(queues.submitted).toMatchObject([{ request }, { request: { userCouponId: "another" } }]);
+  await issuer.issue(request, farMs);
+  expect(queues.submitted).toMatchObject([
+    { request: { requestId: "request" } },
+    { request: { requestId: "request" } },
+  ]);
+});
+
+test("what an issue says of the time is by Postgres' clock: its id, and how long a quota holds", async () => {
+  const { gate, issuer, sent } = openIssuer();
+  const couponId = await loadCoupon(gate);
+  await issuer.issue(requestOf(couponId), farMs);
+  expect(sent.flatMap(({ requests }) => requests.map(({ userCouponId }) => timeOf(userCouponId)))).toEqual([clockMs]);
+  const refusing = openIssuer(() => refused("QUOTA_REACHED"));
+  const answer = await refusing.issuer.issue(requestOf(await loadCoupon(refusing.gate)), farMs);
+  expect(answer).toMatchObject({ reason: "QUOTA_REACHED", detail: { retryAfterMs: 5_400_000 } });
 });
 
 test.for(["issue", "issue-code"])("a batch of the queue %s that is sent again says so to the store", async (name) => {

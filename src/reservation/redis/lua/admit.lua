@@ -1,16 +1,18 @@
 -- Lets requests for one coupon through, or says why not. O(number of requests), at most 128.
 -- KEYS: coupon holders pending quota queue ended hashes
--- ARGV: clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs userHash requestHash)...
+-- ARGV: databaseMs clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs userHash requestHash)...
 -- OUTCOMES: RESERVED REPLAY IN_FLIGHT UNDECIDED NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
 -- Returns one outcome for each request, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
 -- and ticket, THROTTLED by waitMs, RESERVED of a throttled coupon by its ticket.
 local couponKey, holdersKey, pendingKey, quotaKey, queueKey, endedKey, hashesKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 -- INCLUDE holdings
-local clockOffsetMs, reservationMs, ticketSlack, secondMs, keepQuotaMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local requestCount = (#ARGV - 5) / 7
+local databaseMs, clockOffsetMs, reservationMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local ticketSlack, secondMs, keepQuotaMs = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local requestCount = (#ARGV - 6) / 7
 -- Longer than anybody waits in a queue, and than a reservation lasts.
 local keepQueueMs, keepHashesMs = 600000, 600000
 
+-- Deadlines and tickets are by this clock. What Postgres has said until when it holds is judged by the time there.
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000) + clockOffsetMs
 
@@ -19,7 +21,7 @@ local facts = redis.call('HMGET', couponKey, 'startsAtMs', 'expiresAtMs', 'pause
 local startsAtMs, expiresAtMs = tonumber(facts[13] or facts[1]), tonumber(facts[2])
 local outcomes, users, hashes = {}, {}, {}
 for i = 1, requestCount do
-  users[i], hashes[i] = ARGV[i * 7], tonumber(ARGV[i * 7 + 4])
+  users[i], hashes[i] = ARGV[i * 7 + 1], tonumber(ARGV[i * 7 + 5])
 end
 local book = startsAtMs and openHoldings(users, hashes, tonumber(facts[14]))
 if not book then
@@ -32,8 +34,8 @@ local maxPerSecond, maxConcurrent, maxWaitMs, quotaPerDay = tonumber(facts[9]), 
 -- The refusal that holds for everybody who is not repeating a request.
 local closed = facts[4] == '1' and 'COUPON_NOT_FOUND'
   or facts[3] == '1' and 'COUPON_PAUSED'
-  or nowMs < startsAtMs and 'COUPON_NOT_STARTED'
-  or nowMs >= expiresAtMs and 'COUPON_ENDED'
+  or databaseMs < startsAtMs and 'COUPON_NOT_STARTED'
+  or databaseMs >= expiresAtMs and 'COUPON_ENDED'
   or facts[8] == '1' and 'USAGE_CAP_REACHED'
 
 local storedDays = quotaPerDay and redis.call('HMGET', quotaKey, unpack(users))
@@ -93,14 +95,14 @@ local function stockRefusal()
 end
 
 for i = 1, requestCount do
-  local userCouponId, userId, requestId, requestHash = ARGV[i * 7 - 1], users[i], ARGV[i * 7 + 1], ARGV[i * 7 + 5]
+  local userCouponId, userId, requestId, requestHash = ARGV[i * 7], users[i], ARGV[i * 7 + 2], ARGV[i * 7 + 6]
   local outcome
   local live, undecided, kept = 0, 0, {}
   for _, entry in ipairs(book.find(i)) do
     if requestId ~= '' and (entry.requestId == requestId or entry.requestHash == requestHash) then
       outcome = entry.state == 'P' and 'IN_FLIGHT' or 'REPLAY ' .. entry.id
     end
-    if entry.state == 'P' or entry.validUntilMs == 0 or entry.validUntilMs > nowMs then
+    if entry.state == 'P' or entry.validUntilMs == 0 or entry.validUntilMs > databaseMs then
       live = live + 1
       if entry.state == 'P' then undecided = undecided + 1 end
       kept[#kept + 1] = entry
@@ -114,7 +116,7 @@ for i = 1, requestCount do
       outcome = live - undecided < maxPerUser and 'IN_FLIGHT' or 'ALREADY_ISSUED'
     else
       outcome = ofDay and quotaRefusal(ofDay) or stock and stockRefusal()
-      if not outcome and maxPerSecond then ticket, outcome = join(tonumber(ARGV[i * 7 + 2]), tonumber(ARGV[i * 7 + 3])) end
+      if not outcome and maxPerSecond then ticket, outcome = join(tonumber(ARGV[i * 7 + 3]), tonumber(ARGV[i * 7 + 4])) end
     end
     if not outcome then
       outcome = ticket and 'RESERVED' .. string.format(' %.2f', ticket) or 'RESERVED'

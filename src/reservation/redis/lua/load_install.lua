@@ -1,12 +1,12 @@
 -- Ends a load: from now on the coupon is known here. Settlements that arrived during the load and reservations that are
 -- still pending are counted, unless what was read from Postgres has them already. O(late + pending).
 -- KEYS: loading stage late coupon holders pending ended hashes
--- ARGV: token clockOffsetMs keepEndedMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount
+-- ARGV: token clockOffsetMs keepMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount
 -- OUTCOMES: INSTALLED LOST UNHASHED
 -- Returns {outcome}; UNHASHED is followed by the users of whom `hashes` must say more first: nothing was done.
 local loadingKey, stageKey, lateKey, couponKey, holdersKey, pendingKey, endedKey, hashesKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 -- INCLUDE holdings
-local token, clockOffsetMs, keepEndedMs, revision = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local token, clockOffsetMs, keepMs, revision = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local startsAtMs, expiresAtMs, paused, deleted, exhausted = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local maxPerUser, stock = ARGV[10], tonumber(ARGV[11])
 local maxConcurrent, maxPerSecond, maxWaitMs, quotaPerDay, bucketCount = ARGV[12], ARGV[13], ARGV[14], ARGV[15], tonumber(ARGV[16])
@@ -17,8 +17,7 @@ if redis.call('GET', loadingKey) ~= token then return { 'LOST' } end
 
 local time = redis.call('TIME')
 local realNowMs = time[1] * 1000 + math.floor(time[2] / 1000)
-local leftMs = math.max(0, tonumber(expiresAtMs) - realNowMs - clockOffsetMs)
-local keepUntilMs = string.format('%.0f', realNowMs + leftMs + keepEndedMs)
+local keepUntilMs = string.format('%.0f', realNowMs + keepMs)
 
 -- What is to be counted, unless what was read has it: user, user coupon, request, validUntilMs, and the member if it is pending.
 local adopting = {}

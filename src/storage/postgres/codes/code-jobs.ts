@@ -39,7 +39,14 @@ export async function beginJob(
   if (book instanceof Refusal) return book;
   const refusal = check(book.value, book.now);
   if (refusal) return refusal;
-  const job = { id: newId(), ...wanted, madeCount: 0, createdAt: book.now, endedAt: null, failure: null };
+  const job = {
+    id: newId(book.now.getTime()),
+    ...wanted,
+    madeCount: 0,
+    createdAt: book.now,
+    endedAt: null,
+    failure: null,
+  };
   await tx.insert(codeJobs).values(job);
   await recordRequest(tx, { jobId: job.id }, request, book.now);
   return job;

@@ -123,7 +123,7 @@ async function openTypePool(orm: Connection["orm"], type: CouponType): Promise<D
     const [row] = await tx
       .insert(coupons)
       .values({
-        id: newId(),
+        id: newId(now.getTime()),
         ...fromDefinition(typePoolDefinition(type, now)),
         isPool: true,
         createdAt: now,
@@ -145,7 +145,7 @@ async function addLines(
 ): Promise<Uploaded> {
   await tx.execute(statement.raw(`SET LOCAL statement_timeout = ${longStatementTimeoutMs}`));
   await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${longStatementTimeoutMs}`));
-  const uploadId = newId();
+  const uploadId = newId((await readClock(tx)).getTime());
   const inserted = await insertCodes(tx, couponId, uploadId, good);
   const duplicates = inserted.taken.map((index) => ({ line: good[index]!.line, message: null }));
   const { codeCount, seatCount } = inserted;

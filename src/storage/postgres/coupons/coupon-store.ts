@@ -35,7 +35,7 @@ export class PostgresCouponStore implements CouponStore {
       if (definition instanceof Refusal) return definition;
       const [row] = await tx
         .insert(coupons)
-        .values({ id: newId(), ...fromDefinition(definition), createdAt: now, updatedAt: now })
+        .values({ id: newId(now.getTime()), ...fromDefinition(definition), createdAt: now, updatedAt: now })
         .returning();
       return await record(tx, row as CouponRow, "COUPON_CREATED", request, now);
     });
@@ -147,7 +147,13 @@ const columnNames = sql.join(
 
 function newRow(definition: CouponDefinition, now: Date): CouponRow {
   const unset = Object.fromEntries(columns.map(([field, { default: value }]) => [field, value ?? null]));
-  return { ...unset, id: newId(), ...fromDefinition(definition), createdAt: now, updatedAt: now } as CouponRow;
+  return {
+    ...unset,
+    id: newId(now.getTime()),
+    ...fromDefinition(definition),
+    createdAt: now,
+    updatedAt: now,
+  } as CouponRow;
 }
 
 /** With their events: a statement for each table, for a parameter for each value would be 40,000 of them. */

@@ -4,6 +4,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { drizzle } from "drizzle-orm/postgres-js";
 import { migrate as runMigrations } from "drizzle-orm/postgres-js/migrator";
 import type { Sql } from "postgres";
+import { steadyMs } from "../../../platform/clock.js";
 import { packageRoot } from "../../../platform/package-root.js";
 import { causeOf } from "../errors.js";
 import { primaryOf } from "../primary/await-primary.js";
@@ -81,11 +82,11 @@ async function withClient<T>(url: string, work: (client: Sql) => Promise<T>): Pr
 
 /** Asks again and again: a statement that waits has a snapshot, for which the building of an index would wait. */
 async function waitForOthers(client: Sql, log: MigrationLog): Promise<void> {
-  const untilMs = Date.now() + maxWaitMs;
+  const untilMs = steadyMs() + maxWaitMs;
   for (let isFirst = true; ; isFirst = false) {
     const [lock] = await client`SELECT pg_try_advisory_lock(${advisoryLock}::bigint) AS taken`;
     if (lock?.taken) return;
-    if (Date.now() > untilMs) throw new Error(`another replica has been migrating for ${maxWaitMs / 1000} s`);
+    if (steadyMs() > untilMs) throw new Error(`another replica has been migrating for ${maxWaitMs / 1000} s`);
     if (isFirst) log.info("another replica migrates; waiting for it");
     await pause(lockPauseMs);
   }

@@ -1,4 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises";
+import { steadyMs } from "../../../platform/clock.js";
 import type { DatabaseServer } from "../../../platform/database-url.js";
 import type { Logger } from "../../../platform/logger.js";
 import { within } from "../../../platform/within.js";
@@ -12,15 +13,15 @@ const pauseMs = 250;
  * that takes longer than `waitMs`, and at once what waiting does not mend: a wrong password, a database that is not there.
  */
 export async function awaitPrimary(url: string, waitMs: number, log: Pick<Logger, "warn">): Promise<void> {
-  const untilMs = Date.now() + waitMs;
+  const untilMs = steadyMs() + waitMs;
   const primary = new Primary({ url });
   try {
     for (let tries = 1; ; tries++) {
-      const last = await readyWithin(primary, Math.max(0, untilMs - Date.now()));
+      const last = await readyWithin(primary, Math.max(0, untilMs - steadyMs()));
       if (last === null) return;
       if (translateError(last) === last) throw last;
       const { message } = last;
-      if (Date.now() + pauseMs > untilMs) {
+      if (steadyMs() + pauseMs > untilMs) {
         throw new Error(`no Postgres was ready within ${waitMs} ms (DATABASE_START_WAIT_MS): ${message}`, {
           cause: last,
         });

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { Sql } from "postgres";
 import type { Coupon } from "../../../domain/coupon.js";
-import { type CouponRow, toCoupon } from "./coupon-row.js";
+import { type CouponRow, couponColumns, toCoupon } from "./coupon-row.js";
 
 /** Coupons whose definition is remembered. */
 const maxCoupons = 10_000;
@@ -26,7 +26,9 @@ export class CouponCache {
       else missing.add(id);
     }
     if (missing.size > 0) {
-      for (const row of await sql<CouponRow[]>`SELECT * FROM coupons WHERE id = ANY (${[...missing]}::uuid[])`) {
+      for (const row of await sql<
+        CouponRow[]
+      >`SELECT ${sql(couponColumns)} FROM coupons WHERE id = ANY (${[...missing]}::uuid[])`) {
         const coupon = toCoupon(row);
         found.set(coupon.id, coupon);
         this.coupons.set(coupon.id, coupon);

@@ -1,8 +1,15 @@
+import { getTableColumns } from "drizzle-orm";
 import type { Coupon, CouponDefinition, CouponType, Discount, Money } from "../../../domain/coupon.js";
 import type { CouponEdit } from "../../ports/coupons.js";
-import type { coupons } from "../schema.js";
+import { coupons } from "../schema.js";
 
 export type CouponRow = typeof coupons.$inferSelect;
+
+/**
+ * Named one by one wherever they are read: to a statement that reads `*` and was prepared before, a column that a later
+ * release adds is an error.
+ */
+export const couponColumns: readonly string[] = Object.values(getTableColumns(coupons)).map(({ name }) => name);
 
 export function toCoupon(row: CouponRow): Coupon {
   const { percentageBasisPoints, fixedAmount, currencyCode, maximumAmount, minimumOrderAmount, ...others } = row;

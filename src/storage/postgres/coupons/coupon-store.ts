@@ -10,7 +10,7 @@ import { guarded } from "../errors.js";
 import { asJson, findEarlier, findEarlierList, once, readClock, recordRequest, type Tx } from "../requests.js";
 import { coupons, events } from "../schema.js";
 import { TurnBatch } from "../turn-batch.js";
-import { type CouponRow, fromDefinition, fromEdit, rowFromJson, toCoupon } from "./coupon-row.js";
+import { type CouponRow, couponColumns, fromDefinition, fromEdit, rowFromJson, toCoupon } from "./coupon-row.js";
 
 /** Coupons that are read in one query. */
 const maxGets = 64;
@@ -98,7 +98,7 @@ export class PostgresCouponStore implements CouponStore {
     return this.database.reads.run(deadlineMs, async ({ sql }) => {
       // Whichever rows are wanted, an index has them alone, in this order.
       const found = await sql<(CouponRow & { now: Date })[]>`
-        SELECT c.*, coupon_clock() AS now FROM coupons c
+        SELECT ${sql(couponColumns.map((name) => `c.${name}`))}, coupon_clock() AS now FROM coupons c
         WHERE c.id < ${before ?? greatestId} ${showDeleted ? sql`` : sql`AND c.deleted_at IS NULL`}
         ORDER BY c.id DESC LIMIT ${size + 1}`;
       const rows = found.slice(0, size).map(({ now: _, ...row }) => toCoupon(row));
@@ -112,7 +112,7 @@ export class PostgresCouponStore implements CouponStore {
     const rows = await this.database.reads.run(
       noDeadlineMs,
       ({ sql }) => sql<(CouponRow & { now: Date })[]>`
-        SELECT c.*, clock.now
+        SELECT ${sql(couponColumns.map((name) => `c.${name}`))}, clock.now
         FROM (SELECT coupon_clock() AS now OFFSET 0) clock
         CROSS JOIN (
           SELECT * FROM json_array_elements_text(${JSON.stringify([...new Set(ids)])}::text::json) AS asked (id)

@@ -2,7 +2,7 @@ import type { TransactionSql } from "postgres";
 import { remainingCount } from "../../../domain/coupon.js";
 import { bucketCountFor, type HoldingBucket } from "../../../reservation/packed-holdings.js";
 import type { GateFacts } from "../../../reservation/port.js";
-import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
+import { type CouponRow, couponColumns, toCoupon } from "../coupons/coupon-row.js";
 import { longStatementTimeoutMs } from "../errors.js";
 
 /** Buckets read at once: their bytes are turned from text into bytes within a few milliseconds. */
@@ -20,7 +20,7 @@ export async function readGateSnapshot(
   couponId: string,
   onHoldings: OnHoldings,
 ): Promise<GateFacts | null> {
-  const [row] = await tx<CouponRow[]>`SELECT * FROM coupons WHERE id = ${couponId}`;
+  const [row] = await tx<CouponRow[]>`SELECT ${tx(couponColumns)} FROM coupons WHERE id = ${couponId}`;
   if (!row) return null;
   const coupon = toCoupon(row);
   const { revision, startsAt, expiresAt, maxPerUser, throttle, quota } = coupon;

@@ -1,6 +1,6 @@
 import type { DeadlineMs } from "../../ports/page.js";
 import type { CouponQuery, FoundCoupons, SearchCursor, SearchStore } from "../../ports/search.js";
-import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
+import { type CouponRow, couponColumns, toCoupon } from "../coupons/coupon-row.js";
 import type { Database } from "../database.js";
 
 /** Coupons that are looked through, newest first, before an index is asked. */
@@ -28,7 +28,7 @@ export class PostgresSearchStore implements SearchStore {
   ): Promise<FoundCoupons> {
     return this.database.reads.run(deadlineMs, async ({ sql }) => {
       const found = await sql<FoundRow[]>`
-        SELECT f.tier, s.looked_to, s.corrected_query, coupon_clock() AS now, c.*
+        SELECT f.tier, s.looked_to, s.corrected_query, coupon_clock() AS now, ${sql(couponColumns.map((name) => `c.${name}`))}
         FROM search_coupons(${query.words}, ${query.category || null}, ${query.type},
           ${query.discountKind}, ${query.withEnded}, ${page.size}, ${page.after?.tier ?? null},
           ${page.after?.couponId ?? null}, ${this.options.windowSize}, ${this.options.maxLooked}) s

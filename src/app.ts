@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { createValidator } from "@bufbuild/protovalidate";
-import { off } from "./auth/authenticator.js";
 import { Queues } from "./batching/queues.js";
 import { type Config, hostOf } from "./config.js";
 import { GateKeeper } from "./issuing/gate-keeper.js";
@@ -24,6 +23,7 @@ import { LargeMessages } from "./transport/messages/large-messages.js";
 import { LoadShedder } from "./transport/overload/load-shedder.js";
 import { Pipeline } from "./transport/pipeline.js";
 import { regexMatch } from "./transport/regex-match.js";
+import { openAuth } from "./wiring/auth.js";
 import { assertBounds, boundsOf } from "./wiring/bounds.js";
 import { openEngines } from "./wiring/engines.js";
 import { openGate } from "./wiring/gate.js";
@@ -101,6 +101,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     ...{ stores, gate, keeper, quotaDays, clock, reservationMs: config.RESERVATION_MS },
     ...{ openQueue: queues.open, batches: bounds.batches, failures },
   });
+  const authenticator = await openAuth({ config, log, failures: metrics, failureLog: failures, clock });
   const jobs = openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics });
 
   const probe = new Probe({
@@ -118,7 +119,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   let isStopping = false;
   const validator = createValidator({ regexMatch });
   const pipeline = new Pipeline({
-    ...{ log, metrics, validator, isServing, authenticator: off },
+    ...{ log, metrics, validator, isServing, authenticator },
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,
   });

@@ -29,6 +29,29 @@ const auth = z
   )
   .transform((ways): readonly AuthWay[] => (ways.join() === "off" ? [] : (ways as AuthWay[])));
 
+/** What tokens may be signed with. A secret that both sides know is none: whoever verifies could sign. */
+const algorithms = [
+  "ES256",
+  "ES384",
+  "ES512",
+  "RS256",
+  "RS384",
+  "RS512",
+  "PS256",
+  "PS384",
+  "PS512",
+  "EdDSA",
+  "Ed25519",
+];
+
+const jwtAlgorithms = z
+  .string()
+  .default("ES256,RS256,EdDSA")
+  .transform((text): readonly string[] => text.split(",").map((name) => name.trim()))
+  .refine((names) => names.every((name) => algorithms.includes(name)), `must be some of ${algorithms.join(", ")}`);
+
+const claimName = z.string().max(128, "must be the name of a claim, 128 characters at most");
+
 const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 
 const databaseUrl = z.string().check(({ value, issues }) => {
@@ -39,6 +62,14 @@ const databaseUrl = z.string().check(({ value, issues }) => {
     issues.push({ code: "custom", message: (error as Error).message, input: undefined });
   }
 });
+
+/** Whoever could change the keys on their way could sign for anybody. */
+function isSafeToTrust(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const url = new URL(text);
+  if (url.username || url.password) return false;
+  return url.protocol === "https:" || (url.protocol === "http:" && loopback.test(url.hostname.replace(/^\[|\]$/g, "")));
+}
 
 /** Every setting is an environment variable. docs/configuration.md lists them; a test compares the two. */
 const schema = z.object({
@@ -55,6 +86,17 @@ const schema = z.object({
     .default("coupon"),
   HOST: z.string().min(1).optional(),
   AUTH: auth.optional(),
+  JWT_ISSUER: z.string().max(1_000).optional(),
+  JWT_AUDIENCE: z.string().max(1_000).optional(),
+  JWT_JWKS_URL: z
+    .string()
+    .refine(isSafeToTrust, "must be https://..., or http://... of this machine, without a password")
+    .optional(),
+  JWT_JWKS_FILE: z.string().optional(),
+  JWT_ALGORITHMS: jwtAlgorithms,
+  JWT_CLOCK_TOLERANCE_S: whole(5, 0, 60),
+  JWT_SCOPES_CLAIM: claimName.default("scope"),
+  JWT_USER_CLAIM: claimName.optional(),
   GRPC_PORT: port(50_051),
   HTTP_PORT: port(8_080),
   DATA_DIR: z.string().min(1).optional(),
@@ -89,7 +131,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
   );
   const result = schema.safeParse(given);
   const lines = (result.error?.issues ?? []).map((issue) => `${issue.path.join(".")}: ${issue.message}`);
-  lines.push(...redisProblems(given));
+  lines.push(...redisProblems(given), ...jwtProblems(given));
   if (!result.success || lines.length > 0) {
     throw new Error(`these settings are wrong:\n${lines.map((line) => `  ${line}`).join("\n")}`);
   }
@@ -120,4 +162,13 @@ function redisProblems(given: Record<string, string | undefined>): string[] {
     return [`${error.setting}: ${error.message}`];
   }
   return given.DATABASE_URL ? [] : ["REDIS_URL: needs DATABASE_URL; without it the service brings both servers"];
+}
+
+function jwtProblems(given: Record<string, string | undefined>): string[] {
+  if (!/(^|,)\s*jwt\s*(,|$)/.test(given.AUTH ?? "")) return [];
+  const missing = ["JWT_ISSUER", "JWT_AUDIENCE"].filter((name) => !given[name]);
+  const lines = missing.map((name) => `${name}: must be set for AUTH=jwt`);
+  if (!given.JWT_JWKS_URL === !given.JWT_JWKS_FILE)
+    lines.push("JWT_JWKS_URL: must be set for AUTH=jwt, or else JWT_JWKS_FILE; not both");
+  return lines;
 }

@@ -49,6 +49,11 @@ export class Metrics {
     help: "Calls by method and outcome (OK or an ErrorReason).",
     labelNames: ["rpc", "outcome"],
   });
+  private readonly authFailures = new Tally(this.registry, {
+    name: "coupon_auth_failures_total",
+    help: "Calls refused because who calls is not known, by the way in which they say it and by what was wrong.",
+    labelNames: ["way", "why"],
+  });
   private readonly shedCalls = new Tally(this.registry, {
     name: "coupon_calls_shed_total",
     help: "Calls shed because too many are at work, by kind; they are counted as OVERLOADED, too.",
@@ -131,6 +136,11 @@ export class Metrics {
   /** A call that was refused before it was one, for a reason that has no counter of its own. */
   refusedCall(rpc: string, reason: string): void {
     this.outcomes.add(rpc, reason);
+  }
+
+  /** A call of somebody unknown; it is counted as UNAUTHENTICATED, too. */
+  authFailed(way: string, why: string): void {
+    this.authFailures.add(way, why);
   }
 
   shedConnections(count: number): void {

@@ -51,8 +51,13 @@ export function pathOf(method: DescMethodUnary): string {
 }
 
 /** Native gRPC, with any bytes as the message. */
-export async function callNative(client: GrpcClient, method: DescMethodUnary, bytes: Uint8Array): Promise<Answer> {
-  return await answerOf(client.callBytes(method, Buffer.from(bytes)));
+export async function callNative(
+  client: GrpcClient,
+  method: DescMethodUnary,
+  bytes: Uint8Array,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  return await answerOf(client.callBytes(method, Buffer.from(bytes), { headers }));
 }
 
 /** What became of a call of GrpcClient. */

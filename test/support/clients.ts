@@ -35,6 +35,11 @@ export class CallError extends Error {
   }
 }
 
+export interface CallOptions {
+  readonly timeoutMs?: number;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
 /** A native gRPC client over one connection. */
 export class GrpcClient {
   private readonly client: grpc.Client;
@@ -49,21 +54,23 @@ export class GrpcClient {
   call<M extends DescMethodUnary>(
     method: M,
     request: MessageInitShape<M["input"]>,
-    options: { timeoutMs?: number } = {},
+    options: CallOptions = {},
   ): Promise<MessageShape<M["output"]>> {
     const bytes = toBinary(method.input, create(method.input, request) as never);
     return this.callBytes(method, Buffer.from(bytes), options) as Promise<MessageShape<M["output"]>>;
   }
 
   /** Sends any bytes as the request. */
-  callBytes(method: DescMethodUnary, bytes: Buffer, options: { timeoutMs?: number } = {}): Promise<unknown> {
+  callBytes(method: DescMethodUnary, bytes: Buffer, options: CallOptions = {}): Promise<unknown> {
+    const metadata = new grpc.Metadata();
+    for (const [name, value] of Object.entries(options.headers ?? {})) metadata.set(name, value);
     return new Promise((resolve, reject) => {
       this.client.makeUnaryRequest(
         `/${method.parent.typeName}/${method.name}`,
         (same: Buffer) => same,
         (same: Buffer) => same,
         bytes,
-        new grpc.Metadata(),
+        metadata,
         { deadline: Date.now() + (options.timeoutMs ?? defaultTimeoutMs) },
         (error, answer) => {
           if (error) reject(callError(error));

@@ -19,6 +19,9 @@ const namedBy = (environment: Record<string, string>): string[] => {
 test("nothing has to be set", () => {
   expect(readConfig({})).toEqual({
     REDIS_KEY_PREFIX: "coupon",
+    JWT_ALGORITHMS: ["ES256", "RS256", "EdDSA"],
+    JWT_CLOCK_TOLERANCE_S: 5,
+    JWT_SCOPES_CLAIM: "scope",
     GRPC_PORT: 50_051,
     HTTP_PORT: 8_080,
     MIGRATE: "on",
@@ -59,6 +62,14 @@ test("everything can be set", () => {
     REDIS_KEY_PREFIX: "shop-1:coupon",
     HOST: "::1",
     AUTH: "keys,certificates",
+    JWT_ISSUER: "https://issuer.test",
+    JWT_AUDIENCE: "coupons",
+    JWT_JWKS_URL: "https://issuer.test/jwks",
+    JWT_JWKS_FILE: "jwks.json",
+    JWT_ALGORITHMS: "PS512,ES384",
+    JWT_CLOCK_TOLERANCE_S: "0",
+    JWT_SCOPES_CLAIM: "permissions",
+    JWT_USER_CLAIM: "user_id",
     GRPC_PORT: "0",
     HTTP_PORT: "65535",
     DATA_DIR: "data",
@@ -98,6 +109,15 @@ describe("a wrong variable is named", () => {
     ["GRPC_PORT", "-1"],
     ["GRPC_PORT", "http"],
     ["HTTP_PORT", "80.5"],
+    ["JWT_JWKS_URL", "http://issuer.test/jwks"],
+    ["JWT_JWKS_URL", "https://anna:secret@issuer.test/jwks"],
+    ["JWT_JWKS_URL", "issuer.test"],
+    ["JWT_ALGORITHMS", "HS256"],
+    ["JWT_ALGORITHMS", "ES256,none"],
+    ["JWT_ALGORITHMS", "es256"],
+    ["JWT_CLOCK_TOLERANCE_S", "61"],
+    ["JWT_CLOCK_TOLERANCE_S", "-1"],
+    ["JWT_SCOPES_CLAIM", "x".repeat(129)],
     ["MIGRATE", "yes"],
     ["DATABASE_DURABILITY", "on"],
     ["DATABASE_START_WAIT_MS", "999"],
@@ -149,6 +169,15 @@ describe("a wrong variable is named", () => {
     expect(namedBy({ ...urls, REDIS_TLS_CA_FILE: "ca.pem" })).toEqual(["REDIS_TLS_CA_FILE"]);
   });
 
+  test("what JWTs are held against must be said when they are asked for", () => {
+    const jwt = { AUTH: "jwt", JWT_ISSUER: "a", JWT_AUDIENCE: "b" };
+    expect(namedBy({ AUTH: "keys,jwt" })).toEqual(["JWT_ISSUER", "JWT_AUDIENCE", "JWT_JWKS_URL"]);
+    expect(namedBy(jwt)).toEqual(["JWT_JWKS_URL"]);
+    expect(namedBy({ ...jwt, JWT_JWKS_URL: "http://[::1]:80/", JWT_JWKS_FILE: "c" })).toEqual(["JWT_JWKS_URL"]);
+    expect(namedBy({ ...jwt, JWT_JWKS_URL: "http://127.0.0.1:80/" })).toEqual([]);
+    expect(namedBy({ ...jwt, JWT_JWKS_FILE: "c" })).toEqual([]);
+  });
+
   test("with every other one that is wrong", () => {
     const wrong = { GRPC_PORT: "x", HTTP_PORT: "x", LOG_LEVEL: "x", DRAIN_MS: "x", DATABASE_URL: "x" };
     expect(namedBy({ ...wrong, MAX_IN_FLIGHT: "5" }).sort()).toEqual(Object.keys(wrong).sort());
@@ -165,7 +194,7 @@ describe("a wrong variable is named", () => {
 test.for([
   [{}, "127.0.0.1"],
   [{ AUTH: "off" }, "0.0.0.0"],
-  [{ AUTH: "keys, jwt" }, "0.0.0.0"],
+  [{ AUTH: "keys, certificates" }, "0.0.0.0"],
   [{ HOST: "::1" }, "::1"],
   [{ AUTH: "off", HOST: "10.0.0.1" }, "10.0.0.1"],
 ] as const)("without a word on who may call, only this machine may: %o", ([settings, host]) => {

@@ -318,7 +318,8 @@ export enum ErrorReason {
 
   /**
    * UNAVAILABLE, with RetryInfo. A store that is needed for the answer is away. Whether the call took effect is not
-   * known: repeat it with the same `request_id`.
+   * known: repeat it with the same `request_id`. Also when nobody can tell now whether the caller's credentials hold, because
+   * the keys of the issuer cannot be fetched: then nothing was read.
    *
    * @generated from enum value: ERROR_REASON_STORE_UNAVAILABLE = 41;
    */

@@ -17,7 +17,7 @@ import {
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
 import { steadyMs } from "../../platform/clock.js";
-import { Failure } from "../error-table.js";
+import { Code, Failure } from "../error-table.js";
 import { http2Limits, maxBacklog, maxConnections, newConnectionStreams } from "../http2-limits.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import type { LargeMessages } from "../messages/large-messages.js";
@@ -267,6 +267,9 @@ export class ConnectServer {
   }
 }
 
+/** As HTTP wants it of every 401. */
+const challenge = { "www-authenticate": "Bearer" };
+
 async function serve({ method, invoke }: Route, request: unknown, context: HandlerContext): Promise<unknown> {
   const leftMs = context.timeoutMs();
   const decode = context.values.get(decodeKey);
@@ -284,7 +287,7 @@ async function serve({ method, invoke }: Route, request: unknown, context: Handl
   throw new ConnectError(
     answer.message,
     answer.code as number as ConnectCode,
-    undefined,
+    answer.code === Code.unauthenticated ? challenge : undefined,
     answer.details.map(({ desc, value }) => ({ desc, value: create(desc, value as never) })),
   );
 }

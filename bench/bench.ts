@@ -4,19 +4,21 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import { startEmbedded } from "../embedded/embedded.js";
+import { type Callers, callers } from "./callers.js";
 import type { Generator } from "./generator.js";
 import { ghz, ghzIsOnPath } from "./ghz.js";
 import { weapons } from "./hostile/weapons/index.js";
 import { writeMessages } from "./load/messages-file.js";
 import { type BenchOptions, parseOptions, usage } from "./options.js";
 import { own } from "./own.js";
-import { drawTable, type RoundEntry, resultsOf } from "./report.js";
+import { authRatios, drawTable, type RoundEntry, resultsOf } from "./report.js";
 import type { Row, RowContext } from "./row.js";
 import { rows as allRows, ownBenches } from "./rows/index.js";
+import { issue } from "./rows/issue.js";
 import { Api } from "./support/api.js";
 import { busyShare, describeMachine } from "./support/machine.js";
 import { grouped, UsageError } from "./support/numbers.js";
-import { startFrontEnd, startReplica } from "./support/replica.js";
+import { type Replica, startFrontEnd, startReplica } from "./support/replica.js";
 
 const warmUpSeconds = 3;
 /** Between two runs, so that the first one's last writes do not count against the second. */
@@ -43,6 +45,7 @@ async function main(): Promise<number> {
     process.argv.slice(2),
     [...allRows, ...ownBenches].map(({ name }) => name),
     weapons.map(({ name }) => name),
+    Object.keys(callers),
   );
   if (!options) {
     console.log(usage);
@@ -77,6 +80,17 @@ async function main(): Promise<number> {
   }
 }
 
+/** A replica of its own for each way to prove who calls, all on the same stores. */
+interface Service extends Pick<Callers, "headers"> {
+  readonly auth: string;
+  readonly replica: Replica;
+  readonly api: Api;
+}
+
+function entriesWith(auth: string, entries: readonly RoundEntry[]): readonly RoundEntry[] {
+  return entries.filter((entry) => entry.auth === auth);
+}
+
 /** What must be undone later goes to `cleanups`, in the order of doing. Answers what the JSON has of the rows. */
 async function runRows(
   rows: readonly Row[],
@@ -97,21 +111,26 @@ async function runRows(
   const stores = await startEmbedded({ onEvent: (event) => say("text" in event ? event.text : JSON.stringify(event)) });
   cleanups.push(() => stores.stop());
   const databaseUrl = stores.databaseUrl!;
-  const replica = await startReplica({ databaseUrl, redisUrl: stores.redisUrl });
-  cleanups.push(() => replica.stop());
   const frontEnd = await startFrontEnd();
   cleanups.push(() => frontEnd.stop());
   const folder = await mkdtemp(join(tmpdir(), "coupon-bench-"));
   cleanups.push(() => rm(folder, { recursive: true, force: true }));
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
   cleanups.push(() => sql.end());
-  const api = new Api([replica.target]);
-  cleanups.push(async () => api.close());
+  const services: Service[] = [];
+  for (const auth of options.auth) {
+    const { settings, headers } = await (callers[auth] as (typeof callers)[string])({ folder, databaseUrl });
+    const replica = await startReplica({ databaseUrl, redisUrl: stores.redisUrl }, { settings });
+    cleanups.push(() => replica.stop());
+    const api = new Api([replica.target], headers);
+    cleanups.push(async () => api.close());
+    services.push({ auth, replica, headers, api });
+  }
 
-  const measure = async (row: Row, seconds: number, maxCallsPerSecond: number) => {
+  const measure = async (service: Service, row: Row, seconds: number, maxCallsPerSecond: number) => {
     signal.throwIfAborted();
     const context: RowContext = {
-      api,
+      api: service.api,
       frontEndTarget: frontEnd.target,
       sql,
       maxCalls: Math.ceil(maxCallsPerSecond * (seconds + spareSeconds)),
@@ -121,7 +140,8 @@ async function runRows(
     const messages = await writeMessages(messagesFile, run.messages);
     const { method } = run;
     const { requestsPerSecond } = row;
-    const load = { target: run.target ?? replica.target, method, messagesFile, seconds, requestsPerSecond };
+    const { replica, headers } = service;
+    const load = { target: run.target ?? replica.target, method, messagesFile, seconds, headers, requestsPerSecond };
     const measured = await generator.run(load, signal);
     if (messages > 1 && measured.sent > messages) throw new Error(`The ${row.name} row ran out of different messages.`);
     await run.verify(measured);
@@ -132,25 +152,38 @@ async function runRows(
     say(`warm-up: ${rows.map(({ name }) => name).join(", ")}`);
     const maxCallsPerSecond = new Map<Row, number>();
     for (const row of rows) {
-      const warmUp = await measure(row, warmUpSeconds, row.requestsPerSecond ?? warmUpCallsPerSecond);
-      maxCallsPerSecond.set(
-        row,
-        row.requestsPerSecond ?? Math.max(leastCallsPerSecond, warmUp.callsPerSecond * callsHeadroom),
-      );
+      for (const service of services) {
+        const warmUp = await measure(service, row, warmUpSeconds, row.requestsPerSecond ?? warmUpCallsPerSecond);
+        const needed = Math.max(leastCallsPerSecond, warmUp.callsPerSecond * callsHeadroom);
+        maxCallsPerSecond.set(row, row.requestsPerSecond ?? Math.max(needed, maxCallsPerSecond.get(row) ?? 0));
+      }
     }
     const entries: RoundEntry[] = [];
     for (let round = 1; round <= options.rounds; round += 1) {
+      // Each goes first as often as the others, for whoever comes later may find the machine in another state.
+      const inTurn = round % 2 === 0 ? services.toReversed() : services;
       for (const row of rows) {
-        const measured = await measure(row, options.seconds, maxCallsPerSecond.get(row)!);
-        entries.push({ round, row: row.name, ...measured });
-        say(`round ${round}: ${row.name.padEnd(10)} ${grouped(measured.callsPerSecond).padStart(7)}/s`);
+        for (const service of inTurn) {
+          const measured = await measure(service, row, options.seconds, maxCallsPerSecond.get(row)!);
+          entries.push({ round, row: row.name, auth: service.auth, ...measured });
+          const what = services.length > 1 ? `${row.name}, ${service.auth}` : row.name;
+          say(`round ${round}: ${what.padEnd(10)} ${grouped(measured.callsPerSecond).padStart(7)}/s`);
+        }
       }
     }
     say(`\nMedians of ${options.rounds} rounds of ${options.seconds} s:\n`);
-    say(`${drawTable(rows, entries)}\n`);
-    return resultsOf(rows, entries, generator.name);
+    for (const { auth } of services) {
+      if (services.length > 1) say(`AUTH=${auth}`);
+      say(`${drawTable(rows, entriesWith(auth, entries))}\n`);
+    }
+    const authRatio = authRatios(issue, entries);
+    for (const [auth, ratio] of Object.entries(authRatio))
+      say(`Of issuing with AUTH=off is left with ${auth}: ${ratio}`);
+    const first = entriesWith(options.auth[0] as string, entries);
+    return { ...resultsOf(rows, first, generator.name), ...(services.length > 1 && { authRatio }), rounds: entries };
   } catch (error) {
-    if (!signal.aborted && replica.tail().length > 0) console.error(`The service wrote:\n${replica.tail().join("\n")}`);
+    const tail = services.flatMap(({ replica }) => replica.tail());
+    if (!signal.aborted && tail.length > 0) console.error(`The service wrote:\n${tail.join("\n")}`);
     throw error;
   }
 }

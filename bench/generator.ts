@@ -8,6 +8,8 @@ export interface Load {
   /** In the format of `load/messages-file.ts`. */
   readonly messagesFile: string;
   readonly seconds: number;
+  /** Of each call. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** An arrival rate for an open loop. Undefined: saturation by a fixed number of callers. */
   readonly requestsPerSecond: number | undefined;
 }

@@ -61,7 +61,10 @@ function protoOf(method: string): string {
   return `syntax = "proto3"; package ${packageName}; message Any {} service ${service} { rpc ${name}(Any) returns (Any); }`;
 }
 
-function argumentsFor({ method, messagesFile, seconds, requestsPerSecond }: Load, protoFile: string): string[] {
+function argumentsFor(
+  { method, messagesFile, seconds, headers = {}, requestsPerSecond }: Load,
+  protoFile: string,
+): string[] {
   const pace =
     requestsPerSecond === undefined
       ? ["--duration", `${seconds}s`, "--duration-stop", "wait"]
@@ -72,6 +75,7 @@ function argumentsFor({ method, messagesFile, seconds, requestsPerSecond }: Load
     ...["--binary-file", messagesFile],
     ...["--concurrency", `${saturationCallers}`, "--connections", `${connections}`],
     ...["--timeout", `${callTimeoutMs}ms`, "--count-errors", "--format", "json"],
+    ...["--metadata", JSON.stringify(headers)],
     ...pace,
   ];
 }

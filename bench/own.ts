@@ -9,13 +9,14 @@ const warmUpMs = 1_000;
 export const own: Generator = {
   name: "own",
   async run(load: Load, signal: AbortSignal) {
-    const { target, method, messagesFile, seconds, requestsPerSecond } = load;
+    const { target, method, messagesFile, seconds, headers = {}, requestsPerSecond } = load;
     const job: LoadJob = {
       targets: [target],
       connectionsPerTarget: connections,
       method,
       messagesFile,
       timeoutMs: callTimeoutMs,
+      headers,
       mode:
         requestsPerSecond === undefined
           ? { kind: "saturation", callers: saturationCallers, warmUpMs, measuredMs: seconds * 1_000 }

@@ -5,6 +5,8 @@ import { grouped, median, rounded } from "./support/numbers.js";
 export interface RoundEntry extends Measurement {
   readonly round: number;
   readonly row: string;
+  /** How the callers proved who they are. */
+  readonly auth: string;
 }
 
 type Results = Readonly<Record<string, unknown>>;
@@ -35,6 +37,30 @@ export function resultsOf(rows: readonly Row[], entries: readonly RoundEntry[], 
     }
   }
   return { ...results, generator, rounds: entries };
+}
+
+/**
+ * Of the calls per second of a row without authentication, what is left with each way of it: the median of what it was in each
+ * round, for both ran one after the other.
+ */
+export function authRatios(row: Row, entries: readonly RoundEntry[]): Readonly<Record<string, number>> {
+  const own = entriesOf(row, entries);
+  const plain = new Map(own.filter(({ auth }) => auth === "off").map((entry) => [entry.round, entry.callsPerSecond]));
+  if (plain.size === 0) return {};
+  const ways = [...new Set(own.map(({ auth }) => auth))].filter((auth) => auth !== "off");
+  const ratioOf = ({ round, callsPerSecond }: RoundEntry) => callsPerSecond / (plain.get(round) as number);
+  return Object.fromEntries(
+    ways.map((way) => [
+      way,
+      rounded(
+        middle(
+          own.filter(({ auth }) => auth === way),
+          ratioOf,
+        ),
+        3,
+      ),
+    ]),
+  );
 }
 
 /** For people: one line a row. */

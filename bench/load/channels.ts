@@ -10,6 +10,8 @@ export interface ChannelsOptions {
   readonly targets: readonly string[];
   /** HTTP/2 connections to each target. */
   readonly connectionsPerTarget: number;
+  /** Of each call. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export type Done = (error: ServiceError | null, response: Buffer | undefined) => void;
@@ -20,9 +22,11 @@ export type Done = (error: ServiceError | null, response: Buffer | undefined) =>
  */
 export class Channels {
   readonly #clients: Client[] = [];
+  readonly #metadata = new Metadata();
   #next = 0;
 
-  constructor({ targets, connectionsPerTarget }: ChannelsOptions) {
+  constructor({ targets, connectionsPerTarget, headers = {} }: ChannelsOptions) {
+    for (const [name, value] of Object.entries(headers)) this.#metadata.set(name, value);
     if (targets.length === 0) throw new Error("There is no target to call.");
     // One connection of every target before the second of any: neighbours in the list are different replicas.
     for (let connection = 0; connection < connectionsPerTarget; connection += 1) {
@@ -53,7 +57,7 @@ export class Channels {
   /** Sends to the next replica that is not known to be away. */
   send(method: string, request: Buffer, timeoutMs: number, done: Done): void {
     const options = { deadline: Date.now() + timeoutMs };
-    this.#pick().makeUnaryRequest(method, asIs, asIs, request, new Metadata(), options, done);
+    this.#pick().makeUnaryRequest(method, asIs, asIs, request, this.#metadata.clone(), options, done);
   }
 
   close(): void {

@@ -9,6 +9,8 @@ export interface LoadJob {
   /** Requests in the format of `messages-file.ts`, taken in turn and from the beginning again after the last. */
   readonly messagesFile: string;
   readonly timeoutMs: number;
+  /** Of each call. */
+  readonly headers?: Readonly<Record<string, string>>;
   readonly mode: OpenLoop | Saturation;
 }
 

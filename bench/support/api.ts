@@ -28,8 +28,8 @@ export class ApiError extends Error {
 export class Api {
   readonly #channels: Channels;
 
-  constructor(targets: readonly string[]) {
-    this.#channels = new Channels({ targets, connectionsPerTarget: 1 });
+  constructor(targets: readonly string[], headers: Readonly<Record<string, string>> = {}) {
+    this.#channels = new Channels({ targets, connectionsPerTarget: 1, headers });
   }
 
   async call<I extends DescMessage, O extends DescMessage>(

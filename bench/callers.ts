@@ -1,0 +1,43 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { exportJWK, generateKeyPair, SignJWT } from "jose";
+import { scopes } from "../src/domain/principal.js";
+
+/** What all calls of a run say of who they come from, and what the service must be told to believe it. */
+export interface Callers {
+  /** Of the service. */
+  readonly settings: Readonly<Record<string, string>>;
+  /** Of each call. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export interface CallersContext {
+  /** For files that the service reads. It is removed in the end. */
+  readonly folder: string;
+  readonly databaseUrl: string;
+}
+
+/** By their names in `--auth`. To add one, add it here. */
+export const callers: Readonly<Record<string, (context: CallersContext) => Promise<Callers>>> = {
+  off: async () => ({ settings: { AUTH: "off" }, headers: {} }),
+  jwt,
+};
+
+async function jwt({ folder }: CallersContext): Promise<Callers> {
+  const { publicKey, privateKey } = await generateKeyPair("ES256", { extractable: true });
+  const file = join(folder, "jwks.json");
+  await writeFile(file, JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: "1", alg: "ES256" }] }));
+  const [issuer, audience] = ["https://issuer.example", "coupons"];
+  const token = await new SignJWT({ scope: scopes.join(" ") })
+    .setProtectedHeader({ alg: "ES256", kid: "1", typ: "at+jwt" })
+    .setIssuer(issuer)
+    .setAudience(audience)
+    .setSubject("benchmark")
+    .setIssuedAt()
+    .setExpirationTime("1d")
+    .sign(privateKey);
+  return {
+    settings: { AUTH: "jwt", JWT_ISSUER: issuer, JWT_AUDIENCE: audience, JWT_JWKS_FILE: file },
+    headers: { authorization: `Bearer ${token}` },
+  };
+}

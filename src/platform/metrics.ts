@@ -49,6 +49,11 @@ export class Metrics {
     help: "Calls by method and outcome (OK or an ErrorReason).",
     labelNames: ["rpc", "outcome"],
   });
+  private readonly authFailures = new Tally(this.registry, {
+    name: "coupon_auth_failures_total",
+    help: "Calls refused because who calls is not known, by the way in which they say it and by what was wrong.",
+    labelNames: ["way", "why"],
+  });
   private readonly shedCalls = new Tally(this.registry, {
     name: "coupon_calls_shed_total",
     help: "Calls shed because too many are at work, by kind; they are counted as OVERLOADED, too.",
@@ -102,6 +107,18 @@ export class Metrics {
     labelNames: ["job"] as const,
     registers: [this.registry],
   });
+  private readonly handshakeFailures = new Counter({
+    name: "coupon_tls_handshake_failures_total",
+    help: "Connections that have not come as far as TLS: SLOW, PLAIN_TEXT, CERTIFICATE (of the client), CLOSED or FAILED.",
+    labelNames: ["why"] as const,
+    registers: [this.registry],
+  });
+  private readonly certificateEnds = new Gauge({
+    name: "coupon_certificate_not_after_timestamp_seconds",
+    help: "When the first certificate of a file ends, in seconds since 1970, by the setting that names the file.",
+    labelNames: ["file"] as const,
+    registers: [this.registry],
+  });
   /** The library's way from label values to a series is slow; the few that there are are kept. */
   private readonly durations = new Map<string, Histogram.Internal<"rpc">>();
   private readonly waits = new Map<string, Histogram.Internal<"pool">>();
@@ -131,6 +148,11 @@ export class Metrics {
   /** A call that was refused before it was one, for a reason that has no counter of its own. */
   refusedCall(rpc: string, reason: string): void {
     this.outcomes.add(rpc, reason);
+  }
+
+  /** A call of somebody unknown; it is counted as UNAUTHENTICATED, too. */
+  authFailed(way: string, why: string): void {
+    this.authFailures.add(way, why);
   }
 
   shedConnections(count: number): void {
@@ -190,6 +212,14 @@ export class Metrics {
 
   storeErrors(code: string, count: number): void {
     this.poolErrors.labels(code).inc(count);
+  }
+
+  handshakeFailed(why: string): void {
+    this.handshakeFailures.labels(why).inc();
+  }
+
+  certificateEndsAt(file: string, endMs: number): void {
+    this.certificateEnds.set({ file }, endMs / 1_000);
   }
 
   /** A job that is going to run: its counters are there before it has. */

@@ -21,6 +21,8 @@ test("nothing has to be set", () => {
     REDIS_KEY_PREFIX: "coupon",
     GRPC_PORT: 50_051,
     HTTP_PORT: 8_080,
+    REFLECTION: "on",
+    TLS_MIN_VERSION: "1.2",
     MIGRATE: "on",
     DATABASE_DURABILITY: "required",
     DATABASE_START_WAIT_MS: 30_000,
@@ -59,6 +61,15 @@ test("everything can be set", () => {
     REDIS_KEY_PREFIX: "shop-1:coupon",
     HOST: "::1",
     AUTH: "keys,certificates",
+    AUTH_CERTIFICATES_FILE: "callers.json",
+    TLS_CERT_FILE: "server.crt",
+    TLS_KEY_FILE: "server.key",
+    TLS_CLIENT_CA_FILE: "clients.crt",
+    TLS_MIN_VERSION: "1.3",
+    ADMIN_PORT: "9090",
+    ADMIN_HOST: "::1",
+    CORS_ORIGINS: "https://shop.example,http://localhost:5173",
+    REFLECTION: "off",
     GRPC_PORT: "0",
     HTTP_PORT: "65535",
     DATA_DIR: "data",
@@ -97,6 +108,17 @@ describe("a wrong variable is named", () => {
     ["GRPC_PORT", "65536"],
     ["GRPC_PORT", "-1"],
     ["GRPC_PORT", "http"],
+    ["ADMIN_PORT", "65536"],
+    ["ADMIN_HOST", "::1"],
+    ["TLS_MIN_VERSION", "1.1"],
+    ["TLS_CLIENT_CA_FILE", "clients.crt"],
+    ["AUTH_CERTIFICATES_FILE", "callers.json"],
+    ["REFLECTION", "yes"],
+    ["CORS_ORIGINS", "shop.example"],
+    ["CORS_ORIGINS", "https://shop.example/"],
+    ["CORS_ORIGINS", "https://shop.example,*"],
+    ["CORS_ORIGINS", "null"],
+    ["CORS_ORIGINS", Array(101).fill("https://shop.example").join()],
     ["HTTP_PORT", "80.5"],
     ["MIGRATE", "yes"],
     ["DATABASE_DURABILITY", "on"],
@@ -147,6 +169,14 @@ describe("a wrong variable is named", () => {
     const urls = { DATABASE_URL: databaseUrl, REDIS_URL: "redis+cluster://a,b" };
     expect(namedBy({ ...urls, REDIS_SENTINEL_PASSWORD: "secret" })).toEqual(["REDIS_SENTINEL_PASSWORD"]);
     expect(namedBy({ ...urls, REDIS_TLS_CA_FILE: "ca.pem" })).toEqual(["REDIS_TLS_CA_FILE"]);
+  });
+
+  test.for([
+    [{ TLS_CERT_FILE: "server.crt" }, ["TLS_KEY_FILE"]],
+    [{ TLS_KEY_FILE: "server.key" }, ["TLS_CERT_FILE"]],
+    [{ AUTH: "jwt,certificates" }, ["TLS_CERT_FILE", "TLS_CLIENT_CA_FILE", "AUTH_CERTIFICATES_FILE"]],
+  ] as const)("what one needs of others: %o", ([settings, expected]) => {
+    expect(namedBy(settings)).toEqual(expected);
   });
 
   test("with every other one that is wrong", () => {

@@ -14,8 +14,10 @@ import { openDatabase } from "./storage/postgres/database.js";
 import { readCommitLevel } from "./storage/postgres/durability.js";
 import { isRefusal } from "./storage/postgres/errors.js";
 import { probePostgres } from "./storage/postgres/probe-postgres.js";
+import { AdminServer } from "./transport/connect/admin-server.js";
 import { ConnectServer } from "./transport/connect/connect-server.js";
-import { pages } from "./transport/connect/pages.js";
+import { Cors } from "./transport/connect/cors.js";
+import { noPages, pages } from "./transport/connect/pages.js";
 import { GrpcServer } from "./transport/grpc/grpc-server.js";
 import { maxConnections } from "./transport/http2-limits.js";
 import { ArrivalDeadlines } from "./transport/messages/arrival-deadlines.js";
@@ -27,14 +29,18 @@ import { openAuth } from "./wiring/auth.js";
 import { assertBounds, boundsOf } from "./wiring/bounds.js";
 import { openEngines } from "./wiring/engines.js";
 import { openGate } from "./wiring/gate.js";
-import { openJobs } from "./wiring/jobs.js";
+import { loopsOf, openJobs } from "./wiring/jobs.js";
 import { prepareDatabase } from "./wiring/migrating.js";
 import { mountRpcs } from "./wiring/rpcs.js";
 import { openStores } from "./wiring/stores.js";
+import { openTls } from "./wiring/tls.js";
 
 export interface App {
   readonly grpcPort: number;
   readonly httpPort: number;
+  readonly adminPort?: number;
+  /** Reads the files again that others may exchange: certificates, names of callers. Absent: there are none. */
+  readonly reload?: () => void;
   /** Lets calls under way end, commits what was accepted, and closes everything. */
   close(): Promise<void>;
 }
@@ -50,6 +56,8 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   assertBounds(bounds, { poolSize: config.DATABASE_POOL_SIZE });
   const metrics = new Metrics();
   const failures = new FailureLog({ log });
+  const arrivals = new ArrivalDeadlines();
+  const { tls, reloads: tlsReloads } = openTls(config, arrivals, metrics, log);
   await prepareDatabase(config, log);
   const database = openDatabase({
     url: config.DATABASE_URL,
@@ -101,8 +109,9 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     ...{ stores, gate, keeper, quotaDays, clock, reservationMs: config.RESERVATION_MS },
     ...{ openQueue: queues.open, batches: bounds.batches, failures },
   });
-  const authenticator = await openAuth({ config, log, failures: metrics, failureLog: failures, clock });
-  const jobs = openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics });
+  const auth = await openAuth({ config, log, failures: metrics, failureLog: failures, clock });
+  const reloads = loopsOf([...tlsReloads, ...auth.jobs], failures, metrics);
+  const jobs = [...openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics }), ...reloads];
 
   const probe = new Probe({
     probe: readClock,
@@ -119,7 +128,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   let isStopping = false;
   const validator = createValidator({ regexMatch });
   const pipeline = new Pipeline({
-    ...{ log, metrics, validator, isServing, authenticator },
+    ...{ log, metrics, validator, isServing, authenticator: auth.authenticator },
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,
   });
@@ -127,30 +136,30 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   pipeline.warm(routes.map(({ method }) => method));
 
   const largeMessages = new LargeMessages();
-  const arrivals = new ArrivalDeadlines();
   const loadShedder = new LoadShedder({ maxAtWork: config.MAX_IN_FLIGHT, maxConnections, isServing, metrics, log });
-  const grpcServer = new GrpcServer(routes, largeMessages, arrivals, loadShedder);
+  const reflection = config.REFLECTION === "on";
+  const grpcServer = new GrpcServer(routes, largeMessages, arrivals, loadShedder, { tls, reflection });
+  const allPages = pages(metrics, () => (isStopping ? "stopping" : isServing() ? "ready" : "postgres is away"));
+  const admin = config.ADMIN_PORT === undefined ? undefined : new AdminServer(allPages);
   const connectServer = new ConnectServer(
-    ...([
-      routes,
-      largeMessages,
-      arrivals,
-      pages(metrics, () => (isStopping ? "stopping" : isServing() ? "ready" : "postgres is away")),
-      loadShedder,
-    ] as const),
+    ...([routes, largeMessages, arrivals, admin ? noPages : allPages, loadShedder] as const),
     (error) => log.warn({ err: error }, "answer could not be sent"),
+    { tls, cors: config.CORS_ORIGINS && new Cors(config.CORS_ORIGINS) },
   );
   const host = hostOf(config);
   if (config.AUTH === undefined)
     log.warn({ host }, "AUTH is not set: nobody is asked who they are, and only this machine may call");
   const grpcPort = await grpcServer.listen(host, config.GRPC_PORT);
   const httpPort = await connectServer.listen(host, config.HTTP_PORT);
+  const adminPort = await admin?.listen(config.ADMIN_HOST ?? host, config.ADMIN_PORT ?? 0);
   for (const job of jobs) job.start();
   probe.start();
 
   return {
     grpcPort,
     httpPort,
+    ...(adminPort !== undefined && { adminPort }),
+    ...(reloads.length > 0 && { reload: () => reloads.forEach((job) => void job.hurry()) }),
     close: async () => {
       isStopping = true;
       grpcServer.setServing(false);
@@ -166,6 +175,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       await keeper.close();
       await gate.close();
       await database.close();
+      await admin?.close();
     },
   };
 }

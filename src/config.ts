@@ -51,6 +51,23 @@ const jwtAlgorithms = z
   .refine((names) => names.every((name) => algorithms.includes(name)), `must be some of ${algorithms.join(", ")}`);
 
 const claimName = z.string().max(128, "must be the name of a claim, 128 characters at most");
+const origin = (text: string) => {
+  try {
+    return /^https?:/.test(text) && new URL(text).origin === text;
+  } catch {
+    return false;
+  }
+};
+const maxOrigins = 100;
+
+/** `*` alone, or exact origins. */
+const origins = z
+  .string()
+  .transform((text) => text.split(",").map((one) => one.trim()))
+  .refine(
+    (all) => all.join() === "*" || (all.length <= maxOrigins && all.every(origin)),
+    `must be * or up to ${maxOrigins} origins as browsers send them (https://shop.example, without a path), with commas between`,
+  );
 
 const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 
@@ -97,8 +114,17 @@ const schema = z.object({
   JWT_CLOCK_TOLERANCE_S: whole(5, 0, 60),
   JWT_SCOPES_CLAIM: claimName.default("scope"),
   JWT_USER_CLAIM: claimName.optional(),
+  AUTH_CERTIFICATES_FILE: z.string().min(1).optional(),
+  TLS_CERT_FILE: z.string().min(1).optional(),
+  TLS_KEY_FILE: z.string().min(1).optional(),
+  TLS_CLIENT_CA_FILE: z.string().min(1).optional(),
+  TLS_MIN_VERSION: z.enum(["1.2", "1.3"]).default("1.2"),
   GRPC_PORT: port(50_051),
   HTTP_PORT: port(8_080),
+  ADMIN_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
+  ADMIN_HOST: z.string().min(1).optional(),
+  CORS_ORIGINS: origins.optional(),
+  REFLECTION: z.enum(["on", "off"]).default("on"),
   DATA_DIR: z.string().min(1).optional(),
   MIGRATE: z.enum(["on", "check", "off"]).default("on"),
   DATABASE_DURABILITY: z.enum(["required", "off"]).default("required"),
@@ -124,6 +150,15 @@ export type Config = z.infer<typeof schema>;
 
 export const settingNames = Object.keys(schema.shape);
 
+/** A setting that is wrong, and so the start is refused. */
+export class WrongSetting extends Error {
+  override readonly name = "WrongSetting";
+
+  constructor(lines: readonly string[]) {
+    super(["these settings are wrong:", ...lines.map((line) => `  ${line}`)].join("\n"));
+  }
+}
+
 /** Throws an error that names every variable that is wrong, and tells no value. Empty variables count as absent. */
 export function readConfig(environment: NodeJS.ProcessEnv): Config {
   const given = Object.fromEntries(
@@ -131,15 +166,13 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
   );
   const result = schema.safeParse(given);
   const lines = (result.error?.issues ?? []).map((issue) => `${issue.path.join(".")}: ${issue.message}`);
-  lines.push(...redisProblems(given), ...jwtProblems(given));
-  if (!result.success || lines.length > 0) {
-    throw new Error(`these settings are wrong:\n${lines.map((line) => `  ${line}`).join("\n")}`);
-  }
+  lines.push(...redisProblems(given), ...jwtProblems(given), ...tlsProblems(given));
+  if (!result.success || lines.length > 0) throw new WrongSetting(lines);
   const { AUTH, HOST } = result.data;
   if (AUTH === undefined && HOST !== undefined && !loopback.test(HOST)) {
-    throw new Error(
-      `these settings are wrong:\n  AUTH: must say who may call, for HOST lets others than this machine call; AUTH=off asks nobody`,
-    );
+    throw new WrongSetting([
+      "AUTH: must say who may call, for HOST lets others than this machine call; AUTH=off asks nobody",
+    ]);
   }
   return result.data;
 }
@@ -171,4 +204,19 @@ function jwtProblems(given: Record<string, string | undefined>): string[] {
   if (!given.JWT_JWKS_URL === !given.JWT_JWKS_FILE)
     lines.push("JWT_JWKS_URL: must be set for AUTH=jwt, or else JWT_JWKS_FILE; not both");
   return lines;
+}
+
+function tlsProblems(given: Record<string, string | undefined>): string[] {
+  const asksClients = /(^|,)\s*certificates\s*(,|$)/.test(given.AUTH ?? "");
+  const problems: string[] = [];
+  const need = (name: string, why: string) => given[name] || problems.push(`${name}: must be set ${why}`);
+  const noUse = (name: string, why: string) => given[name] && problems.push(`${name}: is of use only ${why}`);
+  if (asksClients || given.TLS_KEY_FILE) need("TLS_CERT_FILE", "for TLS_KEY_FILE, and for AUTH=certificates");
+  if (given.TLS_CERT_FILE) need("TLS_KEY_FILE", "for TLS_CERT_FILE");
+  for (const name of ["TLS_CLIENT_CA_FILE", "AUTH_CERTIFICATES_FILE"]) {
+    if (asksClients) need(name, "for AUTH=certificates");
+    else noUse(name, "with certificates in AUTH");
+  }
+  if (!given.ADMIN_PORT) noUse("ADMIN_HOST", "with ADMIN_PORT");
+  return problems;
 }

@@ -1,6 +1,6 @@
 import type { EmbeddedServers } from "../embedded/embedded.js";
 import { startApp } from "./app.js";
-import { type Config, readConfig } from "./config.js";
+import { type Config, readConfig, WrongSetting } from "./config.js";
 import { createLogger, type Logger } from "./platform/logger.js";
 import { migrateOnly } from "./wiring/migrating.js";
 
@@ -57,8 +57,10 @@ async function main(): Promise<void> {
       stop.then(() => null),
     ]);
     if (!app) return;
-    const { grpcPort, httpPort } = app;
-    process.stdout.write(`${JSON.stringify({ event: "serving", grpcPort, httpPort, pid: process.pid })}\n`);
+    const { grpcPort, httpPort, adminPort } = app;
+    // With nothing to reload it ends the process, as ever.
+    if (app.reload) process.on("SIGHUP", app.reload);
+    process.stdout.write(`${JSON.stringify({ event: "serving", grpcPort, httpPort, adminPort, pid: process.pid })}\n`);
 
     if ((await Promise.race([stop, fault])) === "fault") process.exitCode = 1;
     log.info("stopping");
@@ -74,7 +76,7 @@ async function main(): Promise<void> {
   } catch (error) {
     log.fatal({ err: error }, "cannot go on");
     process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);
-    process.exitCode = 1;
+    process.exitCode = error instanceof WrongSetting ? 2 : 1;
   } finally {
     await embedded?.stop();
     await flush();

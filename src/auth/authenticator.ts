@@ -1,3 +1,4 @@
+import type { X509Certificate } from "node:crypto";
 import { anybody, type Principal } from "../domain/principal.js";
 import { Refusal } from "../domain/refusal.js";
 
@@ -5,6 +6,8 @@ import { Refusal } from "../domain/refusal.js";
 export interface Credentials {
   /** The value of a header; undefined: it was not sent. */
   header(name: string): string | undefined;
+  /** The certificate that the connection's client has shown and that holds; undefined: there is none. */
+  certificate?(): X509Certificate | undefined;
 }
 
 /** Finds out who calls, before anything of the call's message is decompressed or decoded. */

@@ -34,11 +34,20 @@ export class JobLoop {
     if (this.isClosed) return;
     this.timer = setTimeout(
       () => {
-        this.underWay = this.run().finally(() => this.start());
+        this.underWay = this.runAndGoOn();
       },
       // Replicas that started together do not work in step for ever.
       this.job.pauseMs * (0.75 + Math.random() / 2),
     );
+  }
+
+  /** The next run begins now, or when the one under way is done. For a job that was started. */
+  hurry(): void {
+    clearTimeout(this.timer);
+    this.underWay = this.underWay.then(() => {
+      clearTimeout(this.timer);
+      return this.runAndGoOn();
+    });
   }
 
   /** Resolves when the run under way is done. */
@@ -47,6 +56,12 @@ export class JobLoop {
     clearTimeout(this.timer);
     await this.job.stop?.();
     await this.underWay;
+  }
+
+  private async runAndGoOn(): Promise<void> {
+    if (this.isClosed) return;
+    await this.run();
+    this.start();
   }
 
   private async run(): Promise<void> {

@@ -107,6 +107,18 @@ export class Metrics {
     labelNames: ["job"] as const,
     registers: [this.registry],
   });
+  private readonly handshakeFailures = new Counter({
+    name: "coupon_tls_handshake_failures_total",
+    help: "Connections that have not come as far as TLS: SLOW, PLAIN_TEXT, CERTIFICATE (of the client), CLOSED or FAILED.",
+    labelNames: ["why"] as const,
+    registers: [this.registry],
+  });
+  private readonly certificateEnds = new Gauge({
+    name: "coupon_certificate_not_after_timestamp_seconds",
+    help: "When the first certificate of a file ends, in seconds since 1970, by the setting that names the file.",
+    labelNames: ["file"] as const,
+    registers: [this.registry],
+  });
   /** The library's way from label values to a series is slow; the few that there are are kept. */
   private readonly durations = new Map<string, Histogram.Internal<"rpc">>();
   private readonly waits = new Map<string, Histogram.Internal<"pool">>();
@@ -200,6 +212,14 @@ export class Metrics {
 
   storeErrors(code: string, count: number): void {
     this.poolErrors.labels(code).inc(count);
+  }
+
+  handshakeFailed(why: string): void {
+    this.handshakeFailures.labels(why).inc();
+  }
+
+  certificateEndsAt(file: string, endMs: number): void {
+    this.certificateEnds.set({ file }, endMs / 1_000);
   }
 
   /** A job that is going to run: its counters are there before it has. */

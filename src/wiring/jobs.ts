@@ -41,6 +41,10 @@ export function openJobs({ stores, keeper, codeGenerator, config, log, failures,
     const options = { afterDays, deletedCodesKeepHours, everyMinutes, dryRun: PURGE === "dry-run" };
     jobs.push(new Purger(stores.purge, options, log));
   }
+  return loopsOf(jobs, failures, metrics);
+}
+
+export function loopsOf(jobs: readonly Job[], failures: FailureLog, metrics: Metrics): JobLoop[] {
   for (const { name } of jobs) metrics.jobPlanned(name);
   return jobs.map((job) => new JobLoop(job, failures, metrics));
 }

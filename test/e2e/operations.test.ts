@@ -350,6 +350,11 @@ describe("a start that cannot succeed", () => {
     expect([code, stderr.includes("REDIS_URL")]).toEqual([2, true]);
   });
 
+  test("because of what is in a file that a setting names: exit 2, and the setting is named", async () => {
+    const { code, stderr } = await run({ TLS_CERT_FILE: "package.json", TLS_KEY_FILE: "package.json" });
+    expect([code, stderr.includes("  TLS_CERT_FILE: has no certificate")]).toEqual([2, true]);
+  });
+
   test("because the database says nothing: it ends all the same when it is told to", async () => {
     const asked = new Promise<void>((resolve) => silent.once("connection", () => resolve()));
     const child = begin({

@@ -44,8 +44,10 @@ export interface CallOptions {
 export class GrpcClient {
   private readonly client: grpc.Client;
 
-  constructor(port: number) {
-    this.client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), {
+  constructor(port: number, credentials = grpc.credentials.createInsecure()) {
+    this.client = new grpc.Client(`127.0.0.1:${port}`, credentials, {
+      // Of no meaning without TLS: certificates are for names.
+      "grpc.ssl_target_name_override": "localhost",
       // Clients with the same address would share a connection, and a test that cuts one would cut all.
       "grpc.use_local_subchannel_pool": 1,
     });

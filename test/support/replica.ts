@@ -13,6 +13,8 @@ const startTimeoutMs = 60_000;
 export interface Replica {
   readonly grpcPort: number;
   readonly httpPort: number;
+  /** Where ADMIN_PORT is set. */
+  readonly adminPort?: number;
   readonly process: ChildProcess;
   readonly client: GrpcClient;
   /** What it has written to its log so far. */
@@ -49,7 +51,7 @@ export async function startReplica(stores: StoresOfReplica, settings: Record<str
   });
   let written = "";
   const exited = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
-  const ports = await new Promise<{ grpcPort: number; httpPort: number }>((resolve, reject) => {
+  const ports = await new Promise<{ grpcPort: number; httpPort: number; adminPort?: number }>((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error("the service did not start in time")), startTimeoutMs);
     void exited.then((code) => reject(new Error(`the service ended with ${code} while it started`)));
     createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", (line) => {

@@ -24,6 +24,8 @@ test("nothing has to be set", () => {
     JWT_SCOPES_CLAIM: "scope",
     GRPC_PORT: 50_051,
     HTTP_PORT: 8_080,
+    REFLECTION: "on",
+    TLS_MIN_VERSION: "1.2",
     MIGRATE: "on",
     DATABASE_DURABILITY: "required",
     DATABASE_START_WAIT_MS: 30_000,
@@ -70,6 +72,15 @@ test("everything can be set", () => {
     JWT_CLOCK_TOLERANCE_S: "0",
     JWT_SCOPES_CLAIM: "permissions",
     JWT_USER_CLAIM: "user_id",
+    AUTH_CERTIFICATES_FILE: "callers.json",
+    TLS_CERT_FILE: "server.crt",
+    TLS_KEY_FILE: "server.key",
+    TLS_CLIENT_CA_FILE: "clients.crt",
+    TLS_MIN_VERSION: "1.3",
+    ADMIN_PORT: "9090",
+    ADMIN_HOST: "::1",
+    CORS_ORIGINS: "https://shop.example,http://localhost:5173",
+    REFLECTION: "off",
     GRPC_PORT: "0",
     HTTP_PORT: "65535",
     DATA_DIR: "data",
@@ -108,6 +119,17 @@ describe("a wrong variable is named", () => {
     ["GRPC_PORT", "65536"],
     ["GRPC_PORT", "-1"],
     ["GRPC_PORT", "http"],
+    ["ADMIN_PORT", "65536"],
+    ["ADMIN_HOST", "::1"],
+    ["TLS_MIN_VERSION", "1.1"],
+    ["TLS_CLIENT_CA_FILE", "clients.crt"],
+    ["AUTH_CERTIFICATES_FILE", "callers.json"],
+    ["REFLECTION", "yes"],
+    ["CORS_ORIGINS", "shop.example"],
+    ["CORS_ORIGINS", "https://shop.example/"],
+    ["CORS_ORIGINS", "https://shop.example,*"],
+    ["CORS_ORIGINS", "null"],
+    ["CORS_ORIGINS", Array(101).fill("https://shop.example").join()],
     ["HTTP_PORT", "80.5"],
     ["JWT_JWKS_URL", "http://issuer.test/jwks"],
     ["JWT_JWKS_URL", "https://anna:secret@issuer.test/jwks"],
@@ -178,6 +200,14 @@ describe("a wrong variable is named", () => {
     expect(namedBy({ ...jwt, JWT_JWKS_FILE: "c" })).toEqual([]);
   });
 
+  test.for([
+    [{ TLS_CERT_FILE: "server.crt" }, ["TLS_KEY_FILE"]],
+    [{ TLS_KEY_FILE: "server.key" }, ["TLS_CERT_FILE"]],
+    [{ AUTH: "keys,certificates" }, ["TLS_CERT_FILE", "TLS_CLIENT_CA_FILE", "AUTH_CERTIFICATES_FILE"]],
+  ] as const)("what one needs of others: %o", ([settings, expected]) => {
+    expect(namedBy(settings)).toEqual(expected);
+  });
+
   test("with every other one that is wrong", () => {
     const wrong = { GRPC_PORT: "x", HTTP_PORT: "x", LOG_LEVEL: "x", DRAIN_MS: "x", DATABASE_URL: "x" };
     expect(namedBy({ ...wrong, MAX_IN_FLIGHT: "5" }).sort()).toEqual(Object.keys(wrong).sort());
@@ -194,7 +224,7 @@ describe("a wrong variable is named", () => {
 test.for([
   [{}, "127.0.0.1"],
   [{ AUTH: "off" }, "0.0.0.0"],
-  [{ AUTH: "keys, certificates" }, "0.0.0.0"],
+  [{ AUTH: "keys , keys" }, "0.0.0.0"],
   [{ HOST: "::1" }, "::1"],
   [{ AUTH: "off", HOST: "10.0.0.1" }, "10.0.0.1"],
 ] as const)("without a word on who may call, only this machine may: %o", ([settings, host]) => {

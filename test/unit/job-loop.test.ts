@@ -132,3 +132,26 @@ test("close between two runs, or before the first start, ends it at once", async
   expect(work).toHaveBeenCalledTimes(0);
   expect(vi.getTimerCount()).toBe(0);
 });
+
+test("a job that is hurried runs at once, or right after the run under way, and then goes on as before", async () => {
+  const { work, end } = manual();
+  const loop = loopOf(work);
+  loop.start();
+  loop.hurry();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(work).toHaveBeenCalledTimes(1);
+  loop.hurry();
+  await vi.advanceTimersByTimeAsync(longestMs);
+  expect(work).toHaveBeenCalledTimes(1);
+  end();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(work).toHaveBeenCalledTimes(2);
+  end();
+  await vi.advanceTimersByTimeAsync(longestMs);
+  expect(work).toHaveBeenCalledTimes(3);
+  end();
+  await loop.close();
+  loop.hurry();
+  await vi.advanceTimersByTimeAsync(longestMs);
+  expect(work).toHaveBeenCalledTimes(3);
+});

@@ -1,6 +1,6 @@
-import * as http from "node:http";
-import * as http2 from "node:http2";
-import * as net from "node:net";
+import type * as http from "node:http";
+import type * as http2 from "node:http2";
+import type { Socket } from "node:net";
 import { create } from "@bufbuild/protobuf";
 import {
   Code as ConnectCode,
@@ -18,7 +18,6 @@ import {
 } from "@connectrpc/connect-node";
 import { steadyMs } from "../../platform/clock.js";
 import { Code, Failure } from "../error-table.js";
-import { http2Limits, maxBacklog, maxConnections, newConnectionStreams } from "../http2-limits.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import type { LargeMessages } from "../messages/large-messages.js";
 import type { Permit } from "../overload/admission.js";
@@ -28,10 +27,13 @@ import type { LoadShedder } from "../overload/load-shedder.js";
 import { refuseRequest } from "../overload/refuse.js";
 import type { IncomingCall } from "../pipeline.js";
 import type { Route } from "../routes.js";
-import { sniff } from "../sniff.js";
+import { certificateOf } from "../tls/client-certificate.js";
+import type { Tls } from "../tls/tls.js";
 import { withAdvice } from "./advice.js";
 import { answerKey, keepLarge, withKept } from "./connect-answer.js";
 import { type Arriving, decodeKey, type Mounted, takeMessage } from "./connect-message.js";
+import { type Cors, crossOrigin, isPreflight } from "./cors.js";
+import { HttpPort } from "./http-port.js";
 import {
   ArrivingRequest,
   answerPlain,
@@ -41,16 +43,7 @@ import {
   type NodeResponse,
   pathOf,
 } from "./node-request.js";
-
-/** Paths that are not RPCs: `/metrics`, `/healthz`, `/readyz`. Answers false when the path is not one of its own. */
-export type PlainPages = (path: string, response: NodeResponse) => boolean;
-
-const headersTimeoutMs = 10_000;
-/** Longer than a message has to arrive, so that a late one is told so. For what is not read to its end. */
-const requestTimeoutMs = 12_000;
-const timeoutCheckMs = 1_000;
-/** A connection on which nothing moves is closed. Calls are over by then, for they have 30 s at most. */
-const idleMs = 60_000;
+import type { PlainPages } from "./pages.js";
 
 const notFound = "There is nothing here: RPCs are POST /coupon.v1.CatalogService/CreateCoupon and the like.\n";
 
@@ -64,6 +57,7 @@ interface Admitted {
   readonly permit: Permit;
   /** The pipeline has it, and gives it back. */
   isHandedOn: boolean;
+  readonly connection: http2.Http2Session | Socket | undefined;
   readonly arriving: Pick<ArrivingStream, "abandon" | "arrived" | "onLate">;
 }
 
@@ -72,12 +66,9 @@ void globalThis.Headers;
 
 /** The Connect, gRPC-Web and JSON protocols over HTTP/1.1 and HTTP/2 (also gRPC over HTTP/2), all on one port. */
 export class ConnectServer {
-  private readonly listener: net.Server;
-  private readonly http1: http.Server;
-  private readonly http2: http2.Http2Server;
-  private readonly sockets = new Set<net.Socket>();
-  private readonly sessions = new Set<http2.ServerHttp2Session>();
+  private readonly port: HttpPort;
   private readonly handlers = new Map<string, Mounted & { readonly route: Route }>();
+  private readonly cors: Cors | undefined;
   /** Of the streams that were let in. */
   private readonly admitted = new WeakMap<http2.ServerHttp2Stream, Admitted>();
 
@@ -88,7 +79,9 @@ export class ConnectServer {
     private readonly pages: PlainPages,
     private readonly loadShedder: LoadShedder,
     private readonly onError: (error: unknown) => void,
+    { tls, cors }: { readonly tls?: Tls | undefined; readonly cors?: Cors | undefined } = {},
   ) {
+    this.cors = cors;
     // Brotli is left out: it is decompressed before any limit of ours applies.
     for (const route of routes) {
       const readMaxBytes = route.maxMessageBytes;
@@ -97,77 +90,33 @@ export class ConnectServer {
       for (const handler of router.handlers) this.handlers.set(handler.requestPath, { ...route, route, handler });
     }
 
-    const handle = (request: NodeRequest, response: NodeResponse) => this.handle(request, response);
-    this.http1 = http.createServer(
-      {
-        headersTimeout: headersTimeoutMs,
-        requestTimeout: requestTimeoutMs,
-        connectionsCheckingInterval: timeoutCheckMs,
-        // Longer than a balancer keeps an idle connection, or it would send a call into one that is just being closed.
-        keepAliveTimeout: idleMs,
-      },
-      handle,
-    );
-    this.http1.setTimeout(idleMs);
-    // It is handed its connections and never listens itself, but only then does it begin to look at its time limits.
-    this.http1.emit("listening");
-    this.http2 = http2.createServer(
-      { settings: { maxConcurrentStreams: newConnectionStreams }, ...http2Limits },
-      handle,
-    );
-    this.http2.on("session", (session) => {
-      this.sessions.add(session);
-      session.on("close", () => this.sessions.delete(session));
-      session.on("error", () => session.destroy());
-      session.setTimeout(idleMs, () => session.destroy());
-    });
+    this.port = new HttpPort((request, response) => this.handle(request, response), deadlines, tls);
     const streams = new ArrivingStreams(loadShedder, deadlines, {
-      routeOf: (path) => this.mountedAt(path)?.route,
+      // A preflight is answered without a permit.
+      routeOf: (path, headers) => (this.isPreflight(headers) ? undefined : this.mountedAt(path)?.route),
       deadlineOf,
+      headersFor: (headers) => cors?.headersFor(headers),
       begin: (arriving, _route, permit) => {
-        this.admitted.set(arriving.stream, { permit, isHandedOn: false, arriving });
+        const connection = arriving.stream.session;
+        this.admitted.set(arriving.stream, { permit, isHandedOn: false, arriving, connection });
         arriving.serve();
       },
       other: (arriving) => arriving.serve(),
     });
-    streams.watch(this.http2);
-    this.listener = net.createServer({ noDelay: true }, (socket) => this.accept(socket));
-    this.listener.maxConnections = maxConnections;
+    streams.watch(this.port.http2);
   }
 
   listen(host: string, port: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      this.listener.once("error", reject);
-      this.listener.listen({ port, host, backlog: maxBacklog }, () =>
-        resolve((this.listener.address() as net.AddressInfo).port),
-      );
-    });
+    return this.port.listen(host, port);
   }
 
   /** Takes no new connections, ends idle ones with GOAWAY, and cuts off what is left after the given time. */
-  async close(drainMs: number): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.listener.close(() => resolve()));
-    for (const session of this.sessions) session.close();
-    this.http1.closeIdleConnections();
-    const timer = setTimeout(() => {
-      for (const socket of this.sockets) socket.destroy();
-    }, drainMs);
-    // Connections that are kept alive become idle one by one, as their calls end.
-    const idle = setInterval(() => this.http1.closeIdleConnections(), 50);
-    await closed;
-    clearTimeout(timer);
-    clearInterval(idle);
-    this.http1.close();
+  close(drainMs: number): Promise<void> {
+    return this.port.close(drainMs);
   }
 
-  private accept(socket: net.Socket): void {
-    this.sockets.add(socket);
-    socket.on("close", () => this.sockets.delete(socket));
-    socket.on("error", () => socket.destroy());
-    sniff(socket, this.deadlines, (isHttp2) => {
-      (isHttp2 ? this.http2 : this.http1).emit("connection", socket);
-      if (!isHttp2) process.nextTick(() => socket.resume());
-    });
+  private isPreflight(headers: http.IncomingHttpHeaders): boolean {
+    return this.cors !== undefined && isPreflight(headers[":method"] as string | undefined, headers);
   }
 
   private mountedAt(url: string) {
@@ -184,6 +133,7 @@ export class ConnectServer {
       else answerPlain(response, 500, "the answer could not be made\n");
     };
     try {
+      if (this.cors && crossOrigin(this.cors, request, response)) return;
       const url = request.url ?? "";
       const mounted = this.mountedAt(url);
       const admitted = "stream" in request ? this.admitted.get(request.stream) : undefined;
@@ -210,7 +160,14 @@ export class ConnectServer {
       admit: (permit) => {
         const arriving = new ArrivingRequest(response, this.deadlines);
         if (response.destroyed) permit.end(false);
-        else this.begin(mounted, request, response, { permit, isHandedOn: false, arriving }, fail);
+        else
+          this.begin(
+            mounted,
+            request,
+            response,
+            { permit, isHandedOn: false, arriving, connection: request.socket },
+            fail,
+          );
       },
       refuse: (failure) => refuseRequest(request, response, failure),
     });
@@ -278,6 +235,7 @@ async function serve({ method, invoke }: Route, request: unknown, context: Handl
   const call: IncomingCall = {
     frontEnd: "connect",
     header: (name) => context.requestHeader.get(name) ?? undefined,
+    certificate: () => certificateOf(admitted.connection),
     deadlineMs: leftMs === undefined ? Number.POSITIVE_INFINITY : steadyMs() + leftMs - context.values.get(readMsKey),
     permit: admitted.permit,
     decode: () => (decode ? decode(method) : request),

@@ -1,4 +1,10 @@
-import type { PlainPages } from "./connect-server.js";
+import type { NodeResponse } from "./node-request.js";
+
+/** Paths that are not RPCs. Answers false when the path is not one of its own. */
+export type PlainPages = (path: string, response: NodeResponse) => boolean;
+
+/** On a port that has none. */
+export const noPages: PlainPages = () => false;
 
 export interface MetricsPage {
   readonly contentType: string;

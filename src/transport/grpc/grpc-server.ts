@@ -16,6 +16,8 @@ import { Listener } from "../overload/listener.js";
 import type { LoadShedder } from "../overload/load-shedder.js";
 import type { IncomingCall } from "../pipeline.js";
 import type { Route } from "../routes.js";
+import { certificateOf } from "../tls/client-certificate.js";
+import type { Tls } from "../tls/tls.js";
 import { packageDefinition, serviceDefinition } from "./definitions.js";
 import { http2ServersOf, setHttp2Options } from "./grpc-http2.js";
 import { boundOther, type GrpcMessage, GrpcMessages } from "./grpc-messages.js";
@@ -37,7 +39,7 @@ interface Arrival {
   readonly message: GrpcMessage;
 }
 
-/** Native gRPC, with reflection (v1 and v1alpha) and health. */
+/** Native gRPC, with reflection (v1 and v1alpha), unless it is off, and health. */
 export class GrpcServer {
   private readonly server: grpc.Server;
   private readonly health: Health;
@@ -56,6 +58,7 @@ export class GrpcServer {
     largeMessages: LargeMessages,
     deadlines: ArrivalDeadlines,
     private readonly loadShedder: LoadShedder,
+    { tls, reflection = true }: { readonly tls?: Tls | undefined; readonly reflection?: boolean } = {},
   ) {
     this.streams = new ArrivingStreams(loadShedder, deadlines, {
       routeOf: (path) => this.routes.get(path),
@@ -70,7 +73,7 @@ export class GrpcServer {
       },
     });
     this.messages = new GrpcMessages(largeMessages);
-    this.wrongPort = new WrongPort(deadlines);
+    this.wrongPort = new WrongPort(deadlines, tls);
     // What is longer is not read: grpc-js has one limit for all methods.
     const longestBytes = Math.max(...routes.map(({ maxMessageBytes }) => maxMessageBytes));
     this.routes = new Map(routes.map((route) => [pathOf(route), route]));
@@ -94,7 +97,9 @@ export class GrpcServer {
         Object.fromEntries(ofService.map((route) => [route.method.name, this.unaryHandler(route)])),
       );
     }
-    new ReflectionService(packageDefinition(definitions, [...services.keys()])).addToServer(this.server);
+    if (reflection) {
+      new ReflectionService(packageDefinition(definitions, [...services.keys()])).addToServer(this.server);
+    }
     this.health = new Health(["", ...[...services.keys()].map((service) => service.typeName)]);
     this.health.addTo(this.server);
   }
@@ -204,11 +209,12 @@ const pushbackTrailer = "grpc-retry-pushback-ms";
 function incomingCall(
   route: Route,
   call: grpc.ServerUnaryCall<Buffer, Buffer>,
-  { permit, deadlineMs, message }: Arrival,
+  { arriving, permit, deadlineMs, message }: Arrival,
 ): IncomingCall {
   return {
     frontEnd: "grpc",
     header: (name) => call.metadata.get(name)[0]?.toString(),
+    certificate: () => certificateOf(arriving.stream.session),
     deadlineMs,
     permit,
     decode: () => message.read(route, call.request),

@@ -2,6 +2,8 @@ import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:h
 import type { Socket } from "node:net";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import { sniff } from "../sniff.js";
+import type { SecurePort } from "../tls/secure-port.js";
+import type { Tls } from "../tls/tls.js";
 
 const advice =
   "This port serves native gRPC over HTTP/2. JSON, gRPC-Web and HTTP/1.1 are served on the other one (HTTP_PORT), gRPC too.\n";
@@ -13,12 +15,29 @@ export class WrongPort {
   /** Of which it is not known yet what they speak. */
   private readonly unknown = new Set<Socket>();
 
-  constructor(private readonly deadlines: ArrivalDeadlines) {}
+  private readonly securePorts: SecurePort[] = [];
+
+  constructor(
+    private readonly deadlines: ArrivalDeadlines,
+    private readonly tls: Tls | undefined,
+  ) {}
 
   /** Stands before the server's own listener for connections. */
   watch(server: Http2Server): void {
     const listeners = server.listeners("connection") as ((socket: Socket) => void)[];
     server.removeAllListeners("connection");
+    const serve = (socket: Socket) => {
+      for (const listener of listeners) listener.call(server, socket);
+    };
+    if (this.tls) {
+      const secure = this.tls.open((socket, isHttp2) => (isHttp2 ? serve(socket) : this.answer(socket, "h2")));
+      this.securePorts.push(secure);
+      server.on("connection", (socket: Socket) => {
+        socket.on("error", () => socket.destroy());
+        secure.accept(socket);
+      });
+      return;
+    }
     server.on("connection", (socket: Socket) => {
       const forget = () => this.unknown.delete(socket);
       const destroy = () => socket.destroy();
@@ -28,9 +47,9 @@ export class WrongPort {
       sniff(socket, this.deadlines, (isHttp2, seen) => {
         forget();
         socket.off("close", forget);
-        if (!isHttp2 && http1.test(seen.toString("latin1", 0, 8))) return this.answer(socket);
+        if (!isHttp2 && http1.test(seen.toString("latin1", 0, 8))) return this.answer(socket, "h2c");
         socket.off("error", destroy);
-        for (const listener of listeners) listener.call(server, socket);
+        serve(socket);
       });
     });
   }
@@ -38,13 +57,14 @@ export class WrongPort {
   /** Nobody waits for what connections without a word would have said. */
   close(): void {
     for (const socket of this.unknown) socket.destroy();
+    for (const secure of this.securePorts) secure.close();
   }
 
-  private answer(socket: Socket): void {
+  private answer(socket: Socket, upgrade: "h2" | "h2c"): void {
     const cut = this.deadlines.begin(() => socket.destroy());
     socket.once("close", () => this.deadlines.end(cut));
     socket.end(
-      "HTTP/1.1 426 Upgrade Required\r\nupgrade: h2c\r\nconnection: upgrade, close\r\ncontent-type: text/plain\r\n" +
+      `HTTP/1.1 426 Upgrade Required\r\nupgrade: ${upgrade}\r\nconnection: upgrade, close\r\ncontent-type: text/plain\r\n` +
         `content-length: ${Buffer.byteLength(advice)}\r\n\r\n${advice}`,
     );
     // What is still to come is thrown away: a connection that is closed with something unread in it loses the answer.

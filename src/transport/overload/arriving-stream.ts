@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { Refusal } from "../../domain/refusal.js";
 import { type Failure, failureOf } from "../error-table.js";
 import type { Arrival, ArrivalDeadlines } from "../messages/arrival-deadlines.js";
@@ -18,6 +18,7 @@ export class ArrivingStream {
     private readonly handOver: () => void,
     private readonly open: OpenStreams,
     private readonly deadlines: ArrivalDeadlines,
+    private readonly frontEnd: { headersFor?(headers: IncomingHttpHeaders): OutgoingHttpHeaders | undefined } = {},
   ) {}
 
   /** Hands it to the library that makes a call of it: sooner or later, or never. */
@@ -49,7 +50,7 @@ export class ArrivingStream {
 
   refuse(failure: Failure): void {
     if (this.isGone || this.isAnswered) return;
-    refuseStream(this.stream, this.headers, failure);
+    refuseStream(this.stream, this.headers, failure, this.frontEnd.headersFor?.(this.headers));
     this.abandon();
   }
 

@@ -3,6 +3,7 @@ import {
   type Http2Server,
   type Http2Session,
   type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
 import { provenConnectionStreams, provingCalls } from "../http2-limits.js";
@@ -29,9 +30,11 @@ type Listener = (stream: ServerHttp2Stream, ...told: Told) => void;
 
 /** What a front end makes of its streams. */
 export interface StreamFrontEnd {
-  routeOf(path: string): Route | undefined;
+  routeOf(path: string, headers: IncomingHttpHeaders): Route | undefined;
   /** In ms since 1970; Infinity: the caller did not say. */
   deadlineOf(headers: IncomingHttpHeaders): number;
+  /** What a refusal says besides, to whoever sent these. */
+  headersFor?(headers: IncomingHttpHeaders): OutgoingHttpHeaders | undefined;
   /** A call that was let in. */
   begin(arriving: ArrivingStream, route: Route, permit: Permit, deadlineMs: number): void;
   /** Whatever is none of our calls. */
@@ -87,7 +90,7 @@ export class ArrivingStreams {
     // Until the library listens to it, and if it never does, nobody else would hear that it has failed.
     stream.on("error", () => {});
     this.turns.arrived(stream);
-    const arriving = new ArrivingStream(stream, headers, serve, this.open, this.deadlines);
+    const arriving = new ArrivingStream(stream, headers, serve, this.open, this.deadlines, this.frontEnd);
     // It was reset in the same breath.
     if (arriving.isGone) return;
     if (!this.open.add()) {
@@ -95,7 +98,7 @@ export class ArrivingStreams {
       stream.close(constants.NGHTTP2_REFUSED_STREAM);
       return;
     }
-    const route = this.frontEnd.routeOf(headers[":path"] ?? "");
+    const route = this.frontEnd.routeOf(headers[":path"] ?? "", headers);
     const connection = stream.session && this.connections.get(stream.session);
     stream.once("close", () => {
       arriving.closed();

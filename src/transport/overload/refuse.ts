@@ -19,9 +19,10 @@ export function refuseStream(
   stream: ServerHttp2Stream,
   { "content-type": type = "" }: IncomingHttpHeaders,
   failure: Failure,
+  besides: OutgoingHttpHeaders = {},
 ) {
   const { status, headers, body } = answerFor(type, failure);
-  stream.respond({ ":status": status, ...headers }, { endStream: body === undefined });
+  stream.respond({ ":status": status, ...headers, ...besides }, { endStream: body === undefined });
   if (body !== undefined) stream.end(body);
   stream.resume();
 }

@@ -11,13 +11,15 @@ const folder = await mkdtemp(join(tmpdir(), "coupon-keys-"));
 afterAll(() => rm(folder, { recursive: true, force: true }));
 const file = join(folder, "jwks.json");
 
-const openWith = (settings: Record<string, string>) =>
-  openAuth({
+const openWith = async (settings: Record<string, string>) => {
+  const { authenticator } = await openAuth({
     config: readConfig(settings),
     log: { debug: () => {} },
     failures: { authFailed: () => {} },
     clock: { nowMs: Date.now },
   } as never);
+  return authenticator;
+};
 const jwt = { AUTH: "jwt", JWT_ISSUER: issuerName, JWT_AUDIENCE: audience, JWT_JWKS_FILE: file };
 
 test("with AUTH=off, or without AUTH, nobody is asked", async () => {

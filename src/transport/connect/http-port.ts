@@ -1,0 +1,102 @@
+import * as http from "node:http";
+import * as http2 from "node:http2";
+import * as net from "node:net";
+import { http2Limits, maxBacklog, maxConnections, newConnectionStreams } from "../http2-limits.js";
+import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
+import { sniff } from "../sniff.js";
+import type { SecurePort } from "../tls/secure-port.js";
+import type { Tls } from "../tls/tls.js";
+import type { NodeRequest, NodeResponse } from "./node-request.js";
+
+export const headersTimeoutMs = 10_000;
+/** Longer than a message has to arrive, so that a late one is told so. For what is not read to its end. */
+const requestTimeoutMs = 12_000;
+const timeoutCheckMs = 1_000;
+/** A connection on which nothing moves is closed. Calls are over by then, for they have 30 s at most. */
+const idleMs = 60_000;
+
+/** HTTP/1.1 and HTTP/2 on one port: with TLS the two sides agree on one, and without it is seen from the first bytes. */
+export class HttpPort {
+  readonly http2: http2.Http2Server;
+  private readonly http1: http.Server;
+  private readonly listener: net.Server;
+  private readonly secure: SecurePort | undefined;
+  private readonly sockets = new Set<net.Socket>();
+  private readonly sessions = new Set<http2.ServerHttp2Session>();
+
+  constructor(
+    handle: (request: NodeRequest, response: NodeResponse) => void,
+    private readonly deadlines: ArrivalDeadlines,
+    tls: Tls | undefined,
+  ) {
+    this.http1 = http.createServer(
+      {
+        headersTimeout: headersTimeoutMs,
+        requestTimeout: requestTimeoutMs,
+        connectionsCheckingInterval: timeoutCheckMs,
+        // Longer than a balancer keeps an idle connection, or it would send a call into one that is just being closed.
+        keepAliveTimeout: idleMs,
+      },
+      handle,
+    );
+    this.http1.setTimeout(idleMs);
+    // It is handed its connections and never listens itself, but only then does it begin to look at its time limits.
+    this.http1.emit("listening");
+    this.http2 = http2.createServer(
+      { settings: { maxConcurrentStreams: newConnectionStreams }, ...http2Limits },
+      handle,
+    );
+    this.http2.on("session", (session) => {
+      this.sessions.add(session);
+      session.on("close", () => this.sessions.delete(session));
+      session.on("error", () => session.destroy());
+      session.setTimeout(idleMs, () => session.destroy());
+    });
+    this.secure = tls?.open((socket, isHttp2) => {
+      (isHttp2 ? this.http2 : this.http1).emit("connection", socket);
+    });
+    this.listener = net.createServer({ noDelay: true }, (socket) => this.accept(socket));
+    this.listener.maxConnections = maxConnections;
+  }
+
+  /** Answers the port that it listens on. */
+  listen(host: string, port: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.listener.once("error", reject);
+      this.listener.listen({ port, host, backlog: maxBacklog }, () =>
+        resolve((this.listener.address() as net.AddressInfo).port),
+      );
+    });
+  }
+
+  /** Takes no new connections, ends idle ones with GOAWAY, and cuts off what is left after the given time. */
+  async close(drainMs: number): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.listener.close(() => resolve()));
+    this.secure?.close();
+    for (const session of this.sessions) session.close();
+    this.http1.closeIdleConnections();
+    const timer = setTimeout(() => {
+      for (const socket of this.sockets) socket.destroy();
+    }, drainMs);
+    // Connections that are kept alive become idle one by one, as their calls end.
+    const idle = setInterval(() => this.http1.closeIdleConnections(), 50);
+    await closed;
+    clearTimeout(timer);
+    clearInterval(idle);
+    this.http1.close();
+  }
+
+  private accept(socket: net.Socket): void {
+    this.sockets.add(socket);
+    socket.on("close", () => this.sockets.delete(socket));
+    socket.on("error", () => socket.destroy());
+    if (this.secure) {
+      this.secure.accept(socket);
+      return;
+    }
+    sniff(socket, this.deadlines, (isHttp2) => {
+      (isHttp2 ? this.http2 : this.http1).emit("connection", socket);
+      if (!isHttp2) process.nextTick(() => socket.resume());
+    });
+  }
+}

@@ -4,6 +4,7 @@ import { Queues } from "./batching/queues.js";
 import { type Config, hostOf } from "./config.js";
 import { GateKeeper } from "./issuing/gate-keeper.js";
 import { CodeGenerator } from "./jobs/code-generator.js";
+import type { Job } from "./jobs/job-loop.js";
 import { MeasuredClock } from "./platform/clock.js";
 import { FailureLog } from "./platform/failure-log.js";
 import type { Logger } from "./platform/logger.js";
@@ -101,8 +102,11 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     ...{ stores, gate, keeper, quotaDays, clock, reservationMs: config.RESERVATION_MS },
     ...{ openQueue: queues.open, batches: bounds.batches, failures },
   });
-  const authenticator = await openAuth({ config, log, failures: metrics, failureLog: failures, clock });
-  const jobs = openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics });
+  const authJobs: Job[] = [];
+  const authenticator = await openAuth({
+    ...{ config, stores, clock, log, failures: metrics, failureLog: failures, jobs: authJobs },
+  });
+  const jobs = openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics, more: authJobs });
 
   const probe = new Probe({
     probe: readClock,

@@ -2,6 +2,7 @@ import type { EmbeddedServers } from "../embedded/embedded.js";
 import { startApp } from "./app.js";
 import { type Config, readConfig } from "./config.js";
 import { createLogger, type Logger } from "./platform/logger.js";
+import { keysCommand } from "./wiring/keys.js";
 import { migrateOnly } from "./wiring/migrating.js";
 
 /** After calls had their time to end: what commits, jobs and closing may take. */
@@ -9,8 +10,8 @@ const closingMs = 20_000;
 /** Of faults that nobody has caught: the first ends the process in order, this one at once. */
 const maxFaults = 2;
 
-/** `main.js` serves; `main.js migrate` brings the database up to date, and ends. */
-const commands = ["serve", "migrate"] as const;
+/** `main.js` serves; `main.js migrate` brings the database up to date, and ends; `main.js keys` makes and ends keys of callers. */
+const commands = ["serve", "migrate", "keys"] as const;
 
 async function main(): Promise<void> {
   let config: Config;
@@ -18,12 +19,16 @@ async function main(): Promise<void> {
   try {
     if (!command) throw new Error(`there is no command ${process.argv[2]}; there are: ${commands.join(", ")}`);
     config = readConfig(process.env);
-    if (command === "migrate" && !config.DATABASE_URL) {
-      throw new Error("DATABASE_URL: must name the database that is to be migrated");
+    if (command !== "serve" && !config.DATABASE_URL) {
+      throw new Error(`DATABASE_URL: must name the database, for ${command}`);
     }
   } catch (error) {
     process.stderr.write(`coupon-service: ${(error as Error).message}\n`);
     process.exitCode = 2;
+    return;
+  }
+  if (command === "keys") {
+    await runKeys(config);
     return;
   }
   const { log, flush } = createLogger(config.LOG_LEVEL);
@@ -79,6 +84,16 @@ async function main(): Promise<void> {
     await embedded?.stop();
     await flush();
     process.exit();
+  }
+}
+
+async function runKeys(config: Config): Promise<void> {
+  try {
+    const url = config.DATABASE_URL as string;
+    process.exitCode = await keysCommand(process.argv.slice(3), { ...config, DATABASE_URL: url });
+  } catch (error) {
+    process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
   }
 }
 

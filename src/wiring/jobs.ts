@@ -22,10 +22,21 @@ export interface JobParts {
   readonly log: Logger;
   readonly failures: FailureLog;
   readonly metrics: Metrics;
+  /** What other parts have to run. */
+  readonly more?: readonly Job[];
 }
 
 /** Everything that runs by itself. */
-export function openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics }: JobParts): JobLoop[] {
+export function openJobs({
+  stores,
+  keeper,
+  codeGenerator,
+  config,
+  log,
+  failures,
+  metrics,
+  more = [],
+}: JobParts): JobLoop[] {
   const { PURGE, PURGE_AFTER_DAYS: afterDays, PURGE_EVERY_MINUTES: everyMinutes } = config;
   const { DELETED_CODES_KEEP_HOURS: deletedCodesKeepHours } = config;
   const jobs: Job[] = [
@@ -36,6 +47,7 @@ export function openJobs({ stores, keeper, codeGenerator, config, log, failures,
     new Expirer(stores.userCoupons),
     new Counter(stores.stats),
     new EventKeeper(stores.events, config.EVENTS_KEEP_DAYS, log),
+    ...more,
   ];
   if (PURGE !== "off") {
     const options = { afterDays, deletedCodesKeepHours, everyMinutes, dryRun: PURGE === "dry-run" };

@@ -1,6 +1,7 @@
 import { create, type DescMethodUnary } from "@bufbuild/protobuf";
 import { createValidator } from "@bufbuild/protovalidate";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
@@ -209,7 +210,7 @@ describe("who calls", () => {
 });
 
 test("every method says which scope it asks for", () => {
-  const services = [CatalogService, IssuanceService, UserCouponService, UsageService];
+  const services = [AuthService, CatalogService, IssuanceService, UserCouponService, UsageService];
   const asked = services.flatMap(({ methods }) =>
     methods.map((method) => new Authorization(method as DescMethodUnary).scope),
   );

@@ -11,11 +11,11 @@ import { hashOf, idOf } from "./key-text.js";
 const sayAgainMs = 60_000;
 const maxSaid = 1_000;
 
-/** What the key of nobody is compared with: no key has this hash. */
+/** What is compared where there are no keys. */
 const nobodysHash = new Uint8Array(32);
 
 export interface KeyAuthenticatorOptions {
-  readonly keys: Pick<KeyCopy, "get">;
+  readonly keys: Pick<KeyCopy, "get" | "decoy">;
   /** In ms since 1970. */
   readonly nowMs: () => number;
   readonly failures: AuthFailures;
@@ -23,6 +23,10 @@ export interface KeyAuthenticatorOptions {
     warn(details: object, message: string): void;
     debug(details: object, message: string): void;
   };
+}
+
+function chanceIn(hash: Uint8Array): number {
+  return ((hash[0] as number) << 16) | ((hash[1] as number) << 8) | (hash[2] as number);
 }
 
 /** API keys: `authorization: Bearer ck_<id>_<secret>`. Asks memory alone. */
@@ -37,8 +41,10 @@ export class KeyAuthenticator implements Way {
     const id = idOf(text);
     if (id === undefined) return this.refuse("malformed");
     const key = this.options.keys.get(id);
-    // An unknown id takes the same way as a wrong secret, so that nobody can tell by the time which ids there are.
-    const isRight = timingSafeEqual(hashOf(text), key?.hash ?? nobodysHash);
+    const hash = hashOf(text);
+    // An unknown id takes the same way as a wrong secret, so that nobody can tell by the time which ids there are: it is compared
+    // with some other key's hash, for to fetch one that lies far away in memory takes most of a microsecond.
+    const isRight = timingSafeEqual(hash, (key ?? this.options.keys.decoy(chanceIn(hash)))?.hash ?? nobodysHash);
     if (!key) return this.refuse("unknown", id);
     if (!isRight) return this.refuse("wrong secret", id);
     if (key.isRevoked) return this.refuseEnded("revoked", key);

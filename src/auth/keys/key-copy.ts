@@ -25,6 +25,8 @@ export class KeyCopy {
   readonly name = "read keys";
   readonly pauseMs = 1_000;
   private keys = new Map<string, KnownKey>();
+  /** Each once; maybe as it was before. */
+  private list: KnownKey[] = [];
   private mark: string | undefined;
   private readAllAtMs = Number.NEGATIVE_INFINITY;
 
@@ -35,6 +37,11 @@ export class KeyCopy {
 
   get(id: string): KnownKey | undefined {
     return this.keys.get(id);
+  }
+
+  /** Any key, by chance: it lies as far away in memory as the one that somebody names. undefined: there is none. */
+  decoy(chance: number): KnownKey | undefined {
+    return this.list[chance % this.list.length];
   }
 
   get size(): number {
@@ -56,6 +63,7 @@ export class KeyCopy {
       for (const key of changes.keys.slice(from, Math.min(to, this.max))) keys.set(key.id, known(key));
     });
     this.keys = keys;
+    this.list = [...keys.values()];
     this.mark = changes.mark;
     this.readAllAtMs = performance.now();
     if (length > this.max) throw tooMany(this.max);
@@ -68,11 +76,17 @@ export class KeyCopy {
     let isFull = false;
     for (const key of changes.keys) {
       // Those that do not hold any more stay until all are read again: who brings one is told no, and the log says why.
-      if (this.keys.size < this.max || this.keys.has(key.id)) this.keys.set(key.id, known(key));
+      if (this.keys.has(key.id)) this.keys.set(key.id, known(key));
+      else if (this.keys.size < this.max) this.add(known(key));
       else isFull = true;
     }
     this.mark = changes.mark;
     if (isFull) throw tooMany(this.max);
+  }
+
+  private add(key: KnownKey): void {
+    this.keys.set(key.id, key);
+    this.list.push(key);
   }
 }
 

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "vitest";
-import { KeyCopy } from "../../src/auth/keys/key-copy.js";
+import { KeyCopy, type KeyCopyOptions } from "../../src/auth/keys/key-copy.js";
 import { freshKey } from "../../src/auth/keys/key-text.js";
 import { runKeysCommand } from "../../src/commands/keys.js";
 import type { CallerKey } from "../../src/domain/caller-key.js";
@@ -59,8 +59,9 @@ describe("a key is made", () => {
     const expected = { ...described, createdAt: start, revokedAt: null, replacedId: null };
     expect(made).toEqual({ key: expected, isReplay: false });
     await make({ caller: "maker", scopes: ["admin"] });
-    const [first] = (await store.readAll(100)).keys.filter(({ caller }) => caller === "maker");
-    expect(first).toEqual({ ...expected, hash: Buffer.from(hash) });
+    const [first] = (await store.readPage(null, "0", 100)).keys.filter(({ caller }) => caller === "maker");
+    const { createdAt: _, replacedId: __, ...held } = expected;
+    expect(first).toEqual({ ...held, hash: Buffer.from(hash) });
   });
 
   test("once for one request, whose repetition gets no other one", async () => {
@@ -186,8 +187,9 @@ test("a list has pages of one caller, the newest first", async () => {
 });
 
 describe("the copy of a replica", () => {
-  const copyOf = async () => {
-    const copy = new KeyCopy(store);
+  // In small pages, so that there are several.
+  const copyOf = async (options: KeyCopyOptions = {}) => {
+    const copy = new KeyCopy(store, { pageSize: 3, ...options });
     await copy.run();
     return copy;
   };
@@ -233,6 +235,42 @@ describe("the copy of a replica", () => {
     } finally {
       slow.release();
     }
+  });
+
+  test("sees many changes at once, and goes on to see others while it reads all again", async () => {
+    const old = [await make(), await make(), await make(), await make()];
+    const copy = await copyOf({ pagesOfRun: 1, readAllEveryMs: 0 });
+    const { size } = copy;
+    // Past the service, which nobody sees but who reads all.
+    await sql`DELETE FROM caller_keys WHERE id = ${old[1]!.id}`;
+    for (const { id } of [old[0]!, old[3]!]) await store.revoke(id, null, soon());
+    const fresh = await Promise.all(Array.from({ length: 7 }, () => make()));
+    await copy.run();
+    expect(fresh.every(({ id }) => copy.get(id))).toBe(true);
+    expect([copy.get(old[0]!.id)?.isRevoked, copy.get(old[3]!.id)?.isRevoked]).toEqual([true, true]);
+    expect(copy.size).toBe(size + 7);
+    for (let runs = 0; copy.get(old[1]!.id); runs++) {
+      expect(runs).toBeLessThan(size);
+      const [revoked, made] = [fresh.pop()!, await make()];
+      await store.revoke(revoked.id, null, soon());
+      await copy.run();
+      expect([copy.get(revoked.id)?.isRevoked ?? true, copy.get(made.id)?.isRevoked]).toEqual([true, false]);
+      fresh.unshift(made);
+    }
+    expect([copy.get(old[2]!.id)?.isRevoked, ...fresh.map(({ id }) => copy.get(id)?.isRevoked)]).toEqual(
+      Array.from({ length: fresh.length + 1 }, () => false),
+    );
+  });
+
+  test("knows as many as it may, and says so when there are more", async () => {
+    const copy = new KeyCopy(store, { pageSize: 3, maxKeys: 5 });
+    await expect(copy.run()).rejects.toThrow("more than 5 keys");
+    expect(copy.size).toBe(5);
+    const [known] = (await store.readPage(null, "0", 1)).keys;
+    const unknown = await make();
+    await store.revoke(known!.id, null, soon());
+    await expect(copy.run()).rejects.toThrow("more than 5 keys");
+    expect([copy.get(known!.id)?.isRevoked, copy.get(unknown.id)]).toEqual([true, undefined]);
   });
 
   test("leaves out scopes that only a later release knows", async () => {

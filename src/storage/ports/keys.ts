@@ -6,8 +6,8 @@ import type { DeadlineMs, Page, RequestKey, Rows } from "./page.js";
 /** A key that is made, as it is stored. Its text never comes here. */
 export type NewKey = Pick<FreshKey, "id" | "hash">;
 
-/** A key, and what a call that brings it is compared with. */
-export type StoredKey = CallerKey & Pick<NewKey, "hash">;
+/** A key as calls are held against it. */
+export type StoredKey = Pick<CallerKey, "id" | "caller" | "scopes" | "expiresAt" | "revokedAt"> & Pick<NewKey, "hash">;
 
 export interface Made {
   readonly key: CallerKey;
@@ -15,11 +15,12 @@ export interface Made {
   readonly isReplay: boolean;
 }
 
-/** What has changed since an earlier look. */
-export interface KeyChanges {
+export interface KeyPage {
   readonly keys: readonly StoredKey[];
-  /** Where the next look begins. Some keys may be seen again, and none is missed. */
+  /** Where the next look begins, if this is the first page of one. Some keys may be seen again, and none is missed. */
   readonly mark: string;
+  /** Where the page ends; null: it is the last. */
+  readonly next: string | null;
 }
 
 /** The keys of callers. All times are of the store's clock. */
@@ -45,8 +46,9 @@ export interface KeyStore {
   expire(id: string, expiresAt: Date, request: RequestKey | null, deadlineMs: DeadlineMs): Promise<CallerKey | Refusal>;
   /** Refused: KEY_NOT_FOUND. */
   revoke(id: string, request: RequestKey | null, deadlineMs: DeadlineMs): Promise<CallerKey | Refusal>;
-  /** All keys that hold, the oldest first, `max` at most. */
-  readAll(max: number): Promise<KeyChanges>;
-  /** Keys that were made or changed since, those that do not hold any more among them; `max` at most. */
-  readChanges(mark: string, max: number): Promise<KeyChanges>;
+  /**
+   * A page of the keys that were made or changed since an earlier look (its mark), those that do not hold any more among them; or
+   * of all that hold (null). The oldest first, `size` at most, after where an earlier page has ended ("0": from the beginning).
+   */
+  readPage(since: string | null, after: string, size: number): Promise<KeyPage>;
 }

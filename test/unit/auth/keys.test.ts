@@ -8,7 +8,7 @@ import { KeyAuthenticator } from "../../../src/auth/keys/key-authenticator.js";
 import { KeyCopy } from "../../../src/auth/keys/key-copy.js";
 import { freshKey, hashOf, idOf } from "../../../src/auth/keys/key-text.js";
 import { anybody, type Principal, scopes } from "../../../src/domain/principal.js";
-import type { KeyChanges, StoredKey } from "../../../src/storage/ports/keys.js";
+import type { StoredKey } from "../../../src/storage/ports/keys.js";
 import { violationsIn } from "../../../src/transport/pipeline.js";
 
 const header = (value: string | undefined) => ({
@@ -63,10 +63,8 @@ const keyOf = (changed: Partial<StoredKey> = {}) => {
       ...{
         caller: "shop",
         scopes: ["issue"],
-        createdAt: new Date(0),
         expiresAt: null,
         revokedAt: null,
-        replacedId: null,
       },
       ...changed,
     } as StoredKey,
@@ -74,10 +72,7 @@ const keyOf = (changed: Partial<StoredKey> = {}) => {
 };
 
 async function world(...keys: StoredKey[]) {
-  const copy = new KeyCopy({
-    readAll: async () => ({ keys, mark: "1" }),
-    readChanges: async () => ({ keys: [], mark: "1" }),
-  });
+  const copy = new KeyCopy({ readPage: async () => ({ keys, mark: "1", next: null }) });
   await copy.run();
   const failed: string[] = [];
   const said: string[] = [];
@@ -172,40 +167,6 @@ describe("several ways", () => {
     expect(ask(no, no)).toBe(unauthenticated);
     expect(await ask(no, later(null), no)).toBe(unauthenticated);
     expect(counted).toEqual(["none missing", "none missing", "none missing"]);
-  });
-});
-
-describe("the copy of the keys", () => {
-  const stored = (count: number) => Array.from({ length: count }, () => keyOf().stored);
-
-  test("keeps as many as it may, and says so when there are more", async () => {
-    const all = stored(3);
-    let changes: KeyChanges = { keys: all.slice(0, 2), mark: "1" };
-    const copy = new KeyCopy({ readAll: async () => changes, readChanges: async () => changes }, 2);
-    await copy.run();
-    expect(copy.size).toBe(2);
-    changes = { keys: all.slice(2), mark: "2" };
-    await expect(copy.run()).rejects.toThrow("more than 2 keys");
-    expect(all.map(({ id }) => copy.get(id) !== undefined)).toEqual([true, true, false]);
-    // What it knows already goes on to change.
-    changes = { keys: [{ ...(all[0] as StoredKey), revokedAt: new Date(0) }], mark: "3" };
-    await copy.run();
-    expect(copy.get(all[0]!.id)?.isRevoked).toBe(true);
-  });
-
-  test("reads all again when more has changed than a look shows", async () => {
-    const all = stored(3);
-    const looks: string[] = [];
-    const copy = new KeyCopy(
-      {
-        readAll: async () => ({ keys: looks.push("all") === 1 ? [] : all, mark: "7" }),
-        readChanges: async (mark, max) => ({ keys: looks.push(mark) === 2 ? all.slice(0, max) : [], mark: "9" }),
-      },
-      3,
-    );
-    for (let run = 0; run < 3; run++) await copy.run();
-    expect(looks).toEqual(["all", "7", "all", "7"]);
-    expect(all.every(({ id }) => copy.get(id))).toBe(true);
   });
 });
 

@@ -1,8 +1,8 @@
 import { eq, sql } from "drizzle-orm";
 import { type CallerKey, expiryOfNext, holds } from "../../../domain/caller-key.js";
-import { isScope } from "../../../domain/principal.js";
+import { isScope, type Scope } from "../../../domain/principal.js";
 import { invalid, Refusal } from "../../../domain/refusal.js";
-import type { KeyChanges, KeyStore, Made, NewKey, StoredKey } from "../../ports/keys.js";
+import type { KeyPage, KeyStore, Made, NewKey, StoredKey } from "../../ports/keys.js";
 import type { DeadlineMs, Page, RequestKey, Rows } from "../../ports/page.js";
 import type { Database } from "../database.js";
 import { findEarlier, once, readClock, recordRequest, type Tx } from "../requests.js";
@@ -16,6 +16,12 @@ type KeyRow = typeof callerKeys.$inferSelect;
 /** What may be known of a key, as it is kept for a repeated request. */
 type StoredAnswer = { readonly key: Described; readonly replaced?: Described };
 type Described = Omit<KeyRow, "hash" | "changedXid">;
+type LookRow = Pick<KeyRow, "id" | "seq" | "caller" | "scopes" | "hash"> & {
+  readonly expiresAt: Date | string | null;
+  readonly revokedAt: Date | string | null;
+  readonly mark: string;
+  readonly now: Date | string;
+};
 
 export class PostgresKeyStore implements KeyStore {
   constructor(private readonly database: Database) {}
@@ -88,23 +94,28 @@ export class PostgresKeyStore implements KeyStore {
     return this.change(id, request, deadlineMs, (row, now) => (row.revokedAt ? null : { revokedAt: now }));
   }
 
-  readAll(max: number): Promise<KeyChanges> {
-    return this.read(max, "k.revoked_at IS NULL AND (k.expires_at > coupon_clock() OR k.expires_at IS NULL)", "seq");
-  }
-
-  readChanges(mark: string, max: number): Promise<KeyChanges> {
-    // What the earlier look did not see was of transactions that were open then, or not begun.
-    return this.read(max, `k.changed_xid >= '${BigInt(mark)}'::xid8`, "changed_xid, seq");
-  }
-
-  private read(max: number, condition: string, order: string): Promise<KeyChanges> {
-    return this.database.background.run(noDeadlineMs, async ({ sql }) => {
-      const rows = await sql<(Described & StoredKey & { mark: string })[]>`
-        SELECT s.mark, k.* FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS mark OFFSET 0) s
-        LEFT JOIN caller_keys k ON ${sql.unsafe(condition)} ORDER BY ${sql.unsafe(order)} LIMIT ${max}`;
-      const keys = rows.filter(({ id }) => id !== null).map((row) => ({ ...toKey(row), hash: row.hash }));
-      return { keys, mark: rows[0]!.mark };
-    });
+  async readPage(since: string | null, after: string, size: number): Promise<KeyPage> {
+    // What the earlier look did not see was of transactions that were open then, or not begun. OFFSET: whatever is known of the
+    // table, they are found by their own index, and not among all. What does not hold is left out later, so that a page is a
+    // piece of the other index.
+    const table =
+      since === null
+        ? sql`caller_keys`
+        : sql`(SELECT * FROM caller_keys WHERE changed_xid >= ${since}::text::xid8 OFFSET 0) changed`;
+    // The mark is of the snapshot that the rows are read with, and there also when there are no rows.
+    const found = await this.database.background.run(noDeadlineMs, ({ orm }) =>
+      orm.execute<LookRow>(sql`
+        SELECT s.*, k.*
+        FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS mark, coupon_clock() AS now OFFSET 0) s
+        LEFT JOIN LATERAL (
+          SELECT id, seq, caller, scopes, hash, expires_at AS "expiresAt", revoked_at AS "revokedAt"
+          FROM ${table} WHERE seq > ${after}::bigint ORDER BY seq LIMIT ${size}) k ON true`),
+    );
+    const { mark, now } = found[0]!;
+    const rows = found.filter(({ id }) => id !== null);
+    const next = rows.length === size ? String(rows.at(-1)!.seq) : null;
+    const keys = rows.map(toStored);
+    return { keys: since === null ? keys.filter((key) => holds(key, new Date(now))) : keys, mark, next };
   }
 
   private change(
@@ -161,12 +172,23 @@ async function earlierAnswer(tx: Tx, request: RequestKey | null): Promise<Stored
   return earlier instanceof Refusal || !earlier ? earlier : (earlier.answer as StoredAnswer);
 }
 
+function dateOf(at: Date | string | null): Date | null {
+  return at === null ? null : new Date(at);
+}
+
+/** A later release may know more of them, and has them checked by its own replicas. */
+function scopesOf(text: string): Scope[] {
+  return text.split(" ").filter(isScope);
+}
+
+function toStored({ id, caller, scopes, hash, expiresAt, revokedAt }: LookRow): StoredKey {
+  return { id, caller, scopes: scopesOf(scopes), hash, expiresAt: dateOf(expiresAt), revokedAt: dateOf(revokedAt) };
+}
+
 function toKey({ id, caller, scopes, createdAt, expiresAt, revokedAt, replacedId }: Described): CallerKey {
-  const dateOf = (at: Date | string | null) => (at === null ? null : new Date(at));
   return {
     ...{ id, caller, replacedId },
-    // A later release may know more of them, and has them checked by its own replicas.
-    scopes: scopes.split(" ").filter(isScope),
+    scopes: scopesOf(scopes),
     createdAt: new Date(createdAt),
     expiresAt: dateOf(expiresAt),
     revokedAt: dateOf(revokedAt),

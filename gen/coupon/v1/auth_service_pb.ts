@@ -398,7 +398,8 @@ export const RevokeKeyResponseSchema: GenMessage<RevokeKeyResponse> = /*@__PURE_
   messageDesc(file_coupon_v1_auth_service, 10);
 
 /**
- * Keys by which callers prove who they are: `authorization: Bearer ck_...`, where the service runs with `AUTH=keys`.
+ * Keys by which callers prove who they are: `authorization: Bearer ck_...`, where the service runs with `AUTH=keys`. Where it asks
+ * nobody who they are, every method is refused with PERMISSION_DENIED.
  *
  * A key is told once, in the answer that creates it. The service keeps a hash, and nobody can have the key from that. What a
  * call of this service has changed holds on every replica within 5 seconds.

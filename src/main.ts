@@ -1,4 +1,5 @@
 import type { EmbeddedServers } from "../embedded/embedded.js";
+import type { ServerName } from "../embedded/protocol.js";
 import { startApp } from "./app.js";
 import { type Config, readConfig } from "./config.js";
 import { createLogger, type Logger } from "./platform/logger.js";
@@ -19,8 +20,8 @@ async function main(): Promise<void> {
   try {
     if (!command) throw new Error(`there is no command ${process.argv[2]}; there are: ${commands.join(", ")}`);
     config = readConfig(process.env);
-    if (command !== "serve" && !config.DATABASE_URL) {
-      throw new Error(`DATABASE_URL: must name the database, for ${command}`);
+    if (command === "migrate" && !config.DATABASE_URL) {
+      throw new Error("DATABASE_URL: must name the database that is to be migrated");
     }
   } catch (error) {
     process.stderr.write(`coupon-service: ${(error as Error).message}\n`);
@@ -42,13 +43,7 @@ async function main(): Promise<void> {
   let embedded: EmbeddedServers | undefined;
   try {
     if (!config.DATABASE_URL) {
-      // Loaded only here: a service that is given its stores has no use for it.
-      const { defaultDataDir, startEmbedded } = await import("../embedded/embedded.js");
-      const dataDir = config.DATA_DIR ?? defaultDataDir();
-      process.stderr.write(
-        `coupon-service: no DATABASE_URL, so Postgres and Redis are started here; data in ${dataDir}\n`,
-      );
-      embedded = await startEmbedded({ dataDir });
+      embedded = await startOwnServers(config.DATA_DIR, ["postgres", "redis"]);
       config = {
         ...config,
         HOST: config.HOST ?? "127.0.0.1",
@@ -87,13 +82,27 @@ async function main(): Promise<void> {
   }
 }
 
+/** Loaded only here: a service that is given its stores has no use for it. */
+async function startOwnServers(folder: string | undefined, servers: readonly ServerName[]): Promise<EmbeddedServers> {
+  const { defaultDataDir, startEmbedded } = await import("../embedded/embedded.js");
+  const dataDir = folder ?? defaultDataDir();
+  process.stderr.write(
+    `coupon-service: no DATABASE_URL, so servers of its own are started (${servers.join(", ")}); data in ${dataDir}\n`,
+  );
+  return await startEmbedded({ dataDir, servers });
+}
+
 async function runKeys(config: Config): Promise<void> {
+  let own: EmbeddedServers | undefined;
   try {
-    const url = config.DATABASE_URL as string;
+    if (!config.DATABASE_URL) own = await startOwnServers(config.DATA_DIR, ["postgres"]);
+    const url = config.DATABASE_URL ?? (own?.databaseUrl as string);
     process.exitCode = await keysCommand(process.argv.slice(3), { ...config, DATABASE_URL: url });
   } catch (error) {
     process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);
     process.exitCode = 1;
+  } finally {
+    await own?.stop();
   }
 }
 

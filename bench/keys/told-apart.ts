@@ -53,7 +53,7 @@ try {
   const copy = new KeyCopy(store);
   await copy.run();
   const nothing = { authFailed: () => {}, warn: () => {}, debug: () => {} };
-  const way = new KeyAuthenticator({ keys: copy, nowMs: Date.now, failures: nothing, log: nothing });
+  const way = new KeyAuthenticator({ keys: copy, clock: { nowMs: Date.now }, failures: nothing, log: nothing });
   await report("in the process", tokens, async (token) => {
     // As it comes from the network: a text in one piece, however it was put together here.
     const value = Buffer.from(`Bearer ${token}`, "latin1").toString("latin1");

@@ -2,6 +2,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { type CallerKey, defaultOverlapMs, type FreshKey } from "../domain/caller-key.js";
 import { isScope, type Scope, scopes } from "../domain/principal.js";
 import { Refusal } from "../domain/refusal.js";
+import { steadyMs } from "../platform/clock.js";
 import type { KeyStore } from "../storage/ports/keys.js";
 
 export interface KeysCommandParts {
@@ -118,7 +119,7 @@ function accepted<T>(answer: T | Refusal): T {
 }
 
 function deadline(): number {
-  return Date.now() + patienceMs;
+  return steadyMs() + patienceMs;
 }
 
 function described({ id, caller, scopes, createdAt, expiresAt, revokedAt, replacedId }: CallerKey): string {

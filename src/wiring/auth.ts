@@ -34,5 +34,5 @@ async function openKeys({ stores, jobs, clock, failures, log }: AuthParts): Prom
     if (keys.size === 0) throw error;
   });
   jobs.push(keys);
-  return new KeyAuthenticator({ keys, nowMs: () => clock.nowMs(), failures, log });
+  return new KeyAuthenticator({ keys, clock, failures, log });
 }

@@ -7,7 +7,9 @@ import { PostgresKeyStore } from "../storage/postgres/keys/key-store.js";
 import { leastPoolSize } from "../storage/postgres/pool-sizes.js";
 import { prepareDatabase } from "./migrating.js";
 
-type Settings = Pick<Config, "MIGRATE" | "DATABASE_DURABILITY" | "DATABASE_START_WAIT_MS"> & { readonly DATABASE_URL: string };
+type Settings = Pick<Config, "MIGRATE" | "DATABASE_DURABILITY" | "DATABASE_START_WAIT_MS"> & {
+  readonly DATABASE_URL: string;
+};
 
 /** The command `keys`, on the database itself: so the first key can be made, whose owner makes others. Answers the exit code. */
 export function keysCommand(args: readonly string[], config: Settings): Promise<number> {

@@ -1,8 +1,8 @@
 import type { Config } from "../config.js";
 import type { Logger } from "../platform/logger.js";
 import { migrate, whatIsMissing } from "../storage/postgres/migrating/migrate.js";
-import { awaitPrimary } from "../storage/postgres/primary/await-primary.js";
 import type { MigrationLog } from "../storage/postgres/migrating/patient-ddl.js";
+import { awaitPrimary } from "../storage/postgres/primary/await-primary.js";
 
 type Settings = Pick<Config, "MIGRATE" | "DATABASE_START_WAIT_MS"> & { readonly DATABASE_URL: string };
 

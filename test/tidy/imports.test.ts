@@ -83,7 +83,7 @@ const layers: readonly Layer[] = [
   {
     name: "commands",
     files: /^src\/commands\//,
-    mayUse: ["domain", "ports"],
+    mayUse: ["domain", "ports", "platform"],
     packages: /^commander$/,
     advice: "a command takes the port that it needs as an argument; src/wiring hands it the adapter.",
   },

@@ -2,6 +2,7 @@ import { timingSafeEqual } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import type { Principal } from "../../domain/principal.js";
 import type { Refusal } from "../../domain/refusal.js";
+import type { Clock } from "../../platform/clock.js";
 import { type AuthFailures, type Credentials, unauthenticated, type Way } from "../authenticator.js";
 import { bearerOf, keyPrefix } from "../bearer.js";
 import type { KeyCopy, KnownKey } from "./key-copy.js";
@@ -16,8 +17,7 @@ const nobodysHash = new Uint8Array(32);
 
 export interface KeyAuthenticatorOptions {
   readonly keys: Pick<KeyCopy, "get" | "decoy">;
-  /** In ms since 1970. */
-  readonly nowMs: () => number;
+  readonly clock: Clock;
   readonly failures: AuthFailures;
   readonly log: {
     warn(details: object, message: string): void;
@@ -48,7 +48,7 @@ export class KeyAuthenticator implements Way {
     if (!key) return this.refuse("unknown", id);
     if (!isRight) return this.refuse("wrong secret", id);
     if (key.isRevoked) return this.refuseEnded("revoked", key);
-    if (this.options.nowMs() >= key.expiresMs) return this.refuseEnded("expired", key);
+    if (this.options.clock.nowMs() >= key.expiresMs) return this.refuseEnded("expired", key);
     return key.principal;
   }
 

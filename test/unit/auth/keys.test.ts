@@ -80,7 +80,7 @@ async function world(...keys: StoredKey[]) {
   let aheadMs = 0;
   const way = new KeyAuthenticator({
     keys: copy,
-    nowMs: () => nowMs + aheadMs,
+    clock: { nowMs: () => nowMs + aheadMs },
     failures: { authFailed: (way, why) => void failed.push(`${way} ${why}`) },
     log: { warn: say, debug: say },
   });

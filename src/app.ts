@@ -109,7 +109,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
     ...{ stores, gate, keeper, quotaDays, clock, reservationMs: config.RESERVATION_MS },
     ...{ openQueue: queues.open, batches: bounds.batches, failures },
   });
-  const auth = await openAuth({ config, log, failures: metrics, failureLog: failures, clock });
+  const auth = await openAuth({ config, stores, log, failures: metrics, failureLog: failures, clock });
   const reloads = loopsOf([...tlsReloads, ...auth.jobs], failures, metrics);
   const jobs = [...openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics }), ...reloads];
 

@@ -1,7 +1,9 @@
 import type { EmbeddedServers } from "../embedded/embedded.js";
+import type { ServerName } from "../embedded/protocol.js";
 import { startApp } from "./app.js";
 import { type Config, readConfig, WrongSetting } from "./config.js";
 import { createLogger, type Logger } from "./platform/logger.js";
+import { keysCommand } from "./wiring/keys.js";
 import { migrateOnly } from "./wiring/migrating.js";
 
 /** After calls had their time to end: what commits, jobs and closing may take. */
@@ -9,8 +11,8 @@ const closingMs = 20_000;
 /** Of faults that nobody has caught: the first ends the process in order, this one at once. */
 const maxFaults = 2;
 
-/** `main.js` serves; `main.js migrate` brings the database up to date, and ends. */
-const commands = ["serve", "migrate"] as const;
+/** `main.js` serves; `main.js migrate` brings the database up to date, and ends; `main.js keys` makes and ends keys of callers. */
+const commands = ["serve", "migrate", "keys"] as const;
 
 async function main(): Promise<void> {
   let config: Config;
@@ -26,6 +28,10 @@ async function main(): Promise<void> {
     process.exitCode = 2;
     return;
   }
+  if (command === "keys") {
+    await runKeys(config);
+    return;
+  }
   const { log, flush } = createLogger(config.LOG_LEVEL);
   if (command === "migrate") {
     await runMigrate(config, log);
@@ -37,13 +43,7 @@ async function main(): Promise<void> {
   let embedded: EmbeddedServers | undefined;
   try {
     if (!config.DATABASE_URL) {
-      // Loaded only here: a service that is given its stores has no use for it.
-      const { defaultDataDir, startEmbedded } = await import("../embedded/embedded.js");
-      const dataDir = config.DATA_DIR ?? defaultDataDir();
-      process.stderr.write(
-        `coupon-service: no DATABASE_URL, so Postgres and Redis are started here; data in ${dataDir}\n`,
-      );
-      embedded = await startEmbedded({ dataDir });
+      embedded = await startOwnServers(config.DATA_DIR, ["postgres", "redis"]);
       config = {
         ...config,
         HOST: config.HOST ?? "127.0.0.1",
@@ -81,6 +81,30 @@ async function main(): Promise<void> {
     await embedded?.stop();
     await flush();
     process.exit();
+  }
+}
+
+/** Loaded only here: a service that is given its stores has no use for it. */
+async function startOwnServers(folder: string | undefined, servers: readonly ServerName[]): Promise<EmbeddedServers> {
+  const { defaultDataDir, startEmbedded } = await import("../embedded/embedded.js");
+  const dataDir = folder ?? defaultDataDir();
+  process.stderr.write(
+    `coupon-service: no DATABASE_URL, so servers of its own are started (${servers.join(", ")}); data in ${dataDir}\n`,
+  );
+  return await startEmbedded({ dataDir, servers });
+}
+
+async function runKeys(config: Config): Promise<void> {
+  let own: EmbeddedServers | undefined;
+  try {
+    if (!config.DATABASE_URL) own = await startOwnServers(config.DATA_DIR, ["postgres"]);
+    const url = config.DATABASE_URL ?? (own?.databaseUrl as string);
+    process.exitCode = await keysCommand(process.argv.slice(3), { ...config, DATABASE_URL: url });
+  } catch (error) {
+    process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  } finally {
+    await own?.stop();
   }
 }
 

@@ -1,10 +1,15 @@
 import { type Authenticator, Composed, off, type Way } from "../auth/authenticator.js";
+import { KeyAuthenticator } from "../auth/keys/key-authenticator.js";
+import { KeyCopy } from "../auth/keys/key-copy.js";
 import { type AuthWay, authWays } from "../config.js";
 import type { Job } from "../jobs/job-loop.js";
 import { openCertificates } from "./certificates.js";
 import { type JwtParts, openJwt } from "./jwt.js";
+import type { Stores } from "./stores.js";
 
-export type AuthParts = JwtParts;
+export interface AuthParts extends JwtParts {
+  readonly stores: Pick<Stores, "keys">;
+}
 
 export interface Auth {
   readonly authenticator: Authenticator;
@@ -13,7 +18,8 @@ export interface Auth {
 }
 
 /** Of each way what opens it; what has to run for it is added to the jobs. */
-const open: Partial<Record<AuthWay, (parts: AuthParts, jobs: Job[]) => Way | Promise<Way>>> = {
+const open: Record<AuthWay, (parts: AuthParts, jobs: Job[]) => Way | Promise<Way>> = {
+  keys: openKeys,
   jwt: openJwt,
   certificates: openCertificates,
 };
@@ -24,10 +30,16 @@ export async function openAuth(parts: AuthParts): Promise<Auth> {
   if (wanted.length === 0) return { authenticator: off, jobs: [] };
   const jobs: Job[] = [];
   // In the order of the list, whatever the order in AUTH.
-  const ways = authWays.filter((way) => wanted.includes(way)).map((way) => [way, open[way]] as const);
-  const opened = ways.map(([way, openWay]) => {
-    if (!openWay) throw new Error(`AUTH: ${way} cannot be asked for yet`);
-    return openWay(parts, jobs);
+  const ways = authWays.filter((way) => wanted.includes(way)).map((way) => open[way](parts, jobs));
+  return { authenticator: new Composed(await Promise.all(ways), parts.failures), jobs };
+}
+
+async function openKeys({ stores, clock, failures, log }: AuthParts, jobs: Job[]): Promise<Way> {
+  const keys = new KeyCopy(stores.keys);
+  await keys.run().catch((error) => {
+    // Those that it has read it knows; the job goes on to say what is wrong.
+    if (keys.size === 0) throw error;
   });
-  return { authenticator: new Composed(await Promise.all(opened), parts.failures), jobs };
+  jobs.push(keys);
+  return new KeyAuthenticator({ keys, clock, failures, log });
 }

@@ -1,12 +1,13 @@
 import type { Config } from "../config.js";
 import type { Logger } from "../platform/logger.js";
 import { migrate, whatIsMissing } from "../storage/postgres/migrating/migrate.js";
+import type { MigrationLog } from "../storage/postgres/migrating/patient-ddl.js";
 import { awaitPrimary } from "../storage/postgres/primary/await-primary.js";
 
 type Settings = Pick<Config, "MIGRATE" | "DATABASE_START_WAIT_MS"> & { readonly DATABASE_URL: string };
 
 /** Before anything else uses the database. Throws when it is not what this release needs, and may not be made so. */
-export async function prepareDatabase(settings: Settings, log: Logger): Promise<void> {
+export async function prepareDatabase(settings: Settings, log: MigrationLog): Promise<void> {
   const { MIGRATE, DATABASE_URL, DATABASE_START_WAIT_MS } = settings;
   await awaitPrimary(DATABASE_URL, DATABASE_START_WAIT_MS, log);
   if (MIGRATE === "on") await migrate(DATABASE_URL, log);

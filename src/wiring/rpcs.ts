@@ -1,15 +1,22 @@
 import { create, type DescMessage, type DescMethodUnary } from "@bufbuild/protobuf";
 import type { Validator } from "@bufbuild/protovalidate";
+import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService, CreateCouponRequestSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
 import type { Coupon } from "../../gen/coupon/v1/coupon_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
+import { freshKey } from "../auth/keys/key-text.js";
 import { andAlso } from "../domain/violations.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import type { CodeGenerator } from "../jobs/code-generator.js";
 import type { Clock } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
+import { createKey } from "../services/auth/create-key.js";
+import { expireKey } from "../services/auth/expire-key.js";
+import { listKeys } from "../services/auth/list-keys.js";
+import { revokeKey } from "../services/auth/revoke-key.js";
+import { rotateKey } from "../services/auth/rotate-key.js";
 import { batchCreateCoupons } from "../services/catalog/batch-create-coupons.js";
 import { cancelCodeJob } from "../services/catalog/cancel-code-job.js";
 import { createCoupon, wrongInCoupon } from "../services/catalog/create-coupon.js";
@@ -70,7 +77,7 @@ export function mountRpcs({
   failures,
   clock,
 }: RpcParts): Route[] {
-  const { coupons, codes, userCoupons, usages, targets } = stores;
+  const { coupons, codes, userCoupons, usages, targets, keys } = stores;
   const { issuer, typeIssuer, checkout, cancels } = engines;
   const rpc = <I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
@@ -100,6 +107,7 @@ export function mountRpcs({
   const issuance = IssuanceService.method;
   const userCoupon = UserCouponService.method;
   const usage = UsageService.method;
+  const auth = AuthService.method;
   return [
     rpc(catalog.createCoupon, changing(createCoupon(coupons)), ({ coupon }) =>
       wrongInCoupon(coupon, new Date(clock.nowMs())),
@@ -132,5 +140,10 @@ export function mountRpcs({
     rpc(usage.cancelUsage, cancelUsage(cancels)),
     rpc(usage.getUsage, getUsage(usages)),
     rpc(usage.listUsages, listUsages(usages), wrongInPage()),
+    rpc(auth.createKey, createKey(keys, freshKey)),
+    rpc(auth.listKeys, listKeys(keys), wrongInPage("number")),
+    rpc(auth.rotateKey, rotateKey(keys, freshKey)),
+    rpc(auth.expireKey, expireKey(keys)),
+    rpc(auth.revokeKey, revokeKey(keys)),
   ];
 }

@@ -4,6 +4,7 @@ import type { Database } from "../storage/postgres/database.js";
 import { PostgresEventStore } from "../storage/postgres/events/event-store.js";
 import { PostgresIssueStore } from "../storage/postgres/issuing/issue-store.js";
 import { PostgresTargetStore } from "../storage/postgres/issuing/target-store.js";
+import { PostgresKeyStore } from "../storage/postgres/keys/key-store.js";
 import { PostgresPurgeStore } from "../storage/postgres/purge/purge-store.js";
 import { PostgresSearchStore } from "../storage/postgres/search/search-store.js";
 import { PostgresStatsStore } from "../storage/postgres/stats/stats-store.js";
@@ -24,6 +25,7 @@ export function openStores(database: Database, quotaTimeZone: string) {
     search: new PostgresSearchStore(database),
     stats: new PostgresStatsStore(database),
     events: new PostgresEventStore(database),
+    keys: new PostgresKeyStore(database),
     purge: new PostgresPurgeStore(database),
   };
 }

@@ -8,6 +8,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
@@ -18,7 +19,7 @@ import { createSample, issued } from "./samples.js";
 
 /** Every text of every request, with what a store may choke on: no caller is told that it is our fault. */
 
-const services = [CatalogService, IssuanceService, UserCouponService, UsageService];
+const services = [AuthService, CatalogService, IssuanceService, UserCouponService, UsageService];
 const methods = services.flatMap((service) => service.methods) as DescMethodUnary[];
 
 /** Stands for a text in what is sent, and is as long as the longest of those in bytes. */
@@ -69,6 +70,7 @@ beforeAll(async () => {
   };
   const terms = { discount };
   const requestId = "r";
+  const keyId = "a".repeat(12);
   const page = { pageToken: "" };
   const orderOf = (target: Record<string, JsonValue>) => ({
     ...{ userId: "u", productId: "p", orderId: "o", requestId },
@@ -115,6 +117,11 @@ beforeAll(async () => {
     CancelUsage: { userId: "u", usageId: couponId, requestId },
     "CancelUsage by user coupon": { userId: "u", userCouponId, requestId },
     GetUsage: { userId: "u", usageId: couponId },
+    CreateKey: { caller: "c", scopes: ["issue"], expireTime: tomorrow, requestId },
+    ListKeys: { caller: "c", ...page },
+    RotateKey: { keyId, expireTime: tomorrow, requestId },
+    ExpireKey: { keyId, expireTime: tomorrow, requestId },
+    RevokeKey: { keyId, requestId },
     ListUsages: { userId: "u", couponId, productId: "p", orderId: "o", ...page },
   };
 });

@@ -25,7 +25,7 @@ const layers: readonly Layer[] = [
     name: "app",
     files: /^src\/(app\.ts$|wiring\/)/,
     mayUse: [
-      ...["config", "services", "jobs", "engines", "batching", "transport", "auth"],
+      ...["config", "services", "commands", "jobs", "engines", "batching", "transport", "auth"],
       ...["redis", "memory", "postgres", "ports", "domain", "platform", "gen"],
     ],
     packages: /^(node:|@bufbuild\/)/,
@@ -79,6 +79,13 @@ const layers: readonly Layer[] = [
     mayUse: ["domain", "ports", "platform", "engines", "jobs", "gen"],
     packages: /^(node:crypto$|@bufbuild\/protobuf)/,
     advice: "a service takes the port that it needs as an argument; src/app.ts hands it the adapter.",
+  },
+  {
+    name: "commands",
+    files: /^src\/commands\//,
+    mayUse: ["domain", "ports", "platform"],
+    packages: /^commander$/,
+    advice: "a command takes the port that it needs as an argument; src/wiring hands it the adapter.",
   },
   {
     name: "auth",

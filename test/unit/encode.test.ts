@@ -2,6 +2,7 @@ import { create, type DescMessage, fromBinary, toBinary } from "@bufbuild/protob
 import { FileDescriptorProtoSchema, StructSchema } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponSchema } from "../../gen/coupon/v1/coupon_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
@@ -12,8 +13,8 @@ import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
 import { encode } from "../../src/transport/messages/encode.js";
 import { messageOf } from "../support/any-message.js";
 
-const responses = [CatalogService, IssuanceService, UsageService, UserCouponService].flatMap(({ methods }) =>
-  methods.map(({ output }) => output),
+const responses = [AuthService, CatalogService, IssuanceService, UsageService, UserCouponService].flatMap(
+  ({ methods }) => methods.map(({ output }) => output),
 );
 
 describe("the bytes are those of toBinary", () => {

@@ -1,6 +1,7 @@
 import { create, type DescMethodUnary } from "@bufbuild/protobuf";
 import { createValidator } from "@bufbuild/protovalidate";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
@@ -208,8 +209,16 @@ describe("who calls", () => {
   });
 });
 
+const services = [AuthService, CatalogService, IssuanceService, UserCouponService, UsageService];
+
+test("where nobody is asked who they are, everybody may do all but make keys", () => {
+  const closed = services
+    .flatMap(({ methods }) => methods as readonly DescMethodUnary[])
+    .filter((method) => new Authorization(method).mayCall(anybody));
+  expect(closed).toEqual(AuthService.methods);
+});
+
 test("every method says which scope it asks for", () => {
-  const services = [CatalogService, IssuanceService, UserCouponService, UsageService];
   const asked = services.flatMap(({ methods }) =>
     methods.map((method) => new Authorization(method as DescMethodUnary).scope),
   );

@@ -13,6 +13,7 @@ import { reflect } from "@bufbuild/protobuf/reflect";
 import { createValidator } from "@bufbuild/protovalidate";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import {
   BatchCreateCouponsRequestSchema,
   CatalogService,
@@ -30,8 +31,14 @@ import { violationsIn } from "../../src/transport/pipeline.js";
 import { boundsOf } from "../../src/transport/routes.js";
 import { messageOf } from "../support/any-message.js";
 
-const methods: [string, DescMethodUnary][] = [CatalogService, IssuanceService, UsageService, UserCouponService].flatMap(
-  (service) => service.methods.map((method): [string, DescMethodUnary] => [method.name, method as DescMethodUnary]),
+const methods: [string, DescMethodUnary][] = [
+  AuthService,
+  CatalogService,
+  IssuanceService,
+  UsageService,
+  UserCouponService,
+].flatMap((service) =>
+  service.methods.map((method): [string, DescMethodUnary] => [method.name, method as DescMethodUnary]),
 );
 const validator = createValidator();
 

@@ -390,6 +390,45 @@ export const requests = pgTable(
   (t) => [primaryKey({ columns: [t.method, t.requestId] }), index("requests_by_age").on(t.createdAt)],
 );
 
+/** Who may call by a key. */
+export const callers = pgTable("callers", {
+  name: text("name").primaryKey(),
+  createdAt: timestamp("created_at").notNull(),
+  /** How often it may call; null: as often as the service has it for all. */
+  limits: jsonb("limits"),
+});
+
+/** Keys of callers: never the keys themselves, but what a call that brings one is compared with. */
+export const callerKeys = pgTable(
+  "caller_keys",
+  {
+    /** The public part of the key. */
+    id: text("id").primaryKey(),
+    /** Lists are in this order. */
+    seq: count("seq").generatedAlwaysAsIdentity().unique(),
+    caller: text("caller")
+      .notNull()
+      .references(() => callers.name),
+    /** With blanks between. */
+    scopes: text("scopes").notNull(),
+    /** SHA-256 of the key. */
+    hash: bytea("hash").notNull(),
+    createdAt: timestamp("created_at").notNull(),
+    /** null: it does not expire. */
+    expiresAt: timestamp("expires_at"),
+    revokedAt: timestamp("revoked_at"),
+    /** The key in whose place it came. */
+    replacedId: text("replaced_id"),
+    /** Of the transaction that last changed it: by this replicas find what they have not seen. */
+    changedXid: xid8("changed_xid").notNull().default(sql`pg_current_xact_id()`),
+  },
+  (t) => [
+    index("caller_keys_of_caller").on(t.caller, t.seq),
+    index("caller_keys_changed").on(t.changedXid),
+    check("caller_keys_hash", sql`length(${t.hash}) = 32`),
+  ],
+);
+
 /** Words are compared in small letters, of any script and whatever the database's locale is. */
 const smallLetters = (column: string) => `lower((${column}) COLLATE "und-x-icu")`;
 /** The characters of which the parser would make e-mail addresses, host names, paths and numbers with signs only end words. */

@@ -1,0 +1,220 @@
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { text as textOf } from "node:stream/consumers";
+import { create, type DescMethodUnary, type MessageInitShape, toBinary, toJsonString } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
+import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
+import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
+import { freshKey } from "../../src/auth/keys/key-text.js";
+import { packageRoot } from "../../src/platform/package-root.js";
+import type { Replica } from "../support/replica.js";
+import { type Backing, backing, startReplicas } from "../support/service.js";
+import { until } from "../support/until.js";
+import { type Answer, answerOf, callConnect, callGrpc, callGrpcWeb, envelope, pathOf } from "./front-ends.js";
+
+const { createKey, listKeys, rotateKey, expireKey, revokeKey } = AuthService.method;
+const { listCoupons, pauseCoupon } = CatalogService.method;
+
+let redis: EmbeddedServers;
+let around: Backing;
+let replicas: readonly [Replica, Replica];
+/** Of somebody who may do all that keys allow. */
+let admin: string;
+const texts: string[] = [];
+
+beforeAll(async () => {
+  // A Redis of its own: here it is killed.
+  redis = await startEmbedded({ servers: ["redis"] });
+  if (!redis.redisUrl) throw new Error(`the tests need a real Redis: ${redis.redisUnavailable}`);
+  around = await backing(afterAll, { redisUrl: redis.redisUrl });
+  const made = await command("create", "--caller", "ops", "--scopes", "admin,catalog.read");
+  expect(made.code).toBe(0);
+  admin = made.out.trim();
+  texts.push(admin);
+  // All that may be logged is.
+  const settings = { AUTH: "keys", LOG_LEVEL: "debug" };
+  replicas = await startReplicas(afterAll, around.stores, settings, settings);
+});
+afterAll(() => redis?.stop());
+
+/** The service's own command, as a process. */
+async function command(...args: string[]) {
+  const child = spawn(process.execPath, [join(packageRoot(), "dist/src/main.js"), "keys", ...args], {
+    env: { PATH: process.env.PATH, DATABASE_URL: around.stores.databaseUrl },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const ended = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
+  const [out, errors] = await Promise.all([textOf(child.stdout), textOf(child.stderr)]);
+  return { code: await ended, out, errors };
+}
+
+const bearer = (text: string) => ({ authorization: `Bearer ${text}` });
+
+function asAdmin<M extends DescMethodUnary>(method: M, request: MessageInitShape<M["input"]>) {
+  return replicas[0].client.call(method, request, { headers: bearer(admin) });
+}
+
+async function made(scopes: string[], expiresMs?: number) {
+  const expireTime = expiresMs === undefined ? {} : { expireTime: timestampFromMs(expiresMs) };
+  const { key, keyText } = await asAdmin(createKey, { caller: "shop", scopes, ...expireTime });
+  texts.push(keyText);
+  await everywhere("the key is known", keyText, "OK");
+  return { id: key?.id as string, text: keyText };
+}
+
+const listing = create(listCoupons.input, {});
+
+/** What a listing of coupons is answered with, on both replicas. */
+function heard(text: string): Promise<string[]> {
+  const calls = replicas.map(({ client }) => client.call(listCoupons, {}, { headers: bearer(text) }));
+  return Promise.all(calls.map(async (call) => (await answerOf(call)).code));
+}
+
+function everywhere(what: string, text: string, code: string): Promise<boolean> {
+  return until(what, async () => (await heard(text)).every((one) => one === code));
+}
+
+/** One call by each way into the service. */
+async function byEveryWay(
+  method: DescMethodUnary,
+  request: Record<string, unknown>,
+  headers: Record<string, string>,
+): Promise<Answer[]> {
+  const { grpcPort, httpPort, client } = replicas[0];
+  const message = create(method.input, request);
+  const bytes = toBinary(method.input, message);
+  const path = pathOf(method);
+  return await Promise.all([
+    answerOf(client.call(method, request, { headers })),
+    callConnect(httpPort, path, toJsonString(method.input, message), headers),
+    callGrpcWeb(httpPort, path, envelope(bytes), headers),
+    callGrpc(httpPort, path, envelope(bytes), headers),
+    callGrpc(grpcPort, path, envelope(bytes), headers),
+  ]);
+}
+
+describe("by every way into the service", () => {
+  test("a key that holds lets its caller in, and to what its scopes allow", async () => {
+    const { text } = await made(["catalog.read"]);
+    for (const { code } of await byEveryWay(listCoupons, {}, bearer(text))) expect(code).toBe("OK");
+    const closed = await byEveryWay(pauseCoupon, { couponId: crypto.randomUUID() }, bearer(text));
+    for (const answer of closed)
+      expect(answer).toMatchObject({ code: "PERMISSION_DENIED", reason: "PERMISSION_DENIED" });
+    for (const { code } of await byEveryWay(listKeys, {}, bearer(text))) expect(code).toBe("PERMISSION_DENIED");
+  });
+
+  test("whatever is wrong with a key, it is told the same", async () => {
+    const { id, text } = await made(["catalog.read"]);
+    const revoked = await made(["catalog.read"]);
+    await asAdmin(revokeKey, { keyId: revoked.id });
+    await everywhere("the key is revoked", revoked.text, "UNAUTHENTICATED");
+    const wrong: Record<string, string>[] = [
+      {},
+      { authorization: text },
+      bearer(""),
+      bearer("ck_"),
+      bearer(text.slice(0, -1)),
+      bearer(freshKey().text),
+      bearer(`ck_${id}_${freshKey().text.slice(-32)}`),
+      bearer(revoked.text),
+      bearer("eyJhbGciOiJub25lIn0.e30."),
+    ];
+    const answers = await Promise.all(wrong.map((headers) => byEveryWay(listCoupons, {}, headers)));
+    const [first] = answers[0] as Answer[];
+    expect(first).toMatchObject({ code: "UNAUTHENTICATED", reason: "UNAUTHENTICATED", fields: [] });
+    const sayings = new Set(
+      answers.flat().map(({ code, reason, message }) => `${code} ${reason} ${message.replace(/^.*: /, "")}`),
+    );
+    expect([...sayings]).toEqual([`UNAUTHENTICATED UNAUTHENTICATED ${first?.message.replace(/^.*: /, "")}`]);
+    const metrics = await (await fetch(`http://127.0.0.1:${replicas[0].httpPort}/metrics`)).text();
+    for (const why of ["malformed", "unknown", "wrong secret", "revoked"]) {
+      expect(metrics).toMatch(new RegExp(`^coupon_auth_failures_total\\{way="key",why="${why}"\\} [1-9]`, "m"));
+    }
+    expect(metrics).toMatch(/^coupon_auth_failures_total\{way="none",why="missing"\} [1-9]/m);
+  });
+
+  test("HTTP's own status says so, and what is asked for", async () => {
+    const response = await fetch(`http://127.0.0.1:${replicas[0].httpPort}${pathOf(listCoupons)}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: toJsonString(listCoupons.input, listing),
+    });
+    expect([response.status, response.headers.get("www-authenticate")]).toEqual([401, "Bearer"]);
+  });
+});
+
+describe("on every replica", () => {
+  test("a key holds soon, and soon not any more when it has been revoked", async () => {
+    const { id, text } = await made(["catalog.read"]);
+    const { key } = await asAdmin(revokeKey, { keyId: id });
+    expect(key?.revokeTime).toBeDefined();
+    await everywhere("the key is revoked", text, "UNAUTHENTICATED");
+  });
+
+  test("a key that is made to expire does", async () => {
+    const { id, text } = await made(["catalog.read"], Date.now() + 3_600_000);
+    await asAdmin(expireKey, { keyId: id, expireTime: timestampFromMs(Date.now() + 1_500) });
+    await everywhere("the key has expired", text, "UNAUTHENTICATED");
+  });
+
+  test("both keys hold while one replaces the other, and then the new one alone", async () => {
+    const old = await made(["catalog.read"]);
+    const { keyText } = await asAdmin(rotateKey, { keyId: old.id, overlap: { seconds: 3_600n } });
+    texts.push(keyText);
+    await everywhere("the new key is known", keyText, "OK");
+    expect(await heard(old.text)).toEqual(["OK", "OK"]);
+    // The overlap is over.
+    await asAdmin(expireKey, { keyId: old.id, expireTime: timestampFromMs(Date.now() + 1_000) });
+    await everywhere("the old key has expired", old.text, "UNAUTHENTICATED");
+    expect(await heard(keyText)).toEqual(["OK", "OK"]);
+  });
+
+  test("the command ends a key, too", async () => {
+    const { id, text } = await made(["catalog.read"]);
+    expect(await command("revoke", id)).toMatchObject({ code: 0, out: "" });
+    await everywhere("the key is revoked", text, "UNAUTHENTICATED");
+  });
+});
+
+test("a repeated request is told which key was made, and not the key", async () => {
+  const request = { caller: "shop", scopes: ["use"], requestId: "once" };
+  const first = await asAdmin(createKey, request);
+  texts.push(first.keyText);
+  expect(first.keyText).toMatch(/^ck_/);
+  expect(await asAdmin(createKey, request)).toEqual({ ...first, keyText: "" });
+});
+
+test("while Redis is away keys are known and revoked all the same", async () => {
+  const { id, text } = await made(["catalog.read"]);
+  process.kill(redis.redisPid as number, "SIGSTOP");
+  try {
+    await asAdmin(revokeKey, { keyId: id });
+    await everywhere("the key is revoked", text, "UNAUTHENTICATED");
+    await made(["catalog.read"]);
+  } finally {
+    process.kill(redis.redisPid as number, "SIGKILL");
+  }
+});
+
+test("no key is in a log, a metric or a table", async () => {
+  const { sql } = around;
+  const rows = [
+    ...(await sql`SELECT k::text AS content FROM caller_keys k`),
+    ...(await sql`SELECT r::text AS content FROM requests r`),
+    ...(await sql`SELECT e::text AS content FROM events e`),
+  ].map(({ content }) => content as string);
+  const metrics = await Promise.all(
+    replicas.map(async ({ httpPort }) => (await fetch(`http://127.0.0.1:${httpPort}/metrics`)).text()),
+  );
+  const logs = replicas.map((replica) => replica.log());
+  expect(logs.join()).toContain("a call brings no key that holds");
+  const everything = [...rows, ...metrics, ...logs].join("\n");
+  expect(texts.length).toBeGreaterThan(8);
+  for (const text of texts) {
+    // Its public part is there.
+    expect(everything).toContain(text.slice(3, 15));
+    expect(everything.includes(text.slice(16))).toBe(false);
+  }
+});

@@ -30,6 +30,7 @@ import { assertBounds, boundsOf } from "./wiring/bounds.js";
 import { openEngines } from "./wiring/engines.js";
 import { openGate } from "./wiring/gate.js";
 import { loopsOf, openJobs } from "./wiring/jobs.js";
+import { openLimits } from "./wiring/limits.js";
 import { prepareDatabase } from "./wiring/migrating.js";
 import { mountRpcs } from "./wiring/rpcs.js";
 import { openStores } from "./wiring/stores.js";
@@ -126,13 +127,18 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   });
   const isServing = () => probe.up;
   let isStopping = false;
+  const limits = await openLimits(config, metrics, failures);
   const validator = createValidator({ regexMatch });
   const pipeline = new Pipeline({
     ...{ log, metrics, validator, isServing, authenticator: auth.authenticator },
+    rates: limits.rates,
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,
   });
-  const routes = mountRpcs({ stores, engines, keeper, codeGenerator, pipeline, validator, failures, clock });
+  const routes = mountRpcs({
+    ...{ stores, engines, keeper, codeGenerator, pipeline, validator, failures, clock },
+    wrongCodes: limits.wrongCodes,
+  });
   pipeline.warm(routes.map(({ method }) => method));
 
   const largeMessages = new LargeMessages();
@@ -174,6 +180,7 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
       await Promise.all(jobs.map((job) => job.close()));
       await keeper.close();
       await gate.close();
+      limits.close();
       await database.close();
       await admin?.close();
     },

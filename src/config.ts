@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { type CallerLimits, readCallerLimits } from "./domain/caller-limits.js";
 import { databaseServers } from "./platform/database-url.js";
 import { redisServers, WrongRedisSetting } from "./platform/redis-servers.js";
 
@@ -69,6 +70,15 @@ const origins = z
     `must be * or up to ${maxOrigins} origins as browsers send them (https://shop.example, without a path), with commas between`,
   );
 
+/** `off`: nobody is limited. */
+const callerLimits = z.string().transform((text, context): CallerLimits | "off" => {
+  if (text === "off") return text;
+  const limits = readCallerLimits(text);
+  if (typeof limits !== "string") return limits;
+  context.addIssue({ code: "custom", message: limits });
+  return z.NEVER;
+});
+
 const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 
 const databaseUrl = z.string().check(({ value, issues }) => {
@@ -119,6 +129,8 @@ const schema = z.object({
   TLS_KEY_FILE: z.string().min(1).optional(),
   TLS_CLIENT_CA_FILE: z.string().min(1).optional(),
   TLS_MIN_VERSION: z.enum(["1.2", "1.3"]).default("1.2"),
+  CALLER_LIMITS: callerLimits.optional(),
+  MAX_WRONG_CODES: z.coerce.number().int().min(0).max(1_000).optional(),
   GRPC_PORT: port(50_051),
   HTTP_PORT: port(8_080),
   ADMIN_PORT: z.coerce.number().int().min(0).max(65_535).optional(),

@@ -1,3 +1,5 @@
+import type { OwnLimits } from "./caller-limits.js";
+
 /** What a method may ask of its caller; the proto files say which method asks for what (`coupon.v1.scope`). */
 export const scopes = [
   "catalog.read",
@@ -28,6 +30,8 @@ export interface Principal {
   readonly scopes: ReadonlySet<Scope>;
   /** The only user for whom it may act; absent: it is a service, and acts for all. */
   readonly userId?: string;
+  /** What it may ask for, where that is not as for all. */
+  readonly limits?: OwnLimits;
 }
 
 /**

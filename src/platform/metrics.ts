@@ -59,6 +59,11 @@ export class Metrics {
     help: "Calls shed because too many are at work, by kind; they are counted as OVERLOADED, too.",
     labelNames: ["kind"],
   });
+  private readonly limitedCalls = new Tally(this.registry, {
+    name: "coupon_calls_limited_total",
+    help: "Calls refused because their caller made too many, by kind and limit (rate, at_once or wrong_codes); they are counted as RATE_LIMITED, too.",
+    labelNames: ["kind", "limit"],
+  });
   private readonly shedConnectionsTotal = new Counter({
     name: "coupon_connections_shed_total",
     help: "Connections asked to go because shedding calls one by one took too much time.",
@@ -153,6 +158,11 @@ export class Metrics {
   /** A call of somebody unknown; it is counted as UNAUTHENTICATED, too. */
   authFailed(way: string, why: string): void {
     this.authFailures.add(way, why);
+  }
+
+  /** A call of somebody who has made too many. */
+  limitedCall(kind: string, limit: string): void {
+    this.limitedCalls.add(kind, limit);
   }
 
   shedConnections(count: number): void {

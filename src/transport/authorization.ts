@@ -1,12 +1,15 @@
 import { createHash } from "node:crypto";
 import { type DescField, type DescMethodUnary, getOption, ScalarType } from "@bufbuild/protobuf";
 import { scope as scopeOption } from "../../gen/coupon/v1/options_pb.js";
+import type { CallKind } from "../domain/caller-limits.js";
 import { isScope, type Principal, type Scope } from "../domain/principal.js";
 import { Refusal } from "../domain/refusal.js";
+import { callKindOf } from "./overload/call-kind.js";
 
 /** What callers may do with one method. */
 export class Authorization {
   readonly scope: Scope;
+  readonly kind: CallKind;
   private readonly method: DescMethodUnary;
   private readonly userId: DescField | undefined;
   private readonly requestId: DescField | undefined;
@@ -18,6 +21,7 @@ export class Authorization {
     if (!isScope(scope)) throw new Error(`${method.parent.typeName}.${method.name} has no known (coupon.v1.scope)`);
     this.method = method;
     this.scope = scope;
+    this.kind = callKindOf(method);
     this.userId = stringField(method, "user_id");
     this.requestId = stringField(method, "request_id");
     this.closed = new Refusal("PERMISSION_DENIED", [], `the caller lacks the scope ${scope}`, { facts: { scope } });

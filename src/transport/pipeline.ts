@@ -3,6 +3,7 @@ import { create, type DescMessage, type DescMethodUnary, type MessageShape } fro
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import type { Validator } from "@bufbuild/protovalidate";
 import type { Authenticator, Credentials } from "../auth/authenticator.js";
+import type { Begun, CallerRates } from "../auth/limits/caller-rates.js";
 import type { CallContext } from "../domain/call-context.js";
 import { anybody, type Principal } from "../domain/principal.js";
 import {
@@ -65,6 +66,8 @@ export interface PipelineOptions {
   readonly metrics: CallMetrics;
   readonly validator: Validator;
   readonly authenticator: Authenticator;
+  /** Absent: each caller may make as many calls as there is room for. */
+  readonly rates?: CallerRates | undefined;
   /** For callers that send no deadline. */
   readonly defaultDeadlineMs: number;
   /** What a longer deadline is cut to. */
@@ -86,7 +89,8 @@ const leastSharedMs = 1_000;
 
 /**
  * What every call that was let in goes through on both front ends, in this order: request context -
- * authentication and authorisation - decoding and validation - handler - encoding - error mapping - metrics and log. The log sees the final status.
+ * authentication and authorisation - limits by caller - decoding and validation - handler - encoding - error mapping -
+ * metrics and log. The log sees the final status.
  */
 export class Pipeline {
   /** Ends the wait for each handler at work. */
@@ -182,6 +186,11 @@ export class Pipeline {
   private async serve(mounted: Mounted, call: IncomingCall, context: OpenContext): Promise<unknown | Refusal> {
     const { method, handler } = mounted;
     let atWork = false;
+    let begun: Begun | undefined;
+    const end = (isSample: boolean) => {
+      call.permit.end(isSample);
+      begun?.end();
+    };
     try {
       if (!call.permit.begin()) return new Refusal("OVERLOADED");
       if (steadyMs() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
@@ -192,6 +201,9 @@ export class Pipeline {
       context.principal = principal;
       const closed = mounted.authorization.mayCall(principal);
       if (closed) return closed;
+      const allowed = this.options.rates?.begin(principal, mounted.authorization.kind);
+      if (allowed instanceof Refusal) return allowed;
+      begun = allowed;
       const read = this.read(mounted, call);
       const request = read instanceof Promise ? await read : read;
       if (request instanceof Refusal) return request;
@@ -202,9 +214,9 @@ export class Pipeline {
       if (hasWaited && steadyMs() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       const work = handler(request as never, context);
       atWork = true;
-      return await this.beforeDeadline(work, context, () => call.permit.end(isOrdinary(method)));
+      return await this.beforeDeadline(work, context, () => end(isOrdinary(method)));
     } finally {
-      if (!atWork) call.permit.end(false);
+      if (!atWork) end(false);
     }
   }
 

@@ -5,8 +5,9 @@ import {
   UploadCodesRequestSchema,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { BatchIssueCouponsRequestSchema, IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import type { CallKind } from "../domain/caller-limits.js";
 import type { Bulk, MessageBounds } from "./messages/message-bounds.js";
-import { type CallKind, callKindOf } from "./overload/call-kind.js";
+import { callKindOf } from "./overload/call-kind.js";
 import type { Invoke } from "./pipeline.js";
 import "./messages/text-encoding.js";
 

@@ -7,6 +7,7 @@ import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { freshKey } from "../auth/keys/key-text.js";
+import type { WrongCodes } from "../auth/limits/wrong-codes.js";
 import { andAlso } from "../domain/violations.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import type { CodeGenerator } from "../jobs/code-generator.js";
@@ -53,6 +54,7 @@ import { inOrder } from "../transport/messages/field-order.js";
 import { type AlsoWrong, type Handler, type Pipeline, violationsIn } from "../transport/pipeline.js";
 import { type Route, routeOf } from "../transport/routes.js";
 import type { Engines } from "./engines.js";
+import { guessing } from "./guesses.js";
 import type { Stores } from "./stores.js";
 
 export interface RpcParts {
@@ -64,6 +66,8 @@ export interface RpcParts {
   readonly validator: Validator;
   readonly failures: FailureLog;
   readonly clock: Clock;
+  /** Absent: nobody looks at wrong codes. */
+  readonly wrongCodes: WrongCodes | undefined;
 }
 
 /** Every RPC with its handler. */
@@ -76,6 +80,7 @@ export function mountRpcs({
   validator,
   failures,
   clock,
+  wrongCodes,
 }: RpcParts): Route[] {
   const { coupons, codes, userCoupons, usages, targets, keys } = stores;
   const { issuer, typeIssuer, checkout, cancels } = engines;
@@ -84,6 +89,12 @@ export function mountRpcs({
     handler: Handler<I, O>,
     alsoWrong?: AlsoWrong<I>,
   ): Route => routeOf(method, pipeline.mount(method, handler, alsoWrong));
+  /** Of methods that take codes. */
+  const rpcByCode = <I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    handler: Handler<I, O>,
+    alsoWrong?: AlsoWrong<I>,
+  ): Route => rpc(method, guessing(method, handler, wrongCodes), alsoWrong);
   // The gate's copy goes before the edit is committed; if Redis is away, a sweep does it.
   const invalidate = (couponId: string) => keeper.invalidate(couponId);
   // What can be issued by type now is known at once by the replica that has changed it.
@@ -128,15 +139,15 @@ export function mountRpcs({
     rpc(catalog.deleteCodes, deleteCodes(codes, invalidate), wrongInDelete),
     rpc(catalog.listCodes, listCodes(codes, coupons), wrongInPage("number")),
     rpc(catalog.getStats, getStats(stores.stats)),
-    rpc(issuance.issueCoupon, issueCoupon(issuer, typeIssuer, targets)),
+    rpcByCode(issuance.issueCoupon, issueCoupon(issuer, typeIssuer, targets)),
     rpc(issuance.batchIssueCoupons, batchIssueCoupons(issuer, explain, issueFailed)),
     rpc(userCoupon.getUserCoupon, getUserCoupon(userCoupons, usages)),
     rpc(userCoupon.listUserCoupons, listUserCoupons(userCoupons, usages), wrongInPage()),
     rpc(userCoupon.deleteUserCoupon, deleteUserCoupon(userCoupons, keeper)),
-    rpc(usage.quoteUsage, quoteUsage(checkout, usages, messageOf), wrongInOrder),
-    rpc(usage.lockCoupons, lockCoupons(checkout, usages), wrongInOrder),
-    rpc(usage.unlockCoupons, unlockCoupons(usages), wrongInUnlock),
-    rpc(usage.useCoupons, useCoupons(checkout, usages), wrongInOrder),
+    rpcByCode(usage.quoteUsage, quoteUsage(checkout, usages, messageOf), wrongInOrder),
+    rpcByCode(usage.lockCoupons, lockCoupons(checkout, usages), wrongInOrder),
+    rpcByCode(usage.unlockCoupons, unlockCoupons(usages), wrongInUnlock),
+    rpcByCode(usage.useCoupons, useCoupons(checkout, usages), wrongInOrder),
     rpc(usage.cancelUsage, cancelUsage(cancels)),
     rpc(usage.getUsage, getUsage(usages)),
     rpc(usage.listUsages, listUsages(usages), wrongInPage()),

@@ -34,7 +34,7 @@ const layers: readonly Layer[] = [
   {
     name: "config",
     files: /^src\/config\.ts$/,
-    mayUse: ["platform"],
+    mayUse: ["domain", "platform"],
     packages: /^zod$/,
     advice: "config only reads the environment.",
   },

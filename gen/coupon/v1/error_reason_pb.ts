@@ -78,7 +78,8 @@ export enum ErrorReason {
   USAGE_NOT_FOUND = 12,
 
   /**
-   * NOT_FOUND. There is no such code, or, when using, the user holds no user coupon with it.
+   * NOT_FOUND. There is no such code, or, when using, the user holds no user coupon with it. A caller that lacks the scope
+   * codes.read is told this when issuing, too, of a code that others hold.
    *
    * @generated from enum value: ERROR_REASON_CODE_NOT_FOUND = 13;
    */
@@ -141,7 +142,7 @@ export enum ErrorReason {
   SOLD_OUT = 24,
 
   /**
-   * FAILED_PRECONDITION. As many users hold this code as may.
+   * FAILED_PRECONDITION. As many users hold this code as may. Callers that lack the scope codes.read get CODE_NOT_FOUND.
    *
    * @generated from enum value: ERROR_REASON_CODE_TAKEN = 25;
    */
@@ -310,7 +311,7 @@ export enum ErrorReason {
 
   /**
    * RESOURCE_EXHAUSTED, with RetryInfo. The caller has made as many calls of this kind as it may; RetryInfo says when it
-   * may go on. Nothing was done.
+   * may go on. Or the user has named too many codes that do not exist or are not the user's, and must pause. Nothing was done.
    *
    * @generated from enum value: ERROR_REASON_RATE_LIMITED = 72;
    */

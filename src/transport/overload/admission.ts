@@ -1,5 +1,5 @@
+import type { CallKind } from "../../domain/caller-limits.js";
 import { steadyMs } from "../../platform/clock.js";
-import type { CallKind } from "./call-kind.js";
 import { ConcurrencyLimit } from "./concurrency-limit.js";
 import { FairShare } from "./fair-share.js";
 import { type Waiter, WaitingQueue } from "./waiting-queue.js";

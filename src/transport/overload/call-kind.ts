@@ -2,13 +2,7 @@ import type { DescMethodUnary } from "@bufbuild/protobuf";
 import { CatalogService } from "../../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../../gen/coupon/v1/usage_service_pb.js";
-
-/**
- * What calls are about, in the order in which they are shed when there is too much to do: administration and reads first;
- * what cancels a usage or ends a lock last, for it gives back what others wait for.
- */
-export const callKinds = ["manage", "issue", "use", "undo"] as const;
-export type CallKind = (typeof callKinds)[number];
+import type { CallKind } from "../../domain/caller-limits.js";
 
 const { useCoupons, lockCoupons, cancelUsage, unlockCoupons } = UsageService.method;
 

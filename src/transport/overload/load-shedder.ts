@@ -1,7 +1,7 @@
 import { performance } from "node:perf_hooks";
+import type { CallKind } from "../../domain/caller-limits.js";
 import { type Failure, failureBeforeCall } from "../error-table.js";
 import { Admission, type Permit } from "./admission.js";
-import type { CallKind } from "./call-kind.js";
 import { ConnectionShedder, type Sheddable } from "./connection-shedder.js";
 import { ShedLog } from "./shed-log.js";
 

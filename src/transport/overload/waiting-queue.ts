@@ -1,4 +1,4 @@
-import { type CallKind, callKinds } from "./call-kind.js";
+import { type CallKind, callKinds } from "../../domain/caller-limits.js";
 
 /** How long a call waits for a permit: in a burst, and when there has been a queue for so long that it is no burst. */
 const burstPatienceMs = 500;

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { CallKind } from "../../../src/domain/caller-limits.js";
 import { Admission, type Permit } from "../../../src/transport/overload/admission.js";
-import type { CallKind } from "../../../src/transport/overload/call-kind.js";
 
 const inAMinute = () => Date.now() + 60_000;
 

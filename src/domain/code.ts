@@ -14,6 +14,8 @@ export interface CodeTerms {
 export interface FoundCode {
   readonly id: number;
   readonly couponId: string;
+  /** Whether as many users hold it as may. */
+  readonly isTaken: boolean;
 }
 
 /** A code that is to be added to a code book. */

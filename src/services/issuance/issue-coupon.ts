@@ -11,17 +11,21 @@ import { checkedLabels, issuedMessage, typeOf } from "../message.js";
 export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: TargetStore) {
   const issue = async (
     request: IssueCouponRequest,
-    { deadlineMs, yieldPermit }: CallContext,
+    { deadlineMs, yieldPermit, principal }: CallContext,
   ): Promise<Issued | Refusal> => {
     const { target, userId, requestId } = request;
     const labels = checkedLabels(request);
     if (labels instanceof Refusal) return labels;
     switch (target.case) {
       case "code": {
-        const code = await store.findCode(target.value, deadlineMs);
+        // Who may not read codes is not told, either, that one exists that others hold.
+        const mayKnow = principal.scopes.has("codes.read");
+        const code = await store.findCode(target.value, deadlineMs, mayKnow ? undefined : userId);
         if (!code) return new Refusal("CODE_NOT_FOUND");
         const { id: codeId, couponId } = code;
-        return await issuer.issue({ couponId, codeId, userId, requestId, labels }, deadlineMs, yieldPermit);
+        const issued = await issuer.issue({ couponId, codeId, userId, requestId, labels }, deadlineMs, yieldPermit);
+        const isForeign = issued instanceof Refusal && issued.reason === "CODE_TAKEN" && !mayKnow;
+        return isForeign ? new Refusal("CODE_NOT_FOUND") : issued;
       }
       case "type":
         return await typeIssuer.issue(

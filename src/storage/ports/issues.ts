@@ -83,8 +83,11 @@ export interface EarlierIssue {
 
 /** Finds what is to be issued where the caller names no coupon. */
 export interface TargetStore {
-  /** null: there is no such code. */
-  findCode(written: string, deadlineMs: DeadlineMs): Promise<FoundCode | null>;
+  /**
+   * null: there is no such code. `forUser`: nor is there one that is taken by others, as far as this user may know; to find
+   * that out takes as long as to find that there is none.
+   */
+  findCode(written: string, deadlineMs: DeadlineMs, forUser?: string): Promise<FoundCode | null>;
   /** The coupons of a type that can be issued now, those that expire first before the others, at most `limit`. */
   listIssuable(type: CouponType, limit: number): Promise<readonly string[]>;
   findEarlierIssue(requestId: string, deadlineMs: DeadlineMs): Promise<EarlierIssue | null>;

@@ -17,12 +17,21 @@ const maxRequestsPerQuery = 64;
 const maxRemembered = 10_000;
 const rememberMs = 1_000;
 
-interface CodeRow extends FoundCode {
+interface CodeLookup {
+  readonly keys: readonly string[];
+  readonly forUser: string | undefined;
+}
+
+interface CodeRow {
+  readonly id: number;
+  readonly couponId: string;
   readonly codeKey: string;
+  /** Of those who asked, who holds it or has held it. null: it has free seats. */
+  readonly holders: readonly string[] | null;
 }
 
 export class PostgresTargetStore implements TargetStore {
-  private readonly lookups = new TurnBatch<readonly string[], FoundCode | null>({
+  private readonly lookups = new TurnBatch<CodeLookup, FoundCode | null>({
     maxItems: maxCodesPerQuery,
     run: (items) => this.readCodes(items),
   });
@@ -34,12 +43,13 @@ export class PostgresTargetStore implements TargetStore {
 
   constructor(private readonly database: Database) {}
 
-  async findCode(written: string, deadlineMs: DeadlineMs): Promise<FoundCode | null> {
+  async findCode(written: string, deadlineMs: DeadlineMs, forUser?: string): Promise<FoundCode | null> {
     const keys = codeKeys(written);
     const known = this.remembered.get(keys[0]);
-    if (known) return known;
+    // Whether this user is one of those who hold it is not remembered.
+    if (known && !(known.isTaken && forUser !== undefined)) return known;
     const askedAt = performance.now();
-    const found = await guarded(deadlineMs, () => this.lookups.add(keys));
+    const found = await guarded(deadlineMs, () => this.lookups.add({ keys, forUser }));
     // From when it was asked for: what has changed since is not in the answer.
     if (found) this.remembered.set(keys[0], found, { start: askedAt });
     return found;
@@ -96,13 +106,25 @@ export class PostgresTargetStore implements TargetStore {
     return requestIds.map((requestId) => found.get(requestId) ?? null);
   }
 
-  private async readCodes(items: readonly (readonly string[])[]): Promise<(FoundCode | null)[]> {
+  private async readCodes(items: readonly CodeLookup[]): Promise<(FoundCode | null)[]> {
+    const keys = items.flatMap((item) => item.keys);
+    const users = items.flatMap(({ forUser }) => forUser ?? []);
     const rows = await this.database.reads.run(
       Number.POSITIVE_INFINITY,
       ({ sql }) => sql<CodeRow[]>`
-        SELECT id, coupon_id, code_key FROM codes WHERE code_key = ANY (${items.flat()}::text[])`,
+        SELECT k.id, k.coupon_id, k.code_key, CASE WHEN k.holder_count >= k.max_holders THEN to_json(array(
+          SELECT u.user_id FROM user_coupons u
+          WHERE u.user_id = ANY (${users}::text[]) AND u.coupon_id = k.coupon_id AND u.code_id = k.id
+        )) END AS holders
+        FROM codes k WHERE k.code_key = ANY (${keys}::text[])`,
     );
-    const byKey = new Map(rows.map(({ codeKey, ...found }) => [codeKey, found]));
-    return items.map((keys) => keys.map((key) => byKey.get(key)).find((found) => found !== undefined) ?? null);
+    const byKey = new Map(rows.map((row) => [row.codeKey, row]));
+    return items.map(({ keys, forUser }) => {
+      const row = keys.map((key) => byKey.get(key)).find((found) => found !== undefined);
+      if (!row) return null;
+      const { id, couponId, holders } = row;
+      if (holders && forUser !== undefined && !holders.includes(forUser)) return null;
+      return { id, couponId, isTaken: holders !== null };
+    });
   }
 }

@@ -10,6 +10,7 @@ import type { Logger } from "./platform/logger.js";
 import { Metrics } from "./platform/metrics.js";
 import { Probe } from "./platform/probe.js";
 import { QuotaDays } from "./platform/quota-days.js";
+import type { Secret } from "./platform/secrets/secret.js";
 import { openDatabase } from "./storage/postgres/database.js";
 import { readCommitLevel } from "./storage/postgres/durability.js";
 import { isRefusal } from "./storage/postgres/errors.js";
@@ -52,7 +53,7 @@ const lastAnswersMs = 500;
 const firstAnswerMs = 10_000;
 
 /** Wires everything; the only place that knows every part. */
-export async function startApp(config: Config & { DATABASE_URL: string }, log: Logger): Promise<App> {
+export async function startApp(config: Config & { DATABASE_URL: Secret }, log: Logger): Promise<App> {
   const bounds = boundsOf(config.DATABASE_POOL_SIZE);
   assertBounds(bounds, { poolSize: config.DATABASE_POOL_SIZE });
   const metrics = new Metrics();
@@ -61,9 +62,9 @@ export async function startApp(config: Config & { DATABASE_URL: string }, log: L
   const { tls, reloads: tlsReloads } = openTls(config, arrivals, metrics, log);
   await prepareDatabase(config, log);
   const database = openDatabase({
-    url: config.DATABASE_URL,
+    url: config.DATABASE_URL.reveal(),
     poolSize: config.DATABASE_POOL_SIZE,
-    synchronousCommit: await readCommitLevel(config.DATABASE_URL, config.DATABASE_DURABILITY),
+    synchronousCommit: await readCommitLevel(config.DATABASE_URL.reveal(), config.DATABASE_DURABILITY),
     onErrors: (report) => {
       metrics.storeErrors(report.code, report.count);
       log.warn(report, "postgres answered with an error");

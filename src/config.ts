@@ -2,6 +2,8 @@ import { z } from "zod";
 import { type CallerLimits, readCallerLimits } from "./domain/caller-limits.js";
 import { databaseServers } from "./platform/database-url.js";
 import { redisServers, WrongRedisSetting } from "./platform/redis-servers.js";
+import { Secret } from "./platform/secrets/secret.js";
+import { fileSettingOf, readSecretFiles } from "./platform/secrets/secret-files.js";
 
 const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).default(fallback);
 const whole = (fallback: number, least: number, most: number) =>
@@ -81,6 +83,18 @@ const callerLimits = z.string().transform((text, context): CallerLimits | "off" 
 
 const loopback = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 
+const secretMark = z.registry<{ secret: true }>();
+
+/**
+ * A setting that is a secret, or has one in it: it is not shown by mistake, it does not stay in the environment, and a setting
+ * of its name with _FILE behind it names a file that has its value.
+ */
+const secret = (text: z.ZodString = z.string()) =>
+  text
+    .transform((value) => new Secret(value))
+    .optional()
+    .register(secretMark, { secret: true });
+
 const databaseUrl = z.string().check(({ value, issues }) => {
   try {
     databaseServers(value);
@@ -100,10 +114,10 @@ function isSafeToTrust(text: string): boolean {
 
 /** Every setting is an environment variable. docs/configuration.md lists them; a test compares the two. */
 const schema = z.object({
-  DATABASE_URL: databaseUrl.optional(),
-  REDIS_URL: z.string().optional(),
+  DATABASE_URL: secret(databaseUrl),
+  REDIS_URL: secret(),
   REDIS_SENTINEL_USER: z.string().optional(),
-  REDIS_SENTINEL_PASSWORD: z.string().optional(),
+  REDIS_SENTINEL_PASSWORD: secret(),
   REDIS_TLS_CA_FILE: z.string().optional(),
   REDIS_TLS_CERT_FILE: z.string().optional(),
   REDIS_TLS_KEY_FILE: z.string().optional(),
@@ -160,7 +174,10 @@ const schema = z.object({
 
 export type Config = z.infer<typeof schema>;
 
-export const settingNames = Object.keys(schema.shape);
+/** Those of which each may be in a file. */
+export const secretNames = Object.entries(schema.shape).flatMap(([name, type]) => (secretMark.has(type) ? [name] : []));
+
+export const settingNames = [...Object.keys(schema.shape), ...secretNames.map(fileSettingOf)];
 
 /** A setting that is wrong, and so the start is refused. */
 export class WrongSetting extends Error {
@@ -173,12 +190,17 @@ export class WrongSetting extends Error {
 
 /** Throws an error that names every variable that is wrong, and tells no value. Empty variables count as absent. */
 export function readConfig(environment: NodeJS.ProcessEnv): Config {
-  const given = Object.fromEntries(
+  const set = Object.fromEntries(
     settingNames.flatMap((name) => (environment[name] ? [[name, environment[name]] as const] : [])),
   );
+  const { given, names, problems } = readSecretFiles(set, secretNames);
   const result = schema.safeParse(given);
-  const lines = (result.error?.issues ?? []).map((issue) => `${issue.path.join(".")}: ${issue.message}`);
-  lines.push(...redisProblems(given), ...jwtProblems(given), ...tlsProblems(given));
+  const found = (result.error?.issues ?? []).map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+  // Not of a URL that could not be read.
+  if (problems.length === 0) found.push(...redisProblems(given));
+  found.push(...jwtProblems(given), ...tlsProblems(given));
+  // As they were given: what is wrong may be in a file.
+  const lines = [...problems, ...found.map((line) => line.replace(/^\w+/, (name) => names.get(name) ?? name))];
   if (!result.success || lines.length > 0) throw new WrongSetting(lines);
   const { AUTH, HOST } = result.data;
   if (AUTH === undefined && HOST !== undefined && !loopback.test(HOST)) {

@@ -1,8 +1,9 @@
 import type { EmbeddedServers } from "../embedded/embedded.js";
 import type { ServerName } from "../embedded/protocol.js";
 import { startApp } from "./app.js";
-import { type Config, readConfig, WrongSetting } from "./config.js";
+import { type Config, readConfig, secretNames, WrongSetting } from "./config.js";
 import { createLogger, type Logger } from "./platform/logger.js";
+import { Secret } from "./platform/secrets/secret.js";
 import { keysCommand } from "./wiring/keys.js";
 import { migrateOnly } from "./wiring/migrating.js";
 
@@ -20,6 +21,8 @@ async function main(): Promise<void> {
   try {
     if (!command) throw new Error(`there is no command ${process.argv[2]}; there are: ${commands.join(", ")}`);
     config = readConfig(process.env);
+    // So that no program that is started from here, and no report of a crash, has them.
+    for (const name of secretNames) delete process.env[name];
     if (command === "migrate" && !config.DATABASE_URL) {
       throw new Error("DATABASE_URL: must name the database that is to be migrated");
     }
@@ -47,13 +50,13 @@ async function main(): Promise<void> {
       config = {
         ...config,
         HOST: config.HOST ?? "127.0.0.1",
-        DATABASE_URL: embedded.databaseUrl,
-        ...(embedded.redisUrl && { REDIS_URL: embedded.redisUrl }),
+        DATABASE_URL: new Secret(embedded.databaseUrl as string),
+        ...(embedded.redisUrl && { REDIS_URL: new Secret(embedded.redisUrl) }),
       };
     }
     // Whoever waits for a database need not wait to be told to stop.
     const app = await Promise.race([
-      startApp({ ...config, DATABASE_URL: config.DATABASE_URL as string }, log),
+      startApp({ ...config, DATABASE_URL: config.DATABASE_URL as Secret }, log),
       stop.then(() => null),
     ]);
     if (!app) return;
@@ -98,7 +101,7 @@ async function runKeys(config: Config): Promise<void> {
   let own: EmbeddedServers | undefined;
   try {
     if (!config.DATABASE_URL) own = await startOwnServers(config.DATA_DIR, ["postgres"]);
-    const url = config.DATABASE_URL ?? (own?.databaseUrl as string);
+    const url = config.DATABASE_URL ?? new Secret(own?.databaseUrl as string);
     process.exitCode = await keysCommand(process.argv.slice(3), { ...config, DATABASE_URL: url });
   } catch (error) {
     process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);
@@ -110,7 +113,7 @@ async function runKeys(config: Config): Promise<void> {
 
 async function runMigrate(config: Config, log: Logger): Promise<void> {
   try {
-    await migrateOnly({ ...config, DATABASE_URL: config.DATABASE_URL as string }, log);
+    await migrateOnly({ ...config, DATABASE_URL: config.DATABASE_URL as Secret }, log);
   } catch (error) {
     log.fatal({ err: error }, "not migrated");
     process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);

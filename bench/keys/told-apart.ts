@@ -17,6 +17,7 @@ import { KeyCopy } from "../../src/auth/keys/key-copy.js";
 import { freshKey } from "../../src/auth/keys/key-text.js";
 import { readConfig } from "../../src/config.js";
 import { createLogger } from "../../src/platform/logger.js";
+import { Secret } from "../../src/platform/secrets/secret.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
 import { PostgresKeyStore } from "../../src/storage/postgres/keys/key-store.js";
 import { migrate } from "../../src/storage/postgres/migrating/migrate.js";
@@ -68,7 +69,7 @@ try {
 
   const { log } = createLogger("silent");
   const settings = { DATABASE_URL: url, AUTH: "keys", HOST: "127.0.0.1", GRPC_PORT: "0", HTTP_PORT: "0" };
-  const app = await startApp({ ...readConfig(settings), DATABASE_URL: url }, log);
+  const app = await startApp({ ...readConfig(settings), DATABASE_URL: new Secret(url) }, log);
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   await report("over HTTP on this machine", tokens, (token) => ask(app.httpPort, agent, token));
   agent.destroy();

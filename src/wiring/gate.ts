@@ -19,8 +19,8 @@ export async function openGate(
     return new MemoryGate({ reservationMs: config.RESERVATION_MS, ...options });
   }
   const gate = new RedisGate({
-    url: config.REDIS_URL,
-    settings: config,
+    url: config.REDIS_URL.reveal(),
+    settings: { ...config, REDIS_SENTINEL_PASSWORD: config.REDIS_SENTINEL_PASSWORD?.reveal() },
     keyPrefix: config.REDIS_KEY_PREFIX,
     failures,
     reservationMs: config.RESERVATION_MS,

@@ -1,6 +1,7 @@
 import { freshKey } from "../auth/keys/key-text.js";
 import { runKeysCommand } from "../commands/keys.js";
 import type { Config } from "../config.js";
+import type { Secret } from "../platform/secrets/secret.js";
 import { openDatabase } from "../storage/postgres/database.js";
 import { readCommitLevel } from "../storage/postgres/durability.js";
 import { PostgresKeyStore } from "../storage/postgres/keys/key-store.js";
@@ -8,12 +9,13 @@ import { leastPoolSize } from "../storage/postgres/pool-sizes.js";
 import { prepareDatabase } from "./migrating.js";
 
 type Settings = Pick<Config, "MIGRATE" | "DATABASE_DURABILITY" | "DATABASE_START_WAIT_MS"> & {
-  readonly DATABASE_URL: string;
+  readonly DATABASE_URL: Secret;
 };
 
 /** The command `keys`, on the database itself: so the first key can be made, whose owner makes others. Answers the exit code. */
 export function keysCommand(args: readonly string[], config: Settings): Promise<number> {
-  const { DATABASE_URL: url, DATABASE_DURABILITY } = config;
+  const { DATABASE_DURABILITY } = config;
+  const url = config.DATABASE_URL.reveal();
   const say = (text: string) => void process.stderr.write(text);
   return runKeysCommand(args, {
     freshKey,

@@ -4,6 +4,7 @@ import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { startApp } from "../../src/app.js";
 import { readConfig } from "../../src/config.js";
 import { createLogger } from "../../src/platform/logger.js";
+import { Secret } from "../../src/platform/secrets/secret.js";
 import { GrpcClient } from "../support/clients.js";
 import { createStores } from "../support/stores.js";
 import { until } from "../support/until.js";
@@ -22,7 +23,10 @@ test("a commit that a lock holds up for longer than calls are waited for is done
   });
   const config = readConfig({ HOST: "127.0.0.1", GRPC_PORT: "0", HTTP_PORT: "0", DRAIN_MS: String(drainMs) });
   const { log } = createLogger("silent");
-  const app = await startApp({ ...config, GRPC_PORT: 0, HTTP_PORT: 0, DATABASE_URL: stores.databaseUrl }, log);
+  const app = await startApp(
+    { ...config, GRPC_PORT: 0, HTTP_PORT: 0, DATABASE_URL: new Secret(stores.databaseUrl) },
+    log,
+  );
   const client = new GrpcClient(app.grpcPort);
   const couponId = await insertCoupon(sql, openCoupon(new Date()));
 

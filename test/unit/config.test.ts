@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { hostOf, readConfig, settingNames } from "../../src/config.js";
+import { hostOf, readConfig, secretNames, settingNames } from "../../src/config.js";
+import { Secret } from "../../src/platform/secrets/secret.js";
 
 const databaseUrl = "postgres://anna:secret@db:5432/coupons";
 
@@ -105,9 +106,15 @@ test("everything can be set", () => {
     LOG_LEVEL: "silent",
     EXIT_ON_STDIN_CLOSE: "true",
   };
-  expect(Object.keys(environment).sort()).toEqual([...settingNames].sort());
+  expect([...Object.keys(environment), ...secretNames.map((name) => `${name}_FILE`)].sort()).toEqual(
+    [...settingNames].sort(),
+  );
   const config = readConfig(environment);
-  expect(Object.fromEntries(Object.entries(config).map(([name, value]) => [name, String(value)]))).toEqual(environment);
+  const texts = Object.entries(config).map(([name, value]) => [
+    name,
+    value instanceof Secret ? value.reveal() : String(value),
+  ]);
+  expect(Object.fromEntries(texts)).toEqual(environment);
 });
 
 describe("a wrong variable is named", () => {

@@ -1,77 +1,38 @@
-import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import postgres, { type Sql } from "postgres";
-import { afterEach, beforeEach, expect, inject, test } from "vitest";
+import postgres from "postgres";
+import { beforeEach, expect, inject, onTestFinished, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
-import { packageRoot } from "../../src/platform/package-root.js";
+import { whatIsMissing } from "../../src/storage/postgres/migrating/migrate.js";
 import { ownFunctions } from "../../src/storage/postgres/migrating/release-functions.js";
-import { withDatabase } from "../support/global-setup.js";
-import { startReplica } from "../support/replica.js";
+import { runService, startReplica } from "../support/replica.js";
+import { type DatabaseWithRoles, databaseWithRoles, withSql } from "../support/rights.js";
 import { until } from "../support/until.js";
 
-const main = join(packageRoot(), "dist/src/main.js");
 let name: string;
-let admin: Sql;
-/** Of whoever owns everything, and of the service, which may only read and write rows. */
-let ownerUrl: string;
-let serviceUrl: string;
+let database: DatabaseWithRoles;
 
 beforeEach(async () => {
   name = `bare_${randomUUID().replaceAll("-", "")}`;
-  ownerUrl = withDatabase(inject("databaseUrl"), name);
-  const url = new URL(ownerUrl);
-  url.username = `service_${name}`;
-  url.password = "secret";
-  serviceUrl = url.href;
-  admin = postgres(inject("databaseUrl"), { max: 1, onnotice: () => {} });
-  await admin.unsafe(`CREATE DATABASE ${name} TEMPLATE template0`);
-  await admin.unsafe(`CREATE ROLE service_${name} LOGIN PASSWORD 'secret'`);
+  database = await databaseWithRoles(onTestFinished, name);
 });
-afterEach(async () => {
-  await admin.unsafe(`DROP DATABASE ${name} WITH (FORCE)`);
-  await admin.unsafe(`DROP ROLE service_${name}`);
-  await admin.end();
-});
-
-async function run(args: readonly string[], settings: Record<string, string>) {
-  const child = spawn(process.execPath, [main, ...args], {
-    env: { PATH: process.env.PATH, HOST: "127.0.0.1", GRPC_PORT: "0", HTTP_PORT: "0", LOG_LEVEL: "warn", ...settings },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const ended = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
-  const [out, errors] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  return { code: await ended, out, errors };
-}
-
-async function grant(): Promise<void> {
-  const owner = postgres(ownerUrl, { max: 1 });
-  // As docs/deployment.md says.
-  await owner.unsafe(`
-    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO service_${name};
-    GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO service_${name};
-    GRANT USAGE ON SCHEMA drizzle TO service_${name};
-    GRANT SELECT ON ALL TABLES IN SCHEMA drizzle TO service_${name}`);
-  await owner.end();
-}
 
 test("with MIGRATE=check a replica refuses a database that is not up to date, and says what to do", async () => {
-  const { code, errors } = await run([], { DATABASE_URL: ownerUrl, MIGRATE: "check" });
+  const { code, errors } = await runService({ DATABASE_URL: database.ownerUrl, MIGRATE: "check" });
   expect(code).toBe(1);
   expect(errors).toContain("the database is not up to date: it lacks migration 0000_init, migration 0001_usages, ");
   expect(errors).toContain(`, functions ${ownFunctions().schema}. Run \`npm run migrate\``);
 });
 
-test("one role migrates by the command, and another one serves with rights to rows alone", async () => {
-  expect(await run(["migrate"], { DATABASE_URL: ownerUrl })).toEqual({ code: 0, out: "", errors: "" });
-  await grant();
+test("a database that one user owned gets roles while a replica serves as that user, which goes on", async () => {
+  const { ownerUrl, migrateUrl, serveUrl } = database;
+  expect(await runService({ DATABASE_URL: ownerUrl }, "migrate")).toEqual({ code: 0, out: "", errors: "" });
   const replica = await startReplica(
-    { databaseUrl: serviceUrl, redisUrl: inject("redisUrl"), keyPrefix: name },
+    { databaseUrl: ownerUrl, redisUrl: inject("redisUrl"), keyPrefix: name },
     { MIGRATE: "check" },
   );
+  onTestFinished(() => replica.kill());
   const { coupon } = await replica.client.call(CatalogService.method.createCoupon, {
     coupon: {
       name: "Ten percent",
@@ -79,15 +40,31 @@ test("one role migrates by the command, and another one serves with rights to ro
       expireTime: timestampFromMs(Date.now() + 86_400_000),
     },
   });
+  await database.makeRoles();
+  // It may be run again.
+  await database.makeRoles();
   const { userCoupon } = await replica.client.call(IssuanceService.method.issueCoupon, {
     target: { case: "couponId", value: coupon?.id ?? "" },
     userId: "anna",
   });
   expect(userCoupon?.userId).toBe("anna");
-  const found = await replica.client.call(CatalogService.method.searchCoupons, { query: "percent" });
-  expect(found.coupons.map(({ id }) => id)).toEqual([coupon?.id]);
 
-  // It holds its functions for as long as it runs.
+  expect(await runService({ DATABASE_URL: migrateUrl }, "migrate")).toEqual({ code: 0, out: "", errors: "" });
+  const owners = await withSql(
+    migrateUrl,
+    (sql) => sql`
+      SELECT DISTINCT pg_get_userbyid(owner)::text AS name FROM (
+        SELECT oid, relowner, relnamespace FROM pg_class UNION ALL SELECT oid, proowner, pronamespace FROM pg_proc
+        UNION ALL SELECT oid, nspowner, oid FROM pg_namespace WHERE nspname <> 'public'
+      ) o (id, owner, namespace) JOIN pg_namespace n ON n.oid = o.namespace
+      WHERE n.nspname ~ '^(public|drizzle|coupon_fn_.*)$' AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = id AND deptype = 'e')`,
+  );
+  expect(owners.map((owner) => owner.name)).toEqual([database.role("migrate")]);
+  expect(await whatIsMissing(serveUrl)).toEqual([]);
+
+  // A replica holds its functions for as long as it runs.
+  const admin = postgres(inject("databaseUrl"), { max: 1, onnotice: () => {} });
+  onTestFinished(() => admin.end());
   const locks = () => admin`
     SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'
       AND database = (SELECT oid FROM pg_database WHERE datname = ${name})`;
@@ -97,9 +74,9 @@ test("one role migrates by the command, and another one serves with rights to ro
 });
 
 test("the command says what is wrong with how it is called", async () => {
-  expect(await run(["migrate"], {})).toMatchObject({ code: 2, errors: expect.stringContaining("DATABASE_URL") });
-  expect(await run(["mirgate"], {})).toMatchObject({ code: 2, errors: expect.stringContaining("serve, migrate") });
-  await admin.unsafe(`REVOKE CREATE ON DATABASE ${name} FROM PUBLIC`);
-  const { code, errors } = await run(["migrate"], { DATABASE_URL: serviceUrl });
+  expect(await runService({}, "migrate")).toMatchObject({ code: 2, errors: expect.stringContaining("DATABASE_URL") });
+  expect(await runService({}, "mirgate")).toMatchObject({ code: 2, errors: expect.stringContaining("serve, migrate") });
+  await database.makeRoles();
+  const { code, errors } = await runService({ DATABASE_URL: database.serveUrl }, "migrate");
   expect({ code, errors }).toMatchObject({ code: 1, errors: expect.stringContaining("permission denied") });
 });

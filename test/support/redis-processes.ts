@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +12,7 @@ import { until } from "./until.js";
 
 /** Of the server's own user, which servers use among themselves. */
 export const adminPassword = "admin-secret";
-/** What a service needs to be allowed, as docs/deployment.md has it, and a password with all that a URL gives a meaning to. */
+/** What a service needs to be allowed, as deploy/redis-acl.conf has it, and a password with all that a URL gives a meaning to. */
 export const serviceUser = "shop";
 export const servicePassword = "p@ss:w/r#d%";
 export const serviceUserInfo = `${serviceUser}:${encodeURIComponent(servicePassword)}`;
@@ -104,10 +105,20 @@ export function dataServerLines(port: number): string[] {
   return [
     ...["bind 127.0.0.1", `port ${port}`, 'save ""', "appendonly no", "maxmemory-policy noeviction"],
     ...[`requirepass ${adminPassword}`, `masterauth ${adminPassword}`],
-    `user ${serviceUser} on >${servicePassword} ~test_* ~conformance-* resetchannels +@read +@write +@scripting +@connection +time +info +cluster|slots`,
+    redisUserLine(serviceUser, servicePassword, ["test_", "conformance-"]),
     // A replica that is new has its copy at once, and one that was left by its master is still good for one.
     ...["repl-diskless-sync-delay 0", "repl-ping-replica-period 1"],
   ];
+}
+
+/** The user of deploy/redis-acl.conf, with another name, and with keys that begin with one of these. */
+export function redisUserLine(name: string, password: string, prefixes: readonly string[]): string {
+  const text = readFileSync(join(packageRoot(), "deploy/redis-acl.conf"), "utf8");
+  const [line, ...more] = text.split("\n").filter((one) => one.startsWith("user "));
+  if (line === undefined || more.length > 0) throw new Error("deploy/redis-acl.conf must have one user");
+  return line
+    .replace(/^user \S+ off #0+ /, () => `user ${name} on >${password} `)
+    .replace(" ~coupon:* ", () => ` ${prefixes.map((prefix) => `~${prefix}*`).join(" ")} `);
 }
 
 /** The lines `name:value` of INFO and of CLUSTER INFO. */

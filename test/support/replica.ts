@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
 import { packageRoot } from "../../src/platform/package-root.js";
 import { GrpcClient } from "./clients.js";
 import type { TestStores } from "./stores.js";
@@ -80,4 +81,15 @@ export async function startReplica(stores: StoresOfReplica, settings: Record<str
       await exited;
     },
   };
+}
+
+/** Runs a command of the service, or a start that is to fail, until it ends. */
+export async function runService(settings: Record<string, string>, ...args: readonly string[]) {
+  const child = spawn(process.execPath, [join(packageRoot(), "dist/src/main.js"), ...args], {
+    env: { PATH: process.env.PATH, HOST: "127.0.0.1", GRPC_PORT: "0", HTTP_PORT: "0", LOG_LEVEL: "warn", ...settings },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const ended = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
+  const [out, errors] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return { code: await ended, out, errors };
 }

@@ -3,8 +3,10 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { packageRoot } from "../../src/platform/package-root.js";
 import { admissionOutcomes } from "../../src/reservation/port.js";
+import { missingRight } from "../../src/reservation/redis/client.js";
 import { Keys, slotTextOf } from "../../src/reservation/redis/keys.js";
 import { outcomeOf, type Script, scripts, sourceOf } from "../../src/reservation/redis/scripts.js";
+import { redisUserLine } from "../support/redis-processes.js";
 
 const all = Object.values(scripts).map((script: Script) => ({ name: script.name, script, lua: sourceOf(script) }));
 
@@ -47,6 +49,34 @@ test("every file in lua/ has a row in the table, and the other way round", () =>
 
 test("admit answers the outcomes of the port, in their order", () => {
   expect(scripts.admit.outcomes).toEqual(admissionOutcomes);
+});
+
+test("the Redis user of deploy/redis-acl.conf may call what the scripts call, and what is sent as it is, and nothing else", () => {
+  const asItIs = ["eval", "evalsha", "zadd", "zrange", "unlink", "hset", "pexpire"];
+  const ofTheDriver = ["info", "select", "asking", "cluster|slots"];
+  const called = all.flatMap(({ lua }) =>
+    callsOf(codeOf(lua)).calls.map((call) => call.slice(1, call.indexOf("'", 1))),
+  );
+  const rights = redisUserLine("shop", "secret", ["x"]).matchAll(/ \+(\S+)/g);
+  expect([...rights].map(([, right]) => right).sort()).toEqual(
+    [...new Set([...asItIs, ...ofTheDriver, ...called.map((name) => name.toLowerCase())])].sort(),
+  );
+});
+
+test.for([
+  [
+    "ERR The user executing the script can't run this command or subcommand script: f0, on @user_script:2.",
+    "HGET or HSET",
+  ],
+  [
+    "ERR Error running script (call to f_0): @user_script:1: @user_script: 1: The user executing the script can't run this command",
+    "GET",
+  ],
+  ["ERR The user executing the script can't run this command or subcommand script: f0, on @user_script:3.", undefined],
+  ["NOPERM this user has no permissions to run the 'get' command", undefined],
+])("of a right that a script has not it is said which one it is: %s", ([message, right]) => {
+  const lua = "local a = redis.call('GET', KEYS[1])\nreturn redis.call('HGET', 'a', redis.call('HSET'))\nend";
+  expect(missingRight(message as string, lua)).toBe(right ? ` (its Redis user lacks the right to ${right})` : "");
 });
 
 test.for([

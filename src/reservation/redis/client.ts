@@ -29,6 +29,7 @@ export class RedisClient {
   readonly keys: Keys;
   private readonly connection: Connection;
   private readonly commands = new Map<string, Command>();
+  private readonly sources = new Map<string, string>();
   /** What has timed out, by slot of a Cluster: others are on other servers. A server alone rests as a whole. */
   private readonly resting = new LRUCache<string, Error>({ max: maxResting, ttl: restAfterTimeoutMs });
 
@@ -41,7 +42,9 @@ export class RedisClient {
     this.connection = openConnection(servers, (error) => this.failures.failed(away, withoutArguments(error)));
     const { commands } = this.connection;
     for (const script of Object.values(scripts)) {
-      commands.defineCommand(script.name, { lua: sourceOf(script), numberOfKeys: script.keys.length });
+      const lua = sourceOf(script);
+      this.sources.set(script.name, lua);
+      commands.defineCommand(script.name, { lua, numberOfKeys: script.keys.length });
       const command = (commands as unknown as Record<string, Command>)[script.name];
       if (command) this.commands.set(script.name, command.bind(commands));
     }
@@ -55,7 +58,7 @@ export class RedisClient {
   run(script: Script, owner: KeyOwner, args: readonly RedisValue[]): Promise<unknown> {
     const command = this.commands.get(script.name) as Command;
     const keys = script.keys.map((name) => this.keys[name](owner));
-    return this.guard(keys[0] as string, () => command(...keys, ...args));
+    return this.guard(keys[0] as string, () => command(...keys, ...args), script);
   }
 
   /** Runs an ordinary command on a key, and on others of the same slot. */
@@ -67,7 +70,7 @@ export class RedisClient {
     this.connection.close();
   }
 
-  private async guard<T>(key: string, command: () => Promise<T>): Promise<T> {
+  private async guard<T>(key: string, command: () => Promise<T>, script?: Script): Promise<T> {
     const slot = this.connection.isCluster ? slotTextOf(key) : "";
     const timedOut = this.resting.get(slot);
     if (timedOut) throw new StoreUnavailable("redis did not answer a moment ago", { cause: timedOut });
@@ -78,6 +81,7 @@ export class RedisClient {
       return reply;
     } catch (thrown) {
       const error = withoutArguments(thrown);
+      if (script) error.message += missingRight(error.message, this.sources.get(script.name) as string);
       if (error.message.includes("timed out")) this.resting.set(slot, error);
       const isOurs = error.name === "ReplyError" && !awayReplies.test(error.message);
       this.failures.failed(isOurs ? fault : away, error);
@@ -85,4 +89,14 @@ export class RedisClient {
       throw new StoreUnavailable(`redis: ${error.message}`, { cause: error });
     }
   }
+}
+
+/** Of a right that a script has not, Redis before 7.2 says in which line it is missing, and not which one it is. */
+export function missingRight(message: string, lua: string): string {
+  if (!/can't run this command/.test(message)) return "";
+  const [, line] = /@user_script: ?(\d+)/.exec(message) ?? [];
+  const names = [...(lua.split("\n")[Number(line) - 1] ?? "").matchAll(/redis\.call\('(\w+)'/g)].map(
+    ([, name]) => name,
+  );
+  return names.length > 0 ? ` (its Redis user lacks the right to ${names.join(" or ")})` : "";
 }

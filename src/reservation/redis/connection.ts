@@ -43,6 +43,8 @@ function optionsOf({ user, password, tls }: RedisServers) {
     enableOfflineQueue: false,
     commandTimeout: commandTimeoutMs,
     connectTimeout: connectTimeoutMs,
+    // Nobody needs to be allowed a command more for what only says which library this is.
+    disableClientInfo: true,
     socketTimeout: silenceMs,
     // It was a master and is none any more, and keeps the connection: look who is. What it refused is not sent again.
     reconnectOnError: (error: Error) => /\bREADONLY\b/.test(error.message),

@@ -19,7 +19,10 @@ export interface Limits {
   close(): void;
 }
 
-type LimitsConfig = Pick<Config, "AUTH" | "CALLER_LIMITS" | "MAX_WRONG_CODES" | "REDIS_KEY_PREFIX"> & RedisSettings;
+type LimitsConfig = Pick<Config, "AUTH" | "CALLER_LIMITS" | "MAX_WRONG_CODES" | "REDIS_KEY_PREFIX"> &
+  Omit<RedisSettings, SecretName> &
+  Pick<Config, SecretName>;
+type SecretName = "REDIS_URL" | "REDIS_SENTINEL_PASSWORD";
 
 /** What callers may ask for. Where nobody is asked who they are all are one caller: then limits are for who wants them. */
 export async function openLimits(
@@ -59,7 +62,11 @@ async function openShared(config: LimitsConfig, failures: FailureLog): Promise<{
   if (!config.REDIS_URL) return { shared: () => undefined, close: () => {} };
   // Its library has stores of twenty kinds, and takes its time to load.
   const { RedisCounts, sharing } = await import("../auth/limits/redis-counts.js");
-  const servers = redisServers({ ...config, REDIS_URL: config.REDIS_URL });
+  const servers = redisServers({
+    ...config,
+    REDIS_URL: config.REDIS_URL.reveal(),
+    REDIS_SENTINEL_PASSWORD: config.REDIS_SENTINEL_PASSWORD?.reveal(),
+  });
   const connection = openConnection(servers, (error) => failures.failed(sharing, withoutArguments(error)));
   return {
     shared: (name, windowMs) =>

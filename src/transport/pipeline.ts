@@ -4,7 +4,7 @@ import { pathToString } from "@bufbuild/protobuf/reflect";
 import type { Validator } from "@bufbuild/protovalidate";
 import type { Authenticator, Credentials } from "../auth/authenticator.js";
 import type { CallContext } from "../domain/call-context.js";
-import { anybody, type Principal } from "../domain/principal.js";
+import { anybody } from "../domain/principal.js";
 import {
   DeadlinePassed,
   type FieldViolation,
@@ -22,6 +22,7 @@ import { Failure, failureOf, internalFailure } from "./error-table.js";
 import type { MaybePromise } from "./messages/decode.js";
 import { inOrder } from "./messages/field-order.js";
 import { Misread } from "./messages/wrong-fields.js";
+import { type OnRefused, refusalsOf } from "./on-record.js";
 import type { Permit } from "./overload/admission.js";
 import { isOrdinary } from "./overload/call-kind.js";
 
@@ -69,6 +70,8 @@ export interface PipelineOptions {
   readonly defaultDeadlineMs: number;
   /** What a longer deadline is cut to. */
   readonly maxDeadlineMs: number;
+  /** Puts administrative calls on record that were refused; what they did is put there by the stores. */
+  readonly onRefused?: OnRefused;
   /** Whether Postgres answers. While it does not, calls are refused at once. */
   readonly isServing: () => boolean;
 }
@@ -99,11 +102,12 @@ export class Pipeline {
     handler: Handler<I, O>,
     alsoWrong: AlsoWrong<I> = () => [],
   ): Invoke {
+    const authorization = new Authorization(method);
     const mounted: Mounted = {
-      method,
-      authorization: new Authorization(method),
+      ...{ method, authorization },
       handler: handler as unknown as Handler,
       alsoWrong: alsoWrong as AlsoWrong,
+      onRefused: refusalsOf(method, authorization.scope, this.options.onRefused),
     };
     return (call, send) => this.observe(mounted, call, send);
   }
@@ -126,11 +130,12 @@ export class Pipeline {
     const { log, metrics } = this.options;
     const { method } = mounted;
     const startedAt = performance.now();
-    const context = this.contextOf(call);
+    const context = this.contextOf(call, method);
     let answer: T | Failure;
     let code: string | undefined;
     try {
       const served = await this.serve(mounted, call, context);
+      if (served instanceof Refusal) mounted.onRefused?.(context, served);
       const sent = served instanceof Refusal ? failureOf(ordered(method, served)) : send(served as never);
       answer = sent instanceof Promise ? await sent : sent;
     } catch (error) {
@@ -156,7 +161,7 @@ export class Pipeline {
     return answer;
   }
 
-  private contextOf(call: IncomingCall): OpenContext {
+  private contextOf(call: IncomingCall, { name }: DescMethodUnary): OpenContext {
     const { defaultDeadlineMs, maxDeadlineMs } = this.options;
     const now = steadyMs();
     const answerMs = Math.min(maxAnswerMs, Math.max(0, call.deadlineMs - now) * answerShare);
@@ -166,6 +171,8 @@ export class Pipeline {
     const given = call.header("x-request-id");
     return {
       principal: anybody,
+      method: name,
+      callerRequestId: "",
       requestId: given && /^[!-~]{1,128}$/.test(given) ? given : randomUUID(),
       deadlineMs,
       yieldPermit: (wait) => call.permit.yield(wait),
@@ -197,7 +204,8 @@ export class Pipeline {
       if (request instanceof Refusal) return request;
       const foreign = mounted.authorization.mayAsk(principal, request);
       if (foreign) return foreign;
-      mounted.authorization.claimRequestId(principal, request);
+      context.callerRequestId = mounted.authorization.claimRequestId(principal, request);
+      context.request = request;
       const hasWaited = known instanceof Promise || read instanceof Promise;
       if (hasWaited && steadyMs() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       const work = handler(request as never, context);
@@ -256,14 +264,15 @@ export class Pipeline {
   }
 }
 
-/** Who calls is found out on the way. */
-type OpenContext = Omit<CallContext, "principal"> & { principal: Principal };
+/** Who calls, and for what, is found out on the way. */
+type OpenContext = { -readonly [K in keyof CallContext]: CallContext[K] } & { request?: unknown };
 
 interface Mounted {
   readonly method: DescMethodUnary;
   readonly authorization: Authorization;
   readonly handler: Handler;
   readonly alsoWrong: AlsoWrong;
+  readonly onRefused: ReturnType<typeof refusalsOf>;
 }
 
 /** Whoever has found them, wrong fields are told in the same order. */

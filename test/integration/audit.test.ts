@@ -84,6 +84,13 @@ describe("a change and its record", () => {
     await expect(edit(id, async () => {})).rejects.toThrow();
     await clocked.sql`ALTER TABLE audit_records DROP CONSTRAINT no_room`;
     await expect(edit(id, () => Promise.reject(new Error("too late")))).rejects.toThrow("too late");
+    // Not even a COMMIT that fails leaves one of the two.
+    await clocked.sql.unsafe(`
+      CREATE FUNCTION fail_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'at the end'; END $$;
+      CREATE CONSTRAINT TRIGGER fails_late AFTER UPDATE ON coupons DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION fail_late()`);
+    await expect(edit(id, async () => {})).rejects.toThrow("at the end");
+    await clocked.sql`DROP TRIGGER fails_late ON coupons`;
     expect((await coupons.get(id, farMs))?.value).toMatchObject({ name: definition.name, revision: 1 });
     expect((await clocked.sql`SELECT FROM events WHERE coupon_id = ${id}`).length).toBe(1);
     expect((await ofCaller()).map(({ method }) => method)).toEqual(["CreateCoupon"]);

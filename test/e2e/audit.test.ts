@@ -1,6 +1,7 @@
 import type { DescMethodUnary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type AuditRecord, AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
+import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
@@ -80,6 +81,15 @@ test("every administrative method leaves one record of each call, with what was 
   const begun = await call(catalog.generateCodes, { couponId, pattern: "SECRET#", count: 1 });
   const { id: jobId } = begun.job as { id: string };
   await call(catalog.cancelCodeJob, { jobId });
+  const { createKey, rotateKey, expireKey, revokeKey } = AuthService.method;
+  const keyed = (await call(createKey, { caller: "till", scopes: ["use"] })) as {
+    key: { id: string };
+    secret?: string;
+  };
+  const keyId = keyed.key.id;
+  const rotated = await call(rotateKey, { keyId });
+  await call(expireKey, { keyId, expireTime: new Date(Date.now() + 3_600_000).toISOString() });
+  await call(revokeKey, { keyId });
   // Reads leave nothing.
   for (const method of [catalog.getCoupon, catalog.listCodes]) await post(method, { couponId });
 
@@ -105,12 +115,22 @@ test("every administrative method leaves one record of each call, with what was 
   expect(batch).toMatchObject({ createdCount: 1, refusedCount: 1, couponIds: [expect.any(String)] });
   const uploaded = parsed(recordOf("UploadCodes", couponId).after);
   expect(uploaded).toMatchObject({ addedCount: 1, duplicateCount: 1, invalidCount: 1 });
+  const revoked = recordOf("RevokeKey", keyId);
+  expect([parsed(revoked.before).key.revokedAt, parsed(revoked.after).key.revokedAt]).toEqual([
+    null,
+    expect.any(String),
+  ]);
+  // Of a key there is never more than its public part.
+  const secrets = JSON.stringify([keyed, rotated]).match(/ck_[^"]+/g) ?? [];
+  expect(secrets.length).toBe(2);
+  for (const { before, after } of records) for (const secret of secrets) expect(before + after).not.toContain(secret);
   expect(JSON.stringify(records, (_, value) => (typeof value === "bigint" ? 0 : value))).not.toContain("SECRET");
   // No administrative method is left out.
-  const own = [CatalogService, IssuanceService, UsageService, UserCouponService, AuditService].flatMap(({ methods }) =>
-    methods.filter((method) =>
-      isAdministrative(method as DescMethodUnary, new Authorization(method as DescMethodUnary).scope),
-    ),
+  const own = [AuthService, CatalogService, IssuanceService, UsageService, UserCouponService, AuditService].flatMap(
+    ({ methods }) =>
+      methods.filter((method) =>
+        isAdministrative(method as DescMethodUnary, new Authorization(method as DescMethodUnary).scope),
+      ),
   );
   expect([...new Set(called)].sort()).toEqual(own.map(({ name }) => name).sort());
 });

@@ -130,7 +130,7 @@ export type AuditRecord = Message<"coupon.v1.AuditRecord"> & {
 
   /**
    * Who called: "key:" and the name of a caller with a key, "jwt:" and issuer, "#" and subject, or "certificate:" and a name.
-   * Empty: nobody was asked who they are.
+   * "command": the command for keys. Empty: nobody was asked who they are.
    *
    * @generated from field: string principal = 3;
    */

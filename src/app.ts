@@ -4,6 +4,7 @@ import { Queues } from "./batching/queues.js";
 import { type Config, hostOf } from "./config.js";
 import { GateKeeper } from "./issuing/gate-keeper.js";
 import { CodeGenerator } from "./jobs/code-generator.js";
+import { RefusalRecorder } from "./jobs/refusal-recorder.js";
 import { MeasuredClock } from "./platform/clock.js";
 import { FailureLog } from "./platform/failure-log.js";
 import type { Logger } from "./platform/logger.js";
@@ -111,9 +112,16 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
     ...{ stores, gate, keeper, quotaDays, clock, reservationMs: config.RESERVATION_MS },
     ...{ openQueue: queues.open, batches: bounds.batches, failures },
   });
+  const refusalRecorder = new RefusalRecorder({
+    ...{ store: stores.audit, clock, failures },
+    onDropped: (count) => metrics.auditDropped(count),
+  });
   const auth = await openAuth({ config, stores, log, failures: metrics, failureLog: failures, clock });
   const reloads = loopsOf([...tlsReloads, ...auth.jobs], failures, metrics);
-  const jobs = [...openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics }), ...reloads];
+  const jobs = [
+    ...openJobs({ stores, keeper, codeGenerator, refusalRecorder, config, log, failures, metrics }),
+    ...reloads,
+  ];
 
   const probe = new Probe({
     probe: readClock,
@@ -133,6 +141,7 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
   const pipeline = new Pipeline({
     ...{ log, metrics, validator, isServing, authenticator: auth.authenticator },
     rates: limits.rates,
+    onRefused: (refused) => refusalRecorder.add(refused),
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,
   });

@@ -166,6 +166,7 @@ const schema = z.object({
   PURGE_EVERY_MINUTES: whole(60, 1, 10_080),
   DELETED_CODES_KEEP_HOURS: whole(24, 0, 87_600),
   EVENTS_KEEP_DAYS: whole(400, 0, 36_500),
+  AUDIT_KEEP_DAYS: whole(800, 0, 36_500),
   DRAIN_DELAY_MS: whole(0, 0, 600_000),
   DRAIN_MS: whole(10_000, 0, 600_000),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),

@@ -16,6 +16,7 @@ import { KeyAuthenticator } from "../../src/auth/keys/key-authenticator.js";
 import { KeyCopy } from "../../src/auth/keys/key-copy.js";
 import { freshKey } from "../../src/auth/keys/key-text.js";
 import { readConfig } from "../../src/config.js";
+import { anybody } from "../../src/domain/principal.js";
 import { createLogger } from "../../src/platform/logger.js";
 import { Secret } from "../../src/platform/secrets/secret.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
@@ -39,10 +40,14 @@ try {
   const database = openDatabase({ url, poolSize: 4 });
   const store = new PostgresKeyStore(database);
   const ids: string[] = [];
+  const call = { method: "CreateKey", principal: anybody, requestId: "bench", callerRequestId: "" };
   for (let at = 0; at < keyCount; at++) {
     const { id, hash } = freshKey();
     ids.push(id);
-    await store.create({ id, hash, caller: "bench", scopes: ["use"], expiresAt: null }, null, Date.now() + 60_000);
+    await store.create({ id, hash, caller: "bench", scopes: ["use"], expiresAt: null }, null, {
+      ...call,
+      deadlineMs: Date.now() + 60_000,
+    });
   }
   const secretOf = () => freshKey().text.slice(-32);
   const tokens: Readonly<Record<Kind, () => string>> = {

@@ -3,6 +3,8 @@ import { type CallerKey, defaultOverlapMs, type FreshKey } from "../domain/calle
 import { isScope, type Scope, scopes } from "../domain/principal.js";
 import { Refusal } from "../domain/refusal.js";
 import { steadyMs } from "../platform/clock.js";
+import { newId } from "../platform/new-id.js";
+import type { AdminCall } from "../storage/ports/audit.js";
 import type { KeyStore } from "../storage/ports/keys.js";
 
 export interface KeysCommandParts {
@@ -61,7 +63,7 @@ function keysProgram({ freshKey, withKeys, out, say }: KeysCommandParts): Comman
     .action(async ({ caller, scopes, expires }: { caller: string; scopes: Scope[]; expires?: Date }) => {
       const { id, hash, text } = freshKey();
       const key = { id, hash, caller, scopes, expiresAt: expires ?? null };
-      tell(accepted(await withKeys((store) => store.create(key, null, deadline()))).key, text);
+      tell(accepted(await withKeys((store) => store.create(key, null, callOf("CreateKey")))).key, text);
     });
 
   program
@@ -88,7 +90,7 @@ function keysProgram({ freshKey, withKeys, out, say }: KeysCommandParts): Comman
     .action(async (id: string, { overlap, expires }: { overlap?: number; expires?: Date }) => {
       const { text, ...fresh } = freshKey();
       const next = { ...fresh, overlapMs: overlap ?? defaultOverlapMs, expiresAt: expires ?? null };
-      const made = accepted(await withKeys((store) => store.rotate(idOf(id), next, null, deadline())));
+      const made = accepted(await withKeys((store) => store.rotate(idOf(id), next, null, callOf("RotateKey"))));
       tell(made.key, text);
       say(`${described(made.replaced)}\n`);
     });
@@ -99,7 +101,9 @@ function keysProgram({ freshKey, withKeys, out, say }: KeysCommandParts): Comman
     .argument("<id>", "of the key")
     .addOption(expires().argParser(timeOf).makeOptionMandatory())
     .action(async (id: string, { expires }: { expires: Date }) => {
-      say(`${described(accepted(await withKeys((store) => store.expire(idOf(id), expires, null, deadline()))))}\n`);
+      say(
+        `${described(accepted(await withKeys((store) => store.expire(idOf(id), expires, null, callOf("ExpireKey")))))}\n`,
+      );
     });
 
   program
@@ -107,7 +111,7 @@ function keysProgram({ freshKey, withKeys, out, say }: KeysCommandParts): Comman
     .description("ends a key for ever, within 5 seconds on every replica")
     .argument("<id>", "of the key")
     .action(async (id: string) => {
-      say(`${described(accepted(await withKeys((store) => store.revoke(idOf(id), null, deadline()))))}\n`);
+      say(`${described(accepted(await withKeys((store) => store.revoke(idOf(id), null, callOf("RevokeKey")))))}\n`);
     });
 
   return program;
@@ -116,6 +120,12 @@ function keysProgram({ freshKey, withKeys, out, say }: KeysCommandParts): Comman
 function accepted<T>(answer: T | Refusal): T {
   if (!(answer instanceof Refusal)) return answer;
   throw new Refused([answer.reason, ...answer.violations.map(({ description }) => description)].join(": "));
+}
+
+/** Whoever may run the command on the database is on record as it. */
+function callOf(method: string): AdminCall {
+  const principal = { id: "command", scopes: new Set(scopes) };
+  return { method, principal, requestId: newId(Date.now()), callerRequestId: "", deadlineMs: deadline() };
 }
 
 function deadline(): number {

@@ -2,8 +2,12 @@ import type { Principal } from "./principal.js";
 
 /** What a handler may know of the call that it serves. */
 export interface CallContext {
+  /** The name of the method, without its service. */
+  readonly method: string;
   /** The caller's `x-request-id`, or one that was made up; it is in every log line of the call. */
   readonly requestId: string;
+  /** The `request_id` of the request as it came; empty: it has none. Its own field is the caller's alone by now. */
+  readonly callerRequestId: string;
   /** Who calls. */
   readonly principal: Principal;
   /** Until when the answer is of use, in ms since 1970. */

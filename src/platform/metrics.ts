@@ -100,6 +100,11 @@ export class Metrics {
     help: "How often another server, or one that was promoted, was found to be the primary.",
     registers: [this.registry],
   });
+  private readonly auditDrops = new Counter({
+    name: "coupon_audit_dropped_total",
+    help: "Refused administrative calls that could not be put on record.",
+    registers: [this.registry],
+  });
   private readonly jobRuns = new Counter({
     name: "coupon_job_runs_total",
     help: "Runs of what the service does by itself, by job and outcome (OK or FAILED).",
@@ -241,6 +246,10 @@ export class Metrics {
   jobRan(job: string, outcome: "OK" | "FAILED"): void {
     this.jobRuns.inc({ job, outcome });
     if (outcome === "OK") this.jobSuccesses.set({ job }, Date.now() / 1_000);
+  }
+
+  auditDropped(count: number): void {
+    this.auditDrops.inc(count);
   }
 
   probeFailed(outcome: string): void {

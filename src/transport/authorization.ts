@@ -43,14 +43,14 @@ export class Authorization {
 
   /**
    * Two callers may use the same request id, so each has its own: what is kept is a hash of both. Where nobody is asked who
-   * they are it is kept as it came, and so are those of earlier releases.
+   * they are it is kept as it came, and so are those of earlier releases. Answers it as it came; empty: there is none.
    */
-  claimRequestId({ id }: Principal, request: unknown): void {
-    if (id === "" || !this.requestId) return;
-    const given = textOf(request, this.requestId);
-    if (!given) return;
+  claimRequestId({ id }: Principal, request: unknown): string {
+    const given = this.requestId ? textOf(request, this.requestId) : "";
+    if (id === "" || !this.requestId || !given) return given;
     const own = createHash("sha256").update(`${id}\0${this.method.name}\0${given}`).digest("base64url");
     (request as Record<string, unknown>)[this.requestId.localName] = own;
+    return given;
   }
 }
 

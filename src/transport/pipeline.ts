@@ -5,24 +5,19 @@ import type { Validator } from "@bufbuild/protovalidate";
 import type { Authenticator, Credentials } from "../auth/authenticator.js";
 import type { Begun, CallerRates } from "../auth/limits/caller-rates.js";
 import type { CallContext } from "../domain/call-context.js";
-import { anybody, type Principal } from "../domain/principal.js";
-import {
-  DeadlinePassed,
-  type FieldViolation,
-  invalid,
-  Refusal,
-  refusalIn,
-  StoreUnavailable,
-} from "../domain/refusal.js";
+import { anybody } from "../domain/principal.js";
+import { type FieldViolation, invalid, Refusal, refusalIn } from "../domain/refusal.js";
 import { andAlso } from "../domain/violations.js";
 import { steadyMs } from "../platform/clock.js";
 import { errorCode } from "../platform/error-code.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import { Authorization } from "./authorization.js";
 import { Failure, failureOf, internalFailure } from "./error-table.js";
+import { HandlerWaits } from "./handler-waits.js";
 import type { MaybePromise } from "./messages/decode.js";
 import { inOrder } from "./messages/field-order.js";
 import { Misread } from "./messages/wrong-fields.js";
+import { type OnRefused, refusalsOf } from "./on-record.js";
 import type { Permit } from "./overload/admission.js";
 import { isOrdinary } from "./overload/call-kind.js";
 
@@ -72,6 +67,8 @@ export interface PipelineOptions {
   readonly defaultDeadlineMs: number;
   /** What a longer deadline is cut to. */
   readonly maxDeadlineMs: number;
+  /** Puts administrative calls on record that were refused; what they did is put there by the stores. */
+  readonly onRefused?: OnRefused;
   /** Whether Postgres answers. While it does not, calls are refused at once. */
   readonly isServing: () => boolean;
 }
@@ -83,18 +80,13 @@ export interface PipelineOptions {
 const answerShare = 0.05;
 const maxAnswerMs = 200;
 
-/** Long waits end at whole multiples of this, so that many calls share one timer. */
-const timerStepMs = 32;
-const leastSharedMs = 1_000;
-
 /**
  * What every call that was let in goes through on both front ends, in this order: request context -
  * authentication and authorisation - limits by caller - decoding and validation - handler - encoding - error mapping -
  * metrics and log. The log sees the final status.
  */
 export class Pipeline {
-  /** Ends the wait for each handler at work. */
-  private readonly waits = new Set<(error: Error) => void>();
+  private readonly waits = new HandlerWaits();
 
   constructor(private readonly options: PipelineOptions) {}
 
@@ -103,11 +95,12 @@ export class Pipeline {
     handler: Handler<I, O>,
     alsoWrong: AlsoWrong<I> = () => [],
   ): Invoke {
+    const authorization = new Authorization(method);
     const mounted: Mounted = {
-      method,
-      authorization: new Authorization(method),
+      ...{ method, authorization },
       handler: handler as unknown as Handler,
       alsoWrong: alsoWrong as AlsoWrong,
+      onRefused: refusalsOf(method, authorization.scope, this.options.onRefused),
     };
     return (call, send) => this.observe(mounted, call, send);
   }
@@ -119,7 +112,7 @@ export class Pipeline {
 
   /** Answers all calls at work that what they asked for may or may not be done: the process stops, and waits no longer. */
   giveUp(): void {
-    for (const end of this.waits) end(new StoreUnavailable("the replica stops"));
+    this.waits.giveUp();
   }
 
   private async observe<T>(
@@ -130,11 +123,12 @@ export class Pipeline {
     const { log, metrics } = this.options;
     const { method } = mounted;
     const startedAt = performance.now();
-    const context = this.contextOf(call);
+    const context = this.contextOf(call, method);
     let answer: T | Failure;
     let code: string | undefined;
     try {
       const served = await this.serve(mounted, call, context);
+      if (served instanceof Refusal) mounted.onRefused?.(context, served);
       const sent = served instanceof Refusal ? failureOf(ordered(method, served)) : send(served as never);
       answer = sent instanceof Promise ? await sent : sent;
     } catch (error) {
@@ -160,7 +154,7 @@ export class Pipeline {
     return answer;
   }
 
-  private contextOf(call: IncomingCall): OpenContext {
+  private contextOf(call: IncomingCall, { name }: DescMethodUnary): OpenContext {
     const { defaultDeadlineMs, maxDeadlineMs } = this.options;
     const now = steadyMs();
     const answerMs = Math.min(maxAnswerMs, Math.max(0, call.deadlineMs - now) * answerShare);
@@ -170,6 +164,8 @@ export class Pipeline {
     const given = call.header("x-request-id");
     return {
       principal: anybody,
+      method: name,
+      callerRequestId: "",
       requestId: given && /^[!-~]{1,128}$/.test(given) ? given : randomUUID(),
       deadlineMs,
       yieldPermit: (wait) => call.permit.yield(wait),
@@ -209,47 +205,16 @@ export class Pipeline {
       if (request instanceof Refusal) return request;
       const foreign = mounted.authorization.mayAsk(principal, request);
       if (foreign) return foreign;
-      mounted.authorization.claimRequestId(principal, request);
+      context.callerRequestId = mounted.authorization.claimRequestId(principal, request);
+      context.request = request;
       const hasWaited = known instanceof Promise || read instanceof Promise;
       if (hasWaited && steadyMs() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       const work = handler(request as never, context);
       atWork = true;
-      return await this.beforeDeadline(work, context, () => end(isOrdinary(method)));
+      return await this.waits.beforeDeadline(work, context.deadlineMs, () => end(isOrdinary(method)));
     } finally {
       if (!atWork) end(false);
     }
-  }
-
-  /**
-   * Every wait inside a handler is bounded; this bounds their sum. When it is over the caller is answered, the handler goes
-   * on, and its answer is dropped. `onDone` is called when the handler is done.
-   */
-  private beforeDeadline<T>(answer: Promise<T>, { deadlineMs }: CallContext, onDone: () => void): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const leftMs = deadlineMs - steadyMs();
-      const waitMs = leftMs < leastSharedMs ? leftMs : Math.floor(leftMs / timerStepMs) * timerStepMs;
-      const end = (error: Error) => {
-        this.waits.delete(end);
-        reject(error);
-      };
-      this.waits.add(end);
-      const timer = setTimeout(() => end(new DeadlinePassed()), waitMs);
-      const isDone = () => {
-        clearTimeout(timer);
-        this.waits.delete(end);
-        onDone();
-      };
-      answer.then(
-        (value) => {
-          isDone();
-          resolve(value);
-        },
-        (error) => {
-          isDone();
-          reject(error);
-        },
-      );
-    });
   }
 
   private read(mounted: Mounted, call: IncomingCall): MaybePromise<unknown | Refusal> {
@@ -268,14 +233,15 @@ export class Pipeline {
   }
 }
 
-/** Who calls is found out on the way. */
-type OpenContext = Omit<CallContext, "principal"> & { principal: Principal };
+/** Who calls, and for what, is found out on the way. */
+type OpenContext = { -readonly [K in keyof CallContext]: CallContext[K] } & { request?: unknown };
 
 interface Mounted {
   readonly method: DescMethodUnary;
   readonly authorization: Authorization;
   readonly handler: Handler;
   readonly alsoWrong: AlsoWrong;
+  readonly onRefused: ReturnType<typeof refusalsOf>;
 }
 
 /** Whoever has found them, wrong fields are told in the same order. */

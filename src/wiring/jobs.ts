@@ -3,10 +3,11 @@ import type { GateKeeper } from "../issuing/gate-keeper.js";
 import { CodeExpirer } from "../jobs/code-expirer.js";
 import type { CodeGenerator } from "../jobs/code-generator.js";
 import { Counter } from "../jobs/counter.js";
-import { EventKeeper } from "../jobs/event-keeper.js";
 import { Expirer } from "../jobs/expirer.js";
 import { type Job, JobLoop } from "../jobs/job-loop.js";
+import { MonthKeeper } from "../jobs/month-keeper.js";
 import { Purger } from "../jobs/purger.js";
+import type { RefusalRecorder } from "../jobs/refusal-recorder.js";
 import { Releaser } from "../jobs/releaser.js";
 import { sweep } from "../jobs/sweep.js";
 import type { FailureLog } from "../platform/failure-log.js";
@@ -18,6 +19,7 @@ export interface JobParts {
   readonly stores: Stores;
   readonly keeper: GateKeeper;
   readonly codeGenerator: CodeGenerator;
+  readonly refusalRecorder: RefusalRecorder;
   readonly config: Config;
   readonly log: Logger;
   readonly failures: FailureLog;
@@ -25,7 +27,8 @@ export interface JobParts {
 }
 
 /** Everything that runs by itself. */
-export function openJobs({ stores, keeper, codeGenerator, config, log, failures, metrics }: JobParts): JobLoop[] {
+export function openJobs({ stores, config, log, failures, metrics, ...parts }: JobParts): JobLoop[] {
+  const { keeper, codeGenerator, refusalRecorder } = parts;
   const { PURGE, PURGE_AFTER_DAYS: afterDays, PURGE_EVERY_MINUTES: everyMinutes } = config;
   const { DELETED_CODES_KEEP_HOURS: deletedCodesKeepHours } = config;
   const jobs: Job[] = [
@@ -35,7 +38,9 @@ export function openJobs({ stores, keeper, codeGenerator, config, log, failures,
     new Releaser(stores.userCoupons, keeper, log),
     new Expirer(stores.userCoupons),
     new Counter(stores.stats),
-    new EventKeeper(stores.events, config.EVENTS_KEEP_DAYS, log),
+    new MonthKeeper("keep events", stores.events, config.EVENTS_KEEP_DAYS, log),
+    new MonthKeeper("keep audit records", stores.audit, config.AUDIT_KEEP_DAYS, log),
+    refusalRecorder,
   ];
   if (PURGE !== "off") {
     const options = { afterDays, deletedCodesKeepHours, everyMinutes, dryRun: PURGE === "dry-run" };

@@ -1,5 +1,6 @@
 import { create, type DescMessage, type DescMethodUnary } from "@bufbuild/protobuf";
 import type { Validator } from "@bufbuild/protovalidate";
+import { AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService, CreateCouponRequestSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
 import type { Coupon } from "../../gen/coupon/v1/coupon_pb.js";
@@ -13,6 +14,7 @@ import type { GateKeeper } from "../issuing/gate-keeper.js";
 import type { CodeGenerator } from "../jobs/code-generator.js";
 import type { Clock } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
+import { listAuditRecords, wrongInAuditFilter } from "../services/audit/list-audit-records.js";
 import { createKey } from "../services/auth/create-key.js";
 import { expireKey } from "../services/auth/expire-key.js";
 import { listKeys } from "../services/auth/list-keys.js";
@@ -156,5 +158,6 @@ export function mountRpcs({
     rpc(auth.rotateKey, rotateKey(keys, freshKey)),
     rpc(auth.expireKey, expireKey(keys)),
     rpc(auth.revokeKey, revokeKey(keys)),
+    rpc(AuditService.method.listAuditRecords, listAuditRecords(stores.audit), wrongInAuditFilter),
   ];
 }

@@ -1,3 +1,4 @@
+import { PostgresAuditStore } from "../storage/postgres/audit/audit-store.js";
 import { PostgresCodeStore } from "../storage/postgres/codes/code-store.js";
 import { PostgresCouponStore } from "../storage/postgres/coupons/coupon-store.js";
 import type { Database } from "../storage/postgres/database.js";
@@ -26,6 +27,7 @@ export function openStores(database: Database, quotaTimeZone: string) {
     stats: new PostgresStatsStore(database),
     events: new PostgresEventStore(database),
     keys: new PostgresKeyStore(database),
+    audit: new PostgresAuditStore(database),
     purge: new PostgresPurgeStore(database),
   };
 }

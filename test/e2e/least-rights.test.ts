@@ -11,8 +11,9 @@ import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import { EventKeeper } from "../../src/jobs/event-keeper.js";
+import { MonthKeeper } from "../../src/jobs/month-keeper.js";
 import { Purger } from "../../src/jobs/purger.js";
+import { PostgresAuditStore } from "../../src/storage/postgres/audit/audit-store.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
 import { PostgresEventStore } from "../../src/storage/postgres/events/event-store.js";
 import { migrate } from "../../src/storage/postgres/migrating/migrate.js";
@@ -128,13 +129,14 @@ test("all that the service does, it may do, and it asks for nothing else", async
   // What runs by itself, each job once at least; the rarest ones here.
   await until("the frequent jobs have run", async () => {
     const runs = [...(await metrics()).matchAll(/^coupon_job_runs_total\{job="([^"]+)",outcome="OK"\} (\d+)/gm)];
-    return runs.filter(([, , count]) => Number(count) > 0).length >= runs.length - 2;
+    return runs.filter(([, , count]) => Number(count) > 0).length >= runs.length - 3;
   });
   const own = openDatabase({ url: database.serveUrl, poolSize: 4 });
   onTestFinished(() => own.close());
   const told: unknown[] = [];
   const log = { info: (...all: unknown[]) => told.push(all) };
-  await new EventKeeper(new PostgresEventStore(own), 400, log).run();
+  await new MonthKeeper("keep events", new PostgresEventStore(own), 400, log).run();
+  await new MonthKeeper("keep audit records", new PostgresAuditStore(own), 800, log).run();
   const purging = { afterDays: 1, deletedCodesKeepHours: 0, everyMinutes: 1, dryRun: false };
   await new Purger(new PostgresPurgeStore(own), purging, log as never).run();
   const server = await withSql(database.serveUrl, async (sql) => {

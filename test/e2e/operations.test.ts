@@ -8,6 +8,7 @@ import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { protoPath as healthProtoPath } from "grpc-health-check";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
@@ -20,7 +21,7 @@ import { until } from "../support/until.js";
 import { answerOf, callConnect, callNative, pathOf } from "./front-ends.js";
 import { createSample, issue, issued, readCoupon } from "./samples.js";
 
-const services = [AuthService, CatalogService, IssuanceService, UserCouponService, UsageService];
+const services = [AuditService, AuthService, CatalogService, IssuanceService, UserCouponService, UsageService];
 const serviceNames = services.map(({ typeName }) => typeName);
 const methods = services.flatMap((service) => service.methods as readonly DescMethodUnary[]);
 

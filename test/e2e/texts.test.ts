@@ -8,6 +8,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
@@ -19,7 +20,7 @@ import { createSample, issued } from "./samples.js";
 
 /** Every text of every request, with what a store may choke on: no caller is told that it is our fault. */
 
-const services = [AuthService, CatalogService, IssuanceService, UserCouponService, UsageService];
+const services = [AuditService, AuthService, CatalogService, IssuanceService, UserCouponService, UsageService];
 const methods = services.flatMap((service) => service.methods) as DescMethodUnary[];
 
 /** Stands for a text in what is sent, and is as long as the longest of those in bytes. */

@@ -6,12 +6,14 @@ import { CodeGenerator } from "../../src/jobs/code-generator.js";
 import type { GenerateBatch } from "../../src/storage/ports/codes.js";
 import type { RequestKey } from "../../src/storage/ports/page.js";
 import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.js";
+import { callContext } from "../support/call-context.js";
 import { until } from "../support/until.js";
 import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
 import { allCodesOf, expectStocked, insertBook, readBook, storedEvents } from "./code-world.js";
 
 const noon = new Date("2026-11-21T12:00:00.000Z");
 const farMs = Number.POSITIVE_INFINITY;
+const call = callContext(farMs);
 const noTerms: CodeTerms = { discount: null, expiresAt: null, maxUses: null, maxHolders: 1 };
 
 let clocked: ClockedDatabase;
@@ -41,7 +43,7 @@ async function begin(
   count: number,
   { terms = noTerms, request = null as RequestKey | null } = {},
 ): Promise<CodeJob> {
-  const job = await store.beginJob({ couponId, pattern, terms, count, request }, () => null, farMs);
+  const job = await store.beginJob({ couponId, pattern, terms, count, request }, () => null, call);
   if (job instanceof Refusal) throw new Error(job.reason);
   return job;
 }
@@ -252,7 +254,7 @@ describe("a job", () => {
           batches += 1;
           // The batch is generated, and comes too late.
           if (batches === 2) {
-            cancelling = store.cancelJob(job.id, null, farMs);
+            cancelling = store.cancelJob(job.id, null, call);
             await cancelling;
           }
           return await generate(...args);
@@ -264,16 +266,16 @@ describe("a job", () => {
     await expectGenerated(job, 5_000, "it was cancelled");
     expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 5_000 });
     // Again, nothing changes; nor does a job that has ended by itself.
-    expect(await store.cancelJob(job.id, null, farMs)).toEqual(cancelled);
+    expect(await store.cancelJob(job.id, null, call)).toEqual(cancelled);
     await newGenerator().run();
     await expectGenerated(job, 5_000, "it was cancelled");
-    expect(await store.cancelJob(randomUUID(), null, farMs)).toMatchObject({ reason: "CODE_JOB_NOT_FOUND" });
+    expect(await store.cancelJob(randomUUID(), null, call)).toMatchObject({ reason: "CODE_JOB_NOT_FOUND" });
 
     const more = await begin(couponId, "J13-*{8}", 30);
     await newGenerator().run();
-    expect(await store.cancelJob(more.id, null, farMs)).toMatchObject({ madeCount: 30, failure: null });
+    expect(await store.cancelJob(more.id, null, call)).toMatchObject({ madeCount: 30, failure: null });
     const which = { source: { kind: "job" as const, id: job.id }, after: null };
-    expect(await store.delete({ target: { couponId }, which, request: null }, farMs)).toMatchObject({
+    expect(await store.delete({ target: { couponId }, which, request: null }, call)).toMatchObject({
       ...{ deletedCount: 5_000, takenCount: 0 },
     });
     expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 30 });
@@ -294,7 +296,7 @@ describe("a job", () => {
       await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
       working = newGenerator().run();
       await waiting(1);
-      cancelling = store.cancelJob(job.id, null, farMs);
+      cancelling = store.cancelJob(job.id, null, call);
       await waiting(2);
     });
     const cancelled = (await cancelling) as CodeJob;
@@ -312,7 +314,7 @@ describe("a list of jobs", () => {
     const jobs: CodeJob[] = [];
     for (let n = 0; n < 5; n++) jobs.push(await begin(n === 2 ? other : mine, `L${n}-#{5}`, 1));
     const cancelledJobs = [jobs[1]!, jobs[4]!];
-    for (const { id } of cancelledJobs) await store.cancelJob(id, null, farMs);
+    for (const { id } of cancelledJobs) await store.cancelJob(id, null, call);
     const list = async (
       couponId: string | null,
       states: CodeJobState[] | null,

@@ -9,13 +9,13 @@ import {
   type UploadCodesResponse,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
-import { anybody } from "../../src/domain/principal.js";
 import { Refusal } from "../../src/domain/refusal.js";
 import { CodeExpirer } from "../../src/jobs/code-expirer.js";
 import { uploadCodes } from "../../src/services/catalog/upload-codes.js";
 import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { PostgresTargetStore } from "../../src/storage/postgres/issuing/target-store.js";
+import { callContext } from "../support/call-context.js";
 import { until } from "../support/until.js";
 import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
 import { allCodesOf, expectStocked, insertBook, readBook, storedEvents } from "./code-world.js";
@@ -48,7 +48,7 @@ async function upload(target: Target, lines: Line[], requestId = ""): Promise<Up
     lines: lines.map((line) => create(CodeLineSchema, line)),
     requestId,
   });
-  return await handler(request, { principal: anybody, requestId: "test", deadlineMs: Date.now() + 30_000 });
+  return await handler(request, callContext(Date.now() + 30_000));
 }
 
 async function uploaded(target: Target, lines: Line[], requestId = ""): Promise<UploadCodesResponse> {

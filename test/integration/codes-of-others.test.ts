@@ -4,6 +4,7 @@ import { anybody, type Principal } from "../../src/domain/principal.js";
 import { Refusal } from "../../src/domain/refusal.js";
 import { issueCoupon } from "../../src/services/issuance/issue-coupon.js";
 import { PostgresTargetStore } from "../../src/storage/postgres/issuing/target-store.js";
+import { callContext } from "../support/call-context.js";
 import { openClockedDatabase } from "./clocked-database.js";
 import { insertBook } from "./code-world.js";
 
@@ -51,7 +52,7 @@ test("who may not read codes is told the same of a code that others hold as of n
     queries = 0;
     asked.splice(0);
     const request = { target: { case: "code", value: code }, userId, requestId: "", labels: {} } as never;
-    const answer = await handle(request, { principal, requestId: "", deadlineMs: Number.POSITIVE_INFINITY });
+    const answer = await handle(request, callContext(Number.POSITIVE_INFINITY, { principal }));
     return [(answer as Refusal).reason, queries, asked.length];
   };
   for (const code of ["TAKEN", "taken", "NONE", "TAKEN"])

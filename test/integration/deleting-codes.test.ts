@@ -7,6 +7,7 @@ import type { RequestKey } from "../../src/storage/ports/page.js";
 import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { PostgresStatsStore } from "../../src/storage/postgres/stats/stats-store.js";
+import { callContext } from "../support/call-context.js";
 import { countedStats, miscounted } from "../support/counted-stats.js";
 import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
 import { insertBook, readBook, storedEvents } from "./code-world.js";
@@ -15,6 +16,7 @@ import { expireCodes } from "./codes-world.js";
 const noon = new Date("2026-11-21T12:00:00.000Z");
 const later = (ms: number) => new Date(noon.getTime() + ms);
 const farMs = Number.POSITIVE_INFINITY;
+const call = callContext(farMs);
 const largeCount = process.env.FAULT_SCALE === "1" ? 1_000_000 : 6_000;
 
 let clocked: ClockedDatabase;
@@ -39,7 +41,7 @@ async function upload(target: CodeTarget, names: readonly string[], terms: Parti
     ...{ line: n + 1, code, key: codeKey(code, false), pickKey: n },
     terms: { discount: null, expiresAt: null, maxUses: null, maxHolders: 1, ...terms },
   }));
-  const uploaded = await store.upload({ target, request: null }, async () => ({ good, rejected: [] }), farMs);
+  const uploaded = await store.upload({ target, request: null }, async () => ({ good, rejected: [] }), call);
   if (uploaded instanceof Refusal) throw new Error(uploaded.reason);
   return uploaded;
 }
@@ -50,7 +52,7 @@ interface Options {
 }
 
 const tryToDelete = (target: CodeTarget, which: WhichCodes, { request = null, mostLooked }: Options = {}) =>
-  store.delete({ target, which, request }, farMs, mostLooked);
+  store.delete({ target, which, request }, call, mostLooked);
 
 async function deleted(...args: Parameters<typeof tryToDelete>): Promise<DeletedCodes> {
   const answer = await tryToDelete(...args);

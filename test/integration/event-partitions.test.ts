@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import postgres, { type Sql } from "postgres";
 import { afterEach, beforeEach, expect, inject, test } from "vitest";
-import { EventKeeper } from "../../src/jobs/event-keeper.js";
+import { MonthKeeper } from "../../src/jobs/month-keeper.js";
 import { packageRoot } from "../../src/platform/package-root.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
 import { PostgresEventStore } from "../../src/storage/postgres/events/event-store.js";
@@ -162,7 +162,9 @@ test("the job keeps months for as many days as it is told, and says what it did"
   const database = openDatabase({ url, poolSize: 4 });
   const told: object[] = [];
   const keeper = (keepDays: number) =>
-    new EventKeeper(new PostgresEventStore(database), keepDays, { info: (details) => void told.push(details) });
+    new MonthKeeper("keep events", new PostgresEventStore(database), keepDays, {
+      info: (details) => void told.push(details),
+    });
   await keeper(1).run();
   expect(told).toEqual([]);
   await sql.unsafe(

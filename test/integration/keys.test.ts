@@ -7,6 +7,7 @@ import type { Scope } from "../../src/domain/principal.js";
 import { Refusal } from "../../src/domain/refusal.js";
 import type { RequestKey } from "../../src/storage/ports/page.js";
 import { PostgresKeyStore } from "../../src/storage/postgres/keys/key-store.js";
+import { callContext } from "../support/call-context.js";
 import { openClockedDatabase } from "./clocked-database.js";
 
 const start = new Date("2027-03-01T12:00:00.000Z");
@@ -16,7 +17,7 @@ const store = new PostgresKeyStore(database);
 
 const day = 86_400_000;
 const at = (ms: number) => new Date(start.getTime() + ms);
-const soon = () => Date.now() + 60_000;
+const soon = () => callContext(Date.now() + 60_000);
 const request = (method: string, requestId: string, input = "x"): RequestKey => ({
   ...{ method, requestId },
   inputHash: Buffer.from(input.padEnd(32)),
@@ -113,7 +114,10 @@ describe("a key is replaced", () => {
     expect(made.isReplay).toBe(false);
     const again = accepted(await store.rotate(old.id, rotation(0), same, soon()));
     expect(again).toEqual({ ...made, isReplay: true });
-    expect((await store.list("rotating", { size: 10, before: null }, soon())).rows).toEqual([made.key, made.replaced]);
+    expect((await store.list("rotating", { size: 10, before: null }, soon().deadlineMs)).rows).toEqual([
+      made.key,
+      made.replaced,
+    ]);
   });
 
   test("by one that does not expire, when it does not itself, or by one that does", async () => {
@@ -176,13 +180,17 @@ test("a list has pages of one caller, the newest first", async () => {
   for (let count = 0; count < 5; count++) made.unshift((await make({ caller: "lister" })).id);
   const seen: string[][] = [];
   for (let before: string | null = null; ; ) {
-    const page: Awaited<ReturnType<typeof store.list>> = await store.list("lister", { size: 2, before }, soon());
+    const page: Awaited<ReturnType<typeof store.list>> = await store.list(
+      "lister",
+      { size: 2, before },
+      soon().deadlineMs,
+    );
     seen.push(page.rows.map(({ id }) => id));
     before = page.next;
     if (before === null) break;
   }
   expect(seen).toEqual([made.slice(0, 2), made.slice(2, 4), made.slice(4)]);
-  const all = await store.list("", { size: 1_000, before: null }, soon());
+  const all = await store.list("", { size: 1_000, before: null }, soon().deadlineMs);
   expect(new Set(all.rows.map(({ caller }) => caller)).size).toBeGreaterThan(2);
 });
 

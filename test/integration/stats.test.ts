@@ -11,6 +11,7 @@ import { PostgresPurgeStore } from "../../src/storage/postgres/purge/purge-store
 import { PostgresStatsStore } from "../../src/storage/postgres/stats/stats-store.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
 import { PostgresUsageStore } from "../../src/storage/postgres/using/usage-store.js";
+import { callContext } from "../support/call-context.js";
 import { countedStats, miscounted } from "../support/counted-stats.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
 import { expireCodes, insertCodes } from "./codes-world.js";
@@ -18,6 +19,7 @@ import { cancelOne, useRequestOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const farMs = Date.now() + 3_600_000;
+const call = callContext(farMs);
 const [secondMs, hourMs] = [1_000, 3_600_000];
 const seed = process.env.MODEL_SEED === undefined ? {} : { seed: Number(process.env.MODEL_SEED) };
 const runs = Number(process.env.MODEL_RUNS ?? 25);
@@ -146,7 +148,7 @@ async function edit(
       return { ...edited, exhaustedAt: exhaustionOf(usageCap, current, now) };
     },
     async () => {},
-    farMs,
+    call,
   );
 }
 

@@ -1,11 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { anybody } from "../../src/domain/principal.js";
 import { presentStatuses } from "../../src/domain/user-coupon.js";
 import { newId } from "../../src/platform/new-id.js";
 import { listUserCoupons } from "../../src/services/user-coupon/list-user-coupons.js";
 import type { UsageStore } from "../../src/storage/ports/usages.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
+import { callContext } from "../support/call-context.js";
 import { type ClockedDatabase, insertCoupon, openClockedDatabase, openCoupon } from "./clocked-database.js";
 
 const noon = new Date("2026-11-21T12:00:00Z");
@@ -104,15 +104,11 @@ test("a list that is asked for again and again shows each change, and what passe
   const list = listUserCoupons(store, { ofUserCoupons: async () => [] } as unknown as UsageStore);
   const none = { pageSize: 0, pageToken: "", statuses: [] };
   const request = { $typeName: "coupon.v1.ListUserCouponsRequest" as const, ...none };
-  const listed = () =>
-    list(
-      { ...request, userId, showExpired: true, showUsages: false },
-      { principal: anybody, requestId: "", deadlineMs },
-    );
+  const listed = () => list({ ...request, userId, showExpired: true, showUsages: false }, callContext(deadlineMs));
   const fresh = () =>
     listUserCoupons(new PostgresUserCouponStore(clocked.database), {} as UsageStore)(
       { ...request, userId, showExpired: true, showUsages: false },
-      { principal: anybody, requestId: "", deadlineMs },
+      callContext(deadlineMs),
     );
   const expectFresh = async () => {
     for (let round = 0; round < 3; round++) expect(await listed()).toEqual(await fresh());
@@ -138,8 +134,7 @@ test("what is unchanged is the very same answer", async () => {
   const list = listUserCoupons(store, { ofUserCoupons: async () => [] } as unknown as UsageStore);
   const none = { pageSize: 0, pageToken: "", statuses: [] };
   const request = { $typeName: "coupon.v1.ListUserCouponsRequest" as const, userId, ...none };
-  const ask = (showUsages: boolean) =>
-    list({ ...request, showExpired: false, showUsages }, { principal: anybody, requestId: "", deadlineMs });
+  const ask = (showUsages: boolean) => list({ ...request, showExpired: false, showUsages }, callContext(deadlineMs));
   const first = await ask(false);
   expect(await ask(false)).toBe(first);
   expect(await ask(true)).not.toBe(first);

@@ -25,8 +25,8 @@ import {
   GetUserCouponRequestSchema,
   ListUserCouponsRequestSchema,
 } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import { anybody } from "../../src/domain/principal.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
+import { callContext } from "../support/call-context.js";
 import { generate, listCodes, runGenerator, targetFields, upload } from "./code-calls.js";
 import {
   choiceFields,
@@ -60,7 +60,7 @@ export async function perform(replica: Replica, call: Call, alone = false): Prom
   }
 }
 
-const contextNow = () => ({ principal: anybody, requestId: "model", deadlineMs: Date.now() + deadlineMs });
+const contextNow = () => callContext(Date.now() + deadlineMs);
 
 async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
   const context = contextNow();

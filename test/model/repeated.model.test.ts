@@ -9,8 +9,8 @@ import {
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { DeleteUserCouponRequestSchema } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import { anybody } from "../../src/domain/principal.js";
 import { Refusal } from "../../src/domain/refusal.js";
+import { callContext } from "../support/call-context.js";
 import { until } from "../support/until.js";
 import { type GateName, type Service, startService } from "./service.js";
 
@@ -28,7 +28,7 @@ describe.each(["redis", "memory"] satisfies GateName[])("with the gate in %s", (
   });
   afterAll(() => service.close());
 
-  const context = () => ({ principal: anybody, requestId: "test", deadlineMs: Date.now() + 20_000 });
+  const context = () => callContext(Date.now() + 20_000);
   const newOne = async (fields: { quantity?: bigint; validityMs?: number; claimMs?: number } = {}) => {
     const message = create(CreateCouponRequestSchema, {
       coupon: {

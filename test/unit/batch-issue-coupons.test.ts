@@ -2,11 +2,11 @@ import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ErrorReason } from "../../gen/coupon/v1/error_reason_pb.js";
 import { BatchIssueCouponsRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
-import { anybody } from "../../src/domain/principal.js";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import type { Issued } from "../../src/issuing/issuer.js";
 import { batchIssueCoupons, userRequestId } from "../../src/services/issuance/batch-issue-coupons.js";
 import { explain } from "../../src/transport/error-table.js";
+import { callContext } from "../support/call-context.js";
 import { followDate } from "../support/steady-clock.js";
 
 const couponId = "0192f0c1-7e6a-7bcd-8123-456789abcdef";
@@ -38,7 +38,7 @@ async function outcomesOf(issue: (userId: string) => Promise<Issued | Refusal>, 
     faults.push(error),
   );
   const request = create(BatchIssueCouponsRequestSchema, { couponId, userIds });
-  const answer = await handler(request, { principal: anybody, requestId: "", deadlineMs: Date.now() + leftMs });
+  const answer = await handler(request, callContext(Date.now() + leftMs));
   if (answer instanceof Refusal) throw new Error(answer.reason);
   const told = answer.outcomes.map(({ userId, outcome: { case: what, value } }) =>
     what === "error" ? `${userId} ${ErrorReason[value.reason]}: ${value.message}` : `${userId} ${what}`,

@@ -2,6 +2,7 @@ import { create, type DescMessage, fromBinary, toBinary } from "@bufbuild/protob
 import { FileDescriptorProtoSchema, StructSchema } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponSchema } from "../../gen/coupon/v1/coupon_pb.js";
@@ -13,7 +14,7 @@ import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
 import { encode } from "../../src/transport/messages/encode.js";
 import { messageOf } from "../support/any-message.js";
 
-const responses = [AuthService, CatalogService, IssuanceService, UsageService, UserCouponService].flatMap(
+const responses = [AuditService, AuthService, CatalogService, IssuanceService, UsageService, UserCouponService].flatMap(
   ({ methods }) => methods.map(({ output }) => output),
 );
 

@@ -1,6 +1,7 @@
 import { create, type DescMethodUnary } from "@bufbuild/protobuf";
 import { createValidator } from "@bufbuild/protovalidate";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
@@ -219,6 +220,7 @@ test("where nobody is asked who they are, everybody may do all but make keys", (
 });
 
 test("every method says which scope it asks for", () => {
+  const services = [AuditService, CatalogService, IssuanceService, UserCouponService, UsageService];
   const asked = services.flatMap(({ methods }) =>
     methods.map((method) => new Authorization(method as DescMethodUnary).scope),
   );

@@ -13,6 +13,7 @@ import { reflect } from "@bufbuild/protobuf/reflect";
 import { createValidator } from "@bufbuild/protovalidate";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import {
   BatchCreateCouponsRequestSchema,
@@ -33,6 +34,7 @@ import { messageOf } from "../support/any-message.js";
 
 const methods: [string, DescMethodUnary][] = [
   AuthService,
+  AuditService,
   CatalogService,
   IssuanceService,
   UsageService,

@@ -22,7 +22,7 @@ export function createKey(store: Pick<KeyStore, "create">, freshKey: () => Fresh
     const made = await store.create(
       { id, hash, caller, scopes: request.scopes.filter(isScope), expiresAt },
       requestKey("CreateKey", CreateKeyRequestSchema, request),
-      context.deadlineMs,
+      context,
     );
     if (made instanceof Refusal) return made;
     return create(CreateKeyResponseSchema, { key: keyMessage(made.key), keyText: made.isReplay ? "" : text });

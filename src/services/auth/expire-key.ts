@@ -19,7 +19,7 @@ export function expireKey(store: Pick<KeyStore, "expire">) {
       request.keyId,
       expiresAt,
       requestKey("ExpireKey", ExpireKeyRequestSchema, request),
-      context.deadlineMs,
+      context,
     );
     if (key instanceof Refusal) return key;
     return create(ExpireKeyResponseSchema, { key: keyMessage(key) });

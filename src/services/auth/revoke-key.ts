@@ -12,11 +12,7 @@ import { keyMessage } from "./key-message.js";
 
 export function revokeKey(store: Pick<KeyStore, "revoke">) {
   return async (request: RevokeKeyRequest, context: CallContext) => {
-    const key = await store.revoke(
-      request.keyId,
-      requestKey("RevokeKey", RevokeKeyRequestSchema, request),
-      context.deadlineMs,
-    );
+    const key = await store.revoke(request.keyId, requestKey("RevokeKey", RevokeKeyRequestSchema, request), context);
     if (key instanceof Refusal) return key;
     return create(RevokeKeyResponseSchema, { key: keyMessage(key) });
   };

@@ -22,7 +22,7 @@ export function rotateKey(store: Pick<KeyStore, "rotate">, freshKey: () => Fresh
       request.keyId,
       { id, hash, overlapMs, expiresAt },
       requestKey("RotateKey", RotateKeyRequestSchema, request),
-      context.deadlineMs,
+      context,
     );
     if (made instanceof Refusal) return made;
     return create(RotateKeyResponseSchema, {

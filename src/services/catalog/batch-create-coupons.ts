@@ -28,7 +28,7 @@ export function batchCreateCoupons(
         const violations = check(message, now);
         return violations.length > 0 ? invalid(...violations) : newDefinition(message, now);
       });
-    const created = await store.createMany(build, key, context.deadlineMs);
+    const created = await store.createMany(build, key, context);
     if (created instanceof Refusal) return created;
     const outcomes = await mapInSlices(created.value, (one) =>
       create(CreateOutcomeSchema, {

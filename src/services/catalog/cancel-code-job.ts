@@ -13,7 +13,7 @@ import { requestKey } from "../message.js";
 export function cancelCodeJob(store: CodeStore, invalidate: (couponId: string) => Promise<void>) {
   return async (request: CancelCodeJobRequest, context: CallContext) => {
     const key = requestKey("CancelCodeJob", CancelCodeJobRequestSchema, request);
-    const job = await store.cancelJob(request.jobId.toLowerCase(), key, context.deadlineMs);
+    const job = await store.cancelJob(request.jobId.toLowerCase(), key, context);
     if (job instanceof Refusal) return job;
     // The gate does not know yet of what was made last.
     await invalidate(job.couponId);

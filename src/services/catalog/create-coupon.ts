@@ -15,7 +15,7 @@ export function createCoupon(store: CouponStore) {
   return async (request: CreateCouponRequest, context: CallContext) => {
     const key = requestKey("CreateCoupon", CreateCouponRequestSchema, request);
     const message = request.coupon as CouponMessage;
-    const created = await store.create((now) => newDefinition(message, now), key, context.deadlineMs);
+    const created = await store.create((now) => newDefinition(message, now), key, context);
     if (created instanceof Refusal) return created;
     return create(CreateCouponResponseSchema, { coupon: couponMessage(created.value, created.now) });
   };

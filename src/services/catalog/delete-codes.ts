@@ -27,7 +27,7 @@ export function deleteCodes(store: CodeStore, invalidate: (couponId: string) => 
         ? { codes }
         : { source: { kind: source.case === "uploadId" ? "upload" : "job", id }, after: page.before };
     const key = requestKey("DeleteCodes", DeleteCodesRequestSchema, request);
-    const deleted = await store.delete({ target, which, request: key }, context.deadlineMs);
+    const deleted = await store.delete({ target, which, request: key }, context);
     if (deleted instanceof Refusal) return deleted;
     const { couponId, deletedCount, takenCount, outcomes, next } = deleted;
     if (deletedCount > 0) await invalidate(couponId);

@@ -21,7 +21,7 @@ export function deleteCoupon(store: CouponStore, invalidate: (couponId: string) 
       },
       (_, now) => ({ deletedAt: now, ...(request.revokeIssued && { revokedAt: now }) }),
       () => invalidate(id),
-      context.deadlineMs,
+      context,
     );
     if (deleted instanceof Refusal) return deleted;
     return create(DeleteCouponResponseSchema, { coupon: couponMessage(deleted.value, deleted.now) });

@@ -37,7 +37,7 @@ export function generateCodes(store: CodeStore, generator: Pick<CodeGenerator, "
         if (unfit) wrong("pattern", unfit);
         return violations.length > 0 ? invalid(...violations) : null;
       },
-      context.deadlineMs,
+      context,
     );
     if (job instanceof Refusal) return job;
     generator.kick();

@@ -16,7 +16,7 @@ export function pauseCoupon(store: CouponStore, invalidate: (couponId: string) =
       { id, revision: 0, kind: "COUPON_PAUSED", request: requestKey("PauseCoupon", PauseCouponRequestSchema, request) },
       (current, now) => (current.pausedAt ? null : { pausedAt: now }),
       () => invalidate(id),
-      context.deadlineMs,
+      context,
     );
     if (changed instanceof Refusal) return changed;
     return create(PauseCouponResponseSchema, { coupon: couponMessage(changed.value, changed.now) });

@@ -21,7 +21,7 @@ export function resumeCoupon(store: CouponStore, invalidate: (couponId: string) 
       },
       (current) => (current.pausedAt ? { pausedAt: null } : null),
       () => invalidate(id),
-      context.deadlineMs,
+      context,
     );
     if (changed instanceof Refusal) return changed;
     return create(ResumeCouponResponseSchema, { coupon: couponMessage(changed.value, changed.now) });

@@ -44,7 +44,7 @@ export function updateCoupon(store: CouponStore, invalidate: (couponId: string) 
         return { ...definition, exhaustedAt: exhaustionOf(definition.usageCap, current, now) };
       },
       () => invalidate(id),
-      context.deadlineMs,
+      context,
     );
     if (updated instanceof Refusal) return updated;
     return create(UpdateCouponResponseSchema, { coupon: couponMessage(updated.value, updated.now) });

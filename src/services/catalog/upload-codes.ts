@@ -23,7 +23,7 @@ export function uploadCodes(store: CodeStore, invalidate: (couponId: string) => 
         request: await bulkRequestKey("UploadCodes", UploadCodesRequestSchema, request, "lines"),
       },
       (book, now) => checkLines(lines, book, now),
-      context.deadlineMs,
+      context,
     );
     if (uploaded instanceof Refusal) return uploaded;
     const { couponId, uploadId = "", addedCount, rejected } = uploaded;

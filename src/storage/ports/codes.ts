@@ -2,6 +2,7 @@ import type { Code, CodeJob, CodeJobState, CodeStatus, DeleteOutcome, NewCode } 
 import type { Coupon, CouponType } from "../../domain/coupon.js";
 import type { Refusal } from "../../domain/refusal.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
+import type { AdminCall } from "./audit.js";
 import type { DeadlineMs, Page, RequestKey, Rows } from "./page.js";
 
 /** A line of an upload that may be added. */
@@ -101,7 +102,7 @@ export interface CodeStore {
       readonly request: RequestKey | null;
     },
     check: (book: Coupon, now: Date) => Promise<CheckedLines>,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ): Promise<Uploaded | Refusal>;
 
   /**
@@ -111,7 +112,7 @@ export interface CodeStore {
   beginJob(
     wanted: Pick<CodeJob, "couponId" | "pattern" | "terms" | "count"> & { readonly request: RequestKey | null },
     check: (book: Coupon, now: Date) => Refusal | null,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ): Promise<CodeJob | Refusal>;
 
   /** null: there is none. */
@@ -121,7 +122,7 @@ export interface CodeStore {
   listJobs(filter: JobFilter, page: Page, deadlineMs: DeadlineMs): Promise<Rows<CodeJob>>;
 
   /** Ends a job, unless it has ended; answers how it stands then. CODE_JOB_NOT_FOUND; requests as in `beginJob`. */
-  cancelJob(jobId: string, request: RequestKey | null, deadlineMs: DeadlineMs): Promise<CodeJob | Refusal>;
+  cancelJob(jobId: string, request: RequestKey | null, call: AdminCall): Promise<CodeJob | Refusal>;
 
   /**
    * Deletes codes of which no seat is taken, and takes them out of stock: all that are named, or one bounded step through what
@@ -129,7 +130,7 @@ export interface CodeStore {
    */
   delete(
     deletion: { readonly target: CodeTarget; readonly which: WhichCodes; readonly request: RequestKey | null },
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ): Promise<DeletedCodes | Refusal>;
 
   /**

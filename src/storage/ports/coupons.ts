@@ -1,5 +1,6 @@
 import type { Coupon, CouponDefinition } from "../../domain/coupon.js";
 import type { Refusal } from "../../domain/refusal.js";
+import type { AdminCall } from "./audit.js";
 import type { Dated, DeadlineMs, Listed, Page, RequestKey } from "./page.js";
 
 /** What an edit may change besides the definition. */
@@ -23,7 +24,7 @@ export interface CouponStore {
   create(
     build: (now: Date) => CouponDefinition | Refusal,
     request: RequestKey | null,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ): Promise<Dated<Coupon> | Refusal>;
 
   /**
@@ -33,7 +34,7 @@ export interface CouponStore {
   createMany(
     build: (now: Date) => Promise<readonly (CouponDefinition | Refusal)[]>,
     request: RequestKey | null,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ): Promise<Dated<readonly (Coupon | Refusal)[]> | Refusal>;
 
   /**
@@ -50,7 +51,7 @@ export interface CouponStore {
     },
     edit: (current: Coupon, now: Date) => CouponEdit | Refusal | null,
     beforeCommit: () => Promise<void>,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ): Promise<Dated<Coupon> | Refusal>;
 
   /** Deleted coupons, too. */

@@ -1,6 +1,7 @@
 import type { CallerKey, FreshKey } from "../../domain/caller-key.js";
 import type { Scope } from "../../domain/principal.js";
 import type { Refusal } from "../../domain/refusal.js";
+import type { AdminCall } from "./audit.js";
 import type { DeadlineMs, Page, RequestKey, Rows } from "./page.js";
 
 /** A key that is made, as it is stored. Its text never comes here. */
@@ -29,7 +30,7 @@ export interface KeyStore {
   create(
     key: NewKey & { readonly caller: string; readonly scopes: readonly Scope[]; readonly expiresAt: Date | null },
     request: RequestKey | null,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ): Promise<Made | Refusal>;
   /** Of one caller, or of all (empty); the newest first, also those that have ended. */
   list(caller: string, page: Page, deadlineMs: DeadlineMs): Promise<Rows<CallerKey>>;
@@ -40,12 +41,12 @@ export interface KeyStore {
     id: string,
     next: NewKey & { readonly overlapMs: number; readonly expiresAt: Date | null },
     request: RequestKey | null,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ): Promise<(Made & { readonly replaced: CallerKey }) | Refusal>;
   /** Refused: KEY_NOT_FOUND; KEY_ENDED; INVALID_FIELD for an end that is not in the future, or not earlier than it was. */
-  expire(id: string, expiresAt: Date, request: RequestKey | null, deadlineMs: DeadlineMs): Promise<CallerKey | Refusal>;
+  expire(id: string, expiresAt: Date, request: RequestKey | null, call: AdminCall): Promise<CallerKey | Refusal>;
   /** Refused: KEY_NOT_FOUND. */
-  revoke(id: string, request: RequestKey | null, deadlineMs: DeadlineMs): Promise<CallerKey | Refusal>;
+  revoke(id: string, request: RequestKey | null, call: AdminCall): Promise<CallerKey | Refusal>;
   /**
    * A page of the keys that were made or changed since an earlier look (its mark), those that do not hold any more among them; or
    * of all that hold (null). The oldest first, `size` at most, after where an earlier page has ended ("0": from the beginning).

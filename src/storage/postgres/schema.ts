@@ -429,6 +429,38 @@ export const callerKeys = pgTable(
   ],
 );
 
+/**
+ * What administrators did and wanted to do, never changed: triggers refuse that. Its partitions are months by `id`, which is a
+ * UUID of version 7 and so has the time in it: see audit/keep_audit_partitions.sql.
+ */
+export const auditRecords = pgTable(
+  "audit_records",
+  {
+    id: uuid("id").notNull(),
+    happenedAt: timestamp("happened_at").notNull(),
+    /** Empty: nobody was asked who they are. */
+    principal: bytewiseText("principal").notNull(),
+    method: bytewiseText("method").notNull(),
+    /** The call's x-request-id, or the one that was made up for it. */
+    requestId: text("request_id").notNull(),
+    /** The request id of its message, as it came; empty: none. */
+    callerRequestId: text("caller_request_id").notNull(),
+    /** OK, or why it was refused. */
+    outcome: text("outcome").notNull(),
+    /** null: nothing that is there, or many. */
+    targetId: bytewiseText("target_id"),
+    /** A coupon is its row, under `coupon`. */
+    before: jsonb("before"),
+    after: jsonb("after"),
+  },
+  (t) => [
+    primaryKey({ columns: [t.id] }),
+    index("audit_records_of_principal").on(t.principal, t.id),
+    index("audit_records_of_method").on(t.method, t.id),
+    index("audit_records_of_target").on(t.targetId, t.id),
+  ],
+);
+
 /** Words are compared in small letters, of any script and whatever the database's locale is. */
 const smallLetters = (column: string) => `lower((${column}) COLLATE "und-x-icu")`;
 /** The characters of which the parser would make e-mail addresses, host names, paths and numbers with signs only end words. */

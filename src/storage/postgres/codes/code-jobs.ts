@@ -5,6 +5,7 @@ import { Refusal } from "../../../domain/refusal.js";
 import { newId } from "../../../platform/new-id.js";
 import type { JobFilter } from "../../ports/codes.js";
 import type { Dated, Page, RequestKey, Rows } from "../../ports/page.js";
+import { type Administered, again } from "../audit/administer.js";
 import { type CouponRow, toCoupon } from "../coupons/coupon-row.js";
 import { clock, findEarlier, readClock, recordRequest, type Tx } from "../requests.js";
 import { codeJobs, coupons, events } from "../schema.js";
@@ -32,8 +33,8 @@ export async function beginJob(
   wanted: WantedJob,
   request: RequestKey | null,
   check: (book: Coupon, now: Date) => Refusal | null,
-): Promise<CodeJob | Refusal> {
-  const earlier = await earlierJob(tx, request);
+): Promise<Administered<CodeJob> | Refusal> {
+  const earlier = again(await earlierJob(tx, request));
   if (earlier) return earlier;
   const book = await readBook(tx, wanted.couponId);
   if (book instanceof Refusal) return book;
@@ -49,13 +50,19 @@ export async function beginJob(
   };
   await tx.insert(codeJobs).values(job);
   await recordRequest(tx, { jobId: job.id }, request, book.now);
-  return job;
+  // Without the pattern, which may be the text of a code.
+  const after = { jobId: job.id, count: job.count };
+  return { answer: job, change: { now: book.now, targetId: job.couponId, after } };
 }
 
 /** Waits for the batch under way; its row is locked before its coupon, as by those who generate. */
-export async function cancelJob(tx: Tx, jobId: string, request: RequestKey | null): Promise<CodeJob | Refusal> {
+export async function cancelJob(
+  tx: Tx,
+  jobId: string,
+  request: RequestKey | null,
+): Promise<Administered<CodeJob> | Refusal> {
   const [row] = await tx.select().from(codeJobs).where(eq(codeJobs.id, jobId)).for("update");
-  const earlier = await earlierJob(tx, request);
+  const earlier = again(await earlierJob(tx, request));
   if (earlier) return earlier;
   if (!row) return new Refusal("CODE_JOB_NOT_FOUND");
   const job = toJob(row);
@@ -63,13 +70,19 @@ export async function cancelJob(tx: Tx, jobId: string, request: RequestKey | nul
     await tx.select({ id: coupons.id }).from(coupons).where(eq(coupons.id, job.couponId)).for("no key update");
   const now = await readClock(tx);
   await recordRequest(tx, { jobId }, request, now);
-  if (job.endedAt) return job;
+  if (job.endedAt) return ofJob(job, job, now);
   const ended = { endedAt: now, failure: cancelledFailure };
   await tx.update(codeJobs).set(ended).where(eq(codeJobs.id, jobId));
   const { couponId, madeCount, terms } = job;
   const detail = { jobId, codeCount: madeCount, placeCount: madeCount * terms.maxHolders, failure: cancelledFailure };
   await tx.insert(events).values({ kind: "CODES_GENERATED", happenedAt: now, couponId, detail });
-  return { ...job, ...ended };
+  return ofJob(job, { ...job, ...ended }, now);
+}
+
+function ofJob(before: CodeJob, job: CodeJob, now: Date): Administered<CodeJob> {
+  const known = (one: CodeJob) => ({ state: codeJobState(one), madeCount: one.madeCount });
+  const after = { couponId: job.couponId, ...known(job) };
+  return { answer: job, change: { now, targetId: job.id, before: known(before), after } };
 }
 
 export async function readJob(tx: Tx, jobId: string): Promise<CodeJob | null> {

@@ -3,6 +3,7 @@ import type { CodeJob } from "../../../domain/code.js";
 import { type Coupon, type CouponType, typePoolDefinition } from "../../../domain/coupon.js";
 import { Refusal } from "../../../domain/refusal.js";
 import { newId } from "../../../platform/new-id.js";
+import type { AdminCall } from "../../ports/audit.js";
 import type {
   CheckedLines,
   CodeFilter,
@@ -14,10 +15,11 @@ import type {
   Uploaded,
 } from "../../ports/codes.js";
 import type { Dated, DeadlineMs, Page, RequestKey, Rows } from "../../ports/page.js";
+import { type Administered, administer, again, couponSnapshot, record } from "../audit/administer.js";
 import { fromDefinition } from "../coupons/coupon-row.js";
 import type { Connection, Database } from "../database.js";
 import { longStatementTimeoutMs } from "../errors.js";
-import { clock, findEarlier, once, readClock, recordRequest, type Tx } from "../requests.js";
+import { clock, findEarlier, readClock, recordRequest, type Tx } from "../requests.js";
 import { coupons, events } from "../schema.js";
 import { BookDeleted, insertCodes, listOf, stockCodes } from "./add-codes.js";
 import { beginJob, bookOf, cancelJob, findJob, listJobs, readBook, readJob, type WantedJob } from "./code-jobs.js";
@@ -38,20 +40,21 @@ export class PostgresCodeStore implements CodeStore {
   async upload(
     { target, request }: Upload,
     check: (book: Coupon, now: Date) => Promise<CheckedLines>,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ): Promise<Uploaded | Refusal> {
+    const { deadlineMs } = call;
     const { writes } = this.database;
     const earlier = await writes.run(deadlineMs, ({ orm }) => earlierUpload(orm, request));
     if (earlier) return earlier;
     const book = await writes.run(deadlineMs, ({ orm }) =>
-      "type" in target ? openTypePool(orm, target.type) : readBook(orm, target.couponId),
+      "type" in target ? openTypePool(orm, target.type, call) : readBook(orm, target.couponId),
     );
     if (book instanceof Refusal) return book;
     const lines = await check(book.value, book.now);
     const work = async (tx: Tx) =>
-      (await earlierUpload(tx, request)) ?? (await addLines(tx, book.value.id, lines, request));
+      again(await earlierUpload(tx, request)) ?? (await addLines(tx, book.value.id, lines, request));
     try {
-      return await once(this.database, request, deadlineMs, work, uploadTimeoutMs);
+      return await administer(this.database, call, request, work, uploadTimeoutMs);
     } catch (error) {
       if (error instanceof BookDeleted) return new Refusal("COUPON_NOT_FOUND");
       throw error;
@@ -61,9 +64,9 @@ export class PostgresCodeStore implements CodeStore {
   async beginJob(
     { request, ...wanted }: WantedJob & { readonly request: RequestKey | null },
     check: (book: Coupon, now: Date) => Refusal | null,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ): Promise<CodeJob | Refusal> {
-    return await once(this.database, request, deadlineMs, (tx) => beginJob(tx, wanted, request, check));
+    return await administer(this.database, call, request, (tx) => beginJob(tx, wanted, request, check));
   }
 
   getJob(jobId: string, deadlineMs: DeadlineMs): Promise<CodeJob | null> {
@@ -74,12 +77,12 @@ export class PostgresCodeStore implements CodeStore {
     return this.database.reads.run(deadlineMs, ({ orm }) => listJobs(orm, filter, page));
   }
 
-  cancelJob(jobId: string, request: RequestKey | null, deadlineMs: DeadlineMs): Promise<CodeJob | Refusal> {
-    return once(this.database, request, deadlineMs, (tx) => cancelJob(tx, jobId, request));
+  cancelJob(jobId: string, request: RequestKey | null, call: AdminCall): Promise<CodeJob | Refusal> {
+    return administer(this.database, call, request, (tx) => cancelJob(tx, jobId, request));
   }
 
-  delete(deletion: Deletion, deadlineMs: DeadlineMs, mostLooked = maxCodesPerStep): Promise<DeletedCodes | Refusal> {
-    return once(this.database, deletion.request, deadlineMs, (tx) => deleteCodes(tx, deletion, mostLooked));
+  delete(deletion: Deletion, call: AdminCall, mostLooked = maxCodesPerStep): Promise<DeletedCodes | Refusal> {
+    return administer(this.database, call, deletion.request, (tx) => deleteCodes(tx, deletion, mostLooked));
   }
 
   async addGenerated(generate: GenerateBatch): Promise<JobBatch | null> {
@@ -113,7 +116,11 @@ export class PostgresCodeStore implements CodeStore {
 }
 
 /** The pool of a type; whoever comes first creates it. */
-async function openTypePool(orm: Connection["orm"], type: CouponType): Promise<Dated<Coupon> | Refusal> {
+async function openTypePool(
+  orm: Connection["orm"],
+  type: CouponType,
+  call: AdminCall,
+): Promise<Dated<Coupon> | Refusal> {
   const ofType = and(eq(coupons.type, type), eq(coupons.isPool, true), isNull(coupons.deletedAt));
   const [known] = await orm.select({ row: coupons, now: clock }).from(coupons).where(ofType);
   if (known) return bookOf(known);
@@ -131,7 +138,10 @@ async function openTypePool(orm: Connection["orm"], type: CouponType): Promise<D
       })
       .onConflictDoNothing()
       .returning();
-    if (row) await tx.insert(events).values({ kind: "COUPON_CREATED", happenedAt: now, couponId: row.id, detail: row });
+    if (!row) return;
+    await tx.insert(events).values({ kind: "COUPON_CREATED", happenedAt: now, couponId: row.id, detail: row });
+    // The pool stays, whatever becomes of the upload.
+    await record(tx, call, { now, targetId: row.id, after: couponSnapshot(row) });
   });
   const [made] = await orm.select({ row: coupons, now: clock }).from(coupons).where(ofType);
   return bookOf(made);
@@ -142,7 +152,7 @@ async function addLines(
   couponId: string,
   { good, rejected }: CheckedLines,
   request: RequestKey | null,
-): Promise<Uploaded> {
+): Promise<Administered<Uploaded>> {
   await tx.execute(statement.raw(`SET LOCAL statement_timeout = ${longStatementTimeoutMs}`));
   await tx.execute(statement.raw(`SET LOCAL lock_timeout = ${longStatementTimeoutMs}`));
   const uploadId = newId((await readClock(tx)).getTime());
@@ -155,15 +165,19 @@ async function addLines(
     addedCount: codeCount,
     rejected: [...rejected, ...duplicates].sort((a, b) => a.line - b.line),
   };
+  const duplicateCount = uploaded.rejected.filter(({ message }) => message === null).length;
+  const invalidCount = uploaded.rejected.length - duplicateCount;
+  const after = { ...(codeCount > 0 && { uploadId }), addedCount: codeCount, duplicateCount, invalidCount };
   if (codeCount === 0) {
-    await recordRequest(tx, uploaded, request, await readClock(tx));
-    return uploaded;
+    const now = await readClock(tx);
+    await recordRequest(tx, uploaded, request, now);
+    return { answer: uploaded, change: { now, targetId: couponId, after } };
   }
   const now = await stockCodes(tx, couponId, inserted);
   const detail = { uploadId, codeCount, placeCount: seatCount };
   await tx.insert(events).values({ kind: "CODES_UPLOADED", happenedAt: now, couponId, detail });
   await recordRequest(tx, uploaded, request, now);
-  return uploaded;
+  return { answer: uploaded, change: { now, targetId: couponId, after } };
 }
 
 async function earlierUpload(tx: Tx, request: RequestKey | null): Promise<Uploaded | Refusal | null> {

@@ -4,6 +4,7 @@ import type { Coupon } from "../../../domain/coupon.js";
 import { Refusal } from "../../../domain/refusal.js";
 import type { CodeTarget, DeletedCodes, WhichCodes } from "../../ports/codes.js";
 import type { RequestKey } from "../../ports/page.js";
+import type { Administered } from "../audit/administer.js";
 import { toCoupon } from "../coupons/coupon-row.js";
 import { findEarlier, readClock, recordRequest, type Tx } from "../requests.js";
 import { codeJobs, codeSources, codes, coupons } from "../schema.js";
@@ -22,21 +23,26 @@ export async function deleteCodes(
   tx: Tx,
   { target, which, request }: Deletion,
   mostLooked: number,
-): Promise<DeletedCodes | Refusal> {
+): Promise<Administered<DeletedCodes> | Refusal> {
   const isTarget =
     "type" in target
       ? and(eq(coupons.type, target.type), eq(coupons.isPool, true), isNull(coupons.deletedAt))
       : eq(coupons.id, target.couponId);
   const [row] = await tx.select().from(coupons).where(isTarget).for("no key update");
   const earlier = await findEarlier(tx, request);
-  if (earlier) return earlier instanceof Refusal ? earlier : (earlier.answer as DeletedCodes);
+  if (earlier instanceof Refusal) return earlier;
+  if (earlier) return { answer: earlier.answer as DeletedCodes, change: null };
   if (!row || row.deletedAt) return new Refusal("COUPON_NOT_FOUND");
   const book = toCoupon(row);
   if (!book.codeBook) return new Refusal("NOT_A_CODE_BOOK");
   const deleted =
     "codes" in which ? await deleteNamed(tx, book, which.codes) : await deleteStep(tx, book, which, mostLooked);
-  if (!(deleted instanceof Refusal)) await recordRequest(tx, deleted, request, await readClock(tx));
-  return deleted;
+  if (deleted instanceof Refusal) return deleted;
+  const now = await readClock(tx);
+  await recordRequest(tx, deleted, request, now);
+  const { deletedCount, takenCount } = deleted;
+  const named = "codes" in which ? { namedCount: which.codes.length } : { source: which.source };
+  return { answer: deleted, change: { now, targetId: book.id, after: { ...named, deletedCount, takenCount } } };
 }
 
 async function deleteNamed(tx: Tx, book: Coupon, named: readonly string[]): Promise<DeletedCodes> {

@@ -3,11 +3,13 @@ import type { Coupon, CouponDefinition } from "../../../domain/coupon.js";
 import { Refusal } from "../../../domain/refusal.js";
 import { jsonInSlices, mapInSlices } from "../../../platform/json-slices.js";
 import { newId } from "../../../platform/new-id.js";
+import type { AdminCall } from "../../ports/audit.js";
 import type { CouponEdit, CouponEventKind, CouponStore } from "../../ports/coupons.js";
 import type { Dated, DeadlineMs, Listed, Page, RequestKey } from "../../ports/page.js";
+import { type Administered, administer, again, couponSnapshot } from "../audit/administer.js";
 import type { Database } from "../database.js";
 import { guarded } from "../errors.js";
-import { asJson, findEarlier, findEarlierList, once, readClock, recordRequest, type Tx } from "../requests.js";
+import { asJson, findEarlier, findEarlierList, readClock, recordRequest, type Tx } from "../requests.js";
 import { coupons, events } from "../schema.js";
 import { TurnBatch } from "../turn-batch.js";
 import { type CouponRow, couponColumns, fromDefinition, fromEdit, rowFromJson, toCoupon } from "./coupon-row.js";
@@ -16,6 +18,8 @@ import { type CouponRow, couponColumns, fromDefinition, fromEdit, rowFromJson, t
 const maxGets = 64;
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
+/** Of the coupons of one call; each has its event. */
+const maxIdsOnRecord = 100;
 const greatestId = "ffffffff-ffff-ffff-ffff-ffffffffffff";
 
 export class PostgresCouponStore implements CouponStore {
@@ -26,10 +30,10 @@ export class PostgresCouponStore implements CouponStore {
 
   constructor(private readonly database: Database) {}
 
-  create(build: (now: Date) => CouponDefinition | Refusal, request: RequestKey | null, deadlineMs: DeadlineMs) {
-    return once(this.database, request, deadlineMs, async (tx) => {
+  create(build: (now: Date) => CouponDefinition | Refusal, request: RequestKey | null, call: AdminCall) {
+    return administer(this.database, call, request, async (tx) => {
       const now = await readClock(tx);
-      const earlier = await earlierCoupon(tx, request);
+      const earlier = again(await earlierCoupon(tx, request));
       if (earlier) return earlier;
       const definition = build(now);
       if (definition instanceof Refusal) return definition;
@@ -37,26 +41,30 @@ export class PostgresCouponStore implements CouponStore {
         .insert(coupons)
         .values({ id: newId(now.getTime()), ...fromDefinition(definition), createdAt: now, updatedAt: now })
         .returning();
-      return await record(tx, row as CouponRow, "COUPON_CREATED", request, now);
+      return await done(tx, null, row as CouponRow, "COUPON_CREATED", request, now);
     });
   }
 
   createMany(
     build: (now: Date) => Promise<readonly (CouponDefinition | Refusal)[]>,
     request: RequestKey | null,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ) {
-    return once(this.database, request, deadlineMs, async (tx) => {
+    return administer(this.database, call, request, async (tx) => {
       const now = await readClock(tx);
       const earlier = await findEarlierList<StoredResult>(tx, request);
       if (earlier instanceof Refusal) return earlier;
-      if (earlier) return { value: await mapInSlices(earlier.answer, fromStored), now: earlier.at };
+      if (earlier)
+        return { answer: { value: await mapInSlices(earlier.answer, fromStored), now: earlier.at }, change: null };
       const definitions = await build(now);
       const results = await mapInSlices(definitions, (one) => (one instanceof Refusal ? one : newRow(one, now)));
       const rows = results.filter((one): one is CouponRow => !(one instanceof Refusal));
       if (rows.length > 0) await insertRows(tx, rows, now);
       if (request) await recordRequest(tx, asJson(await jsonInSlices(results, toStored)), request, now);
-      return { value: results.map((one) => (one instanceof Refusal ? one : toCoupon(one))), now };
+      const value: (Coupon | Refusal)[] = results.map((one) => (one instanceof Refusal ? one : toCoupon(one)));
+      const couponIds = rows.slice(0, maxIdsOnRecord).map(({ id }) => id);
+      const after = { createdCount: rows.length, refusedCount: results.length - rows.length, couponIds };
+      return { answer: { value, now }, change: { now, targetId: null, after } };
     });
   }
 
@@ -64,12 +72,12 @@ export class PostgresCouponStore implements CouponStore {
     change: { id: string; revision: number; kind: CouponEventKind; request: RequestKey | null },
     edit: (current: Coupon, now: Date) => CouponEdit | Refusal | null,
     beforeCommit: () => Promise<void>,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ) {
-    return once(this.database, change.request, deadlineMs, async (tx) => {
+    return administer(this.database, call, change.request, async (tx) => {
       const [row] = await tx.select().from(coupons).where(eq(coupons.id, change.id)).for("no key update");
       const now = await readClock(tx);
-      const earlier = await earlierCoupon(tx, change.request);
+      const earlier = again(await earlierCoupon(tx, change.request));
       if (earlier) return earlier;
       if (!row || row.deletedAt) return new Refusal("COUPON_NOT_FOUND");
       if (change.revision !== 0 && change.revision !== row.revision) return new Refusal("STALE_REVISION");
@@ -78,7 +86,7 @@ export class PostgresCouponStore implements CouponStore {
       if (edited instanceof Refusal) return edited;
       if (edited === null) {
         await recordRequest(tx, row, change.request, now);
-        return { value: toCoupon(row), now };
+        return administered(row, row, now);
       }
       const [changed] = await tx
         .update(coupons)
@@ -86,7 +94,7 @@ export class PostgresCouponStore implements CouponStore {
         .where(eq(coupons.id, change.id))
         .returning();
       await beforeCommit();
-      return await record(tx, changed as CouponRow, change.kind, change.request, now);
+      return await done(tx, row, changed as CouponRow, change.kind, change.request, now);
     });
   }
 
@@ -179,14 +187,25 @@ async function earlierCoupon(tx: Tx, request: RequestKey | null): Promise<Dated<
   return { value: toCoupon(rowFromJson(earlier.answer)), now: earlier.at };
 }
 
-async function record(
+function administered(before: CouponRow | null, row: CouponRow, now: Date): Administered<Dated<Coupon>> {
+  const change = {
+    now,
+    targetId: row.id,
+    ...(before && { before: couponSnapshot(before) }),
+    after: couponSnapshot(row),
+  };
+  return { answer: { value: toCoupon(row), now }, change };
+}
+
+async function done(
   tx: Tx,
+  before: CouponRow | null,
   row: CouponRow,
   kind: CouponEventKind,
   request: RequestKey | null,
   now: Date,
-): Promise<Dated<Coupon>> {
+): Promise<Administered<Dated<Coupon>>> {
   await tx.insert(events).values({ kind, happenedAt: now, couponId: row.id, detail: row });
   await recordRequest(tx, row, request, now);
-  return { value: toCoupon(row), now };
+  return administered(before, row, now);
 }

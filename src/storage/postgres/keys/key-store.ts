@@ -2,10 +2,12 @@ import { eq, sql } from "drizzle-orm";
 import { type CallerKey, expiryOfNext, holds } from "../../../domain/caller-key.js";
 import { isScope, type Scope } from "../../../domain/principal.js";
 import { invalid, Refusal } from "../../../domain/refusal.js";
+import type { AdminCall } from "../../ports/audit.js";
 import type { KeyPage, KeyStore, Made, NewKey, StoredKey } from "../../ports/keys.js";
 import type { DeadlineMs, Page, RequestKey, Rows } from "../../ports/page.js";
+import { type Administered, administer } from "../audit/administer.js";
 import type { Database } from "../database.js";
-import { findEarlier, once, readClock, recordRequest, type Tx } from "../requests.js";
+import { findEarlier, readClock, recordRequest, type Tx } from "../requests.js";
 import { callerKeys, callers } from "../schema.js";
 
 /** What runs by itself has no deadline of its own but the one every query has. */
@@ -23,24 +25,23 @@ type LookRow = Pick<KeyRow, "id" | "seq" | "caller" | "scopes" | "hash"> & {
   readonly now: Date | string;
 };
 
+type Rotated = Made & { readonly replaced: CallerKey };
+
 export class PostgresKeyStore implements KeyStore {
   constructor(private readonly database: Database) {}
 
-  create(
-    key: Parameters<KeyStore["create"]>[0],
-    request: RequestKey | null,
-    deadlineMs: DeadlineMs,
-  ): Promise<Made | Refusal> {
-    return once(this.database, request, deadlineMs, async (tx) => {
+  create(key: Parameters<KeyStore["create"]>[0], request: RequestKey | null, call: AdminCall): Promise<Made | Refusal> {
+    return administer(this.database, call, request, async (tx): Promise<Administered<Made> | Refusal> => {
       const now = await readClock(tx);
       const earlier = await earlierAnswer(tx, request);
       if (earlier instanceof Refusal) return earlier;
-      if (earlier) return { key: toKey(earlier.key), isReplay: true };
+      if (earlier) return { answer: { key: toKey(earlier.key), isReplay: true }, change: null };
       if (key.expiresAt && key.expiresAt <= now) return notInFuture();
       await tx.insert(callers).values({ name: key.caller, createdAt: now }).onConflictDoNothing();
       const row = await insert(tx, { ...key, scopes: key.scopes.join(" "), createdAt: now });
       await recordRequest(tx, answerOf(row), request, now);
-      return { key: toKey(row), isReplay: false };
+      const recorded = { now, targetId: row.id, after: { key: toKey(row) } };
+      return { answer: { key: toKey(row), isReplay: false }, change: recorded };
     });
   }
 
@@ -59,12 +60,15 @@ export class PostgresKeyStore implements KeyStore {
     id: string,
     next: NewKey & { readonly overlapMs: number; readonly expiresAt: Date | null },
     request: RequestKey | null,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
   ) {
-    return once(this.database, request, deadlineMs, async (tx) => {
+    return administer(this.database, call, request, async (tx): Promise<Administered<Rotated> | Refusal> => {
       const { row, now, earlier } = await lock(tx, id, request);
       if (earlier instanceof Refusal) return earlier;
-      if (earlier?.replaced) return { key: toKey(earlier.key), replaced: toKey(earlier.replaced), isReplay: true };
+      if (earlier?.replaced) {
+        const answer = { key: toKey(earlier.key), replaced: toKey(earlier.replaced), isReplay: true };
+        return { answer, change: null };
+      }
       if (!row) return new Refusal("KEY_NOT_FOUND");
       if (!holds(row, now)) return new Refusal("KEY_ENDED");
       const expiresAt = next.expiresAt ?? expiryOfNext(toKey(row), now);
@@ -75,12 +79,14 @@ export class PostgresKeyStore implements KeyStore {
       const endsAt = new Date(now.getTime() + next.overlapMs);
       const replaced = row.expiresAt && row.expiresAt <= endsAt ? row : await change(tx, id, { expiresAt: endsAt });
       await recordRequest(tx, answerOf(made, replaced), request, now);
-      return { key: toKey(made), replaced: toKey(replaced), isReplay: false };
+      const [key, ended] = [toKey(made), toKey(replaced)];
+      const recorded = { now, targetId: id, before: { key: toKey(row) }, after: { key: ended, next: key } };
+      return { answer: { key, replaced: ended, isReplay: false }, change: recorded };
     });
   }
 
-  expire(id: string, expiresAt: Date, request: RequestKey | null, deadlineMs: DeadlineMs) {
-    return this.change(id, request, deadlineMs, (row, now) => {
+  expire(id: string, expiresAt: Date, request: RequestKey | null, call: AdminCall) {
+    return this.change(id, request, call, (row, now) => {
       if (!holds(row, now)) return new Refusal("KEY_ENDED");
       if (expiresAt <= now) return notInFuture();
       if (row.expiresAt && expiresAt >= row.expiresAt) {
@@ -90,8 +96,8 @@ export class PostgresKeyStore implements KeyStore {
     });
   }
 
-  revoke(id: string, request: RequestKey | null, deadlineMs: DeadlineMs) {
-    return this.change(id, request, deadlineMs, (row, now) => (row.revokedAt ? null : { revokedAt: now }));
+  revoke(id: string, request: RequestKey | null, call: AdminCall) {
+    return this.change(id, request, call, (row, now) => (row.revokedAt ? null : { revokedAt: now }));
   }
 
   async readPage(since: string | null, after: string, size: number): Promise<KeyPage> {
@@ -121,19 +127,20 @@ export class PostgresKeyStore implements KeyStore {
   private change(
     id: string,
     request: RequestKey | null,
-    deadlineMs: DeadlineMs,
+    call: AdminCall,
     edit: (row: KeyRow, now: Date) => Partial<Described> | Refusal | null,
   ): Promise<CallerKey | Refusal> {
-    return once(this.database, request, deadlineMs, async (tx) => {
+    return administer(this.database, call, request, async (tx): Promise<Administered<CallerKey> | Refusal> => {
       const { row, now, earlier } = await lock(tx, id, request);
       if (earlier instanceof Refusal) return earlier;
-      if (earlier) return toKey(earlier.key);
+      if (earlier) return { answer: toKey(earlier.key), change: null };
       if (!row) return new Refusal("KEY_NOT_FOUND");
       const edited = edit(row, now);
       if (edited instanceof Refusal) return edited;
       const changed = edited ? await change(tx, id, edited) : row;
       await recordRequest(tx, answerOf(changed), request, now);
-      return toKey(changed);
+      const recorded = { now, targetId: id, before: { key: toKey(row) }, after: { key: toKey(changed) } };
+      return { answer: toKey(changed), change: recorded };
     });
   }
 }

@@ -10,7 +10,7 @@ import { causeOf } from "../errors.js";
 import { primaryOf } from "../primary/await-primary.js";
 import { openClient } from "../primary/server-state.js";
 import { buildLargeIndexes } from "./large-indexes.js";
-import { partitionEvents } from "./partition-events.js";
+import { makeMonths, partitionEvents } from "./partition-events.js";
 import { ddlLockWaitMs, type MigrationLog, withPatience } from "./patient-ddl.js";
 import { createFunctions, dropOldFunctions, hasFunctions, ownFunctions } from "./release-functions.js";
 
@@ -36,6 +36,7 @@ export function migrate(url: string, log: MigrationLog = quiet): Promise<readonl
     await withPatience("functions", () => createFunctions(client, ownFunctions(), log), log);
     await dropOldFunctions(client, log);
     const isPartitioned = await partitionEvents(client, log);
+    await withPatience("partitions by months", () => makeMonths(client), log);
     await client`SELECT pg_advisory_unlock(${advisoryLock}::bigint)`;
     const missing = await buildLargeIndexes(client, log);
     return [...missing.map((name) => `the index ${name}`), ...(isPartitioned ? [] : ["the partitions of events"])];

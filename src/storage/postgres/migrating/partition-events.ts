@@ -33,7 +33,6 @@ export async function partitionEvents(client: Sql, log: MigrationLog): Promise<b
     }
     log.info("partitioned the events by month");
   }
-  await withPatience("partitions of events", () => makeMonths(client), log);
   return true;
 }
 
@@ -104,9 +103,11 @@ async function copyGrants(tx: TransactionSql, from: string): Promise<void> {
   for (const { statement } of grants) await tx.unsafe(statement);
 }
 
-async function makeMonths(client: Sql): Promise<void> {
+/** The partitions of the months to come, of all tables that have such. */
+export async function makeMonths(client: Sql): Promise<void> {
   await client.begin(async (tx) => {
     await tx.unsafe(`SET LOCAL search_path = ${searchPath()}`);
     await tx`SELECT * FROM keep_event_partitions(now(), 0)`;
+    await tx`SELECT * FROM keep_audit_partitions(now(), 0)`;
   });
 }

@@ -1,0 +1,71 @@
+import { StoreUnavailable } from "../domain/refusal.js";
+import type { Clock } from "../platform/clock.js";
+import type { FailureLog } from "../platform/failure-log.js";
+import { newId } from "../platform/new-id.js";
+import type { AuditStore, RefusedCall } from "../storage/ports/audit.js";
+import type { Job } from "./job-loop.js";
+
+/** Refusals that wait to be written, and those that are written in one statement and in one run. */
+const defaultMaxWaiting = 2_000;
+const batchSize = 200;
+const maxBatches = 10;
+
+export interface RefusalRecorderOptions {
+  readonly store: Pick<AuditStore, "recordRefused">;
+  readonly clock: Clock;
+  readonly failures: Pick<FailureLog, "failed" | "succeeded">;
+  /** As many as were not put on record. */
+  readonly onDropped: (count: number) => void;
+  readonly maxWaiting?: number;
+}
+
+/**
+ * Puts refused administrative calls on record, a moment later: nobody waits for it, and whoever is refused very often holds up
+ * nobody. What is too much is dropped, counted, and reported.
+ */
+export class RefusalRecorder implements Job {
+  readonly name = "record refusals";
+  readonly pauseMs = 250;
+  private readonly waiting: RefusedCall[] = [];
+  private isClosed = false;
+  private readonly maxWaiting: number;
+
+  constructor(private readonly options: RefusalRecorderOptions) {
+    this.maxWaiting = options.maxWaiting ?? defaultMaxWaiting;
+  }
+
+  add(refused: Omit<RefusedCall, "at" | "id">): void {
+    const { clock } = this.options;
+    if (this.waiting.length < this.maxWaiting)
+      this.waiting.push({ ...refused, at: new Date(clock.nowMs()), id: newId(clock.nowMs()) });
+    else this.drop(1, new Error(`${this.maxWaiting} refusals wait to be put on record`));
+  }
+
+  async run(): Promise<void> {
+    for (let n = 0; n < maxBatches && this.waiting.length > 0; n++) {
+      const batch = this.waiting.splice(0, batchSize);
+      try {
+        await this.options.store.recordRefused(batch);
+      } catch (error) {
+        // Postgres is away: they wait for the next run. What it refuses, it would refuse for ever.
+        if (!(error instanceof StoreUnavailable) || this.isClosed) this.drop(batch.length, error);
+        else {
+          this.waiting.unshift(...batch);
+          throw error;
+        }
+      }
+    }
+    this.options.failures.succeeded("put refusals on record");
+  }
+
+  /** What is left is written before the end, or dropped. */
+  async stop(): Promise<void> {
+    this.isClosed = true;
+    await this.run();
+  }
+
+  private drop(count: number, error: unknown): void {
+    this.options.onDropped(count);
+    this.options.failures.failed("put refusals on record", error);
+  }
+}

@@ -71,7 +71,7 @@ async function main(): Promise<void> {
     setTimeout(
       () => {
         process.stderr.write("coupon-service: it did not end in time, so it is cut off\n");
-        process.exit(1);
+        void flush().then(() => process.exit(1));
       },
       DRAIN_DELAY_MS + DRAIN_MS + closingMs,
     ).unref();

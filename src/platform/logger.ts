@@ -16,6 +16,8 @@ export interface ServiceLogger {
 
 /** JSON lines on standard output. */
 export function createLogger(level: string): ServiceLogger {
+  // Comes before the library's own listener, which flushes synchronously, and for ever while a reader that stands still lets nothing in.
+  process.once("exit", () => stream.destroy());
   const stream = destination({ dest: 1, sync: false, minLength: bufferBytes });
   const log = pino({ level, base: null, timestamp: stdTimeFunctions.isoTime }, stream as DestinationStream);
   const timer = setInterval(() => stream.flush(), flushPauseMs);

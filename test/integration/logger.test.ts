@@ -25,6 +25,20 @@ test("a process whose log nobody reads any more ends all the same", async () => 
   expect(await once(child, "exit")).toEqual([3, null]);
 });
 
+test("a process whose log somebody holds and does not read ends all the same", async () => {
+  const filling = program.replace(
+    'log.info("the last line");',
+    // As the service does at its start: from then on a write that finds no room fails, and does not wait.
+    'process.stdout.write("serving"); for (let n = 0; n < 20000; n += 1) log.info("a line of many");',
+  );
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", filling], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  child.stdin.end();
+  expect(await once(child, "exit")).toEqual([3, null]);
+});
+
 test("the last lines are written before the process ends", async () => {
   const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
     stdio: ["pipe", "pipe", "inherit"],

@@ -120,6 +120,7 @@ beforeAll(async () => {
     GetUsage: { userId: "u", usageId: couponId },
     CreateKey: { caller: "c", scopes: ["issue"], expireTime: tomorrow, requestId },
     ListKeys: { caller: "c", ...page },
+    ListAuditRecords: { principal: "p", method: "m", targetId: couponId, ...page },
     RotateKey: { keyId, expireTime: tomorrow, requestId },
     ExpireKey: { keyId, expireTime: tomorrow, requestId },
     RevokeKey: { keyId, requestId },

@@ -256,7 +256,8 @@ describe("the copy of a replica", () => {
     await copy.run();
     expect(fresh.every(({ id }) => copy.get(id))).toBe(true);
     expect([copy.get(old[0]!.id)?.isRevoked, copy.get(old[3]!.id)?.isRevoked]).toEqual([true, true]);
-    expect(copy.size).toBe(size + 7);
+    // And such as have ended before, where a transaction is open that is older than their end.
+    expect(copy.size).toBeGreaterThanOrEqual(size + 7);
     for (let runs = 0; copy.get(old[1]!.id); runs++) {
       expect(runs).toBeLessThan(size);
       const [revoked, made] = [fresh.pop()!, await make()];

@@ -22,6 +22,10 @@ beforeAll(async () => {
   await sql`
     INSERT INTO code_jobs (id, coupon_id, pattern, terms, count, created_at)
     VALUES (${randomUUID()}, ${couponId}, '#', '{}', 3, ${noon})`;
+  await sql`INSERT INTO callers (name, created_at) VALUES ('shop', ${noon})`;
+  await sql`
+    INSERT INTO caller_keys (id, caller, scopes, hash, created_at)
+    VALUES ('a', 'shop', 'use', ${Buffer.alloc(32)}, ${noon})`;
   await sql`INSERT INTO quota_days VALUES ('group', 'user', '2030-06-01', 1)`;
   await sql`
     INSERT INTO usages (id, user_coupon_id, coupon_id, user_id, product_id, order_id, currency_code, order_amount,
@@ -126,6 +130,12 @@ const guards: readonly (readonly [name: string, table: string, refused: readonly
       "code_jobs",
       ["made_count = 4", "made_count = -1"],
       ["made_count = 3", "made_count = 0"],
+    ],
+    [
+      "caller_keys_hash",
+      "caller_keys",
+      ["hash = '\\x00'", `hash = decode(repeat('00', 33), 'hex')`],
+      ["hash = decode(repeat('01', 32), 'hex')"],
     ],
     ["quota_days_count", "quota_days", ["issued_count = -1"], ["issued_count = 0"]],
     [

@@ -257,9 +257,13 @@ describe("usages", () => {
       await tx`
         INSERT INTO requests (method, request_id, input_hash, answer, created_at)
         SELECT 'CancelUsage', n::text, '', '{}', ${noon} FROM generate_series(1, 50000) n`;
-      const [row] = await cancel();
-      const { Plan } = row!["QUERY PLAN"][0];
-      expect(Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"]).toBeLessThan(fewBlocks);
+      const blocksOf = async () => {
+        const [row] = await cancel();
+        const { Plan } = row!["QUERY PLAN"][0];
+        return Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"];
+      };
+      // Twice, as in explained.ts.
+      expect(Math.min(await blocksOf(), await blocksOf())).toBeLessThan(fewBlocks);
     });
   });
 

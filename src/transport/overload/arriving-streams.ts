@@ -116,7 +116,8 @@ export class ArrivingStreams {
         kind: route.kind,
         deadlineMs: () => deadlineMs,
         admit: (permit) => {
-          if (arriving.isGone) permit.end(false);
+          // While it waited it may have been told that its message took too long.
+          if (arriving.isGone || arriving.isAnswered) permit.end(false);
           else this.frontEnd.begin(arriving, route, permit, deadlineMs);
         },
         refuse: (failure) => arriving.refuse(failure),

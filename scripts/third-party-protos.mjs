@@ -1,5 +1,5 @@
 // Lays the third-party .proto files that ours import into .cache/proto, out of installed packages, so that none is
-// pasted into the repository. google.rpc comes as source in google-proto-files. buf.validate comes only as a compiled
+// pasted into the repository. google.rpc and google.api come as source in google-proto-files. buf.validate comes only as a compiled
 // descriptor in @bufbuild/protovalidate, so it is printed from that: messages, enums and extensions, without the
 // custom options, which nothing here reads from this file.
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
@@ -74,7 +74,12 @@ put(
     ...validate.extensions.flatMap(printExtension),
   ].join("\n")}\n`,
 );
-for (const name of ["error_details.proto", "status.proto"]) {
-  mkdirSync(join(target, "google/rpc"), { recursive: true });
-  cpSync(join(root, "node_modules/google-proto-files/google/rpc", name), join(target, "google/rpc", name));
+for (const path of [
+  "google/rpc/error_details.proto",
+  "google/rpc/status.proto",
+  "google/api/annotations.proto",
+  "google/api/http.proto",
+]) {
+  mkdirSync(dirname(join(target, path)), { recursive: true });
+  cpSync(join(root, "node_modules/google-proto-files", path), join(target, path));
 }

@@ -77,7 +77,7 @@ const callerLimits = z.string().transform((text, context): CallerLimits | "off" 
   if (text === "off") return text;
   const limits = readCallerLimits(text);
   if (typeof limits !== "string") return limits;
-  context.addIssue({ code: "custom", message: limits });
+  context.addIssue({ code: "custom", message: `${limits}; or be off` });
   return z.NEVER;
 });
 

@@ -1,16 +1,19 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { type CallerKey, defaultOverlapMs, type FreshKey } from "../domain/caller-key.js";
+import { type OwnLimits, readOwnLimits } from "../domain/caller-limits.js";
 import { isScope, type Scope, scopes } from "../domain/principal.js";
 import { Refusal } from "../domain/refusal.js";
 import { steadyMs } from "../platform/clock.js";
 import { newId } from "../platform/new-id.js";
 import type { AdminCall } from "../storage/ports/audit.js";
+import type { CallerStore } from "../storage/ports/callers.js";
 import type { KeyStore } from "../storage/ports/keys.js";
 
 export interface KeysCommandParts {
   readonly freshKey: () => FreshKey;
   /** Lends the store to one piece of work. */
   readonly withKeys: <T>(work: (store: KeyStore) => Promise<T>) => Promise<T>;
+  readonly withCallers: <T>(work: (store: CallerStore) => Promise<T>) => Promise<T>;
   /** Standard output: keys and lists, and nothing else. */
   readonly out: (text: string) => void;
   /** Standard error: what is said to people. */
@@ -25,7 +28,7 @@ const maxOverlapMs = 90 * 86_400_000;
 const refusedCode = 1;
 const usageCode = 2;
 
-/** `keys create|list|rotate|expire|revoke`. Answers the exit code. */
+/** `keys create|list|rotate|expire|revoke|limits`. Answers the exit code. */
 export async function runKeysCommand(args: readonly string[], parts: KeysCommandParts): Promise<number> {
   try {
     await keysProgram(parts).parseAsync([...args], { from: "user" });
@@ -42,7 +45,7 @@ export async function runKeysCommand(args: readonly string[], parts: KeysCommand
 /** What was asked for is not done. */
 class Refused extends Error {}
 
-function keysProgram({ freshKey, withKeys, out, say }: KeysCommandParts): Command {
+function keysProgram({ freshKey, withKeys, withCallers, out, say }: KeysCommandParts): Command {
   const program = new Command("keys")
     .description("Keys by which callers prove who they are, in the database that DATABASE_URL names.")
     .exitOverride()
@@ -114,6 +117,24 @@ function keysProgram({ freshKey, withKeys, out, say }: KeysCommandParts): Comman
       say(`${described(accepted(await withKeys((store) => store.revoke(idOf(id), null, callOf("RevokeKey")))))}\n`);
     });
 
+  program
+    .command("limits")
+    .description("prints how much a caller may ask for of its own, after setting it where that is said")
+    .argument("<caller>", "who was named when its keys were made", callerOf)
+    .addOption(
+      new Option("--set <list>", "issue=500/100,use=200/50: calls a second at all replicas / at once at each")
+        .argParser(limitsOf)
+        .conflicts("clear"),
+    )
+    .option("--clear", "as for all callers from now on")
+    .action(async (caller: string, { set, clear }: { set?: OwnLimits; clear?: true }) => {
+      const call = callOf("SetCallerLimits");
+      const held = await withCallers((store) =>
+        set || clear ? store.setLimits(caller, set ?? null, null, call) : store.getLimits(caller, call.deadlineMs),
+      );
+      out(`${JSON.stringify({ caller, ...accepted(held) })}\n`);
+    });
+
   return program;
 }
 
@@ -151,6 +172,12 @@ function idOf(text: string): string {
   if (/^[a-z2-7]{12}$/.test(text)) return text;
   // Whoever pastes the whole key does not read it again here.
   throw new Refused("the id must be the 12 characters between the first and the second _ of a key");
+}
+
+function limitsOf(text: string): OwnLimits {
+  const limits = readOwnLimits(text);
+  if (typeof limits !== "string") return limits;
+  throw new InvalidArgumentError(`It ${limits}.`);
 }
 
 const units = { d: 86_400_000, h: 3_600_000, m: 60_000 };

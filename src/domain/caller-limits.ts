@@ -31,16 +31,20 @@ export const usualLimits: CallerLimits = {
 
 const form = /^(\w+)=(\d{1,7})\/(\d{1,7})$/;
 
-/** Reads `issue=500/100,use=200/50`: calls a second, and calls at once. Answers what is wrong with it if it is none. */
+/** What `issue=500/100,use=200/50` says, and for what it does not name the usual. Answers what is wrong with it if it is none. */
 export function readCallerLimits(text: string): CallerLimits | string {
-  const limits: Record<CallKind, CallLimit> = { ...usualLimits };
-  const named = new Set<string>();
+  const named = readOwnLimits(text);
+  return typeof named === "string" ? named : { ...usualLimits, ...named };
+}
+
+/** Reads `issue=500/100,use=200/50`: calls a second, and calls at once. Answers what is wrong with it if it is none. */
+export function readOwnLimits(text: string): Partial<CallerLimits> | string {
+  const limits: Partial<Record<CallKind, CallLimit>> = {};
   for (const item of text.split(",")) {
     const [, name, perSecond, atOnce] = form.exec(item.trim()) ?? [];
     const kind = callKinds.find((one) => one === name);
-    if (!kind) return `must be off, or some of ${callKinds.map((one) => `${one}=PER_SECOND/AT_ONCE`).join(",")}`;
-    if (named.has(kind)) return `names ${kind} twice`;
-    named.add(kind);
+    if (!kind) return `must be some of ${callKinds.map((one) => `${one}=PER_SECOND/AT_ONCE`).join(",")}`;
+    if (limits[kind]) return `names ${kind} twice`;
     const limit = { perSecond: Number(perSecond), atOnce: Number(atOnce) };
     if (Object.values(limit).some((value) => value < leastLimit || value > mostLimit))
       return `the limits of ${kind} must be from ${leastLimit} to ${mostLimit}`;

@@ -51,6 +51,7 @@ export const errorTable: Readonly<Record<Reason, ErrorRow>> = {
   CODE_JOB_NOT_FOUND: { code: Code.notFound, message: "there is no such code job" },
   CODE_UPLOAD_NOT_FOUND: { code: Code.notFound, message: "there is no such upload of codes" },
   KEY_NOT_FOUND: { code: Code.notFound, message: "there is no such key" },
+  CALLER_NOT_FOUND: { code: Code.notFound, message: "there is no caller of this name" },
   COUPON_PAUSED: { code: Code.failedPrecondition, message: "issuing of this coupon is paused" },
   COUPON_NOT_STARTED: { code: Code.failedPrecondition, message: "the coupon's start time has not come yet" },
   COUPON_ENDED: { code: Code.failedPrecondition, message: "the coupon's expire time has passed" },

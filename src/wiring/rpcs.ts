@@ -17,9 +17,11 @@ import type { FailureLog } from "../platform/failure-log.js";
 import { listAuditRecords, wrongInAuditFilter } from "../services/audit/list-audit-records.js";
 import { createKey } from "../services/auth/create-key.js";
 import { expireKey } from "../services/auth/expire-key.js";
+import { getCallerLimits } from "../services/auth/get-caller-limits.js";
 import { listKeys } from "../services/auth/list-keys.js";
 import { revokeKey } from "../services/auth/revoke-key.js";
 import { rotateKey } from "../services/auth/rotate-key.js";
+import { setCallerLimits } from "../services/auth/set-caller-limits.js";
 import { batchCreateCoupons } from "../services/catalog/batch-create-coupons.js";
 import { cancelCodeJob } from "../services/catalog/cancel-code-job.js";
 import { createCoupon, wrongInCoupon } from "../services/catalog/create-coupon.js";
@@ -84,7 +86,7 @@ export function mountRpcs({
   clock,
   wrongCodes,
 }: RpcParts): Route[] {
-  const { coupons, codes, userCoupons, usages, targets, keys } = stores;
+  const { coupons, codes, userCoupons, usages, targets, keys, callers } = stores;
   const { issuer, typeIssuer, checkout, cancels } = engines;
   const rpc = <I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
@@ -158,6 +160,8 @@ export function mountRpcs({
     rpc(auth.rotateKey, rotateKey(keys, freshKey)),
     rpc(auth.expireKey, expireKey(keys)),
     rpc(auth.revokeKey, revokeKey(keys)),
+    rpc(auth.setCallerLimits, setCallerLimits(callers)),
+    rpc(auth.getCallerLimits, getCallerLimits(callers)),
     rpc(AuditService.method.listAuditRecords, listAuditRecords(stores.audit), wrongInAuditFilter),
   ];
 }

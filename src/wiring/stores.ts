@@ -5,6 +5,7 @@ import type { Database } from "../storage/postgres/database.js";
 import { PostgresEventStore } from "../storage/postgres/events/event-store.js";
 import { PostgresIssueStore } from "../storage/postgres/issuing/issue-store.js";
 import { PostgresTargetStore } from "../storage/postgres/issuing/target-store.js";
+import { PostgresCallerStore } from "../storage/postgres/keys/caller-store.js";
 import { PostgresKeyStore } from "../storage/postgres/keys/key-store.js";
 import { PostgresPurgeStore } from "../storage/postgres/purge/purge-store.js";
 import { PostgresSearchStore } from "../storage/postgres/search/search-store.js";
@@ -27,6 +28,7 @@ export function openStores(database: Database, quotaTimeZone: string) {
     stats: new PostgresStatsStore(database),
     events: new PostgresEventStore(database),
     keys: new PostgresKeyStore(database),
+    callers: new PostgresCallerStore(database),
     audit: new PostgresAuditStore(database),
     purge: new PostgresPurgeStore(database),
   };

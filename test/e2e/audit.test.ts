@@ -81,7 +81,7 @@ test("every administrative method leaves one record of each call, with what was 
   const begun = await call(catalog.generateCodes, { couponId, pattern: "SECRET#", count: 1 });
   const { id: jobId } = begun.job as { id: string };
   await call(catalog.cancelCodeJob, { jobId });
-  const { createKey, rotateKey, expireKey, revokeKey } = AuthService.method;
+  const { createKey, rotateKey, expireKey, revokeKey, setCallerLimits } = AuthService.method;
   const keyed = (await call(createKey, { caller: "till", scopes: ["use"] })) as {
     key: { id: string };
     secret?: string;
@@ -90,6 +90,7 @@ test("every administrative method leaves one record of each call, with what was 
   const rotated = await call(rotateKey, { keyId });
   await call(expireKey, { keyId, expireTime: new Date(Date.now() + 3_600_000).toISOString() });
   await call(revokeKey, { keyId });
+  await call(setCallerLimits, { caller: "till", limits: { use: { perSecond: 5 } } });
   // Reads leave nothing.
   for (const method of [catalog.getCoupon, catalog.listCodes]) await post(method, { couponId });
 
@@ -119,6 +120,11 @@ test("every administrative method leaves one record of each call, with what was 
   expect([parsed(revoked.before).key.revokedAt, parsed(revoked.after).key.revokedAt]).toEqual([
     null,
     expect.any(String),
+  ]);
+  const limited = recordOf("SetCallerLimits", "till");
+  expect([parsed(limited.before).caller.limits, parsed(limited.after).caller.limits]).toEqual([
+    null,
+    { use: { perSecond: 5 } },
   ]);
   // Of a key there is never more than its public part.
   const secrets = JSON.stringify([keyed, rotated]).match(/ck_[^"]+/g) ?? [];

@@ -14,7 +14,7 @@ import { type Backing, backing, startReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { type Answer, answerOf, callConnect, callGrpc, callGrpcWeb, envelope, pathOf } from "./front-ends.js";
 
-const { createKey, listKeys, rotateKey, expireKey, revokeKey } = AuthService.method;
+const { createKey, listKeys, rotateKey, expireKey, revokeKey, setCallerLimits, getCallerLimits } = AuthService.method;
 const { listCoupons, pauseCoupon } = CatalogService.method;
 
 let redis: EmbeddedServers;
@@ -176,6 +176,28 @@ describe("on every replica", () => {
     expect(await command("revoke", id)).toMatchObject({ code: 0, out: "" });
     await everywhere("the key is revoked", text, "UNAUTHENTICATED");
   });
+});
+
+test("a caller can be held to less than others, and again to as much, whichever of its keys it brings", async () => {
+  const { key, keyText } = await asAdmin(createKey, { caller: "wild", scopes: ["catalog.read"] });
+  texts.push(keyText);
+  const other = await made(["catalog.read"]);
+  await everywhere("the key is known", keyText, "OK");
+  const manage = { perSecond: 1, atOnce: 1 };
+  const set = { caller: "wild", limits: { manage, use: { perSecond: 0 } }, requestId: "tame" };
+  for (let again = 0; again < 2; again++)
+    expect((await asAdmin(setCallerLimits, set)).limits).toMatchObject({ manage });
+  expect((await asAdmin(getCallerLimits, { caller: "wild" })).limits).toMatchObject({ manage });
+  const limited = async (text: string) => {
+    const codes = await Promise.all(Array.from({ length: 4 }, () => heard(text)));
+    return codes.map((both) => both.includes("RESOURCE_EXHAUSTED"));
+  };
+  await until("each replica holds it to its limits", async () => (await limited(keyText)).every(Boolean));
+  expect(await limited(other.text)).toEqual([false, false, false, false]);
+  await asAdmin(setCallerLimits, { caller: "wild" });
+  await until("nobody holds it to any", async () => !(await limited(keyText)).some(Boolean));
+  expect((await answerOf(asAdmin(getCallerLimits, { caller: "nobody" }))).reason).toBe("CALLER_NOT_FOUND");
+  await asAdmin(revokeKey, { keyId: key?.id as string });
 });
 
 test("a repeated request is told which key was made, and not the key", async () => {

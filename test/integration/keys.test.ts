@@ -6,6 +6,7 @@ import type { CallerKey } from "../../src/domain/caller-key.js";
 import type { Scope } from "../../src/domain/principal.js";
 import { Refusal } from "../../src/domain/refusal.js";
 import type { RequestKey } from "../../src/storage/ports/page.js";
+import { PostgresCallerStore } from "../../src/storage/postgres/keys/caller-store.js";
 import { PostgresKeyStore } from "../../src/storage/postgres/keys/key-store.js";
 import { callContext } from "../support/call-context.js";
 import { openClockedDatabase } from "./clocked-database.js";
@@ -14,6 +15,7 @@ const start = new Date("2027-03-01T12:00:00.000Z");
 const { database, sql, setClock, close } = await openClockedDatabase(start, 4);
 afterAll(close);
 const store = new PostgresKeyStore(database);
+const callers = new PostgresCallerStore(database);
 
 const day = 86_400_000;
 const at = (ms: number) => new Date(start.getTime() + ms);
@@ -62,7 +64,7 @@ describe("a key is made", () => {
     await make({ caller: "maker", scopes: ["admin"] });
     const [first] = (await store.readPage(null, "0", 100)).keys.filter(({ caller }) => caller === "maker");
     const { createdAt: _, replacedId: __, ...held } = expected;
-    expect(first).toEqual({ ...held, hash: Buffer.from(hash) });
+    expect(first).toEqual({ ...held, hash: Buffer.from(hash), limits: null });
   });
 
   test("once for one request, whose repetition gets no other one", async () => {
@@ -285,6 +287,27 @@ describe("the copy of a replica", () => {
     expect([copy.get(known!.id)?.isRevoked, copy.get(unknown.id)]).toEqual([true, undefined]);
   });
 
+  test("has the limits of its callers, and finds them when they change", async () => {
+    const [one, other] = [await make({ caller: "busy" }), await make({ caller: "busy", scopes: ["use"] })];
+    const [copy] = [await copyOf()];
+    const known = () => [one, other].map(({ id }) => copy.get(id)?.principal.limits);
+    expect(known()).toEqual([undefined, undefined]);
+    const limits = { issue: { perSecond: 7 }, use: { perSecond: 5, atOnce: 2 } };
+    expect(await callers.setLimits("busy", limits, null, soon())).toEqual({ limits });
+    await copy.run();
+    expect(known()).toEqual([limits, limits]);
+    expect((await copyOf()).get(one.id)?.principal.limits).toEqual(limits);
+    expect(accepted(await callers.getLimits("busy", Infinity))).toEqual({ limits });
+    expect(await callers.setLimits("busy", null, null, soon())).toEqual({ limits: null });
+    await copy.run();
+    expect(known()).toEqual([undefined, undefined]);
+  });
+
+  test("has none of a caller for whom there never was a key", async () => {
+    expect(reasonOf(await callers.setLimits("nobody", null, null, soon()))).toBe("CALLER_NOT_FOUND");
+    expect(reasonOf(await callers.getLimits("nobody", Infinity))).toBe("CALLER_NOT_FOUND");
+  });
+
   test("leaves out scopes that only a later release knows", async () => {
     const { id } = await make();
     await sql`UPDATE caller_keys SET scopes = 'use future.read' WHERE id = ${id}`;
@@ -299,6 +322,7 @@ describe("the command", () => {
     const code = await runKeysCommand(args, {
       freshKey,
       withKeys: (work) => work(store),
+      withCallers: (work) => work(callers),
       out: (text) => void out.push(text),
       say: (text) => void errors.push(text),
     });
@@ -324,6 +348,14 @@ describe("the command", () => {
     expect(await run("revoke", nextId)).toMatchObject({ code: 0, out: "" });
     const [newest] = await lines();
     expect(newest).toMatchObject({ id: nextId, replacedId: id, revokedAt: expect.any(String) });
+    const none = { code: 0, out: '{"caller":"ops","limits":null}\n' };
+    expect(await run("limits", "ops")).toMatchObject(none);
+    const limited = { code: 0, out: expect.stringMatching(/"issue":\{("perSecond":5|"atOnce":2|,){3}\}/) };
+    expect(await run("limits", "ops", "--set", "issue=5/2")).toMatchObject(limited);
+    expect(await run("limits", "ops")).toMatchObject(limited);
+    expect(await run("limits", "ops", "--clear")).toMatchObject(none);
+    expect(await run("limits", "nobody")).toMatchObject({ code: 1, errors: "coupon-service: CALLER_NOT_FOUND\n" });
+    expect(await run("limits", "ops", "--set", "issue=5")).toMatchObject({ code: 2 });
     expect(await run("rotate", id)).toMatchObject({ code: 1, errors: "coupon-service: KEY_ENDED\n" });
     expect((await run("list")).out).not.toContain(made.out.slice(16, 48));
     await setClock(start);

@@ -141,11 +141,11 @@ class KeySet {
   }
 
   /** Keys of one caller that allow the same share it. */
-  private principalOf({ caller, scopes }: StoredKey): Principal {
-    const name = [caller, ...scopes].join(" ");
+  private principalOf({ caller, scopes, limits }: StoredKey): Principal {
+    const name = [caller, ...scopes, JSON.stringify(limits)].join(" ");
     let principal = this.principals.get(name);
     if (!principal) {
-      principal = { id: `key:${caller}`, scopes: new Set(scopes) };
+      principal = { id: `key:${caller}`, scopes: new Set(scopes), ...(limits && { limits }) };
       this.principals.set(name, principal);
     }
     return principal;

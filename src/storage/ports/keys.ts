@@ -1,4 +1,5 @@
 import type { CallerKey, FreshKey } from "../../domain/caller-key.js";
+import type { OwnLimits } from "../../domain/caller-limits.js";
 import type { Scope } from "../../domain/principal.js";
 import type { Refusal } from "../../domain/refusal.js";
 import type { AdminCall } from "./audit.js";
@@ -8,7 +9,11 @@ import type { DeadlineMs, Page, RequestKey, Rows } from "./page.js";
 export type NewKey = Pick<FreshKey, "id" | "hash">;
 
 /** A key as calls are held against it. */
-export type StoredKey = Pick<CallerKey, "id" | "caller" | "scopes" | "expiresAt" | "revokedAt"> & Pick<NewKey, "hash">;
+export type StoredKey = Pick<CallerKey, "id" | "caller" | "scopes" | "expiresAt" | "revokedAt"> &
+  Pick<NewKey, "hash"> & {
+    /** Of its caller; null: as for all. */
+    readonly limits: OwnLimits | null;
+  };
 
 export interface Made {
   readonly key: CallerKey;

@@ -1,5 +1,6 @@
 import { eq, sql } from "drizzle-orm";
 import { type CallerKey, expiryOfNext, holds } from "../../../domain/caller-key.js";
+import type { OwnLimits } from "../../../domain/caller-limits.js";
 import { isScope, type Scope } from "../../../domain/principal.js";
 import { invalid, Refusal } from "../../../domain/refusal.js";
 import type { AdminCall } from "../../ports/audit.js";
@@ -21,6 +22,7 @@ type Described = Omit<KeyRow, "hash" | "changedXid">;
 type LookRow = Pick<KeyRow, "id" | "seq" | "caller" | "scopes" | "hash"> & {
   readonly expiresAt: Date | string | null;
   readonly revokedAt: Date | string | null;
+  readonly limits: OwnLimits | null;
   readonly mark: string;
   readonly now: Date | string;
 };
@@ -114,7 +116,8 @@ export class PostgresKeyStore implements KeyStore {
         SELECT s.*, k.*
         FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS mark, coupon_clock() AS now OFFSET 0) s
         LEFT JOIN LATERAL (
-          SELECT id, seq, caller, scopes, hash, expires_at AS "expiresAt", revoked_at AS "revokedAt"
+          SELECT id, seq, caller, scopes, hash, expires_at AS "expiresAt", revoked_at AS "revokedAt",
+            (SELECT limits FROM callers WHERE name = caller) AS limits
           FROM ${table} WHERE seq > ${after}::bigint ORDER BY seq LIMIT ${size}) k ON true`),
     );
     const { mark, now } = found[0]!;
@@ -188,8 +191,9 @@ function scopesOf(text: string): Scope[] {
   return text.split(" ").filter(isScope);
 }
 
-function toStored({ id, caller, scopes, hash, expiresAt, revokedAt }: LookRow): StoredKey {
-  return { id, caller, scopes: scopesOf(scopes), hash, expiresAt: dateOf(expiresAt), revokedAt: dateOf(revokedAt) };
+function toStored({ id, caller, scopes, hash, limits, ...ends }: LookRow): StoredKey {
+  const [expiresAt, revokedAt] = [dateOf(ends.expiresAt), dateOf(ends.revokedAt)];
+  return { id, caller, scopes: scopesOf(scopes), hash, limits, expiresAt, revokedAt };
 }
 
 function toKey({ id, caller, scopes, createdAt, expiresAt, revokedAt, replacedId }: Described): CallerKey {

@@ -1,7 +1,10 @@
+import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { scopes } from "../src/domain/principal.js";
+import { packageRoot } from "../src/platform/package-root.js";
 
 /** What all calls of a run say of who they come from, and what the service must be told to believe it. */
 export interface Callers {
@@ -21,7 +24,25 @@ export interface CallersContext {
 export const callers: Readonly<Record<string, (context: CallersContext) => Promise<Callers>>> = {
   off: async () => ({ settings: { AUTH: "off" }, headers: {} }),
   jwt,
+  keys: (context) => keys(context),
+  // The caller has limits of its own, far away, so that its calls are counted.
+  limits: (context) => keys(context, { manage: "1000000/1000000", issue: "1000000/1000000", use: "1000000/1000000" }),
 };
+
+async function keys({ databaseUrl }: CallersContext, limits?: Readonly<Record<string, string>>): Promise<Callers> {
+  const command = promisify(execFile);
+  const main = join(packageRoot(), "dist/src/main.js");
+  const run = (...args: string[]) =>
+    command(process.execPath, [main, "keys", ...args], { env: { ...process.env, DATABASE_URL: databaseUrl } });
+  const caller = limits ? "limited-benchmark" : "benchmark";
+  const { stdout } = await run("create", "--caller", caller, "--scopes", scopes.join(","));
+  const list = Object.entries(limits ?? {}).map(([kind, limit]) => `${kind}=${limit}`);
+  if (limits) await run("limits", caller, "--set", list.join(","));
+  return {
+    settings: { AUTH: "keys", CALLER_LIMITS: limits ? list.join(",") : "off" },
+    headers: { authorization: `Bearer ${stdout.trim()}` },
+  };
+}
 
 async function jwt({ folder }: CallersContext): Promise<Callers> {
   const { publicKey, privateKey } = await generateKeyPair("ES256", { extractable: true });
@@ -37,7 +58,7 @@ async function jwt({ folder }: CallersContext): Promise<Callers> {
     .setExpirationTime("1d")
     .sign(privateKey);
   return {
-    settings: { AUTH: "jwt", JWT_ISSUER: issuer, JWT_AUDIENCE: audience, JWT_JWKS_FILE: file },
+    settings: { AUTH: "jwt", CALLER_LIMITS: "off", JWT_ISSUER: issuer, JWT_AUDIENCE: audience, JWT_JWKS_FILE: file },
     headers: { authorization: `Bearer ${token}` },
   };
 }

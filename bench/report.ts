@@ -40,27 +40,21 @@ export function resultsOf(rows: readonly Row[], entries: readonly RoundEntry[], 
 }
 
 /**
- * Of the calls per second of a row without authentication, what is left with each way of it: the median of what it was in each
- * round, for both ran one after the other.
+ * Of the calls per second of a row without authentication, what is left with each way of it: the geometric mean of the ratios of
+ * all rounds. Who goes second in a round finds warmer stores; each goes first in half of the rounds, and so that cancels out.
  */
 export function authRatios(row: Row, entries: readonly RoundEntry[]): Readonly<Record<string, number>> {
   const own = entriesOf(row, entries);
   const plain = new Map(own.filter(({ auth }) => auth === "off").map((entry) => [entry.round, entry.callsPerSecond]));
   if (plain.size === 0) return {};
   const ways = [...new Set(own.map(({ auth }) => auth))].filter((auth) => auth !== "off");
-  const ratioOf = ({ round, callsPerSecond }: RoundEntry) => callsPerSecond / (plain.get(round) as number);
-  return Object.fromEntries(
-    ways.map((way) => [
-      way,
-      rounded(
-        middle(
-          own.filter(({ auth }) => auth === way),
-          ratioOf,
-        ),
-        3,
-      ),
-    ]),
-  );
+  const ratioOf = (way: string) => {
+    const logs = own
+      .filter(({ auth }) => auth === way)
+      .map(({ round, callsPerSecond }) => Math.log(callsPerSecond / (plain.get(round) as number)));
+    return Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
+  };
+  return Object.fromEntries(ways.map((way) => [way, rounded(ratioOf(way), 3)]));
 }
 
 /** For people: one line a row. */

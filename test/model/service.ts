@@ -135,6 +135,8 @@ function startReplica(database: Database, gate: Gate, log: ServiceLog) {
     listUsages: listUsages(usages),
     /** A load that straddles a jump of time would see the two clocks apart; gate-keeper.test.ts has what must hold then. */
     settled: () => Promise.all((keeper as unknown as { loads: Map<string, Promise<void>> }).loads.values()),
+    /** Which coupons of a type can be issued is remembered for a moment, by a clock that does not jump. */
+    forgetTypes: () => typeIssuer.forget(),
     close: async () => {
       await queues.drain();
       await keeper.close();
@@ -178,6 +180,7 @@ export async function startService(gateName: GateName): Promise<Service> {
       await settled();
       offsetMs = at.getTime() - Date.now();
       await clocked.setClock(at);
+      for (const replica of replicas) replica.forgetTypes();
     },
     load: async (couponId) => {
       const loading = await gate.beginLoad(couponId);

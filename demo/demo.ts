@@ -1,16 +1,20 @@
 import { Api } from "../bench/support/api.js";
 import { grouped, rounded, UsageError } from "../bench/support/numbers.js";
-import { type Replica, startReplica } from "../bench/support/replica.js";
+import type { Replica } from "../bench/support/replica.js";
 import { type EmbeddedEvent, type EmbeddedServers, startEmbedded } from "../embedded/embedded.js";
 import { type Audit, runAudit } from "./audit.js";
 import { type DemoOptions, parseOptions, usage } from "./options.js";
 import { makePlan } from "./plan.js";
+import { Replicas } from "./rolling-restart.js";
 import { createEvent, runSale, type Sale } from "./sale.js";
 import { Screen } from "./screen.js";
 import { checksOf, drawVerdict } from "./verdict.js";
 
 /** Sells out in the middle of the rehearsal. */
 const rehearsalQuantity = 1_000;
+
+/** Of the requests that have been answered when the first replica is restarted. */
+const restartFromShare = 0.05;
 
 const exitFailed = 1;
 const exitUsage = 2;
@@ -51,15 +55,14 @@ async function runDemo(options: DemoOptions, signal: AbortSignal, cleanups: (() 
   if (databaseUrl === undefined) throw new Error("There is no Postgres to run on.");
   // Without Redis the reservations live in the memory of the one process that may then serve.
   const count = stores.redisUrl === undefined ? 1 : options.replicas;
-  const starting = Array.from({ length: count }, () => startReplica({ databaseUrl, redisUrl: stores.redisUrl }));
-  cleanups.push(async () => {
-    await Promise.allSettled(starting.map(async (replica) => (await replica).stop()));
-  });
-  const replicas = await Promise.all(starting);
+  const starting = Replicas.start({ databaseUrl, redisUrl: stores.redisUrl }, count);
+  cleanups.push(async () => (await starting.catch(() => undefined))?.stop());
+  const replicas = await starting;
   signal.throwIfAborted();
-  introduce(screen, stores, replicas);
+  introduce(screen, stores, replicas.list);
+  if (options.restart && count === 1) throw new UsageError("--restart needs a second replica, and so Redis.");
 
-  const targets = replicas.map(({ target }) => target);
+  const targets = replicas.list.map(({ target }) => target);
   const api = new Api(targets);
   const couponId = await createEvent(api, name, options.quantity);
   const rehearsalCouponId = await createEvent(api, "Rehearsal", rehearsalQuantity);
@@ -68,14 +71,25 @@ async function runDemo(options: DemoOptions, signal: AbortSignal, cleanups: (() 
   screen.say(
     `${grouped(options.requests)} requests arrive at ${grouped(options.requestsPerSecond)}/s, whatever the answers take (seed ${options.seed}):\n`,
   );
-  const sale = await runSale(targets, { couponId, rehearsalCouponId }, options, screen, signal);
+  const over = new AbortController();
+  let restarting: Promise<number> | undefined;
+  const onProgress = (share: number) => {
+    if (!options.restart || share < restartFromShare || restarting) return;
+    restarting = replicas.restartInTurn((text) => screen.say(text), AbortSignal.any([signal, over.signal]));
+    // Whatever went wrong is heard when the sale is over.
+    restarting.catch(() => {});
+  };
+  const sale = await runSale(targets, { couponId, rehearsalCouponId }, options, screen, signal, onProgress);
+  over.abort();
+  const restarted = await restarting;
+  if (options.restart) screen.say(`  ${restarted ?? 0} of ${count} replicas were replaced while the sale went on.`);
   screen.say();
 
-  const audit = await auditSale(sale, options, databaseUrl, replicas);
+  const audit = await auditSale(sale, options, databaseUrl, replicas.list);
   const checks = checksOf(options.quantity, sale.crowd, audit);
   const passed = checks.every((check) => check.passed);
   screen.say(drawVerdict(options.quantity, sale.crowd, checks, screen.paint));
-  for (const [index, replica] of replicas.entries()) {
+  for (const [index, replica] of replicas.list.entries()) {
     const ended = replica.ended();
     if (ended !== undefined) screen.say(`Replica ${index + 1} had ended (${ended}); the rest had to take over.`);
     if (!passed && replica.tail().length > 0) screen.say(`Replica ${index + 1} wrote:\n${replica.tail().join("\n")}`);

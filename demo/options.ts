@@ -7,6 +7,7 @@ export const usage = `Usage: npm run demo -- [options]
   --requests N   requests offered in all (20,000, or twice --quantity)
   --quantity N   coupons to give away (10,000)
   --replicas N   processes of the service (2)
+  --restart      restarts the replicas one by one in the middle of the sale
   --seed N       repeats a former run's crowd (random)
   --json         ends with one JSON object on stdout; everything else goes to stderr`;
 
@@ -15,6 +16,7 @@ export interface DemoOptions {
   readonly requests: number;
   readonly quantity: number;
   readonly replicas: number;
+  readonly restart: boolean;
   readonly seed: number;
   readonly json: boolean;
 }
@@ -44,6 +46,7 @@ export function parseOptions(args: readonly string[]): DemoOptions | undefined {
     quantity,
     replicas: number("replicas", given.replicas, 2, maxReplicas),
     seed: number("seed", given.seed, Math.floor(Math.random() * (maxSeed + 1)), maxSeed, 0),
+    restart: given.restart === true,
     json: given.json === true,
   };
 }
@@ -51,7 +54,16 @@ export function parseOptions(args: readonly string[]): DemoOptions | undefined {
 function parse(args: readonly string[]) {
   const text = { type: "string" } as const;
   const flag = { type: "boolean" } as const;
-  const options = { rate: text, requests: text, quantity: text, replicas: text, seed: text, json: flag, help: flag };
+  const options = {
+    rate: text,
+    requests: text,
+    quantity: text,
+    replicas: text,
+    seed: text,
+    restart: flag,
+    json: flag,
+    help: flag,
+  };
   try {
     return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
   } catch (error) {

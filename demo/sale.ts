@@ -42,6 +42,7 @@ export async function runSale(
   options: DemoOptions,
   screen: Screen,
   signal: AbortSignal,
+  onProgress: (share: number) => void = () => {},
 ): Promise<Sale> {
   const { seed, requests, requestsPerSecond, quantity } = options;
   const { couponId } = coupons;
@@ -56,6 +57,7 @@ export async function runSale(
     const show = (report: CrowdReport) => {
       take(report);
       screen.progress(report, stock.remaining());
+      onProgress(report.completed / requests);
     };
     const job: CrowdJob = { targets, ...coupons, plan: { seed, requests, requestsPerSecond } };
     const entry = new URL("./crowd-process.js", import.meta.url);

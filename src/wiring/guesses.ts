@@ -12,6 +12,7 @@ interface NamesCodes {
   readonly userId: string;
   readonly target?: IssueCouponRequest["target"];
   readonly coupons?: readonly CouponChoice[];
+  readonly code?: string;
 }
 
 /** A handler whose callers are slowed down when they name too many codes that are wrong. */
@@ -41,8 +42,10 @@ export function guessing<H extends Handler<never, never>>(
   return guarded as unknown as H;
 }
 
-function countOf({ target, coupons = [] }: NamesCodes): number {
-  return (target?.case === "code" ? 1 : 0) + coupons.filter((choice) => choice.target.case === "code").length;
+function countOf({ target, code = "", coupons = [] }: NamesCodes): number {
+  return (
+    (target?.case === "code" || code !== "" ? 1 : 0) + coupons.filter((choice) => choice.target.case === "code").length
+  );
 }
 
 function wrongIn(answer: unknown, codeCount: number): number {

@@ -12,6 +12,7 @@ import { file_coupon_v1_error_reason } from "./error_reason_pb.js";
 import { file_coupon_v1_options } from "./options_pb.js";
 import type { Usage } from "./usage_pb.js";
 import { file_coupon_v1_usage } from "./usage_pb.js";
+import { file_google_api_annotations } from "../../google/api/annotations_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
@@ -20,7 +21,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file coupon/v1/usage_service.proto.
  */
 export const file_coupon_v1_usage_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1jb3Vwb24vdjEvdXNhZ2Vfc2VydmljZS5wcm90bxIJY291cG9uLnYxIpgBCgxDb3Vwb25DaG9pY2USIgoOdXNlcl9jb3Vwb25faWQYASABKAlCCLpIBXIDsAEBSAASNAoEY29kZRgCIAEoCUIkukghch8YQDIbXlxzKlshLX5dKFsgLX5dKlshLX5dKT9ccyokSAASHQoMbG9ja192ZXJzaW9uGAMgASgDQge6SAQiAigAQg8KBnRhcmdldBIFukgCCAEiRAoJT2JqZWN0aW9uEiYKBnJlYXNvbhgBIAEoDjIWLmNvdXBvbi52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAIgASgJIo0BCgtDb3Vwb25RdW90ZRIWCg51c2VyX2NvdXBvbl9pZBgBIAEoCRIRCgljb3Vwb25faWQYAiABKAkSKQoPZGlzY291bnRfYW1vdW50GAMgASgLMhAuY291cG9uLnYxLk1vbmV5EigKCm9iamVjdGlvbnMYBCADKAsyFC5jb3Vwb24udjEuT2JqZWN0aW9uImsKCkNvdXBvbkxvY2sSFgoOdXNlcl9jb3Vwb25faWQYASABKAkSFAoMbG9ja192ZXJzaW9uGAIgASgDEi8KC2V4cGlyZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKPAgoRUXVvdGVVc2FnZVJlcXVlc3QSMAoHdXNlcl9pZBgBIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBI0Cgdjb3Vwb25zGAIgAygLMhcuY291cG9uLnYxLkNvdXBvbkNob2ljZUIKukgHkgEECAEQFBIxCgpwcm9kdWN0X2lkGAMgASgJQh26SBpyGBiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIvCghvcmRlcl9pZBgEIAEoCUIdukgachgYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSLgoMb3JkZXJfYW1vdW50GAUgASgLMhAuY291cG9uLnYxLk1vbmV5Qga6SAPIAQEinwEKElF1b3RlVXNhZ2VSZXNwb25zZRImCgZxdW90ZXMYASADKAsyFi5jb3Vwb24udjEuQ291cG9uUXVvdGUSKQoPZGlzY291bnRfYW1vdW50GAIgASgLMhAuY291cG9uLnYxLk1vbmV5EiYKDGZpbmFsX2Ftb3VudBgDIAEoCzIQLmNvdXBvbi52MS5Nb25leRIOCgZ1c2FibGUYBCABKAgirwIKEkxvY2tDb3Vwb25zUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEjQKB2NvdXBvbnMYAiADKAsyFy5jb3Vwb24udjEuQ291cG9uQ2hvaWNlQgq6SAeSAQQIARAUEjEKCnByb2R1Y3RfaWQYAyABKAlCHbpIGnIYGIABMhNeW15ceDAwLVx4MUZceDdGXSokEi8KCG9yZGVyX2lkGAQgASgJQh26SBpyGBiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBImCgxvcmRlcl9hbW91bnQYBSABKAsyEC5jb3Vwb24udjEuTW9uZXkSJQoKcmVxdWVzdF9pZBgGIAEoCUIRukgOcgwYQDIIXlshLX5dKiQiOwoTTG9ja0NvdXBvbnNSZXNwb25zZRIkCgVsb2NrcxgBIAMoCzIVLmNvdXBvbi52MS5Db3Vwb25Mb2NrIqUBChRVbmxvY2tDb3Vwb25zUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEjQKB2NvdXBvbnMYAiADKAsyFy5jb3Vwb24udjEuQ291cG9uQ2hvaWNlQgq6SAeSAQQIARAUEiUKCnJlcXVlc3RfaWQYAyABKAlCEbpIDnIMGEAyCF5bIS1+XSokIjAKFVVubG9ja0NvdXBvbnNSZXNwb25zZRIXCg91c2VyX2NvdXBvbl9pZHMYASADKAki8wMKEVVzZUNvdXBvbnNSZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSNAoHY291cG9ucxgCIAMoCzIXLmNvdXBvbi52MS5Db3Vwb25DaG9pY2VCCrpIB5IBBAgBEBQSMwoKcHJvZHVjdF9pZBgDIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIxCghvcmRlcl9pZBgEIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIuCgxvcmRlcl9hbW91bnQYBSABKAsyEC5jb3Vwb24udjEuTW9uZXlCBrpIA8gBARIlCgpyZXF1ZXN0X2lkGAYgASgJQhG6SA5yDBhAMgheWyEtfl0qJBKHAQoGbGFiZWxzGAcgAygLMiguY291cG9uLnYxLlVzZUNvdXBvbnNSZXF1ZXN0LkxhYmVsc0VudHJ5Qk26SEqaAUcQECInciUyI15bQS1aYS16MC05XVtBLVphLXowLTlfLjovLV17MCw2Mn0kKhpyGBiAAjITXlteXHgwMC1ceDFGXHg3Rl0qJBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpsBChJVc2VDb3Vwb25zUmVzcG9uc2USIAoGdXNhZ2VzGAEgAygLMhAuY291cG9uLnYxLlVzYWdlEikKD2Rpc2NvdW50X2Ftb3VudBgCIAEoCzIQLmNvdXBvbi52MS5Nb25leRImCgxmaW5hbF9hbW91bnQYAyABKAsyEC5jb3Vwb24udjEuTW9uZXkSEAoIcmVwbGF5ZWQYBCABKAgisQEKEkNhbmNlbFVzYWdlUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEh0KCHVzYWdlX2lkGAIgASgJQgu6SAjYAQFyA7ABARIlCgpyZXF1ZXN0X2lkGAMgASgJQhG6SA5yDBhAMgheWyEtfl0qJBIjCg51c2VyX2NvdXBvbl9pZBgEIAEoCUILukgI2AEBcgOwAQEiNgoTQ2FuY2VsVXNhZ2VSZXNwb25zZRIfCgV1c2FnZRgBIAEoCzIQLmNvdXBvbi52MS5Vc2FnZSJfCg9HZXRVc2FnZVJlcXVlc3QSMAoHdXNlcl9pZBgBIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIaCgh1c2FnZV9pZBgCIAEoCUIIukgFcgOwAQEiMwoQR2V0VXNhZ2VSZXNwb25zZRIfCgV1c2FnZRgBIAEoCzIQLmNvdXBvbi52MS5Vc2FnZSKcAgoRTGlzdFVzYWdlc1JlcXVlc3QSLgoHdXNlcl9pZBgBIAEoCUIdukgachgYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSHgoJY291cG9uX2lkGAIgASgJQgu6SAjYAQFyA7ABARIxCgpwcm9kdWN0X2lkGAMgASgJQh26SBpyGBiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIvCghvcmRlcl9pZBgEIAEoCUIdukgachgYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSFgoOc2hvd19jYW5jZWxsZWQYBSABKAgSHQoJcGFnZV9zaXplGAYgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YByABKAlCCLpIBXIDGIAEIk8KEkxpc3RVc2FnZXNSZXNwb25zZRIgCgZ1c2FnZXMYASADKAsyEC5jb3Vwb24udjEuVXNhZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMvoECgxVc2FnZVNlcnZpY2USVQoKUXVvdGVVc2FnZRIcLmNvdXBvbi52MS5RdW90ZVVzYWdlUmVxdWVzdBodLmNvdXBvbi52MS5RdW90ZVVzYWdlUmVzcG9uc2UiCpACAaqfGQN1c2USVQoLTG9ja0NvdXBvbnMSHS5jb3Vwb24udjEuTG9ja0NvdXBvbnNSZXF1ZXN0Gh4uY291cG9uLnYxLkxvY2tDb3Vwb25zUmVzcG9uc2UiB6qfGQN1c2USWwoNVW5sb2NrQ291cG9ucxIfLmNvdXBvbi52MS5VbmxvY2tDb3Vwb25zUmVxdWVzdBogLmNvdXBvbi52MS5VbmxvY2tDb3Vwb25zUmVzcG9uc2UiB6qfGQN1c2USUgoKVXNlQ291cG9ucxIcLmNvdXBvbi52MS5Vc2VDb3Vwb25zUmVxdWVzdBodLmNvdXBvbi52MS5Vc2VDb3Vwb25zUmVzcG9uc2UiB6qfGQN1c2USVQoLQ2FuY2VsVXNhZ2USHS5jb3Vwb24udjEuQ2FuY2VsVXNhZ2VSZXF1ZXN0Gh4uY291cG9uLnYxLkNhbmNlbFVzYWdlUmVzcG9uc2UiB6qfGQN1c2USVgoIR2V0VXNhZ2USGi5jb3Vwb24udjEuR2V0VXNhZ2VSZXF1ZXN0GhsuY291cG9uLnYxLkdldFVzYWdlUmVzcG9uc2UiEZACAaqfGQp1c2FnZS5yZWFkElwKCkxpc3RVc2FnZXMSHC5jb3Vwb24udjEuTGlzdFVzYWdlc1JlcXVlc3QaHS5jb3Vwb24udjEuTGlzdFVzYWdlc1Jlc3BvbnNlIhGQAgGqnxkKdXNhZ2UucmVhZGIGcHJvdG8z", [file_buf_validate_validate, file_coupon_v1_coupon, file_coupon_v1_error_reason, file_coupon_v1_options, file_coupon_v1_usage, file_google_protobuf_timestamp]);
+  fileDesc("Ch1jb3Vwb24vdjEvdXNhZ2Vfc2VydmljZS5wcm90bxIJY291cG9uLnYxIpgBCgxDb3Vwb25DaG9pY2USIgoOdXNlcl9jb3Vwb25faWQYASABKAlCCLpIBXIDsAEBSAASNAoEY29kZRgCIAEoCUIkukghch8YQDIbXlxzKlshLX5dKFsgLX5dKlshLX5dKT9ccyokSAASHQoMbG9ja192ZXJzaW9uGAMgASgDQge6SAQiAigAQg8KBnRhcmdldBIFukgCCAEiRAoJT2JqZWN0aW9uEiYKBnJlYXNvbhgBIAEoDjIWLmNvdXBvbi52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAIgASgJIo0BCgtDb3Vwb25RdW90ZRIWCg51c2VyX2NvdXBvbl9pZBgBIAEoCRIRCgljb3Vwb25faWQYAiABKAkSKQoPZGlzY291bnRfYW1vdW50GAMgASgLMhAuY291cG9uLnYxLk1vbmV5EigKCm9iamVjdGlvbnMYBCADKAsyFC5jb3Vwb24udjEuT2JqZWN0aW9uImsKCkNvdXBvbkxvY2sSFgoOdXNlcl9jb3Vwb25faWQYASABKAkSFAoMbG9ja192ZXJzaW9uGAIgASgDEi8KC2V4cGlyZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLjAgoRUXVvdGVVc2FnZVJlcXVlc3QSMAoHdXNlcl9pZBgBIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIyCgdjb3Vwb25zGAIgAygLMhcuY291cG9uLnYxLkNvdXBvbkNob2ljZUIIukgFkgECEBQSMQoKcHJvZHVjdF9pZBgDIAEoCUIdukgachgYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSLwoIb3JkZXJfaWQYBCABKAlCHbpIGnIYGIABMhNeW15ceDAwLVx4MUZceDdGXSokEi4KDG9yZGVyX2Ftb3VudBgFIAEoCzIQLmNvdXBvbi52MS5Nb25leUIGukgDyAEBEjUKBGNvZGUYBiABKAlCJ7pIJNgBAXIfGEAyG15ccypbIS1+XShbIC1+XSpbIS1+XSk/XHMqJBIdCgxsb2NrX3ZlcnNpb24YByABKANCB7pIBCICKAAinwEKElF1b3RlVXNhZ2VSZXNwb25zZRImCgZxdW90ZXMYASADKAsyFi5jb3Vwb24udjEuQ291cG9uUXVvdGUSKQoPZGlzY291bnRfYW1vdW50GAIgASgLMhAuY291cG9uLnYxLk1vbmV5EiYKDGZpbmFsX2Ftb3VudBgDIAEoCzIQLmNvdXBvbi52MS5Nb25leRIOCgZ1c2FibGUYBCABKAgigwMKEkxvY2tDb3Vwb25zUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEjIKB2NvdXBvbnMYAiADKAsyFy5jb3Vwb24udjEuQ291cG9uQ2hvaWNlQgi6SAWSAQIQFBIxCgpwcm9kdWN0X2lkGAMgASgJQh26SBpyGBiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIvCghvcmRlcl9pZBgEIAEoCUIdukgachgYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSJgoMb3JkZXJfYW1vdW50GAUgASgLMhAuY291cG9uLnYxLk1vbmV5EiUKCnJlcXVlc3RfaWQYBiABKAlCEbpIDnIMGEAyCF5bIS1+XSokEjUKBGNvZGUYByABKAlCJ7pIJNgBAXIfGEAyG15ccypbIS1+XShbIC1+XSpbIS1+XSk/XHMqJBIdCgxsb2NrX3ZlcnNpb24YCCABKANCB7pIBCICKAAiOwoTTG9ja0NvdXBvbnNSZXNwb25zZRIkCgVsb2NrcxgBIAMoCzIVLmNvdXBvbi52MS5Db3Vwb25Mb2NrIvkBChRVbmxvY2tDb3Vwb25zUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEjIKB2NvdXBvbnMYAiADKAsyFy5jb3Vwb24udjEuQ291cG9uQ2hvaWNlQgi6SAWSAQIQFBIlCgpyZXF1ZXN0X2lkGAMgASgJQhG6SA5yDBhAMgheWyEtfl0qJBI1CgRjb2RlGAQgASgJQie6SCTYAQFyHxhAMhteXHMqWyEtfl0oWyAtfl0qWyEtfl0pP1xzKiQSHQoMbG9ja192ZXJzaW9uGAUgASgDQge6SAQiAigAIjAKFVVubG9ja0NvdXBvbnNSZXNwb25zZRIXCg91c2VyX2NvdXBvbl9pZHMYASADKAkixwQKEVVzZUNvdXBvbnNSZXF1ZXN0EjAKB3VzZXJfaWQYASABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSMgoHY291cG9ucxgCIAMoCzIXLmNvdXBvbi52MS5Db3Vwb25DaG9pY2VCCLpIBZIBAhAUEjMKCnByb2R1Y3RfaWQYAyABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSMQoIb3JkZXJfaWQYBCABKAlCH7pIHHIaEAEYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSLgoMb3JkZXJfYW1vdW50GAUgASgLMhAuY291cG9uLnYxLk1vbmV5Qga6SAPIAQESJQoKcmVxdWVzdF9pZBgGIAEoCUIRukgOcgwYQDIIXlshLX5dKiQShwEKBmxhYmVscxgHIAMoCzIoLmNvdXBvbi52MS5Vc2VDb3Vwb25zUmVxdWVzdC5MYWJlbHNFbnRyeUJNukhKmgFHEBAiJ3IlMiNeW0EtWmEtejAtOV1bQS1aYS16MC05Xy46Ly1dezAsNjJ9JCoachgYgAIyE15bXlx4MDAtXHgxRlx4N0ZdKiQSNQoEY29kZRgIIAEoCUInukgk2AEBch8YQDIbXlxzKlshLX5dKFsgLX5dKlshLX5dKT9ccyokEh0KDGxvY2tfdmVyc2lvbhgJIAEoA0IHukgEIgIoABotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpsBChJVc2VDb3Vwb25zUmVzcG9uc2USIAoGdXNhZ2VzGAEgAygLMhAuY291cG9uLnYxLlVzYWdlEikKD2Rpc2NvdW50X2Ftb3VudBgCIAEoCzIQLmNvdXBvbi52MS5Nb25leRImCgxmaW5hbF9hbW91bnQYAyABKAsyEC5jb3Vwb24udjEuTW9uZXkSEAoIcmVwbGF5ZWQYBCABKAgisQEKEkNhbmNlbFVzYWdlUmVxdWVzdBIwCgd1c2VyX2lkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MUZceDdGXSokEh0KCHVzYWdlX2lkGAIgASgJQgu6SAjYAQFyA7ABARIlCgpyZXF1ZXN0X2lkGAMgASgJQhG6SA5yDBhAMgheWyEtfl0qJBIjCg51c2VyX2NvdXBvbl9pZBgEIAEoCUILukgI2AEBcgOwAQEiNgoTQ2FuY2VsVXNhZ2VSZXNwb25zZRIfCgV1c2FnZRgBIAEoCzIQLmNvdXBvbi52MS5Vc2FnZSJfCg9HZXRVc2FnZVJlcXVlc3QSMAoHdXNlcl9pZBgBIAEoCUIfukgcchoQARiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIaCgh1c2FnZV9pZBgCIAEoCUIIukgFcgOwAQEiMwoQR2V0VXNhZ2VSZXNwb25zZRIfCgV1c2FnZRgBIAEoCzIQLmNvdXBvbi52MS5Vc2FnZSKcAgoRTGlzdFVzYWdlc1JlcXVlc3QSLgoHdXNlcl9pZBgBIAEoCUIdukgachgYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSHgoJY291cG9uX2lkGAIgASgJQgu6SAjYAQFyA7ABARIxCgpwcm9kdWN0X2lkGAMgASgJQh26SBpyGBiAATITXlteXHgwMC1ceDFGXHg3Rl0qJBIvCghvcmRlcl9pZBgEIAEoCUIdukgachgYgAEyE15bXlx4MDAtXHgxRlx4N0ZdKiQSFgoOc2hvd19jYW5jZWxsZWQYBSABKAgSHQoJcGFnZV9zaXplGAYgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YByABKAlCCLpIBXIDGIAEIk8KEkxpc3RVc2FnZXNSZXNwb25zZRIgCgZ1c2FnZXMYASADKAsyEC5jb3Vwb24udjEuVXNhZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMrYICgxVc2FnZVNlcnZpY2USjQEKClF1b3RlVXNhZ2USHC5jb3Vwb24udjEuUXVvdGVVc2FnZVJlcXVlc3QaHS5jb3Vwb24udjEuUXVvdGVVc2FnZVJlc3BvbnNlIkKQAgGqnxkDdXNlgtPkkwIyOgEqWhs6ASoiFi92MS9jb2Rlcy97Y29kZX06cXVvdGUiEC92MS91c2FnZXM6cXVvdGUSkAEKC0xvY2tDb3Vwb25zEh0uY291cG9uLnYxLkxvY2tDb3Vwb25zUmVxdWVzdBoeLmNvdXBvbi52MS5Mb2NrQ291cG9uc1Jlc3BvbnNlIkKqnxkDdXNlgtPkkwI1OgEqWho6ASoiFS92MS9jb2Rlcy97Y29kZX06bG9jayIUL3YxL3VzZXJDb3Vwb25zOmxvY2sSmgEKDVVubG9ja0NvdXBvbnMSHy5jb3Vwb24udjEuVW5sb2NrQ291cG9uc1JlcXVlc3QaIC5jb3Vwb24udjEuVW5sb2NrQ291cG9uc1Jlc3BvbnNlIkaqnxkDdXNlgtPkkwI5OgEqWhw6ASoiFy92MS9jb2Rlcy97Y29kZX06dW5sb2NrIhYvdjEvdXNlckNvdXBvbnM6dW5sb2NrEoIBCgpVc2VDb3Vwb25zEhwuY291cG9uLnYxLlVzZUNvdXBvbnNSZXF1ZXN0Gh0uY291cG9uLnYxLlVzZUNvdXBvbnNSZXNwb25zZSI3qp8ZA3VzZYLT5JMCKjoBKloZOgEqIhQvdjEvY29kZXMve2NvZGV9OnVzZSIKL3YxL3VzYWdlcxLLAQoLQ2FuY2VsVXNhZ2USHS5jb3Vwb24udjEuQ2FuY2VsVXNhZ2VSZXF1ZXN0Gh4uY291cG9uLnYxLkNhbmNlbFVzYWdlUmVzcG9uc2UifaqfGQN1c2WC0+STAnA6ASpaPToBKiI4L3YxL3VzZXJzL3t1c2VyX2lkfS9jb3Vwb25zL3t1c2VyX2NvdXBvbl9pZH06Y2FuY2VsVXNhZ2UiLC92MS91c2Vycy97dXNlcl9pZH0vdXNhZ2VzL3t1c2FnZV9pZH06Y2FuY2VsEoMBCghHZXRVc2FnZRIaLmNvdXBvbi52MS5HZXRVc2FnZVJlcXVlc3QaGy5jb3Vwb24udjEuR2V0VXNhZ2VSZXNwb25zZSI+kAIBqp8ZCnVzYWdlLnJlYWSC0+STAicSJS92MS91c2Vycy97dXNlcl9pZH0vdXNhZ2VzL3t1c2FnZV9pZH0SjAEKCkxpc3RVc2FnZXMSHC5jb3Vwb24udjEuTGlzdFVzYWdlc1JlcXVlc3QaHS5jb3Vwb24udjEuTGlzdFVzYWdlc1Jlc3BvbnNlIkGQAgGqnxkKdXNhZ2UucmVhZILT5JMCKlocEhovdjEvdXNlcnMve3VzZXJfaWR9L3VzYWdlcxIKL3YxL3VzYWdlc2IGcHJvdG8z", [file_buf_validate_validate, file_coupon_v1_coupon, file_coupon_v1_error_reason, file_coupon_v1_options, file_coupon_v1_usage, file_google_api_annotations, file_google_protobuf_timestamp]);
 
 /**
  * One user coupon that an order names.
@@ -188,7 +189,7 @@ export type QuoteUsageRequest = Message<"coupon.v1.QuoteUsageRequest"> & {
   userId: string;
 
   /**
-   * Required. 1 to 20 different user coupons.
+   * 1 to 20 different user coupons. Required, unless `code` is set.
    *
    * @generated from field: repeated coupon.v1.CouponChoice coupons = 2;
    */
@@ -215,6 +216,21 @@ export type QuoteUsageRequest = Message<"coupon.v1.QuoteUsageRequest"> & {
    * @generated from field: coupon.v1.Money order_amount = 5;
    */
   orderAmount?: Money | undefined;
+
+  /**
+   * Instead of `coupons`: the code of the only user coupon, see CouponChoice.code. The request is the same as one whose `coupons` are
+   * one item with this code and the `lock_version` below; for `request_id`, too.
+   *
+   * @generated from field: string code = 6;
+   */
+  code: string;
+
+  /**
+   * Of the user coupon that `code` names, see CouponChoice.lock_version. Only with `code`.
+   *
+   * @generated from field: int64 lock_version = 7;
+   */
+  lockVersion: bigint;
 };
 
 /**
@@ -281,7 +297,7 @@ export type LockCouponsRequest = Message<"coupon.v1.LockCouponsRequest"> & {
   userId: string;
 
   /**
-   * Required. 1 to 20 different user coupons. With a `lock_version` that lock is renewed.
+   * 1 to 20 different user coupons. With a `lock_version` that lock is renewed. Required, unless `code` is set.
    *
    * @generated from field: repeated coupon.v1.CouponChoice coupons = 2;
    */
@@ -315,6 +331,20 @@ export type LockCouponsRequest = Message<"coupon.v1.LockCouponsRequest"> & {
    * @generated from field: string request_id = 6;
    */
   requestId: string;
+
+  /**
+   * Instead of `coupons`, see QuoteUsageRequest.code.
+   *
+   * @generated from field: string code = 7;
+   */
+  code: string;
+
+  /**
+   * Of the user coupon that `code` names, see CouponChoice.lock_version. Only with `code`.
+   *
+   * @generated from field: int64 lock_version = 8;
+   */
+  lockVersion: bigint;
 };
 
 /**
@@ -359,7 +389,7 @@ export type UnlockCouponsRequest = Message<"coupon.v1.UnlockCouponsRequest"> & {
   userId: string;
 
   /**
-   * Required. 1 to 20 different user coupons, each with its `lock_version`.
+   * 1 to 20 different user coupons, each with its `lock_version`. Required, unless `code` is set.
    *
    * @generated from field: repeated coupon.v1.CouponChoice coupons = 2;
    */
@@ -371,6 +401,20 @@ export type UnlockCouponsRequest = Message<"coupon.v1.UnlockCouponsRequest"> & {
    * @generated from field: string request_id = 3;
    */
   requestId: string;
+
+  /**
+   * Instead of `coupons`, see QuoteUsageRequest.code.
+   *
+   * @generated from field: string code = 4;
+   */
+  code: string;
+
+  /**
+   * Of the user coupon that `code` names, see CouponChoice.lock_version. Only with `code`, and then required.
+   *
+   * @generated from field: int64 lock_version = 5;
+   */
+  lockVersion: bigint;
 };
 
 /**
@@ -415,7 +459,7 @@ export type UseCouponsRequest = Message<"coupon.v1.UseCouponsRequest"> & {
   userId: string;
 
   /**
-   * Required. 1 to 20 different user coupons.
+   * 1 to 20 different user coupons. Required, unless `code` is set.
    *
    * @generated from field: repeated coupon.v1.CouponChoice coupons = 2;
    */
@@ -458,6 +502,20 @@ export type UseCouponsRequest = Message<"coupon.v1.UseCouponsRequest"> & {
    * @generated from field: map<string, string> labels = 7;
    */
   labels: { [key: string]: string };
+
+  /**
+   * Instead of `coupons`, see QuoteUsageRequest.code.
+   *
+   * @generated from field: string code = 8;
+   */
+  code: string;
+
+  /**
+   * Of the user coupon that `code` names, see CouponChoice.lock_version. Only with `code`.
+   *
+   * @generated from field: int64 lock_version = 9;
+   */
+  lockVersion: bigint;
 };
 
 /**

@@ -5,10 +5,11 @@ import { Refusal } from "../../domain/refusal.js";
 import type { UsageStore } from "../../storage/ports/usages.js";
 import type { Checkout } from "../../using/checkout.js";
 import { timestampMessage } from "../message.js";
-import { orderOf } from "./order.js";
+import { takingOneCode } from "./one-code.js";
+import { orderOf, wrongInOrder } from "./order.js";
 
 export function lockCoupons(checkout: Checkout, store: UsageStore) {
-  return async (request: LockCouponsRequest, context: CallContext) => {
+  return takingOneCode(async (request: LockCouponsRequest, context: CallContext) => {
     const order = await orderOf(request, store, context.deadlineMs);
     if (order instanceof Refusal) return order;
     const locks = await checkout.lock(order, request.requestId, context.deadlineMs);
@@ -20,5 +21,5 @@ export function lockCoupons(checkout: Checkout, store: UsageStore) {
         expireTime: timestampMessage(until),
       })),
     });
-  };
+  }, wrongInOrder);
 }

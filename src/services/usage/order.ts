@@ -6,6 +6,7 @@ import type { Choice, Order } from "../../domain/usage.js";
 import type { DeadlineMs } from "../../storage/ports/page.js";
 import type { UsageStore } from "../../storage/ports/usages.js";
 import { moneyOf } from "../message.js";
+import { type OneCodeMessage, wrongWithOneCode } from "./one-code.js";
 
 /** Beyond every version that will ever be given, and still a number that the store can read. */
 const greatestVersion = BigInt(Number.MAX_SAFE_INTEGER);
@@ -45,9 +46,10 @@ function wrongAmount({ orderAmount }: Pick<OrderMessage, "orderAmount">): FieldV
 }
 
 /** What is wrong with an order, without a look at what it names. */
-export function wrongInOrder(message: OrderMessage): FieldViolation[] {
-  return [...wrongInChoices(message), ...wrongAmount(message)];
-}
+export const wrongInOrder = wrongWithOneCode((message: OneCodeMessage & OrderMessage) => [
+  ...wrongInChoices(message),
+  ...wrongAmount(message),
+]);
 
 /** What is named twice. */
 export function wrongInChoices({ coupons }: Pick<ChoicesMessage, "coupons">): FieldViolation[] {

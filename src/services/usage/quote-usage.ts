@@ -7,10 +7,11 @@ import { type Reason, Refusal } from "../../domain/refusal.js";
 import type { UsageStore } from "../../storage/ports/usages.js";
 import type { Checkout } from "../../using/checkout.js";
 import { moneyMessage } from "../message.js";
-import { orderOf } from "./order.js";
+import { takingOneCode } from "./one-code.js";
+import { orderOf, wrongInOrder } from "./order.js";
 
 export function quoteUsage(checkout: Checkout, store: UsageStore, messageOf: (reason: Reason) => string) {
-  return async (request: QuoteUsageRequest, context: CallContext) => {
+  return takingOneCode(async (request: QuoteUsageRequest, context: CallContext) => {
     const order = await orderOf(request, store, context.deadlineMs);
     if (order instanceof Refusal) return order;
     const { objections, discounted, discountedBefore, chosen } = await checkout.judge(order, context.deadlineMs);
@@ -30,5 +31,5 @@ export function quoteUsage(checkout: Checkout, store: UsageStore, messageOf: (re
       finalAmount: money(discounted?.final ?? minorUnits - discountedBefore),
       usable: objections.every((reasons) => reasons.length === 0),
     });
-  };
+  }, wrongInOrder);
 }

@@ -3,17 +3,18 @@ import { type UnlockCouponsRequest, UnlockCouponsResponseSchema } from "../../..
 import type { CallContext } from "../../domain/call-context.js";
 import { type FieldViolation, Refusal } from "../../domain/refusal.js";
 import type { UsageStore } from "../../storage/ports/usages.js";
+import { takingOneCode, wrongWithOneCode } from "./one-code.js";
 import { choicesOf, wrongInChoices } from "./order.js";
 
 export function unlockCoupons(store: UsageStore) {
-  return async (request: UnlockCouponsRequest, context: CallContext) => {
+  return takingOneCode(async (request: UnlockCouponsRequest, context: CallContext) => {
     // Its request id names this call, not the one that has locked.
     const choices = await choicesOf({ ...request, requestId: "" }, store, context.deadlineMs, unnamed(request));
     if (choices instanceof Refusal) return choices;
     const userCouponIds = await store.unlock(request.userId, choices, context.deadlineMs);
     if (!userCouponIds) return new Refusal("USER_COUPON_NOT_FOUND");
     return create(UnlockCouponsResponseSchema, { userCouponIds });
-  };
+  }, wrongInUnlock);
 }
 
 function unnamed({ coupons }: UnlockCouponsRequest): FieldViolation[] {
@@ -22,6 +23,7 @@ function unnamed({ coupons }: UnlockCouponsRequest): FieldViolation[] {
   );
 }
 
-export function wrongInUnlock(request: UnlockCouponsRequest): FieldViolation[] {
-  return [...wrongInChoices(request), ...unnamed(request)];
-}
+export const wrongInUnlock = wrongWithOneCode((request: UnlockCouponsRequest) => [
+  ...wrongInChoices(request),
+  ...unnamed(request),
+]);

@@ -4,10 +4,11 @@ import { Refusal } from "../../domain/refusal.js";
 import type { UsageStore } from "../../storage/ports/usages.js";
 import type { Checkout } from "../../using/checkout.js";
 import { checkedLabels, moneyMessage, usageMessage } from "../message.js";
-import { orderOf } from "./order.js";
+import { takingOneCode } from "./one-code.js";
+import { orderOf, wrongInOrder } from "./order.js";
 
 export function useCoupons(checkout: Checkout, store: UsageStore) {
-  return async (request: UseCouponsRequest, context: CallContext) => {
+  return takingOneCode(async (request: UseCouponsRequest, context: CallContext) => {
     const labels = checkedLabels(request);
     if (labels instanceof Refusal) return labels;
     const order = await orderOf(request, store, context.deadlineMs);
@@ -25,5 +26,5 @@ export function useCoupons(checkout: Checkout, store: UsageStore) {
       replayed: used.replayed,
     };
     return response;
-  };
+  }, wrongInOrder);
 }

@@ -23,7 +23,7 @@ import { isOrdinary } from "./overload/call-kind.js";
 
 /** A call as a front end hands it over, after it was let in. */
 export interface IncomingCall extends Credentials {
-  readonly frontEnd: "grpc" | "connect";
+  readonly frontEnd: "grpc" | "connect" | "rest";
   /** The caller's own deadline in ms since 1970; Infinity when it sent none. */
   readonly deadlineMs: DeadlineMs;
   /** What lets it be at work, kept until its handler is done. */

@@ -1,14 +1,16 @@
 import { connect, type IncomingHttpHeaders } from "node:http2";
-import { type DescMethodUnary, fromBinary } from "@bufbuild/protobuf";
+import { createRegistry, type DescMethodUnary, fromBinary, fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
 import {
   BadRequestSchema,
   ErrorInfoSchema,
   PreconditionFailureSchema,
+  RequestInfoSchema,
   RetryInfoSchema,
 } from "../../gen/google/rpc/error_details_pb.js";
 import { type Status, StatusSchema } from "../../gen/google/rpc/status_pb.js";
 import { CallError, type GrpcClient } from "../support/clients.js";
+import type { RestForm } from "../support/rest-form.js";
 
 /** What a client sees of a call, whichever way it came. */
 export interface Answer {
@@ -42,6 +44,10 @@ const codeNames = [
   "DATA_LOSS",
   "UNAUTHENTICATED",
 ];
+
+const detailTypes = createRegistry(
+  ...[BadRequestSchema, ErrorInfoSchema, PreconditionFailureSchema, RequestInfoSchema, RetryInfoSchema],
+);
 
 const none = { fields: [], preconditions: [] };
 const ok: Answer = { code: "OK", ...none, message: "" };
@@ -156,6 +162,27 @@ export async function readConnect(response: Response): Promise<Answer> {
   }));
   const code = error.code === "canceled" ? "CANCELLED" : (error.code ?? "none").toUpperCase();
   return { code, message: error.message ?? "", ...readDetails(details) };
+}
+
+/** REST: an error is a `google.rpc.Status` in JSON. */
+export async function callRest(
+  httpPort: number,
+  { verb, url, body }: RestForm,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const response = await fetch(`http://127.0.0.1:${httpPort}${url}`, {
+    method: verb,
+    headers: { ...(body !== undefined && { "content-type": "application/json" }), ...headers },
+    ...(body !== undefined && { body }),
+  });
+  const text = await response.text();
+  if (response.ok) return ok;
+  const status = fromJson(StatusSchema, JSON.parse(text) as JsonValue, { registry: detailTypes });
+  return {
+    code: codeNames[status.code] ?? `code ${status.code}`,
+    message: status.message,
+    ...readDetails(status.details),
+  };
 }
 
 /** gRPC-Web with a body as it is, so that its envelope can be wrong as well. */

@@ -8,9 +8,10 @@ import { writeMessages } from "../../bench/load/messages-file.js";
 import { offer } from "../../bench/overload/offer.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService, IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { restFormOf } from "../support/rest-form.js";
 import { oneReplica, startReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
-import { callConnect, pathOf } from "./front-ends.js";
+import { callConnect, callRest, pathOf } from "./front-ends.js";
 import { createSample, issue, issued, readCoupon } from "./samples.js";
 
 const { issueCoupon } = IssuanceService.method;
@@ -54,16 +55,19 @@ describe("a crowd that is larger than what may be at work", () => {
     expect(new Set(refused.map(({ metadata }) => metadata.get("grpc-retry-pushback-ms")[0])).size).toBeGreaterThan(1);
     expect((await readCoupon(narrow.client, id)).issuedCount).toBe(BigInt(errors.length - refused.length));
 
-    const answers = await Promise.all(
-      Array.from({ length: 1_200 }, (_, index) =>
+    const ways = [
+      (index: number) =>
         callConnect(narrow.httpPort, pathOf(issueCoupon), JSON.stringify({ couponId: id, userId: `web-${index}` })),
-      ),
-    );
-    const away = answers.filter(({ code }) => code !== "OK");
-    expect(away.length).toBeGreaterThan(0);
-    for (const answer of away) {
-      expect(answer).toMatchObject({ code: "UNAVAILABLE", reason: "OVERLOADED" });
-      expect(answer.retryDelayMs).toBeGreaterThanOrEqual(500);
+      (index: number) => callRest(narrow.httpPort, restFormOf(issueCoupon, { couponId: id, userId: `rest-${index}` })),
+    ];
+    for (const way of ways) {
+      const answers = await Promise.all(Array.from({ length: 1_200 }, (_, index) => way(index)));
+      const away = answers.filter(({ code }) => code !== "OK");
+      expect(away.length).toBeGreaterThan(0);
+      for (const answer of away) {
+        expect(answer).toMatchObject({ code: "UNAVAILABLE", reason: "OVERLOADED" });
+        expect(answer.retryDelayMs).toBeGreaterThanOrEqual(500);
+      }
     }
     await issued(narrow.client, id, "the one who came when all was over");
   });

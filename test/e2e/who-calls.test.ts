@@ -15,9 +15,10 @@ import { scope as scopeOption } from "../../gen/coupon/v1/options_pb.js";
 import { scopes } from "../../src/domain/principal.js";
 import { packageRoot } from "../../src/platform/package-root.js";
 import { audience, Issuer, issuerName, serveKeys } from "../support/issuer.js";
+import { restFormOf } from "../support/rest-form.js";
 import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
-import { type Answer, callConnect, callGrpcWeb, callNative, envelope, pathOf } from "./front-ends.js";
+import { type Answer, callConnect, callGrpcWeb, callNative, callRest, envelope, pathOf } from "./front-ends.js";
 import { sampleCoupon } from "./samples.js";
 
 const issuer = await Issuer.create();
@@ -82,6 +83,11 @@ const ways: [string, Call][] = [
     "gRPC-Web",
     (method, userId, headers) =>
       callGrpcWeb(replica.httpPort, pathOf(method), envelope(bytesOf(method, userId)), headers),
+  ],
+  [
+    "REST",
+    (method, userId, headers) =>
+      callRest(replica.httpPort, restFormOf(method, requestOf(method, userId), someId), headers),
   ],
 ];
 

@@ -137,7 +137,7 @@ function envelope(bytes: Uint8Array, flag = 0): Buffer {
 }
 
 /** The whole body, or why there is none; then the rest is read, up to a bound, and thrown away. */
-async function readBody(
+export async function readBody(
   body: AsyncIterable<Uint8Array>,
   limitBytes: number,
   { large, late, abandon }: Arriving,

@@ -1,6 +1,5 @@
 import type * as http from "node:http";
 import type * as http2 from "node:http2";
-import type { Socket } from "node:net";
 import { create } from "@bufbuild/protobuf";
 import {
   Code as ConnectCode,
@@ -20,15 +19,17 @@ import { steadyMs } from "../../platform/clock.js";
 import { Code, Failure } from "../error-table.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import type { LargeMessages } from "../messages/large-messages.js";
-import type { Permit } from "../overload/admission.js";
-import type { ArrivingStream } from "../overload/arriving-stream.js";
 import { ArrivingStreams } from "../overload/arriving-streams.js";
 import type { LoadShedder } from "../overload/load-shedder.js";
 import { refuseRequest } from "../overload/refuse.js";
 import type { IncomingCall } from "../pipeline.js";
+import { isRest } from "../rest/rest-answer.js";
+import { callRest, isTooLong, nothingThere, send } from "../rest/rest-call.js";
+import { OtherMethods, RestRoutes } from "../rest/rest-routes.js";
 import type { Route } from "../routes.js";
 import { certificateOf } from "../tls/client-certificate.js";
 import type { Tls } from "../tls/tls.js";
+import type { Admitted, AdmittedRequest } from "./admitted.js";
 import { withAdvice } from "./advice.js";
 import { answerKey, keepLarge, withKept } from "./connect-answer.js";
 import { type Arriving, decodeKey, type Mounted, takeMessage } from "./connect-message.js";
@@ -45,7 +46,8 @@ import {
 } from "./node-request.js";
 import type { PlainPages } from "./pages.js";
 
-const notFound = "There is nothing here: RPCs are POST /coupon.v1.CatalogService/CreateCoupon and the like.\n";
+const notFound =
+  "There is nothing here: RPCs are POST /coupon.v1.CatalogService/CreateCoupon and the like; REST is GET /v1/coupons and the like.\n";
 
 /** How long it took to read the message. */
 const readMsKey = createContextKey(0);
@@ -53,21 +55,20 @@ const readMsKey = createContextKey(0);
 /** The call, admitted. */
 const admittedKey = createContextKey<Admitted | null>(null);
 
-interface Admitted {
-  readonly permit: Permit;
-  /** The pipeline has it, and gives it back. */
-  isHandedOn: boolean;
-  readonly connection: http2.Http2Session | Socket | undefined;
-  readonly arriving: Pick<ArrivingStream, "abandon" | "arrived" | "onLate">;
+/** What serves a path: a method, and how it is called. */
+interface Target {
+  readonly route: Route;
+  call(admitted: AdmittedRequest): Promise<void>;
 }
 
 // Node loads its fetch, 45 ms of work, when the first of these names is used: not while a call waits.
 void globalThis.Headers;
 
-/** The Connect, gRPC-Web and JSON protocols over HTTP/1.1 and HTTP/2 (also gRPC over HTTP/2), all on one port. */
+/** The Connect, gRPC-Web, JSON and REST protocols over HTTP/1.1 and HTTP/2 (also gRPC over HTTP/2), all on one port. */
 export class ConnectServer {
   private readonly port: HttpPort;
-  private readonly handlers = new Map<string, Mounted & { readonly route: Route }>();
+  private readonly targets = new Map<string, Target>();
+  private readonly rest: RestRoutes;
   private readonly cors: Cors | undefined;
   /** Of the streams that were let in. */
   private readonly admitted = new WeakMap<http2.ServerHttp2Stream, Admitted>();
@@ -87,13 +88,18 @@ export class ConnectServer {
       const readMaxBytes = route.maxMessageBytes;
       const router = createConnectRouter({ acceptCompression: [compressionGzip], readMaxBytes });
       router.rpc(route.method, (request, context) => serve(route, request, context) as never);
-      for (const handler of router.handlers) this.handlers.set(handler.requestPath, { ...route, route, handler });
+      for (const handler of router.handlers) {
+        const mounted: Mounted = { ...route, handler };
+        this.targets.set(handler.requestPath, { route, call: (admitted) => callConnect(mounted, admitted) });
+      }
     }
+    this.rest = new RestRoutes(routes);
 
     this.port = new HttpPort((request, response) => this.handle(request, response), deadlines, tls);
     const streams = new ArrivingStreams(loadShedder, deadlines, {
       // A preflight is answered without a permit.
-      routeOf: (path, headers) => (this.isPreflight(headers) ? undefined : this.mountedAt(path)?.route),
+      routeOf: (path, headers) =>
+        this.isPreflight(headers) ? undefined : this.targetAt(headers[":method"] ?? "", path)?.route,
       deadlineOf,
       headersFor: (headers) => cors?.headersFor(headers),
       begin: (arriving, _route, permit) => {
@@ -119,8 +125,19 @@ export class ConnectServer {
     return this.cors !== undefined && isPreflight(headers[":method"] as string | undefined, headers);
   }
 
-  private mountedAt(url: string) {
-    return this.handlers.get(pathOf(url));
+  private targetAt(method: string, url: string): Target | undefined {
+    if (!isRest(url)) return this.targets.get(pathOf(url));
+    const match = isTooLong(url) ? undefined : this.rest.match(method, url);
+    if (!match || match instanceof OtherMethods) return undefined;
+    return { route: match.route, call: (admitted) => callRest(match, admitted) };
+  }
+
+  private answerNothing(request: NodeRequest, response: NodeResponse): void {
+    const url = request.url ?? "";
+    if (isRest(url)) {
+      const found = this.rest.match(request.method ?? "", url);
+      send(response, nothingThere(url, found instanceof OtherMethods ? found : undefined), request.method);
+    } else if (!this.pages(pathOf(url), response)) answerPlain(response, 404, notFound);
   }
 
   /** Every request is answered, or its connection is cut. */
@@ -134,13 +151,12 @@ export class ConnectServer {
     };
     try {
       if (this.cors && crossOrigin(this.cors, request, response)) return;
-      const url = request.url ?? "";
-      const mounted = this.mountedAt(url);
+      const target = this.targetAt(request.method ?? "", request.url ?? "");
       const admitted = "stream" in request ? this.admitted.get(request.stream) : undefined;
-      if (mounted && admitted) this.begin(mounted, request, response, admitted, fail);
-      else if (mounted && !("stream" in request))
-        this.admitOrShed(mounted, request, response as http.ServerResponse, fail);
-      else if (!this.pages(pathOf(url), response)) answerPlain(response, 404, notFound);
+      if (target && admitted) this.begin(target, request, response, admitted, fail);
+      else if (target && !("stream" in request))
+        this.admitOrShed(target, request, response as http.ServerResponse, fail);
+      else this.answerNothing(request, response);
     } catch (error) {
       fail(error);
     }
@@ -148,21 +164,21 @@ export class ConnectServer {
 
   /** Asks for a permit before anything is made of a call; over HTTP/2 that is done before there is a request. */
   private admitOrShed(
-    mounted: Mounted & { readonly route: Route },
+    target: Target,
     request: http.IncomingMessage,
     response: http.ServerResponse,
     fail: (error: unknown) => void,
   ): void {
     this.loadShedder.admitOrShed(null, {
-      rpc: mounted.route.method.name,
-      kind: mounted.route.kind,
+      rpc: target.route.method.name,
+      kind: target.route.kind,
       deadlineMs: () => deadlineOf(request.headers),
       admit: (permit) => {
         const arriving = new ArrivingRequest(response, this.deadlines);
         if (response.destroyed) permit.end(false);
         else
           this.begin(
-            mounted,
+            target,
             request,
             response,
             { permit, isHandedOn: false, arriving, connection: request.socket },
@@ -174,43 +190,18 @@ export class ConnectServer {
   }
 
   private begin(
-    mounted: Mounted,
+    target: Target,
     request: NodeRequest,
     response: NodeResponse,
     admitted: Admitted,
     fail: (error: unknown) => void,
   ): void {
-    this.call(mounted, request, response, admitted)
+    target
+      .call({ request, response, admitted, place: this.arrive(request, response, admitted) })
       .catch(fail)
       .finally(() => {
         if (!admitted.isHandedOn) admitted.permit.end(false);
       });
-  }
-
-  private async call(
-    mounted: Mounted,
-    request: NodeRequest,
-    response: NodeResponse,
-    admitted: Admitted,
-  ): Promise<void> {
-    let universal: UniversalServerRequest;
-    try {
-      universal = universalRequestFromNodeRequest(request, response, undefined, createContextValues());
-    } catch {
-      // It makes a URL of the host and the path.
-      answerPlain(response, 400, "the host or the path is none\n");
-      return;
-    }
-    const arrivedMs = steadyMs();
-    const taken = await takeMessage(mounted, universal, this.arrive(request, response, admitted));
-    admitted.arriving.arrived();
-    if (isGone(request, response)) return;
-    // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
-    taken.contextValues?.set(readMsKey, steadyMs() - arrivedMs).set(admittedKey, admitted);
-    const answer = withAdvice(await mounted.handler(taken), mounted.handler, universal.method);
-    const kept = taken.contextValues?.get(answerKey);
-    const whole = kept ? await withKept(answer, kept, universal.header.get("accept-encoding")) : answer;
-    await universalResponseToNodeResponse(whole, response);
   }
 
   /** Counts the memory of a large message until the call is over, and looks after the time in which it must arrive. */
@@ -222,6 +213,27 @@ export class ConnectServer {
     });
     return { large, late, abandon: () => arriving.abandon() };
   }
+}
+
+async function callConnect(mounted: Mounted, { request, response, admitted, place }: AdmittedRequest): Promise<void> {
+  let universal: UniversalServerRequest;
+  try {
+    universal = universalRequestFromNodeRequest(request, response, undefined, createContextValues());
+  } catch {
+    // It makes a URL of the host and the path.
+    answerPlain(response, 400, "the host or the path is none\n");
+    return;
+  }
+  const arrivedMs = steadyMs();
+  const taken = await takeMessage(mounted, universal, place);
+  admitted.arriving.arrived();
+  if (isGone(request, response)) return;
+  // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
+  taken.contextValues?.set(readMsKey, steadyMs() - arrivedMs).set(admittedKey, admitted);
+  const answer = withAdvice(await mounted.handler(taken), mounted.handler, universal.method);
+  const kept = taken.contextValues?.get(answerKey);
+  const whole = kept ? await withKept(answer, kept, universal.header.get("accept-encoding")) : answer;
+  await universalResponseToNodeResponse(whole, response);
 }
 
 /** As HTTP wants it of every 401. */

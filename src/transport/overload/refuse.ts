@@ -2,6 +2,7 @@ import type * as http from "node:http";
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { codeToHttpStatus, codeToString } from "@connectrpc/connect/protocol-connect";
 import type { Failure } from "../error-table.js";
+import { isRest, restFailure } from "../rest/rest-answer.js";
 
 const ok = 200;
 /** The flag of the part of a gRPC-Web answer that has the trailers. */
@@ -17,11 +18,12 @@ interface Answer {
 /** Refuses a stream of which no call was made. What its client still sends is thrown away. */
 export function refuseStream(
   stream: ServerHttp2Stream,
-  { "content-type": type = "" }: IncomingHttpHeaders,
+  headersOfCall: IncomingHttpHeaders,
   failure: Failure,
   besides: OutgoingHttpHeaders = {},
 ) {
-  const { status, headers, body } = answerFor(type, failure);
+  const { "content-type": type = "", ":path": path = "" } = headersOfCall;
+  const { status, headers, body } = answerFor(path, type, failure);
   stream.respond({ ":status": status, ...headers, ...besides }, { endStream: body === undefined });
   if (body !== undefined) stream.end(body);
   stream.resume();
@@ -30,14 +32,15 @@ export function refuseStream(
 /** The same for a request over HTTP/1.1. */
 export function refuseRequest(request: http.IncomingMessage, response: http.ServerResponse, failure: Failure): void {
   if (response.writableEnded || response.destroyed) return;
-  const { status, headers, body } = answerFor(request.headers["content-type"] ?? "", failure);
+  const { status, headers, body } = answerFor(request.url ?? "", request.headers["content-type"] ?? "", failure);
   response.writeHead(status, headers as http.OutgoingHttpHeaders);
   response.end(body);
   request.resume();
 }
 
 /** In the words of the protocol that the caller speaks. */
-function answerFor(type: string, failure: Failure): Answer {
+function answerFor(path: string, type: string, failure: Failure): Answer {
+  if (isRest(path)) return restFailure(failure);
   if (type.startsWith("application/grpc-web")) {
     const part = trailersPart(failure);
     const body = type.startsWith("application/grpc-web-text") ? part.toString("base64") : part;

@@ -5,10 +5,11 @@ import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { scopes } from "../../src/domain/principal.js";
 import { audience, Issuer, issuerName, serveKeys } from "../support/issuer.js";
+import { restFormOf } from "../support/rest-form.js";
 import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
 import { usd } from "./checkout.js";
-import { type Answer, answerOf, callConnect, pathOf } from "./front-ends.js";
+import { type Answer, answerOf, callConnect, callRest, pathOf } from "./front-ends.js";
 
 const { listCoupons } = CatalogService.method;
 const { issueCoupon } = IssuanceService.method;
@@ -35,10 +36,11 @@ const shows = async (line: RegExp) => {
   return line.test(text);
 };
 
-test("who calls too often is told when to go on, on both ports; calls of other kinds and of others go on", async () => {
+test("who calls too often is told when to go on, on both ports and by REST; calls of other kinds and of others go on", async () => {
   const ways: (() => Promise<Answer>)[] = [
     () => answerOf(client.call(listCoupons, {}, anna)),
     () => callConnect(httpPort, pathOf(listCoupons), "{}", anna.headers),
+    () => callRest(httpPort, restFormOf(listCoupons, {}), anna.headers),
   ];
   for (const call of ways) {
     const refused = (await until("one of a crowd is refused", async () => {
@@ -67,6 +69,7 @@ const guesses: [string, number, (userId: string, code: string, caller: typeof an
     (userId, value, who) => client.call(issueCoupon, { target: { case: "code", value }, userId }, who),
   ],
   ["UseCoupons", 1, (userId, code, who) => client.call(useCoupons, { ...coded(userId, code), ...order }, who)],
+  ["UseCoupons, in its short form", 1, (userId, code, who) => client.call(useCoupons, { ...order, userId, code }, who)],
   ["UnlockCoupons", 1, (userId, code, who) => client.call(unlockCoupons, coded(userId, code), who)],
 ];
 test.for(guesses)(

@@ -260,7 +260,7 @@ test("over HTTP/2 it is the same, and a page of another origin may read it", asy
     });
     expect(preflight.head).toMatchObject({
       ":status": 204,
-      "access-control-allow-methods": "POST, GET, PATCH, DELETE",
+      "access-control-allow-methods": "POST, GET, PUT, PATCH, DELETE",
     });
     expect((await ask({ ":method": "HEAD", ":path": "/v1/stats" })).bytes).toHaveLength(0);
   } finally {

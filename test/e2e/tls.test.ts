@@ -196,7 +196,7 @@ describe.for(protocols)("a page of another origin, over %s", ([, over]) => {
     const { status, headers } = await over(open.httpPort, preflight(origin));
     expect(status).toBe(204);
     expect(headers["access-control-allow-origin"]).toBe(origin);
-    expect(headers["access-control-allow-methods"]).toBe("POST, GET, PATCH, DELETE");
+    expect(headers["access-control-allow-methods"]).toBe("POST, GET, PUT, PATCH, DELETE");
     for (const name of ["Authorization", "Content-Type", "Connect-Protocol-Version", "X-Grpc-Web", "X-Request-Id"]) {
       expect(headers["access-control-allow-headers"]).toContain(name);
     }

@@ -4,8 +4,8 @@ import type { NodeRequest, NodeResponse } from "./node-request.js";
 
 /** What browsers may remember a preflight for, in seconds; Chrome has no longer memory than this. */
 const maxAgeS = 7_200;
-/** The last two are of REST. */
-const methods = [...connectCors.allowedMethods, "PATCH", "DELETE"].join(", ");
+/** The last three are of REST. */
+const methods = [...connectCors.allowedMethods, "PUT", "PATCH", "DELETE"].join(", ");
 const allowed = [...connectCors.allowedHeaders, "Authorization", "X-Request-Id"].join(", ");
 const exposed = [...connectCors.exposedHeaders, "Grpc-Retry-Pushback-Ms", "Retry-After", "WWW-Authenticate"].join(", ");
 

@@ -27,6 +27,7 @@ import type { LoadShedder } from "../overload/load-shedder.js";
 import { refuseRequest } from "../overload/refuse.js";
 import type { IncomingCall } from "../pipeline.js";
 import type { Route } from "../routes.js";
+import type { Standard } from "../standard/standard-method.js";
 import { certificateOf } from "../tls/client-certificate.js";
 import type { Tls } from "../tls/tls.js";
 import { withAdvice } from "./advice.js";
@@ -44,6 +45,7 @@ import {
   pathOf,
 } from "./node-request.js";
 import type { PlainPages } from "./pages.js";
+import { StandardHandlers } from "./standard-handlers.js";
 
 const notFound = "There is nothing here: RPCs are POST /coupon.v1.CatalogService/CreateCoupon and the like.\n";
 
@@ -69,6 +71,7 @@ export class ConnectServer {
   private readonly port: HttpPort;
   private readonly handlers = new Map<string, Mounted & { readonly route: Route }>();
   private readonly cors: Cors | undefined;
+  private readonly standard: StandardHandlers | undefined;
   /** Of the streams that were let in. */
   private readonly admitted = new WeakMap<http2.ServerHttp2Stream, Admitted>();
 
@@ -79,8 +82,13 @@ export class ConnectServer {
     private readonly pages: PlainPages,
     private readonly loadShedder: LoadShedder,
     private readonly onError: (error: unknown) => void,
-    { tls, cors }: { readonly tls?: Tls | undefined; readonly cors?: Cors | undefined } = {},
+    {
+      tls,
+      cors,
+      standard,
+    }: { readonly tls?: Tls | undefined; readonly cors?: Cors | undefined; readonly standard?: Standard } = {},
   ) {
+    this.standard = standard && new StandardHandlers(standard);
     this.cors = cors;
     // Brotli is left out: it is decompressed before any limit of ours applies.
     for (const route of routes) {
@@ -140,7 +148,11 @@ export class ConnectServer {
       if (mounted && admitted) this.begin(mounted, request, response, admitted, fail);
       else if (mounted && !("stream" in request))
         this.admitOrShed(mounted, request, response as http.ServerResponse, fail);
-      else if (!this.pages(pathOf(url), response)) answerPlain(response, 404, notFound);
+      else {
+        const served = this.standard?.serve(pathOf(url), request, response);
+        if (served) served.catch(fail);
+        else if (!this.pages(pathOf(url), response)) answerPlain(response, 404, notFound);
+      }
     } catch (error) {
       fail(error);
     }

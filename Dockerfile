@@ -7,6 +7,8 @@ COPY clients/typescript/package.json ./clients/typescript/
 RUN npm ci --include=dev
 COPY tsconfig.json tsconfig.build.json ./
 COPY scripts ./scripts
+COPY buf.yaml ./
+COPY proto ./proto
 COPY gen ./gen
 COPY src ./src
 COPY embedded ./embedded

@@ -1,5 +1,5 @@
 /**
- * Compiles the TypeScript into dist/ and copies the SQL and Lua files beside it. Does nothing when dist/ is up to date.
+ * Compiles the TypeScript into dist/, copies the SQL and Lua files beside it, and makes one file of the contract. Does nothing when dist/ is up to date.
  * Two of these at once are fine: the second waits for the first, then finds nothing to do.
  */
 import { spawn } from "node:child_process";
@@ -14,8 +14,13 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, "dist");
 const stampFile = join(dist, ".build-stamp");
 const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
+const contract = join(dist, "coupon.binpb");
 const sourceFolders = ["src", "embedded", "gen", "bench", "demo"];
-const configFiles = ["tsconfig.json", "tsconfig.build.json", "package.json", "scripts/build.mjs"];
+const watchedFolders = [...sourceFolders, "proto"];
+const configFiles = [
+  ...["tsconfig.json", "tsconfig.build.json", "package.json", "buf.yaml"],
+  ...["scripts/build.mjs", "scripts/contract.mjs", "scripts/third-party-protos.mjs"],
+];
 const copiedExtensions = [".sql", ".lua"];
 const outputExtensions = [".js", ".map", ...copiedExtensions];
 const lockTimeoutMs = 600_000;
@@ -34,6 +39,7 @@ export async function build() {
     }
     await rm(stampFile, { force: true });
     await compile();
+    await buildContract();
     await copyAndPrune(before.files);
     await writeFile(`${stampFile}.new`, before.fingerprint);
     await rename(`${stampFile}.new`, stampFile);
@@ -42,7 +48,7 @@ export async function build() {
 
 /** The sources, and a fingerprint of their names, sizes and times. Times alone would miss a file that was deleted. */
 async function inputs() {
-  const files = (await Promise.all(sourceFolders.map((folder) => filesBelow(join(root, folder))))).flat().sort();
+  const files = (await Promise.all(watchedFolders.map((folder) => filesBelow(join(root, folder))))).flat().sort();
   const watched = [...files, ...configFiles.map((name) => join(root, name))];
   const states = await Promise.all(
     watched.map(async (path) => {
@@ -58,7 +64,7 @@ async function isCurrent({ files, fingerprint }) {
     return false;
   }
   const present = await Promise.all(
-    files.flatMap(outputsOf).map((path) =>
+    [contract, ...files.flatMap(outputsOf)].map((path) =>
       stat(path).then(
         () => true,
         () => false,
@@ -82,16 +88,27 @@ function outputsOf(source) {
 }
 
 async function compile() {
-  // Its messages go to standard error: the standard output belongs to the program that is built and then run.
-  const args = [compiler, "-p", join(root, "tsconfig.build.json"), "--noEmitOnError"];
-  const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", 2, 2] });
-  const code = await new Promise((resolve, reject) => {
-    child.once("error", reject);
-    child.once("exit", resolve);
-  });
+  const code = await runNode([compiler, "-p", join(root, "tsconfig.build.json"), "--noEmitOnError"]);
   if (code !== 0) {
     throw new Error(`The build failed: the compiler ended with ${code}. dist/ is as it was.`);
   }
+}
+
+/** In a process of its own: it needs packages, which need not be installed when this file is loaded. */
+async function buildContract() {
+  const code = await runNode([join(root, "scripts/contract.mjs")]);
+  if (code !== 0) {
+    throw new Error(`The build failed: scripts/contract.mjs ended with ${code}.`);
+  }
+}
+
+function runNode(args) {
+  // Its messages go to standard error: the standard output belongs to the program that is built and then run.
+  const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", 2, 2] });
+  return new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("exit", resolve);
+  });
 }
 
 /** Copies what the compiler does not know, and removes what sources that are gone left in dist/. */

@@ -1,6 +1,6 @@
 // Everything that CI checks besides the tests, each with a word on how to mend it. `npm run check`.
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { root } from "./build.mjs";
@@ -72,6 +72,16 @@ function lastLanded() {
   return git("rev-parse", "--verify", "--quiet", "HEAD~1").ok ? "HEAD~1" : undefined;
 }
 
+/**
+ * A file of the contract that has landed before it had any file options, with those of today: to name where generated code goes
+ * is no break, and to name another place is one.
+ */
+function withOptions(text, path) {
+  const present = join(root, path);
+  if (/^option /m.test(text) || !existsSync(present)) return text;
+  return [text, ...readFileSync(present, "utf8").match(/^option .*$/gm)].join("\n");
+}
+
 /** buf breaking against what has landed, whose files need the same third-party ones beside them. */
 function breaking() {
   const reason = withoutGit();
@@ -84,7 +94,7 @@ function breaking() {
   try {
     for (const path of paths) {
       mkdirSync(join(old, path, ".."), { recursive: true });
-      writeFileSync(join(old, path), git("show", `${base}:${path}`).output);
+      writeFileSync(join(old, path), withOptions(git("show", `${base}:${path}`).output, path));
     }
     cpSync(join(root, "buf.yaml"), join(old, "buf.yaml"));
     cpSync(join(root, ".cache/proto"), join(old, ".cache/proto"), { recursive: true });

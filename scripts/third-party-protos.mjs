@@ -1,8 +1,9 @@
 // Lays the third-party .proto files that ours import into .cache/proto, out of installed packages, so that none is
-// pasted into the repository. google.rpc and google.api come as source in google-proto-files. buf.validate comes only as a compiled
-// descriptor in @bufbuild/protovalidate, so it is printed from that: messages, enums and extensions, without the
-// custom options, which nothing here reads from this file.
-import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+// pasted into the repository. All but one come as source. buf.validate comes only as a compiled descriptor in
+// @bufbuild/protovalidate, so it is printed from that: messages, enums and extensions, without options, which nothing
+// here reads from this file; scripts/contract.mjs puts the descriptor itself into what others get.
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ScalarType } from "@bufbuild/protobuf";
@@ -11,9 +12,17 @@ import { file_buf_validate_validate as validate } from "@bufbuild/protovalidate/
 const root = fileURLToPath(new URL("..", import.meta.url));
 const target = join(root, ".cache/proto");
 
+/** What has not changed is not written: another process may read it at this moment. */
 function put(path, text) {
-  mkdirSync(dirname(join(target, path)), { recursive: true });
-  writeFileSync(join(target, path), text);
+  const file = join(target, path);
+  if (existsSync(file) && readFileSync(file, "utf8") === text) return;
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, text);
+}
+
+/** The file of an installed package. */
+function copy(path, source) {
+  put(path, readFileSync(source, "utf8"));
 }
 
 function typeOf(field) {
@@ -74,12 +83,18 @@ put(
     ...validate.extensions.flatMap(printExtension),
   ].join("\n")}\n`,
 );
+const google = join(root, "node_modules/google-proto-files");
 for (const path of [
   "google/rpc/error_details.proto",
   "google/rpc/status.proto",
   "google/api/annotations.proto",
   "google/api/http.proto",
 ]) {
-  mkdirSync(dirname(join(target, path)), { recursive: true });
-  cpSync(join(root, "node_modules/google-proto-files", path), join(target, path));
+  copy(path, join(google, path));
+}
+const { resolve } = createRequire(import.meta.url);
+copy("grpc/health/v1/health.proto", join(dirname(resolve("grpc-health-check")), "../../proto/health/v1/health.proto"));
+for (const version of ["v1", "v1alpha"]) {
+  const path = `grpc/reflection/${version}/reflection.proto`;
+  copy(path, join(dirname(resolve("@grpc/reflection")), "../proto", path));
 }

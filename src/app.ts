@@ -19,7 +19,7 @@ import { probePostgres } from "./storage/postgres/probe-postgres.js";
 import { AdminServer } from "./transport/connect/admin-server.js";
 import { ConnectServer } from "./transport/connect/connect-server.js";
 import { Cors } from "./transport/connect/cors.js";
-import { noPages, pages } from "./transport/connect/pages.js";
+import { eitherOf, pages } from "./transport/connect/pages.js";
 import { GrpcServer } from "./transport/grpc/grpc-server.js";
 import { maxConnections } from "./transport/http2-limits.js";
 import { ArrivalDeadlines } from "./transport/messages/arrival-deadlines.js";
@@ -29,6 +29,7 @@ import { Pipeline } from "./transport/pipeline.js";
 import { regexMatch } from "./transport/regex-match.js";
 import { openAuth } from "./wiring/auth.js";
 import { assertBounds, boundsOf } from "./wiring/bounds.js";
+import { openContract } from "./wiring/contract.js";
 import { openEngines } from "./wiring/engines.js";
 import { openGate } from "./wiring/gate.js";
 import { loopsOf, openJobs } from "./wiring/jobs.js";
@@ -129,7 +130,7 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
     lastAnswerMs: () => database.lastAnswerMs,
     onFailure: (outcome) => metrics.probeFailed(outcome),
     onChange: (up) => {
-      grpcServer.setServing(up && !isStopping);
+      health.setServing(up && !isStopping);
       if (up) log.warn("postgres is back; serving");
       else log.error("postgres is away; not serving");
     },
@@ -153,14 +154,15 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
 
   const largeMessages = new LargeMessages();
   const loadShedder = new LoadShedder({ maxAtWork: config.MAX_IN_FLIGHT, maxConnections, isServing, metrics, log });
-  const reflection = config.REFLECTION === "on";
-  const grpcServer = new GrpcServer(routes, largeMessages, arrivals, loadShedder, { tls, reflection });
-  const allPages = pages(metrics, () => (isStopping ? "stopping" : isServing() ? "ready" : "postgres is away"));
+  const onLost = (error: unknown) => log.warn({ err: error }, "answer could not be sent");
+  const { health, standard, contract } = openContract(routes, config.REFLECTION === "on", onLost);
+  const grpcServer = new GrpcServer(routes, largeMessages, arrivals, loadShedder, { tls, standard });
+  const readiness = () => (isStopping ? "stopping" : isServing() ? "ready" : "postgres is away");
+  const allPages = eitherOf(contract, pages(metrics, readiness));
   const admin = config.ADMIN_PORT === undefined ? undefined : new AdminServer(allPages);
   const connectServer = new ConnectServer(
-    ...([routes, largeMessages, arrivals, admin ? noPages : allPages, loadShedder] as const),
-    (error) => log.warn({ err: error }, "answer could not be sent"),
-    { tls, cors: config.CORS_ORIGINS && new Cors(config.CORS_ORIGINS) },
+    ...([routes, largeMessages, arrivals, admin ? contract : allPages, loadShedder, onLost] as const),
+    { tls, standard, cors: config.CORS_ORIGINS && new Cors(config.CORS_ORIGINS) },
   );
   const host = hostOf(config);
   if (config.AUTH === undefined)
@@ -178,9 +180,10 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
     ...(reloads.length > 0 && { reload: () => reloads.forEach((job) => void job.hurry()) }),
     close: async () => {
       isStopping = true;
-      grpcServer.setServing(false);
+      health.setServing(false);
       // Balancers need a while to see that; until then they send calls, which are served.
       await sleep(config.DRAIN_DELAY_MS);
+      standard.calls.close();
       const giveUp = setTimeout(() => pipeline.giveUp(), Math.max(0, config.DRAIN_MS - lastAnswersMs));
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
       clearTimeout(giveUp);

@@ -142,12 +142,20 @@ test("two messages where one belongs: the first is not decoded either", async ()
 describe.for([
   ["health", "/grpc.health.v1.Health/Check"],
   ["reflection", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"],
-] as const)("what grpc-js serves itself: %s", ([, path]) => {
+] as const)("what is none of the contract: %s", ([, path]) => {
   test("a message of 8 MiB is cut off", async () => {
     const plain = await callGrpc(replica.grpcPort, path, envelope(many([0x0a, 0], 4 * mib - 8)));
     expect(plain.code).toBe("reset 7");
     const bytes = envelope(gzipSync(many([0x0a, 0], 4 * mib - 8)), 1);
     expect((await callGrpc(replica.grpcPort, path, bytes, encoded("gzip"))).code).toBe("reset 7");
+    await expectServing();
+  });
+
+  test("on the HTTP port it is refused", async () => {
+    const plain = await callGrpc(replica.httpPort, path, envelope(many([0x0a, 0], 4 * mib - 8)));
+    expect(plain.code).toBe("RESOURCE_EXHAUSTED");
+    const bytes = envelope(gzipSync(many([0x0a, 0], 4 * mib - 8)), 1);
+    expect((await callGrpc(replica.httpPort, path, bytes, encoded("gzip"))).code).toBe("RESOURCE_EXHAUSTED");
     await expectServing();
   });
 });

@@ -3,7 +3,8 @@ import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { dirname, join } from "node:path";
-import type { DescMethodUnary } from "@bufbuild/protobuf";
+import { type DescMethodUnary, fromBinary, getExtension } from "@bufbuild/protobuf";
+import { FileDescriptorProtoSchema, type MethodOptions } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { protoPath as healthProtoPath } from "grpc-health-check";
@@ -12,6 +13,7 @@ import { AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
+import { scope } from "../../gen/coupon/v1/options_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { packageRoot } from "../../src/platform/package-root.js";
@@ -48,7 +50,13 @@ function follow(stream: Stream) {
   return { seen, ended };
 }
 
-describe("health", () => {
+/** gRPC is spoken on both. */
+const ports = [
+  ["the gRPC port", replica.grpcPort],
+  ["the HTTP port", replica.httpPort],
+] as const;
+
+describe.for(ports)("health on %s", ([, port]) => {
   type Unary = (
     request: object,
     answer: (error: grpc.ServiceError | null, message?: { status: string }) => void,
@@ -61,16 +69,16 @@ describe("health", () => {
     });
 
   test.for([["the server", ""], ...serviceNames.map((name) => [name, name])])("Check of %s", async ([, service]) => {
-    expect(await check(healthOf(replica.grpcPort), service as string)).toBe("SERVING");
+    expect(await check(healthOf(port), service as string)).toBe("SERVING");
   });
 
   test("Check of a service that is not there", async () => {
-    expect(await check(healthOf(replica.grpcPort), "coupon.v1.NoSuchService")).toBe(grpc.status.NOT_FOUND);
+    expect(await check(healthOf(port), "coupon.v1.NoSuchService")).toBe(grpc.status.NOT_FOUND);
   });
 
   test("Watch tells at once how it stands, and that the server goes away, which does not wait for it", async () => {
     const other = await startReplica(stores, { DRAIN_MS: "600000" });
-    const client = healthOf(other.grpcPort);
+    const client = healthOf(port === replica.grpcPort ? other.grpcPort : other.httpPort);
     const stream = (client.watch as (request: object) => Stream)({ service: "" });
     const { seen, ended } = follow(stream);
     await until("the first message", () => seen.length > 0);
@@ -83,35 +91,102 @@ describe("health", () => {
   });
 });
 
-describe.for([["v1"], ["v1alpha"]])("reflection %s", ([version]) => {
+test("health in JSON", async () => {
+  const ask = (service: string) =>
+    fetch(`http://127.0.0.1:${replica.httpPort}/grpc.health.v1.Health/Check`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ service }),
+    });
+  expect(await (await ask("coupon.v1.UsageService")).json()).toEqual({ status: "SERVING" });
+  expect((await ask("nothing")).status).toBe(404);
+});
+
+const reflections = ports.flatMap(([where, port]) => ["v1", "v1alpha"].map((version) => ({ version, where, port })));
+
+describe.for(reflections)("reflection $version on $where", ({ version, port }) => {
   const protoFile = join(
     dirname(createRequire(import.meta.url).resolve("@grpc/reflection")),
     `../proto/grpc/reflection/${version}/reflection.proto`,
   );
-  const ask = async (request: object): Promise<Record<string, unknown>> => {
-    const client = clientOf(protoFile, `grpc.reflection.${version}.ServerReflection`, replica.grpcPort);
+  /** The answers to requests of one stream, one after the other. */
+  const askAll = async (...requests: object[]): Promise<Record<string, unknown>[]> => {
+    const client = clientOf(protoFile, `grpc.reflection.${version}.ServerReflection`, port);
     const stream = (client.serverReflectionInfo as () => Stream).call(client);
-    const { seen } = follow(stream);
-    stream.write(request);
-    await until("an answer", () => seen.length > 0);
+    const { seen, ended } = follow(stream);
+    for (const [index, request] of requests.entries()) {
+      stream.write(request);
+      await until("an answer", () => seen.length > index);
+    }
     stream.end();
-    return seen[0] as Record<string, unknown>;
+    expect(await ended).toBeUndefined();
+    return seen;
   };
+  const ask = async (request: object) => (await askAll(request))[0] as Record<string, unknown>;
+  const filesIn = ({ fileDescriptorResponse }: Record<string, unknown>) =>
+    ((fileDescriptorResponse as { fileDescriptorProto: Buffer[] } | null)?.fileDescriptorProto ?? []).map((file) =>
+      fromBinary(FileDescriptorProtoSchema, file),
+    );
+
+  const standard = ["grpc.health.v1.Health", `grpc.reflection.${version}.ServerReflection`];
 
   test("lists the services", async () => {
     const { listServicesResponse } = await ask({ listServices: "" });
     const names = (listServicesResponse as { service: { name: string }[] }).service.map(({ name }) => name);
-    expect(names).toEqual(expect.arrayContaining([...serviceNames, "grpc.health.v1.Health"]));
+    expect(names).toEqual(expect.arrayContaining([...serviceNames, ...standard]));
   });
 
-  test.for([...serviceNames, "coupon.v1.Coupon", "coupon.v1.ErrorReason", "google.rpc.ErrorInfo"])(
-    "knows the file of %s",
-    async (symbol) => {
-      const { fileDescriptorResponse } = await ask({ fileContainingSymbol: symbol });
-      const files = (fileDescriptorResponse as { fileDescriptorProto: Buffer[] } | null)?.fileDescriptorProto ?? [];
-      expect(files.some((file) => file.includes(symbol.split(".").at(-1) as string))).toBe(true);
-    },
-  );
+  test("describes each service with all that it needs", async () => {
+    for (const symbol of [...serviceNames, ...standard]) {
+      const files = filesIn(await ask({ fileContainingSymbol: symbol }));
+      const names = files.map(({ name }) => name);
+      expect(names).toEqual(expect.arrayContaining(files.flatMap(({ dependency }) => dependency)));
+      const described = files.flatMap((file) => file.service.map(({ name }) => `${file.package}.${name}`));
+      expect(described).toContain(symbol);
+    }
+  });
+
+  test.for([
+    ["coupon.v1.Coupon"],
+    ["coupon.v1.Coupon.quantity"],
+    ["coupon.v1.IssuanceService.IssueCoupon"],
+    ["coupon.v1.ERROR_REASON_SOLD_OUT"],
+    ["coupon.v1.scope"],
+    ["google.rpc.ErrorInfo"],
+    ["grpc.health.v1.Health.Check"],
+  ])("%s comes with comments", async ([symbol]) => {
+    const [file] = filesIn(await ask({ fileContainingSymbol: symbol }));
+    expect(file?.sourceCodeInfo?.location.some(({ leadingComments }) => leadingComments !== "")).toBe(true);
+  });
+
+  test("options are there, and what extends them is found", async () => {
+    const [issuing] = filesIn(await ask({ fileContainingSymbol: "coupon.v1.IssuanceService" }));
+    const method = issuing?.service[0]?.method.find(({ name }) => name === "IssueCoupon");
+    expect(getExtension(method?.options as MethodOptions, scope)).toBe("issue");
+    const [options] = filesIn(
+      await ask({
+        fileContainingExtension: { containingType: "google.protobuf.MethodOptions", extensionNumber: 51_701 },
+      }),
+    );
+    expect(options?.name).toBe("coupon/v1/options.proto");
+    const { allExtensionNumbersResponse } = await ask({ allExtensionNumbersOfType: "google.protobuf.MethodOptions" });
+    expect((allExtensionNumbersResponse as { extensionNumber: number[] }).extensionNumber).toContain(51_701);
+  });
+
+  test("a stream gets what it has got only when it asks for it", async () => {
+    const [first, second, again, missing] = await askAll(
+      { fileByFilename: "coupon/v1/usage_service.proto" },
+      { fileByFilename: "coupon/v1/user_coupon_service.proto" },
+      { fileByFilename: "coupon/v1/usage_service.proto" },
+      { fileByFilename: "coupon/v1/nothing.proto" },
+    );
+    const had = filesIn(first as never).map(({ name }) => name);
+    const got = filesIn(second as never).map(({ name }) => name);
+    expect(had.length).toBeGreaterThan(1);
+    expect(got.filter((name) => had.includes(name))).toEqual([]);
+    expect(filesIn(again as never).map(({ name }) => name)).toEqual(["coupon/v1/usage_service.proto"]);
+    expect(missing?.errorResponse).toMatchObject({ errorCode: grpc.status.NOT_FOUND });
+  });
 });
 
 describe("every RPC is served", () => {

@@ -11,7 +11,7 @@ import { file_google_protobuf_descriptor } from "@bufbuild/protobuf/wkt";
  * Describes the file coupon/v1/options.proto.
  */
 export const file_coupon_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("Chdjb3Vwb24vdjEvb3B0aW9ucy5wcm90bxIJY291cG9uLnYxOjYKBXNjb3BlEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMY9ZMDIAEoCVIFc2NvcGViBnByb3RvMw", [file_google_protobuf_descriptor]);
+  fileDesc("Chdjb3Vwb24vdjEvb3B0aW9ucy5wcm90bxIJY291cG9uLnYxOjYKBXNjb3BlEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMY9ZMDIAEoCVIFc2NvcGVCeQoJY291cG9uLnYxUAFaLWNvdXBvbi1zZXJ2aWNlLmV4YW1wbGUvZ2VuL2NvdXBvbi92MTtjb3Vwb252MaICA0NQTqoCEENvdXBvblNlcnZpY2UuVjG6AghDb3Vwb25WMcoCCUNvdXBvblxWMeoCCkNvdXBvbjo6VjFiBnByb3RvMw", [file_google_protobuf_descriptor]);
 
 /**
  * What a caller must be allowed before the method is open to it. Every method has exactly one of these:

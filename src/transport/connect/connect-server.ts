@@ -27,6 +27,7 @@ import { isRest } from "../rest/rest-answer.js";
 import { callRest, isTooLong, nothingThere, send } from "../rest/rest-call.js";
 import { OtherMethods, RestRoutes } from "../rest/rest-routes.js";
 import type { Route } from "../routes.js";
+import type { Standard } from "../standard/standard-method.js";
 import { certificateOf } from "../tls/client-certificate.js";
 import type { Tls } from "../tls/tls.js";
 import type { Admitted, AdmittedRequest } from "./admitted.js";
@@ -45,6 +46,7 @@ import {
   pathOf,
 } from "./node-request.js";
 import type { PlainPages } from "./pages.js";
+import { StandardHandlers } from "./standard-handlers.js";
 
 const notFound =
   "There is nothing here: RPCs are POST /coupon.v1.CatalogService/CreateCoupon and the like; REST is GET /v1/coupons and the like.\n";
@@ -70,6 +72,7 @@ export class ConnectServer {
   private readonly targets = new Map<string, Target>();
   private readonly rest: RestRoutes;
   private readonly cors: Cors | undefined;
+  private readonly standard: StandardHandlers | undefined;
   /** Of the streams that were let in. */
   private readonly admitted = new WeakMap<http2.ServerHttp2Stream, Admitted>();
 
@@ -80,8 +83,13 @@ export class ConnectServer {
     private readonly pages: PlainPages,
     private readonly loadShedder: LoadShedder,
     private readonly onError: (error: unknown) => void,
-    { tls, cors }: { readonly tls?: Tls | undefined; readonly cors?: Cors | undefined } = {},
+    {
+      tls,
+      cors,
+      standard,
+    }: { readonly tls?: Tls | undefined; readonly cors?: Cors | undefined; readonly standard?: Standard } = {},
   ) {
+    this.standard = standard && new StandardHandlers(standard);
     this.cors = cors;
     // Brotli is left out: it is decompressed before any limit of ours applies.
     for (const route of routes) {
@@ -156,7 +164,11 @@ export class ConnectServer {
       if (target && admitted) this.begin(target, request, response, admitted, fail);
       else if (target && !("stream" in request))
         this.admitOrShed(target, request, response as http.ServerResponse, fail);
-      else this.answerNothing(request, response);
+      else {
+        const served = this.standard?.serve(pathOf(request.url ?? ""), request, response);
+        if (served) served.catch(fail);
+        else this.answerNothing(request, response);
+      }
     } catch (error) {
       fail(error);
     }

@@ -1,7 +1,6 @@
 import type { Http2Session } from "node:http2";
 import type { DescService } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
-import { ReflectionService } from "@grpc/reflection";
 import { steadyMs } from "../../platform/clock.js";
 import { Code, Failure } from "../error-table.js";
 import { http2Limits, maxBacklog, newConnectionStreams } from "../http2-limits.js";
@@ -16,13 +15,14 @@ import { Listener } from "../overload/listener.js";
 import type { LoadShedder } from "../overload/load-shedder.js";
 import type { IncomingCall } from "../pipeline.js";
 import type { Route } from "../routes.js";
+import type { Standard } from "../standard/standard-method.js";
 import { certificateOf } from "../tls/client-certificate.js";
 import type { Tls } from "../tls/tls.js";
-import { packageDefinition, serviceDefinition } from "./definitions.js";
+import { serviceDefinition } from "./definitions.js";
 import { http2ServersOf, setHttp2Options } from "./grpc-http2.js";
 import { boundOther, type GrpcMessage, GrpcMessages } from "./grpc-messages.js";
-import { Health } from "./health.js";
 import { Keepalive } from "./keepalive.js";
+import { addStandardMethods } from "./standard-handlers.js";
 import { speaksGrpc, WrongPort } from "./wrong-port.js";
 
 /**
@@ -39,10 +39,9 @@ interface Arrival {
   readonly message: GrpcMessage;
 }
 
-/** Native gRPC, with reflection (v1 and v1alpha), unless it is off, and health. */
+/** Native gRPC, with its own services: health, and reflection unless it is off. */
 export class GrpcServer {
   private readonly server: grpc.Server;
-  private readonly health: Health;
   private readonly routes: ReadonlyMap<string, Route>;
   private readonly keepalive = new Keepalive();
   private readonly listeners: Listener[] = [];
@@ -58,7 +57,7 @@ export class GrpcServer {
     largeMessages: LargeMessages,
     deadlines: ArrivalDeadlines,
     private readonly loadShedder: LoadShedder,
-    { tls, reflection = true }: { readonly tls?: Tls | undefined; readonly reflection?: boolean } = {},
+    { tls, standard }: { readonly tls?: Tls | undefined; readonly standard?: Standard } = {},
   ) {
     this.streams = new ArrivingStreams(loadShedder, deadlines, {
       routeOf: (path) => this.routes.get(path),
@@ -88,20 +87,13 @@ export class GrpcServer {
     for (const route of routes) {
       services.set(route.method.parent, [...(services.get(route.method.parent) ?? []), route]);
     }
-    const definitions: Record<string, grpc.ServiceDefinition> = {};
     for (const [service, ofService] of services) {
-      const definition = serviceDefinition(service);
-      definitions[service.typeName] = definition;
       this.server.addService(
-        definition,
+        serviceDefinition(service),
         Object.fromEntries(ofService.map((route) => [route.method.name, this.unaryHandler(route)])),
       );
     }
-    if (reflection) {
-      new ReflectionService(packageDefinition(definitions, [...services.keys()])).addToServer(this.server);
-    }
-    this.health = new Health(["", ...[...services.keys()].map((service) => service.typeName)]);
-    this.health.addTo(this.server);
+    if (standard) addStandardMethods(this.server, standard);
   }
 
   /** Answers the port that it listens on. */
@@ -148,15 +140,10 @@ export class GrpcServer {
     arriving.serve();
   }
 
-  setServing(serving: boolean): void {
-    this.health.setServing(serving);
-  }
-
   /** Tells clients to go elsewhere, lets calls under way end, and cuts off what is left after the given time. */
   close(drainMs: number): Promise<void> {
     this.keepalive.close();
     this.wrongPort.close();
-    this.health.close();
     for (const listener of this.listeners) listener.leave();
     return new Promise((resolve) => {
       // grpc-js knows its connections only while it counts for channelz.

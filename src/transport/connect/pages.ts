@@ -6,6 +6,11 @@ export type PlainPages = (path: string, response: NodeResponse) => boolean;
 /** On a port that has none. */
 export const noPages: PlainPages = () => false;
 
+/** Those of all, each asked in turn. */
+export function allOf(...several: readonly PlainPages[]): PlainPages {
+  return (path, response) => several.some((pages) => pages(path, response));
+}
+
 export interface MetricsPage {
   readonly contentType: string;
   text(): Promise<string>;

@@ -5,13 +5,14 @@ WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 COPY clients/typescript/package.json ./clients/typescript/
 RUN npm ci --include=dev
-COPY tsconfig.json tsconfig.build.json ./
+COPY tsconfig.json tsconfig.build.json tsconfig.console.json ./
 COPY scripts ./scripts
 COPY buf.yaml ./
 COPY proto ./proto
 COPY gen ./gen
 COPY src ./src
 COPY embedded ./embedded
+COPY console ./console
 RUN node scripts/build.mjs
 
 FROM node:24-bookworm-slim AS packages

@@ -15,14 +15,26 @@ const dist = join(root, "dist");
 const stampFile = join(dist, ".build-stamp");
 const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
 const contract = join(dist, "coupon.binpb");
-const sourceFolders = ["src", "embedded", "gen", "bench", "demo"];
+const sourceFolders = ["src", "embedded", "gen", "bench", "demo", "console"];
 const watchedFolders = [...sourceFolders, "proto"];
+const projects = ["tsconfig.build.json", "tsconfig.console.json"];
 const configFiles = [
-  ...["tsconfig.json", "tsconfig.build.json", "package.json", "buf.yaml"],
+  ...["tsconfig.json", ...projects, "package.json", "buf.yaml"],
   ...["scripts/build.mjs", "scripts/contract.mjs", "scripts/third-party-protos.mjs"],
 ];
-const copiedExtensions = [".sql", ".lua"];
+const copiedExtensions = [".sql", ".lua", ".html", ".css", ".svg"];
+/** Of packages, what a page needs as it is. */
+const copiedFromPackages = {
+  "console/uplot.js": "uplot/dist/uPlot.iife.min.js",
+  "console/uplot.css": "uplot/dist/uPlot.min.css",
+};
 const outputExtensions = [".js", ".map", ...copiedExtensions];
+const fromPackages = new Map(
+  Object.entries(copiedFromPackages).map(([target, source]) => [
+    join(dist, target),
+    join(root, "node_modules", source),
+  ]),
+);
 const lockTimeoutMs = 600_000;
 const lockPauseMs = 50;
 
@@ -38,7 +50,7 @@ export async function build() {
       return;
     }
     await rm(stampFile, { force: true });
-    await compile();
+    for (const project of projects) await compile(project);
     await buildContract();
     await copyAndPrune(before.files);
     await writeFile(`${stampFile}.new`, before.fingerprint);
@@ -64,7 +76,7 @@ async function isCurrent({ files, fingerprint }) {
     return false;
   }
   const present = await Promise.all(
-    [contract, ...files.flatMap(outputsOf)].map((path) =>
+    [contract, ...files.flatMap(outputsOf), ...fromPackages.keys()].map((path) =>
       stat(path).then(
         () => true,
         () => false,
@@ -78,7 +90,7 @@ async function isCurrent({ files, fingerprint }) {
 function outputsOf(source) {
   const target = join(dist, relative(root, source));
   if (copiedExtensions.includes(extname(source))) {
-    return relative(root, source).startsWith("src") ? [target] : [];
+    return /^(src|console)\b/.test(relative(root, source)) ? [target] : [];
   }
   if (!source.endsWith(".ts") || source.endsWith(".d.ts")) {
     return [];
@@ -87,8 +99,8 @@ function outputsOf(source) {
   return [script, `${script}.map`];
 }
 
-async function compile() {
-  const code = await runNode([compiler, "-p", join(root, "tsconfig.build.json"), "--noEmitOnError"]);
+async function compile(project) {
+  const code = await runNode([compiler, "-p", join(root, project), "--noEmitOnError"]);
   if (code !== 0) {
     throw new Error(`The build failed: the compiler ended with ${code}. dist/ is as it was.`);
   }
@@ -113,15 +125,15 @@ function runNode(args) {
 
 /** Copies what the compiler does not know, and removes what sources that are gone left in dist/. */
 async function copyAndPrune(files) {
-  for (const source of files.filter((path) => copiedExtensions.includes(extname(path)))) {
-    for (const target of outputsOf(source)) {
-      await mkdir(dirname(target), { recursive: true });
-      // Renamed into place, so that a program which is running reads the former file or the new one.
-      await copyFile(source, `${target}.new`);
-      await rename(`${target}.new`, target);
-    }
+  const copied = files.filter((path) => copiedExtensions.includes(extname(path)));
+  const copies = [...copied.flatMap((source) => outputsOf(source).map((target) => [target, source])), ...fromPackages];
+  for (const [target, source] of copies) {
+    await mkdir(dirname(target), { recursive: true });
+    // Renamed into place, so that a program which is running reads the former file or the new one.
+    await copyFile(source, `${target}.new`);
+    await rename(`${target}.new`, target);
   }
-  const wanted = new Set(files.flatMap(outputsOf));
+  const wanted = new Set([...files.flatMap(outputsOf), ...fromPackages.keys()]);
   for (const folder of sourceFolders) {
     for (const path of await filesBelow(join(dist, folder))) {
       if (!wanted.has(path) && outputExtensions.includes(extname(path))) {

@@ -123,6 +123,7 @@ const checks = [
   ["conflict markers", conflictMarkers, "finish the merge: keep what is right of both sides, and remove the markers"],
   ["format and lint", () => run(bin("biome"), ["ci", "."]), "npm run format, then mend by hand what is left"],
   ["types", () => run(bin("tsc"), ["-p", "tsconfig.json"]), "mend the types"],
+  ["types of the console", () => run(bin("tsc"), ["-p", "tsconfig.console.json", "--noEmit"]), "mend the types"],
   ["third-party protos", () => run(process.execPath, [join(root, "scripts/third-party-protos.mjs")]), "npm ci"],
   ["buf format", () => run(bin("buf"), ["format", "--diff", "--exit-code", "proto"]), "npm run format"],
   ["buf lint", () => run(bin("buf"), ["lint"]), "mend the proto files"],

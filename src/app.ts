@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createValidator } from "@bufbuild/protovalidate";
 import { Queues } from "./batching/queues.js";
@@ -9,6 +10,7 @@ import { MeasuredClock } from "./platform/clock.js";
 import { FailureLog } from "./platform/failure-log.js";
 import type { Logger } from "./platform/logger.js";
 import { Metrics } from "./platform/metrics.js";
+import { packageRoot } from "./platform/package-root.js";
 import { Probe } from "./platform/probe.js";
 import { QuotaDays } from "./platform/quota-days.js";
 import type { Secret } from "./platform/secrets/secret.js";
@@ -18,8 +20,9 @@ import { isRefusal } from "./storage/postgres/errors.js";
 import { probePostgres } from "./storage/postgres/probe-postgres.js";
 import { AdminServer } from "./transport/connect/admin-server.js";
 import { ConnectServer } from "./transport/connect/connect-server.js";
+import { consolePages } from "./transport/connect/console-pages.js";
 import { Cors } from "./transport/connect/cors.js";
-import { eitherOf, pages } from "./transport/connect/pages.js";
+import { allOf, noPages, pages } from "./transport/connect/pages.js";
 import { GrpcServer } from "./transport/grpc/grpc-server.js";
 import { maxConnections } from "./transport/http2-limits.js";
 import { ArrivalDeadlines } from "./transport/messages/arrival-deadlines.js";
@@ -158,10 +161,13 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
   const { health, standard, contract } = openContract(routes, config.REFLECTION === "on", onLost);
   const grpcServer = new GrpcServer(routes, largeMessages, arrivals, loadShedder, { tls, standard });
   const readiness = () => (isStopping ? "stopping" : isServing() ? "ready" : "postgres is away");
-  const allPages = eitherOf(contract, pages(metrics, readiness));
+  const allPages = allOf(contract, pages(metrics, readiness));
   const admin = config.ADMIN_PORT === undefined ? undefined : new AdminServer(allPages);
+  // It is where the API is, which it calls, whatever port the other pages have.
+  const consoleFiles = config.CONSOLE === "on" ? consolePages(join(packageRoot(), "dist/console")) : noPages;
+  const httpPages = allOf(admin ? contract : allPages, consoleFiles);
   const connectServer = new ConnectServer(
-    ...([routes, largeMessages, arrivals, admin ? contract : allPages, loadShedder, onLost] as const),
+    ...([routes, largeMessages, arrivals, httpPages, loadShedder, onLost] as const),
     { tls, standard, cors: config.CORS_ORIGINS && new Cors(config.CORS_ORIGINS) },
   );
   const host = hostOf(config);

@@ -12,6 +12,7 @@ import type { IssueRequest, IssueResult, IssueStore } from "../storage/ports/iss
 import type { DeadlineMs } from "../storage/ports/page.js";
 import type { UserCouponStore } from "../storage/ports/user-coupons.js";
 import type { GateKeeper } from "./gate-keeper.js";
+import { IssueActivity } from "./issue-activity.js";
 import { type LastUnits, outOfStock, type YieldPermit } from "./last-units.js";
 import { settleBatch } from "./settle-batch.js";
 import { settleQuietly } from "./settle-quietly.js";
@@ -78,6 +79,7 @@ export interface IssuerParts {
 
 /** One issue, from the gate to the committed row: Redis admits, Postgres decides. */
 export class Issuer {
+  readonly activity: IssueActivity;
   private directCount = 0;
   private readonly gate: Gate;
   private readonly keeper: GateKeeper;
@@ -88,6 +90,7 @@ export class Issuer {
     const { gate, keeper, store, openQueue, batches } = parts;
     this.gate = gate;
     this.keeper = keeper;
+    this.activity = new IssueActivity(() => parts.clock.nowMs());
     const open = (name: string, maxBatches: number): IssueQueue =>
       openQueue<QueuedRequest, IssueResult>(name, {
         maxBatches,
@@ -102,11 +105,11 @@ export class Issuer {
   }
 
   /** Waits for its ticket where the coupon is throttled, and for others to be decided where they have the last units. */
-  async issue(
-    wanted: IssueWish,
-    deadlineMs: DeadlineMs,
-    yieldPermit: YieldPermit = stayAtWork,
-  ): Promise<Issued | Refusal> {
+  issue(wanted: IssueWish, deadlineMs: DeadlineMs, yieldPermit: YieldPermit = stayAtWork): Promise<Issued | Refusal> {
+    return this.activity.observe(wanted.couponId, () => this.decide(wanted, deadlineMs, yieldPermit));
+  }
+
+  private async decide(wanted: IssueWish, deadlineMs: DeadlineMs, yieldPermit: YieldPermit): Promise<Issued | Refusal> {
     let request: IssueAttempt = { ...wanted, userCouponId: newId(this.parts.clock.nowMs()) };
     let loadPauseMs = firstLoadPauseMs;
     let pauses = 0;

@@ -30,6 +30,7 @@ import { deleteCoupon } from "../services/catalog/delete-coupon.js";
 import { generateCodes, wrongInGenerate } from "../services/catalog/generate-codes.js";
 import { getCodeJob } from "../services/catalog/get-code-job.js";
 import { getCoupon } from "../services/catalog/get-coupon.js";
+import { getCouponActivity } from "../services/catalog/get-coupon-activity.js";
 import { getStats } from "../services/catalog/get-stats.js";
 import { listCodeJobs } from "../services/catalog/list-code-jobs.js";
 import { listCodes } from "../services/catalog/list-codes.js";
@@ -143,6 +144,7 @@ export function mountRpcs({
     rpc(catalog.deleteCodes, deleteCodes(codes, invalidate), wrongInDelete),
     rpc(catalog.listCodes, listCodes(codes, coupons), wrongInPage("number")),
     rpc(catalog.getStats, getStats(stores.stats)),
+    rpc(catalog.getCouponActivity, getCouponActivity(issuer.activity, clock)),
     rpcByCode(issuance.issueCoupon, issueCoupon(issuer, typeIssuer, targets)),
     rpc(issuance.batchIssueCoupons, batchIssueCoupons(issuer, explain, issueFailed)),
     rpc(userCoupon.getUserCoupon, getUserCoupon(userCoupons, usages)),

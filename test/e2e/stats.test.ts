@@ -3,6 +3,8 @@ import { durationFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, expect, test } from "vitest";
 import { CatalogService, type Stats } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
+import { ErrorReason } from "../../gen/coupon/v1/error_reason_pb.js";
+import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { countedStats } from "../support/counted-stats.js";
 import { oneReplica } from "../support/service.js";
@@ -11,7 +13,7 @@ import { cancel, useOne } from "./checkout.js";
 import { answerOf, callConnect, pathOf } from "./front-ends.js";
 import { type CouponInit, createSample, issued } from "./samples.js";
 
-const { getStats, deleteCoupon } = CatalogService.method;
+const { getStats, getCouponActivity, deleteCoupon } = CatalogService.method;
 const { deleteUserCoupon } = UserCouponService.method;
 
 const { sql, replica } = await oneReplica(afterAll, { PURGE: "dry-run", PURGE_AFTER_DAYS: "1" });
@@ -116,4 +118,37 @@ test("what GetStats refuses", async () => {
   expect(await callConnect(replica.httpPort, pathOf(getStats), '{"couponId":"x"}')).toMatchObject({
     reason: "INVALID_FIELD",
   });
+});
+
+test("GetCouponActivity counts what became of the requests for one coupon, and how long they took", async () => {
+  const { id } = await createSample(client, { quantity: 2n });
+  const ask = (userId: string) =>
+    answerOf(client.call(IssuanceService.method.issueCoupon, { target: { case: "couponId", value: id }, userId }));
+  const before = await client.call(getCouponActivity, { couponId: id });
+  expect(before.sinceTime).toBeUndefined();
+  expect(before).toMatchObject({ outcomes: [], latencies: [] });
+  const answers = [await ask("a"), await ask("a"), await ask("b"), await ask("c"), await ask("d")];
+  expect(answers).toHaveLength(5);
+
+  const activity = await client.call(getCouponActivity, { couponId: id.toUpperCase() });
+  expect(activity.replicaId).toBe(before.replicaId);
+  expect(activity.sinceTime).toBeDefined();
+  expect(activity.outcomes.map(({ reason, count }) => [reason, Number(count)])).toEqual([
+    [ErrorReason.UNSPECIFIED, 2],
+    [ErrorReason.ALREADY_ISSUED, 1],
+    [ErrorReason.SOLD_OUT, 2],
+  ]);
+  expect(activity.latencies.reduce((sum, { count }) => sum + Number(count), 0)).toBe(5);
+  const bounds = activity.latencies.map(({ atMost }) => (atMost ? Number(atMost.seconds) * 1e9 + atMost.nanos : null));
+  expect(bounds.at(-1)).toBeNull();
+  const finite = bounds.slice(0, -1) as number[];
+  expect(finite).toEqual(finite.toSorted((a, b) => a - b));
+
+  // What nobody can ask for has no counts, and is no error.
+  const other = randomUUID();
+  await answerOf(
+    client.call(IssuanceService.method.issueCoupon, { target: { case: "couponId", value: other }, userId: "a" }),
+  );
+  expect((await client.call(getCouponActivity, { couponId: other })).outcomes).toEqual([]);
+  expect(await answerOf(client.call(getCouponActivity, { couponId: "x" }))).toMatchObject({ reason: "INVALID_FIELD" });
 });

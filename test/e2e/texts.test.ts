@@ -100,6 +100,7 @@ beforeAll(async () => {
     "DeleteCodes of a job": { couponId: bookId, jobId: couponId, ...page, requestId },
     ListCodes: { couponId: bookId, ...page },
     GetStats: { couponId },
+    GetCouponActivity: { couponId },
     IssueCoupon: { couponId, userId: "u", requestId, labels: { k: "v" } },
     "IssueCoupon by code": { code: "c", userId: "u", requestId },
     "IssueCoupon by type": { type: "COUPON_TYPE_FREE", userId: "u", requestId },

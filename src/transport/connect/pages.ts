@@ -6,9 +6,9 @@ export type PlainPages = (path: string, response: NodeResponse) => boolean;
 /** On a port that has none. */
 export const noPages: PlainPages = () => false;
 
-/** Asks one after the other. */
-export function eitherOf(...all: readonly PlainPages[]): PlainPages {
-  return (path, response) => all.some((one) => one(path, response));
+/** Those of all, each asked in turn. */
+export function allOf(...several: readonly PlainPages[]): PlainPages {
+  return (path, response) => several.some((pages) => pages(path, response));
 }
 
 export interface MetricsPage {

@@ -6,8 +6,9 @@ export type { Credentials } from "./credentials.js";
 export { formatMoney, money } from "./money.js";
 export type { ClientOptions } from "./options.js";
 export { type ItemOf, pages } from "./pages.js";
+// The contract has a Code of its own: that of a coupon.
 export {
-  Code,
+  Code as StatusCode,
   ConnectError,
   isRefusal,
   type Reason,

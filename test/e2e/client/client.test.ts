@@ -1,7 +1,6 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
-  Code,
   type CouponClient,
   createCouponClient,
   isRefusal,
@@ -9,6 +8,7 @@ import {
   newRequestId,
   pages,
   refusalOf,
+  StatusCode,
 } from "../../../clients/typescript/src/node.js";
 import { createCouponClient as createWebClient } from "../../../clients/typescript/src/web.js";
 import type { Replica } from "../../support/replica.js";
@@ -63,7 +63,7 @@ describe.for(ways)("%s", (way) => {
     const refused = await client.issuance.issueCoupon({ target, userId: "bob" }).catch((error: unknown) => error);
     expect(isRefusal(refused, "SOLD_OUT")).toBe(true);
     expect(isRefusal(refused, "ALREADY_ISSUED")).toBe(false);
-    expect(refusalOf(refused)).toMatchObject({ code: Code.FailedPrecondition, fieldViolations: [] });
+    expect(refusalOf(refused)).toMatchObject({ code: StatusCode.FailedPrecondition, fieldViolations: [] });
     const wrong = await client.catalog.createCoupon({ coupon: {} }).catch(refusalOf);
     expect(wrong).toMatchObject({ reason: "INVALID_FIELD", retryAfterMs: undefined });
     expect(wrong).toHaveProperty("fieldViolations.length", 3);

@@ -1,6 +1,6 @@
 import { type AddressInfo, createServer } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { Code, ConnectError, createCouponClient, isRefusal } from "../../../clients/typescript/src/node.js";
+import { ConnectError, createCouponClient, isRefusal, StatusCode } from "../../../clients/typescript/src/node.js";
 import { type Answer, loadedServer, overloaded, refused } from "./loaded-server.js";
 
 const issue = { target: { case: "couponId", value: "0198c3f0-0000-7000-8000-000000000000" }, userId: "u" } as const;
@@ -41,18 +41,18 @@ test("calls have different request ids, and the caller's own is kept", async () 
 describe("what is tried again", () => {
   const cases: [string, Answer, number][] = [
     ["OVERLOADED", overloaded(), 2],
-    ["STORE_UNAVAILABLE", refused("STORE_UNAVAILABLE", Code.Unavailable, 1), 2],
-    ["RATE_LIMITED", refused("RATE_LIMITED", Code.ResourceExhausted, 1), 2],
-    ["THROTTLED", refused("THROTTLED", Code.ResourceExhausted, 1), 2],
-    ["DEADLINE_EXCEEDED of one try", refused("DEADLINE_EXCEEDED", Code.DeadlineExceeded), 2],
-    ["a transport that lost the call", new ConnectError("gone", Code.Unavailable), 2],
-    ["SOLD_OUT", refused("SOLD_OUT", Code.FailedPrecondition), 1],
-    ["LOCKED, for a person to wait for", refused("LOCKED", Code.FailedPrecondition, 1), 1],
-    ["QUOTA_REACHED", refused("QUOTA_REACHED", Code.ResourceExhausted, 1), 1],
-    ["a fault of the service", refused("INTERNAL", Code.Internal), 1],
-    ["a pushback that says never", refused("OVERLOADED", Code.Unavailable, 1, "-1"), 1],
+    ["STORE_UNAVAILABLE", refused("STORE_UNAVAILABLE", StatusCode.Unavailable, 1), 2],
+    ["RATE_LIMITED", refused("RATE_LIMITED", StatusCode.ResourceExhausted, 1), 2],
+    ["THROTTLED", refused("THROTTLED", StatusCode.ResourceExhausted, 1), 2],
+    ["DEADLINE_EXCEEDED of one try", refused("DEADLINE_EXCEEDED", StatusCode.DeadlineExceeded), 2],
+    ["a transport that lost the call", new ConnectError("gone", StatusCode.Unavailable), 2],
+    ["SOLD_OUT", refused("SOLD_OUT", StatusCode.FailedPrecondition), 1],
+    ["LOCKED, for a person to wait for", refused("LOCKED", StatusCode.FailedPrecondition, 1), 1],
+    ["QUOTA_REACHED", refused("QUOTA_REACHED", StatusCode.ResourceExhausted, 1), 1],
+    ["a fault of the service", refused("INTERNAL", StatusCode.Internal), 1],
+    ["a pushback that says never", refused("OVERLOADED", StatusCode.Unavailable, 1, "-1"), 1],
     ["a wait longer than the call has", overloaded(timeoutMs), 1],
-    ["what another service refused", new ConnectError("no", Code.PermissionDenied), 1],
+    ["what another service refused", new ConnectError("no", StatusCode.PermissionDenied), 1],
   ];
   test.for(cases)("%s", async ([, answer, expected]) => {
     const { client, tries } = await loadedServer([answer, "OK"], { timeoutMs });
@@ -103,14 +103,14 @@ test("a caller that gives up is not waited for", async () => {
   const call = failure(client.issuance.issueCoupon(issue, { signal: stop.signal }));
   await expect.poll(() => tries.length).toBe(1);
   stop.abort();
-  expect(await call).toMatchObject({ code: Code.Canceled });
+  expect(await call).toMatchObject({ code: StatusCode.Canceled });
   expect(tries).toHaveLength(1);
 });
 
 test("the deadline ends a call that is not answered", async () => {
   const { client } = await loadedServer(["never"], { timeoutMs });
   expect(await failure(client.issuance.issueCoupon(issue, { timeoutMs: 50 }))).toMatchObject({
-    code: Code.DeadlineExceeded,
+    code: StatusCode.DeadlineExceeded,
   });
 });
 
@@ -125,7 +125,7 @@ test("a token is asked for anew for each try", async () => {
 test("a supplier of tokens that hangs does not outlast the call", async () => {
   const credentials = { token: () => new Promise<string>(() => {}) };
   const { client, tries } = await loadedServer(["OK"], { timeoutMs: 50, credentials });
-  expect(await failure(client.issuance.issueCoupon(issue))).toMatchObject({ code: Code.DeadlineExceeded });
+  expect(await failure(client.issuance.issueCoupon(issue))).toMatchObject({ code: StatusCode.DeadlineExceeded });
   expect(tries).toEqual([]);
 });
 
@@ -137,6 +137,6 @@ test("a server that is not there is told as unavailable, after the retries that 
   const client = createCouponClient({ baseUrl, timeoutMs, retries: { attempts: 2 } });
   onTestFinished(() => client.close());
   const error = await failure(client.catalog.listCoupons({}));
-  expect(error).toMatchObject({ code: Code.Unavailable });
+  expect(error).toMatchObject({ code: StatusCode.Unavailable });
   expect(isRefusal(error)).toBe(false);
 });

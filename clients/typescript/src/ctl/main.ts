@@ -13,7 +13,8 @@ const io: Io = {
   env: process.env,
   terminal: process.stdout.isTTY === true,
   sayTerminal: process.stderr.isTTY === true,
-  columns: process.stdout.columns ?? 80,
+  // Some terminals do not say, which is 0.
+  columns: process.stdout.columns || 80,
   signal: interrupted.signal,
 };
 process.exitCode = await run(process.argv.slice(2), io);

@@ -1,0 +1,81 @@
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  type CouponClient,
+  createCouponClient,
+  isRefusal,
+  money,
+  newRequestId,
+  pages,
+  refusalOf,
+  StatusCode,
+} from "../../../clients/typescript/src/node.js";
+import { createCouponClient as createWebClient } from "../../../clients/typescript/src/web.js";
+import type { Replica } from "../../support/replica.js";
+import { type Backing, oneReplica } from "../../support/service.js";
+
+const timeoutMs = 25_000;
+let around: Backing & { replica: Replica };
+let clients: Record<string, CouponClient>;
+
+beforeAll(async () => {
+  around = await oneReplica(afterAll);
+  const { grpcPort, httpPort } = around.replica;
+  const [grpc, http] = [grpcPort, httpPort].map((port) => ({ baseUrl: `http://127.0.0.1:${port}`, timeoutMs }));
+  if (!grpc || !http) throw new Error("no ports");
+  clients = {
+    "gRPC from Node": createCouponClient(grpc),
+    "gRPC from Node on the other port": createCouponClient(http),
+    "Connect from Node": createCouponClient({ ...http, protocol: "connect" }),
+    "gRPC-Web from Node": createCouponClient({ ...http, protocol: "grpc-web" }),
+    "Connect by fetch": createWebClient(http),
+    "gRPC-Web by fetch": createWebClient({ ...http, protocol: "grpc-web" }),
+  };
+  afterAll(async () => {
+    for (const client of Object.values(clients)) client.close();
+  });
+});
+
+const ways = [
+  ...["gRPC from Node", "gRPC from Node on the other port", "Connect from Node", "gRPC-Web from Node"],
+  ...["Connect by fetch", "gRPC-Web by fetch"],
+];
+
+function couponOf(quantity: bigint) {
+  return {
+    name: "Ten dollars off",
+    discount: { kind: { case: "fixedAmount", value: money("10", "USD") } },
+    expireTime: timestampFromMs(Date.now() + 3_600_000),
+    quantity,
+  } as const;
+}
+
+describe.for(ways)("%s", (way) => {
+  test("issues, and says why not", async () => {
+    const client = clients[way] as CouponClient;
+    const { coupon } = await client.catalog.createCoupon({ coupon: couponOf(1n) });
+    const target = { case: "couponId", value: coupon?.id as string } as const;
+    const requestId = newRequestId();
+    const first = await client.issuance.issueCoupon({ target, userId: "ann", requestId });
+    expect(first.userCoupon).toMatchObject({ userId: "ann", couponId: coupon?.id });
+    const again = await client.issuance.issueCoupon({ target, userId: "ann", requestId });
+    expect([again.replayed, again.userCoupon?.id]).toEqual([true, first.userCoupon?.id]);
+    const refused = await client.issuance.issueCoupon({ target, userId: "bob" }).catch((error: unknown) => error);
+    expect(isRefusal(refused, "SOLD_OUT")).toBe(true);
+    expect(isRefusal(refused, "ALREADY_ISSUED")).toBe(false);
+    expect(refusalOf(refused)).toMatchObject({ code: StatusCode.FailedPrecondition, fieldViolations: [] });
+    const wrong = await client.catalog.createCoupon({ coupon: {} }).catch(refusalOf);
+    expect(wrong).toMatchObject({ reason: "INVALID_FIELD", retryAfterMs: undefined });
+    expect(wrong).toHaveProperty("fieldViolations.length", 3);
+  });
+});
+
+test("all pages are gone through", async () => {
+  const client = clients["gRPC from Node"] as CouponClient;
+  const { coupon } = await client.catalog.createCoupon({ coupon: { ...couponOf(10n), maxPerUser: 10 } });
+  const target = { case: "couponId", value: coupon?.id as string } as const;
+  for (let i = 0; i < 5; i += 1) await client.issuance.issueCoupon({ target, userId: "paged" });
+  const ids = new Set<string>();
+  for await (const { id } of pages(client.userCoupons.listUserCoupons, { userId: "paged", pageSize: 2 })) ids.add(id);
+  expect(ids.size).toBe(5);
+});

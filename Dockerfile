@@ -5,8 +5,9 @@ WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 COPY clients/typescript/package.json ./clients/typescript/
 RUN npm ci --include=dev
-COPY tsconfig.json tsconfig.build.json ./
+COPY tsconfig.json tsconfig.build.json buf.yaml ./
 COPY scripts ./scripts
+COPY proto ./proto
 COPY gen ./gen
 COPY src ./src
 COPY embedded ./embedded

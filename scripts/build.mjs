@@ -1,5 +1,6 @@
 /**
- * Compiles the TypeScript into dist/ and copies the SQL and Lua files beside it. Does nothing when dist/ is up to date.
+ * Compiles the TypeScript into dist/, copies the SQL and Lua files beside it, and writes the contract and its OpenAPI document
+ * there. Does nothing when dist/ is up to date.
  * Two of these at once are fine: the second waits for the first, then finds nothing to do.
  */
 import { spawn } from "node:child_process";
@@ -9,13 +10,24 @@ import { copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 
 import { dirname, extname, join, relative } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { buildContract } from "./contract.mjs";
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, "dist");
 const stampFile = join(dist, ".build-stamp");
 const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
-const sourceFolders = ["src", "embedded", "gen", "bench", "demo"];
-const configFiles = ["tsconfig.json", "tsconfig.build.json", "package.json", "scripts/build.mjs"];
+const sourceFolders = ["src", "embedded", "gen", "bench", "demo", "scripts/openapi", "proto"];
+const configFiles = [
+  "tsconfig.json",
+  "tsconfig.build.json",
+  "package.json",
+  "scripts/build.mjs",
+  "scripts/contract.mjs",
+  "buf.yaml",
+];
+/** What is made of the proto files. */
+const contractFile = join(dist, "coupon.binpb");
+const openApiFile = join(dist, "openapi.json");
 const copiedExtensions = [".sql", ".lua"];
 const outputExtensions = [".js", ".map", ...copiedExtensions];
 const lockTimeoutMs = 600_000;
@@ -35,6 +47,8 @@ export async function build() {
     await rm(stampFile, { force: true });
     await compile();
     await copyAndPrune(before.files);
+    buildContract(contractFile);
+    await run([join(dist, "scripts", "openapi", "write.js"), contractFile, openApiFile], "the OpenAPI document");
     await writeFile(`${stampFile}.new`, before.fingerprint);
     await rename(`${stampFile}.new`, stampFile);
   });
@@ -58,7 +72,7 @@ async function isCurrent({ files, fingerprint }) {
     return false;
   }
   const present = await Promise.all(
-    files.flatMap(outputsOf).map((path) =>
+    [...files.flatMap(outputsOf), contractFile, openApiFile].map((path) =>
       stat(path).then(
         () => true,
         () => false,
@@ -81,16 +95,20 @@ function outputsOf(source) {
   return [script, `${script}.map`];
 }
 
-async function compile() {
-  // Its messages go to standard error: the standard output belongs to the program that is built and then run.
+function compile() {
   const args = [compiler, "-p", join(root, "tsconfig.build.json"), "--noEmitOnError"];
+  return run(args, "the compiler", " dist/ is as it was.");
+}
+
+async function run(args, what, besides = "") {
+  // Its messages go to standard error: the standard output belongs to the program that is built and then run.
   const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", 2, 2] });
   const code = await new Promise((resolve, reject) => {
     child.once("error", reject);
     child.once("exit", resolve);
   });
   if (code !== 0) {
-    throw new Error(`The build failed: the compiler ended with ${code}. dist/ is as it was.`);
+    throw new Error(`The build failed: ${what} ended with ${code}.${besides}`);
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * Compiles the TypeScript into dist/, copies the SQL and Lua files beside it, and writes the contract and its OpenAPI document
+ * Compiles the TypeScript into dist/, copies what is no TypeScript (SQL, Lua, pages) beside it, and writes the contract and its OpenAPI document
  * there. Does nothing when dist/ is up to date.
  * Two of these at once are fine: the second waits for the first, then finds nothing to do.
  */
@@ -28,8 +28,8 @@ const configFiles = [
 /** What is made of the proto files. */
 const contractFile = join(dist, "coupon.binpb");
 const openApiFile = join(dist, "openapi.json");
-const copiedExtensions = [".sql", ".lua"];
-const outputExtensions = [".js", ".map", ...copiedExtensions];
+const copiedExtensions = [".sql", ".lua", ".html", ".css", ".js"];
+const outputExtensions = [".map", ...copiedExtensions];
 const lockTimeoutMs = 600_000;
 const lockPauseMs = 50;
 

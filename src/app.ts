@@ -19,7 +19,7 @@ import { probePostgres } from "./storage/postgres/probe-postgres.js";
 import { AdminServer } from "./transport/connect/admin-server.js";
 import { ConnectServer } from "./transport/connect/connect-server.js";
 import { Cors } from "./transport/connect/cors.js";
-import { noPages, pages } from "./transport/connect/pages.js";
+import { firstOf, noPages, pages } from "./transport/connect/pages.js";
 import { GrpcServer } from "./transport/grpc/grpc-server.js";
 import { maxConnections } from "./transport/http2-limits.js";
 import { ArrivalDeadlines } from "./transport/messages/arrival-deadlines.js";
@@ -29,6 +29,7 @@ import { Pipeline } from "./transport/pipeline.js";
 import { regexMatch } from "./transport/regex-match.js";
 import { openAuth } from "./wiring/auth.js";
 import { assertBounds, boundsOf } from "./wiring/bounds.js";
+import { docsPages } from "./wiring/docs.js";
 import { openEngines } from "./wiring/engines.js";
 import { openGate } from "./wiring/gate.js";
 import { loopsOf, openJobs } from "./wiring/jobs.js";
@@ -155,10 +156,11 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
   const loadShedder = new LoadShedder({ maxAtWork: config.MAX_IN_FLIGHT, maxConnections, isServing, metrics, log });
   const reflection = config.REFLECTION === "on";
   const grpcServer = new GrpcServer(routes, largeMessages, arrivals, loadShedder, { tls, reflection });
-  const allPages = pages(metrics, () => (isStopping ? "stopping" : isServing() ? "ready" : "postgres is away"));
-  const admin = config.ADMIN_PORT === undefined ? undefined : new AdminServer(allPages);
+  const statusPages = pages(metrics, () => (isStopping ? "stopping" : isServing() ? "ready" : "postgres is away"));
+  const hasAdmin = config.ADMIN_PORT !== undefined;
+  const publicPages = hasAdmin ? noPages : firstOf(statusPages, await docsPages(config));
   const connectServer = new ConnectServer(
-    ...([routes, largeMessages, arrivals, admin ? noPages : allPages, loadShedder] as const),
+    ...([routes, largeMessages, arrivals, publicPages, loadShedder] as const),
     (error) => log.warn({ err: error }, "answer could not be sent"),
     { tls, cors: config.CORS_ORIGINS && new Cors(config.CORS_ORIGINS) },
   );
@@ -167,6 +169,9 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
     log.warn({ host }, "AUTH is not set: nobody is asked who they are, and only this machine may call");
   const grpcPort = await grpcServer.listen(host, config.GRPC_PORT);
   const httpPort = await connectServer.listen(host, config.HTTP_PORT);
+  const adminPages = async () =>
+    firstOf(statusPages, await docsPages(config, { port: httpPort, isSecure: tls !== undefined }));
+  const admin = hasAdmin ? new AdminServer(await adminPages()) : undefined;
   const adminPort = await admin?.listen(config.ADMIN_HOST ?? host, config.ADMIN_PORT ?? 0);
   for (const job of jobs) job.start();
   probe.start();

@@ -6,6 +6,11 @@ export type PlainPages = (path: string, response: NodeResponse) => boolean;
 /** On a port that has none. */
 export const noPages: PlainPages = () => false;
 
+/** The first that knows a path answers it. */
+export function firstOf(...all: readonly PlainPages[]): PlainPages {
+  return (path, response) => all.some((one) => one(path, response));
+}
+
 export interface MetricsPage {
   readonly contentType: string;
   text(): Promise<string>;

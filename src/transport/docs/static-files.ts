@@ -15,7 +15,6 @@ export interface StaticFile {
 const always = {
   "cache-control": "no-cache",
   "referrer-policy": "no-referrer",
-  vary: "accept-encoding",
   "x-content-type-options": "nosniff",
 };
 
@@ -46,7 +45,9 @@ class ServedFile {
       return;
     }
     const { type, headers: own, bytes } = this.file;
-    const all = { ...always, ...own, etag: this.etag };
+    // CORS may have said already what else an answer depends on.
+    const vary = [response.getHeader("vary"), "accept-encoding"].filter(Boolean).join(", ");
+    const all = { ...always, ...own, vary, etag: this.etag };
     if (hasIt(headers, this.etag)) {
       response.writeHead(304, all);
       response.end();

@@ -1,14 +1,12 @@
 import { reasons } from "../../src/domain/refusal.js";
 import { type Contract, unaryMethods } from "./descriptors.js";
-import { addErrorSchemas, detailSchemas, errorInfo } from "./errors.js";
+import { addErrorSchemas, detailSchemas, errorInfo, statusRef } from "./errors.js";
 import type { Examples } from "./examples.js";
 import { errorExamples, type Operation, Operations } from "./operations.js";
 import type { Json } from "./rules.js";
 import { Schemas } from "./schemas.js";
 
-const overview = `Coupons that are never issued once too often: see the README.
-
-Every method is served in two forms, by the same code with the same checks: as REST, and by the Connect protocol as
+const overview = `Every method is served in two forms, by the same code with the same checks: as REST, and by the Connect protocol as
 \`POST /coupon.v1.<Service>/<Method>\` with the request as JSON (tags with "(Connect)"). gRPC has them on a port of its own.
 
 **Who calls.** Where the service asks (\`AUTH\`), send \`Authorization: Bearer\` with an API key or a JSON Web Token, or come with a
@@ -89,6 +87,16 @@ export function openApiOf(contract: Contract, examples: Examples, version: strin
           schema: { type: "integer", minimum: 0 },
         },
         challenge: { description: "`Bearer`", schema: { type: "string" } },
+      },
+      responses: {
+        "rest.415": {
+          description: "The body is neither JSON nor compressed as it may be (gzip).",
+          content: { "application/json": { schema: statusRef } },
+        },
+        "connect.415": {
+          description: "The content type is none that is served here; a line of text says which are.",
+          content: { "text/plain": { schema: { type: "string" } } },
+        },
       },
       examples: errorExamples(contract, reasons),
       schemas: schemas.components,

@@ -1,11 +1,12 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { Reason } from "../../src/domain/refusal.js";
+import { errorTable } from "../../src/transport/error-table.js";
 import { type Binding, bindingsOf, type FieldPath, lastOf } from "./bindings.js";
 import { type Contract, scopeOf } from "./descriptors.js";
 import { connectErrorRef, connectExample, statusExample, statusRef } from "./errors.js";
 import { bodyOf, type Examples, valueAt } from "./examples.js";
-import { byStatus, meaningOf, refusalsOf } from "./refusals.js";
+import { byStatus, type Form, meaningOf, refusalsOf } from "./refusals.js";
 import { type Json, requiredFields } from "./rules.js";
 import { nameOf, oneLine, type Schemas } from "./schemas.js";
 
@@ -134,17 +135,17 @@ export class Operations {
     return ref;
   }
 
-  private responses(method: DescMethod, form: "rest" | "connect"): Json {
+  private responses(method: DescMethod, form: Form): Json {
     const answer = this.examples.get(method.name)?.response;
     const ok = {
       description: oneLine(this.contract.commentOf(method.output)) || nameOf(method.output),
       content: json(this.schemas.message(method.output), answer && { answer: { value: answer } }),
     };
-    const refused = byStatus(refusalsOf(this.contract, method)).map(([status, reasons]) => [
+    const refused = byStatus(refusalsOf(this.contract, method), form).map(([status, reasons]) => [
       status,
       {
         description: reasons.map((reason) => `- \`${reason}\`: ${meaningOf(this.contract, reason)}`).join("\n"),
-        ...headersAt(status),
+        ...headersOf(status, reasons, form),
         content: json(
           form === "rest" ? statusRef : connectErrorRef,
           Object.fromEntries(
@@ -153,11 +154,11 @@ export class Operations {
         ),
       },
     ]);
-    return { 200: ok, ...Object.fromEntries(refused) };
+    return { 200: ok, ...Object.fromEntries(refused), 415: { $ref: `#/components/responses/${form}.415` } };
   }
 }
 
-export function exampleName(form: "rest" | "connect", reason: Reason): string {
+export function exampleName(form: Form, reason: Reason): string {
   return `${reason}.${form}`;
 }
 
@@ -174,11 +175,14 @@ export function errorExamples(contract: Contract, reasons: readonly Reason[]): J
 
 const headers = ["requestId", "timeout"].map((name) => ({ $ref: `#/components/parameters/${name}` }));
 
-function headersAt(status: number): Json {
-  if (status === 401) return { headers: { "WWW-Authenticate": { $ref: "#/components/headers/challenge" } } };
-  if (status === 429 || status === 503)
-    return { headers: { "Retry-After": { $ref: "#/components/headers/retryAfter" } } };
-  return {};
+function headersOf(status: number, reasons: readonly Reason[], form: Form): Json {
+  const mayWait =
+    form === "rest" ? reasons.some((reason) => errorTable[reason].retryAfterMs !== undefined) : status === 503;
+  const headers = {
+    ...(status === 401 && { "WWW-Authenticate": { $ref: "#/components/headers/challenge" } }),
+    ...(mayWait && { "Retry-After": { $ref: "#/components/headers/retryAfter" } }),
+  };
+  return Object.keys(headers).length > 0 ? { headers } : {};
 }
 
 function json(schema: Json, examples: Json | undefined | false): Json {

@@ -12,6 +12,9 @@ export const always: readonly Reason[] = [
   ...(["OVERLOADED", "STORE_UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL"] as const),
 ];
 
+/** How a call is made over HTTP. */
+export type Form = "rest" | "connect";
+
 const prefix = "ERROR_REASON_";
 
 function isReason(word: string): word is Reason {
@@ -43,7 +46,9 @@ function namedBy(contract: Contract, method: DescMethod, seen: Set<DescMethod>):
   return [...others, ...(words as Reason[]), ...single];
 }
 
-export function httpStatusOf(reason: Reason): number {
+/** REST says so where it is the message that must be another one; in the Connect protocol the status follows from the code. */
+export function httpStatusOf(reason: Reason, form: Form): number {
+  if (form === "rest" && reason === "MESSAGE_TOO_LARGE") return 413;
   return codeToHttpStatus(errorTable[reason].code as number as ConnectCode);
 }
 
@@ -66,10 +71,10 @@ export function meaningOf(contract: Contract, reason: Reason): string {
 }
 
 /** Reasons by the status that they are sent with. */
-export function byStatus(all: readonly Reason[]): [number, Reason[]][] {
+export function byStatus(all: readonly Reason[], form: Form): [number, Reason[]][] {
   const groups = new Map<number, Reason[]>();
   for (const reason of all) {
-    const status = httpStatusOf(reason);
+    const status = httpStatusOf(reason, form);
     groups.set(status, [...(groups.get(status) ?? []), reason]);
   }
   return [...groups].sort(([one], [other]) => one - other);

@@ -1,4 +1,3 @@
-import { createRegistry, fromBinary, type JsonObject, toJson } from "@bufbuild/protobuf";
 import {
   BadRequestSchema,
   ErrorInfoSchema,
@@ -6,9 +5,9 @@ import {
   RequestInfoSchema,
   RetryInfoSchema,
 } from "../../gen/google/rpc/error_details_pb.js";
-import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
 import { type Reason, Refusal, requestIdReused } from "../../src/domain/refusal.js";
 import { errorDomain, errorTable, type Failure, failureOf, internalFailure } from "../../src/transport/error-table.js";
+import { restFailure } from "../../src/transport/rest/rest-answer.js";
 import { codeNameOf } from "./refusals.js";
 import type { Json } from "./rules.js";
 import { refTo, type Schemas } from "./schemas.js";
@@ -21,7 +20,6 @@ export const detailSchemas = [
   RetryInfoSchema,
   RequestInfoSchema,
 ] as const;
-const detailRegistry = createRegistry(...detailSchemas);
 
 const typeUrl = (typeName: string) => `type.googleapis.com/${typeName}`;
 
@@ -103,10 +101,8 @@ function failure(reason: Reason): Failure {
   }
 }
 
-export function statusExample(reason: Reason): JsonObject {
-  return toJson(StatusSchema, fromBinary(StatusSchema, failure(reason).status), {
-    registry: detailRegistry,
-  }) as JsonObject;
+export function statusExample(reason: Reason): Json {
+  return JSON.parse(restFailure(failure(reason)).body);
 }
 
 export function connectExample(reason: Reason): Json {

@@ -1,8 +1,9 @@
 import type { DescEnum, DescMethod } from "@bufbuild/protobuf";
 import { Code as ConnectCode } from "@connectrpc/connect";
 import { codeToHttpStatus } from "@connectrpc/connect/protocol-connect";
-import { type Reason, reasons } from "../../src/domain/refusal.js";
-import { errorTable } from "../../src/transport/error-table.js";
+import { type Reason, Refusal, reasons } from "../../src/domain/refusal.js";
+import { errorTable, failureOf } from "../../src/transport/error-table.js";
+import { restFailure } from "../../src/transport/rest/rest-answer.js";
 import type { Contract } from "./descriptors.js";
 import { oneLine } from "./schemas.js";
 
@@ -46,9 +47,9 @@ function namedBy(contract: Contract, method: DescMethod, seen: Set<DescMethod>):
   return [...others, ...(words as Reason[]), ...single];
 }
 
-/** REST says so where it is the message that must be another one; in the Connect protocol the status follows from the code. */
+/** As each of the front ends has it. */
 export function httpStatusOf(reason: Reason, form: Form): number {
-  if (form === "rest" && reason === "MESSAGE_TOO_LARGE") return 413;
+  if (form === "rest") return restFailure(failureOf(new Refusal(reason))).status;
   return codeToHttpStatus(errorTable[reason].code as number as ConnectCode);
 }
 

@@ -1,5 +1,6 @@
 /**
- * Compiles the TypeScript into dist/, copies the SQL and Lua files beside it, and makes one file of the contract. Does nothing when dist/ is up to date.
+ * Compiles the TypeScript into dist/, copies what is no TypeScript (SQL, Lua, pages) beside it, and writes the contract and its OpenAPI document
+ * there. Does nothing when dist/ is up to date.
  * Two of these at once are fine: the second waits for the first, then finds nothing to do.
  */
 import { spawn } from "node:child_process";
@@ -14,21 +15,23 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, "dist");
 const stampFile = join(dist, ".build-stamp");
 const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
-const contract = join(dist, "coupon.binpb");
-const sourceFolders = ["src", "embedded", "gen", "bench", "demo", "console"];
+/** What is made of the proto files. */
+const contractFile = join(dist, "coupon.binpb");
+const openApiFile = join(dist, "openapi.json");
+const sourceFolders = ["src", "embedded", "gen", "bench", "demo", "console", "scripts/openapi"];
 const watchedFolders = [...sourceFolders, "proto"];
 const projects = ["tsconfig.build.json", "tsconfig.console.json"];
 const configFiles = [
   ...["tsconfig.json", ...projects, "package.json", "buf.yaml"],
   ...["scripts/build.mjs", "scripts/contract.mjs", "scripts/third-party-protos.mjs"],
 ];
-const copiedExtensions = [".sql", ".lua", ".html", ".css", ".svg"];
+const copiedExtensions = [".sql", ".lua", ".html", ".css", ".svg", ".js"];
 /** Of packages, what a page needs as it is. */
 const copiedFromPackages = {
   "console/uplot.js": "uplot/dist/uPlot.iife.min.js",
   "console/uplot.css": "uplot/dist/uPlot.min.css",
 };
-const outputExtensions = [".js", ".map", ...copiedExtensions];
+const outputExtensions = [".map", ...copiedExtensions];
 const fromPackages = new Map(
   Object.entries(copiedFromPackages).map(([target, source]) => [
     join(dist, target),
@@ -50,9 +53,13 @@ export async function build() {
       return;
     }
     await rm(stampFile, { force: true });
-    for (const project of projects) await compile(project);
-    await buildContract();
+    for (const project of projects) {
+      await run([compiler, "-p", join(root, project), "--noEmitOnError"], "the compiler", " dist/ is as it was.");
+    }
     await copyAndPrune(before.files);
+    // In processes of their own: they need packages, which need not be installed when this file is loaded.
+    await run([join(root, "scripts/contract.mjs")], "scripts/contract.mjs");
+    await run([join(dist, "scripts/openapi/write.js"), contractFile, openApiFile], "the OpenAPI document");
     await writeFile(`${stampFile}.new`, before.fingerprint);
     await rename(`${stampFile}.new`, stampFile);
   });
@@ -76,7 +83,7 @@ async function isCurrent({ files, fingerprint }) {
     return false;
   }
   const present = await Promise.all(
-    [contract, ...files.flatMap(outputsOf), ...fromPackages.keys()].map((path) =>
+    [contractFile, openApiFile, ...files.flatMap(outputsOf), ...fromPackages.keys()].map((path) =>
       stat(path).then(
         () => true,
         () => false,
@@ -99,28 +106,16 @@ function outputsOf(source) {
   return [script, `${script}.map`];
 }
 
-async function compile(project) {
-  const code = await runNode([compiler, "-p", join(root, project), "--noEmitOnError"]);
-  if (code !== 0) {
-    throw new Error(`The build failed: the compiler ended with ${code}. dist/ is as it was.`);
-  }
-}
-
-/** In a process of its own: it needs packages, which need not be installed when this file is loaded. */
-async function buildContract() {
-  const code = await runNode([join(root, "scripts/contract.mjs")]);
-  if (code !== 0) {
-    throw new Error(`The build failed: scripts/contract.mjs ended with ${code}.`);
-  }
-}
-
-function runNode(args) {
+async function run(args, what, besides = "") {
   // Its messages go to standard error: the standard output belongs to the program that is built and then run.
   const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", 2, 2] });
-  return new Promise((resolve, reject) => {
+  const code = await new Promise((resolve, reject) => {
     child.once("error", reject);
     child.once("exit", resolve);
   });
+  if (code !== 0) {
+    throw new Error(`The build failed: ${what} ended with ${code}.${besides}`);
+  }
 }
 
 /** Copies what the compiler does not know, and removes what sources that are gone left in dist/. */

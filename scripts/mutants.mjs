@@ -97,7 +97,8 @@ function kill(signal) {
   }
 }
 
-const needsBuild = (path) => /support\/replica|test\/e2e\//.test(path + readFileSync(join(root, path), "utf8"));
+const needsBuild = (path) =>
+  /support\/replica|test\/(e2e|openapi)\//.test(path + readFileSync(join(root, path), "utf8"));
 
 /** What the tests say: "passed", "failed" with the first test that did, or "broken" when none of them ran. */
 async function runTests(files, only) {

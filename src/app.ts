@@ -33,6 +33,7 @@ import { regexMatch } from "./transport/regex-match.js";
 import { openAuth } from "./wiring/auth.js";
 import { assertBounds, boundsOf } from "./wiring/bounds.js";
 import { openContract } from "./wiring/contract.js";
+import { docsPages } from "./wiring/docs.js";
 import { openEngines } from "./wiring/engines.js";
 import { openGate } from "./wiring/gate.js";
 import { loopsOf, openJobs } from "./wiring/jobs.js";
@@ -161,11 +162,11 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
   const { health, standard, contract } = openContract(routes, config.REFLECTION === "on", onLost);
   const grpcServer = new GrpcServer(routes, largeMessages, arrivals, loadShedder, { tls, standard });
   const readiness = () => (isStopping ? "stopping" : isServing() ? "ready" : "postgres is away");
-  const allPages = allOf(contract, pages(metrics, readiness));
-  const admin = config.ADMIN_PORT === undefined ? undefined : new AdminServer(allPages);
+  const statusPages = allOf(contract, pages(metrics, readiness));
+  const hasAdmin = config.ADMIN_PORT !== undefined;
   // It is where the API is, which it calls, whatever port the other pages have.
   const consoleFiles = config.CONSOLE === "on" ? consolePages(join(packageRoot(), "dist/console")) : noPages;
-  const httpPages = allOf(admin ? contract : allPages, consoleFiles);
+  const httpPages = allOf(hasAdmin ? contract : allOf(statusPages, await docsPages(config)), consoleFiles);
   const connectServer = new ConnectServer(
     ...([routes, largeMessages, arrivals, httpPages, loadShedder, onLost] as const),
     { tls, standard, cors: config.CORS_ORIGINS && new Cors(config.CORS_ORIGINS) },
@@ -175,6 +176,9 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
     log.warn({ host }, "AUTH is not set: nobody is asked who they are, and only this machine may call");
   const grpcPort = await grpcServer.listen(host, config.GRPC_PORT);
   const httpPort = await connectServer.listen(host, config.HTTP_PORT);
+  const adminPages = async () =>
+    allOf(statusPages, await docsPages(config, { port: httpPort, isSecure: tls !== undefined }));
+  const admin = hasAdmin ? new AdminServer(await adminPages()) : undefined;
   const adminPort = await admin?.listen(config.ADMIN_HOST ?? host, config.ADMIN_PORT ?? 0);
   for (const job of jobs) job.start();
   probe.start();

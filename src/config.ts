@@ -152,6 +152,7 @@ const schema = z.object({
   CORS_ORIGINS: origins.optional(),
   REFLECTION: z.enum(["on", "off"]).default("on"),
   CONSOLE: z.enum(["on", "off"]).default("on"),
+  DOCS: z.enum(["on", "off"]).default("on"),
   DATA_DIR: z.string().min(1).optional(),
   MIGRATE: z.enum(["on", "check", "off"]).default("on"),
   DATABASE_DURABILITY: z.enum(["required", "off"]).default("required"),

@@ -30,6 +30,7 @@ import { regexMatch } from "./transport/regex-match.js";
 import { openAuth } from "./wiring/auth.js";
 import { assertBounds, boundsOf } from "./wiring/bounds.js";
 import { openEngines } from "./wiring/engines.js";
+import { openFollowing } from "./wiring/following.js";
 import { openGate } from "./wiring/gate.js";
 import { loopsOf, openJobs } from "./wiring/jobs.js";
 import { openLimits } from "./wiring/limits.js";
@@ -145,8 +146,9 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,
   });
+  const following = openFollowing(stores.events, config.MAX_WATCHERS, failures, metrics);
   const routes = mountRpcs({
-    ...{ stores, engines, keeper, codeGenerator, pipeline, validator, failures, clock },
+    ...{ stores, engines, following, keeper, codeGenerator, pipeline, validator, failures, clock },
     wrongCodes: limits.wrongCodes,
   });
   pipeline.warm(routes.map(({ method }) => method));
@@ -181,9 +183,11 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
       grpcServer.setServing(false);
       // Balancers need a while to see that; until then they send calls, which are served.
       await sleep(config.DRAIN_DELAY_MS);
+      following.watchers.end();
       const giveUp = setTimeout(() => pipeline.giveUp(), Math.max(0, config.DRAIN_MS - lastAnswersMs));
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
       clearTimeout(giveUp);
+      following.feed.close();
       probe.close();
       loadShedder.close();
       await queues.drain();

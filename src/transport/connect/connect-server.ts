@@ -1,7 +1,7 @@
 import type * as http from "node:http";
 import type * as http2 from "node:http2";
 import type { Socket } from "node:net";
-import { create } from "@bufbuild/protobuf";
+import { create, type DescMethodServerStreaming, type DescMethodUnary } from "@bufbuild/protobuf";
 import {
   Code as ConnectCode,
   ConnectError,
@@ -17,6 +17,7 @@ import {
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
 import { steadyMs } from "../../platform/clock.js";
+import { ClientPace } from "../client-pace.js";
 import { Code, Failure } from "../error-table.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import type { LargeMessages } from "../messages/large-messages.js";
@@ -32,6 +33,7 @@ import type { Tls } from "../tls/tls.js";
 import { withAdvice } from "./advice.js";
 import { answerKey, keepLarge, withKept } from "./connect-answer.js";
 import { type Arriving, decodeKey, type Mounted, takeMessage } from "./connect-message.js";
+import { messagesOf } from "./connect-stream.js";
 import { type Cors, crossOrigin, isPreflight } from "./cors.js";
 import { HttpPort } from "./http-port.js";
 import {
@@ -69,6 +71,7 @@ export class ConnectServer {
   private readonly port: HttpPort;
   private readonly handlers = new Map<string, Mounted & { readonly route: Route }>();
   private readonly cors: Cors | undefined;
+  private readonly pace = new ClientPace();
   /** Of the streams that were let in. */
   private readonly admitted = new WeakMap<http2.ServerHttp2Stream, Admitted>();
 
@@ -86,7 +89,14 @@ export class ConnectServer {
     for (const route of routes) {
       const readMaxBytes = route.maxMessageBytes;
       const router = createConnectRouter({ acceptCompression: [compressionGzip], readMaxBytes });
-      router.rpc(route.method, (request, context) => serve(route, request, context) as never);
+      const { method } = route;
+      if (method.methodKind === "unary")
+        router.rpc(method as DescMethodUnary, (request, context) => serve(route, request, context) as never);
+      else
+        router.rpc(
+          method as DescMethodServerStreaming,
+          (request, context) => serveStream(route, request, context, this.pace) as never,
+        );
       for (const handler of router.handlers) this.handlers.set(handler.requestPath, { ...route, route, handler });
     }
 
@@ -112,6 +122,7 @@ export class ConnectServer {
 
   /** Takes no new connections, ends idle ones with GOAWAY, and cuts off what is left after the given time. */
   close(drainMs: number): Promise<void> {
+    this.pace.close();
     return this.port.close(drainMs);
   }
 
@@ -228,11 +239,33 @@ export class ConnectServer {
 const challenge = { "www-authenticate": "Bearer" };
 
 async function serve({ method, invoke }: Route, request: unknown, context: HandlerContext): Promise<unknown> {
+  const call = incomingCall(method, request, context);
+  const answer = await invoke(call, (one) => keepLarge(method, one, context) ?? one);
+  if (answer instanceof Failure) throw errorOf(answer);
+  return answer;
+}
+
+async function* serveStream(
+  { method, invoke }: Route,
+  request: unknown,
+  context: HandlerContext,
+  pace: ClientPace,
+): AsyncIterable<unknown> {
+  const { arriving, connection } = context.values.get(admittedKey) as Admitted;
+  const call = { ...incomingCall(method, request, context), signal: context.signal };
+  const failure = yield* messagesOf(invoke, call, pace, () => {
+    if (connection && "destroySoon" in connection) connection.destroy();
+    else arriving.abandon();
+  });
+  if (failure) throw errorOf(failure);
+}
+
+function incomingCall(method: Route["method"], request: unknown, context: HandlerContext): IncomingCall {
   const leftMs = context.timeoutMs();
   const decode = context.values.get(decodeKey);
   const admitted = context.values.get(admittedKey) as Admitted;
   admitted.isHandedOn = true;
-  const call: IncomingCall = {
+  return {
     frontEnd: "connect",
     header: (name) => context.requestHeader.get(name) ?? undefined,
     certificate: () => certificateOf(admitted.connection),
@@ -240,9 +273,10 @@ async function serve({ method, invoke }: Route, request: unknown, context: Handl
     permit: admitted.permit,
     decode: () => (decode ? decode(method) : request),
   };
-  const answer = await invoke(call, (one) => keepLarge(method, one, context) ?? one);
-  if (!(answer instanceof Failure)) return answer;
-  throw new ConnectError(
+}
+
+function errorOf(answer: Failure): ConnectError {
+  return new ConnectError(
     answer.message,
     answer.code as number as ConnectCode,
     answer.code === Code.unauthenticated ? challenge : undefined,

@@ -17,7 +17,7 @@ export function serviceDefinition(service: DescService): grpc.ServiceDefinition 
       {
         path: `/${service.typeName}/${method.name}`,
         requestStream: false,
-        responseStream: false,
+        responseStream: method.methodKind === "server_streaming",
         requestSerialize: same,
         requestDeserialize: same,
         responseSerialize: same,

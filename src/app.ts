@@ -35,6 +35,7 @@ import { assertBounds, boundsOf } from "./wiring/bounds.js";
 import { openContract } from "./wiring/contract.js";
 import { docsPages } from "./wiring/docs.js";
 import { openEngines } from "./wiring/engines.js";
+import { openFollowing } from "./wiring/following.js";
 import { openGate } from "./wiring/gate.js";
 import { loopsOf, openJobs } from "./wiring/jobs.js";
 import { openLimits } from "./wiring/limits.js";
@@ -150,8 +151,9 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
     maxDeadlineMs: config.MAX_DEADLINE_MS,
   });
+  const following = openFollowing(stores.events, config.MAX_WATCHERS, failures, metrics);
   const routes = mountRpcs({
-    ...{ stores, engines, keeper, codeGenerator, pipeline, validator, failures, clock },
+    ...{ stores, engines, following, keeper, codeGenerator, pipeline, validator, failures, clock },
     wrongCodes: limits.wrongCodes,
   });
   pipeline.warm(routes.map(({ method }) => method));
@@ -194,9 +196,11 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
       // Balancers need a while to see that; until then they send calls, which are served.
       await sleep(config.DRAIN_DELAY_MS);
       standard.calls.close();
+      following.watchers.end();
       const giveUp = setTimeout(() => pipeline.giveUp(), Math.max(0, config.DRAIN_MS - lastAnswersMs));
       await Promise.all([grpcServer.close(config.DRAIN_MS), connectServer.close(config.DRAIN_MS)]);
       clearTimeout(giveUp);
+      following.feed.close();
       probe.close();
       loadShedder.close();
       await queues.drain();

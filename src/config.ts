@@ -159,6 +159,7 @@ const schema = z.object({
   DATABASE_START_WAIT_MS: whole(30_000, 1_000, 600_000),
   DATABASE_POOL_SIZE: whole(12, 4, 200),
   MAX_IN_FLIGHT: whole(4_000, 1, 100_000),
+  MAX_WATCHERS: whole(2_000, 0, 6_000),
   DEFAULT_DEADLINE_MS: whole(15_000, 100, 600_000),
   MAX_DEADLINE_MS: whole(30_000, 100, 600_000),
   RESERVATION_MS: whole(5_000, 1_000, 60_000),

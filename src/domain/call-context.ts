@@ -1,4 +1,5 @@
 import type { Principal } from "./principal.js";
+import type { Refusal } from "./refusal.js";
 
 /** What a handler may know of the call that it serves. */
 export interface CallContext {
@@ -17,4 +18,16 @@ export interface CallContext {
    * Absent: nobody counts who is at work.
    */
   yieldPermit?<T>(wait: () => Promise<T>): Promise<T>;
+}
+
+/** Of a call whose answer is a stream. Its deadline is that by which the stream has to begin. */
+export interface StreamContext extends CallContext {
+  readonly stream: {
+    /** Aborted when nobody is there any more. */
+    readonly signal: AbortSignal;
+    /** The caller's own deadline, in ms since 1970; Infinity: it has none. */
+    readonly untilMs: number;
+    /** Why the caller may not go on, its key having been revoked, say; undefined: it may. To be asked now and then. */
+    mayGoOn(): Promise<Refusal | undefined>;
+  };
 }

@@ -44,6 +44,10 @@ export const reasons = [
   "PERMISSION_DENIED",
   "RATE_LIMITED",
   "KEY_ENDED",
+  "CURSOR_TOO_OLD",
+  "TOO_MANY_WATCHERS",
+  "WATCHER_TOO_SLOW",
+  "WATCH_ENDED",
   "OVERLOADED",
   "STORE_UNAVAILABLE",
   "DEADLINE_EXCEEDED",
@@ -114,8 +118,18 @@ export class Overloaded extends Error {
   override readonly name = "Overloaded";
 }
 
-/** What an exception of the three above means to the caller; undefined: it is a bug. */
+/** Thrown where a refusal comes too late to be a value: in the middle of a stream. */
+export class StreamRefused extends Error {
+  override readonly name = "StreamRefused";
+
+  constructor(readonly refusal: Refusal) {
+    super(refusal.reason);
+  }
+}
+
+/** What an exception of those above means to the caller; undefined: it is a bug. */
 export function refusalIn(error: unknown): Refusal | undefined {
+  if (error instanceof StreamRefused) return error.refusal;
   if (error instanceof DeadlinePassed) return new Refusal("DEADLINE_EXCEEDED");
   if (error instanceof Overloaded) return new Refusal("OVERLOADED");
   if (error instanceof StoreUnavailable) return new Refusal("STORE_UNAVAILABLE");

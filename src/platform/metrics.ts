@@ -100,6 +100,11 @@ export class Metrics {
     help: "How often another server, or one that was promoted, was found to be the primary.",
     registers: [this.registry],
   });
+  private readonly sentEvents = new Counter({
+    name: "coupon_events_sent_total",
+    help: "Events that were sent to those who watch them.",
+    registers: [this.registry],
+  });
   private readonly auditDrops = new Counter({
     name: "coupon_audit_dropped_total",
     help: "Refused administrative calls that could not be put on record.",
@@ -213,6 +218,20 @@ export class Metrics {
       help: "How far this machine's clock is ahead of Postgres'; below 0: behind.",
       registers: [this.registry],
       collect: () => gauge.set(aheadS()),
+    });
+  }
+
+  eventsSent(count: number): void {
+    this.sentEvents.inc(count);
+  }
+
+  /** Shows them whenever it is asked. */
+  watchers(count: () => number): void {
+    const gauge: Gauge = new Gauge({
+      name: "coupon_watchers",
+      help: "Streams of events that are open.",
+      registers: [this.registry],
+      collect: () => gauge.set(count()),
     });
   }
 

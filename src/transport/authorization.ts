@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type DescField, type DescMethodUnary, getOption, ScalarType } from "@bufbuild/protobuf";
+import { type DescField, type DescMethod, getOption, ScalarType } from "@bufbuild/protobuf";
 import { scope as scopeOption } from "../../gen/coupon/v1/options_pb.js";
 import type { CallKind } from "../domain/caller-limits.js";
 import { isScope, type Principal, type Scope } from "../domain/principal.js";
@@ -10,13 +10,13 @@ import { callKindOf } from "./overload/call-kind.js";
 export class Authorization {
   readonly scope: Scope;
   readonly kind: CallKind;
-  private readonly method: DescMethodUnary;
+  private readonly method: DescMethod;
   private readonly userId: DescField | undefined;
   private readonly requestId: DescField | undefined;
   private readonly closed: Refusal;
 
   /** Throws when the method does not say what it asks for. */
-  constructor(method: DescMethodUnary) {
+  constructor(method: DescMethod) {
     const scope = getOption(method, scopeOption);
     if (!isScope(scope)) throw new Error(`${method.parent.typeName}.${method.name} has no known (coupon.v1.scope)`);
     this.method = method;
@@ -54,7 +54,7 @@ export class Authorization {
   }
 }
 
-function stringField({ input }: DescMethodUnary, name: string): DescField | undefined {
+function stringField({ input }: DescMethod, name: string): DescField | undefined {
   return input.fields.find(
     (field) => field.name === name && field.fieldKind === "scalar" && field.scalar === ScalarType.STRING,
   );

@@ -112,6 +112,21 @@ export const errorTable: Readonly<Record<Reason, ErrorRow>> = {
     retryAfterMs: 1_000,
   },
   KEY_ENDED: { code: Code.failedPrecondition, message: "the key was revoked, or has expired" },
+  CURSOR_TOO_OLD: {
+    code: Code.failedPrecondition,
+    message: "what the cursor names is not there any more; metadata has the oldest cursor",
+  },
+  TOO_MANY_WATCHERS: {
+    code: Code.resourceExhausted,
+    message: "as many streams of events are open as there may be",
+    retryAfterMs: 5_000,
+  },
+  WATCHER_TOO_SLOW: { code: Code.resourceExhausted, message: "a message was not taken for too long" },
+  WATCH_ENDED: {
+    code: Code.unavailable,
+    message: "the server stops; go on with another one after the last cursor",
+    retryAfterMs: 100,
+  },
   OVERLOADED: { code: Code.unavailable, message: "the server has too much to do; nothing was done", retryAfterMs: 500 },
   STORE_UNAVAILABLE: { code: Code.unavailable, message: "a store did not answer", retryAfterMs: 1_000 },
   DEADLINE_EXCEEDED: { code: Code.deadlineExceeded, message: "the deadline has passed" },
@@ -165,7 +180,7 @@ const jitterSteps = 16;
 const jitterFactor = 3;
 
 /** Reasons for which many are refused at the same moment. */
-const crowded: readonly Reason[] = ["OVERLOADED", "STORE_UNAVAILABLE"];
+const crowded: readonly Reason[] = ["OVERLOADED", "STORE_UNAVAILABLE", "WATCH_ENDED"];
 const spread = new Map<Reason, readonly Failure[]>();
 
 function spreadFailure(reason: Reason): Failure {

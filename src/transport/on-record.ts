@@ -1,4 +1,4 @@
-import type { DescMethodUnary } from "@bufbuild/protobuf";
+import type { DescMethod } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { Scope } from "../domain/principal.js";
@@ -11,14 +11,14 @@ const administrative: ReadonlySet<Scope> = new Set<Scope>(["catalog.write", "cod
 export type OnRefused = (refused: Omit<RefusedCall, "at" | "id">) => void;
 
 /** What is to be done with each refusal of a method; undefined: its calls are not put on record. */
-export function refusalsOf(method: DescMethodUnary, scope: Scope, onRefused: OnRefused | undefined) {
+export function refusalsOf(method: DescMethod, scope: Scope, onRefused: OnRefused | undefined) {
   if (!onRefused || !isAdministrative(method, scope)) return undefined;
   return ({ request, ...call }: AdminCall & { request?: unknown }, { reason }: Refusal) => {
     if (!undecided.has(reason)) onRefused({ call, reason, targetId: targetOf(method, request) });
   };
 }
 
-export function isAdministrative(method: DescMethodUnary, scope: Scope): boolean {
+export function isAdministrative(method: DescMethod, scope: Scope): boolean {
   return administrative.has(scope) && method.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
 }
 
@@ -32,7 +32,7 @@ const undecided: ReadonlySet<Reason> = new Set<Reason>([
 ]);
 
 /** The id of what a request is about; null: nothing that is there already, as far as is known. */
-function targetOf({ input }: DescMethodUnary, request: unknown): string | null {
+function targetOf({ input }: DescMethod, request: unknown): string | null {
   if (request === undefined) return null;
   const message = reflect(input, request as never);
   const named = input.fields.find(({ name }) => ["coupon_id", "job_id", "key_id"].includes(name));

@@ -1,10 +1,16 @@
 import { randomUUID } from "node:crypto";
-import { create, type DescMessage, type DescMethodUnary, type MessageShape } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescMessage,
+  type DescMethodServerStreaming,
+  type DescMethodUnary,
+  type MessageShape,
+} from "@bufbuild/protobuf";
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import type { Validator } from "@bufbuild/protovalidate";
 import type { Authenticator, Credentials } from "../auth/authenticator.js";
 import type { Begun, CallerRates } from "../auth/limits/caller-rates.js";
-import type { CallContext } from "../domain/call-context.js";
+import type { CallContext, StreamContext } from "../domain/call-context.js";
 import { anybody } from "../domain/principal.js";
 import { type FieldViolation, invalid, Refusal, refusalIn } from "../domain/refusal.js";
 import { andAlso } from "../domain/violations.js";
@@ -20,6 +26,8 @@ import { Misread } from "./messages/wrong-fields.js";
 import { type OnRefused, refusalsOf } from "./on-record.js";
 import type { Permit } from "./overload/admission.js";
 import { isOrdinary } from "./overload/call-kind.js";
+import type { ServedMethod } from "./routes.js";
+import { streamOf } from "./stream-context.js";
 
 /** A call as a front end hands it over, after it was let in. */
 export interface IncomingCall extends Credentials {
@@ -28,6 +36,8 @@ export interface IncomingCall extends Credentials {
   readonly deadlineMs: DeadlineMs;
   /** What lets it be at work, kept until its handler is done. */
   readonly permit: Permit;
+  /** Of a call whose answer is a stream: aborted when nobody is there any more. */
+  readonly signal?: AbortSignal;
   /** The request, or the refusal that says why the bytes are none. Only what is large or compressed takes a promise. */
   decode(): MaybePromise<unknown | Refusal>;
 }
@@ -37,13 +47,19 @@ export type Handler<I extends DescMessage = DescMessage, O extends DescMessage =
   context: CallContext,
 ) => Promise<MessageShape<O> | Refusal>;
 
+/** Answers what makes the messages, or the refusal. What it makes them with throws StreamRefused for one that comes later. */
+export type StreamHandler<I extends DescMessage = DescMessage, O extends DescMessage = DescMessage> = (
+  request: MessageShape<I>,
+  context: StreamContext,
+) => Promise<AsyncIterable<MessageShape<O>> | Refusal>;
+
 /**
  * What the domain has against a request, as far as it can be told without the stores. Asked for only when other fields are
  * known to be wrong, so that all are named in one answer; a handler checks again what it needs.
  */
 export type AlsoWrong<I extends DescMessage = DescMessage> = (request: MessageShape<I>) => readonly FieldViolation[];
 
-/** Answers what `send` makes of the answer, or the failure. Never rejects. */
+/** Answers what `send` makes of the answer, a message or all that come one after the other, or the failure. Never rejects. */
 export type Invoke = <T>(call: IncomingCall, send: (answer: never) => MaybePromise<T>) => Promise<T | Failure>;
 
 export interface CallLog {
@@ -95,18 +111,29 @@ export class Pipeline {
     handler: Handler<I, O>,
     alsoWrong: AlsoWrong<I> = () => [],
   ): Invoke {
+    return this.mountAny(method, handler as unknown as Handler, alsoWrong as AlsoWrong);
+  }
+
+  /** The call is at work, with a permit, until its stream begins; its log line and metrics come when that has ended. */
+  mountStream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    handler: StreamHandler<I, O>,
+    alsoWrong: AlsoWrong<I> = () => [],
+  ): Invoke {
+    return this.mountAny(method, handler as unknown as Handler, alsoWrong as AlsoWrong);
+  }
+
+  private mountAny(method: ServedMethod, handler: Handler, alsoWrong: AlsoWrong): Invoke {
     const authorization = new Authorization(method);
     const mounted: Mounted = {
-      ...{ method, authorization },
-      handler: handler as unknown as Handler,
-      alsoWrong: alsoWrong as AlsoWrong,
+      ...{ method, authorization, handler, alsoWrong },
       onRefused: refusalsOf(method, authorization.scope, this.options.onRefused),
     };
     return (call, send) => this.observe(mounted, call, send);
   }
 
   /** Plans the validation of every request type, which takes a while and would delay the first call. */
-  warm(methods: readonly DescMethodUnary[]): void {
+  warm(methods: readonly ServedMethod[]): void {
     for (const { input } of methods) this.options.validator.validate(input, create(input) as never);
   }
 
@@ -154,7 +181,7 @@ export class Pipeline {
     return answer;
   }
 
-  private contextOf(call: IncomingCall, { name }: DescMethodUnary): OpenContext {
+  private contextOf(call: IncomingCall, { name }: ServedMethod): OpenContext {
     const { defaultDeadlineMs, maxDeadlineMs } = this.options;
     const now = steadyMs();
     const answerMs = Math.min(maxAnswerMs, Math.max(0, call.deadlineMs - now) * answerShare);
@@ -172,7 +199,7 @@ export class Pipeline {
     };
   }
 
-  private failureOf(error: unknown, method: DescMethodUnary, { requestId }: CallContext): Failure {
+  private failureOf(error: unknown, method: ServedMethod, { requestId }: CallContext): Failure {
     const refusal = refusalIn(error);
     if (refusal) return failureOf(refusal);
     this.options.log.error({ err: error, rpc: method.name, requestId }, "call failed");
@@ -207,6 +234,7 @@ export class Pipeline {
       if (foreign) return foreign;
       context.callerRequestId = mounted.authorization.claimRequestId(principal, request);
       context.request = request;
+      if (call.signal) context.stream = streamOf(call, call.signal, principal, this.options.authenticator, mounted);
       const hasWaited = known instanceof Promise || read instanceof Promise;
       if (hasWaited && steadyMs() >= context.deadlineMs) return new Refusal("DEADLINE_EXCEEDED");
       const work = handler(request as never, context);
@@ -234,10 +262,13 @@ export class Pipeline {
 }
 
 /** Who calls, and for what, is found out on the way. */
-type OpenContext = { -readonly [K in keyof CallContext]: CallContext[K] } & { request?: unknown };
+type OpenContext = { -readonly [K in keyof CallContext]: CallContext[K] } & {
+  request?: unknown;
+  stream?: StreamContext["stream"];
+};
 
 interface Mounted {
-  readonly method: DescMethodUnary;
+  readonly method: ServedMethod;
   readonly authorization: Authorization;
   readonly handler: Handler;
   readonly alsoWrong: AlsoWrong;
@@ -245,7 +276,7 @@ interface Mounted {
 }
 
 /** Whoever has found them, wrong fields are told in the same order. */
-function ordered({ input }: DescMethodUnary, refusal: Refusal): Refusal {
+function ordered({ input }: ServedMethod, refusal: Refusal): Refusal {
   const { reason, violations, message, detail } = refusal;
   return violations.length < 2 ? refusal : new Refusal(reason, inOrder(input, violations), message, detail);
 }

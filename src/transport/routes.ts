@@ -1,4 +1,4 @@
-import type { DescField, DescMethodUnary } from "@bufbuild/protobuf";
+import type { DescField, DescMethodServerStreaming, DescMethodUnary } from "@bufbuild/protobuf";
 import {
   BatchCreateCouponsRequestSchema,
   CatalogService,
@@ -18,6 +18,9 @@ const usersMessageBytes = 1024 * 1024;
 /** Of a call with 1,000 coupons or 50,000 codes. */
 const bulkMessageBytes = 8 * 1024 * 1024;
 
+/** What is served: calls with one answer, and with a stream of them. */
+export type ServedMethod = DescMethodUnary | DescMethodServerStreaming;
+
 interface Larger {
   readonly maxMessageBytes: number;
   readonly list: DescField;
@@ -25,7 +28,7 @@ interface Larger {
 }
 
 /** The most that one item of the list can need, if each of its fields is set, is 20, 114 and 1. */
-const larger: ReadonlyMap<DescMethodUnary, Larger> = new Map<DescMethodUnary, Larger>([
+const larger: ReadonlyMap<ServedMethod, Larger> = new Map<ServedMethod, Larger>([
   [
     CatalogService.method.uploadCodes,
     { maxMessageBytes: bulkMessageBytes, list: UploadCodesRequestSchema.field.lines, maxPartsOfItem: 32 },
@@ -42,17 +45,17 @@ const larger: ReadonlyMap<DescMethodUnary, Larger> = new Map<DescMethodUnary, La
 
 /** One RPC, ready to be served by any front end. */
 export interface Route extends MessageBounds {
-  readonly method: DescMethodUnary;
+  readonly method: ServedMethod;
   /** When it is shed. */
   readonly kind: CallKind;
   readonly invoke: Invoke;
 }
 
-export function routeOf(method: DescMethodUnary, invoke: Invoke): Route {
+export function routeOf(method: ServedMethod, invoke: Invoke): Route {
   return { method, ...boundsOf(method), kind: callKindOf(method), invoke };
 }
 
-export function boundsOf(method: DescMethodUnary): MessageBounds {
+export function boundsOf(method: ServedMethod): MessageBounds {
   const { maxMessageBytes, list, maxPartsOfItem } = larger.get(method) ?? {};
   if (maxMessageBytes === undefined) return { maxMessageBytes: ordinaryMessageBytes };
   return { maxMessageBytes, bulk: { field: list as Bulk["field"], maxPartsOfItem: maxPartsOfItem as number } };

@@ -4,6 +4,7 @@ import { AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService, CreateCouponRequestSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
 import type { Coupon } from "../../gen/coupon/v1/coupon_pb.js";
+import { EventService } from "../../gen/coupon/v1/event_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
@@ -40,6 +41,9 @@ import { resumeCoupon } from "../services/catalog/resume-coupon.js";
 import { searchCoupons, wrongInSearch } from "../services/catalog/search-coupons.js";
 import { updateCoupon, wrongInUpdate } from "../services/catalog/update-coupon.js";
 import { uploadCodes } from "../services/catalog/upload-codes.js";
+import { wrongInCursor } from "../services/event/event-message.js";
+import { listEvents } from "../services/event/list-events.js";
+import { watchEvents, wrongInWatch } from "../services/event/watch-events.js";
 import { batchIssueCoupons } from "../services/issuance/batch-issue-coupons.js";
 import { issueCoupon } from "../services/issuance/issue-coupon.js";
 import { wrongInPage } from "../services/page-token.js";
@@ -59,12 +63,14 @@ import { inOrder } from "../transport/messages/field-order.js";
 import { type AlsoWrong, type Handler, type Pipeline, violationsIn } from "../transport/pipeline.js";
 import { type Route, routeOf } from "../transport/routes.js";
 import type { Engines } from "./engines.js";
+import type { Following } from "./following.js";
 import { guessing } from "./guesses.js";
 import type { Stores } from "./stores.js";
 
 export interface RpcParts {
   readonly stores: Stores;
   readonly engines: Engines;
+  readonly following: Following;
   readonly keeper: GateKeeper;
   readonly codeGenerator: CodeGenerator;
   readonly pipeline: Pipeline;
@@ -79,6 +85,7 @@ export interface RpcParts {
 export function mountRpcs({
   stores,
   engines,
+  following,
   keeper,
   codeGenerator,
   pipeline,
@@ -124,7 +131,11 @@ export function mountRpcs({
   const userCoupon = UserCouponService.method;
   const usage = UsageService.method;
   const auth = AuthService.method;
+  const { watchers, feed, reader } = following;
+  const { watchEvents: watch, listEvents: list } = EventService.method;
   return [
+    routeOf(watch, pipeline.mountStream(watch, watchEvents(watchers, feed, reader), wrongInWatch)),
+    rpc(list, listEvents(reader), wrongInCursor),
     rpc(catalog.createCoupon, changing(createCoupon(coupons)), ({ coupon }) =>
       wrongInCoupon(coupon, new Date(clock.nowMs())),
     ),

@@ -20,6 +20,7 @@ import { Pipeline } from "../../src/transport/pipeline.js";
 import { regexMatch } from "../../src/transport/regex-match.js";
 import { boundsOf } from "../../src/wiring/bounds.js";
 import { openEngines } from "../../src/wiring/engines.js";
+import { openFollowing } from "../../src/wiring/following.js";
 import { mountRpcs } from "../../src/wiring/rpcs.js";
 import { openStores } from "../../src/wiring/stores.js";
 import { GrpcClient } from "../support/clients.js";
@@ -55,6 +56,7 @@ export async function startFrontEnds() {
   const routes = mountRpcs({
     stores,
     engines,
+    following: openFollowing(stores.events, 10, failures, metrics),
     keeper,
     codeGenerator,
     pipeline,

@@ -1,6 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import {
   create,
+  type DescMethodServerStreaming,
   type DescMethodUnary,
   fromBinary,
   type MessageInitShape,
@@ -80,6 +81,33 @@ export class GrpcClient {
         },
       );
     });
+  }
+
+  /** The messages of a stream. What ends it badly is thrown as CallError; whoever stops reading cancels it. */
+  async *stream<M extends DescMethodServerStreaming>(
+    method: M,
+    request: MessageInitShape<M["input"]>,
+    { timeoutMs = defaultTimeoutMs, headers = {} }: CallOptions = {},
+  ): AsyncGenerator<MessageShape<M["output"]>> {
+    const metadata = new grpc.Metadata();
+    for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
+    const call = this.client.makeServerStreamRequest(
+      `/${method.parent.typeName}/${method.name}`,
+      (same: Buffer) => same,
+      (bytes: Buffer) => fromBinary(method.output, bytes) as MessageShape<M["output"]>,
+      Buffer.from(toBinary(method.input, create(method.input, request) as never)),
+      metadata,
+      { deadline: Date.now() + timeoutMs },
+    );
+    try {
+      for await (const message of call) yield message;
+    } catch (error) {
+      throw callError(error as grpc.ServiceError);
+    } finally {
+      // What is cancelled says so, when nobody listens any more.
+      call.on("error", () => {});
+      call.cancel();
+    }
   }
 
   close(): void {

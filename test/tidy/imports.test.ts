@@ -61,7 +61,7 @@ const layers: readonly Layer[] = [
   },
   {
     name: "engines",
-    files: /^src\/(issuing|using)\//,
+    files: /^src\/(issuing|using|following)\//,
     mayUse: ["domain", "ports", "platform", "batching"],
     packages: /^(lru-cache$|node:timers\/promises$)/,
     advice: "an engine decides in words of the domain; it knows no message and no store.",

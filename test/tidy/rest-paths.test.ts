@@ -16,6 +16,9 @@ const unary = services
   .flatMap((service) => service.methods)
   .filter((method): method is DescMethodUnary => method.methodKind === "unary");
 
+/** They only read, and what they are asked has lists of messages, or maps, in it. */
+const readsByBody = new Set(["QuoteUsage", "ListEvents"]);
+
 /** What the rules of `google/api/http.proto` and of gateways have against the paths of a method. */
 function wrongIn(method: DescMethodUnary): string[] {
   const bindings = bindingsOf(method);
@@ -23,7 +26,7 @@ function wrongIn(method: DescMethodUnary): string[] {
   const reads = method.idempotency === 1;
   return bindings.flatMap((binding) => [
     ...(binding.segments[0] === "v1" ? [] : ["does not begin with /v1"]),
-    ...(reads && binding.verb !== "GET" && method.name !== "QuoteUsage" ? ["only reads, and is no GET"] : []),
+    ...(reads && binding.verb !== "GET" && !readsByBody.has(method.name) ? ["only reads, and is no GET"] : []),
     ...(!reads && binding.verb === "GET" ? ["changes something, and is a GET"] : []),
     ...namedTwice(binding),
     ...(binding.body === "*" || binding.verb === "POST" || binding.verb === "PATCH"

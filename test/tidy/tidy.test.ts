@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
+import { EventService } from "../../gen/coupon/v1/event_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
@@ -154,13 +155,16 @@ describe("the README", () => {
 
 describe("every RPC has its file and its function", () => {
   const kebab = (name: string) => name.replace(/(?<=[a-z0-9])[A-Z]/g, (letter) => `-${letter}`).toLowerCase();
-  const rpcs = [AuditService, AuthService, CatalogService, IssuanceService, UserCouponService, UsageService].flatMap(
-    (service) =>
-      service.methods.map((method) => ({
-        name: method.name,
-        file: `src/services/${kebab(service.name.replace(/Service$/, ""))}/${kebab(method.name)}.ts`,
-        local: method.localName,
-      })),
+  const services = [
+    ...[AuditService, AuthService, CatalogService, EventService],
+    ...[IssuanceService, UserCouponService, UsageService],
+  ];
+  const rpcs = services.flatMap((service) =>
+    service.methods.map((method) => ({
+      name: method.name,
+      file: `src/services/${kebab(service.name.replace(/Service$/, ""))}/${kebab(method.name)}.ts`,
+      local: method.localName,
+    })),
   );
 
   test("all services are looked at", () => {

@@ -7,6 +7,8 @@ export * from "../../../gen/coupon/v1/catalog_service_pb.js";
 export * from "../../../gen/coupon/v1/code_pb.js";
 export * from "../../../gen/coupon/v1/coupon_pb.js";
 export * from "../../../gen/coupon/v1/error_reason_pb.js";
+export * from "../../../gen/coupon/v1/event_pb.js";
+export * from "../../../gen/coupon/v1/event_service_pb.js";
 export * from "../../../gen/coupon/v1/issuance_service_pb.js";
 export * from "../../../gen/coupon/v1/item_error_pb.js";
 export * from "../../../gen/coupon/v1/options_pb.js";

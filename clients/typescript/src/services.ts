@@ -3,6 +3,7 @@ import {
   AuditService,
   AuthService,
   CatalogService,
+  EventService,
   IssuanceService,
   UsageService,
   UserCouponService,
@@ -15,6 +16,7 @@ export const services = {
   userCoupons: UserCouponService,
   usage: UsageService,
   auth: AuthService,
+  events: EventService,
   audit: AuditService,
 } as const;
 

@@ -334,7 +334,8 @@ export const usages = pgTable(
 /**
  * What happened, appended in the transaction in which it happened. `seq` is given out while the coupon's row is locked,
  * so the events of one coupon are in order by it. Transactions become visible in another order than they drew their
- * numbers: a reader must not go past the oldest transaction that is still open, which is what `xid` is kept for.
+ * numbers: a reader must not go past what an open one may still add, see event_head.sql. `xid` tells whether at a number
+ * there is still the same event.
  *
  * Its partitions are months by `happened_at`, each with the primary key of its own: see partition-events.ts.
  */

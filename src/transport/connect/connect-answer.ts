@@ -1,6 +1,6 @@
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
-import { create, type DescMethodUnary } from "@bufbuild/protobuf";
+import { create, type DescMethod } from "@bufbuild/protobuf";
 import { createContextKey, type HandlerContext } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { encodeLarge, jsonOfLarge, largeList } from "../messages/encode-answer.js";
@@ -9,11 +9,7 @@ import { encodeLarge, jsonOfLarge, largeList } from "../messages/encode-answer.j
 export const answerKey = createContextKey<Buffer | null>(null);
 
 /** Writes a large answer in slices, keeps its bytes, and gives the empty answer for connect-node; undefined: it is small. */
-export function keepLarge(
-  method: DescMethodUnary,
-  answer: object,
-  context: HandlerContext,
-): Promise<object> | undefined {
+export function keepLarge(method: DescMethod, answer: object, context: HandlerContext): Promise<object> | undefined {
   const large = largeList(method.output, answer);
   if (!large) return undefined;
   const isJson = (context.responseHeader.get("content-type") ?? "").includes("json");

@@ -1,4 +1,4 @@
-import type { DescMethodUnary } from "@bufbuild/protobuf";
+import type { DescMethod } from "@bufbuild/protobuf";
 import { createContextKey, createContextValues } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerRequest } from "@connectrpc/connect/protocol";
 import { Refusal } from "../../domain/refusal.js";
@@ -11,7 +11,7 @@ import type { MessageBounds } from "../messages/message-bounds.js";
  * Reads the message that the pipeline will ask for. connect-node would decode it before any of our code runs, and
  * answer broken bytes with INTERNAL; so it gets an empty message, and the pipeline decodes the real one.
  */
-export const decodeKey = createContextKey<((method: DescMethodUnary) => MaybePromise<unknown | Refusal>) | null>(null);
+export const decodeKey = createContextKey<((method: DescMethod) => MaybePromise<unknown | Refusal>) | null>(null);
 
 /** A method as it is mounted. */
 export interface Mounted extends MessageBounds {
@@ -48,12 +48,12 @@ export async function takeMessage(
     : handler.supportedContentType(type);
   // connect-node answers these by their headers alone.
   if (!known || !handler.allowedMethods.includes(request.method)) return { ...request, body: nothing() };
-  const enveloped = type.startsWith("application/grpc");
+  const isStream = type.startsWith("application/connect+");
+  const enveloped = isStream || type.startsWith("application/grpc");
   const json = type.includes("json");
 
-  const encoding =
-    (isGet ? query.get("compression") : request.header.get(enveloped ? "grpc-encoding" : "content-encoding")) ||
-    "identity";
+  const encodingHeader = isStream ? "connect-content-encoding" : enveloped ? "grpc-encoding" : "content-encoding";
+  const encoding = (isGet ? query.get("compression") : request.header.get(encodingHeader)) || "identity";
   const body = isGet
     ? Buffer.from(query.get("message") ?? "", query.get("base64") === "1" ? "base64url" : "utf8")
     : await readBody(request.body as AsyncIterable<Uint8Array>, maxMessageBytes + envelopeBytes, arriving);
@@ -61,12 +61,12 @@ export async function takeMessage(
   const empty = Buffer.from(json ? "{}" : "");
   if (packed === "foreign") return foreign(request, body as Uint8Array, enveloped, empty);
 
-  const read = (method: DescMethodUnary, message: Uint8Array | Refusal) => {
+  const read = (method: DescMethod, message: Uint8Array | Refusal) => {
     if (message instanceof Refusal) return message;
     if (message.length > maxMessageBytes) return new Refusal("MESSAGE_TOO_LARGE");
     return json ? readJson(method.input, message, mounted) : readBinary(method.input, message, mounted);
   };
-  const decode = (method: DescMethodUnary) => {
+  const decode = (method: DescMethod) => {
     if (packed instanceof Refusal || !packed.isCompressed)
       return read(method, packed instanceof Refusal ? packed : packed.bytes);
     const inflated = inflate("gzip", packed.bytes, maxMessageBytes, arriving.large);

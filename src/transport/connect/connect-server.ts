@@ -1,39 +1,22 @@
 import type * as http from "node:http";
 import type * as http2 from "node:http2";
-import { create } from "@bufbuild/protobuf";
-import {
-  Code as ConnectCode,
-  ConnectError,
-  createConnectRouter,
-  createContextKey,
-  createContextValues,
-  type HandlerContext,
-} from "@connectrpc/connect";
-import type { UniversalServerRequest } from "@connectrpc/connect/protocol";
-import {
-  compressionGzip,
-  universalRequestFromNodeRequest,
-  universalResponseToNodeResponse,
-} from "@connectrpc/connect-node";
-import { steadyMs } from "../../platform/clock.js";
-import { Code, Failure } from "../error-table.js";
+import { Code as ConnectCode, ConnectError, createConnectRouter } from "@connectrpc/connect";
+import { compressionGzip } from "@connectrpc/connect-node";
+import { ClientPace } from "../client-pace.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import type { LargeMessages } from "../messages/large-messages.js";
 import { ArrivingStreams } from "../overload/arriving-streams.js";
 import type { LoadShedder } from "../overload/load-shedder.js";
 import { refuseRequest } from "../overload/refuse.js";
-import type { IncomingCall } from "../pipeline.js";
 import { isRest } from "../rest/rest-answer.js";
 import { callRest, isTooLong, nothingThere, send } from "../rest/rest-call.js";
 import { OtherMethods, RestRoutes } from "../rest/rest-routes.js";
 import type { Route } from "../routes.js";
 import type { Standard } from "../standard/standard-method.js";
-import { certificateOf } from "../tls/client-certificate.js";
 import type { Tls } from "../tls/tls.js";
 import type { Admitted, AdmittedRequest } from "./admitted.js";
-import { withAdvice } from "./advice.js";
-import { answerKey, keepLarge, withKept } from "./connect-answer.js";
-import { type Arriving, decodeKey, type Mounted, takeMessage } from "./connect-message.js";
+import { callConnect, mount } from "./connect-call.js";
+import type { Arriving, Mounted } from "./connect-message.js";
 import { type Cors, crossOrigin, isPreflight } from "./cors.js";
 import { HttpPort } from "./http-port.js";
 import {
@@ -51,12 +34,6 @@ import { StandardHandlers } from "./standard-handlers.js";
 const notFound =
   "There is nothing here: RPCs are POST /coupon.v1.CatalogService/CreateCoupon and the like; REST is GET /v1/coupons and the like.\n";
 
-/** How long it took to read the message. */
-const readMsKey = createContextKey(0);
-
-/** The call, admitted. */
-const admittedKey = createContextKey<Admitted | null>(null);
-
 /** What serves a path: a method, and how it is called. */
 interface Target {
   readonly route: Route;
@@ -73,6 +50,7 @@ export class ConnectServer {
   private readonly rest: RestRoutes;
   private readonly cors: Cors | undefined;
   private readonly standard: StandardHandlers | undefined;
+  private readonly pace = new ClientPace();
   /** Of the streams that were let in. */
   private readonly admitted = new WeakMap<http2.ServerHttp2Stream, Admitted>();
 
@@ -95,7 +73,7 @@ export class ConnectServer {
     for (const route of routes) {
       const readMaxBytes = route.maxMessageBytes;
       const router = createConnectRouter({ acceptCompression: [compressionGzip], readMaxBytes });
-      router.rpc(route.method, (request, context) => serve(route, request, context) as never);
+      mount(router, route, this.pace);
       for (const handler of router.handlers) {
         const mounted: Mounted = { ...route, handler };
         this.targets.set(handler.requestPath, { route, call: (admitted) => callConnect(mounted, admitted) });
@@ -126,6 +104,7 @@ export class ConnectServer {
 
   /** Takes no new connections, ends idle ones with GOAWAY, and cuts off what is left after the given time. */
   close(drainMs: number): Promise<void> {
+    this.pace.close();
     return this.port.close(drainMs);
   }
 
@@ -225,51 +204,4 @@ export class ConnectServer {
     });
     return { large, late, abandon: () => arriving.abandon() };
   }
-}
-
-async function callConnect(mounted: Mounted, { request, response, admitted, place }: AdmittedRequest): Promise<void> {
-  let universal: UniversalServerRequest;
-  try {
-    universal = universalRequestFromNodeRequest(request, response, undefined, createContextValues());
-  } catch {
-    // It makes a URL of the host and the path.
-    answerPlain(response, 400, "the host or the path is none\n");
-    return;
-  }
-  const arrivedMs = steadyMs();
-  const taken = await takeMessage(mounted, universal, place);
-  admitted.arriving.arrived();
-  if (isGone(request, response)) return;
-  // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
-  taken.contextValues?.set(readMsKey, steadyMs() - arrivedMs).set(admittedKey, admitted);
-  const answer = withAdvice(await mounted.handler(taken), mounted.handler, universal.method);
-  const kept = taken.contextValues?.get(answerKey);
-  const whole = kept ? await withKept(answer, kept, universal.header.get("accept-encoding")) : answer;
-  await universalResponseToNodeResponse(whole, response);
-}
-
-/** As HTTP wants it of every 401. */
-const challenge = { "www-authenticate": "Bearer" };
-
-async function serve({ method, invoke }: Route, request: unknown, context: HandlerContext): Promise<unknown> {
-  const leftMs = context.timeoutMs();
-  const decode = context.values.get(decodeKey);
-  const admitted = context.values.get(admittedKey) as Admitted;
-  admitted.isHandedOn = true;
-  const call: IncomingCall = {
-    frontEnd: "connect",
-    header: (name) => context.requestHeader.get(name) ?? undefined,
-    certificate: () => certificateOf(admitted.connection),
-    deadlineMs: leftMs === undefined ? Number.POSITIVE_INFINITY : steadyMs() + leftMs - context.values.get(readMsKey),
-    permit: admitted.permit,
-    decode: () => (decode ? decode(method) : request),
-  };
-  const answer = await invoke(call, (one) => keepLarge(method, one, context) ?? one);
-  if (!(answer instanceof Failure)) return answer;
-  throw new ConnectError(
-    answer.message,
-    answer.code as number as ConnectCode,
-    answer.code === Code.unauthenticated ? challenge : undefined,
-    answer.details.map(({ desc, value }) => ({ desc, value: create(desc, value as never) })),
-  );
 }

@@ -2,6 +2,7 @@ import type { Http2Session } from "node:http2";
 import type { DescService } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { steadyMs } from "../../platform/clock.js";
+import { ClientPace } from "../client-pace.js";
 import { Code, Failure } from "../error-table.js";
 import { http2Limits, maxBacklog, newConnectionStreams } from "../http2-limits.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
@@ -21,6 +22,7 @@ import type { Tls } from "../tls/tls.js";
 import { serviceDefinition } from "./definitions.js";
 import { http2ServersOf, setHttp2Options } from "./grpc-http2.js";
 import { boundOther, type GrpcMessage, GrpcMessages } from "./grpc-messages.js";
+import { sendAll, signalOf } from "./grpc-streams.js";
 import { Keepalive } from "./keepalive.js";
 import { addStandardMethods } from "./standard-handlers.js";
 import { speaksGrpc, WrongPort } from "./wrong-port.js";
@@ -43,6 +45,7 @@ interface Arrival {
 export class GrpcServer {
   private readonly server: grpc.Server;
   private readonly routes: ReadonlyMap<string, Route>;
+  private readonly pace = new ClientPace();
   private readonly keepalive = new Keepalive();
   private readonly listeners: Listener[] = [];
   private readonly sessions = new Set<Http2Session>();
@@ -90,7 +93,12 @@ export class GrpcServer {
     for (const [service, ofService] of services) {
       this.server.addService(
         serviceDefinition(service),
-        Object.fromEntries(ofService.map((route) => [route.method.name, this.unaryHandler(route)])),
+        Object.fromEntries(
+          ofService.map((route) => [
+            route.method.name,
+            route.method.methodKind === "unary" ? this.unaryHandler(route) : this.streamHandler(route),
+          ]),
+        ),
       );
     }
     if (standard) addStandardMethods(this.server, standard);
@@ -143,6 +151,7 @@ export class GrpcServer {
   /** Tells clients to go elsewhere, lets calls under way end, and cuts off what is left after the given time. */
   close(drainMs: number): Promise<void> {
     this.keepalive.close();
+    this.pace.close();
     this.wrongPort.close();
     for (const listener of this.listeners) listener.leave();
     return new Promise((resolve) => {
@@ -161,22 +170,44 @@ export class GrpcServer {
     const { method, invoke } = route;
     const send = (answer: never) => encodeAnswer(method.output, answer);
     return (call, callback) => {
-      const id = call.metadata.get(arrivalHeader)[0] as string;
-      const arrival = this.arrivals.get(id);
-      // Its stream was closed at this very moment: there is nobody to answer.
+      const arrival = this.arrivalOf(call.metadata);
       if (!arrival) return;
-      this.arrivals.delete(id);
-      arrival.arriving.arrived();
-      if (arrival.arriving.isAnswered) {
-        // Its message took so long that this was said already.
-        arrival.permit.end(false);
-        return;
-      }
       void invoke(incomingCall(route, call, arrival), send).then((answer) => {
         if (answer instanceof Failure) callback(failed(answer));
         else callback(null, answer);
       });
     };
+  }
+
+  private streamHandler({ method, invoke, ...route }: Route): grpc.handleServerStreamingCall<Buffer, Buffer> {
+    return (call) => {
+      const arrival = this.arrivalOf(call.metadata);
+      if (!arrival) return;
+      const signal = signalOf(call);
+      const send = (messages: AsyncIterable<never>) =>
+        sendAll(call, messages, (one) => encodeAnswer(method.output, one), this.pace, signal);
+      const incoming = incomingCall({ ...route, method, invoke }, call, arrival);
+      void invoke({ ...incoming, signal }, send).then((answer) => {
+        if (!(answer instanceof Failure)) return call.end();
+        call.emit("error", failed(answer));
+        // Whoever does not take what it was sent does not hear why, either.
+        if (call.writableLength > 0) arrival.arriving.abandon();
+      });
+    };
+  }
+
+  /** undefined: there is nobody to answer, or it was answered. */
+  private arrivalOf(metadata: grpc.Metadata): Arrival | undefined {
+    const id = metadata.get(arrivalHeader)[0] as string;
+    const arrival = this.arrivals.get(id);
+    // Its stream was closed at this very moment.
+    if (!arrival) return undefined;
+    this.arrivals.delete(id);
+    arrival.arriving.arrived();
+    if (!arrival.arriving.isAnswered) return arrival;
+    // Its message took so long that this was said already.
+    arrival.permit.end(false);
+    return undefined;
   }
 }
 
@@ -195,7 +226,7 @@ const pushbackTrailer = "grpc-retry-pushback-ms";
 
 function incomingCall(
   route: Route,
-  call: grpc.ServerUnaryCall<Buffer, Buffer>,
+  call: Pick<grpc.ServerUnaryCall<Buffer, Buffer>, "metadata" | "request">,
   { arriving, permit, deadlineMs, message }: Arrival,
 ): IncomingCall {
   return {

@@ -17,7 +17,7 @@ export function addStandardMethods(server: grpc.Server, { methods, calls }: Stan
   for (const one of methods) {
     const { name } = one.method;
     const handler = (call: Call) => void serve(one, call, calls);
-    server.addService({ [name]: methodDefinition(one.method, true) }, { [name]: handler });
+    server.addService({ [name]: methodDefinition(one.method, { request: true, response: true }) }, { [name]: handler });
   }
 }
 

@@ -37,7 +37,10 @@ export class RestRoutes {
 
   /** Throws when two methods would have the same path. */
   constructor(routes: readonly Route[]) {
-    for (const route of routes) for (const binding of bindingsOf(route.method)) this.add({ route, binding });
+    for (const route of routes) {
+      const { method } = route;
+      if (method.methodKind === "unary") for (const binding of bindingsOf(method)) this.add({ route, binding });
+    }
   }
 
   private add(target: Target): void {

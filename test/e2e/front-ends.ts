@@ -155,13 +155,38 @@ export async function readConnect(response: Response): Promise<Answer> {
   if (!(response.headers.get("content-type") ?? "").includes("json")) {
     return { code: `HTTP ${response.status}`, ...none, message: text };
   }
-  const error = JSON.parse(text) as ConnectErrorJson;
+  return readConnectError(JSON.parse(text) as ConnectErrorJson);
+}
+
+function readConnectError(error: ConnectErrorJson): Answer {
   const details = (error.details ?? []).map(({ type, value }) => ({
     typeUrl: `type.googleapis.com/${type}`,
     value: new Uint8Array(Buffer.from(value, "base64")),
   }));
   const code = error.code === "canceled" ? "CANCELLED" : (error.code ?? "none").toUpperCase();
   return { code, message: error.message ?? "", ...readDetails(details) };
+}
+
+/** A stream by the Connect protocol, in JSON: what its last envelope says. */
+export async function callConnectStream(
+  httpPort: number,
+  path: string,
+  body: string,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const response = await fetch(`http://127.0.0.1:${httpPort}${path}`, {
+    method: "POST",
+    headers: { "content-type": "application/connect+json", ...headers },
+    body: envelope(Buffer.from(body)),
+  });
+  if (response.status !== 200) return await readConnect(response);
+  const bytes = Buffer.from(await response.arrayBuffer());
+  for (let at = 0; at < bytes.length; at += 5 + bytes.readUInt32BE(at + 1)) {
+    if (bytes[at] !== 2) continue;
+    const { error } = JSON.parse(bytes.toString("utf8", at + 5, at + 5 + bytes.readUInt32BE(at + 1)));
+    if (error) return readConnectError(error as ConnectErrorJson);
+  }
+  return ok;
 }
 
 /** REST: an error is a `google.rpc.Status` in JSON. */

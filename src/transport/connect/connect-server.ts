@@ -265,6 +265,7 @@ async function serve({ method, invoke }: Route, request: unknown, context: Handl
     decode: () => (decode ? decode(method) : request),
   };
   const answer = await invoke(call, (one) => keepLarge(method, one, context) ?? one);
+  if (call.requestId) context.responseHeader.set("x-request-id", call.requestId);
   if (!(answer instanceof Failure)) return answer;
   throw new ConnectError(
     answer.message,

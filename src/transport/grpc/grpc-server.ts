@@ -172,16 +172,19 @@ export class GrpcServer {
         arrival.permit.end(false);
         return;
       }
-      void invoke(incomingCall(route, call, arrival), send).then((answer) => {
-        if (answer instanceof Failure) callback(failed(answer));
-        else callback(null, answer);
+      const incoming = incomingCall(route, call, arrival);
+      void invoke(incoming, send).then((answer) => {
+        const named = new grpc.Metadata();
+        named.set(requestIdHeader, incoming.requestId as string);
+        if (answer instanceof Failure) return callback(failed(answer, named));
+        call.sendMetadata(named);
+        callback(null, answer);
       });
     };
   }
 }
 
-function failed(failure: Failure): Partial<grpc.StatusObject> {
-  const metadata = new grpc.Metadata();
+function failed(failure: Failure, metadata: grpc.Metadata): Partial<grpc.StatusObject> {
   metadata.set(detailsTrailer, failure.status);
   if (failure.code === Code.unavailable && failure.retryAfterMs !== undefined) {
     metadata.set(pushbackTrailer, String(failure.retryAfterMs));
@@ -189,6 +192,8 @@ function failed(failure: Failure): Partial<grpc.StatusObject> {
   return { code: failure.code as number, details: failure.message, metadata };
 }
 
+/** By which a call is found in the log; the caller's own, if it has sent one. */
+const requestIdHeader = "x-request-id";
 const detailsTrailer = "grpc-status-details-bin";
 /** When a client's own retry policy may send the call again, in ms. */
 const pushbackTrailer = "grpc-retry-pushback-ms";

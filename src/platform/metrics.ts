@@ -20,7 +20,7 @@ export interface ObservedCall {
   /** Without its service, and with it. */
   readonly rpc: string;
   readonly method: string;
-  /** What it was asked by, as OpenTelemetry calls it: `grpc` or `connectrpc`. */
+  /** What it was asked by, as OpenTelemetry calls it: `grpc`, `connectrpc`, or `http` for REST. */
   readonly system: string;
   /** The status code, as gRPC calls it. */
   readonly code: string;

@@ -39,8 +39,8 @@ interface EndedCall {
   readonly storeCode: string | undefined;
 }
 
-/** As OpenTelemetry calls them. */
-const systems = { grpc: "grpc", connect: "connectrpc" } as const;
+/** As OpenTelemetry calls them; it has no name for REST. */
+const systems = { grpc: "grpc", connect: "connectrpc", rest: "http" } as const;
 /** What the server is to blame for, as OpenTelemetry sees it. */
 const faults: ReadonlySet<Code> = new Set([Code.deadlineExceeded, Code.internal, Code.unavailable]);
 

@@ -107,7 +107,11 @@ describe("traces", () => {
       const text = await (await fetch(`http://127.0.0.1:${traced.adminPort}/metrics`)).text();
       return /coupon_gate_admissions_total\{outcome="RESERVED"\} [1-9]/.test(text);
     });
-    const [native, json] = ["4bf92f3577b34da6a3ce929d0e0e4736", "5bf92f3577b34da6a3ce929d0e0e4736"] as const;
+    const [native, json, rest] = ["4", "5", "b"].map((first) => `${first}bf92f3577b34da6a3ce929d0e0e4736`) as [
+      string,
+      string,
+      string,
+    ];
     const request = { target: { case: "couponId" as const, value: id }, userId: "native" };
     await traced.client.call(method, request, { headers: { traceparent: traceparent(native) } });
     await fetch(`http://127.0.0.1:${traced.httpPort}${path}`, {
@@ -115,9 +119,15 @@ describe("traces", () => {
       headers: { "content-type": "application/json", traceparent: traceparent(json), "x-request-id": "of-json" },
       body: JSON.stringify({ couponId: id, userId: "json" }),
     });
+    await fetch(`http://127.0.0.1:${traced.httpPort}/v1/coupons/${id}:issue`, {
+      method: "POST",
+      headers: { "content-type": "application/json", traceparent: traceparent(rest) },
+      body: JSON.stringify({ userId: "rest" }),
+    });
     for (const [traceId, system] of [
       [native, "grpc"],
       [json, "connectrpc"],
+      [rest, "http"],
     ] as const) {
       const [top, steps] = await tree(traceId, "coupon.v1.IssuanceService/IssueCoupon");
       expect(top.parentSpanId).toBe(callerSpan);
@@ -201,14 +211,17 @@ describe("request ids", () => {
     const headers = { "x-request-id": "mine-1" };
     expect(await callWithHeaders(quiet.grpcPort, id, "u", headers)).toMatchObject({ code: 0, initial: "mine-1" });
     expect(await callWithHeaders(quiet.grpcPort, id, "u", headers)).toMatchObject({ code: 6, trailing: "mine-1" });
-    for (const [userId, status] of [
-      ["v", 200],
-      ["v", 409],
+    const rest = `/v1/coupons/${id}:issue`;
+    for (const [way, userId, status] of [
+      [path, "v", 200],
+      [path, "v", 409],
+      [rest, "r", 200],
+      [rest, "r", 409],
     ] as const) {
-      const response = await fetch(`http://127.0.0.1:${quiet.httpPort}${path}`, {
+      const response = await fetch(`http://127.0.0.1:${quiet.httpPort}${way}`, {
         method: "POST",
         headers: { "content-type": "application/json", ...headers },
-        body: JSON.stringify({ couponId: id, userId }),
+        body: JSON.stringify({ ...(way === path && { couponId: id }), userId }),
       });
       expect([response.status, response.headers.get("x-request-id")]).toEqual([status, "mine-1"]);
     }

@@ -80,8 +80,10 @@ export class OpenTelemetry implements Tracing {
 
   begin(call: TracedCall): CallSpan {
     const parent = this.propagator.extract(ROOT_CONTEXT, call, headers);
-    const span = this.tracer.startSpan(call.method, { kind: SpanKind.SERVER, startTime: call.startedMs }, parent);
-    return new ServerSpan(this.tracer, parent, span, call);
+    // The same for all spans of a call: the SDK finds one out for each of them, to a millisecond, and steps would seem to begin before their call.
+    const epochMs = Date.now() - performance.now();
+    const options = { kind: SpanKind.SERVER, startTime: call.startedMs + epochMs };
+    return new ServerSpan(this.tracer, parent, this.tracer.startSpan(call.method, options, parent), call, epochMs);
   }
 
   async close(): Promise<void> {
@@ -99,6 +101,7 @@ class ServerSpan implements CallSpan, Steps {
     private readonly parent: Context,
     private readonly span: Span,
     { method, system }: TracedCall,
+    private readonly epochMs: number,
   ) {
     const { traceId, spanId } = span.spanContext();
     this.traceId = traceId;
@@ -110,7 +113,8 @@ class ServerSpan implements CallSpan, Steps {
   step(name: string, startedMs: number, endedMs: number, attributes: SpanAttributes = {}): void {
     const context = trace.setSpan(this.parent, this.span);
     const kind = attributes["db.system.name"] === undefined ? SpanKind.INTERNAL : SpanKind.CLIENT;
-    this.tracer.startSpan(name, { kind, startTime: startedMs, attributes }, context).end(endedMs);
+    const { epochMs } = this;
+    this.tracer.startSpan(name, { kind, startTime: startedMs + epochMs, attributes }, context).end(endedMs + epochMs);
   }
 
   end(code: string, reason: string, isFault: boolean, attributes: SpanAttributes): void {
@@ -120,7 +124,7 @@ class ServerSpan implements CallSpan, Steps {
       this.span.setAttribute("error.type", reason);
       this.span.setStatus({ code: SpanStatusCode.ERROR });
     }
-    this.span.end(performance.now());
+    this.span.end(performance.now() + this.epochMs);
   }
 }
 

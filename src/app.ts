@@ -10,7 +10,7 @@ import { MeasuredClock } from "./platform/clock.js";
 import { FailureLog } from "./platform/failure-log.js";
 import type { Logger } from "./platform/logger.js";
 import { Metrics } from "./platform/metrics.js";
-import { packageRoot } from "./platform/package-root.js";
+import { packageRoot, packageVersion } from "./platform/package-root.js";
 import { Probe } from "./platform/probe.js";
 import { QuotaDays } from "./platform/quota-days.js";
 import type { Secret } from "./platform/secrets/secret.js";
@@ -42,6 +42,7 @@ import { openLimits } from "./wiring/limits.js";
 import { prepareDatabase } from "./wiring/migrating.js";
 import { mountRpcs } from "./wiring/rpcs.js";
 import { openStores } from "./wiring/stores.js";
+import { openTelemetry } from "./wiring/telemetry.js";
 import { openTls } from "./wiring/tls.js";
 
 export interface App {
@@ -63,8 +64,9 @@ const firstAnswerMs = 10_000;
 export async function startApp(config: Config & { DATABASE_URL: Secret }, log: Logger): Promise<App> {
   const bounds = boundsOf(config.DATABASE_POOL_SIZE);
   assertBounds(bounds, { poolSize: config.DATABASE_POOL_SIZE });
-  const metrics = new Metrics();
+  const metrics = new Metrics(packageVersion());
   const failures = new FailureLog({ log });
+  const telemetry = await openTelemetry(config, metrics, failures);
   const arrivals = new ArrivalDeadlines();
   const { tls, reloads: tlsReloads } = openTls(config, arrivals, metrics, log);
   await prepareDatabase(config, log);
@@ -104,19 +106,26 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
 
   const stores = openStores(database, config.QUOTA_TIME_ZONE);
   const quotaDays = new QuotaDays(config.QUOTA_TIME_ZONE);
-  const gate = await openGate(config, log, failures, {
+  const { gate, redisMode } = await openGate(config, log, failures, {
     ...{ clock, quotaDays },
     quotaGroupOf: (couponId) => stores.issues.quotaGroupOf(couponId),
   });
-  const keeper = new GateKeeper(gate, stores.issues, stores.usages, log, failures, bounds.loads);
+  const keeper = new GateKeeper(gate, stores.issues, stores.usages, log, failures, bounds.loads, metrics.gate);
   const codeGenerator = new CodeGenerator(stores.codes, keeper, log, failures);
   const queues = new Queues({
-    onBatch: (queue, size) => metrics.batch(queue, size),
+    onBatch: (queue, size) => metrics.batches.begun(queue, size),
+    onWaited: (queue, ms) => metrics.batches.waited(queue, ms),
+    onCommitted: (queue, ms) => metrics.batches.committed(queue, ms),
     onAfterCommitError: (queue, error) => failures.failed(`settle ${queue}`, error),
   });
   const engines = openEngines({
     ...{ stores, gate, keeper, quotaDays, clock, reservationMs: config.RESERVATION_MS },
-    ...{ openQueue: queues.open, batches: bounds.batches, failures },
+    ...{ openQueue: queues.open, batches: bounds.batches, failures, metrics: metrics.gate },
+  });
+  metrics.gate.watch({
+    redisMode,
+    reservationsOpen: () => engines.issuer.reservationsOpen,
+    loadsUnderWay: () => keeper.loadsUnderWay,
   });
   const refusalRecorder = new RefusalRecorder({
     ...{ store: stores.audit, clock, failures },
@@ -145,7 +154,7 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
   const limits = await openLimits(config, metrics, failures);
   const validator = createValidator({ regexMatch });
   const pipeline = new Pipeline({
-    ...{ log, metrics, validator, isServing, authenticator: auth.authenticator },
+    ...{ log, metrics, validator, isServing, authenticator: auth.authenticator, ...telemetry },
     rates: limits.rates,
     onRefused: (refused) => refusalRecorder.add(refused),
     defaultDeadlineMs: config.DEFAULT_DEADLINE_MS,
@@ -210,6 +219,7 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
       limits.close();
       await database.close();
       await admin?.close();
+      await telemetry.tracing?.close();
     },
   };
 }

@@ -4,6 +4,7 @@ import { databaseServers } from "./platform/database-url.js";
 import { redisServers, WrongRedisSetting } from "./platform/redis-servers.js";
 import { Secret } from "./platform/secrets/secret.js";
 import { fileSettingOf, readSecretFiles } from "./platform/secrets/secret-files.js";
+import { otelSettings, pairs } from "./platform/telemetry/settings.js";
 
 const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).default(fallback);
 const whole = (fallback: number, least: number, most: number) =>
@@ -172,6 +173,11 @@ const schema = z.object({
   AUDIT_KEEP_DAYS: whole(800, 0, 36_500),
   DRAIN_DELAY_MS: whole(0, 0, 600_000),
   DRAIN_MS: whole(10_000, 0, 600_000),
+  ...otelSettings.shape,
+  OTEL_EXPORTER_OTLP_HEADERS: secret(pairs),
+  METRICS_COUPONS: z.coerce.number().int().min(0).max(100).optional(),
+  LOG_USER_IDS: z.enum(["plain", "hashed"]).default("plain"),
+  LOG_USER_IDS_KEY: secret(z.string().min(16, "must have at least 16 characters").max(1_000)),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
   EXIT_ON_STDIN_CLOSE: z.stringbool().default(false),
 });
@@ -203,6 +209,8 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
   // Not of a URL that could not be read.
   if (problems.length === 0) found.push(...redisProblems(given));
   found.push(...jwtProblems(given), ...tlsProblems(given));
+  if (given.LOG_USER_IDS === "hashed" && !given.LOG_USER_IDS_KEY)
+    found.push("LOG_USER_IDS_KEY: must be set for LOG_USER_IDS=hashed");
   // As they were given: what is wrong may be in a file.
   const lines = [...problems, ...found.map((line) => line.replace(/^\w+/, (name) => names.get(name) ?? name))];
   if (!result.success || lines.length > 0) throw new WrongSetting(lines);

@@ -3,6 +3,7 @@ import type { ServerName } from "../embedded/protocol.js";
 import { startApp } from "./app.js";
 import { type Config, readConfig, secretNames, WrongSetting } from "./config.js";
 import { createLogger, type Logger } from "./platform/logger.js";
+import { packageVersion } from "./platform/package-root.js";
 import { Secret } from "./platform/secrets/secret.js";
 import { keysCommand } from "./wiring/keys.js";
 import { migrateOnly } from "./wiring/migrating.js";
@@ -35,7 +36,10 @@ async function main(): Promise<void> {
     await runKeys(config);
     return;
   }
-  const { log, flush } = createLogger(config.LOG_LEVEL);
+  const { log, flush } = createLogger(config.LOG_LEVEL, {
+    service: config.OTEL_SERVICE_NAME,
+    version: packageVersion(),
+  });
   if (command === "migrate") {
     await runMigrate(config, log);
     await flush();

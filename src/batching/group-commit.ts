@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { CallTrace } from "../domain/call-context.js";
 import { DeadlinePassed, Overloaded, StoreUnavailable } from "../domain/refusal.js";
 import { steadyMs } from "../platform/clock.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
@@ -7,6 +8,8 @@ import type { DeadlineMs } from "../storage/ports/page.js";
 const retryPauseMs = 50;
 
 export interface GroupCommitOptions<I, O> {
+  /** For traces. */
+  readonly name?: string;
   /**
    * Commits a batch with one outcome for each item, in order. `again` says that an earlier call may have committed some
    * of the items: those must get the same outcomes.
@@ -29,11 +32,17 @@ export interface GroupCommitOptions<I, O> {
   readonly maxWaiting: number;
   /** How many items a batch had, for the metrics. */
   readonly onBatch?: (size: number) => void;
+  /** How long an item waited for its batch, in ms. */
+  readonly onWaited?: (ms: number) => void;
+  /** How long the store took for a batch, in ms. */
+  readonly onCommitted?: (ms: number) => void;
 }
 
 interface Waiting<I, O> {
   readonly item: I;
   readonly deadlineMs: DeadlineMs;
+  readonly sinceMs: number;
+  readonly trace: CallTrace | undefined;
   readonly resolve: (outcome: O) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -54,10 +63,10 @@ export class GroupCommit<I, O> {
    * Throws Overloaded or DeadlinePassed when nothing was done and will not be, StoreUnavailable when it is not known
    * whether it was.
    */
-  submit(item: I, deadlineMs: DeadlineMs): Promise<O> {
+  submit(item: I, deadlineMs: DeadlineMs, trace?: CallTrace): Promise<O> {
     if (this.waiting.length >= this.options.maxWaiting) return Promise.reject(new Overloaded());
     return new Promise((resolve, reject) => {
-      this.waiting.push({ item, deadlineMs, resolve, reject });
+      this.waiting.push({ item, deadlineMs, sinceMs: performance.now(), trace, resolve, reject });
       if (this.starting) return;
       this.starting = true;
       // What else arrives in this turn of the event loop comes along.
@@ -88,12 +97,28 @@ export class GroupCommit<I, O> {
   }
 
   private async runBatch(batch: readonly Waiting<I, O>[]): Promise<void> {
-    this.options.onBatch?.(batch.length);
+    const { name, onBatch, onWaited, onCommitted } = this.options;
+    const startedMs = performance.now();
+    onBatch?.(batch.length);
+    for (const { sinceMs, trace } of batch) {
+      onWaited?.(startedMs - sinceMs);
+      trace?.step(`queue ${name}`, sinceMs, startedMs);
+    }
     this.batchCount += 1;
     const outcomes = await this.commit(batch);
     this.batchCount -= 1;
+    const committedMs = performance.now();
+    onCommitted?.(committedMs - startedMs);
+    // Each call has what the batch took: a span of the batch alone would be in nobody's trace.
+    for (const [index, { trace }] of batch.entries()) {
+      trace?.step(`commit ${name}`, startedMs, committedMs, {
+        "db.system.name": "postgresql",
+        "coupon.batch.size": batch.length,
+        ...(outcomes[index] instanceof Error && { "error.type": outcomes[index].name }),
+      });
+    }
     this.startBatches();
-    await this.answer(batch, outcomes);
+    await this.answer(batch, outcomes, committedMs);
   }
 
   /** Takes items in the order of their arrival, leaving those that clash with an earlier one. */
@@ -144,7 +169,11 @@ export class GroupCommit<I, O> {
     }
   }
 
-  private async answer(batch: readonly Waiting<I, O>[], results: readonly (O | Error)[]): Promise<void> {
+  private async answer(
+    batch: readonly Waiting<I, O>[],
+    results: readonly (O | Error)[],
+    committedMs: number,
+  ): Promise<void> {
     const items: I[] = [];
     const outcomes: O[] = [];
     results.forEach((result, index) => {
@@ -155,6 +184,7 @@ export class GroupCommit<I, O> {
     if (items.length > 0) await this.options.afterCommit(items, outcomes).catch(this.options.onAfterCommitError);
     results.forEach((result, index) => {
       const entry = batch[index] as Waiting<I, O>;
+      entry.trace?.step(`settle ${this.options.name}`, committedMs, performance.now());
       if (result instanceof Error) entry.reject(result);
       else entry.resolve(result);
     });

@@ -1,3 +1,4 @@
+import type { CallTrace } from "../domain/call-context.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import { GroupCommit, type GroupCommitOptions } from "./group-commit.js";
 
@@ -9,7 +10,7 @@ const maxWaiting = 10_000;
 /** A queue that commits what it is given, in batches. */
 export interface Queue<Item, Outcome> {
   /** Throws as `GroupCommit.submit` does. */
-  submit(item: Item, deadlineMs: DeadlineMs): Promise<Outcome>;
+  submit(item: Item, deadlineMs: DeadlineMs, trace?: CallTrace): Promise<Outcome>;
 }
 
 export type QueueOptions<Item, Outcome> = Pick<GroupCommitOptions<Item, Outcome>, "commit" | "keysOf"> &
@@ -20,6 +21,9 @@ export type OpenQueue = <Item, Outcome>(name: string, options: QueueOptions<Item
 
 export interface QueuesOptions {
   readonly onBatch: (queue: string, size: number) => void;
+  /** How long a row waited for its batch, and how long the store took for a batch. */
+  readonly onWaited?: (queue: string, ms: number) => void;
+  readonly onCommitted?: (queue: string, ms: number) => void;
   readonly onAfterCommitError: (queue: string, error: unknown) => void;
   /** For all queues that do not say otherwise. */
   readonly sideBatchSize?: number;
@@ -33,6 +37,7 @@ export class Queues {
 
   readonly open: OpenQueue = <Item, Outcome>(name: string, options: QueueOptions<Item, Outcome>) => {
     const queue = new GroupCommit<Item, Outcome>({
+      name,
       afterCommit: async () => {},
       onAfterCommitError: (error) => this.options.onAfterCommitError(name, error),
       maxBatchSize,
@@ -40,6 +45,8 @@ export class Queues {
       sideBatchSize: this.options.sideBatchSize ?? sideBatchSize,
       maxWaiting,
       onBatch: (size) => this.options.onBatch(name, size),
+      onWaited: (ms) => this.options.onWaited?.(name, ms),
+      onCommitted: (ms) => this.options.onCommitted?.(name, ms),
       ...options,
     });
     this.all.push(queue);

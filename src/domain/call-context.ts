@@ -1,6 +1,16 @@
 import type { Principal } from "./principal.js";
 import type { Refusal } from "./refusal.js";
 
+/** Of a call that is traced: told what it has spent its time on, when that is over. Times are those of performance.now(). */
+export interface CallTrace {
+  step(
+    name: string,
+    startedMs: number,
+    endedMs: number,
+    attributes?: Readonly<Record<string, string | number | boolean | undefined>>,
+  ): void;
+}
+
 /** What a handler may know of the call that it serves. */
 export interface CallContext {
   /** The name of the method, without its service. */
@@ -11,6 +21,8 @@ export interface CallContext {
   readonly callerRequestId: string;
   /** Who calls. */
   readonly principal: Principal;
+  /** Absent: this call is not traced. */
+  readonly trace?: CallTrace | undefined;
   /** Until when the answer is of use, in ms since 1970. */
   readonly deadlineMs: number;
   /**

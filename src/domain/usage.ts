@@ -1,3 +1,4 @@
+import type { CallTrace } from "./call-context.js";
 import type { Coupon, CouponType, Discount, Money } from "./coupon.js";
 import { applyDiscounts, currencyOf, type DiscountedOrder } from "./discount.js";
 import { type Labels, sameLabels } from "./labels.js";
@@ -39,6 +40,8 @@ export interface Order {
   readonly amount: Money | null;
   /** What is to be kept with its usages. Absent or null: nothing. */
   readonly labels?: Labels | null;
+  /** Of the call that names it, if it is traced. */
+  readonly trace?: CallTrace | undefined;
 }
 
 /** What stands of an order already: the uses of earlier calls by the same user with the same order. */

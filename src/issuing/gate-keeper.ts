@@ -24,6 +24,15 @@ export interface GateKeeperLog {
   info(details: object, message: string): void;
 }
 
+/** Told what the keeper does, for the metrics. */
+export interface GateKeeperMetrics {
+  /** `bytes`: of the packed holdings. */
+  loaded(outcome: "OK" | "FAILED", ms: number, bytes: number): void;
+  swept(what: "stock" | "place", confirmed: number, released: number): void;
+  /** What Postgres says is left of a coupon; null: it has no end. */
+  stockSeen(couponId: string, stock: number | null): void;
+}
+
 /**
  * Keeps the gate in line with Postgres: loads coupons, settles the reservations of processes that died, and
  * compares what it counts with what is stored. Every replica runs one; all of it may run twice without harm.
@@ -45,7 +54,12 @@ export class GateKeeper {
     private readonly log: GateKeeperLog,
     private readonly failures: Pick<FailureLog, "failed" | "succeeded">,
     private readonly maxLoads = defaultMaxLoads,
+    private readonly metrics?: GateKeeperMetrics,
   ) {}
+
+  get loadsUnderWay(): number {
+    return this.loads.size;
+  }
 
   /** Resolves when no load is under way any more. */
   async close(): Promise<void> {
@@ -141,8 +155,19 @@ export class GateKeeper {
   private async loadNow(couponId: string): Promise<void> {
     const loading = await this.gate.beginLoad(couponId);
     if (!loading) return;
-    const facts = await this.store.readGate(couponId, (buckets) => loading.addHoldings(buckets));
-    if (facts) await loading.install(facts);
+    const startedMs = performance.now();
+    let bytes = 0;
+    let outcome: "OK" | "FAILED" = "FAILED";
+    try {
+      const facts = await this.store.readGate(couponId, (buckets) => {
+        for (const { packed } of buckets) bytes += packed.byteLength;
+        return loading.addHoldings(buckets);
+      });
+      if (facts) await loading.install(facts);
+      outcome = "OK";
+    } finally {
+      this.metrics?.loaded(outcome, performance.now() - startedMs, bytes);
+    }
   }
 
   private async settleOverdue(requests: readonly GateRequest[]): Promise<void> {
@@ -157,7 +182,9 @@ export class GateKeeper {
         : { ...request, outcome: "FREE" };
     });
     await this.gate.settle(settlements);
-    this.log.info({ confirmed: issued.size, released: requests.length - issued.size }, "settled overdue reservations");
+    const swept = { confirmed: issued.size, released: requests.length - issued.size };
+    this.metrics?.swept("stock", swept.confirmed, swept.released);
+    this.log.info(swept, "settled overdue reservations");
   }
 
   private async loadPlacesNow(couponId: string): Promise<void> {
@@ -178,7 +205,9 @@ export class GateKeeper {
     await this.gate.settlePlaces(
       overdue.map((one): PlaceSettlement => ({ ...one, outcome: used.has(one.usageId) ? "CONFIRM" : "RELEASE" })),
     );
-    this.log.info({ confirmed: used.size, released: overdue.length - used.size }, "settled overdue places");
+    const swept = { confirmed: used.size, released: overdue.length - used.size };
+    this.metrics?.swept("place", swept.confirmed, swept.released);
+    this.log.info(swept, "settled overdue places");
   }
 
   /**
@@ -192,6 +221,7 @@ export class GateKeeper {
     for (const survey of surveys) {
       const { couponId } = survey;
       const row = stored.get(couponId);
+      if (row) this.metrics?.stockSeen(couponId, row.stock);
       const difference = differenceOf(survey, row);
       // Another replica may have seen the difference first: then it takes a round more.
       const before = this.suspects.get(couponId);
@@ -199,7 +229,10 @@ export class GateKeeper {
       if (difference === "") continue;
       differing.add(couponId);
       if (difference === "revision" || before === difference) {
-        this.log.info({ ...survey, stored: row }, "gate differs from postgres; loading anew");
+        // Without those who asked for what is overdue: ids of users are for nobody's eyes here.
+        const { overdue, overdueUsageIds, ...seen } = survey;
+        const counts = { overdueCount: overdue.length, overduePlaceCount: overdueUsageIds.length };
+        this.log.info({ ...seen, ...counts, stored: row }, "gate differs from postgres; loading anew");
         await this.reload(couponId);
       } else {
         this.suspects.set(couponId, difference);

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { OpenQueue, Queue } from "../batching/queues.js";
+import type { CallTrace } from "../domain/call-context.js";
 import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
 import { sameLabels } from "../domain/labels.js";
 import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable } from "../domain/refusal.js";
@@ -7,7 +8,7 @@ import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } fr
 import { type Clock, steadyMs } from "../platform/clock.js";
 import { newId } from "../platform/new-id.js";
 import type { QuotaDays } from "../platform/quota-days.js";
-import type { Admission, AdmissionRequest, Gate } from "../reservation/port.js";
+import type { Admission, AdmissionOutcome, AdmissionRequest, Gate } from "../reservation/port.js";
 import type { IssueRequest, IssueResult, IssueStore } from "../storage/ports/issues.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import type { UserCouponStore } from "../storage/ports/user-coupons.js";
@@ -58,9 +59,14 @@ interface Again {
 const stayAtWork: YieldPermit = (wait) => wait();
 
 /** What is asked for; the user coupon gets its id here. */
-export type IssueWish = Omit<IssueRequest, "userCouponId">;
+export type IssueWish = Omit<IssueRequest, "userCouponId"> & Traced;
 
-type IssueAttempt = IssueRequest & Pick<AdmissionRequest, "ticket">;
+type IssueAttempt = IssueRequest & Pick<AdmissionRequest, "ticket"> & Traced;
+
+interface Traced {
+  /** Of the call, if it is traced. */
+  readonly trace?: CallTrace | undefined;
+}
 
 export interface IssuerParts {
   readonly gate: Gate;
@@ -73,6 +79,8 @@ export interface IssuerParts {
   /** How long a reservation lasts. */
   readonly reservationMs: number;
   readonly openQueue: OpenQueue;
+  /** Told what the gate said of a request (AWAY: nothing), and how long it took. */
+  readonly onAdmission?: ((couponId: string, outcome: AdmissionOutcome | "AWAY", ms: number) => void) | undefined;
   /** Batches under way at once, of each queue. */
   readonly batches: { readonly issue: number; readonly issueCode: number };
 }
@@ -81,6 +89,7 @@ export interface IssuerParts {
 export class Issuer {
   readonly activity: IssueActivity;
   private directCount = 0;
+  private reservedCount = 0;
   private readonly gate: Gate;
   private readonly keeper: GateKeeper;
   /** For requests that name no code, and for those that do: no batch may have both. */
@@ -102,6 +111,11 @@ export class Issuer {
         ],
       });
     this.queues = { any: open("issue", batches.issue), code: open("issue-code", batches.issueCode) };
+  }
+
+  /** Requests that have a reservation and are not decided yet. */
+  get reservationsOpen(): number {
+    return this.reservedCount;
   }
 
   /** Waits for its ticket where the coupon is throttled, and for others to be decided where they have the last units. */
@@ -143,7 +157,14 @@ export class Issuer {
     yieldPermit: YieldPermit,
   ): Promise<Issued | Refusal | Again | "PAUSED"> {
     const reservedUntilMs = steadyMs() + this.parts.reservationMs - settleMs;
+    const askedMs = performance.now();
     const admission = await this.admit(request, deadlineMs);
+    const admittedMs = performance.now();
+    this.parts.onAdmission?.(request.couponId, admission.outcome, admittedMs - askedMs);
+    request.trace?.step("gate admit", askedMs, admittedMs, {
+      "db.system.name": "redis",
+      "coupon.gate.outcome": admission.outcome,
+    });
     switch (admission.outcome) {
       case "WAIT":
         return { waitMs: admission.waitMs ?? 1, ticket: admission.ticket };
@@ -197,27 +218,34 @@ export class Issuer {
   }
 
   private async decideReserved(
-    request: IssueRequest,
+    request: IssueRequest & Traced,
     deadlineMs: DeadlineMs,
     reservedUntilMs: number,
   ): Promise<IssueResult> {
     const untilMs = Math.min(deadlineMs, reservedUntilMs);
+    this.reservedCount += 1;
     try {
-      return await this.queueOf(request).submit({ ...request, untilMs, reserved: true }, untilMs);
+      return await this.queueOf(request).submit({ ...request, untilMs, reserved: true }, untilMs, request.trace);
     } catch (error) {
       // Not known whether the row is there: the reservation stays until a sweep has asked Postgres.
       if (error instanceof StoreUnavailable) throw error;
       await settleQuietly([{ ...request, outcome: "RELEASE" } as const], (all) => this.gate.settle(all));
       throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
+    } finally {
+      this.reservedCount -= 1;
     }
   }
 
   /** The path past the gate. */
-  private async decideDirect(request: IssueRequest, deadlineMs: DeadlineMs): Promise<IssueResult> {
+  private async decideDirect(request: IssueRequest & Traced, deadlineMs: DeadlineMs): Promise<IssueResult> {
     if (this.directCount >= maxDirect) throw new Overloaded();
     this.directCount += 1;
     try {
-      return await this.queueOf(request).submit({ ...request, untilMs: deadlineMs, reserved: false }, deadlineMs);
+      return await this.queueOf(request).submit(
+        { ...request, untilMs: deadlineMs, reserved: false },
+        deadlineMs,
+        request.trace,
+      );
     } finally {
       this.directCount -= 1;
     }

@@ -1,3 +1,4 @@
+import type { CallTrace } from "../domain/call-context.js";
 import type { CouponType } from "../domain/coupon.js";
 import type { Labels } from "../domain/labels.js";
 import { type Reason, Refusal, requestIdReused } from "../domain/refusal.js";
@@ -43,6 +44,8 @@ export interface TypeRequest {
   readonly requestId: string;
   /** null: none. */
   readonly labels: Labels | null;
+  /** Of the call, if it is traced. */
+  readonly trace?: CallTrace | undefined;
 }
 
 /** Issues any coupon of a type: the first that can be issued, in the order in which they expire. */
@@ -67,8 +70,8 @@ export class TypeIssuer {
       for (const couponId of await read()) {
         if (tried.has(couponId)) continue;
         tried.add(couponId);
-        const { userId, requestId, labels } = request;
-        const answer = await this.issuer.issue({ couponId, userId, requestId, labels }, deadlineMs, yieldPermit);
+        const { type: _, ...wish } = request;
+        const answer = await this.issuer.issue({ ...wish, couponId }, deadlineMs, yieldPermit);
         if (!(answer instanceof Refusal)) return answer;
         if (answer.reason === "REQUEST_ID_REUSED") {
           // The same request at the same moment may have come by another coupon of the type.
@@ -88,16 +91,12 @@ export class TypeIssuer {
   }
 
   /** What an earlier call with this request id has issued, through the same way as any repeated call of that coupon. */
-  private async issueEarlier(
-    { type, userId, requestId, labels }: TypeRequest,
-    deadlineMs: DeadlineMs,
-  ): Promise<Issued | Refusal | null> {
-    if (requestId === "") return null;
-    const earlier = await this.store.findEarlierIssue(requestId, deadlineMs);
+  private async issueEarlier({ type, ...wish }: TypeRequest, deadlineMs: DeadlineMs): Promise<Issued | Refusal | null> {
+    if (wish.requestId === "") return null;
+    const earlier = await this.store.findEarlierIssue(wish.requestId, deadlineMs);
     if (!earlier) return null;
-    if (earlier.userId !== userId || earlier.type !== type) return requestIdReused();
-    const { couponId } = earlier;
-    return await this.issuer.issue({ couponId, userId, requestId, labels }, deadlineMs);
+    if (earlier.userId !== wish.userId || earlier.type !== type) return requestIdReused();
+    return await this.issuer.issue({ ...wish, couponId: earlier.couponId }, deadlineMs);
   }
 
   /** One that was read a moment ago, if there is one. */

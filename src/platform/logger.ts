@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import { type DestinationStream, destination, pino, stdTimeFunctions } from "pino";
+import { loggedError } from "./telemetry/logged-error.js";
 
 export type { Logger } from "pino";
 
@@ -14,12 +15,13 @@ export interface ServiceLogger {
   flush(): Promise<void>;
 }
 
-/** JSON lines on standard output. */
-export function createLogger(level: string): ServiceLogger {
+/** JSON lines on standard output. `base` is in each of them: which service this is, say. */
+export function createLogger(level: string, base: Readonly<Record<string, string>> | null = null): ServiceLogger {
   // Comes before the library's own listener, which flushes synchronously, and for ever while a reader that stands still lets nothing in.
   process.once("exit", () => stream.destroy());
   const stream = destination({ dest: 1, sync: false, minLength: bufferBytes });
-  const log = pino({ level, base: null, timestamp: stdTimeFunctions.isoTime }, stream as DestinationStream);
+  const serializers = { err: loggedError };
+  const log = pino({ level, base, serializers, timestamp: stdTimeFunctions.isoTime }, stream as DestinationStream);
   const timer = setInterval(() => stream.flush(), flushPauseMs);
   timer.unref();
   return {

@@ -1,31 +1,12 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import { Tally } from "./tally.js";
+import { BatchMetrics } from "./telemetry/batch-metrics.js";
+import { GateMetrics } from "./telemetry/gate-metrics.js";
+import { HistogramTally } from "./telemetry/histogram-tally.js";
+import { type OverloadFacts, showOverload } from "./telemetry/overload-gauges.js";
 
 const callBucketsS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const waitBucketsS = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5];
-const batchBuckets = [1, 2, 5, 10, 25, 50, 100, 256];
-
-interface OverloadGauges {
-  readonly limit: number;
-  readonly atWork: number;
-  readonly waiting: number;
-  readonly maxConnections: number;
-}
-
-const overloadGauges: readonly { name: string; help: string; of: (state: OverloadGauges) => number }[] = [
-  { name: "coupon_calls_in_flight", help: "Calls at work.", of: ({ atWork }) => atWork },
-  {
-    name: "coupon_calls_limit",
-    help: "Calls that may be at work; found from what they take.",
-    of: ({ limit }) => limit,
-  },
-  { name: "coupon_calls_waiting", help: "Calls that wait until fewer are at work.", of: ({ waiting }) => waiting },
-  {
-    name: "coupon_connections_limit",
-    help: "Connections that the gRPC port takes at most; fewer while connections are shed.",
-    of: ({ maxConnections }) => maxConnections,
-  },
-];
 
 interface PoolFacts {
   readonly name: string;
@@ -34,15 +15,36 @@ interface PoolFacts {
   readonly waiting: number;
 }
 
+/** A call that has been answered. */
+export interface ObservedCall {
+  /** Without its service, and with it. */
+  readonly rpc: string;
+  readonly method: string;
+  /** What it was asked by, as OpenTelemetry calls it: `grpc`, `connectrpc`, or `http` for REST. */
+  readonly system: string;
+  /** The status code, as gRPC calls it. */
+  readonly code: string;
+  /** "OK" or an ErrorReason. */
+  readonly reason: string;
+  readonly seconds: number;
+}
+
 /** Everything that `/metrics` shows, in the Prometheus text format. */
 export class Metrics {
   private readonly registry = new Registry();
-  private readonly calls = new Histogram({
+  readonly gate = new GateMetrics(this.registry);
+  readonly batches = new BatchMetrics(this.registry);
+  private readonly calls = new HistogramTally(this.registry, {
+    name: "rpc_server_call_duration_seconds",
+    help: "Duration of calls by method, status code and outcome (OK or an ErrorReason). What was shed is no call yet.",
+    labelNames: ["rpc_system_name", "rpc_method", "rpc_response_status_code", "coupon_reason"],
+    buckets: [...callBucketsS, 10, 30],
+  });
+  private readonly durations = new HistogramTally(this.registry, {
     name: "coupon_call_duration_seconds",
-    help: "Duration of calls by method.",
-    labelNames: ["rpc"] as const,
+    help: "Duration of calls by method, whatever became of them; rpc_server_call_duration_seconds tells more.",
+    labelNames: ["rpc"],
     buckets: callBucketsS,
-    registers: [this.registry],
   });
   private readonly outcomes = new Tally(this.registry, {
     name: "coupon_calls_total",
@@ -69,19 +71,11 @@ export class Metrics {
     help: "Connections asked to go because shedding calls one by one took too much time.",
     registers: [this.registry],
   });
-  private readonly batches = new Histogram({
-    name: "coupon_batch_size",
-    help: "Rows in one batch, by the queue that gathers them.",
-    labelNames: ["queue"] as const,
-    buckets: batchBuckets,
-    registers: [this.registry],
-  });
-  private readonly poolWaits = new Histogram({
+  private readonly poolWaits = new HistogramTally(this.registry, {
     name: "coupon_pool_wait_seconds",
     help: "How long statements and transactions waited for a connection to Postgres, by pool.",
-    labelNames: ["pool"] as const,
+    labelNames: ["pool"],
     buckets: waitBucketsS,
-    registers: [this.registry],
   });
   private readonly poolErrors = new Counter({
     name: "coupon_postgres_errors_total",
@@ -110,6 +104,12 @@ export class Metrics {
     help: "Refused administrative calls that could not be put on record.",
     registers: [this.registry],
   });
+  private readonly spans = new Counter({
+    name: "coupon_trace_spans_total",
+    help: "Spans of sampled calls: OK, sent; FAILED, given up by the exporter; DROPPED, no room until they could be sent.",
+    labelNames: ["outcome"] as const,
+    registers: [this.registry],
+  });
   private readonly jobRuns = new Counter({
     name: "coupon_job_runs_total",
     help: "Runs of what the service does by itself, by job and outcome (OK or FAILED).",
@@ -134,24 +134,21 @@ export class Metrics {
     labelNames: ["file"] as const,
     registers: [this.registry],
   });
-  /** The library's way from label values to a series is slow; the few that there are are kept. */
-  private readonly durations = new Map<string, Histogram.Internal<"rpc">>();
-  private readonly waits = new Map<string, Histogram.Internal<"pool">>();
 
-  constructor() {
+  /** Which build this is. */
+  constructor(version = "") {
     collectDefaultMetrics({ register: this.registry });
+    new Gauge({
+      name: "coupon_build_info",
+      help: "Always 1: which release this is, and on which Node it runs.",
+      labelNames: ["version", "node"],
+      registers: [this.registry],
+    }).set({ version, node: process.version }, 1);
   }
 
   /** What the overload protection allows and what there is, looked up when the metrics are. */
-  watchOverload(state: () => OverloadGauges): void {
-    for (const { name, help, of } of overloadGauges) {
-      const gauge: Gauge = new Gauge({
-        name,
-        help,
-        registers: [this.registry],
-        collect: () => gauge.set(of(state())),
-      });
-    }
+  watchOverload(state: () => OverloadFacts): void {
+    showOverload(this.registry, state);
   }
 
   /** A call that was shed before it was one. */
@@ -179,18 +176,10 @@ export class Metrics {
     this.shedConnectionsTotal.inc(count);
   }
 
-  observe(rpc: string, outcome: string, seconds: number): void {
-    let duration = this.durations.get(rpc);
-    if (!duration) {
-      duration = this.calls.labels(rpc);
-      this.durations.set(rpc, duration);
-    }
-    duration.observe(seconds);
-    this.outcomes.add(rpc, outcome);
-  }
-
-  batch(queue: string, size: number): void {
-    this.batches.labels(queue).observe(size);
+  observe({ rpc, method, system, code, reason, seconds }: ObservedCall): void {
+    this.calls.observe(seconds, system, method, code, reason);
+    this.durations.observe(seconds, rpc);
+    this.outcomes.add(rpc, reason);
   }
 
   /** Shows them whenever it is asked. */
@@ -236,12 +225,7 @@ export class Metrics {
   }
 
   poolWait(pool: string, seconds: number): void {
-    let wait = this.waits.get(pool);
-    if (!wait) {
-      wait = this.poolWaits.labels(pool);
-      this.waits.set(pool, wait);
-    }
-    wait.observe(seconds);
+    this.poolWaits.observe(seconds, pool);
   }
 
   storeErrors(code: string, count: number): void {
@@ -269,6 +253,10 @@ export class Metrics {
 
   auditDropped(count: number): void {
     this.auditDrops.inc(count);
+  }
+
+  spansExported(outcome: "OK" | "FAILED" | "DROPPED", count: number): void {
+    this.spans.inc({ outcome }, count);
   }
 
   probeFailed(outcome: string): void {

@@ -32,6 +32,11 @@ export const Code = {
 } as const;
 export type Code = (typeof Code)[keyof typeof Code];
 
+/** As gRPC spells them: `invalidArgument` is INVALID_ARGUMENT. */
+export const codeNames: ReadonlyMap<Code, string> = new Map(
+  Object.entries(Code).map(([name, code]) => [code, name.replace(/[A-Z]/g, "_$&").toUpperCase()]),
+);
+
 interface ErrorRow {
   readonly code: Code;
   readonly message: string;

@@ -6,6 +6,7 @@ import type { Reason, Refusal } from "../domain/refusal.js";
 import type { AdminCall, RefusedCall } from "../storage/ports/audit.js";
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+const plain = /^[!-~]{1,128}$/;
 const administrative: ReadonlySet<Scope> = new Set<Scope>(["catalog.write", "codes.write", "admin"]);
 
 export type OnRefused = (refused: Omit<RefusedCall, "at" | "id">) => void;
@@ -37,7 +38,8 @@ function targetOf({ input }: DescMethod, request: unknown): string | null {
   const message = reflect(input, request as never);
   const named = input.fields.find(({ name }) => ["coupon_id", "job_id", "key_id"].includes(name));
   const id = named ? message.get(named) : updatedId(request);
-  return typeof id === "string" && id !== "" ? (uuid.test(id) ? id.toLowerCase() : id) : null;
+  // What is no id at all is not kept: it may be of any length, and what Postgres does not take would be refused with all beside it.
+  return typeof id === "string" && plain.test(id) ? (uuid.test(id) ? id.toLowerCase() : id) : null;
 }
 
 /** An update names what it is about within the message that it brings. */

@@ -10,7 +10,7 @@ import { pathToString } from "@bufbuild/protobuf/reflect";
 import type { Validator } from "@bufbuild/protovalidate";
 import type { Authenticator, Credentials } from "../auth/authenticator.js";
 import type { Begun, CallerRates } from "../auth/limits/caller-rates.js";
-import type { CallContext, StreamContext } from "../domain/call-context.js";
+import type { CallContext, CallTrace, StreamContext } from "../domain/call-context.js";
 import { anybody } from "../domain/principal.js";
 import { type FieldViolation, invalid, Refusal, refusalIn } from "../domain/refusal.js";
 import { andAlso } from "../domain/violations.js";
@@ -18,6 +18,7 @@ import { steadyMs } from "../platform/clock.js";
 import { errorCode } from "../platform/error-code.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
 import { Authorization } from "./authorization.js";
+import { CallReport, type ReportOptions } from "./call-report.js";
 import { Failure, failureOf, internalFailure } from "./error-table.js";
 import { HandlerWaits } from "./handler-waits.js";
 import type { MaybePromise } from "./messages/decode.js";
@@ -38,6 +39,8 @@ export interface IncomingCall extends Credentials {
   readonly permit: Permit;
   /** Of a call whose answer is a stream: aborted when nobody is there any more. */
   readonly signal?: AbortSignal;
+  /** Put there by the pipeline: what names this call in its answer, as `x-request-id`. */
+  requestId?: string;
   /** The request, or the refusal that says why the bytes are none. Only what is large or compressed takes a promise. */
   decode(): MaybePromise<unknown | Refusal>;
 }
@@ -62,19 +65,7 @@ export type AlsoWrong<I extends DescMessage = DescMessage> = (request: MessageSh
 /** Answers what `send` makes of the answer, a message or all that come one after the other, or the failure. Never rejects. */
 export type Invoke = <T>(call: IncomingCall, send: (answer: never) => MaybePromise<T>) => Promise<T | Failure>;
 
-export interface CallLog {
-  info(details: object, message: string): void;
-  error(details: object, message: string): void;
-}
-
-export interface CallMetrics {
-  /** `reason` is "OK" or an ErrorReason. */
-  observe(rpc: string, reason: string, seconds: number): void;
-}
-
-export interface PipelineOptions {
-  readonly log: CallLog;
-  readonly metrics: CallMetrics;
+export interface PipelineOptions extends ReportOptions {
   readonly validator: Validator;
   readonly authenticator: Authenticator;
   /** Absent: each caller may make as many calls as there is room for. */
@@ -99,7 +90,7 @@ const maxAnswerMs = 200;
 /**
  * What every call that was let in goes through on both front ends, in this order: request context -
  * authentication and authorisation - limits by caller - decoding and validation - handler - encoding - error mapping -
- * metrics and log. The log sees the final status.
+ * metrics, trace and log. These see the final status.
  */
 export class Pipeline {
   private readonly waits = new HandlerWaits();
@@ -126,7 +117,7 @@ export class Pipeline {
   private mountAny(method: ServedMethod, handler: Handler, alsoWrong: AlsoWrong): Invoke {
     const authorization = new Authorization(method);
     const mounted: Mounted = {
-      ...{ method, authorization, handler, alsoWrong },
+      ...{ method, authorization, handler, alsoWrong, report: new CallReport(method, this.options) },
       onRefused: refusalsOf(method, authorization.scope, this.options.onRefused),
     };
     return (call, send) => this.observe(mounted, call, send);
@@ -147,12 +138,12 @@ export class Pipeline {
     call: IncomingCall,
     send: (answer: never) => MaybePromise<T>,
   ): Promise<T | Failure> {
-    const { log, metrics } = this.options;
-    const { method } = mounted;
-    const startedAt = performance.now();
-    const context = this.contextOf(call, method);
+    const { method, report } = mounted;
+    const begun = report.begin(call);
+    const context = this.contextOf(call, method, begun.span?.steps);
+    call.requestId = context.requestId;
     let answer: T | Failure;
-    let code: string | undefined;
+    let storeCode: string | undefined;
     try {
       const served = await this.serve(mounted, call, context);
       if (served instanceof Refusal) mounted.onRefused?.(context, served);
@@ -160,28 +151,13 @@ export class Pipeline {
       answer = sent instanceof Promise ? await sent : sent;
     } catch (error) {
       answer = this.failureOf(error, method, context);
-      code = errorCode(error);
+      storeCode = errorCode(error);
     }
-    const ms = performance.now() - startedAt;
-    const reason = answer instanceof Failure ? answer.reason : "OK";
-    metrics.observe(method.name, reason, ms / 1000);
-    log.info(
-      {
-        rpc: method.name,
-        requestId: context.requestId,
-        ...(context.principal.id !== "" && { principal: context.principal.id }),
-        status: reason,
-        ms: Math.round(ms * 10) / 10,
-        via: call.frontEnd,
-        // Of what the caller is told in one word, operators want to know what the store has said.
-        ...(code !== undefined && { code }),
-      },
-      "call",
-    );
+    report.end(begun, { context, failure: answer instanceof Failure ? answer : undefined, storeCode });
     return answer;
   }
 
-  private contextOf(call: IncomingCall, { name }: ServedMethod): OpenContext {
+  private contextOf(call: IncomingCall, { name }: ServedMethod, trace: CallTrace | undefined): OpenContext {
     const { defaultDeadlineMs, maxDeadlineMs } = this.options;
     const now = steadyMs();
     const answerMs = Math.min(maxAnswerMs, Math.max(0, call.deadlineMs - now) * answerShare);
@@ -193,6 +169,7 @@ export class Pipeline {
       principal: anybody,
       method: name,
       callerRequestId: "",
+      trace,
       requestId: given && /^[!-~]{1,128}$/.test(given) ? given : randomUUID(),
       deadlineMs,
       yieldPermit: (wait) => call.permit.yield(wait),
@@ -262,7 +239,7 @@ export class Pipeline {
 }
 
 /** Who calls, and for what, is found out on the way. */
-type OpenContext = { -readonly [K in keyof CallContext]: CallContext[K] } & {
+export type OpenContext = { -readonly [K in keyof CallContext]: CallContext[K] } & {
   request?: unknown;
   stream?: StreamContext["stream"];
 };
@@ -270,6 +247,7 @@ type OpenContext = { -readonly [K in keyof CallContext]: CallContext[K] } & {
 interface Mounted {
   readonly method: ServedMethod;
   readonly authorization: Authorization;
+  readonly report: CallReport;
   readonly handler: Handler;
   readonly alsoWrong: AlsoWrong;
   readonly onRefused: ReturnType<typeof refusalsOf>;

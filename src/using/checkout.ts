@@ -1,4 +1,5 @@
 import type { OpenQueue, Queue } from "../batching/queues.js";
+import type { CallTrace } from "../domain/call-context.js";
 import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable } from "../domain/refusal.js";
 import {
   type ChosenCoupon,
@@ -60,6 +61,8 @@ export interface CheckoutParts {
   readonly batches: { readonly use: number; readonly lock: number };
   /** Told when an order is committed and the gate could not be told of it, which the caller does not hear of. */
   readonly onSettleError: (error: unknown) => void;
+  /** Told what the gate said of a use under a cap (AWAY: nothing), and how long it took. */
+  readonly onPlace?: ((outcome: PlaceOutcome | "AWAY", ms: number) => void) | undefined;
 }
 
 /** Quotes, locks and uses what an order names. One user coupon is committed with others' in a batch; several are one transaction. */
@@ -68,19 +71,21 @@ export class Checkout {
   private readonly gate: Gate;
   private readonly keeper: GateKeeper;
   private readonly reservationMs: number;
-  private readonly onSettleError: (error: unknown) => void;
+  private readonly onSettleError: CheckoutParts["onSettleError"];
+  private readonly onPlace: CheckoutParts["onPlace"];
   private readonly queues: {
     readonly reads: Queue<OrderChoice, ReadChoice>;
     readonly uses: Queue<UseRequest, UseResult>;
     readonly locks: Queue<LockRequest, LockResult>;
   };
 
-  constructor({ store, gate, keeper, reservationMs, openQueue, batches, onSettleError }: CheckoutParts) {
+  constructor({ store, gate, keeper, reservationMs, openQueue, batches, onSettleError, onPlace }: CheckoutParts) {
     this.store = store;
     this.gate = gate;
     this.keeper = keeper;
     this.reservationMs = reservationMs;
     this.onSettleError = onSettleError;
+    this.onPlace = onPlace;
     this.queues = {
       // A read is over so soon that larger batches are worth more than a second one beside it.
       reads: openQueue<OrderChoice, ReadChoice>("read", {
@@ -103,9 +108,9 @@ export class Checkout {
   }
 
   async judge(order: Order, deadlineMs: DeadlineMs, lockToken = ""): Promise<JudgedOrder> {
-    const { userId, choices, orderId } = order;
+    const { userId, choices, orderId, trace } = order;
     const read = await Promise.all(
-      choices.map(({ userCouponId }) => this.queues.reads.submit({ userId, userCouponId, orderId }, deadlineMs)),
+      choices.map(({ userCouponId }) => this.queues.reads.submit({ userId, userCouponId, orderId }, deadlineMs, trace)),
     );
     const chosen = read.map(({ value }) => value);
     const now = latest(read.map((one) => one.now));
@@ -135,7 +140,7 @@ export class Checkout {
     const [only] = requests;
     const results =
       requests.length === 1 && only
-        ? [await this.queues.locks.submit(only, deadlineMs)]
+        ? [await this.queues.locks.submit(only, deadlineMs, order.trace)]
         : await this.store.lockBatch(requests, { together: true });
     const locks = results.flatMap((result) => (result.outcome === "GRANTED" ? [result.lock] : []));
     return locks.length === requests.length ? locks : await this.refusalAfter(results, order, deadlineMs, token);
@@ -153,9 +158,10 @@ export class Checkout {
         useRequests(order, requestId, judged),
         Math.min(deadlineMs, reservedUntilMs),
         deadlineMs,
+        order.trace,
       );
       if (requests instanceof Refusal) return (await this.replay(order, requestId, deadlineMs)) ?? requests;
-      const results = await this.commit(requests, deadlineMs);
+      const results = await this.commit(requests, deadlineMs, order.trace);
       if (results.some(({ outcome }) => outcome === "TOO_LATE")) throw tooLate(deadlineMs);
       if (results.some(({ outcome }) => outcome === "STALE")) continue;
       if (results.some(({ outcome }) => outcome === "REPLAYED")) {
@@ -196,9 +202,10 @@ export class Checkout {
     requests: readonly (UseRequest & { needsPlace: boolean })[],
     reservedUntilMs: number,
     deadlineMs: DeadlineMs,
+    trace: CallTrace | undefined,
   ): Promise<readonly UseRequest[] | Refusal> {
     const outcomes = await Promise.all(
-      requests.map((request) => (request.needsPlace ? this.takePlace(request) : null)),
+      requests.map((request) => (request.needsPlace ? this.takePlace(request, trace) : null)),
     );
     const taken = requests.map((request, index) => {
       const placeTaken = outcomes[index] === "TAKEN";
@@ -213,23 +220,37 @@ export class Checkout {
     );
   }
 
-  private async takePlace(request: UseRequest): Promise<PlaceOutcome> {
+  private async takePlace(request: UseRequest, trace: CallTrace | undefined): Promise<PlaceOutcome> {
+    const askedMs = performance.now();
+    const said = (outcome: PlaceOutcome | "AWAY") => {
+      const answeredMs = performance.now();
+      this.onPlace?.(outcome, answeredMs - askedMs);
+      const attributes = { "db.system.name": "redis", "coupon.gate.outcome": outcome };
+      trace?.step("gate take_place", askedMs, answeredMs, attributes);
+    };
     try {
       const outcome = await this.gate.takePlace(request);
+      said(outcome);
       if (outcome === "NOT_LOADED") this.keeper.loadPlaces(request.couponId);
       return outcome;
     } catch (error) {
+      if (!(error instanceof StoreUnavailable)) throw error;
+      said("AWAY");
       // The answers do not change without the gate; Postgres gives them all.
-      if (error instanceof StoreUnavailable) return "NOT_LOADED";
-      throw error;
+      return "NOT_LOADED";
     }
   }
 
-  private async commit(requests: readonly UseRequest[], deadlineMs: DeadlineMs): Promise<UseResult[]> {
+  private async commit(
+    requests: readonly UseRequest[],
+    deadlineMs: DeadlineMs,
+    trace: CallTrace | undefined,
+  ): Promise<UseResult[]> {
     const [only] = requests;
     let results: UseResult[];
     try {
-      if (requests.length === 1 && only) return [await this.queues.uses.submit(only, only.untilMs ?? deadlineMs)];
+      if (requests.length === 1 && only)
+        return [await this.queues.uses.submit(only, only.untilMs ?? deadlineMs, trace)];
       results = await this.store.useBatch(requests, { again: false, together: true });
     } catch (error) {
       // Not known whether the rows are there: the places stay taken until a sweep has asked Postgres.

@@ -7,6 +7,7 @@ import { TypeIssuer } from "../issuing/type-issuer.js";
 import type { Clock } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import type { QuotaDays } from "../platform/quota-days.js";
+import type { GateMetrics } from "../platform/telemetry/gate-metrics.js";
 import type { Gate } from "../reservation/port.js";
 import { openCancels } from "../using/cancels.js";
 import { Checkout } from "../using/checkout.js";
@@ -25,10 +26,11 @@ export interface EngineParts {
   readonly batches: Bounds["batches"];
   readonly reservationMs: Config["RESERVATION_MS"];
   readonly failures: Pick<FailureLog, "failed">;
+  readonly metrics?: Pick<GateMetrics, "admitted" | "placeTaken">;
 }
 
 /** What decides who gets a coupon, and what it is worth to an order. */
-export function openEngines({ stores, failures, ...parts }: EngineParts) {
+export function openEngines({ stores, failures, metrics, ...parts }: EngineParts) {
   const onSettleError = (error: unknown) => failures.failed("settle use", error);
   const lastUnits = new LastUnits(stores.issues, stores.targets);
   const issuer = new Issuer({
@@ -36,11 +38,15 @@ export function openEngines({ stores, failures, ...parts }: EngineParts) {
     store: stores.issues,
     lastUnits,
     userCoupons: stores.userCoupons,
+    onAdmission: metrics && ((...said) => metrics.admitted(...said)),
   });
   return {
     issuer,
     typeIssuer: new TypeIssuer(issuer, stores.targets),
-    checkout: new Checkout({ ...parts, store: stores.usages, onSettleError }),
+    checkout: new Checkout({
+      ...{ ...parts, store: stores.usages, onSettleError },
+      onPlace: metrics && ((...said) => metrics.placeTaken(...said)),
+    }),
     cancels: openCancels(parts.openQueue, stores.usages, parts.keeper),
   };
 }

@@ -3,9 +3,15 @@ import type { Clock } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import type { Logger } from "../platform/logger.js";
 import type { QuotaOptions } from "../platform/quota-groups.js";
+import type { RedisMode } from "../platform/telemetry/gate-metrics.js";
 import { MemoryGate } from "../reservation/memory/memory-gate.js";
 import type { Gate } from "../reservation/port.js";
 import { RedisGate } from "../reservation/redis/redis-gate.js";
+
+export interface GateInUse {
+  readonly gate: Gate;
+  redisMode(): RedisMode;
+}
 
 /** In Redis, or without one in this process. */
 export async function openGate(
@@ -13,10 +19,10 @@ export async function openGate(
   log: Logger,
   failures: FailureLog,
   options: QuotaOptions & { readonly clock: Clock },
-): Promise<Gate> {
+): Promise<GateInUse> {
   if (!config.REDIS_URL) {
     log.warn("no REDIS_URL: reservations are kept in this process, so run only one");
-    return new MemoryGate({ reservationMs: config.RESERVATION_MS, ...options });
+    return { gate: new MemoryGate({ reservationMs: config.RESERVATION_MS, ...options }), redisMode: () => "none" };
   }
   const gate = new RedisGate({
     url: config.REDIS_URL.reveal(),
@@ -27,5 +33,5 @@ export async function openGate(
     ...options,
   });
   if (!(await gate.ready())) log.warn("redis does not answer; requests go straight to postgres until it does");
-  return gate;
+  return { gate, redisMode: () => (gate.isAway ? "bypassed" : "used") };
 }

@@ -153,6 +153,8 @@ test("what is refused leaves one record with its reason; what is no decision, an
   await ask(catalog.getCoupon, { couponId: nobodyHas });
   await post(catalog.uploadCodes, { couponId: nobodyHas, lines: [{ code: "A" }] });
   await post(catalog.updateCoupon, { coupon: { id: nobodyHas, name: "x" }, updateMask: "name" });
+  // What Postgres does not take is not kept, and takes nothing else with it.
+  await post(catalog.updateCoupon, { coupon: { id: "a\0b", name: "x" }, updateMask: "name" });
   world.caller.principal = { id: "key:reader", scopes: new Set(["catalog.read"]) };
   await ask(catalog.deleteCoupon, { couponId: nobodyHas });
   await ask(IssuanceService.method.issueCoupon, { userId: "u" });
@@ -166,6 +168,7 @@ test("what is refused leaves one record with its reason; what is no decision, an
     ...twice(["PauseCoupon", "COUPON_NOT_FOUND", nobodyHas]),
     ...twice(["PauseCoupon", "INVALID_FIELD", ""]),
     ["UpdateCoupon", "COUPON_NOT_FOUND", nobodyHas],
+    ["UpdateCoupon", "INVALID_FIELD", ""],
     ["UploadCodes", "COUPON_NOT_FOUND", nobodyHas],
   ]);
   const first = { requestId: "a-request", callerRequestId: "intent-2", before: "", after: "" };

@@ -116,6 +116,10 @@ beforeAll(async () => {
     "LockCoupons by code": orderOf({ code: "c" }),
     "UnlockCoupons by code": { ...unlock, coupons: [{ code: "c", lockVersion: "1" }] },
     "UseCoupons by code": orderOf({ code: "c" }),
+    "QuoteUsage of one code": { ...quote, coupons: [], code: "c" },
+    "LockCoupons of one code": { ...orderOf({}), coupons: [], code: "c" },
+    "UnlockCoupons of one code": { ...unlock, coupons: [], code: "c", lockVersion: "1" },
+    "UseCoupons of one code": { ...orderOf({}), coupons: [], code: "c" },
     CancelUsage: { userId: "u", usageId: couponId, requestId },
     "CancelUsage by user coupon": { userId: "u", userCouponId, requestId },
     GetUsage: { userId: "u", usageId: couponId },
@@ -125,6 +129,8 @@ beforeAll(async () => {
     RotateKey: { keyId, expireTime: tomorrow, requestId },
     ExpireKey: { keyId, expireTime: tomorrow, requestId },
     RevokeKey: { keyId, requestId },
+    SetCallerLimits: { caller: "c", requestId },
+    GetCallerLimits: { caller: "c" },
     ListUsages: { userId: "u", couponId, productId: "p", orderId: "o", ...page },
   };
 });

@@ -23,7 +23,9 @@ const url = "postgres://anna:hush-hush@db:5432/coupons";
 test("every setting that may have a password in it is a secret, and each may be in a file", () => {
   expect(secretNames).toEqual(expect.arrayContaining(["DATABASE_URL", "REDIS_URL", "REDIS_SENTINEL_PASSWORD"]));
   expect(
-    settingNames.filter((name) => /PASSWORD|SECRET|(?<!JWKS_)URL/.test(name.replace(/_FILE$/, ""))).sort(),
+    settingNames
+      .filter((name) => /PASSWORD|SECRET|(?<!JWKS_)URL|HEADERS|USER_IDS_KEY/.test(name.replace(/_FILE$/, "")))
+      .sort(),
   ).toEqual(secretNames.flatMap((name) => [name, `${name}_FILE`]).sort());
 });
 

@@ -33,6 +33,8 @@ export class RedisClient {
   /** What has timed out, by slot of a Cluster: others are on other servers. A server alone rests as a whole. */
   private readonly resting = new LRUCache<string, Error>({ max: maxResting, ttl: restAfterTimeoutMs });
 
+  private hasAnswered = true;
+
   constructor(
     servers: RedisServers,
     keyPrefix: string,
@@ -66,6 +68,11 @@ export class RedisClient {
     return this.guard(key, () => command(this.connection.commands));
   }
 
+  /** Whether the last that was asked had no answer. */
+  get isAway(): boolean {
+    return !this.hasAnswered;
+  }
+
   close(): void {
     this.connection.close();
   }
@@ -76,6 +83,7 @@ export class RedisClient {
     if (timedOut) throw new StoreUnavailable("redis did not answer a moment ago", { cause: timedOut });
     try {
       const reply = await command();
+      this.hasAnswered = true;
       this.failures.succeeded(away);
       this.failures.succeeded(fault);
       return reply;
@@ -83,6 +91,7 @@ export class RedisClient {
       const error = withoutArguments(thrown);
       if (script) error.message += missingRight(error.message, this.sources.get(script.name) as string);
       if (error.message.includes("timed out")) this.resting.set(slot, error);
+      this.hasAnswered = false;
       const isOurs = error.name === "ReplyError" && !awayReplies.test(error.message);
       this.failures.failed(isOurs ? fault : away, error);
       // The answers do not change without Redis, so callers are served in both cases.

@@ -87,6 +87,10 @@ export class RedisGate implements Gate {
     return ready.every((one) => one);
   }
 
+  get isAway(): boolean {
+    return this.client.isAway;
+  }
+
   admit(request: AdmissionRequest): Promise<Admission> {
     return this.admissions.submit(request.couponId, request);
   }

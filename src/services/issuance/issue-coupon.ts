@@ -11,7 +11,7 @@ import { checkedLabels, issuedMessage, typeOf } from "../message.js";
 export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: TargetStore) {
   const issue = async (
     request: IssueCouponRequest,
-    { deadlineMs, yieldPermit, principal }: CallContext,
+    { deadlineMs, yieldPermit, principal, trace }: CallContext,
   ): Promise<Issued | Refusal> => {
     const { target, userId, requestId } = request;
     const labels = checkedLabels(request);
@@ -23,19 +23,20 @@ export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: Targe
         const code = await store.findCode(target.value, deadlineMs, mayKnow ? undefined : userId);
         if (!code) return new Refusal("CODE_NOT_FOUND");
         const { id: codeId, couponId } = code;
-        const issued = await issuer.issue({ couponId, codeId, userId, requestId, labels }, deadlineMs, yieldPermit);
+        const wish = { couponId, codeId, userId, requestId, labels, trace };
+        const issued = await issuer.issue(wish, deadlineMs, yieldPermit);
         const isForeign = issued instanceof Refusal && issued.reason === "CODE_TAKEN" && !mayKnow;
         return isForeign ? new Refusal("CODE_NOT_FOUND") : issued;
       }
       case "type":
         return await typeIssuer.issue(
-          { type: typeOf(target.value) as CouponType, userId, requestId, labels },
+          { type: typeOf(target.value) as CouponType, userId, requestId, labels, trace },
           deadlineMs,
           yieldPermit,
         );
       default: {
         const couponId = (target.value ?? "").toLowerCase();
-        return await issuer.issue({ couponId, userId, requestId, labels }, deadlineMs, yieldPermit);
+        return await issuer.issue({ couponId, userId, requestId, labels, trace }, deadlineMs, yieldPermit);
       }
     }
   };

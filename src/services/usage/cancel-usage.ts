@@ -11,7 +11,7 @@ import type { Cancels } from "../../using/cancels.js";
 import { requestKey, usageMessage } from "../message.js";
 
 export function cancelUsage(cancels: Cancels) {
-  return async (request: CancelUsageRequest, { deadlineMs }: CallContext) => {
+  return async (request: CancelUsageRequest, { deadlineMs, trace }: CallContext) => {
     const { userId, usageId, userCouponId } = request;
     if (usageId === "" && userCouponId === "") {
       return invalid({ field: "usage_id", description: "is required, unless user_coupon_id is set" });
@@ -25,7 +25,7 @@ export function cancelUsage(cancels: Cancels) {
       requestId: randomUUID(),
       inputHash: new Uint8Array(),
     };
-    const result = await cancels.submit({ userId, ...named, request: key }, deadlineMs);
+    const result = await cancels.submit({ userId, ...named, request: key }, deadlineMs, trace);
     if (result.outcome === "CANCELLED") {
       return create(CancelUsageResponseSchema, { usage: usageMessage(result.usage) });
     }

@@ -10,7 +10,7 @@ import { orderOf, wrongInOrder } from "./order.js";
 
 export function lockCoupons(checkout: Checkout, store: UsageStore) {
   return takingOneCode(async (request: LockCouponsRequest, context: CallContext) => {
-    const order = await orderOf(request, store, context.deadlineMs);
+    const order = await orderOf(request, store, context);
     if (order instanceof Refusal) return order;
     const locks = await checkout.lock(order, request.requestId, context.deadlineMs);
     if (locks instanceof Refusal) return locks;

@@ -1,5 +1,6 @@
 import type { Money } from "../../../gen/coupon/v1/coupon_pb.js";
 import type { CouponChoice } from "../../../gen/coupon/v1/usage_service_pb.js";
+import type { CallContext } from "../../domain/call-context.js";
 import { checkCurrency } from "../../domain/coupon.js";
 import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
 import type { Choice, Order } from "../../domain/usage.js";
@@ -32,12 +33,12 @@ type CodeStore = Pick<UsageStore, "findByCodes">;
 export async function orderOf(
   message: OrderMessage,
   store: CodeStore,
-  deadlineMs: DeadlineMs,
+  { deadlineMs, trace }: Pick<CallContext, "deadlineMs" | "trace">,
 ): Promise<Order | Refusal> {
   const { userId, productId, orderId, orderAmount } = message;
   const choices = await choicesOf(message, store, deadlineMs, wrongAmount(message));
   if (choices instanceof Refusal) return choices;
-  return { userId, choices, productId, orderId, amount: orderAmount ? moneyOf(orderAmount) : null };
+  return { userId, choices, productId, orderId, amount: orderAmount ? moneyOf(orderAmount) : null, trace };
 }
 
 function wrongAmount({ orderAmount }: Pick<OrderMessage, "orderAmount">): FieldViolation[] {

@@ -12,7 +12,7 @@ import { orderOf, wrongInOrder } from "./order.js";
 
 export function quoteUsage(checkout: Checkout, store: UsageStore, messageOf: (reason: Reason) => string) {
   return takingOneCode(async (request: QuoteUsageRequest, context: CallContext) => {
-    const order = await orderOf(request, store, context.deadlineMs);
+    const order = await orderOf(request, store, context);
     if (order instanceof Refusal) return order;
     const { objections, discounted, discountedBefore, chosen } = await checkout.judge(order, context.deadlineMs);
     const { currencyCode, minorUnits } = order.amount as Money;

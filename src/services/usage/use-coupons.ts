@@ -11,7 +11,7 @@ export function useCoupons(checkout: Checkout, store: UsageStore) {
   return takingOneCode(async (request: UseCouponsRequest, context: CallContext) => {
     const labels = checkedLabels(request);
     if (labels instanceof Refusal) return labels;
-    const order = await orderOf(request, store, context.deadlineMs);
+    const order = await orderOf(request, store, context);
     if (order instanceof Refusal) return order;
     const used = await checkout.use({ ...order, labels }, request.requestId, context.deadlineMs);
     if (used instanceof Refusal) return used;

@@ -71,6 +71,7 @@ const challenge = { "www-authenticate": "Bearer" };
 async function serve({ method, invoke }: Route, request: unknown, context: HandlerContext): Promise<unknown> {
   const call = incomingCall(method, request, context);
   const answer = await invoke(call, (one) => keepLarge(method, one, context) ?? one);
+  if (call.requestId) context.responseHeader.set("x-request-id", call.requestId);
   if (answer instanceof Failure) throw errorOf(answer);
   return answer;
 }
@@ -83,7 +84,10 @@ async function* serveStream(
 ): AsyncIterable<unknown> {
   const { arriving, connection } = context.values.get(admittedKey) as Admitted;
   const call = { ...incomingCall(method, request, context), signal: context.signal };
-  const failure = yield* messagesOf(invoke, call, pace, () => {
+  const onBegun = () => {
+    if (call.requestId) context.responseHeader.set("x-request-id", call.requestId);
+  };
+  const failure = yield* messagesOf(invoke, call, pace, onBegun, () => {
     if (connection && "destroySoon" in connection) connection.destroy();
     else arriving.abandon();
   });

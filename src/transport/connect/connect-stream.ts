@@ -5,12 +5,13 @@ import type { IncomingCall, Invoke } from "../pipeline.js";
 
 /**
  * The messages of a stream, as connect-node takes them: it asks for the next one when the client has taken the one before it. The call is over for
- * the pipeline when it asks no more. `cut` ends the stream of a client that takes nothing.
+ * the pipeline when it asks no more. `onBegun` is called before the first message; `cut` ends the stream of a client that takes nothing.
  */
 export async function* messagesOf(
   invoke: Invoke,
   call: IncomingCall,
   pace: ClientPace,
+  onBegun: () => void,
   cut: () => void,
 ): AsyncGenerator<object, Failure | undefined> {
   let end: { readonly well: () => void; readonly with: (error: unknown) => void } | undefined;
@@ -24,6 +25,7 @@ export async function* messagesOf(
     });
     void outcome.then(() => resolve({ outcome }));
   });
+  onBegun();
   let slow: Refusal | undefined;
   try {
     for await (const message of begun.messages ?? []) {

@@ -7,7 +7,10 @@ const maxAgeS = 7_200;
 /** The last three are of REST. */
 const methods = [...connectCors.allowedMethods, "PUT", "PATCH", "DELETE"].join(", ");
 const allowed = [...connectCors.allowedHeaders, "Authorization", "X-Request-Id"].join(", ");
-const exposed = [...connectCors.exposedHeaders, "Grpc-Retry-Pushback-Ms", "Retry-After", "WWW-Authenticate"].join(", ");
+const exposed = [
+  ...connectCors.exposedHeaders,
+  ...["Grpc-Retry-Pushback-Ms", "Retry-After", "WWW-Authenticate", "X-Request-Id"],
+].join(", ");
 
 /** Which pages of other origins may call from a browser. Nobody proves anything by an origin: it protects users of browsers. */
 export class Cors {

@@ -172,9 +172,12 @@ export class GrpcServer {
     return (call, callback) => {
       const arrival = this.arrivalOf(call.metadata);
       if (!arrival) return;
-      void invoke(incomingCall(route, call, arrival), send).then((answer) => {
-        if (answer instanceof Failure) callback(failed(answer));
-        else callback(null, answer);
+      const incoming = incomingCall(route, call, arrival);
+      void invoke(incoming, send).then((answer) => {
+        const named = namedBy(incoming);
+        if (answer instanceof Failure) return callback(failed(answer, named));
+        call.sendMetadata(named);
+        callback(null, answer);
       });
     };
   }
@@ -184,12 +187,14 @@ export class GrpcServer {
       const arrival = this.arrivalOf(call.metadata);
       if (!arrival) return;
       const signal = signalOf(call);
-      const send = (messages: AsyncIterable<never>) =>
-        sendAll(call, messages, (one) => encodeAnswer(method.output, one), this.pace, signal);
-      const incoming = incomingCall({ ...route, method, invoke }, call, arrival);
-      void invoke({ ...incoming, signal }, send).then((answer) => {
+      const incoming = { ...incomingCall({ ...route, method, invoke }, call, arrival), signal };
+      const send = (messages: AsyncIterable<never>) => {
+        call.sendMetadata(namedBy(incoming));
+        return sendAll(call, messages, (one) => encodeAnswer(method.output, one), this.pace, signal);
+      };
+      void invoke(incoming, send).then((answer) => {
         if (!(answer instanceof Failure)) return call.end();
-        call.emit("error", failed(answer));
+        call.emit("error", failed(answer, namedBy(incoming)));
         // Whoever does not take what it was sent does not hear why, either.
         if (call.writableLength > 0) arrival.arriving.abandon();
       });
@@ -211,8 +216,13 @@ export class GrpcServer {
   }
 }
 
-function failed(failure: Failure): Partial<grpc.StatusObject> {
+function namedBy({ requestId }: IncomingCall): grpc.Metadata {
   const metadata = new grpc.Metadata();
+  metadata.set(requestIdHeader, requestId as string);
+  return metadata;
+}
+
+function failed(failure: Failure, metadata: grpc.Metadata): Partial<grpc.StatusObject> {
   metadata.set(detailsTrailer, failure.status);
   if (failure.code === Code.unavailable && failure.retryAfterMs !== undefined) {
     metadata.set(pushbackTrailer, String(failure.retryAfterMs));
@@ -220,6 +230,8 @@ function failed(failure: Failure): Partial<grpc.StatusObject> {
   return { code: failure.code as number, details: failure.message, metadata };
 }
 
+/** By which a call is found in the log; the caller's own, if it has sent one. */
+const requestIdHeader = "x-request-id";
 const detailsTrailer = "grpc-status-details-bin";
 /** When a client's own retry policy may send the call again, in ms. */
 const pushbackTrailer = "grpc-retry-pushback-ms";

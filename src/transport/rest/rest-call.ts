@@ -51,6 +51,7 @@ export async function callRest(match: Match, { request, response, admitted, plac
   admitted.isHandedOn = true;
   const answer = await route.invoke(call, (message) => jsonOf(match.binding.method, message));
   if (isGone(request, response)) return;
+  if (call.requestId) response.setHeader("x-request-id", call.requestId);
   if (answer instanceof Failure) {
     send(response, restFailure(answer), request.method);
     return;

@@ -1,0 +1,103 @@
+import type { Metric, Registry } from "prom-client";
+
+export interface HistogramOptions<Label extends string> {
+  readonly name: string;
+  readonly help: string;
+  readonly labelNames: readonly Label[];
+  /** Upper bounds, rising; one more for everything has no name. */
+  readonly buckets: readonly number[];
+}
+
+/** What was observed with the same labels. */
+class Series {
+  readonly counts: number[];
+  sum = 0;
+
+  constructor(
+    readonly labels: readonly string[],
+    bucketCount: number,
+  ) {
+    this.counts = new Array<number>(bucketCount + 1).fill(0);
+  }
+}
+
+/** All series that begin with the same labels. */
+class Branch extends Map<string, Branch> {
+  series: Series | undefined;
+}
+
+interface Value {
+  readonly metricName: string;
+  readonly labels: Record<string, string>;
+  readonly value: number;
+}
+
+/**
+ * A histogram of what happens with every call: it adds to plain numbers, and makes series of them when it is asked. The
+ * library's own makes a hash and an object of the labels each time.
+ */
+export class HistogramTally<Label extends string> {
+  private readonly byLabels = new Branch();
+  private readonly all: Series[] = [];
+
+  constructor(
+    registry: Registry,
+    private readonly options: HistogramOptions<Label>,
+  ) {
+    // What the registry asks of a metric is its name, and `get`.
+    registry.registerMetric(this as unknown as Metric<Label>);
+  }
+
+  get name(): string {
+    return this.options.name;
+  }
+
+  /** The values of all labels, in their order. */
+  observe(value: number, ...labels: string[]): void {
+    const series = this.seriesOf(labels);
+    const { buckets } = this.options;
+    let at = 0;
+    while (at < buckets.length && value > (buckets[at] as number)) at += 1;
+    series.counts[at] = (series.counts[at] as number) + 1;
+    series.sum += value;
+  }
+
+  get() {
+    const { name, help } = this.options;
+    return { name, help, type: "histogram", aggregator: "sum", values: this.all.flatMap((one) => this.valuesOf(one)) };
+  }
+
+  /** Found by one label after the other, so that nothing has to be put together. */
+  private seriesOf(labels: readonly string[]): Series {
+    let at = this.byLabels;
+    for (const label of labels) {
+      let next = at.get(label);
+      if (!next) {
+        next = new Branch();
+        at.set(label, next);
+      }
+      at = next;
+    }
+    if (!at.series) {
+      at.series = new Series(labels, this.options.buckets.length);
+      this.all.push(at.series);
+    }
+    return at.series;
+  }
+
+  private valuesOf({ labels: given, counts, sum }: Series): Value[] {
+    const { name, labelNames, buckets } = this.options;
+    const labels = Object.fromEntries(labelNames.map((label, index) => [label, given[index] as string]));
+    let count = 0;
+    const values = counts.map((more, index) => {
+      count += more;
+      const le = index < buckets.length ? String(buckets[index]) : "+Inf";
+      return { metricName: `${name}_bucket`, labels: { le, ...labels }, value: count };
+    });
+    return [
+      ...values,
+      { metricName: `${name}_sum`, labels, value: sum },
+      { metricName: `${name}_count`, labels, value: count },
+    ];
+  }
+}

@@ -5,6 +5,7 @@ import { type EmbeddedEvent, type EmbeddedServers, startEmbedded } from "../embe
 import { type Audit, runAudit } from "./audit.js";
 import { type DemoOptions, parseOptions, usage } from "./options.js";
 import { makePlan } from "./plan.js";
+import { restoreElsewhere } from "./restore.js";
 import { Replicas } from "./rolling-restart.js";
 import { createEvent, runSale, type Sale } from "./sale.js";
 import { Screen } from "./screen.js";
@@ -86,9 +87,24 @@ async function runDemo(options: DemoOptions, signal: AbortSignal, cleanups: (() 
   screen.say();
 
   const audit = await auditSale(sale, options, databaseUrl, replicas.list);
-  const checks = checksOf(options.quantity, sale.crowd, audit);
-  const passed = checks.every((check) => check.passed);
-  screen.say(drawVerdict(options.quantity, sale.crowd, checks, screen.paint));
+  const judge = (found: Audit) => {
+    const checks = checksOf(options.quantity, sale.crowd, found);
+    screen.say(drawVerdict(options.quantity, sale.crowd, checks, screen.paint));
+    return checks.every((check) => check.passed);
+  };
+  let passed = judge(audit);
+  if (options.restore) {
+    screen.say(
+      "A backup of Postgres, and nothing of Redis, is restored elsewhere. The same audit, of a service that runs on that:\n",
+    );
+    const restored = await restoreElsewhere(stores, cleanups);
+    const { databaseUrl: restoredUrl, redisUrl } = restored;
+    if (restoredUrl === undefined) throw new Error("There is no restored Postgres.");
+    const onRestored = await Replicas.start({ databaseUrl: restoredUrl, redisUrl }, 1);
+    cleanups.push(() => onRestored.stop());
+    signal.throwIfAborted();
+    passed = judge(await auditSale(sale, options, restoredUrl, onRestored.list)) && passed;
+  }
   for (const [index, replica] of replicas.list.entries()) {
     const ended = replica.ended();
     if (ended !== undefined) screen.say(`Replica ${index + 1} had ended (${ended}); the rest had to take over.`);

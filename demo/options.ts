@@ -8,6 +8,7 @@ export const usage = `Usage: npm run demo -- [options]
   --quantity N   coupons to give away (10,000)
   --replicas N   processes of the service (2)
   --restart      restarts the replicas one by one in the middle of the sale
+  --restore      restores a backup after the sale, and audits what was restored as well
   --seed N       repeats a former run's crowd (random)
   --json         ends with one JSON object on stdout; everything else goes to stderr`;
 
@@ -17,6 +18,7 @@ export interface DemoOptions {
   readonly quantity: number;
   readonly replicas: number;
   readonly restart: boolean;
+  readonly restore: boolean;
   readonly seed: number;
   readonly json: boolean;
 }
@@ -47,6 +49,7 @@ export function parseOptions(args: readonly string[]): DemoOptions | undefined {
     replicas: number("replicas", given.replicas, 2, maxReplicas),
     seed: number("seed", given.seed, Math.floor(Math.random() * (maxSeed + 1)), maxSeed, 0),
     restart: given.restart === true,
+    restore: given.restore === true,
     json: given.json === true,
   };
 }
@@ -61,6 +64,7 @@ function parse(args: readonly string[]) {
     replicas: text,
     seed: text,
     restart: flag,
+    restore: flag,
     json: flag,
     help: flag,
   };

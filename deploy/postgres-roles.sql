@@ -90,7 +90,18 @@ GRANT SELECT ON ALL TABLES IN SCHEMA drizzle TO coupon_serve;
 ALTER DEFAULT PRIVILEGES FOR ROLE coupon_migrate IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO coupon_serve;
 ALTER DEFAULT PRIVILEGES FOR ROLE coupon_migrate IN SCHEMA public GRANT USAGE ON SEQUENCES TO coupon_serve;
 ALTER DEFAULT PRIVILEGES FOR ROLE coupon_migrate IN SCHEMA drizzle GRANT SELECT ON TABLES TO coupon_serve;
--- The functions of a release are in a schema of their own, so these have to hold in any. Those that are there keep what they have.
+-- Functions that are there. A dump that was restored without its grants has let nobody but the owner into their schemas.
+DO $$
+DECLARE
+  name text;
+BEGIN
+  FOR name IN SELECT nspname FROM pg_namespace WHERE nspname ~ '^coupon_fn_[0-9a-f]{12}$' LOOP
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO coupon_serve', name);
+    EXECUTE format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA %I TO coupon_serve', name);
+  END LOOP;
+END
+$$;
+-- The functions of a release are in a schema of their own, so these have to hold in any.
 ALTER DEFAULT PRIVILEGES FOR ROLE coupon_migrate REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 ALTER DEFAULT PRIVILEGES FOR ROLE coupon_migrate GRANT EXECUTE ON FUNCTIONS TO coupon_serve;
 -- By it a primary is told from one that was left behind.

@@ -1,23 +1,13 @@
-import { createRequire } from "node:module";
 import { describe, expect, test } from "vitest";
+import { parseAllDocuments } from "yaml";
 import { readConfig, settingNames } from "../../src/config.js";
 import { read, repositoryFiles } from "./sources.js";
-
-/** The one YAML reader that is installed: a library of a package that is pinned. */
-const { yaml } = createRequire(import.meta.url)("playwright-core/lib/utilsBundle") as {
-  yaml: { parseAllDocuments(text: string, options: object): YamlDocument[] };
-};
-
-interface YamlDocument {
-  readonly errors: readonly Error[];
-  toJS(): unknown;
-}
 
 type Json = Record<string, unknown>;
 
 /** Throws where a file is no YAML, has a key twice, or refers to an anchor that it does not have. */
 function documentsOf(path: string): Json[] {
-  return yaml.parseAllDocuments(read(path), { uniqueKeys: true }).map((document) => {
+  return parseAllDocuments(read(path), { uniqueKeys: true }).map((document) => {
     if (document.errors[0]) throw document.errors[0];
     return document.toJS() as Json;
   });

@@ -1,10 +1,10 @@
-import type { Config } from "../config.js";
-import type { Job } from "../jobs/job-loop.js";
-import type { Logger } from "../platform/logger.js";
-import type { Metrics } from "../platform/metrics.js";
-import type { ArrivalDeadlines } from "../transport/messages/arrival-deadlines.js";
-import { Tls } from "../transport/tls/tls.js";
-import { reloading } from "./reloading.js";
+import type { Config } from "../../config.js";
+import type { Job } from "../../jobs/job-loop.js";
+import type { Logger } from "../../platform/logger.js";
+import type { Metrics } from "../../platform/metrics.js";
+import type { ArrivalDeadlines } from "../../transport/messages/arrival-deadlines.js";
+import { Tls } from "../../transport/tls/tls.js";
+import { reloading } from "../reloading.js";
 
 /** What both ports speak; undefined: plain text. The job looks whether the files were exchanged. */
 export function openTls(

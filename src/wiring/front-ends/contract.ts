@@ -1,13 +1,13 @@
-import { file_coupon_v1_error_reason } from "../../gen/coupon/v1/error_reason_pb.js";
-import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.js";
-import { Health as HealthService } from "../../gen/grpc/health/v1/health_pb.js";
-import { contractPage } from "../transport/connect/contract-page.js";
-import { noPages } from "../transport/connect/pages.js";
-import type { Route } from "../transport/routes.js";
-import { filesOf, readContract } from "../transport/standard/contract-files.js";
-import { Health } from "../transport/standard/health.js";
-import { Reflection } from "../transport/standard/reflection.js";
-import { StandardCalls } from "../transport/standard/standard-method.js";
+import { file_coupon_v1_error_reason } from "../../../gen/coupon/v1/error_reason_pb.js";
+import { file_google_rpc_error_details } from "../../../gen/google/rpc/error_details_pb.js";
+import { Health as HealthService } from "../../../gen/grpc/health/v1/health_pb.js";
+import { contractPage } from "../../transport/connect/contract-page.js";
+import { noPages } from "../../transport/connect/pages.js";
+import type { Route } from "../../transport/routes.js";
+import { filesOf, readContract } from "../../transport/standard/contract-files.js";
+import { Health } from "../../transport/standard/health.js";
+import { Reflection } from "../../transport/standard/reflection.js";
+import { StandardCalls } from "../../transport/standard/standard-method.js";
 
 /** What both ports have beside the contract's own methods: gRPC's services, and the page that shows the contract. */
 export function openContract(routes: readonly Route[], isShown: boolean, onError: (error: unknown) => void) {

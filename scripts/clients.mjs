@@ -59,7 +59,7 @@ const languages = {
       ["mvn", "-v"],
     ],
     packages: [],
-    steps: [["mvn", "-B", "-q", "compile", "exec:java"]],
+    steps: [["mvn", "-B", "-q", "-Dstyle.color=never", "compile", "exec:java"]],
     unfetched:
       /Failed to resolve artifact|Could not (resolve dependencies|transfer|find artifact)|could not be resolved/,
   },

@@ -13,6 +13,7 @@ import { cpSync, mkdirSync, mkdtempSync, realpathSync, writeFileSync } from "nod
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { startEmbedded } from "../dist/embedded/embedded.js";
 import { root } from "./build.mjs";
 import { startReplica } from "./upgrade/replica.mjs";
@@ -59,7 +60,7 @@ const languages = {
       ["mvn", "-v"],
     ],
     packages: [],
-    steps: [["mvn", "-B", "-q", "-Dstyle.color=never", "compile", "exec:java"]],
+    steps: [["mvn", "-B", "-q", "compile", "exec:java"]],
     unfetched:
       /Failed to resolve artifact|Could not (resolve dependencies|transfer|find artifact)|could not be resolved/,
   },
@@ -188,7 +189,8 @@ async function main() {
       const seconds = ((performance.now() - startedAt) / 1_000).toFixed(1);
       counts[said] += 1;
       say(`${said} ${name} in ${seconds} s${why && `: ${why}`}`);
-      for (const line of output.trimEnd().split("\n").slice(-maxShownLines)) if (line) say(`  ${line}`);
+      const lines = stripVTControlCharacters(output).split("\n");
+      for (const line of lines.filter((one) => one.trim() !== "").slice(-maxShownLines)) say(`  ${line}`);
     }
     say(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
     process.exitCode = counts.failed === 0 && counts.passed > 0 ? 0 : 1;

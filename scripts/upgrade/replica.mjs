@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-const startTimeoutMs = 60_000;
+const startTimeoutMs = 120_000;
 const maxTailLines = 10;
 
 /** Starts the release that is built in `folder`, on free ports. It ends with this process. */
@@ -25,7 +25,7 @@ export async function startReplica(folder, settings) {
     if (tail.length > maxTailLines) tail.shift();
   };
   const exited = new Promise((resolve) => child.once("exit", (code, signal) => resolve(signal ?? code)));
-  const grpcPort = await new Promise((resolve, reject) => {
+  const { grpcPort, httpPort } = await new Promise((resolve, reject) => {
     const fail = (why) => reject(new Error(`${folder}: ${why}\n${tail.join("\n")}`));
     const timer = setTimeout(() => fail("did not start in time"), startTimeoutMs);
     void exited.then((code) => fail(`ended with ${code} while it started`));
@@ -33,11 +33,12 @@ export async function startReplica(folder, settings) {
     createInterface(child.stdout).on("line", (line) => {
       if (!line.includes('"event":"serving"')) return keep(line);
       clearTimeout(timer);
-      resolve(JSON.parse(line).grpcPort);
+      resolve(JSON.parse(line));
     });
   });
   return {
     target: `127.0.0.1:${grpcPort}`,
+    httpPort,
     /** The last lines of its log: warnings and errors. */
     tail,
     /** Answers how it ended. */

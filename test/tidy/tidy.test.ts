@@ -153,6 +153,14 @@ describe("the README", () => {
   });
 });
 
+test("every example is run by scripts/clients.mjs, and stands in the README of the examples", () => {
+  const folders = new Set(texts.flatMap((path) => /^examples\/([^/]+)\//.exec(path)?.[1] ?? []));
+  const run = [...read("scripts/clients.mjs").matchAll(/^ {2}(\w+): \{$/gm)].map(([, name]) => name);
+  expect([...folders].sort()).toEqual(run.sort());
+  const readme = read("examples/README.md");
+  expect([...folders].filter((folder) => !readme.includes(`| [${folder}](${folder})`))).toEqual([]);
+});
+
 describe("every RPC has its file and its function", () => {
   const kebab = (name: string) => name.replace(/(?<=[a-z0-9])[A-Z]/g, (letter) => `-${letter}`).toLowerCase();
   const services = [

@@ -3,6 +3,7 @@ import { PostgresCodeStore } from "../storage/postgres/codes/code-store.js";
 import { PostgresCouponStore } from "../storage/postgres/coupons/coupon-store.js";
 import type { Database } from "../storage/postgres/database.js";
 import { PostgresEventStore } from "../storage/postgres/events/event-store.js";
+import { PostgresRelayStore } from "../storage/postgres/events/relay-store.js";
 import { PostgresIssueStore } from "../storage/postgres/issuing/issue-store.js";
 import { PostgresTargetStore } from "../storage/postgres/issuing/target-store.js";
 import { PostgresCallerStore } from "../storage/postgres/keys/caller-store.js";
@@ -27,6 +28,7 @@ export function openStores(database: Database, quotaTimeZone: string) {
     search: new PostgresSearchStore(database),
     stats: new PostgresStatsStore(database),
     events: new PostgresEventStore(database),
+    relay: new PostgresRelayStore(database),
     keys: new PostgresKeyStore(database),
     callers: new PostgresCallerStore(database),
     audit: new PostgresAuditStore(database),

@@ -503,3 +503,18 @@ export const couponSearch = pgTable(
 
 /** Every word that a coupon ever had, for what a prefix stands for and what a mistyped word is like. */
 export const searchWords = pgTable("search_words", { word: bytewiseText("word").primaryKey() });
+
+/** How far the events were published, and which replica does it now: a row for each topic. */
+export const relayState = pgTable("relay_state", {
+  name: bytewiseText("name").primaryKey(),
+  /** The last event that was published; null: it is not decided yet where to begin. */
+  placeSeq: count("place_seq"),
+  /** Of its transaction; empty: no event stands there. */
+  placeXid: text("place_xid"),
+  /** Grows with each holder. Who names an older one has lost the lease. */
+  fence: count("fence").notNull().default(0),
+  /** For people. */
+  holder: text("holder"),
+  /** null: nobody holds it. */
+  heldUntil: timestamp("held_until"),
+});

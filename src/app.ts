@@ -27,6 +27,7 @@ import { loopsOf, openJobs } from "./wiring/jobs.js";
 import { openLimits } from "./wiring/limits.js";
 import { prepareDatabase } from "./wiring/migrating.js";
 import { openPostgres } from "./wiring/postgres.js";
+import { openRelay } from "./wiring/relay.js";
 import { mountRpcs } from "./wiring/rpcs.js";
 import { openStores } from "./wiring/stores.js";
 import { openTelemetry } from "./wiring/telemetry.js";
@@ -86,6 +87,7 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
   const reloads = loopsOf([...tlsReloads, ...auth.jobs], failures, metrics);
   const jobs = [
     ...openJobs({ stores, keeper, codeGenerator, refusalRecorder, config, log, failures, metrics }),
+    ...(await openRelay(config, stores, log, failures, metrics)),
     ...reloads,
   ];
 

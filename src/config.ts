@@ -2,6 +2,7 @@ import { z } from "zod";
 import { type CallerLimits, readCallerLimits } from "./domain/caller-limits.js";
 import { databaseServers } from "./platform/database-url.js";
 import { redisServers, WrongRedisSetting } from "./platform/redis-servers.js";
+import { kafkaProblems, readBrokers, saslMechanisms } from "./platform/relay/kafka-settings.js";
 import { Secret } from "./platform/secrets/secret.js";
 import { fileSettingOf, readSecretFiles } from "./platform/secrets/secret-files.js";
 import { otelSettings, pairs } from "./platform/telemetry/settings.js";
@@ -171,6 +172,27 @@ const schema = z.object({
   DELETED_CODES_KEEP_HOURS: whole(24, 0, 87_600),
   EVENTS_KEEP_DAYS: whole(400, 0, 36_500),
   AUDIT_KEEP_DAYS: whole(800, 0, 36_500),
+  KAFKA_BROKERS: z
+    .string()
+    .refine((text) => readBrokers(text) !== undefined, "must be host:port, up to 32 of them with commas between")
+    .optional(),
+  KAFKA_TOPIC: z
+    .string()
+    .regex(/^(?!\.{1,2}$)[\w.-]{1,249}$/, "must be 1 to 249 letters, digits, . _ -")
+    .default("coupon.events"),
+  KAFKA_FORMAT: z.enum(["protobuf", "json"]).default("protobuf"),
+  KAFKA_FROM: z.enum(["beginning", "now"]).default("beginning"),
+  KAFKA_SOURCE: z
+    .string()
+    .regex(/^[\w\-.~:/?#[\]@!$&'()*+,;=%]{1,256}$/, "must be a URI or a path of one, 256 characters at most")
+    .default("/coupon-service"),
+  KAFKA_SSL: z.enum(["on", "off"]).default("off"),
+  KAFKA_SSL_CA_FILE: z.string().optional(),
+  KAFKA_SSL_CERT_FILE: z.string().optional(),
+  KAFKA_SSL_KEY_FILE: z.string().optional(),
+  KAFKA_SASL_MECHANISM: z.enum(saslMechanisms).optional(),
+  KAFKA_USERNAME: z.string().max(256).optional(),
+  KAFKA_PASSWORD: secret(),
   DRAIN_DELAY_MS: whole(0, 0, 600_000),
   DRAIN_MS: whole(10_000, 0, 600_000),
   ...otelSettings.shape,
@@ -208,7 +230,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
   const found = (result.error?.issues ?? []).map((issue) => `${issue.path.join(".")}: ${issue.message}`);
   // Not of a URL that could not be read.
   if (problems.length === 0) found.push(...redisProblems(given));
-  found.push(...jwtProblems(given), ...tlsProblems(given));
+  found.push(...jwtProblems(given), ...tlsProblems(given), ...kafkaProblems(given));
   if (given.LOG_USER_IDS === "hashed" && !given.LOG_USER_IDS_KEY)
     found.push("LOG_USER_IDS_KEY: must be set for LOG_USER_IDS=hashed");
   // As they were given: what is wrong may be in a file.

@@ -31,7 +31,7 @@ export interface ObservedCall {
 
 /** Everything that `/metrics` shows, in the Prometheus text format. */
 export class Metrics {
-  private readonly registry = new Registry();
+  readonly registry = new Registry();
   readonly gate = new GateMetrics(this.registry);
   readonly batches = new BatchMetrics(this.registry);
   private readonly calls = new HistogramTally(this.registry, {

@@ -26,7 +26,7 @@ const layers: readonly Layer[] = [
     files: /^src\/(app\.ts$|wiring\/)/,
     mayUse: [
       ...["config", "services", "commands", "jobs", "engines", "batching", "transport", "auth"],
-      ...["redis", "memory", "postgres", "ports", "domain", "platform", "gen"],
+      ...["redis", "memory", "postgres", "kafka", "ports", "domain", "platform", "gen"],
     ],
     packages: /^(node:|@bufbuild\/)/,
     advice: "app only wires: put the work, and the package that it needs, into a layer.",
@@ -47,7 +47,7 @@ const layers: readonly Layer[] = [
   },
   {
     name: "ports",
-    files: /^src\/(reservation\/(port|looks|packed-holdings)\.ts$|storage\/ports\/)/,
+    files: /^src\/(reservation\/(port|looks|packed-holdings)\.ts$|publishing\/port\.ts$|storage\/ports\/)/,
     mayUse: ["domain"],
     packages: /^node:crypto$/,
     advice: "a port says what is needed, in words of the domain, and knows nobody who does it.",
@@ -123,10 +123,17 @@ const layers: readonly Layer[] = [
     advice: "an adapter serves its port; what two of them need is in the port, the domain or src/platform.",
   },
   {
+    name: "kafka",
+    files: /^src\/publishing\/kafka-/,
+    mayUse: ["ports", "platform"],
+    packages: /^(node:|@platformatic\/kafka$)/,
+    advice: "an adapter serves its port; what two of them need is in the port, the domain or src/platform.",
+  },
+  {
     name: "platform",
     files: /^src\/platform\//,
     mayUse: [],
-    packages: /^(?!(ioredis|postgres|drizzle-orm|@grpc|@connectrpc|@bufbuild)(\/|$))/,
+    packages: /^(?!(ioredis|postgres|drizzle-orm|@platformatic|@grpc|@connectrpc|@bufbuild)(\/|$))/,
     advice: "the platform is below everything and knows nothing of coupons.",
   },
   {

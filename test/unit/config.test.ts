@@ -45,6 +45,11 @@ test("nothing has to be set", () => {
     DELETED_CODES_KEEP_HOURS: 24,
     EVENTS_KEEP_DAYS: 400,
     AUDIT_KEEP_DAYS: 800,
+    KAFKA_TOPIC: "coupon.events",
+    KAFKA_FORMAT: "protobuf",
+    KAFKA_FROM: "beginning",
+    KAFKA_SOURCE: "/coupon-service",
+    KAFKA_SSL: "off",
     DRAIN_DELAY_MS: 0,
     DRAIN_MS: 10_000,
     OTEL_SDK_DISABLED: false,
@@ -116,6 +121,18 @@ test("everything can be set", () => {
     DELETED_CODES_KEEP_HOURS: "0",
     EVENTS_KEEP_DAYS: "0",
     AUDIT_KEEP_DAYS: "1000",
+    KAFKA_BROKERS: "one:9092,two,[::1]:9093",
+    KAFKA_TOPIC: "shop.coupon-events_1",
+    KAFKA_FORMAT: "json",
+    KAFKA_FROM: "now",
+    KAFKA_SOURCE: "https://shop.example/coupons",
+    KAFKA_SSL: "on",
+    KAFKA_SSL_CA_FILE: "test/support/tls/ca.pem",
+    KAFKA_SSL_CERT_FILE: "test/support/tls/server.pem",
+    KAFKA_SSL_KEY_FILE: "test/support/tls/server-key.pem",
+    KAFKA_SASL_MECHANISM: "SCRAM-SHA-512",
+    KAFKA_USERNAME: "shop",
+    KAFKA_PASSWORD: "secret",
     DRAIN_DELAY_MS: "5000",
     DRAIN_MS: "0",
     OTEL_SDK_DISABLED: "true",
@@ -158,6 +175,11 @@ describe("a wrong variable is named", () => {
     ["REDIS_KEY_PREFIX", "x".repeat(65)],
     ["CALLER_LIMITS", "issue"],
     ["CALLER_LIMITS", "issue=5/0"],
+    ["KAFKA_BROKERS", "one:9092,"],
+    ["KAFKA_BROKERS", "kafka://one:9092"],
+    ["KAFKA_BROKERS", "one:0"],
+    ["KAFKA_BROKERS", "one:65536"],
+    ["KAFKA_BROKERS", Array(33).fill("one").join()],
     ["MAX_WRONG_CODES", "-1"],
     ["MAX_WRONG_CODES", "1001"],
     ["GRPC_PORT", "65536"],
@@ -285,3 +307,31 @@ test.for([[{ HOST: "0.0.0.0" }], [{ AUTH: "none" }], [{ AUTH: "off,keys" }], [{ 
     expect(() => readConfig(settings)).toThrow(/AUTH: must/);
   },
 );
+
+describe("settings of Kafka that do not go together are named", () => {
+  const tls = "test/support/tls";
+  test.for<[Record<string, string>, string[]]>([
+    [{ KAFKA_TOPIC: "t", KAFKA_PASSWORD: "secret" }, ["KAFKA_TOPIC", "KAFKA_PASSWORD"]],
+    [{ KAFKA_BROKERS: "one", KAFKA_TOPIC: "a b" }, ["KAFKA_TOPIC"]],
+    [{ KAFKA_BROKERS: "one", KAFKA_TOPIC: ".." }, ["KAFKA_TOPIC"]],
+    [{ KAFKA_BROKERS: "one", KAFKA_SOURCE: "a b" }, ["KAFKA_SOURCE"]],
+    [{ KAFKA_BROKERS: "one", KAFKA_USERNAME: "u", KAFKA_PASSWORD: "secret" }, ["KAFKA_USERNAME", "KAFKA_PASSWORD"]],
+    [{ KAFKA_BROKERS: "one", KAFKA_SASL_MECHANISM: "PLAIN", KAFKA_USERNAME: "u" }, ["KAFKA_PASSWORD"]],
+    [
+      { KAFKA_BROKERS: "one", KAFKA_SASL_MECHANISM: "GSSAPI" },
+      ["KAFKA_SASL_MECHANISM", "KAFKA_USERNAME", "KAFKA_PASSWORD"],
+    ],
+    [{ KAFKA_BROKERS: "one", KAFKA_SSL_CA_FILE: `${tls}/ca.pem` }, ["KAFKA_SSL_CA_FILE"]],
+    [{ KAFKA_BROKERS: "one", KAFKA_SSL: "on", KAFKA_SSL_CA_FILE: `${tls}/none.pem` }, ["KAFKA_SSL_CA_FILE"]],
+    [{ KAFKA_BROKERS: "one", KAFKA_SSL: "on", KAFKA_SSL_CERT_FILE: `${tls}/server.pem` }, ["KAFKA_SSL_KEY_FILE"]],
+    [
+      {
+        ...{ KAFKA_BROKERS: "one", KAFKA_SSL: "on", KAFKA_SSL_CERT_FILE: `${tls}/server.pem` },
+        KAFKA_SSL_KEY_FILE: `${tls}/ca.pem`,
+      },
+      ["KAFKA_SSL_KEY_FILE"],
+    ],
+  ])("%o", ([settings, named]) => {
+    expect(namedBy(settings)).toEqual(named);
+  });
+});

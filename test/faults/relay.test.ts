@@ -1,0 +1,131 @@
+import { randomUUID } from "node:crypto";
+import { fromBinary } from "@bufbuild/protobuf";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { freePort } from "../../embedded/free-port.js";
+import { EventKind, EventSchema } from "../../gen/coupon/v1/event_pb.js";
+import { createSample, issue } from "../e2e/samples.js";
+import { type ConsumedRecord, findKafka, KafkaBroker } from "../support/kafka-broker.js";
+import { type Replica, startReplica } from "../support/replica.js";
+import { backing, oneReplica } from "../support/service.js";
+import { until } from "../support/until.js";
+
+const scale = Number(process.env.FAULT_SCALE ?? 0.1);
+const classPath = findKafka();
+const couponCount = 5;
+const writers = 4;
+/** What happens one after the other: a replica is killed, the broker is killed. */
+const rounds = Math.max(1, Math.round(5 * scale));
+
+/** `series`: as /metrics has it, with its labels. */
+async function metric({ httpPort }: Replica, series: string): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${httpPort}/metrics`)).text();
+  const line = text.split("\n").find((one) => one.startsWith(`${series} `));
+  return Number(line?.slice(series.length + 1));
+}
+
+test("while Kafka is away the service does its work, says so once, and stops in order", async () => {
+  const { replica, sql } = await oneReplica(onTestFinished, {
+    KAFKA_BROKERS: `127.0.0.1:${await freePort()}`,
+    LOG_LEVEL: "error",
+  });
+  const coupon = await createSample(replica.client, { quantity: 100n });
+  const failed = 'coupon_job_runs_total{job="relay events",outcome="FAILED"}';
+  await until("it has failed again", async () => (await metric(replica, failed)) >= 3);
+  await issue(replica.client, coupon.id, randomUUID());
+  await until("it is seen to be behind", async () => (await metric(replica, "coupon_relay_lag_seconds")) > 0);
+  const lines = replica
+    .log()
+    .split("\n")
+    .filter((line) => line.includes('"work":"relay events"'));
+  expect(lines).toHaveLength(1);
+  expect(lines[0]).toContain("coupon.events");
+  expect(await replica.stop()).toBe(0);
+  expect(await sql`SELECT held_until FROM relay_state`).toEqual([{ held_until: null }]);
+});
+
+describe.skipIf(!classPath)("with a real Kafka (RUN_KAFKA=1, with Java and Maven)", () => {
+  test("replicas and the broker are killed while events are written: none is missed, and each coupon's come in order", async () => {
+    const broker = await KafkaBroker.start(classPath as string);
+    onTestFinished(() => broker.close());
+    const topic = "coupon.events";
+    await broker.createTopic(topic, 3);
+    const { stores, sql } = await backing(onTestFinished);
+    const settings = { KAFKA_BROKERS: broker.address };
+    const replicas: Replica[] = await Promise.all([startReplica(stores, settings), startReplica(stores, settings)]);
+    onTestFinished(async () => void (await Promise.all(replicas.map((replica) => replica.stop()))));
+    const { client } = replicas[0] as Replica;
+    const coupons = await Promise.all(
+      Array.from({ length: couponCount }, () => createSample(client, { quantity: 1_000_000n })),
+    );
+
+    let isWriting = true;
+    const writing = Promise.all(
+      Array.from({ length: writers }, async (_, writer) => {
+        for (let n = writer; isWriting; n++) {
+          const to = replicas[n % replicas.length] as Replica;
+          // One that was killed does not answer.
+          await issue(to.client, coupons[n % couponCount]?.id as string, randomUUID()).catch(() => {});
+        }
+      }),
+    );
+    /** Numbers of events that the relay has dealt with. */
+    const placeMoves = async () => {
+      const at = async () => Number((await sql`SELECT place_seq FROM relay_state`)[0]?.place_seq ?? 0);
+      const before = await at();
+      await until("the place moves", async () => (await at()) > before, 60_000);
+    };
+    for (let round = 0; round < rounds; round++) {
+      await placeMoves();
+      const holder = (await until("one holds the lease", async () => {
+        const holds = await Promise.all(replicas.map((replica) => metric(replica, "coupon_relay_holder")));
+        return replicas.find((_, n) => holds[n] === 1);
+      })) as Replica;
+      await holder.kill();
+      await placeMoves();
+      replicas[replicas.indexOf(holder)] = await startReplica(stores, settings);
+      await broker.kill();
+      await until("it is missed", async () =>
+        (await Promise.all(replicas.map((replica) => metric(replica, "coupon_relay_holder")))).every(
+          (holds) => holds === 0,
+        ),
+      );
+      await broker.restart();
+    }
+    await placeMoves();
+    isWriting = false;
+    await writing;
+
+    const stored = (await sql`SELECT seq || '-' || xid AS id, coupon_id FROM events ORDER BY seq`) as unknown as {
+      id: string;
+      coupon_id: string;
+    }[];
+    const seen = new Map<string, ConsumedRecord>();
+    const last = stored.at(-1)?.id as string;
+    const consumer = await broker.consume(topic, (record) => {
+      const { ce_id: id } = record.headers;
+      if (!seen.has(id as string)) seen.set(id as string, record);
+    });
+    await until("the last event is there", () => seen.has(last), 60_000);
+    await until("all events are there", () => seen.size >= stored.length, 20_000).catch(() => {});
+    await consumer.close();
+
+    const missing = stored.filter(({ id }) => !seen.has(id));
+    expect(missing).toEqual([]);
+    const byCoupon = (all: readonly { id: string; coupon_id: string }[]) =>
+      coupons.map(({ id }) => all.filter(({ coupon_id }) => coupon_id === id).map((event) => event.id));
+    expect(byCoupon([...seen].map(([id, { key }]) => ({ id, coupon_id: key })))).toEqual(byCoupon(stored));
+
+    const { headers, key, value } = seen.get(last) as ConsumedRecord;
+    const event = fromBinary(EventSchema, value);
+    expect(event).toMatchObject({ id: last, couponId: key, kind: EventKind.USER_COUPON_ISSUED });
+    expect(headers).toMatchObject({
+      ...{ ce_specversion: "1.0", ce_source: "/coupon-service", ce_type: "coupon.v1.USER_COUPON_ISSUED" },
+      ...{ ce_subject: `user-coupons/${event.userCouponId}`, "content-type": "application/protobuf" },
+    });
+    await Promise.all(
+      replicas.map((replica) =>
+        until("nothing is left", async () => (await metric(replica, "coupon_relay_lag_events")) === 0),
+      ),
+    );
+  });
+});

@@ -1,10 +1,16 @@
 import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { rootCertificates } from "node:tls";
 import { fromBinary } from "@bufbuild/protobuf";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { freePort } from "../../embedded/free-port.js";
 import { EventKind, EventSchema } from "../../gen/coupon/v1/event_pb.js";
+import { packageRoot } from "../../src/platform/package-root.js";
+import { type SaslMechanism, saslMechanisms } from "../../src/platform/relay/kafka-settings.js";
+import { KafkaPublisher } from "../../src/publishing/kafka-publisher.js";
 import { createSample, issue } from "../e2e/samples.js";
-import { type ConsumedRecord, findKafka, KafkaBroker } from "../support/kafka-broker.js";
+import { type ConsumedRecord, findKafka, KafkaBroker, kafkaPassword, kafkaUser } from "../support/kafka-broker.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { backing, oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
@@ -44,9 +50,39 @@ test("while Kafka is away the service does its work, says so once, and stops in 
 });
 
 describe.skipIf(!classPath)("with a real Kafka (RUN_KAFKA=1, with Java and Maven)", () => {
+  let broker: KafkaBroker;
+  beforeAll(async () => {
+    broker = await KafkaBroker.start(classPath as string);
+  });
+  afterAll(() => broker.close());
+
+  test("by TLS and with each mechanism records come to the topic, and with a wrong password none does", async () => {
+    await broker.createTopic("secured", 1);
+    const [host = "", port] = broker.secureAddress.split(":");
+    const ca = readFileSync(join(packageRoot(), "test/support/tls/ca.pem"), "utf8");
+    const publish = async (mechanism: SaslMechanism, username: string, password: string, tls = { ca }) => {
+      const sasl = { mechanism, username, password };
+      const publisher = new KafkaPublisher({ brokers: [{ host, port: Number(port) }], topic: "secured", tls, sasl });
+      try {
+        await publisher.publish([{ key: mechanism, headers: {}, value: Buffer.from(username) }], 10_000);
+      } finally {
+        await publisher.close();
+      }
+    };
+    for (const mechanism of saslMechanisms) {
+      await expect(publish(mechanism, kafkaUser, "wrong")).rejects.toThrow(/SASL|authentication/i);
+      await publish(mechanism, kafkaUser, kafkaPassword);
+    }
+    const strange = { ca: rootCertificates[0] as string };
+    await expect(publish("PLAIN", kafkaUser, kafkaPassword, strange)).rejects.toThrow(/certificate/);
+    const keys: string[] = [];
+    const consumer = await broker.consume("secured", ({ key }) => keys.push(key));
+    await until("all are there", () => keys.length >= saslMechanisms.length);
+    await consumer.close();
+    expect(keys).toEqual(saslMechanisms);
+  });
+
   test("replicas and the broker are killed while events are written: none is missed, and each coupon's come in order", async () => {
-    const broker = await KafkaBroker.start(classPath as string);
-    onTestFinished(() => broker.close());
     const topic = "coupon.events";
     await broker.createTopic(topic, 3);
     const { stores, sql } = await backing(onTestFinished);

@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +15,9 @@ const cache = join(packageRoot(), ".cache", `kafka-${version}`);
 /** Small and quick to start: it has little to do. */
 const javaFlags = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData"];
 const fetchMs = 300_000;
+/** Who may come to the secure address. */
+export const kafkaUser = "shop";
+export const kafkaPassword = "kafka-secret";
 
 /**
  * The class path of Kafka's broker. It is fetched by Maven when RUN_KAFKA=1 asks for tests with it, and kept in .cache. undefined: nobody
@@ -68,6 +71,8 @@ export class KafkaBroker {
     private readonly folder: string,
     private readonly classPath: string,
     readonly address: string,
+    /** By TLS, with a certificate of test/support/tls, and with SASL. */
+    readonly secureAddress: string,
   ) {
     createInterface({ input: keeper.stdout as NodeJS.ReadableStream }).on("line", (line) => {
       this.pid = (JSON.parse(line) as { pid?: number }).pid;
@@ -76,13 +81,23 @@ export class KafkaBroker {
 
   static async start(classPath: string): Promise<KafkaBroker> {
     const folder = await mkdtemp(join(tmpdir(), "coupon-kafka-"));
-    const [port, controllerPort] = [await freePort(), await freePort()];
+    const [port, controllerPort, securePort] = [await freePort(), await freePort(), await freePort()];
+    const scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
+    const plain = `org.apache.kafka.common.security.plain.PlainLoginModule required user_${kafkaUser}="${kafkaPassword}";`;
     const properties = {
       "process.roles": "broker,controller",
       "node.id": 1,
       "controller.quorum.voters": `1@127.0.0.1:${controllerPort}`,
-      listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
+      listeners: `PLAINTEXT://127.0.0.1:${port},SASL_SSL://localhost:${securePort},CONTROLLER://127.0.0.1:${controllerPort}`,
       "controller.listener.names": "CONTROLLER",
+      "inter.broker.listener.name": "PLAINTEXT",
+      "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT",
+      "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+      "listener.name.sasl_ssl.plain.sasl.jaas.config": plain,
+      "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config": scram,
+      "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": scram,
+      "ssl.keystore.type": "PEM",
+      "ssl.keystore.location": join(folder, "server.pem"),
       "log.dirs": join(folder, "data"),
       "offsets.topic.replication.factor": 1,
       "offsets.topic.num.partitions": 1,
@@ -91,12 +106,20 @@ export class KafkaBroker {
     };
     const lines = Object.entries(properties).map(([name, value]) => `${name}=${value}`);
     await writeFile(join(folder, "server.properties"), lines.join("\n"), { mode: 0o600 });
-    const format = ["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", join(folder, "server.properties")];
+    const pems = ["server-key.pem", "server.pem"].map((file) =>
+      readFileSync(join(packageRoot(), "test/support/tls", file), "utf8"),
+    );
+    await writeFile(join(folder, "server.pem"), pems.join("\n"), { mode: 0o600 });
+    const users = ["SCRAM-SHA-256", "SCRAM-SHA-512"].flatMap((mechanism) => [
+      "-S",
+      `${mechanism}=[name=${kafkaUser},password=${kafkaPassword}]`,
+    ]);
+    const format = ["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", join(folder, "server.properties"), ...users];
     execFileSync("java", [...javaFlags, "-cp", classPath, "kafka.tools.StorageTool", ...format], { stdio: "ignore" });
     const keeper = spawn(process.execPath, [join(packageRoot(), "test/support/redis-keeper.mjs"), folder], {
       stdio: ["pipe", "pipe", "inherit"],
     });
-    const broker = new KafkaBroker(keeper, folder, classPath, `127.0.0.1:${port}`);
+    const broker = new KafkaBroker(keeper, folder, classPath, `127.0.0.1:${port}`, `localhost:${securePort}`);
     await broker.restart();
     return broker;
   }

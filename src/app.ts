@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { createValidator } from "@bufbuild/protovalidate";
-import { Queues } from "./batching/queues.js";
 import { type Config, hostOf } from "./config.js";
 import { GateKeeper } from "./issuing/gate-keeper.js";
 import { CodeGenerator } from "./jobs/code-generator.js";
@@ -18,7 +17,7 @@ import { Pipeline } from "./transport/pipeline.js";
 import { regexMatch } from "./transport/regex-match.js";
 import { openAuth } from "./wiring/auth.js";
 import { assertBounds, boundsOf } from "./wiring/bounds.js";
-import { openEngines } from "./wiring/engines.js";
+import { openEngines, openQueues } from "./wiring/engines.js";
 import { openFollowing } from "./wiring/following.js";
 import { openFrontEnds } from "./wiring/front-ends/front-ends.js";
 import { openTls } from "./wiring/front-ends/tls.js";
@@ -64,12 +63,7 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
   });
   const keeper = new GateKeeper(gate, stores.issues, stores.usages, log, failures, bounds.loads, metrics.gate);
   const codeGenerator = new CodeGenerator(stores.codes, keeper, log, failures);
-  const queues = new Queues({
-    onBatch: (queue, size) => metrics.batches.begun(queue, size),
-    onWaited: (queue, ms) => metrics.batches.waited(queue, ms),
-    onCommitted: (queue, ms) => metrics.batches.committed(queue, ms),
-    onAfterCommitError: (queue, error) => failures.failed(`settle ${queue}`, error),
-  });
+  const queues = openQueues(metrics.batches, failures);
   const engines = openEngines({
     ...{ stores, gate, keeper, quotaDays, clock, reservationMs: config.RESERVATION_MS },
     ...{ openQueue: queues.open, batches: bounds.batches, failures, metrics: metrics.gate },

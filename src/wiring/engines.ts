@@ -1,4 +1,4 @@
-import type { OpenQueue } from "../batching/queues.js";
+import { type OpenQueue, Queues } from "../batching/queues.js";
 import type { Config } from "../config.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import { Issuer } from "../issuing/issuer.js";
@@ -7,6 +7,7 @@ import { TypeIssuer } from "../issuing/type-issuer.js";
 import type { Clock } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import type { QuotaDays } from "../platform/quota-days.js";
+import type { BatchMetrics } from "../platform/telemetry/batch-metrics.js";
 import type { GateMetrics } from "../platform/telemetry/gate-metrics.js";
 import type { Gate } from "../reservation/port.js";
 import { openCancels } from "../using/cancels.js";
@@ -27,6 +28,16 @@ export interface EngineParts {
   readonly reservationMs: Config["RESERVATION_MS"];
   readonly failures: Pick<FailureLog, "failed">;
   readonly metrics?: Pick<GateMetrics, "admitted" | "placeTaken">;
+}
+
+/** In which what the engines decide is gathered, to be committed in batches. */
+export function openQueues(metrics: BatchMetrics, failures: Pick<FailureLog, "failed">): Queues {
+  return new Queues({
+    onBatch: (queue, size) => metrics.begun(queue, size),
+    onWaited: (queue, ms) => metrics.waited(queue, ms),
+    onCommitted: (queue, ms) => metrics.committed(queue, ms),
+    onAfterCommitError: (queue, error) => failures.failed(`settle ${queue}`, error),
+  });
 }
 
 /** What decides who gets a coupon, and what it is worth to an order. */

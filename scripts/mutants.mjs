@@ -71,14 +71,14 @@ function patch(file, ...options) {
 }
 
 /** In a process group of its own, which is stopped as a whole. */
-function run(args) {
+function run(args, limitMs = testLimitMs) {
   return new Promise((resolve, reject) => {
     if (interrupted) throw new Error(`stopped by ${interrupted}`);
     let output = "";
     child = spawn(process.execPath, args, { cwd: copy, stdio: ["ignore", "pipe", "pipe"], detached: true });
     child.stdout.on("data", (data) => (output += data));
     child.stderr.on("data", (data) => (output += data));
-    const timer = setTimeout(() => kill("SIGKILL"), testLimitMs);
+    const timer = setTimeout(() => kill("SIGKILL"), limitMs);
     child.once("error", reject);
     child.once("close", (code) => {
       clearTimeout(timer);
@@ -109,7 +109,8 @@ async function runTests(files, only) {
   const report = join(copy, "report.json");
   rmSync(report, { force: true });
   const options = ["--bail=1", "--reporter=json", `--outputFile=${report}`, ...(only ? ["-t", only] : [])];
-  const { code, output } = await run(["node_modules/vitest/vitest.mjs", "run", ...options, ...files]);
+  const limitMs = testLimitMs * files.length;
+  const { code, output } = await run(["node_modules/vitest/vitest.mjs", "run", ...options, ...files], limitMs);
   const { testResults = [] } = existsSync(report) ? JSON.parse(readFileSync(report, "utf8")) : {};
   const tests = testResults.flatMap(({ assertionResults }) => assertionResults);
   const failed = tests.find(({ status }) => status === "failed");

@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { createValidator } from "@bufbuild/protovalidate";
 import { type Config, hostOf } from "./config.js";
 import { GateKeeper } from "./issuing/gate-keeper.js";
 import { CodeGenerator } from "./jobs/code-generator.js";
@@ -14,7 +13,7 @@ import type { Secret } from "./platform/secrets/secret.js";
 import { isRefusal } from "./storage/postgres/errors.js";
 import { ArrivalDeadlines } from "./transport/messages/arrival-deadlines.js";
 import { Pipeline } from "./transport/pipeline.js";
-import { regexMatch } from "./transport/regex-match.js";
+import { messageValidator } from "./transport/validator.js";
 import { openAuth } from "./wiring/auth.js";
 import { assertBounds, boundsOf } from "./wiring/bounds.js";
 import { openEngines, openQueues } from "./wiring/engines.js";
@@ -98,7 +97,7 @@ export async function startApp(config: Config & { DATABASE_URL: Secret }, log: L
   });
   const isServing = () => probe.up;
   const limits = await openLimits(config, metrics, failures);
-  const validator = createValidator({ regexMatch });
+  const validator = messageValidator();
   const pipeline = new Pipeline({
     ...{ log, metrics, validator, isServing, authenticator: auth.authenticator, ...telemetry },
     rates: limits.rates,

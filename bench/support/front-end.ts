@@ -1,5 +1,4 @@
 import { create } from "@bufbuild/protobuf";
-import { createValidator } from "@bufbuild/protovalidate";
 import { IssuanceService, IssueCouponResponseSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { off } from "../../src/auth/authenticator.js";
 import { createLogger } from "../../src/platform/logger.js";
@@ -12,8 +11,8 @@ import { ArrivalDeadlines } from "../../src/transport/messages/arrival-deadlines
 import { LargeMessages } from "../../src/transport/messages/large-messages.js";
 import { LoadShedder } from "../../src/transport/overload/load-shedder.js";
 import { Pipeline } from "../../src/transport/pipeline.js";
-import { regexMatch } from "../../src/transport/regex-match.js";
 import { routeOf } from "../../src/transport/routes.js";
+import { messageValidator } from "../../src/transport/validator.js";
 
 /**
  * The service's gRPC front end with nothing behind it: IssueCoupon as it is served, through the same server, pipeline
@@ -25,7 +24,7 @@ const pipeline = new Pipeline({
   authenticator: off,
   log,
   metrics,
-  validator: createValidator({ regexMatch }),
+  validator: messageValidator(),
   defaultDeadlineMs: 5_000,
   maxDeadlineMs: 30_000,
   isServing: () => true,

@@ -1,13 +1,13 @@
-import { create, type DescField, type DescMessage, type DescOneof, getOption } from "@bufbuild/protobuf";
+import { create, type DescField, type DescMessage, type DescOneof, getExtension, getOption } from "@bufbuild/protobuf";
 import { type Duration, durationMs } from "@bufbuild/protobuf/wkt";
-import { createValidator } from "@bufbuild/protovalidate";
 import {
   type FieldRules,
   field as fieldRules,
   Ignore,
   oneof as oneofRules,
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import { regexMatch } from "../../src/transport/regex-match.js";
+import { file_coupon_v1_rules } from "../../gen/coupon/v1/rules_pb.js";
+import { messageValidator } from "../../src/transport/validator.js";
 
 export type Json = Record<string, unknown>;
 
@@ -18,7 +18,7 @@ export interface Constraints {
 }
 
 const none: Constraints = { schema: {}, words: [] };
-const validator = createValidator({ regexMatch });
+const validator = messageValidator();
 
 /** What the service itself has against an empty message is what must be set. */
 export function requiredFields(message: DescMessage): { fields: Set<DescField>; oneofs: Set<DescOneof> } {
@@ -34,6 +34,13 @@ export function requiredFields(message: DescMessage): { fields: Set<DescField>; 
   for (const one of message.oneofs) if (getOption(one, oneofRules).required) oneofs.add(one);
   return { fields, oneofs };
 }
+
+/** What the rules of rules.proto come to. They are expressions of CEL, which no schema can be made of. */
+const shared: Readonly<Record<string, Json>> = {
+  request_id: { maxLength: 64, pattern: "^[!-~]*$" },
+  caller: { maxLength: 64, pattern: "^[A-Za-z0-9][A-Za-z0-9._-]*$" },
+  key_id: { pattern: "^[a-z2-7]{12}$" },
+};
 
 /** `isSet`: of a value that is there, as in a path. */
 export function constraintsOf(field: DescField, isSet = false): Constraints {
@@ -55,7 +62,10 @@ function constraintsIn(rules: FieldRules, field: DescField): Constraints {
       return none;
     case "string":
       return {
-        schema: stringSchema(known(value, ["minLen", "maxLen", "pattern", "wellKnown", "in"], field)),
+        schema: {
+          ...stringSchema(known(value, ["minLen", "maxLen", "pattern", "wellKnown", "in"], field)),
+          ...sharedSchema(value, field),
+        },
         words: [],
       };
     case "int32":
@@ -101,6 +111,7 @@ function constraintsIn(rules: FieldRules, field: DescField): Constraints {
 function known<R extends { readonly $typeName: string }>(rules: R, names: readonly string[], field: DescField): R {
   for (const [name, value] of Object.entries(rules) as [string, unknown][]) {
     if (name === "$typeName" || names.includes(name)) continue;
+    if (name === "$unknown" && rules.$typeName === "buf.validate.StringRules") continue;
     const isSet = Array.isArray(value)
       ? value.length > 0
       : typeof value === "object" && value !== null
@@ -127,6 +138,18 @@ function stringSchema({ minLen, maxLen, pattern, wellKnown, in: allowed }: Strin
     ...(wellKnown.case === "uuid" && { format: "uuid" }),
     ...(allowed.length > 0 && { enum: allowed }),
   };
+}
+
+/** A shared rule is an extension, which stays unread in the rules of a field. */
+function sharedSchema(rules: StringRules, field: DescField): Json {
+  const schemas = (rules.$unknown ?? []).map(({ no }) => {
+    const rule = file_coupon_v1_rules.extensions.find(({ number }) => number === no);
+    const schema = rule && getExtension(rules, rule) === true && shared[rule.name];
+    if (!schema)
+      throw new Error(`${nameOf(field)}: what the rule ${rule?.name ?? no} comes to in a schema is not known`);
+    return schema;
+  });
+  return Object.assign({}, ...schemas);
 }
 
 interface Range<T> {

@@ -1,4 +1,3 @@
-import { createValidator } from "@bufbuild/protovalidate";
 import { Queues } from "../../src/batching/queues.js";
 import { anybody, type Principal } from "../../src/domain/principal.js";
 import type { Refusal } from "../../src/domain/refusal.js";
@@ -17,7 +16,7 @@ import { ArrivalDeadlines } from "../../src/transport/messages/arrival-deadlines
 import { LargeMessages } from "../../src/transport/messages/large-messages.js";
 import { LoadShedder } from "../../src/transport/overload/load-shedder.js";
 import { Pipeline } from "../../src/transport/pipeline.js";
-import { regexMatch } from "../../src/transport/regex-match.js";
+import { messageValidator } from "../../src/transport/validator.js";
 import { boundsOf } from "../../src/wiring/bounds.js";
 import { openEngines } from "../../src/wiring/engines.js";
 import { openFollowing } from "../../src/wiring/following.js";
@@ -46,7 +45,7 @@ export async function startFrontEnds() {
   });
   const recorder = new RefusalRecorder({ store: stores.audit, clock, failures, onDropped: () => {} });
   const codeGenerator = new CodeGenerator(stores.codes, keeper, log, failures);
-  const validator = createValidator({ regexMatch });
+  const validator = messageValidator();
   const caller: { principal: Principal | Refusal } = { principal: anybody };
   const pipeline = new Pipeline({
     ...{ log, metrics, validator, isServing: () => true, defaultDeadlineMs: 15_000, maxDeadlineMs: 30_000 },

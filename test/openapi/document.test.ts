@@ -9,7 +9,6 @@ import {
   hasOption,
   type JsonValue,
 } from "@bufbuild/protobuf";
-import { createValidator } from "@bufbuild/protovalidate";
 import { expect, test } from "vitest";
 import { AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
@@ -26,12 +25,12 @@ import { readExamples } from "../../scripts/openapi/examples.js";
 import type { Json } from "../../scripts/openapi/rules.js";
 import { packageRoot } from "../../src/platform/package-root.js";
 import { violationsIn } from "../../src/transport/pipeline.js";
-import { regexMatch } from "../../src/transport/regex-match.js";
+import { messageValidator } from "../../src/transport/validator.js";
 import { misfits, resolved } from "./fits.js";
 
 const services = [AuditService, AuthService, CatalogService, IssuanceService, UsageService, UserCouponService];
 const methods = services.flatMap((service) => service.methods as readonly DescMethod[]);
-const validator = createValidator({ regexMatch });
+const validator = messageValidator();
 
 interface Operation extends Json {
   operationId: string;

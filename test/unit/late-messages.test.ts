@@ -1,6 +1,5 @@
 import * as http2 from "node:http2";
 import { create } from "@bufbuild/protobuf";
-import { createValidator } from "@bufbuild/protovalidate";
 import { afterAll, expect, test } from "vitest";
 import { CatalogService, ListCouponsResponseSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { off } from "../../src/auth/authenticator.js";
@@ -12,13 +11,14 @@ import { LargeMessages } from "../../src/transport/messages/large-messages.js";
 import { LoadShedder } from "../../src/transport/overload/load-shedder.js";
 import { Pipeline } from "../../src/transport/pipeline.js";
 import { routeOf } from "../../src/transport/routes.js";
+import { messageValidator } from "../../src/transport/validator.js";
 
 const isServing = () => true;
 const pipeline = new Pipeline({
   authenticator: off,
   log: { info: () => {}, error: () => {} },
   metrics: { observe: () => {} },
-  validator: createValidator(),
+  validator: messageValidator(),
   defaultDeadlineMs: 5_000,
   maxDeadlineMs: 30_000,
   isServing,

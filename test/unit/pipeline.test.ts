@@ -1,5 +1,4 @@
 import { create, type DescMethodUnary } from "@bufbuild/protobuf";
-import { createValidator } from "@bufbuild/protovalidate";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
@@ -13,6 +12,7 @@ import { Authorization } from "../../src/transport/authorization.js";
 import { Failure } from "../../src/transport/error-table.js";
 import type { Permit } from "../../src/transport/overload/admission.js";
 import { type IncomingCall, Pipeline } from "../../src/transport/pipeline.js";
+import { messageValidator } from "../../src/transport/validator.js";
 import { followDate } from "../support/steady-clock.js";
 import { until } from "../support/until.js";
 
@@ -22,7 +22,7 @@ const pipeline = new Pipeline({
   authenticator: { authenticate: () => principal },
   log: { info: (details) => void logged.push(details), error: () => {} },
   metrics: { observe: () => {} },
-  validator: createValidator(),
+  validator: messageValidator(),
   defaultDeadlineMs: 15_000,
   maxDeadlineMs: 30_000,
   isServing: () => true,

@@ -10,7 +10,6 @@ import {
   toJson,
 } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
-import { createValidator } from "@bufbuild/protovalidate";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { AuditService } from "../../gen/coupon/v1/audit_service_pb.js";
@@ -30,6 +29,7 @@ import { maxParts } from "../../src/transport/messages/message-bounds.js";
 import { WireScan } from "../../src/transport/messages/wire-scan.js";
 import { violationsIn } from "../../src/transport/pipeline.js";
 import { boundsOf } from "../../src/transport/routes.js";
+import { messageValidator } from "../../src/transport/validator.js";
 import { messageOf } from "../support/any-message.js";
 
 const methods: [string, DescMethodUnary][] = [
@@ -42,7 +42,7 @@ const methods: [string, DescMethodUnary][] = [
 ].flatMap((service) =>
   service.methods.map((method): [string, DescMethodUnary] => [method.name, method as DescMethodUnary]),
 );
-const validator = createValidator();
+const validator = messageValidator();
 
 /** What the binary form of a message has: fields, and items of lists. */
 function binaryParts(schema: DescMessage, message: Message): number {

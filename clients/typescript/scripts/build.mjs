@@ -1,6 +1,6 @@
 /**
  * Compiles the client into dist/. The generated code is the service's own (`gen` in the root), so that there is one; it is
- * put into dist/gen, without what only the service needs of it: the rules of buf.validate.
+ * put into dist/gen, without what only the service needs of it: the rules of buf.validate, and our own that extend them.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -24,12 +24,15 @@ async function rewrite(folder, names, change) {
   }
 }
 
-/** A descriptor works without the file that says what its options mean: they are kept as bytes that nobody reads. */
+/** A descriptor works without the files that say what its options mean: they are kept as bytes that nobody reads. */
 function withoutRules(text, path) {
-  const line = /^import \{ (\w+) \} from "[^"]*\/buf\/validate\/validate_pb\.js";$/m;
-  const [, name] = line.exec(text) ?? [];
-  const done = name ? text.replace(line, "").replace(new RegExp(`\\b${name}\\b(, )?`, "g"), "") : text;
-  if (/validate_pb|protovalidate/.test(done)) throw new Error(`${path} still needs buf.validate`);
+  const lines = /^import \{ (\w+) \} from "(?:[^"]*\/buf\/validate\/validate_pb|\.\/rules_pb)\.js";$/gm;
+  const names = [...text.matchAll(lines)].map(([, name]) => name);
+  const done = names.reduce(
+    (rest, name) => rest.replace(new RegExp(`\\b${name}\\b(, )?`, "g"), ""),
+    text.replace(lines, ""),
+  );
+  if (/validate_pb|protovalidate|rules_pb/.test(done)) throw new Error(`${path} still needs buf.validate`);
   return done;
 }
 
@@ -43,6 +46,8 @@ async function build() {
   await mkdir(next, { recursive: true });
   await cp(join(compiled, "clients/typescript/src"), next, { recursive: true });
   await cp(join(compiled, "gen"), join(next, "gen"), { recursive: true });
+  const ours = join(next, "gen/coupon/v1");
+  for (const name of await readdir(ours)) if (name.startsWith("rules_pb.")) await rm(join(ours, name));
   await rewrite(join(next, "gen"), /\.(js|d\.ts)$/, withoutRules);
   await rewrite(next, /^contract\.(js|d\.ts)$/, (text) => text.replaceAll('"../../../gen/', '"./gen/'));
   // The contract for programs that read it when they run, where the service was built.

@@ -1,5 +1,4 @@
 import { create } from "@bufbuild/protobuf";
-import { createValidator } from "@bufbuild/protovalidate";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { IssuanceService } from "../../../gen/coupon/v1/issuance_service_pb.js";
 import { CallerRates } from "../../../src/auth/limits/caller-rates.js";
@@ -9,6 +8,7 @@ import { type Principal, scopes } from "../../../src/domain/principal.js";
 import { Refusal } from "../../../src/domain/refusal.js";
 import type { Failure } from "../../../src/transport/error-table.js";
 import { Pipeline } from "../../../src/transport/pipeline.js";
+import { messageValidator } from "../../../src/transport/validator.js";
 import { followDate } from "../../support/steady-clock.js";
 
 beforeEach(() => {
@@ -87,7 +87,7 @@ test("calls at once are those that have not ended", () => {
 describe("the pipeline", () => {
   const open = (atOnce: number, principal: Principal) =>
     new Pipeline({
-      ...{ log: { info: () => {}, error: () => {} }, metrics: { observe: () => {} }, validator: createValidator() },
+      ...{ log: { info: () => {}, error: () => {} }, metrics: { observe: () => {} }, validator: messageValidator() },
       ...{ defaultDeadlineMs: 15_000, maxDeadlineMs: 30_000, isServing: () => true },
       authenticator: { authenticate: () => principal },
       rates: rates(1_000, atOnce).of,

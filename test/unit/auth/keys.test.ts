@@ -1,5 +1,4 @@
 import { create } from "@bufbuild/protobuf";
-import { createValidator } from "@bufbuild/protovalidate";
 import { describe, expect, test } from "vitest";
 import { CreateKeyRequestSchema } from "../../../gen/coupon/v1/auth_service_pb.js";
 import { Composed, unauthenticated, type Way } from "../../../src/auth/authenticator.js";
@@ -10,6 +9,7 @@ import { freshKey, hashOf, idOf } from "../../../src/auth/keys/key-text.js";
 import { anybody, type Principal, scopes } from "../../../src/domain/principal.js";
 import type { StoredKey } from "../../../src/storage/ports/keys.js";
 import { violationsIn } from "../../../src/transport/pipeline.js";
+import { messageValidator } from "../../../src/transport/validator.js";
 
 const header = (value: string | undefined) => ({
   header: (name: string) => (name === "authorization" ? value : undefined),
@@ -172,7 +172,7 @@ describe("several ways", () => {
 
 test("the contract takes all scopes for a key, and no other word", () => {
   const schema = CreateKeyRequestSchema;
-  const validator = createValidator();
+  const validator = messageValidator();
   const wrong = (names: readonly string[]) =>
     violationsIn(validator, schema, create(schema, { caller: "c", scopes: [...names] }));
   expect(wrong(scopes)).toEqual([]);

@@ -36,7 +36,9 @@ const turns = async () => {
   for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
 };
 
-test("what a watcher was not told of, for it was just looking elsewhere, it finds by itself", { timeout: 20_000 }, async () => {
+test("what a watcher was not told of, for it was just looking elsewhere, it finds by itself", {
+  timeout: 20_000,
+}, async () => {
   const events = [eventAt(6, "mine"), eventAt(7, "others"), eventAt(8, "others")];
   const { feed, tell, now } = feedOf(events);
   const stream = new Watchers(feed, 10).watch(anybody, optionsOf());

@@ -27,6 +27,8 @@ export interface AdmissionOptions {
   readonly maxAtWork: number;
   /** Told when a call has ended. */
   readonly onEnd?: () => void;
+  /** Whether whole connections were turned away a moment ago. */
+  readonly isFlooded?: () => boolean;
   /** In ms, from any point in time on, never going back. */
   readonly now?: () => number;
 }
@@ -44,7 +46,7 @@ export interface Permit {
 /** Lets calls in as long as there are permits, lets others wait for a moment, and sheds the rest. */
 export class Admission {
   private readonly limit: ConcurrencyLimit;
-  private readonly queue = new WaitingQueue();
+  private readonly queue: WaitingQueue;
   private readonly fair = new FairShare();
   private readonly now: () => number;
   private atWorkCount = 0;
@@ -58,6 +60,7 @@ export class Admission {
 
   constructor(private readonly options: AdmissionOptions) {
     this.limit = new ConcurrencyLimit(options.maxAtWork);
+    this.queue = new WaitingQueue(options.isFlooded ?? (() => false));
     this.now = options.now ?? (() => performance.now());
   }
 

@@ -33,6 +33,8 @@ const busyGrowthMs = 300;
 /** They have come when this share of those that may is there. When fewer come for so long, all may. */
 const filledShare = 0.8;
 const liftAfterMs = 1_000;
+/** After connections were shed, for so long a queue of calls is taken for what is left of the flood, or for its return. */
+const recentMs = 10_000;
 
 export interface ShedderOptions {
   /** Connections that are taken at most, also when there is little to do. */
@@ -73,6 +75,7 @@ export class ConnectionShedder {
   private readonly now: () => number;
   private windowFromMs: number;
   private assessFromMs = 0;
+  private shedAtMs = Number.NEGATIVE_INFINITY;
   private growFromMs = 0;
   private unusedFromMs: number | null = null;
   private fullWindows = 0;
@@ -91,6 +94,11 @@ export class ConnectionShedder {
   /** Connections that are taken at most now. */
   get most(): number {
     return this.allowed ?? this.options.maxConnections;
+  }
+
+  /** Whether connections were asked to go a moment ago. */
+  get hasJustShed(): boolean {
+    return this.now() - this.shedAtMs < recentMs;
   }
 
   opened(connection: Sheddable): void {
@@ -172,6 +180,7 @@ export class ConnectionShedder {
     this.turn.cuts += 1;
     this.cut(connection);
     this.assessFromMs = now + settleMs;
+    this.shedAtMs = now;
     this.allow(this.loads.size);
     this.options.onShed(1);
   }
@@ -200,6 +209,7 @@ export class ConnectionShedder {
     if (count === 0) return;
     this.unusedFromMs = null;
     this.assessFromMs = now + settleMs;
+    this.shedAtMs = now;
     this.allow(this.loads.size);
     this.options.onShed(count);
   }

@@ -61,7 +61,11 @@ export class LoadShedder {
 
   constructor(private readonly options: LoadShedderOptions) {
     const { maxAtWork, maxConnections, metrics, log } = options;
-    this.admission = new Admission({ maxAtWork, onEnd: () => this.shedder.served() });
+    this.admission = new Admission({
+      maxAtWork,
+      onEnd: () => this.shedder.served(),
+      isFlooded: () => this.shedder.hasJustShed,
+    });
     this.shedLog = new ShedLog((rpc, count) => log.warn({ rpc, count, status: "OVERLOADED" }, "calls turned away"));
     this.shedder = new ConnectionShedder({
       maxConnections,

@@ -35,6 +35,9 @@ export class WaitingQueue {
   private waitedFromMs: number | null = null;
   private congestedAtMs = Number.NEGATIVE_INFINITY;
 
+  /** `isFlooded`: whether connections were turned away a moment ago: then a queue is no burst. */
+  constructor(private readonly isFlooded: () => boolean) {}
+
   get length(): number {
     return this.count;
   }
@@ -94,7 +97,7 @@ export class WaitingQueue {
   }
 
   private burstMs(nowMs: number): number {
-    return nowMs - this.congestedAtMs < calmMs ? nextBurstPatienceMs : burstPatienceMs;
+    return nowMs - this.congestedAtMs < calmMs || this.isFlooded() ? nextBurstPatienceMs : burstPatienceMs;
   }
 
   private queueOf(kind: CallKind): Entry[] {

@@ -143,6 +143,21 @@ describe("who finds no permit", () => {
     expect(log.at(-1)).toBe("third in");
   });
 
+  test("after connections were turned away a queue is no burst: it is not borne for as long", () => {
+    admission.close();
+    let isFlooded = true;
+    admission = new Admission({ maxAtWork: 20, now: () => Date.now(), isFlooded: () => isFlooded });
+    fill("issue");
+    wait("a");
+    vi.advanceTimersByTime(110);
+    expect(log).toEqual(["a out"]);
+    isFlooded = false;
+    vi.advanceTimersByTime(1_000);
+    wait("b");
+    vi.advanceTimersByTime(400);
+    expect(log).toEqual(["a out"]);
+  });
+
   test("is shed at once when it could not be done before its caller has gone", () => {
     const permits = fill("issue");
     // What a call takes is learned from those that ended.

@@ -15,7 +15,7 @@ class World {
   stay = false;
   readonly open = new Set<Client>();
   readonly clients: Client[];
-  private readonly shedder: ConnectionShedder;
+  readonly shedder: ConnectionShedder;
   private owed = 0;
   private turnsEnd: (() => void)[] = [];
   private lastHeadroom = true;
@@ -113,6 +113,9 @@ describe("whole connections are shed", () => {
     expect(world.open.size).toBe(400);
     world.run(2_000);
     expect(world.most).toBe(1_000);
+    expect(world.shedder.hasJustShed).toBe(true);
+    world.run(10_000);
+    expect(world.shedder.hasJustShed).toBe(false);
   });
 
   test("but not while turning calls away costs little", () => {

@@ -1,5 +1,7 @@
 import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
@@ -20,14 +22,31 @@ export interface CallersContext {
   readonly databaseUrl: string;
 }
 
-/** By their names in `--auth`. To add one, add it here. */
+/** By their names in `--auth`. To add one, add it here. `traced` is as `off`, with one call of a hundred traced. */
 export const callers: Readonly<Record<string, (context: CallersContext) => Promise<Callers>>> = {
   off: async () => ({ settings: { AUTH: "off" }, headers: {} }),
+  traced,
   jwt,
   keys: (context) => keys(context),
   // The caller has limits of its own, far away, so that its calls are counted.
   limits: (context) => keys(context, { manage: "1000000/1000000", issue: "1000000/1000000", use: "1000000/1000000" }),
 };
+
+/** Somebody takes what is exported, as a collector would, and forgets it. */
+async function traced(): Promise<Callers> {
+  const collector = createServer((request, response) => request.resume().on("end", () => response.end()));
+  await new Promise<void>((resolve) => collector.listen(0, "127.0.0.1", resolve));
+  collector.unref();
+  return {
+    settings: {
+      AUTH: "off",
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${(collector.address() as AddressInfo).port}`,
+      OTEL_TRACES_SAMPLER: "traceidratio",
+      OTEL_TRACES_SAMPLER_ARG: "0.01",
+    },
+    headers: {},
+  };
+}
 
 async function keys({ databaseUrl }: CallersContext, limits?: Readonly<Record<string, string>>): Promise<Callers> {
   const command = promisify(execFile);

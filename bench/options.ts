@@ -6,7 +6,7 @@ export const usage = `Usage: npm run bench -- [options]
   --rounds N             rounds; each runs every row once, the medians count (5)
   --seconds N            how long each row runs in a round (3)
   --rows a,b             only these rows; "hostile" and "holders" run only when named, without rounds
-  --auth a,b             who calls, of off, jwt: each row once for each of them, in turn; with off among
+  --auth a,b             who calls, of off, traced, jwt, keys, limits: each row once for each of them, in turn; with off among
                          them, what of its issuing is left with the others (off)
   --weapons a,b          only these of the row "hostile"
   --generator own|ghz    what makes the load (ghz when it is on PATH, else own)

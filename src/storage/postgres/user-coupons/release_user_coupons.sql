@@ -3,7 +3,11 @@
 -- `freed` as in delete_user_coupon().
 CREATE OR REPLACE FUNCTION release_user_coupons(batch_size int)
 RETURNS TABLE (id uuid, coupon_id uuid, user_id text, request_id text, freed boolean)
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
 #variable_conflict use_column
 DECLARE
   at timestamptz := coupon_clock();

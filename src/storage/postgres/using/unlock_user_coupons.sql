@@ -1,24 +1,31 @@
 -- Gives up the locks of one user's user coupons, where the named version still stands. One row for each user coupon that
 -- the user holds; those that are missing are not the user's.
 CREATE OR REPLACE FUNCTION unlock_user_coupons(holder text, items json) RETURNS TABLE (id uuid, unlocked boolean)
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE
+-- As in cancel_usages().
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_material = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan
+AS $$
 #variable_conflict use_column
 DECLARE
   at timestamptz;
+  named uuid[] := array(SELECT a.user_coupon_id FROM json_to_recordset(items) AS a (user_coupon_id uuid));
+  coupon_ids uuid[];
 BEGIN
-  PERFORM FROM coupons c
-  WHERE c.id IN (
-    SELECT u.coupon_id FROM json_to_recordset(items) AS a (user_coupon_id uuid)
-    JOIN user_coupons u ON u.id = a.user_coupon_id WHERE u.user_id = holder
-  )
-  ORDER BY c.id FOR NO KEY UPDATE;
+  coupon_ids := array(SELECT u.coupon_id FROM user_coupons u WHERE u.id = ANY (named) AND u.user_id = holder);
+  PERFORM FROM coupons c WHERE c.id = ANY (coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
   at := coupon_clock();
 
   RETURN QUERY
   WITH asked AS (
     SELECT u.id, u.locked_until > at AND u.lock_version = a.lock_version AS stands
     FROM json_to_recordset(items) AS a (user_coupon_id uuid, lock_version bigint)
-    JOIN user_coupons u ON u.id = a.user_coupon_id
+    -- By its key, and not through all that are not deleted.
+    CROSS JOIN LATERAL (SELECT * FROM user_coupons u WHERE u.id = a.user_coupon_id OFFSET 0) u
     WHERE u.user_id = holder AND u.deleted_at IS NULL
   ),
   -- All or none: one that is not the user's is a mistake of the caller.

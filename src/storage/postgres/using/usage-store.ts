@@ -143,7 +143,8 @@ export class PostgresUsageStore implements UsageStore {
     deadlineMs: DeadlineMs,
   ): Promise<string[][]> {
     const json = choices.map(({ code, lockVersion }) => ({ keys: codeKeys(code), lock_version: lockVersion }));
-    // What one user holds of one coupon is little; many may hold one code.
+    // What one user holds of one coupon is little; many may hold one code. What is deleted is left out later, or the index of
+    // all that is not deleted would serve, too.
     const rows = await this.database.reads.run(
       deadlineMs,
       ({ sql }) => sql<{ ids: string[] }[]>`
@@ -152,11 +153,11 @@ export class PostgresUsageStore implements UsageStore {
           FROM codes k
           CROSS JOIN LATERAL (
             SELECT * FROM user_coupons one
-            WHERE one.user_id = ${userId} AND one.coupon_id = k.coupon_id AND one.deleted_at IS NULL OFFSET 0
+            WHERE one.user_id = ${userId} AND one.coupon_id = k.coupon_id OFFSET 0
           ) u
           JOIN coupons c ON c.id = k.coupon_id
           CROSS JOIN (SELECT coupon_clock() AS now OFFSET 0) clock
-          WHERE k.code_key IN (a.keys ->> 0, a.keys ->> 1) AND u.code_id = k.id
+          WHERE k.code_key IN (a.keys ->> 0, a.keys ->> 1) AND u.code_id = k.id AND u.deleted_at IS NULL
           ORDER BY
             EXISTS (SELECT FROM usages s WHERE s.request_id = ${requestId} AND s.user_coupon_id = u.id) DESC,
             (u.lock_token = ${requestId} AND u.locked_until > clock.now) IS TRUE DESC,

@@ -41,7 +41,7 @@ DECLARE
   today date;
   with_quota boolean;
   books uuid[];
-  lapsed uuid[];
+  lapsed_ids uuid[];
   -- Free codes for the rows of each book: those of books[i] stand in picked[first[i] + 1] to picked[first[i] + free[i]].
   picked bigint[];
   first int[];
@@ -66,14 +66,14 @@ BEGIN
   END IF;
 
   -- A user coupon whose validity has run out gives up the slot. Not a join with the table, which could go through all of it.
-  lapsed := array(
+  lapsed_ids := array(
     SELECT held.id FROM unnest(item_coupon_ids, item_user_ids) AS a (coupon_id, user_id) CROSS JOIN LATERAL (
       SELECT u.id FROM user_coupons u
       WHERE u.coupon_id = a.coupon_id AND u.user_id = a.user_id AND u.slot IS NOT NULL AND u.valid_until <= at
       OFFSET 0
     ) held
   );
-  IF lapsed <> '{}' THEN UPDATE user_coupons u SET slot = NULL WHERE u.id = ANY (lapsed); END IF;
+  IF lapsed_ids <> '{}' THEN UPDATE user_coupons u SET slot = NULL WHERE u.id = ANY (lapsed_ids); END IF;
 
   IF books IS NOT NULL THEN
     SELECT array_agg(k.id ORDER BY b.i, k.ordinal) FILTER (WHERE k.id IS NOT NULL) INTO picked

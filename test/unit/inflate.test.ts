@@ -30,6 +30,23 @@ describe.for([
     expect([refused.reason, refused.message]).toEqual(["MESSAGE_TOO_LARGE", expect.stringContaining("512 times")]);
   });
 
+  test("one that begins too dense is refused before the rest of it is inflated", async () => {
+    const bytes = Buffer.concat([Buffer.alloc(6 * mib, "x"), randomBytes(mib)]);
+    const large = message();
+    let inflatedBytes = 0;
+    const refused = await inflate(encoding, compress(bytes), 8 * mib, {
+      ...large,
+      add: (length) => {
+        inflatedBytes += length;
+        return large.add(length);
+      },
+    });
+    expect(reasonOf(refused)).toBe("MESSAGE_TOO_LARGE");
+    expect(inflatedBytes).toBeLessThan(2 * mib);
+    const mixed = Buffer.concat([Buffer.alloc(200_000, "x"), randomBytes(mib)]);
+    expect(reasonOf(await inflate(encoding, compress(mixed), 8 * mib, message()))).toBe(`${mixed.length} bytes`);
+  });
+
   test("what is something else, or not all of it, is bad input", async () => {
     const bytes = compress(randomBytes(1_000));
     for (const wrong of [Buffer.from("x"), Buffer.alloc(0), bytes.subarray(0, -9)]) {

@@ -12,6 +12,8 @@ export type Encoding = "gzip" | "deflate";
 const maxFactor = 512;
 /** As long as an ordinary message may be: up to here the factor does not matter. */
 const freeBytes = 64 * 1024;
+/** Nor does it matter of what comes to this much more than the bytes read so far may: a part of a message may be dense. */
+const denseBytes = 256 * 1024;
 /** What zlib hands over at once. */
 const chunkBytes = 64 * 1024;
 
@@ -40,6 +42,7 @@ export function inflate(
     stream.on("data", (chunk: Buffer) => {
       length += chunk.length;
       if (length > maxBytes) end(limitBytes <= byFactor ? new Refusal("MESSAGE_TOO_LARGE") : tooDense());
+      else if (length > denseBytes + stream.bytesWritten * maxFactor) end(tooDense());
       else if (!large.add(chunk.length)) end(new Refusal("OVERLOADED"));
       else chunks.push(chunk);
     });

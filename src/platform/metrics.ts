@@ -3,6 +3,7 @@ import { Tally } from "./tally.js";
 import { BatchMetrics } from "./telemetry/batch-metrics.js";
 import { GateMetrics } from "./telemetry/gate-metrics.js";
 import { HistogramTally } from "./telemetry/histogram-tally.js";
+import { asOpenMetrics, wantsOpenMetrics } from "./telemetry/open-metrics.js";
 import { type OverloadFacts, showOverload } from "./telemetry/overload-gauges.js";
 
 const callBucketsS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
@@ -27,9 +28,11 @@ export interface ObservedCall {
   /** "OK" or an ErrorReason. */
   readonly reason: string;
   readonly seconds: number;
+  /** Absent: it is not among those that are sampled. */
+  readonly traceId?: string | undefined;
 }
 
-/** Everything that `/metrics` shows, in the Prometheus text format. */
+/** Everything that `/metrics` shows. */
 export class Metrics {
   readonly registry = new Registry();
   readonly gate = new GateMetrics(this.registry);
@@ -135,6 +138,8 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  private hasTraces = false;
+
   /** Which build this is. */
   constructor(version = "") {
     collectDefaultMetrics({ register: this.registry });
@@ -176,8 +181,9 @@ export class Metrics {
     this.shedConnectionsTotal.inc(count);
   }
 
-  observe({ rpc, method, system, code, reason, seconds }: ObservedCall): void {
+  observe({ rpc, method, system, code, reason, seconds, traceId }: ObservedCall): void {
     this.calls.observe(seconds, system, method, code, reason);
+    if (traceId !== undefined) this.calls.exemplify(traceId, seconds, system, method, code, reason);
     this.durations.observe(seconds, rpc);
     this.outcomes.add(rpc, reason);
   }
@@ -267,11 +273,14 @@ export class Metrics {
     this.moves.inc();
   }
 
-  get contentType(): string {
-    return this.registry.contentType;
+  /** From now on who asks for OpenMetrics gets it: only there can traces be named. */
+  showTraces(): void {
+    this.hasTraces = true;
   }
 
-  text(): Promise<string> {
-    return this.registry.metrics();
+  /** `accept`: the header of whoever asks. Prometheus' own text format, unless there is a reason for another one. */
+  async page(accept: string | undefined): Promise<{ contentType: string; text: string }> {
+    if (this.hasTraces && wantsOpenMetrics(accept)) return asOpenMetrics(this.registry);
+    return { contentType: this.registry.contentType, text: await this.registry.metrics() };
   }
 }

@@ -74,7 +74,8 @@ export class CallReport {
     const ms = performance.now() - startedMs;
     const reason = failure?.reason ?? "OK";
     const code = failure ? (codeNames.get(failure.code) as string) : "OK";
-    metrics.observe({ ...this.names, system: systems[call.frontEnd], code, reason, seconds: ms / 1_000 });
+    const traceId = span?.steps && span.traceId;
+    metrics.observe({ ...this.names, system: systems[call.frontEnd], code, reason, seconds: ms / 1_000, traceId });
     const { requestId, principal, request } = context;
     const coupon = this.couponOf(request);
     span?.end(code, reason, failure !== undefined && faults.has(failure.code), {

@@ -20,6 +20,7 @@ export async function openTelemetry(config: Config, metrics: Metrics, failures: 
   const { ADMIN_PORT, METRICS_COUPONS, LOG_USER_IDS_KEY } = config;
   metrics.gate.showCoupons(METRICS_COUPONS ?? (ADMIN_PORT === undefined ? 0 : defaultShownCoupons));
   const settings = tracingOf(config);
+  if (settings) metrics.showTraces();
   const onExported = (...done: Parameters<Metrics["spansExported"]>) => metrics.spansExported(...done);
   return {
     tracing: settings && (await openTracing({ settings, version: packageVersion(), failures, onExported })),

@@ -57,6 +57,12 @@ const linesOf = (replica: { log(): string }) =>
     .filter((line) => line.includes('"msg":"call"'))
     .map((line) => JSON.parse(line) as Record<string, unknown>);
 
+async function openMetrics(port: number | undefined) {
+  const accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3";
+  const response = await fetch(`http://127.0.0.1:${port}/metrics`, { headers: { accept } });
+  return { headers: response.headers, text: await response.text() };
+}
+
 async function tree(traceId: string, root: string): Promise<[ReceivedSpan, Record<string, ReceivedSpan>]> {
   await until("the span of the call has been sent", () => spansOf(traceId).some(({ name }) => name === root));
   const all = spansOf(traceId);
@@ -146,6 +152,12 @@ describe("traces", () => {
       expect(steps["gate admit"]?.attributes).toMatchObject({ "coupon.gate.outcome": "RESERVED" });
       expect(steps["commit issue"]?.attributes).toMatchObject({ "coupon.batch.size": 1 });
     }
+    const { headers, text } = await openMetrics(traced.adminPort);
+    expect(headers.get("content-type")).toContain("application/openmetrics-text");
+    for (const traceId of [native, json, rest])
+      expect(text).toMatch(
+        new RegExp(`^rpc_server_call_duration_seconds_bucket.*IssueCoupon.* # \\{trace_id="${traceId}"`, "m"),
+      );
     expect(receiver.headers[0]).toMatchObject({ path: "/v1/traces", authorization: "Bearer one" });
     expect(JSON.stringify(receiver.spans, (_, one) => String(one))).not.toContain("native");
   });
@@ -184,6 +196,8 @@ describe("traces", () => {
     await until("the later one has come", () => spansOf(sampled).length > 0);
     expect(spansOf(not)).toEqual([]);
     await until("the line", () => linesOf(traced).some((line) => line.trace_id === not));
+    const { text } = await openMetrics(traced.adminPort);
+    expect([text.includes(not), text.includes(sampled)]).toEqual([false, true]);
   });
 
   test("what cannot be sent is told once, and calls go on", async () => {

@@ -8,9 +8,18 @@ export interface HistogramOptions<Label extends string> {
   readonly buckets: readonly number[];
 }
 
+/** A call that a bucket has counted, and the trace that tells more of it. `timestamp`: in seconds since 1970. */
+interface Exemplar {
+  readonly labelSet: { readonly trace_id: string };
+  readonly value: number;
+  readonly timestamp: number;
+}
+
 /** What was observed with the same labels. */
 class Series {
   readonly counts: number[];
+  /** By bucket, the last one; those of no bucket are absent. */
+  readonly exemplars = new Map<number, Exemplar>();
   sum = 0;
 
   constructor(
@@ -30,6 +39,7 @@ interface Value {
   readonly metricName: string;
   readonly labels: Record<string, string>;
   readonly value: number;
+  readonly exemplar?: Exemplar | undefined;
 }
 
 /**
@@ -55,16 +65,27 @@ export class HistogramTally<Label extends string> {
   /** The values of all labels, in their order. */
   observe(value: number, ...labels: string[]): void {
     const series = this.seriesOf(labels);
-    const { buckets } = this.options;
-    let at = 0;
-    while (at < buckets.length && value > (buckets[at] as number)) at += 1;
+    const at = this.bucketOf(value);
     series.counts[at] = (series.counts[at] as number) + 1;
     series.sum += value;
+  }
+
+  /** Of what was observed: which trace it is in. */
+  exemplify(traceId: string, value: number, ...labels: string[]): void {
+    const exemplar = { labelSet: { trace_id: traceId }, value, timestamp: Date.now() / 1_000 };
+    this.seriesOf(labels).exemplars.set(this.bucketOf(value), exemplar);
   }
 
   get() {
     const { name, help } = this.options;
     return { name, help, type: "histogram", aggregator: "sum", values: this.all.flatMap((one) => this.valuesOf(one)) };
+  }
+
+  private bucketOf(value: number): number {
+    const { buckets } = this.options;
+    let at = 0;
+    while (at < buckets.length && value > (buckets[at] as number)) at += 1;
+    return at;
   }
 
   /** Found by one label after the other, so that nothing has to be put together. */
@@ -85,14 +106,14 @@ export class HistogramTally<Label extends string> {
     return at.series;
   }
 
-  private valuesOf({ labels: given, counts, sum }: Series): Value[] {
+  private valuesOf({ labels: given, counts, sum, exemplars }: Series): Value[] {
     const { name, labelNames, buckets } = this.options;
     const labels = Object.fromEntries(labelNames.map((label, index) => [label, given[index] as string]));
     let count = 0;
     const values = counts.map((more, index) => {
       count += more;
       const le = index < buckets.length ? String(buckets[index]) : "+Inf";
-      return { metricName: `${name}_bucket`, labels: { le, ...labels }, value: count };
+      return { metricName: `${name}_bucket`, labels: { le, ...labels }, value: count, exemplar: exemplars.get(index) };
     });
     return [
       ...values,

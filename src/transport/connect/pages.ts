@@ -12,8 +12,7 @@ export function allOf(...several: readonly PlainPages[]): PlainPages {
 }
 
 export interface MetricsPage {
-  readonly contentType: string;
-  text(): Promise<string>;
+  page(accept: string | undefined): Promise<{ readonly contentType: string; readonly text: string }>;
 }
 
 /** `/healthz`: the process lives. `/readyz`: it is "ready" to answer calls, or says why not. `/metrics`: for Prometheus. */
@@ -31,8 +30,8 @@ export function pages(metrics: MetricsPage, readiness: () => string): PlainPages
         send(readiness() === "ready" ? 200 : 503, "text/plain", `${readiness()}\n`);
         return true;
       case "/metrics":
-        metrics.text().then(
-          (text) => send(200, metrics.contentType, text),
+        metrics.page(response.req.headers.accept).then(
+          ({ contentType, text }) => send(200, contentType, text),
           () => send(500, "text/plain", "metrics failed\n"),
         );
         return true;

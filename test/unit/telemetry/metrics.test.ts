@@ -1,5 +1,6 @@
 import { Histogram, Registry } from "prom-client";
-import { expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import { Metrics } from "../../../src/platform/metrics.js";
 import { GateMetrics } from "../../../src/platform/telemetry/gate-metrics.js";
 import { HistogramTally } from "../../../src/platform/telemetry/histogram-tally.js";
 import { followDate } from "../../support/steady-clock.js";
@@ -49,4 +50,75 @@ test("of the coupons whose stock was seen within a minute, those are shown that 
     stop?.();
     vi.useRealTimers();
   }
+});
+
+describe("exemplars", () => {
+  const traceId = "4bf92f3577b34da6a3ce929d0e0e4736";
+  const call = { rpc: "Get", method: "a/Get", system: "grpc", code: "OK", reason: "OK" };
+  /** What Prometheus 2 and 3 ask with. */
+  const openMetrics = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
+  const traced = () => {
+    const metrics = new Metrics();
+    metrics.showTraces();
+    return metrics;
+  };
+
+  test("a bucket names the last sampled call in it, to who asks for OpenMetrics", async () => {
+    const metrics = traced();
+    metrics.observe({ ...call, seconds: 0.003, traceId: "before".padEnd(32, "0") });
+    metrics.observe({ ...call, seconds: 0.004, traceId });
+    metrics.observe({ ...call, seconds: 0.0045 });
+    metrics.observe({ ...call, seconds: 40, traceId });
+    const { contentType, text } = await metrics.page(openMetrics);
+    expect(contentType).toBe("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    const named = text.split("\n").filter((line) => line.includes(" # {"));
+    const labels = 'rpc_system_name="grpc",rpc_method="a/Get",rpc_response_status_code="OK",coupon_reason="OK"';
+    const line = (le: string, count: number, seconds: number) =>
+      `rpc_server_call_duration_seconds_bucket{le="${le}",${labels}} ${count} # {trace_id="${traceId}"} ${seconds}`;
+    expect(named.map((one) => one.slice(0, one.lastIndexOf(" ")))).toEqual([
+      line("0.005", 3, 0.004),
+      line("+Inf", 4, 40),
+    ]);
+    expect(Math.abs(Number(named[0]?.split(" ").at(-1)) - Date.now() / 1_000)).toBeLessThan(60);
+    expect(text.endsWith("\n# EOF\n")).toBe(true);
+  });
+
+  test("the series have the same names in both formats, whatever was asked before", async () => {
+    const metrics = traced();
+    metrics.observe({ ...call, seconds: 1, traceId });
+    const pages = [];
+    for (const accept of [undefined, openMetrics, undefined, openMetrics]) pages.push(await metrics.page(accept));
+    const series = pages.map(({ text }) =>
+      text
+        .split("\n")
+        .filter((line) => /^[a-z]/.test(line))
+        .map((line) => line.slice(0, line.lastIndexOf("}") + 1) || line.split(" ", 1)[0]?.trim()),
+    );
+    expect(series[0]?.length).toBeGreaterThan(50);
+    expect(series[0]).toContain('coupon_calls_total{rpc="Get",outcome="OK"}');
+    for (const others of series.slice(1)) expect(new Set(others.map(nameOf))).toEqual(new Set(series[0]?.map(nameOf)));
+    expect(pages.map(({ contentType }) => contentType.split(";", 1)[0])).toEqual([
+      ...["text/plain", "application/openmetrics-text", "text/plain", "application/openmetrics-text"],
+    ]);
+  });
+  const nameOf = (series: string | undefined) => series?.replace(/ #.*/, "").replace(/[ {].*/, "");
+
+  test.for([
+    ["nobody says", undefined],
+    ["a browser asks", "text/html,application/xhtml+xml,*/*;q=0.8"],
+    ["text is liked better", "text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0;q=0.9"],
+    ["another version is wanted", "application/openmetrics-text;version=0.0.1"],
+    ["it is refused", "application/openmetrics-text;q=0"],
+    ["it says nonsense", ";q=,application/openmetrics-text;q=x;;,"],
+  ])("when %s, the page is Prometheus' text and has none", async ([, accept]) => {
+    const metrics = traced();
+    metrics.observe({ ...call, seconds: 1, traceId });
+    const { contentType, text } = await metrics.page(accept);
+    expect(contentType).toContain("text/plain");
+    expect(text).not.toContain(traceId);
+  });
+
+  test("nothing changes where nothing is traced", async () => {
+    expect((await new Metrics().page(openMetrics)).contentType).toContain("text/plain");
+  });
 });

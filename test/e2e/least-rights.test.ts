@@ -142,7 +142,7 @@ test("all that the service does, it may do, and it asks for nothing else", async
   const server = await withSql(database.serveUrl, async (sql) => {
     const [made] = await sql
       .unsafe(
-        `SET search_path = ${searchPath()}; SELECT made FROM keep_event_partitions(now() + interval '2 months', 0)`,
+        `SET search_path = ${searchPath()}; SELECT made FROM keep_months('events', now() + interval '2 months', 0)`,
       )
       .then((results) => (results as unknown as { made: number }[][])[1] ?? []);
     const [owners] = await sql`
@@ -188,7 +188,7 @@ test("a user who serves may change no table, and one who reads sees no codes and
     ["SELECT lock_token FROM user_coupons", "42501"],
     ["SELECT * FROM requests", "42501"],
     ["UPDATE coupons SET name = 'x'", "42501"],
-    [`SELECT ${searchPath().split(",")[0]}.keep_event_partitions(now(), 1)`, "42501"],
+    [`SELECT ${searchPath().split(",")[0]}.keep_months('events', now(), 1)`, "42501"],
   ] as const)
     expect([statement, await refused(database.readUrl, statement)]).toEqual([statement, outcome]);
 });

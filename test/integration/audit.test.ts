@@ -210,7 +210,7 @@ describe("what is on record", () => {
       new Date(Date.UTC(today.getUTCFullYear(), today.getUTCMonth() + n) + days * 86_400_000);
     const tableOf = (n: number) => `audit_records_${month(n).toISOString().slice(0, 7).replace("-", "_")}`;
     const keep = async (at: Date, days: number) =>
-      (await sql`SELECT made, dropped FROM keep_audit_partitions(${at}, ${days})`)[0];
+      (await sql`SELECT made, dropped FROM keep_months('audit_records', ${at}, ${days})`)[0];
     const justBefore = (at: Date) => new Date(at.getTime() - 1);
     const [old, next] = [refused("PauseCoupon", justBefore(month(12))), refused("PauseCoupon", month(12))];
     await audit.recordRefused([old, next]);
@@ -239,7 +239,7 @@ describe("what is on record", () => {
     const ask = (days: number) =>
       sql.begin(async (tx) => {
         await tx.unsafe(`SET LOCAL SESSION AUTHORIZATION ${server}`);
-        return await tx`SELECT made FROM keep_audit_partitions(now(), ${days})`;
+        return await tx`SELECT made FROM keep_months('audit_records', now(), ${days})`;
       });
     await expect(ask(30)).rejects.toThrow("to delete them");
     expect((await ask(0)).length).toBe(1);

@@ -115,7 +115,7 @@ test("months are made ahead and dropped when they are older than events are kept
   const keep = (at: string, days: number) =>
     sql.begin(async (tx) => {
       for (const way of ["nestloop", "indexscan", "bitmapscan"]) await tx.unsafe(`SET LOCAL enable_${way} = off`);
-      return (await tx`SELECT made, dropped FROM keep_event_partitions(${day(at)}, ${days})`)[0];
+      return (await tx`SELECT made, dropped FROM keep_months('events', ${day(at)}, ${days})`)[0];
     });
   const first = (await partitions()).find((one) => one.startsWith("events_until_"))!;
   await add(sql, new Date());
@@ -153,10 +153,12 @@ test("whoever may write and delete events keeps them, without owning them; nobod
   const ask = (role: string) =>
     sql.begin(async (tx) => {
       await tx.unsafe(`SET LOCAL SESSION AUTHORIZATION ${role}`);
-      return await tx`SELECT made FROM keep_event_partitions('2041-01-01', 30)`;
+      return await tx`SELECT made FROM keep_months('events', '2041-01-01', 30)`;
     });
-  await expect(ask(stranger)).rejects.toThrow("allowed to insert and to delete");
+  await expect(ask(stranger)).rejects.toThrow("to delete them to drop old months");
   expect(Number((await ask(server))[0]?.made)).toBeGreaterThan(100);
+  // It runs as the owner of all tables, and drops nothing of others.
+  await expect(sql`SELECT made FROM keep_months('coupons', '2041-01-01', 30)`).rejects.toThrow("not kept by months");
   await sql.unsafe(`DROP OWNED BY ${server}, ${stranger}`);
   for (const role of [server, stranger]) await admin.unsafe(`DROP ROLE ${role}`);
 });

@@ -432,7 +432,7 @@ export const callerKeys = pgTable(
 
 /**
  * What administrators did and wanted to do, never changed: triggers refuse that. Its partitions are months by `id`, which is a
- * UUID of version 7 and so has the time in it: see audit/keep_audit_partitions.sql.
+ * UUID of version 7 and so has the time in it: see months/keep_months.sql.
  */
 export const auditRecords = pgTable(
   "audit_records",

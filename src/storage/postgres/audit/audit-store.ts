@@ -3,6 +3,7 @@ import type { AuditFilter, AuditRecord, AuditStore, RefusedCall, Snapshot } from
 import type { DeadlineMs, Page, Rows } from "../../ports/page.js";
 import { type CouponRow, rowFromJson, toCoupon } from "../coupons/coupon-row.js";
 import type { Connection, Database } from "../database.js";
+import { keepMonths } from "../months/keep-months.js";
 import { auditRecords } from "../schema.js";
 import { rowOf } from "./administer.js";
 
@@ -61,13 +62,8 @@ export class PostgresAuditStore implements AuditStore {
     });
   }
 
-  async keep(keepDays: number): Promise<{ made: number; dropped: string[] }> {
-    const [done] = await this.database.background.run(
-      noDeadlineMs,
-      ({ sql }) => sql<{ made: number; dropped: string[] }[]>`
-        SELECT made, to_json(dropped) AS dropped FROM keep_audit_partitions(coupon_clock(), ${keepDays})`,
-    );
-    return done ?? { made: 0, dropped: [] };
+  keep(keepDays: number): Promise<{ made: number; dropped: string[] }> {
+    return keepMonths(this.database, "audit_records", keepDays);
   }
 }
 

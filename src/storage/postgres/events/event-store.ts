@@ -4,6 +4,7 @@ import type { Labels } from "../../../domain/labels.js";
 import type { EventHead, EventPage, EventStore, PlaceOfEvent } from "../../ports/events.js";
 import type { DeadlineMs } from "../../ports/page.js";
 import type { Connection, Database } from "../database.js";
+import { keepMonths } from "../months/keep-months.js";
 
 /** Serves nobody who waits. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
@@ -70,13 +71,8 @@ export class PostgresEventStore implements EventStore {
     });
   }
 
-  async keep(keepDays: number): Promise<{ made: number; dropped: string[] }> {
-    const [done] = await this.database.background.run(
-      noDeadlineMs,
-      ({ sql }) => sql<{ made: number; dropped: string[] }[]>`
-        SELECT made, to_json(dropped) AS dropped FROM keep_event_partitions(coupon_clock(), ${keepDays})`,
-    );
-    return done ?? { made: 0, dropped: [] };
+  keep(keepDays: number): Promise<{ made: number; dropped: string[] }> {
+    return keepMonths(this.database, "events", keepDays);
   }
 }
 

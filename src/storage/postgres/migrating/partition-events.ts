@@ -1,4 +1,5 @@
 import type { Sql, TransactionSql } from "postgres";
+import { tablesOfMonths } from "../months/keep-months.js";
 import { isLockTrouble, type MigrationLog, withPatience } from "./patient-ddl.js";
 import { searchPath } from "./release-functions.js";
 
@@ -107,7 +108,6 @@ async function copyGrants(tx: TransactionSql, from: string): Promise<void> {
 export async function makeMonths(client: Sql): Promise<void> {
   await client.begin(async (tx) => {
     await tx.unsafe(`SET LOCAL search_path = ${searchPath()}`);
-    await tx`SELECT * FROM keep_event_partitions(now(), 0)`;
-    await tx`SELECT * FROM keep_audit_partitions(now(), 0)`;
+    for (const table of tablesOfMonths) await tx`SELECT * FROM keep_months(${table}, now(), 0)`;
   });
 }

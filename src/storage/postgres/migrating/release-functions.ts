@@ -71,7 +71,7 @@ export async function createFunctions(
     const [found] = await tx`SELECT FROM pg_namespace WHERE nspname = ${schema}`;
     if (!found) {
       // Everybody may use it, for its functions can do nothing that their caller cannot; the one that runs as its owner
-      // (keep_event_partitions) sees to that itself.
+      // (keep_months) sees to that itself.
       await tx.unsafe(`
         CREATE SCHEMA ${schema}; GRANT USAGE ON SCHEMA ${schema} TO PUBLIC; SET LOCAL search_path = ${schema}, public`);
       for (const source of sources) await tx.unsafe(source);

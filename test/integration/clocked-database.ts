@@ -29,7 +29,8 @@ export async function openClockedDatabase(at: Date, poolSize = 24): Promise<Cloc
     setClock: async (now) => void (await sql`UPDATE test_clock SET at = ${now}`),
     close: async () => {
       await database.close();
-      await sql.end();
+      // A test that failed may have left something open.
+      await sql.end({ timeout: 5 });
       await stores.drop();
     },
   };

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { ISql } from "postgres";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { type Event, type EventFilter, type EventPosition, firstPosition, isWanted } from "../../src/domain/event.js";
 import { positionOf } from "../../src/following/cursor.js";
 import { EventReader } from "../../src/following/event-reader.js";
@@ -17,6 +17,7 @@ import {
 
 const now = new Date("2026-11-10T10:00:00.000Z");
 const any: EventFilter = { kinds: null, couponIds: null, couponTypes: null, userId: null, labels: null };
+const limitMs = 30_000;
 const never = Number.POSITIVE_INFINITY;
 const couponId = randomUUID();
 let world: ClockedDatabase;
@@ -38,23 +39,33 @@ async function write(sql: ISql, ...users: string[]): Promise<void> {
     await sql`INSERT INTO events (kind, happened_at, coupon_id, user_id) VALUES ('USER_COUPON_ISSUED', ${now}, ${couponId}, ${user})`;
 }
 
-/** A transaction that has written, and stays open until it is told to end. */
-async function opened(...users: string[]) {
-  let end!: (how: "commit" | "abort") => void;
-  const told = new Promise<"commit" | "abort">((resolve) => {
-    end = resolve;
-  });
+/** A transaction, which ends with its test at the latest. */
+async function begun() {
   const session = await world.sql.reserve();
   await session`BEGIN`;
-  await write(session, ...users);
-  const ended = told.then(async (how) => {
+  let isOpen = true;
+  const end = async (how: "commit" | "abort") => {
+    if (!isOpen) return;
+    isOpen = false;
     await (how === "commit" ? session`COMMIT` : session`ROLLBACK`);
     session.release();
-  });
-  return async (how: "commit" | "abort") => {
-    end(how);
-    await ended;
   };
+  onTestFinished(() => end("abort"));
+  return { session, end };
+}
+
+/** One that has written, and stays open until it is told to end. */
+async function opened(...users: string[]) {
+  const { session, end } = await begun();
+  await write(session, ...users);
+  return end;
+}
+
+/** Waits until all that is there is known: up to where that is. */
+async function caughtUp(): Promise<EventPosition> {
+  const to = await reader.caughtUp(limitMs);
+  expect(reader.isPending, "waits for transactions that have ended").toBe(false);
+  return to as EventPosition;
 }
 
 /** All that comes after a position and is known, in pages of `most`. */
@@ -78,32 +89,30 @@ test("what was committed after a transaction that is still open waits for it, an
   // Whatever was there before it may be shown or not; what came after may not.
   expect(usersOf(await readAfter(firstPosition))).not.toContain("soon");
   await commit("commit");
-  await reader.caughtUp(never);
+  await caughtUp();
   expect(usersOf(await readAfter(firstPosition))).toEqual(["before", "late", "soon"]);
 });
 
 test("what is known goes on to be shown while a later transaction is open; one that gives up leaves no trace", async () => {
   await write(world.sql, "a", "b");
-  const to = (await reader.caughtUp(never)) as EventPosition;
+  const to = await caughtUp();
   const abort = await opened("never");
   await write(world.sql, "c");
   expect(await reader.caughtUp(60)).toEqual(to);
   expect(usersOf(await readAfter(firstPosition))).toEqual(["a", "b"]);
   await abort("abort");
-  await reader.caughtUp(never);
+  await caughtUp();
   expect(usersOf(await readAfter(to))).toEqual(["c"]);
 });
 
 test("a transaction that began first and writes last comes last, so events of a coupon are in the order of its lock", async () => {
-  const session = await world.sql.reserve();
-  await session`BEGIN`;
+  const { session, end } = await begun();
   // It has an id, but no number yet: it waits for the coupon that another one has.
   await session`SELECT pg_current_xact_id()`;
   await write(world.sql, "first");
   await write(session, "second");
-  await session`COMMIT`;
-  session.release();
-  await reader.caughtUp(never);
+  await end("commit");
+  await caughtUp();
   expect(usersOf(await readAfter(firstPosition))).toEqual(["first", "second"]);
 });
 
@@ -127,7 +136,7 @@ test("with writers at once, each event comes once and in order, whatever the pag
   const seen: Event[] = [];
   let at = firstPosition;
   let rounds = 0;
-  while (isWriting || at.seq < ((await reader.caughtUp(never)) as EventPosition).seq) {
+  while (isWriting || at.seq < (await caughtUp()).seq) {
     // Another replica, which knows nothing but the position, every few rounds.
     if (++rounds % 5 === 0) reader = new EventReader(store);
     await reader.advance();
@@ -144,7 +153,7 @@ test("with writers at once, each event comes once and in order, whatever the pag
 describe("a position", () => {
   test("whose month was dropped is too old, and the oldest one is told; the place before the oldest is not", async () => {
     await write(world.sql, "old", "older", "kept");
-    await reader.caughtUp(never);
+    await caughtUp();
     const [first, , third] = await readAfter(firstPosition);
     await world.sql`DELETE FROM events WHERE user_id <> 'kept'`;
     const refusal = await reader.check(first!.position, never);
@@ -158,7 +167,7 @@ describe("a position", () => {
 
   test("at which another event stands by now is of a history that was lost, and readers begin anew", async () => {
     await write(world.sql, "a", "b");
-    await reader.caughtUp(never);
+    await caughtUp();
     const { history } = reader;
     const [, b] = await readAfter(firstPosition);
     // As after a promotion that has lost the last commit and gave its number again.
@@ -168,7 +177,7 @@ describe("a position", () => {
         VALUES (${b!.position.seq}, 'USER_COUPON_ISSUED', ${now}, ${couponId}, 'other')`;
     });
     expect((await reader.check(b!.position, never))?.reason).toBe("CURSOR_TOO_OLD");
-    await reader.caughtUp(never);
+    await caughtUp();
     expect(reader.history).not.toBe(history);
     expect(usersOf(await readAfter(firstPosition))).toEqual(["a", "other"]);
   });
@@ -194,7 +203,7 @@ test("events have what is known of what they are about, and are filtered by it",
     ('CODES_UPLOADED', ${now}, ${megadeal}, NULL, NULL, NULL, ${detail({ codeCount: 5, placeCount: 7 })}),
     ('USER_COUPONS_PURGED', ${now}, ${megadeal}, NULL, NULL, NULL, ${detail({ expired: 1, deleted: 2, released: 3 })}),
     ('USER_COUPON_ISSUED', ${now}, ${randomUUID()}, ${randomUUID()}, 'gone', NULL, NULL)`;
-  await reader.caughtUp(never);
+  await caughtUp();
   const all = await readAfter(firstPosition);
   expect(all.map(({ position: _, happenedAt: __, ...rest }) => rest)).toMatchObject([
     {
@@ -237,8 +246,8 @@ test("events have what is known of what they are about, and are filtered by it",
 });
 
 test("an empty table has a position, after which the first event comes", async () => {
-  expect(await reader.caughtUp(never)).toEqual(firstPosition);
+  expect(await caughtUp()).toEqual(firstPosition);
   await write(world.sql, "first of all");
-  await reader.caughtUp(never);
+  await caughtUp();
   expect(usersOf(await readAfter(firstPosition))).toEqual(["first of all"]);
 });

@@ -36,17 +36,16 @@ async function main(): Promise<void> {
     await runKeys(config);
     return;
   }
-  const { log, flush } = createLogger(config.LOG_LEVEL, {
+  const { log, exit } = createLogger(config.LOG_LEVEL, {
     service: config.OTEL_SERVICE_NAME,
     version: packageVersion(),
   });
   if (command === "migrate") {
     await runMigrate(config, log);
-    await flush();
-    process.exit();
+    await exit();
   }
   const stop = stopRequested(config.EXIT_ON_STDIN_CLOSE);
-  const fault = firstFault(log, flush);
+  const fault = firstFault(log, exit);
   let embedded: EmbeddedServers | undefined;
   try {
     if (!config.DATABASE_URL) {
@@ -75,7 +74,7 @@ async function main(): Promise<void> {
     setTimeout(
       () => {
         process.stderr.write("coupon-service: it did not end in time, so it is cut off\n");
-        void flush().then(() => process.exit(1));
+        void exit(1);
       },
       DRAIN_DELAY_MS + DRAIN_MS + closingMs,
     ).unref();
@@ -86,8 +85,7 @@ async function main(): Promise<void> {
     process.exitCode = error instanceof WrongSetting ? 2 : 1;
   } finally {
     await embedded?.stop();
-    await flush();
-    process.exit();
+    await exit();
   }
 }
 
@@ -129,7 +127,7 @@ async function runMigrate(config: Config, log: Logger): Promise<void> {
  * Resolves when something was thrown that nobody has caught. What state it has left is not known: so the process takes no
  * more calls, lets those under way end, and ends itself; at once when it happens again.
  */
-function firstFault(log: Logger, flush: () => Promise<void>): Promise<"fault"> {
+function firstFault(log: Logger, exit: (code: number) => Promise<void>): Promise<"fault"> {
   return new Promise((resolve) => {
     let count = 0;
     // A rejection that nobody handles comes here, too.
@@ -138,7 +136,7 @@ function firstFault(log: Logger, flush: () => Promise<void>): Promise<"fault"> {
       if (count > maxFaults) return;
       log.fatal({ err: error, origin }, "a fault that nobody has caught");
       process.stderr.write(`coupon-service: ${origin}: ${error instanceof Error ? error.message : String(error)}\n`);
-      if (count === maxFaults) void flush().then(() => process.exit(1));
+      if (count === maxFaults) void exit(1);
       resolve("fault");
     });
   });

@@ -1,7 +1,11 @@
+import { once } from "node:events";
 import * as http2 from "node:http2";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import postgres, { type Sql } from "postgres";
 import { afterAll, beforeAll, describe, type TestContext, test } from "vitest";
+import { packageRoot } from "../../src/platform/package-root.js";
 import { type Replica, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
 import { until } from "../support/until.js";
@@ -40,6 +44,33 @@ async function atWork(replica: Replica): Promise<number> {
 }
 
 describe.concurrent("a replica that is told to stop", () => {
+  test("ends when its log takes nothing more and one of its writes waits for ever", async (context) => {
+    const { expect } = context;
+    const hook = pathToFileURL(join(packageRoot(), "test/support/output-sharer.mjs"));
+    const replica = await start(context, { NODE_OPTIONS: `--import=${hook}`, LOG_LEVEL: "trace", DRAIN_MS: "500" });
+    const ended = once(replica.process, "exit");
+    const { id } = await createSample(replica.client);
+    const sharer = Number(/"event":"sharer","pid":(\d+)/.exec(replica.log())?.[1]);
+    // The pipe stays open, and nobody reads it.
+    replica.process.stdout?.pause();
+    process.kill(sharer, "SIGTERM");
+    const isThere = () => process.kill(sharer, 0);
+    await until("the other one has gone", () =>
+      Promise.resolve()
+        .then(isThere)
+        .then(
+          () => false,
+          () => true,
+        ),
+    );
+    await issued(replica.client, id, "one");
+    replica.process.kill("SIGTERM");
+    const late = new Promise((_, reject) => {
+      setTimeout(() => reject(new Error("it has not ended")), 30_000).unref();
+    });
+    expect(await Promise.race([ended, late])).toEqual([null, "SIGKILL"]);
+  });
+
   test("says so at once, and serves what balancers still send it", async (context) => {
     const { expect } = context;
     const replica = await start(context, { DRAIN_DELAY_MS: "2000" });

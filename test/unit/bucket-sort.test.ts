@@ -1,6 +1,5 @@
 import { createHash, randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
-import { BucketSort, SortRoom } from "../../src/reservation/bucket-sort.js";
 import {
   bucketsPerPage,
   type HoldingPage,
@@ -9,6 +8,7 @@ import {
   unpackHoldings,
 } from "../../src/reservation/packed-holdings.js";
 import type { Holding } from "../../src/reservation/port.js";
+import { BucketSort, SortRoom } from "../../src/storage/postgres/issuing/bucket-sort.js";
 
 const requestOf = (n: number) => (n % 2 === 0 ? randomUUID() : "");
 const endOf = (n: number) => (n % 3 === 0 ? new Date(1_800_000_000_000 + n) : null);

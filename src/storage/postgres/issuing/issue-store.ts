@@ -2,7 +2,6 @@ import type { TransactionSql } from "postgres";
 import type { Discount } from "../../../domain/coupon.js";
 import { expiryOf, type UserCoupon } from "../../../domain/user-coupon.js";
 import { SharedReads } from "../../../platform/shared-reads.js";
-import { SortRoom } from "../../../reservation/bucket-sort.js";
 import type { GateFacts } from "../../../reservation/port.js";
 import type { IssueRequest, IssueResult, IssueStore, StoredCounts } from "../../ports/issues.js";
 import type { DeadlineMs } from "../../ports/page.js";
@@ -10,6 +9,7 @@ import type { Database } from "../database.js";
 import { guarded } from "../errors.js";
 import { patienceOf } from "../patience.js";
 import { TurnBatch } from "../turn-batch.js";
+import { SortRoom } from "./bucket-sort.js";
 import { type OnHoldings, type ReadBounds, readGateSnapshot } from "./read-gate.js";
 
 /** Work that serves many callers has no deadline of its own but the one every query has. */

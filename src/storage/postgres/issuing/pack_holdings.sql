@@ -1,6 +1,6 @@
 -- What users hold of a coupon: of each the first three bytes of the SHA-256 of the user id, and then what reservation/packed-holdings.ts
 -- says. Expired holdings are among them: they are counted as issued, and a repeated request of theirs is still a repeated one.
--- In whatever order they are found: they are put into buckets by reservation/bucket-sort.ts.
+-- In whatever order they are found: they are put into buckets by bucket-sort.ts.
 -- textsend() gives the client's encoding, which is UTF-8, and costs a third of convert_to().
 CREATE OR REPLACE FUNCTION pack_holdings(of_coupon uuid) RETURNS TABLE (packed bytea)
 LANGUAGE sql STABLE AS $$

@@ -1,10 +1,10 @@
 import type { TransactionSql } from "postgres";
 import { remainingCount } from "../../../domain/coupon.js";
-import { BucketSort, type SortRoom } from "../../../reservation/bucket-sort.js";
 import { bucketCountFor, type HoldingPage } from "../../../reservation/packed-holdings.js";
 import type { GateFacts } from "../../../reservation/port.js";
 import { type CouponRow, couponColumns, toCoupon } from "../coupons/coupon-row.js";
 import { longStatementTimeoutMs } from "../errors.js";
+import { BucketSort, type SortRoom } from "./bucket-sort.js";
 
 export interface ReadBounds {
   /** Holdings read at once. */

@@ -1,5 +1,11 @@
-import { Slices } from "../platform/slices.js";
-import { bucketHeadBytes, bucketsPerPage, entryLength, type HoldingPage, userHashBytes } from "./packed-holdings.js";
+import { Slices } from "../../../platform/slices.js";
+import {
+  bucketHeadBytes,
+  bucketsPerPage,
+  entryLength,
+  type HoldingPage,
+  userHashBytes,
+} from "../../../reservation/packed-holdings.js";
 
 /** Room that holdings of a part get at a time: at first for the shortest and the longest of them, then as much as they have. */
 const leastChunk = 1_024;

@@ -5,6 +5,7 @@ import type { Gate, GateRequest, PlaceSettlement, Settlement, Survey } from "../
 import type { IssueStore, StoredCounts } from "../storage/ports/issues.js";
 import type { UsageStore } from "../storage/ports/usages.js";
 import type { GivenBack } from "../storage/ports/user-coupons.js";
+import { LoadPace } from "./load-pace.js";
 
 /** Coupons looked at in one sweep, and overdue reservations of each. */
 const lookLimit = 500;
@@ -55,6 +56,7 @@ export class GateKeeper {
     private readonly failures: Pick<FailureLog, "failed" | "succeeded">,
     private readonly maxLoads = defaultMaxLoads,
     private readonly metrics?: GateKeeperMetrics,
+    readonly pace = new LoadPace(),
   ) {}
 
   get loadsUnderWay(): number {
@@ -156,12 +158,15 @@ export class GateKeeper {
     const loading = await this.gate.beginLoad(couponId);
     if (!loading) return;
     const startedMs = performance.now();
+    const rest = this.pace.begin(couponId);
     let bytes = 0;
     let outcome: "OK" | "FAILED" = "FAILED";
     try {
-      const facts = await this.store.readGate(couponId, (buckets) => {
-        for (const { packed } of buckets) bytes += packed.byteLength;
-        return loading.addHoldings(buckets);
+      const facts = await this.store.readGate(couponId, async (pages) => {
+        for (const page of pages) bytes += page.length;
+        if (!(await loading.addHoldings(pages))) return false;
+        if (!this.closed) await rest();
+        return true;
       });
       if (facts) await loading.install(facts);
       outcome = "OK";

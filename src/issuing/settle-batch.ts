@@ -13,10 +13,11 @@ const gateReasons: ReadonlySet<string> = new Set(admissionOutcomes.filter((outco
 /** Tells the gate what became of a committed batch. */
 export async function settleBatch(
   gate: Gate,
-  keeper: GateKeeper,
+  keeper: Pick<GateKeeper, "pace" | "reload">,
   requests: readonly QueuedRequest[],
   results: readonly IssueResult[],
 ): Promise<void> {
+  keeper.pace.decided(requests);
   const settlements: Settlement[] = [];
   const differing = new Set<string>();
   requests.forEach((request, index) => {

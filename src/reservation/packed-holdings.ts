@@ -3,7 +3,7 @@ import type { Holding } from "./port.js";
 
 /**
  * How holdings are kept in few bytes. A million of them are read from Postgres, which packs them itself (`pack_holdings.sql`),
- * pass through here, and are unpacked again by `lua/parts/holdings.lua`: the three must agree.
+ * are put into buckets (`bucket-sort.ts`), and are unpacked again by `lua/parts/holdings.lua`: all must agree.
  *
  * Users are spread over buckets by a hash of their ids. A bucket is what its users hold, one after the other:
  *
@@ -13,10 +13,15 @@ import type { Holding } from "./port.js";
  *     8 bytes   the beginning of the SHA-256 of the request id, if there is one
  *     6 bytes   the end of its validity in ms since 1970, if it has one
  */
-export interface HoldingBucket {
-  readonly bucket: number;
-  readonly packed: Uint8Array;
-}
+
+/**
+ * What a load hands on: some buckets, at most `bucketsPerPage` of them, one after the other. Of each there is its number and the
+ * length of what it holds, four bytes each, and then that.
+ */
+export type HoldingPage = Buffer;
+/** Redis takes them in one script call, and does nothing else for a millisecond. A power of two. */
+export const bucketsPerPage = 256;
+export const bucketHeadBytes = 8;
 
 /** A holding without the request's id itself: only whether another one is the same can be said, and hardly ever wrongly. */
 export interface PackedHolding extends Omit<Holding, "requestId"> {
@@ -26,9 +31,12 @@ export interface PackedHolding extends Omit<Holding, "requestId"> {
 
 const withRequest = 1_024;
 const withEnd = 2_048;
+const headBytes = 2;
 const idBytes = 16;
 const requestHashBytes = 8;
 const endBytes = 6;
+/** Of a user's hash, which stands before each holding that Postgres hands over. */
+export const userHashBytes = 3;
 
 /** So many holdings share a bucket where there are many: the more, the less memory, and the longer each change of one. */
 const holdingsPerBucket = 8;
@@ -53,8 +61,20 @@ export function requestHash(requestId: string): string {
   return requestId === "" ? "" : hash("sha256", requestId).slice(0, requestHashBytes * 2);
 }
 
-/** As Postgres packs them. */
-export function packHoldings(holdings: readonly Holding[], bucketCount = leastBuckets): HoldingBucket[] {
+/** Of the entry that begins there. */
+export function entryLength(bytes: Uint8Array, at: number): number {
+  const head = ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
+  return (
+    headBytes +
+    (head % withRequest) +
+    idBytes +
+    (head & withRequest ? requestHashBytes : 0) +
+    (head & withEnd ? endBytes : 0)
+  );
+}
+
+/** As a load packs them. */
+export function packHoldings(holdings: readonly Holding[], bucketCount = leastBuckets): HoldingPage[] {
   const buckets = new Map<number, Buffer[]>();
   for (const holding of holdings) {
     const bucket = userHash(holding.userId) % bucketCount;
@@ -62,12 +82,23 @@ export function packHoldings(holdings: readonly Holding[], bucketCount = leastBu
     packed.push(pack(holding));
     buckets.set(bucket, packed);
   }
-  return [...buckets].map(([bucket, packed]) => ({ bucket, packed: Buffer.concat(packed) }));
+  const framed = [...buckets].map(([bucket, entries]) => {
+    const packed = Buffer.concat(entries);
+    const head = Buffer.alloc(bucketHeadBytes);
+    head.writeUInt32BE(bucket);
+    head.writeUInt32BE(packed.length, 4);
+    return Buffer.concat([head, packed]);
+  });
+  const pages: HoldingPage[] = [];
+  for (let at = 0; at < framed.length; at += bucketsPerPage) {
+    pages.push(Buffer.concat(framed.slice(at, at + bucketsPerPage)));
+  }
+  return pages;
 }
 
 function pack({ userId, userCouponId, requestId, validUntil }: Holding): Buffer {
   const user = Buffer.from(userId);
-  const head = Buffer.alloc(2);
+  const head = Buffer.alloc(headBytes);
   head.writeUInt16BE(user.length + (requestId === "" ? 0 : withRequest) + (validUntil ? withEnd : 0));
   const end = Buffer.alloc(validUntil ? endBytes : 0);
   if (validUntil) end.writeUIntBE(validUntil.getTime(), 0, endBytes);
@@ -75,24 +106,28 @@ function pack({ userId, userCouponId, requestId, validUntil }: Holding): Buffer 
   return Buffer.concat([head, user, Buffer.from(hex, "hex"), end]);
 }
 
-export function unpackHoldings({ packed }: HoldingBucket): PackedHolding[] {
-  const bytes = Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength);
-  const holdings: PackedHolding[] = [];
+export function unpackHoldings(page: HoldingPage): (PackedHolding & { bucket: number })[] {
+  const holdings: (PackedHolding & { bucket: number })[] = [];
   let at = 0;
   const take = (count: number) => {
     at += count;
-    return bytes.subarray(at - count, at);
+    return page.subarray(at - count, at);
   };
-  while (at < bytes.length) {
-    const head = take(2).readUInt16BE();
-    const userId = take(head % withRequest).toString();
-    const id = take(idBytes).toString("hex");
-    holdings.push({
-      userId,
-      userCouponId: id.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5"),
-      requestHash: take(head & withRequest ? requestHashBytes : 0).toString("hex"),
-      validUntil: head & withEnd ? new Date(take(endBytes).readUIntBE(0, endBytes)) : null,
-    });
+  while (at < page.length) {
+    const bucket = take(4).readUInt32BE();
+    const length = take(4).readUInt32BE();
+    for (const end = at + length; at < end; ) {
+      const head = take(headBytes).readUInt16BE();
+      const userId = take(head % withRequest).toString();
+      const id = take(idBytes).toString("hex");
+      holdings.push({
+        bucket,
+        userId,
+        userCouponId: id.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5"),
+        requestHash: take(head & withRequest ? requestHashBytes : 0).toString("hex"),
+        validUntil: head & withEnd ? new Date(take(endBytes).readUIntBE(0, endBytes)) : null,
+      });
+    }
   }
   return holdings;
 }

@@ -1,5 +1,5 @@
 import type { Quota, Throttle } from "../domain/coupon.js";
-import type { HoldingBucket } from "./packed-holdings.js";
+import type { HoldingPage } from "./packed-holdings.js";
 
 /**
  * The gate: it stands in front of Postgres, and is fast. It only ever turns requests away or lets them through;
@@ -141,7 +141,8 @@ export interface GateFacts {
 
 /** A load under way. Every step answers false when the load was cancelled by `invalidate` or taken over. */
 export interface Loading {
-  addHoldings(buckets: readonly HoldingBucket[]): Promise<boolean>;
+  /** None: only says that the load goes on. */
+  addHoldings(pages: readonly HoldingPage[]): Promise<boolean>;
   /** Makes the coupon known. Reservations that are still pending and not among the holdings are carried over. */
   install(facts: GateFacts): Promise<boolean>;
 }

@@ -233,7 +233,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     ]);
     const dropped: string[] = [];
     const reload = async (couponId: string) => void dropped.push(couponId);
-    await settleBatch(gate, { reload } as GateKeeper, requests, results);
+    await settleBatch(gate, { reload, pace: keeper.pace }, requests, results);
     expect(dropped).toEqual([soldOut]);
     expect(await surveyOf(second)).toMatchObject({ loaded: { stock: 10 }, pendingCount: 0 });
   });

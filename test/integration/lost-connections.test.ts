@@ -262,7 +262,7 @@ test("a statement that was never sent fails its transaction and no other", async
 });
 
 test("reading a coupon for the gate loses its connection while the gate is busy", async () => {
-  const store = new PostgresIssueStore(clocked.database);
+  const store = new PostgresIssueStore(clocked.database, "UTC", { rowsAtOnce: 500, maxBytes: 1_000_000 });
   const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
   const holdings = Array.from({ length: 1_200 }, (_, n) => ({
     couponId,

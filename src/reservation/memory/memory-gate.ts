@@ -118,10 +118,10 @@ export class MemoryGate implements Gate {
     const load: Load = { deadlineMs: this.now() + loadStepTimeoutMs, staged: [], late: [] };
     this.loads.set(couponId, load);
     return {
-      addHoldings: async (buckets) => {
+      addHoldings: async (pages) => {
         if (this.loads.get(couponId) !== load) return false;
         load.deadlineMs = this.now() + loadStepTimeoutMs;
-        for (const bucket of buckets) load.staged.push(...unpackHoldings(bucket));
+        for (const page of pages) load.staged.push(...unpackHoldings(page));
         return true;
       },
       install: async (facts) => {

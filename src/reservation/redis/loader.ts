@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../../platform/clock.js";
 import type { QuotaGroups } from "../../platform/quota-groups.js";
-import { type HoldingBucket, userHash } from "../packed-holdings.js";
+import { userHash } from "../packed-holdings.js";
 import { type GateFacts, keepEndedMs, type Loading, loadStepTimeoutMs } from "../port.js";
 import type { RedisClient, RedisValue } from "./client.js";
 import { batches } from "./fields.js";
@@ -9,8 +9,6 @@ import type { KeyOwner } from "./keys.js";
 import type { Registry } from "./registry.js";
 import { outcomeOf, scripts } from "./scripts.js";
 
-/** Buckets that one script call takes: Redis does nothing else for a millisecond at most. */
-const bucketsPerCall = 250;
 /** How often a load tries to end while replicas of before buckets go on to let users through. */
 const maxInstalls = 10;
 /** Longer than a load lasts from there on. */
@@ -33,10 +31,10 @@ export class Loader {
     const step = [token, loadStepTimeoutMs];
     if (outcomeOf(scripts.loadBegin, await this.client.run(scripts.loadBegin, owner, step)) === "BUSY") return null;
     return {
-      addHoldings: async (buckets) => {
-        for (let at = 0; at === 0 || at < buckets.length; at += bucketsPerCall) {
-          const some = inOne(buckets.slice(at, at + bucketsPerCall));
-          const answer = await this.client.run(scripts.loadHoldings, owner, [...step, some]);
+      addHoldings: async (pages) => {
+        // None: the load goes on all the same.
+        for (const page of pages.length > 0 ? pages : [""]) {
+          const answer = await this.client.run(scripts.loadHoldings, owner, [...step, page]);
           if (outcomeOf(scripts.loadHoldings, answer) === "LOST") return false;
         }
         return true;
@@ -84,16 +82,4 @@ export class Loader {
       facts.bucketCount,
     ];
   }
-}
-
-/** One argument instead of hundreds: each costs the driver more than its bytes do. As `load_holdings.lua` takes them. */
-function inOne(buckets: readonly HoldingBucket[]): Buffer {
-  return Buffer.concat(
-    buckets.flatMap(({ bucket, packed }) => {
-      const head = Buffer.allocUnsafe(8);
-      head.writeUInt32BE(bucket);
-      head.writeUInt32BE(packed.length, 4);
-      return [head, packed];
-    }),
-  );
 }

@@ -3,7 +3,7 @@ import type { CouponType } from "../../domain/coupon.js";
 import type { CodeRefusal, IssueRefusal } from "../../domain/issue.js";
 import type { Labels } from "../../domain/labels.js";
 import type { UserCoupon } from "../../domain/user-coupon.js";
-import type { HoldingBucket } from "../../reservation/packed-holdings.js";
+import type { HoldingPage } from "../../reservation/packed-holdings.js";
 import type { GateFacts, GateRequest } from "../../reservation/port.js";
 import type { DeadlineMs } from "./page.js";
 
@@ -52,12 +52,13 @@ export interface IssueStore {
 
   /**
    * Reads what the gate must know of a coupon, after waiting for an edit under way. Holdings are handed over
-   * in pages of whole buckets, and in empty ones while nothing is there yet; false from `onHoldings` ends the reading.
+   * in pages, and after each step of the reading without any; false from `onHoldings` ends the reading. The next step waits for it.
+   * A bucket comes once, or more often when there are more holdings than memory has room for.
    * Null: no such coupon, or the reading was ended.
    */
   readGate(
     couponId: string,
-    onHoldings: (buckets: readonly HoldingBucket[]) => Promise<boolean>,
+    onHoldings: (pages: readonly HoldingPage[]) => Promise<boolean>,
   ): Promise<GateFacts | null>;
 
   /** null: it has no quota; undefined: no such coupon. Calls of one moment share a query. */

@@ -1,7 +1,7 @@
+import type { TransactionSql } from "postgres";
 import type { Discount } from "../../../domain/coupon.js";
 import { expiryOf, type UserCoupon } from "../../../domain/user-coupon.js";
 import { SharedReads } from "../../../platform/shared-reads.js";
-import type { HoldingBucket } from "../../../reservation/packed-holdings.js";
 import type { GateFacts } from "../../../reservation/port.js";
 import type { IssueRequest, IssueResult, IssueStore, StoredCounts } from "../../ports/issues.js";
 import type { DeadlineMs } from "../../ports/page.js";
@@ -9,7 +9,8 @@ import type { Database } from "../database.js";
 import { guarded } from "../errors.js";
 import { patienceOf } from "../patience.js";
 import { TurnBatch } from "../turn-batch.js";
-import { readGateSnapshot } from "./read-gate.js";
+import { SortRoom } from "./bucket-sort.js";
+import { type OnHoldings, type ReadBounds, readGateSnapshot } from "./read-gate.js";
 
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
@@ -18,6 +19,8 @@ const noDeadlineMs = Number.POSITIVE_INFINITY;
 const maxGroupItems = 500;
 /** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
 const conflictAttempts = 3;
+/** Of loads. Postgres finds and packs so many holdings in some 20 ms; the bytes are those of a million. */
+const defaultReadBounds = { rowsAtOnce: 10_000, maxBytes: 64 * 1024 * 1024 };
 
 interface IssuedRow {
   outcome:
@@ -53,11 +56,16 @@ export class PostgresIssueStore implements IssueStore {
     return rows[0]?.stock ?? null;
   });
 
+  private readonly readBounds: ReadBounds;
+
   constructor(
     private readonly database: Database,
     /** Where a quota's days begin: a name of the IANA time zone database. */
     private readonly quotaTimeZone = "UTC",
-  ) {}
+    { rowsAtOnce, maxBytes } = defaultReadBounds,
+  ) {
+    this.readBounds = { rowsAtOnce, room: new SortRoom(maxBytes) };
+  }
 
   async issueBatch(requests: readonly IssueRequest[], again = false): Promise<IssueResult[]> {
     const rows = await this.issueOnce(requests, again);
@@ -95,21 +103,17 @@ export class PostgresIssueStore implements IssueStore {
     return new Map(rows.map(({ id, ...rest }) => [id, rest]));
   }
 
-  async readGate(
-    couponId: string,
-    onHoldings: (buckets: readonly HoldingBucket[]) => Promise<boolean>,
-  ): Promise<GateFacts | null> {
+  async readGate(couponId: string, onHoldings: OnHoldings): Promise<GateFacts | null> {
     const { background } = this.database;
     // Waits for an edit under way; the snapshot below then sees what it did.
     await background.run(noDeadlineMs, ({ sql }) => sql`SELECT FROM coupons WHERE id = ${couponId} FOR SHARE`);
-    return await background.run(
-      noDeadlineMs,
-      ({ sql }) =>
-        sql.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", (tx) =>
-          readGateSnapshot(tx, couponId, onHoldings),
-        ) as Promise<GateFacts | null>,
-      Number.POSITIVE_INFINITY,
-    );
+    const inTransaction = <T>(work: (tx: TransactionSql) => Promise<T>) =>
+      background.run(
+        noDeadlineMs,
+        ({ sql }) => sql.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", work) as Promise<T>,
+        Number.POSITIVE_INFINITY,
+      );
+    return await readGateSnapshot(inTransaction, couponId, onHoldings, this.readBounds);
   }
 
   readStock(couponId: string, deadlineMs: DeadlineMs): Promise<number | null> {

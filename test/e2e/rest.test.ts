@@ -126,6 +126,13 @@ test("very many codes are uploaded in one request, and its answer may be compres
   expect(await response.json()).toMatchObject({ addedCount: length - wrongCount, invalidCount: wrongCount });
 });
 
+test("a time to wait that is none is refused, and named", async () => {
+  for (const wrong of ["soon", "-1", "1.5", ""]) {
+    const response = await fetch(at("/v1/coupons"), { headers: { "connect-timeout-ms": wrong } });
+    expect([response.status, await response.text()]).toEqual([400, expect.stringContaining('"connect-timeout-ms"')]);
+  }
+});
+
 test("a request names user coupons by a list or by one code", async () => {
   const both = { code: "A", coupons: [{ code: "B", lockVersion: "1" }], userId: "anna", lockVersion: "1", ...order() };
   for (const path of ["/v1/usages:quote", "/v1/userCoupons:lock", "/v1/userCoupons:unlock", "/v1/usages"]) {

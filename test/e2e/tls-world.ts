@@ -137,6 +137,6 @@ export function overHttp2(port: number, ask: Ask): Promise<Heard> {
       resolve({ status: Number(heard[":status"]), headers: heard, text, serial });
       session.destroy();
     });
-    stream.end(body);
+    stream.end(body || undefined);
   });
 }

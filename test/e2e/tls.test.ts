@@ -58,6 +58,14 @@ async function metric(replica: typeof strict, name: string): Promise<number> {
 }
 
 describe("a caller with a certificate", () => {
+  test.for(protocols)("is served by REST's paths over %s", async ([, over]) => {
+    const asked = { method: "GET", path: "/v1/coupons", headers: {}, as: callers.checkout };
+    const { status, text } = await over(strict.httpPort, asked);
+    expect([status, JSON.parse(text)]).toEqual([200, expect.anything()]);
+    await expect(over(strict.httpPort, { ...asked, as: undefined })).rejects.toThrow();
+    expect((await over(open.httpPort, { ...asked, as: undefined })).status).toBe(401);
+  });
+
   test("is known on both ports, by every protocol, and is in the log by its name", async () => {
     expect(await native(strict.grpcPort, callers.checkout)).toBe("OK");
     expect(await native(strict.httpPort, callers.checkout)).toBe("OK");

@@ -26,11 +26,19 @@ export function isGone(request: NodeRequest, response: NodeResponse): boolean {
   return "stream" in request ? request.stream.closed || request.stream.destroyed : response.destroyed;
 }
 
+const timeoutForm = /^\d{1,10}$/;
+
+/** Of the header that says how long the caller waits. */
+export function isMalformedTimeout(headers: http.IncomingHttpHeaders): boolean {
+  const timeoutMs = headers["connect-timeout-ms"];
+  return timeoutMs !== undefined && !timeoutForm.test(String(timeoutMs));
+}
+
 /** In ms since 1970; Infinity: the caller did not say. */
 export function deadlineOf(headers: http.IncomingHttpHeaders): number {
   const now = steadyMs();
   const timeoutMs = headers["connect-timeout-ms"];
-  if (typeof timeoutMs === "string" && /^\d{1,10}$/.test(timeoutMs)) return now + Number(timeoutMs);
+  if (typeof timeoutMs === "string" && timeoutForm.test(timeoutMs)) return now + Number(timeoutMs);
   return grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, now);
 }
 

@@ -1,10 +1,10 @@
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { type DescMethodUnary, type Message, toJsonString } from "@bufbuild/protobuf";
-import { Refusal } from "../../domain/refusal.js";
+import { invalid, Refusal } from "../../domain/refusal.js";
 import type { AdmittedRequest } from "../connect/admitted.js";
 import { readBody } from "../connect/connect-message.js";
-import { deadlineOf, isGone, type NodeResponse } from "../connect/node-request.js";
+import { deadlineOf, isGone, isMalformedTimeout, type NodeResponse } from "../connect/node-request.js";
 import { Failure } from "../error-table.js";
 import type { MaybePromise } from "../messages/decode.js";
 import { jsonOfLarge, largeList } from "../messages/encode-answer.js";
@@ -20,6 +20,11 @@ const maxUrlBytes = 8 * 1024;
 /** A shorter answer is not compressed; Connect has the same bound. */
 const minCompressedBytes = 1024;
 
+const malformedTimeout = {
+  field: "connect-timeout-ms",
+  description: "must be a whole number of ms, of 10 digits at most",
+};
+
 /** Serves one request that was let in. Rejects when it cannot be answered. */
 export async function callRest(match: Match, { request, response, admitted, place }: AdmittedRequest): Promise<void> {
   const { route } = match;
@@ -34,7 +39,10 @@ export async function callRest(match: Match, { request, response, admitted, plac
     send(response, foreign);
     return;
   }
-  const read = (bytes: Uint8Array | Refusal) => (bytes instanceof Refusal ? bytes : readRest(match, bytes, route));
+  const read = (bytes: Uint8Array | Refusal) => {
+    if (bytes instanceof Refusal) return bytes;
+    return isMalformedTimeout(headers) ? invalid(malformedTimeout) : readRest(match, bytes, route);
+  };
   const call: IncomingCall = {
     frontEnd: "rest",
     header: (name) => {

@@ -1,19 +1,19 @@
 import type { EmbeddedServers } from "../embedded/embedded.js";
 import type { ServerName } from "../embedded/protocol.js";
-import { startApp } from "./app.js";
 import { type Config, readConfig, secretNames, WrongSetting } from "./config.js";
 import { createLogger, type Logger } from "./platform/logger.js";
 import { packageVersion } from "./platform/package-root.js";
 import { Secret } from "./platform/secrets/secret.js";
-import { keysCommand } from "./wiring/keys.js";
-import { migrateOnly } from "./wiring/migrating.js";
 
 /** After calls had their time to end: what commits, jobs and closing may take. */
 const closingMs = 20_000;
 /** Of faults that nobody has caught: the first ends the process in order, this one at once. */
 const maxFaults = 2;
 
-/** `main.js` serves; `main.js migrate` brings the database up to date, and ends; `main.js keys` makes and ends keys of callers. */
+/**
+ * `main.js` serves; `main.js migrate` brings the database up to date, and ends; `main.js keys` makes and ends keys of callers. Each
+ * loads its own code only when it runs: of a start, that is what takes longest.
+ */
 const commands = ["serve", "migrate", "keys"] as const;
 
 async function main(): Promise<void> {
@@ -57,6 +57,7 @@ async function main(): Promise<void> {
         ...(embedded.redisUrl && { REDIS_URL: new Secret(embedded.redisUrl) }),
       };
     }
+    const { startApp } = await import("./app.js");
     // Whoever waits for a database need not wait to be told to stop.
     const app = await Promise.race([
       startApp({ ...config, DATABASE_URL: config.DATABASE_URL as Secret }, log),
@@ -102,6 +103,7 @@ async function startOwnServers(folder: string | undefined, servers: readonly Ser
 async function runKeys(config: Config): Promise<void> {
   let own: EmbeddedServers | undefined;
   try {
+    const { keysCommand } = await import("./wiring/keys.js");
     if (!config.DATABASE_URL) own = await startOwnServers(config.DATA_DIR, ["postgres"]);
     const url = config.DATABASE_URL ?? new Secret(own?.databaseUrl as string);
     process.exitCode = await keysCommand(process.argv.slice(3), { ...config, DATABASE_URL: url });
@@ -115,6 +117,7 @@ async function runKeys(config: Config): Promise<void> {
 
 async function runMigrate(config: Config, log: Logger): Promise<void> {
   try {
+    const { migrateOnly } = await import("./wiring/migrating.js");
     await migrateOnly({ ...config, DATABASE_URL: config.DATABASE_URL as Secret }, log);
   } catch (error) {
     log.fatal({ err: error }, "not migrated");

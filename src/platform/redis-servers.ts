@@ -165,6 +165,7 @@ function readTls(settings: RedisSettings, isSecure: boolean): RedisTls | undefin
         : (["REDIS_TLS_CERT_FILE", "REDIS_TLS_KEY_FILE"] as const);
     throw new WrongRedisSetting(setting, `needs ${other}`);
   }
+  if (tls.cert === undefined) return isSecure ? tls : undefined;
   try {
     createSecureContext(tls);
   } catch (error) {

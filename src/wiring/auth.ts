@@ -4,7 +4,7 @@ import { KeyCopy } from "../auth/keys/key-copy.js";
 import { type AuthWay, authWays } from "../config.js";
 import type { Job } from "../jobs/job-loop.js";
 import { openCertificates } from "./certificates.js";
-import { type JwtParts, openJwt } from "./jwt.js";
+import type { JwtParts } from "./jwt.js";
 import type { Stores } from "./stores.js";
 
 export interface AuthParts extends JwtParts {
@@ -20,7 +20,8 @@ export interface Auth {
 /** Of each way what opens it; what has to run for it is added to the jobs. */
 const open: Record<AuthWay, (parts: AuthParts, jobs: Job[]) => Way | Promise<Way>> = {
   keys: openKeys,
-  jwt: openJwt,
+  // Loaded only here: whoever takes no tokens has no use for it.
+  jwt: async (parts) => await (await import("./jwt.js")).openJwt(parts),
   certificates: openCertificates,
 };
 

@@ -12,8 +12,8 @@ import {
 } from "../../gen/coupon/v1/event_service_pb.js";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { CallError, type CallOptions } from "../support/clients.js";
-import { type Replica, runService } from "../support/replica.js";
-import { type Backing, backing, startReplicas } from "../support/service.js";
+import { type Replica, type ReplicaProcess, runService } from "../support/replica.js";
+import { type Backing, backing, startProcesses, startReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { createSample, issue, issued } from "./samples.js";
 
@@ -26,7 +26,7 @@ const { watchEvents, listEvents } = EventService.method;
 let around: Backing;
 let replica: Replica;
 /** One that asks who calls. */
-let guarded: Replica;
+let guarded: ReplicaProcess;
 let admin: string;
 
 beforeAll(async () => {
@@ -36,12 +36,8 @@ beforeAll(async () => {
     ...["keys", "create", "--caller", "ops", "--scopes", "admin,catalog.write,issue,events.read"],
   );
   admin = made.out.trim();
-  [replica, guarded] = await startReplicas(
-    afterAll,
-    around.stores,
-    { MAX_WATCHERS: "4" },
-    { AUTH: "keys", MAX_WATCHERS: "4" },
-  );
+  [replica] = await startReplicas(afterAll, around.stores, { MAX_WATCHERS: "4" });
+  [guarded] = await startProcesses(afterAll, around.stores, { AUTH: "keys", MAX_WATCHERS: "4" });
 });
 
 const bearer = (text: string): CallOptions => ({ headers: { authorization: `Bearer ${text}` } });

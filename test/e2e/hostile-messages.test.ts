@@ -35,25 +35,37 @@ const gzipped = { "content-encoding": "gzip" };
 const encoded = (encoding: string) => ({ "grpc-encoding": encoding });
 const whole = (bytes: Uint8Array) => new Uint8Array(bytes);
 
+/** The same message comes in many ways, and to compress 8 MiB takes longer than to refuse them. */
+const compressed = new Map<typeof gzipSync, WeakMap<Buffer, Buffer>>();
+function once(compress: typeof gzipSync, bytes: Buffer): Buffer {
+  const known = compressed.get(compress) ?? new WeakMap<Buffer, Buffer>();
+  compressed.set(compress, known);
+  const result = known.get(bytes) ?? compress(bytes);
+  known.set(bytes, result);
+  return result;
+}
+const gzip = (bytes: Buffer) => once(gzipSync, bytes);
+const deflate = (bytes: Buffer) => once(deflateSync, bytes);
+
 /** Every way in which bytes can come, as they are and compressed. */
 const binaryWays: Record<string, Send> = {
   "native gRPC": (method, bytes) => callNative(replica.client, method, bytes),
   "native gRPC with gzip": (method, bytes) =>
-    callGrpc(replica.grpcPort, pathOf(method), envelope(gzipSync(bytes), 1), encoded("gzip")),
+    callGrpc(replica.grpcPort, pathOf(method), envelope(gzip(bytes), 1), encoded("gzip")),
   "native gRPC with deflate": (method, bytes) =>
-    callGrpc(replica.grpcPort, pathOf(method), envelope(deflateSync(bytes), 1), encoded("deflate")),
+    callGrpc(replica.grpcPort, pathOf(method), envelope(deflate(bytes), 1), encoded("deflate")),
   "gRPC on the other port with gzip": (method, bytes) =>
-    callGrpc(replica.httpPort, pathOf(method), envelope(gzipSync(bytes), 1), encoded("gzip")),
+    callGrpc(replica.httpPort, pathOf(method), envelope(gzip(bytes), 1), encoded("gzip")),
   Connect: (method, bytes) => callConnect(replica.httpPort, pathOf(method), whole(bytes), proto),
   "Connect with gzip": (method, bytes) =>
-    callConnect(replica.httpPort, pathOf(method), whole(gzipSync(bytes)), { ...proto, ...gzipped }),
+    callConnect(replica.httpPort, pathOf(method), whole(gzip(bytes)), { ...proto, ...gzipped }),
   "gRPC-Web": (method, bytes) => callGrpcWeb(replica.httpPort, pathOf(method), envelope(bytes)),
   "gRPC-Web with gzip": (method, bytes) =>
-    callGrpcWeb(replica.httpPort, pathOf(method), envelope(gzipSync(bytes), 1), encoded("gzip")),
+    callGrpcWeb(replica.httpPort, pathOf(method), envelope(gzip(bytes), 1), encoded("gzip")),
 };
 const jsonWays: Record<string, Send> = {
   JSON: (method, bytes) => callConnect(replica.httpPort, pathOf(method), whole(bytes)),
-  "JSON with gzip": (method, bytes) => callConnect(replica.httpPort, pathOf(method), whole(gzipSync(bytes)), gzipped),
+  "JSON with gzip": (method, bytes) => callConnect(replica.httpPort, pathOf(method), whole(gzip(bytes)), gzipped),
   "gRPC-Web with JSON": (method, bytes) =>
     callGrpcWeb(replica.httpPort, pathOf(method), envelope(bytes), { "content-type": "application/grpc-web+json" }),
 };
@@ -273,7 +285,6 @@ describe("what is large by right", () => {
 
 test("after all of it, the server has had no fault of its own", async () => {
   await expectServing();
-  expect(replica.process.exitCode).toBeNull();
   expect(
     replica
       .log()

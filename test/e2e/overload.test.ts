@@ -9,14 +9,16 @@ import { offer } from "../../bench/overload/offer.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService, IssueCouponRequestSchema } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { restFormOf } from "../support/rest-form.js";
-import { oneReplica, startReplicas } from "../support/service.js";
+import { backing, startProcesses, startReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { callConnect, callRest, pathOf } from "./front-ends.js";
 import { createSample, issue, issued, readCoupon } from "./samples.js";
 
 const { issueCoupon } = IssuanceService.method;
 
-const { stores, replica } = await oneReplica(afterAll);
+const { stores } = await backing(afterAll);
+/** By itself, for its memory is looked at. */
+const [replica] = await startProcesses(afterAll, stores, {});
 /** So few calls at work that any crowd is too large. */
 const [narrow] = await startReplicas(afterAll, stores, { MAX_IN_FLIGHT: "2" });
 

@@ -6,7 +6,7 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import postgres, { type Sql } from "postgres";
 import { afterAll, beforeAll, describe, type TestContext, test } from "vitest";
 import { packageRoot } from "../../src/platform/package-root.js";
-import { type Replica, startReplica } from "../support/replica.js";
+import { type ReplicaProcess, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
 import { until } from "../support/until.js";
 import { answerOf } from "./front-ends.js";
@@ -25,21 +25,21 @@ afterAll(async () => {
   await stores?.drop();
 });
 
-async function start({ onTestFinished }: TestContext, settings: Record<string, string> = {}): Promise<Replica> {
+async function start({ onTestFinished }: TestContext, settings: Record<string, string> = {}): Promise<ReplicaProcess> {
   const replica = await startReplica(stores, settings);
   onTestFinished(() => replica.kill());
   return replica;
 }
 
-const exitOf = ({ process: child }: Replica) =>
+const exitOf = ({ process: child }: ReplicaProcess) =>
   new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
 
-async function page(replica: Replica, path: string): Promise<[number, string]> {
+async function page(replica: ReplicaProcess, path: string): Promise<[number, string]> {
   const response = await fetch(`http://127.0.0.1:${replica.httpPort}${path}`);
   return [response.status, await response.text()];
 }
 
-async function atWork(replica: Replica): Promise<number> {
+async function atWork(replica: ReplicaProcess): Promise<number> {
   return Number(/^coupon_calls_in_flight (\d+)$/m.exec((await page(replica, "/metrics"))[1])?.[1]);
 }
 

@@ -8,7 +8,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { packageRoot } from "../../src/platform/package-root.js";
-import { backing, startReplicas } from "../support/service.js";
+import { backing, startProcesses } from "../support/service.js";
 import { type ReceivedSpan, TraceReceiver } from "../support/trace-receiver.js";
 import { until } from "../support/until.js";
 import { createSample, issue, issued } from "./samples.js";
@@ -29,7 +29,7 @@ const watched = (name: string) => ({
   LOADED_MODULES_FILE: join(folder, name),
   LOG_LEVEL: "info",
 });
-const [traced, quiet] = await startReplicas(
+const [traced, quiet] = await startProcesses(
   afterAll,
   stores,
   {

@@ -10,7 +10,7 @@ import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import type { Certified } from "../support/certificates.js";
-import { backing, startReplicas } from "../support/service.js";
+import { backing, startProcesses } from "../support/service.js";
 import { until } from "../support/until.js";
 import { answerOf, callNative, pathOf } from "./front-ends.js";
 import {
@@ -35,7 +35,7 @@ const origin = "https://shop.example";
 const files = tlsFiles(afterAll);
 const { stores } = await backing(afterAll);
 /** Where every client must have a certificate, and where it may prove itself in another way. */
-const [strict, open] = await startReplicas(
+const [strict, open] = await startProcesses(
   afterAll,
   stores,
   { ...files.paths, AUTH: "certificates", ADMIN_PORT: "0", REFLECTION: "off", LOG_LEVEL: "info" },

@@ -6,7 +6,7 @@ import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { timeOf } from "../../src/platform/new-id.js";
 import type { CallError, GrpcClient } from "../support/clients.js";
 import type { Replica } from "../support/replica.js";
-import { type Backing, backing, startReplicas } from "../support/service.js";
+import { type Backing, backing, startProcesses } from "../support/service.js";
 import { until } from "../support/until.js";
 import { sized } from "./checkout.js";
 import {
@@ -81,7 +81,7 @@ test("one replica is two hours ahead and one two hours behind, and the one that 
   const { stores, sql, redis } = around;
   const zone = await zoneAfterMidnight(around);
   const settings = { QUOTA_TIME_ZONE: zone, RESERVATION_MS: "2000" };
-  const [right, ahead, behind] = await startReplicas(
+  const [right, ahead, behind] = await startProcesses(
     onTestFinished,
     stores,
     settings,
@@ -197,7 +197,7 @@ test("one replica is two hours ahead and one two hours behind, and the one that 
 test("without Redis, a replica whose clock is wrong judges by that of Postgres", async () => {
   const { stores } = await backing(onTestFinished);
   const alone = { databaseUrl: stores.databaseUrl, keyPrefix: stores.keyPrefix };
-  const replicas = await startReplicas(onTestFinished, alone, clockAhead(skewMs), clockAhead(-skewMs));
+  const replicas = await startProcesses(onTestFinished, alone, clockAhead(skewMs), clockAhead(-skewMs));
   const users = Array.from({ length: 20 }, (_, n) => `user-${n}`);
   for (const { client } of replicas) {
     const couponId = await createCoupon(client, 100, { startsInMs: -hourMs, endsInMs: hourMs });
@@ -211,7 +211,7 @@ test("without Redis, a replica whose clock is wrong judges by that of Postgres",
 // A process under libfaketime has one clock from its beginning to its end.
 test.skipIf(process.env.LIBFAKETIME)("the machine's clock is set while calls are under way", async () => {
   const { stores, sql } = await backing(onTestFinished);
-  const replicas = await startReplicas(onTestFinished, stores, clockAhead(0, skewMs), clockAhead(0, -skewMs));
+  const replicas = await startProcesses(onTestFinished, stores, clockAhead(0, skewMs), clockAhead(0, -skewMs));
   const clients = replicas.map(({ client }) => client);
   const couponId = await createCoupon(clients[0] as GrpcClient, 100);
   await issueToAll(wants(couponId, "before", 10), { clients, inFlight: 10 });

@@ -4,8 +4,8 @@ import type { Sql } from "postgres";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { type CodeJob, CodeJobState } from "../../gen/coupon/v1/code_pb.js";
-import type { Replica } from "../support/replica.js";
-import { twoReplicas } from "../support/service.js";
+import type { ReplicaProcess } from "../support/replica.js";
+import { twoProcesses } from "../support/service.js";
 import { until } from "../support/until.js";
 
 const scaled = process.env.FAULT_SCALE === "1";
@@ -13,14 +13,14 @@ const count = scaled ? 1_000_000 : 60_000;
 const limitMs = scaled ? 400_000 : 50_000;
 
 let sql: Sql;
-let survivor: Replica;
-let victim: Replica;
+let survivor: ReplicaProcess;
+let victim: ReplicaProcess;
 
 beforeEach(async () => {
   ({
     sql,
     replicas: [survivor, victim],
-  } = await twoReplicas(onTestFinished));
+  } = await twoProcesses(onTestFinished));
 });
 
 async function readJob(jobId: string): Promise<CodeJob> {
@@ -39,7 +39,7 @@ async function newBook(): Promise<string> {
   return coupon!.id;
 }
 
-function memoryMiB({ process: { pid } }: Replica): number {
+function memoryMiB({ process: { pid } }: ReplicaProcess): number {
   return Math.round(Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024);
 }
 

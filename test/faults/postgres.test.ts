@@ -4,7 +4,7 @@ import postgres from "postgres";
 import { afterAll, beforeAll, expect, inject, onTestFinished, test } from "vitest";
 import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
 import { CallError } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
+import { type Replica, startShared } from "../support/replica.js";
 import { until } from "../support/until.js";
 import { Audit, createCoupon, issue, issueToAll, missing, sellTheRest, Tally, type Want, wants } from "./crowd.js";
 import { health } from "./health.js";
@@ -24,7 +24,7 @@ afterAll(() => own?.stop());
 
 async function start(settings: Record<string, string> = {}): Promise<Replica> {
   const stores = { databaseUrl, redisUrl: inject("redisUrl"), keyPrefix: `faults-${randomUUID()}` };
-  const replica = await startReplica(stores, settings);
+  const replica = await startShared(0, stores, settings);
   onTestFinished(async () => void (await replica.stop()));
   return replica;
 }

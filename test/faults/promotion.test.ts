@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import type { GrpcClient } from "../support/clients.js";
 import { type PostgresPair, startPair } from "../support/postgres-pair.js";
-import { type Replica, startReplica } from "../support/replica.js";
+import { type Replica, startShared } from "../support/replica.js";
 import { until } from "../support/until.js";
 import { scale, sized } from "./checkout.js";
 import {
@@ -30,7 +30,7 @@ let clients: readonly GrpcClient[];
 beforeAll(async () => {
   pair = await startPair();
   stores = { databaseUrl: pair.url, redisUrl: inject("redisUrl"), keyPrefix: `promotion-${randomUUID()}` };
-  replicas = [await startReplica(stores), await startReplica(stores)];
+  replicas = [await startShared(0, stores), await startShared(1, stores)];
   clients = replicas.map(({ client }) => client);
 });
 afterAll(async () => {

@@ -2,7 +2,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, afterEach, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CallError, letIn } from "../support/clients.js";
-import { type Replica, startReplica } from "../support/replica.js";
+import { type Replica, startShared } from "../support/replica.js";
 import { backing } from "../support/service.js";
 import { sized } from "./checkout.js";
 import { issue } from "./crowd.js";
@@ -20,7 +20,7 @@ afterEach(() => stop());
 
 const start = async (timeZone: string) => {
   const settings = { QUOTA_TIME_ZONE: timeZone };
-  replicas = await Promise.all([startReplica(stores, settings), startReplica(stores, settings)]);
+  replicas = await Promise.all([startShared(0, stores, settings), startShared(1, stores, settings)]);
 };
 const stop = async () => void (await Promise.all(replicas.splice(0).map((replica) => replica.stop())));
 

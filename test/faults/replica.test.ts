@@ -1,7 +1,7 @@
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
-import type { Replica } from "../support/replica.js";
-import { twoReplicas } from "../support/service.js";
+import type { ReplicaProcess } from "../support/replica.js";
+import { twoProcesses } from "../support/service.js";
 import type { TestStores } from "../support/stores.js";
 import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
@@ -20,11 +20,11 @@ import {
 
 let stores: TestStores;
 let audit: Audit;
-let survivor: Replica;
-let victim: Replica;
+let survivor: ReplicaProcess;
+let victim: ReplicaProcess;
 
 beforeEach(async () => {
-  const service = await twoReplicas(onTestFinished);
+  const service = await twoProcesses(onTestFinished);
   stores = service.stores;
   audit = new Audit(service.sql);
   [survivor, victim] = service.replicas;

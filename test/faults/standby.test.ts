@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { packageRoot } from "../../src/platform/package-root.js";
 import { type PostgresPair, startPair } from "../support/postgres-pair.js";
-import { type Replica, startReplica } from "../support/replica.js";
+import { type Replica, startShared } from "../support/replica.js";
 import { until } from "../support/until.js";
 import { Audit, createCoupon, issue, issueToAll, missing, outcomeOf, type Want, wants } from "./crowd.js";
 import { health } from "./health.js";
@@ -19,7 +19,7 @@ let replica: Replica;
 beforeAll(async () => {
   pair = await startPair();
   stores = { databaseUrl: pair.url, redisUrl: inject("redisUrl"), keyPrefix: `standby-${randomUUID()}` };
-  replica = await startReplica(stores);
+  replica = await startShared(0, stores);
 });
 afterAll(async () => {
   await replica?.stop();
@@ -114,7 +114,7 @@ test("the standby is promoted while the primary lives: what waits there is asked
   expect(metrics).toMatch(/^coupon_postgres_moves_total 1$/m);
 
   // One that starts now knows of no promotion, and finds two primaries.
-  const late = await startReplica(stores);
+  const late = await startShared(1, stores);
   try {
     const { replayed } = await issue(late.client, list[0] as Want);
     expect(replayed).toBe(true);

@@ -4,8 +4,8 @@ import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "v
 import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import type { GrpcClient } from "../support/clients.js";
-import type { Replica } from "../support/replica.js";
-import { twoReplicas } from "../support/service.js";
+import type { ReplicaProcess } from "../support/replica.js";
+import { twoProcesses } from "../support/service.js";
 import type { TestStores } from "../support/stores.js";
 import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
@@ -31,8 +31,8 @@ let own: EmbeddedServers;
 let redisUrl: string;
 let stores: TestStores;
 let audit: Audit;
-let survivor: Replica;
-let victim: Replica;
+let survivor: ReplicaProcess;
+let victim: ReplicaProcess;
 let clients: readonly GrpcClient[];
 
 beforeAll(async () => {
@@ -50,13 +50,13 @@ const atEnd: (() => Promise<void>)[] = [];
 async function stopService(): Promise<void> {
   for (const act of atEnd.splice(0).reverse()) await act();
 }
-const runs = ({ process: { exitCode, signalCode } }: Replica) => exitCode === null && signalCode === null;
+const runs = ({ process: { exitCode, signalCode } }: ReplicaProcess) => exitCode === null && signalCode === null;
 
 /** One service for as many tests as both of its replicas outlive. */
 beforeEach(async () => {
   if (atEnd.length > 0 && runs(survivor) && runs(victim)) return;
   await stopService();
-  const service = await twoReplicas((act) => void atEnd.push(act), { redisUrl });
+  const service = await twoProcesses((act) => void atEnd.push(act), { redisUrl });
   ({ stores, clients } = service);
   audit = new Audit(service.sql);
   [survivor, victim] = service.replicas;

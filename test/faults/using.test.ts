@@ -5,8 +5,8 @@ import { durationFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, expect, onTestFinished, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { type GrpcClient, letIn } from "../support/clients.js";
-import type { Replica } from "../support/replica.js";
-import { twoReplicas } from "../support/service.js";
+import type { ReplicaProcess } from "../support/replica.js";
+import { twoProcesses } from "../support/service.js";
 import { until } from "../support/until.js";
 import {
   cancelOnce,
@@ -25,7 +25,7 @@ import { Audit, issueToAll, wants } from "./crowd.js";
 const longMs = 600_000;
 const inFlight = 200;
 
-const { sql, replicas, clients } = await twoReplicas(afterAll);
+const { sql, replicas, clients } = await twoProcesses(afterAll);
 const audit = new Audit(sql);
 
 const clientOf = (index: number): GrpcClient => clients[index % 2] as GrpcClient;
@@ -127,7 +127,7 @@ test("uses and cancellations raced over few user coupons: counters are counts", 
 });
 
 /** Starts a checkout that locks everything and then waits for `proceed`. */
-async function startHolder(replica: Replica, holdings: readonly Holding[]) {
+async function startHolder(replica: ReplicaProcess, holdings: readonly Holding[]) {
   const child = spawn(process.execPath, [fileURLToPath(new URL("./lock-holder.mjs", import.meta.url))], {
     stdio: ["pipe", "pipe", "inherit"],
   });

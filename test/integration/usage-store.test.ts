@@ -159,6 +159,26 @@ describe("one use", () => {
     expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0 });
   });
 
+  test("of an order is not locked when the usage cap has fewer places left than it needs", async () => {
+    const coupon = await insertCoupon(clocked.sql, openCoupon(noon, { usageCap: 2, maxUses: 2 }));
+    const [one, other, third] = [
+      await hold(clocked.sql, coupon, noon, { userId: "capped" }),
+      await hold(clocked.sql, coupon, noon, { userId: "capped", slot: 2 }),
+      await hold(clocked.sql, coupon, noon),
+    ];
+    const lockBoth = () =>
+      store.lockBatch(
+        [lockRequestOf(one), lockRequestOf(other)].map((lock) => ({ ...lock, orderId: "both" })),
+        {
+          together: true,
+        },
+      );
+    const [used] = await store.useBatch([useRequestOf(third)], { again: false, together: false });
+    expect(used?.outcome).toBe("USED");
+    expect(await lockBoth()).toEqual([{ outcome: "CONSENT" }, { outcome: "REFUSED", reason: "USAGE_CAP_REACHED" }]);
+    expect((await store.lockBatch([lockRequestOf(other)], { together: true }))[0]?.outcome).toBe("GRANTED");
+  });
+
   test("spends the lock that it names", async () => {
     const held = await heldOfNew({ maxUses: 3 }, { maxUses: 3 });
     const [lock] = await store.lockBatch([lockRequestOf(held)], { together: false });

@@ -34,7 +34,8 @@ BEGIN
   ),
   checked AS (
     SELECT
-      a.*, u.lock_version AS current_version, u.locked_until > at AS locked,
+      a.*, u.lock_version AS current_version, u.locked_until > at AS locked, u.use_count >= u.place_count AS needs_place,
+      c.usage_cap - c.place_count AS cap_left,
       least(at + c.lock_duration_ms * interval '1 millisecond', u.valid_until, c.expires_at, u.claim_until) AS until,
       CASE
         WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
@@ -66,6 +67,10 @@ BEGIN
         WHEN NOT coalesce(o.locked, false)
           AND first_value(o.token) OVER (PARTITION BY o.user_coupon_id, o.outcome IS NULL ORDER BY o.ord) <> o.token
           THEN 'LOCKED'
+        -- As in use_user_coupons(): an order that the cap has no place for is not locked either.
+        WHEN together AND o.needs_place AND row_number() OVER (
+          PARTITION BY o.coupon_id, o.outcome IS NULL AND o.needs_place ORDER BY o.ord
+        ) > o.cap_left THEN 'USAGE_CAP_REACHED'
       END) AS outcome_2
     FROM checked o
   ),

@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
+import { type MigrationMeta, readMigrationFiles } from "drizzle-orm/migrator";
 import { drizzle } from "drizzle-orm/postgres-js";
-import { migrate as runMigrations } from "drizzle-orm/postgres-js/migrator";
 import type { Sql } from "postgres";
 import { steadyMs } from "../../../platform/clock.js";
 import { packageRoot } from "../../../platform/package-root.js";
@@ -28,11 +28,7 @@ const quiet: MigrationLog = { info: () => {}, warn: () => {} };
 export function migrate(url: string, log: MigrationLog = quiet): Promise<readonly string[]> {
   return withClient(url, async (client) => {
     await waitForOthers(client, log);
-    await withPatience(
-      "migrations",
-      () => runMigrations(drizzle(client), { migrationsFolder: migrationsFolder() }),
-      log,
-    );
+    await runMigrations(client, log);
     await withPatience("functions", () => createFunctions(client, ownFunctions(), log), log);
     await dropOldFunctions(client, log);
     const isPartitioned = await partitionEvents(client, log);
@@ -41,6 +37,26 @@ export function migrate(url: string, log: MigrationLog = quiet): Promise<readonl
     const missing = await buildLargeIndexes(client, log);
     return [...missing.map((name) => `the index ${name}`), ...(isPartitioned ? [] : ["the partitions of events"])];
   });
+}
+
+/** As much of drizzle's own database as its migrator uses. */
+interface Migrator {
+  readonly session: unknown;
+  readonly dialect: { migrate(migrations: MigrationMeta[], session: unknown, config: object): Promise<void> };
+}
+
+/**
+ * Each in a transaction of its own, where drizzle's migrator has one for all: that would need the locks of all tables at once, and
+ * beside a replica under load begin again and again from the first one. Every migration leaves tables that older releases can use.
+ */
+async function runMigrations(client: Sql, log: MigrationLog): Promise<void> {
+  const { dialect, session } = drizzle(client) as unknown as Migrator;
+  const migrations = readMigrationFiles({ migrationsFolder: migrationsFolder() });
+  for (const [index] of migrations.entries()) {
+    // Those that are done are left out by what the database has on record.
+    const upToThis = migrations.slice(0, index + 1);
+    await withPatience(`migration ${index}`, () => dialect.migrate(upToThis, session, {}), log);
+  }
 }
 
 /** What a database lacks that this release needs. One that is ahead of this release is fine. */

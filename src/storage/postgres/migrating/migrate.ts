@@ -52,8 +52,10 @@ interface Migrator {
 async function runMigrations(client: Sql, log: MigrationLog): Promise<void> {
   const { dialect, session } = drizzle(client) as unknown as Migrator;
   const migrations = readMigrationFiles({ migrationsFolder: migrationsFolder() });
-  for (const [index] of migrations.entries()) {
-    // Those that are done are left out by what the database has on record.
+  const last = await lastMigration(client);
+  for (const [index, { folderMillis }] of migrations.entries()) {
+    if (folderMillis <= last) continue;
+    // Those before it are left out by what the database has on record.
     const upToThis = migrations.slice(0, index + 1);
     await withPatience(`migration ${index}`, () => dialect.migrate(upToThis, session, {}), log);
   }
@@ -63,15 +65,20 @@ async function runMigrations(client: Sql, log: MigrationLog): Promise<void> {
 export function whatIsMissing(url: string): Promise<readonly string[]> {
   return withClient(url, async (client) => {
     const missing: string[] = [];
-    const [table] = await client`SELECT to_regclass('drizzle.__drizzle_migrations') IS NOT NULL AS there`;
-    const [last] = table?.there
-      ? await client<{ at: string | null }[]>`SELECT max(created_at) AS at FROM drizzle.__drizzle_migrations`
-      : [];
-    for (const { tag, when } of journal()) if (when > Number(last?.at ?? 0)) missing.push(`migration ${tag}`);
+    const last = await lastMigration(client);
+    for (const { tag, when } of journal()) if (when > last) missing.push(`migration ${tag}`);
     const functions = ownFunctions();
     if (!(await hasFunctions(client, functions))) missing.push(`functions ${functions.schema}`);
     return missing;
   });
+}
+
+/** When the last one that the database has on record was made, in ms since 1970; 0: it has none. */
+async function lastMigration(client: Sql): Promise<number> {
+  const [table] = await client`SELECT to_regclass('drizzle.__drizzle_migrations') IS NOT NULL AS there`;
+  if (!table?.there) return 0;
+  const [last] = await client<{ at: string | null }[]>`SELECT max(created_at) AS at FROM drizzle.__drizzle_migrations`;
+  return Number(last?.at ?? 0);
 }
 
 async function withClient<T>(url: string, work: (client: Sql) => Promise<T>): Promise<T> {

@@ -124,7 +124,7 @@ export class Issuer {
   }
 
   private async decide(wanted: IssueWish, deadlineMs: DeadlineMs, yieldPermit: YieldPermit): Promise<Issued | Refusal> {
-    let request: IssueAttempt = { ...wanted, userCouponId: newId(this.parts.clock.nowMs()) };
+    let request: IssueAttempt = { userCouponId: newId(this.parts.clock.nowMs()), ...wanted };
     let loadPauseMs = firstLoadPauseMs;
     let pauses = 0;
     for (let tries = 1; tries <= maxTries; tries++) {
@@ -172,7 +172,7 @@ export class Issuer {
         return new Refusal("THROTTLED", [], undefined, { retryAfterMs: admission.waitMs ?? 1 });
       case "RESERVED": {
         const { ticket } = admission;
-        const reserved = { ...request, ...(ticket !== undefined && { hasTicket: true }) };
+        const reserved = ticket === undefined ? request : { hasTicket: true, ...request };
         const result = await this.decideReserved(reserved, deadlineMs, reservedUntilMs);
         // The throttle was set after the reservation was made.
         return result.outcome === "TICKET_NEEDED" ? { waitMs: null } : await this.conclude(request, result, deadlineMs);
@@ -209,7 +209,7 @@ export class Issuer {
   ): Promise<Admission | { readonly outcome: "AWAY" }> {
     const patienceMs = Math.max(0, deadlineMs - steadyMs() - workMs);
     try {
-      return await this.gate.admit(Number.isFinite(patienceMs) ? { ...request, patienceMs } : request);
+      return await this.gate.admit(Number.isFinite(patienceMs) ? { patienceMs, ...request } : request);
     } catch (error) {
       // The answers do not change without the gate; Postgres gives them all.
       if (error instanceof StoreUnavailable) return { outcome: "AWAY" };
@@ -225,11 +225,11 @@ export class Issuer {
     const untilMs = Math.min(deadlineMs, reservedUntilMs);
     this.reservedCount += 1;
     try {
-      return await this.queueOf(request).submit({ ...request, untilMs, reserved: true }, untilMs, request.trace);
+      return await this.queueOf(request).submit({ untilMs, reserved: true, ...request }, untilMs, request.trace);
     } catch (error) {
       // Not known whether the row is there: the reservation stays until a sweep has asked Postgres.
       if (error instanceof StoreUnavailable) throw error;
-      await settleQuietly([{ ...request, outcome: "RELEASE" } as const], (all) => this.gate.settle(all));
+      await settleQuietly([{ outcome: "RELEASE", ...request } as const], (all) => this.gate.settle(all));
       throw error instanceof DeadlinePassed ? tooLate(deadlineMs) : error;
     } finally {
       this.reservedCount -= 1;
@@ -242,7 +242,7 @@ export class Issuer {
     this.directCount += 1;
     try {
       return await this.queueOf(request).submit(
-        { ...request, untilMs: deadlineMs, reserved: false },
+        { untilMs: deadlineMs, reserved: false, ...request },
         deadlineMs,
         request.trace,
       );
@@ -270,7 +270,7 @@ export class Issuer {
   ): Promise<Issued | Refusal> {
     if (result.outcome === "TOO_LATE") throw tooLate(deadlineMs);
     if (result.outcome === "REFUSED") return this.refusal(result.reason);
-    if (result.outcome === "ISSUED") return { ...result, status: "READY", replayed: false };
+    if (result.outcome === "ISSUED") return { status: "READY", replayed: false, ...result };
     const replayed = await this.replay(request, result.userCouponId, deadlineMs);
     // The user coupon of the repeated request has been deleted.
     return replayed ?? new Refusal("USER_COUPON_NOT_FOUND");

@@ -23,9 +23,9 @@ export async function settleBatch(
   requests.forEach((request, index) => {
     const result = results[index] as IssueResult;
     if (result.outcome === "ISSUED") {
-      settlements.push({ ...request, outcome: "CONFIRM", validUntil: result.userCoupon.validUntil });
+      settlements.push({ outcome: "CONFIRM", validUntil: result.userCoupon.validUntil, ...request });
     } else if (request.reserved) {
-      settlements.push({ ...request, outcome: "RELEASE" });
+      settlements.push({ outcome: "RELEASE", ...request });
       // Let through here and refused there: the copy is out of date.
       if (result.outcome === "TICKET_NEEDED" || (result.outcome === "REFUSED" && gateReasons.has(result.reason))) {
         differing.add(request.couponId);

@@ -71,7 +71,7 @@ export class TypeIssuer {
         if (tried.has(couponId)) continue;
         tried.add(couponId);
         const { type: _, ...wish } = request;
-        const answer = await this.issuer.issue({ ...wish, couponId }, deadlineMs, yieldPermit);
+        const answer = await this.issuer.issue({ couponId, ...wish }, deadlineMs, yieldPermit);
         if (!(answer instanceof Refusal)) return answer;
         if (answer.reason === "REQUEST_ID_REUSED") {
           // The same request at the same moment may have come by another coupon of the type.
@@ -96,7 +96,7 @@ export class TypeIssuer {
     const earlier = await this.store.findEarlierIssue(wish.requestId, deadlineMs);
     if (!earlier) return null;
     if (earlier.userId !== wish.userId || earlier.type !== type) return requestIdReused();
-    return await this.issuer.issue({ ...wish, couponId: earlier.couponId }, deadlineMs);
+    return await this.issuer.issue({ couponId: earlier.couponId, ...wish }, deadlineMs);
   }
 
   /** One that was read a moment ago, if there is one. */

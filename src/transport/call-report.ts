@@ -75,7 +75,7 @@ export class CallReport {
     const reason = failure?.reason ?? "OK";
     const code = failure ? (codeNames.get(failure.code) as string) : "OK";
     const traceId = span?.steps && span.traceId;
-    metrics.observe({ ...this.names, system: systems[call.frontEnd], code, reason, seconds: ms / 1_000, traceId });
+    metrics.observe({ system: systems[call.frontEnd], code, reason, seconds: ms / 1_000, traceId, ...this.names });
     const { requestId, principal, request } = context;
     const coupon = this.couponOf(request);
     span?.end(code, reason, failure !== undefined && faults.has(failure.code), {

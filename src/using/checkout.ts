@@ -116,7 +116,7 @@ export class Checkout {
     const now = latest(read.map((one) => one.now));
     // Read at once; should they differ, the commit finds out.
     const standing = read[0]?.standing ?? noStandingUses;
-    return { ...judgeOrder(order, chosen, now, lockToken, standing), chosen, standing, now };
+    return { chosen, standing, now, ...judgeOrder(order, chosen, now, lockToken, standing) };
   }
 
   /** `requestId` "": the caller gave none. */
@@ -129,12 +129,12 @@ export class Checkout {
     const requests = order.choices.map((choice, index): LockRequest => {
       const { coupon } = chosen[index] as ChosenCoupon;
       return {
-        ...choice,
         couponId: coupon.id,
         userId: order.userId,
         orderId: order.orderId,
         orderAmount: order.amount,
         token,
+        ...choice,
       };
     });
     const [only] = requests;
@@ -209,7 +209,7 @@ export class Checkout {
     );
     const taken = requests.map((request, index) => {
       const placeTaken = outcomes[index] === "TAKEN";
-      return { ...request, placeTaken, untilMs: placeTaken ? reservedUntilMs : deadlineMs };
+      return { untilMs: placeTaken ? reservedUntilMs : deadlineMs, ...request, placeTaken };
     });
     if (!outcomes.includes("USAGE_CAP_REACHED")) return taken;
     await this.settle(taken, "RELEASE");
@@ -265,7 +265,7 @@ export class Checkout {
   private async settle(requests: readonly UseRequest[], outcome: "RELEASE"): Promise<void> {
     const settlements = requests
       .filter((request) => request.placeTaken)
-      .map((request): PlaceSettlement => ({ ...request, outcome }));
+      .map((request): PlaceSettlement => ({ outcome, ...request }));
     await settleQuietly(settlements, (all) => this.gate.settlePlaces(all));
   }
 }

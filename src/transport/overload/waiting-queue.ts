@@ -44,7 +44,7 @@ export class WaitingQueue {
 
   add(waiter: Waiter, nowMs: number): void {
     this.waitedFromMs ??= nowMs;
-    this.queueOf(waiter.kind).push({ ...waiter, sinceMs: nowMs });
+    this.queueOf(waiter.kind).push({ sinceMs: nowMs, ...waiter });
     this.count += 1;
     if (this.count > maxWaiting) this.takeOldest()?.shed();
   }

@@ -85,9 +85,9 @@ function usageOf(request: UseRequest, row: UseRow): Usage {
     discountedBefore,
     usedAt,
     cancelledAt: null,
-    ...facts,
     labels,
     isComplete: true,
+    ...facts,
   };
 }
 

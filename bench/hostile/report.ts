@@ -1,7 +1,7 @@
 import { grouped, rounded } from "../support/numbers.js";
 import type { BystanderResult } from "./bystander.js";
 import { cut, internalIn, spelled, sum, total, unanswered } from "./outcomes.js";
-import { longestStallMs, mostRssBytes, type Sample } from "./samples.js";
+import { longestStall, mostRssBytes, type Sample } from "./samples.js";
 import type { Fired, Weapon } from "./weapon.js";
 
 /** What no weapon may do. */
@@ -17,6 +17,8 @@ export interface Outcome {
   /** The longest time that the service's event loop was held, and the same before the weapon was fired. */
   readonly stallMs: number;
   readonly stallQuietMs: number;
+  /** How much processor the service had in its longest stall: what is missing, it waited for a core. */
+  readonly stallCpuMs: number;
   /** Of the bystander's calls, with the weapon and before. */
   readonly p50Ms: number;
   readonly p99Ms: number;
@@ -56,11 +58,13 @@ interface Measured {
 export function outcomeOf({ weapon, bystander, fired, before, during, alive, referencePerSecond }: Measured): Outcome {
   const { quiet, during: disturbed, notServing } = bystander;
   const perSecond = total(fired.outcomes) / fired.seconds;
+  const stall = longestStall(during);
   const grownBytes = mostRssBytes(during) - (before.at(-1)?.rssBytes ?? 0);
   return {
     weapon: weapon.name,
-    stallMs: rounded(longestStallMs(during), 1),
-    stallQuietMs: rounded(longestStallMs(before), 1),
+    stallMs: rounded(stall.stallMs, 1),
+    stallQuietMs: rounded(longestStall(before).stallMs, 1),
+    stallCpuMs: rounded(stall.stallCpuMs, 1),
     p50Ms: disturbed.p50Ms,
     p99Ms: disturbed.p99Ms,
     p50QuietMs: quiet.p50Ms,
@@ -99,10 +103,10 @@ export function missesOf(outcome: Outcome): string[] {
 }
 
 export function progressLine(outcome: Outcome, index: number, count: number): string {
-  const { weapon, stallMs, p99Ms, p99QuietMs, weaponOutcomes } = outcome;
+  const { weapon, stallMs, stallCpuMs, p99Ms, p99QuietMs, weaponOutcomes } = outcome;
   const answers = spelled(weaponOutcomes) || "nothing was counted";
   const p99 = `p99 ${p99QuietMs.toFixed(1)} -> ${p99Ms.toFixed(1)} ms`;
-  return `${`${index}/${count}`.padStart(5)} ${weapon.padEnd(18)} stall ${grouped(stallMs)} ms, ${p99}; the weapon heard: ${answers}`;
+  return `${`${index}/${count}`.padStart(5)} ${weapon.padEnd(18)} stall ${grouped(stallMs)} ms (${grouped(stallCpuMs)} of processor), ${p99}; the weapon heard: ${answers}`;
 }
 
 /** For people: one line a weapon, and what each is. */

@@ -6,6 +6,8 @@ export const sampleFileVariable = "BENCH_SAMPLE_FILE";
 export interface Sample {
   readonly atMs: number;
   readonly stallMs: number;
+  /** How much processor the process had in that time. */
+  readonly stallCpuMs: number;
   readonly rssBytes: number;
 }
 
@@ -18,8 +20,9 @@ export async function samplesIn(file: string, fromMs: number, untilMs: number): 
   return samples.filter(({ atMs }) => atMs >= fromMs && atMs <= untilMs);
 }
 
-export function longestStallMs(samples: readonly Sample[]): number {
-  return Math.max(0, ...samples.map(({ stallMs }) => stallMs));
+export function longestStall(samples: readonly Sample[]): Pick<Sample, "stallMs" | "stallCpuMs"> {
+  const none = { stallMs: 0, stallCpuMs: 0 };
+  return samples.reduce((longest, one) => (one.stallMs > longest.stallMs ? one : longest), none);
 }
 
 export function mostRssBytes(samples: readonly Sample[]): number {

@@ -6,6 +6,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const frontEndMain = fileURLToPath(new URL("./front-end.js", import.meta.url));
+/** As `npm start` and the image have them. */
+const nodeFlags = ["--max-semi-space-size=32", "--no-allocation-site-pretenuring"];
 const serviceMain = fileURLToPath(new URL("../../src/main.js", import.meta.url));
 /** From the start of the process to its "serving" line, migrations included. */
 const startTimeoutMs = 30_000;
@@ -69,7 +71,7 @@ async function startServer(
   nodeOptions: readonly string[] = [],
 ): Promise<Replica> {
   const { REDIS_URL: _, ...inherited } = process.env;
-  const child = spawn(process.execPath, ["--max-semi-space-size=32", ...nodeOptions, main], {
+  const child = spawn(process.execPath, [...nodeFlags, ...nodeOptions, main], {
     stdio: ["pipe", "pipe", "pipe"],
     env: {
       ...inherited,

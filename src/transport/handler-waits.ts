@@ -5,14 +5,18 @@ import { steadyMs } from "../platform/clock.js";
 const timerStepMs = 32;
 const leastSharedMs = 1_000;
 
+interface Wait {
+  /** Absent: it is over. */
+  end: ((error: Error) => void) | undefined;
+}
+
 /** The waits for all handlers at work. */
 export class HandlerWaits {
-  /** Ends each of them. */
-  private readonly ends = new Set<(error: Error) => void>();
+  private readonly waits = new Set<Wait>();
 
   /** Answers all that what they asked for may or may not be done: the process stops, and waits no longer. */
   giveUp(): void {
-    for (const end of this.ends) end(new StoreUnavailable("the replica stops"));
+    for (const { end } of this.waits) end?.(new StoreUnavailable("the replica stops"));
   }
 
   /**
@@ -24,14 +28,15 @@ export class HandlerWaits {
       const leftMs = deadlineMs - steadyMs();
       const waitMs = leftMs < leastSharedMs ? leftMs : Math.floor(leftMs / timerStepMs) * timerStepMs;
       const end = (error: Error) => {
-        this.ends.delete(end);
+        this.leave(wait);
         reject(error);
       };
-      this.ends.add(end);
+      const wait: Wait = { end };
+      this.waits.add(wait);
       const timer = setTimeout(() => end(new DeadlinePassed()), waitMs);
       const isDone = () => {
         clearTimeout(timer);
-        this.ends.delete(end);
+        this.leave(wait);
         onDone();
       };
       answer.then(
@@ -45,5 +50,11 @@ export class HandlerWaits {
         },
       );
     });
+  }
+
+  /** With all that hangs on it: V8 keeps old copies of the table behind a busy Set, see `ArrivalDeadlines.end`. */
+  private leave(wait: Wait): void {
+    this.waits.delete(wait);
+    wait.end = undefined;
   }
 }

@@ -49,7 +49,8 @@ export class GrpcServer {
   private readonly keepalive = new Keepalive();
   private readonly listeners: Listener[] = [];
   private readonly sessions = new Set<Http2Session>();
-  private readonly arrivals = new Map<string, Arrival>();
+  /** Each lets go of its call when it leaves: V8 keeps old copies of the table behind a busy Map, see `ArrivalDeadlines.end`. */
+  private readonly arrivals = new Map<string, { call: Arrival | undefined }>();
   private arrivalCount = 0;
   private readonly streams: ArrivingStreams;
   private readonly messages: GrpcMessages;
@@ -136,11 +137,11 @@ export class GrpcServer {
     }
     const arrival = { arriving, permit, deadlineMs, message: this.messages.open(arriving) };
     const id = String(this.arrivalCount++);
-    this.arrivals.set(id, arrival);
+    this.arrivals.set(id, { call: arrival });
     arriving.onClose = () => {
       arrival.message.close();
       // Closed before its message was whole: nobody else gives its permit back.
-      if (this.arrivals.delete(id)) permit.end(false);
+      if (this.leave(id)) permit.end(false);
     };
     headers[arrivalHeader] = id;
     // The pipeline keeps to the deadline; grpc-js would set a timer of its own for it.
@@ -201,13 +202,21 @@ export class GrpcServer {
     };
   }
 
+  /** undefined: it has left before. */
+  private leave(id: string): Arrival | undefined {
+    const arrival = this.arrivals.get(id);
+    const call = arrival?.call;
+    this.arrivals.delete(id);
+    if (arrival) arrival.call = undefined;
+    return call;
+  }
+
   /** undefined: there is nobody to answer, or it was answered. */
   private arrivalOf(metadata: grpc.Metadata): Arrival | undefined {
     const id = metadata.get(arrivalHeader)[0] as string;
-    const arrival = this.arrivals.get(id);
+    const arrival = this.leave(id);
     // Its stream was closed at this very moment.
     if (!arrival) return undefined;
-    this.arrivals.delete(id);
     arrival.arriving.arrived();
     if (!arrival.arriving.isAnswered) return arrival;
     // Its message took so long that this was said already.

@@ -4,6 +4,8 @@ const checkMs = 500;
 /** Of those that are late, so many at most in one turn of the event loop. */
 const maxInTurn = 50;
 
+const nothing = () => {};
+
 /** One message that is still arriving. */
 export interface Arrival {
   readonly lateAtMs: number;
@@ -33,9 +35,13 @@ export class ArrivalDeadlines {
     return arrival;
   }
 
-  /** It has arrived, or nobody waits for it any more. */
+  /**
+   * It has arrived, or nobody waits for it any more. What it would do is let go of: V8 makes the table behind a busy Set anew
+   * again and again, and what an old copy of the table holds is kept until the next full collection.
+   */
   end(arrival: Arrival): void {
     this.arriving.delete(arrival);
+    arrival.onLate = nothing;
   }
 
   private check(): void {

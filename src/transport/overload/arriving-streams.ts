@@ -88,7 +88,7 @@ export class ArrivingStreams {
 
   private arrived(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, serve: () => void): void {
     // Until the library listens to it, and if it never does, nobody else would hear that it has failed.
-    stream.on("error", () => {});
+    stream.on("error", nothing);
     this.turns.arrived(stream);
     const arriving = new ArrivingStream(stream, headers, serve, this.open, this.deadlines, this.frontEnd);
     // It was reset in the same breath.
@@ -103,6 +103,7 @@ export class ArrivingStreams {
     stream.once("close", () => {
       arriving.closed();
       if (connection && arriving.isWhole) this.cameToItsEnd(connection);
+      process.nextTick(letGo, stream);
     });
     if (!route || !connection) {
       this.frontEnd.other(arriving);
@@ -124,4 +125,16 @@ export class ArrivingStreams {
       }),
     );
   }
+}
+
+const nothing = () => {};
+
+/**
+ * Of all that hangs on a stream that is closed. Node has the streams of a connection in a Map, and V8 keeps old copies of the
+ * table behind it, with the streams that were open then, until the next full collection: each small one would copy the
+ * calls of all of them.
+ */
+function letGo(stream: ServerHttp2Stream): void {
+  stream.removeAllListeners();
+  stream.on("error", nothing);
 }

@@ -124,7 +124,7 @@ export class Issuer {
   }
 
   private async decide(wanted: IssueWish, deadlineMs: DeadlineMs, yieldPermit: YieldPermit): Promise<Issued | Refusal> {
-    let request: IssueAttempt = { userCouponId: newId(this.parts.clock.nowMs()), ...wanted };
+    let request: IssueAttempt = Object.assign({}, wanted, { userCouponId: newId(this.parts.clock.nowMs()) });
     let loadPauseMs = firstLoadPauseMs;
     let pauses = 0;
     for (let tries = 1; tries <= maxTries; tries++) {

@@ -114,10 +114,15 @@ test("every field and every word of an enum is there", () => {
   for (const one of enums) expect(schemaOf(one).enum, one.typeName).toEqual(one.values.map(({ name }) => name));
 });
 
-test("everything that is named is there, once, and every variable of a path is said", () => {
+test("everything that is named is there, once, and is named if it is there, and every variable of a path is said", () => {
   const refs = new Set([...text.matchAll(/"\$ref":"([^"]*)"/g)].map(([, ref]) => ref as string));
   expect(refs.size).toBeGreaterThan(100);
   for (const ref of refs) resolved(document, ref);
+  const { securitySchemes: _, ...named } = document.components as Record<string, Json>;
+  const there = Object.entries(named).flatMap(([kind, all]) =>
+    Object.keys(all).map((name) => `#/components/${kind}/${name}`),
+  );
+  expect(there.filter((one) => !refs.has(one))).toEqual([]);
   const ids = operations.map(({ operation }) => operation.operationId);
   expect(new Set(ids).size).toBe(ids.length);
   const shapes = Object.keys(document.paths).map((path) => path.replace(/\{[^}]*\}/g, "{}"));
@@ -152,6 +157,9 @@ test("every reason is one that the contract has, each is told by a method, and s
   }
 });
 
+/** The document as somebody reads it who sends: nothing is allowed where it is read only. */
+const sent = JSON.parse(text.replaceAll('"readOnly":true', '"not":{}')) as Json;
+
 const violations = (method: DescMethod, request: JsonValue) =>
   violationsIn(validator, method.input, fromJson(method.input, request, { ignoreUnknownFields: false }));
 
@@ -170,6 +178,7 @@ test.for(methods.map((method) => [method.name, method] as const))(
     const answer = told.examples.answer.value;
     expect(violations(method, request as JsonValue)).toEqual([]);
     expect(misfits(document, asked.schema, request)).toEqual([]);
+    expect(misfits(sent, asked.schema, request), "sends what generated clients leave out").toEqual([]);
     fromJson(method.output, answer as JsonValue, { ignoreUnknownFields: false });
     expect(misfits(document, told.schema, answer)).toEqual([]);
     // Without one of its fields it is right for both or for neither; and so it is with nothing for one of its texts.

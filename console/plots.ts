@@ -18,6 +18,8 @@ export interface Plot {
 }
 
 const heightPx = 150;
+/** Half of "12:34:56": the newest time is written in the middle under the right edge. */
+const halfClockPx = 28;
 /** A plot shows this much at least: a sale begins at its right end. */
 const leastSpanS = 60;
 
@@ -72,7 +74,7 @@ function optionsOf(series: readonly Series[], format: (value: number) => string,
   };
   return {
     ...{ width: Math.max(width, 100), height: heightPx },
-    ...{ legend: { show: false }, cursor: { show: false }, padding: [8, 8, 0, 0] },
+    ...{ legend: { show: false }, cursor: { show: false }, padding: [8, halfClockPx, 0, 0] },
     scales: {
       x: {
         time: true,

@@ -1,8 +1,8 @@
-import { reasons } from "../../src/domain/refusal.js";
 import { type Contract, unaryMethods } from "./descriptors.js";
 import { addErrorSchemas, detailSchemas, errorInfo, statusRef } from "./errors.js";
 import type { Examples } from "./examples.js";
 import { errorExamples, type Operation, Operations } from "./operations.js";
+import { refusalsOf } from "./refusals.js";
 import type { Json } from "./rules.js";
 import { Schemas } from "./schemas.js";
 
@@ -32,6 +32,7 @@ export function openApiOf(contract: Contract, examples: Examples, version: strin
   const operations = new Operations(contract, schemas, examples);
   const rest = methods.flatMap((method) => operations.rest(method));
   const connect = methods.map((method) => operations.connect(method));
+  const told = new Set(methods.flatMap((method) => refusalsOf(contract, method)));
   const tags = contract.services.map((service) => ({ name: service.name, description: contract.commentOf(service) }));
   const connectTags = tags.map(({ name }) => ({
     name: `${name} (Connect)`,
@@ -70,8 +71,8 @@ export function openApiOf(contract: Contract, examples: Examples, version: strin
           name: "X-Request-Id",
           in: "header",
           description:
-            "Under which the call is in the log. Without one, or with one that is not of this form, it is made up.",
-          schema: { type: "string", pattern: "^[!-~]{1,128}$" },
+            "Under which the call is in the log: 1 to 128 visible ASCII characters. Without one, or with one that is none, it is made up.",
+          schema: { type: "string" },
         },
         timeout: {
           name: "Connect-Timeout-Ms",
@@ -98,7 +99,7 @@ export function openApiOf(contract: Contract, examples: Examples, version: strin
           content: { "text/plain": { schema: { type: "string" } } },
         },
       },
-      examples: errorExamples(contract, reasons),
+      examples: errorExamples(contract, told),
       schemas: schemas.components,
     },
   };

@@ -162,8 +162,8 @@ export function exampleName(form: Form, reason: Reason): string {
   return `${reason}.${form}`;
 }
 
-export function errorExamples(contract: Contract, reasons: readonly Reason[]): Json {
-  const both = reasons.flatMap((reason) => {
+export function errorExamples(contract: Contract, reasons: Iterable<Reason>): Json {
+  const both = [...reasons].flatMap((reason) => {
     const summary = oneLine(meaningOf(contract, reason)).split(". ", 1)[0];
     return [
       [exampleName("rest", reason), { summary, value: statusExample(reason) }],

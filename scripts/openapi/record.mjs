@@ -128,6 +128,7 @@ const users = (method, request) => call("UserCoupon", method, request);
 await users("GetUserCoupon", { userId: "user-42", userCouponId: userCoupon.id });
 await users("ListUserCoupons", { userId: "user-42", pageSize: 2 });
 await catalog("GetStats", { couponId });
+await catalog("GetCouponActivity", { couponId });
 await usage("CancelUsage", { userId: "user-42", usageId: usages[0].id, requestId: named("cancel") });
 await users("DeleteUserCoupon", {
   userId: "user-42",
@@ -145,8 +146,15 @@ const created = await auth("CreateKey", {
 });
 const rotated = await auth("RotateKey", { keyId: created.key.id, overlap: "3600s", requestId: named("rotate-key") });
 await auth("ListKeys", { caller: "checkout", pageSize: 2 });
+await auth("SetCallerLimits", {
+  caller: "checkout",
+  limits: { issue: { perSecond: 500, atOnce: 100 }, use: { perSecond: 200 } },
+  requestId: named("limits"),
+});
+await auth("GetCallerLimits", { caller: "checkout" });
 await auth("ExpireKey", { keyId: rotated.key.id, expireTime: inAYear, requestId: named("expire-key") });
 await auth("RevokeKey", { keyId: rotated.key.id, requestId: named("revoke-key") });
+await call("Event", "ListEvents", { userId: "user-42", pageSize: 2 });
 await call("Audit", "ListAuditRecords", { method: "UpdateCoupon", pageSize: 2 });
 
 // Whoever reads the document learns no secret, and no scanner for secrets finds one.

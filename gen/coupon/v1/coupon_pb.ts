@@ -191,7 +191,7 @@ export const CodeBookSchema: GenMessage<CodeBook> = /*@__PURE__*/
  */
 export type Coupon = Message<"coupon.v1.Coupon"> & {
   /**
-   * A UUIDv7, given by the server. Output only.
+   * A UUIDv7, given by the server. Ignored when the coupon is created; when it is changed, it says which one.
    *
    * @generated from field: string id = 1;
    */

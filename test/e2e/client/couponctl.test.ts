@@ -274,4 +274,11 @@ describe("the doctor", () => {
     expect(away.out).toContain("ECONNREFUSED");
     expect(away.errors).toContain("nothing listens at");
   });
+
+  test("says which port is missing where only that for gRPC is named", async () => {
+    const half = await couponctl(["doctor", "-s", `http://127.0.0.1:${replica.grpcPort}`]);
+    expect(half.code).toBe(3);
+    expect(half.out).toMatch(/^ok +gRPC /m);
+    expect(half.errors).toContain("name the other one by --http");
+  });
 });

@@ -165,10 +165,12 @@ async function calls(protocol: "grpc" | "connect", options: NodeClientOptions, s
     return { client, finding: { check, state: "ok", what: `a call is answered in ${ms}` } as const };
   }
   const failure = failureOf(error, session.signal);
+  const what = (failure?.text ?? String(error)).split("\n", 1)[0] as string;
   const advice = isRefusal(error, "UNAUTHENTICATED")
     ? "the service asks who calls: put the key into a file for --key-file, or into COUPON_KEY"
-    : "see above, and the service's log";
-  const what = (failure?.text ?? String(error)).split("\n", 1)[0] as string;
+    : what.endsWith("HTTP 426") // Upgrade Required: HTTP/1.1 is not spoken there.
+      ? "this is the port for gRPC alone: name the other one by --http"
+      : "see above, and the service's log";
   const code = failure?.code ?? exitCode.unavailable;
   return { client, finding: { check, state: "wrong", what, advice, code } as const };
 }

@@ -11,7 +11,7 @@ import { primaryOf } from "../primary/await-primary.js";
 import { openClient } from "../primary/server-state.js";
 import { buildLargeIndexes } from "./large-indexes.js";
 import { makeMonths, partitionEvents } from "./partition-events.js";
-import { ddlLockWaitMs, type MigrationLog, withPatience } from "./patient-ddl.js";
+import { type MigrationLog, withPatience } from "./patient-ddl.js";
 import { createFunctions, dropOldFunctions, hasFunctions, ownFunctions } from "./release-functions.js";
 
 /** Any number that is ours: replicas that start together migrate one after the other. */
@@ -29,10 +29,10 @@ export function migrate(url: string, log: MigrationLog = quiet): Promise<readonl
   return withClient(url, async (client) => {
     await waitForOthers(client, log);
     await runMigrations(client, log);
-    await withPatience("functions", () => createFunctions(client, ownFunctions(), log), log);
+    await withPatience(client, "functions", () => createFunctions(client, ownFunctions(), log), log);
     await dropOldFunctions(client, log);
     const isPartitioned = await partitionEvents(client, log);
-    await withPatience("partitions by months", () => makeMonths(client), log);
+    await withPatience(client, "partitions by months", () => makeMonths(client), log);
     await client`SELECT pg_advisory_unlock(${advisoryLock}::bigint)`;
     const missing = await buildLargeIndexes(client, log);
     return [...missing.map((name) => `the index ${name}`), ...(isPartitioned ? [] : ["the partitions of events"])];
@@ -57,7 +57,7 @@ async function runMigrations(client: Sql, log: MigrationLog): Promise<void> {
     if (folderMillis <= last) continue;
     // Those before it are left out by what the database has on record.
     const upToThis = migrations.slice(0, index + 1);
-    await withPatience(`migration ${index}`, () => dialect.migrate(upToThis, session, {}), log);
+    await withPatience(client, `migration ${index}`, () => dialect.migrate(upToThis, session, {}), log);
   }
 }
 
@@ -89,7 +89,6 @@ async function withClient<T>(url: string, work: (client: Sql) => Promise<T>): Pr
     connection: {
       application_name: "coupon-service migrate",
       search_path: "public",
-      lock_timeout: ddlLockWaitMs,
       // A migration takes as long as it takes, whatever the database or the role has set.
       statement_timeout: 0,
       idle_in_transaction_session_timeout: 0,

@@ -80,6 +80,7 @@ async function runOrder({ first, second, rate, seconds, servers }) {
   const environment = { DATABASE_URL: url.href, REDIS_URL: servers.redisUrl, REDIS_KEY_PREFIX: name };
   const load = new Load();
   const replicas = [];
+  let isOver = false;
   const start = async ({ name: label, folder }) => {
     const startedMs = performance.now();
     const replica = await startReplica(folder, environment);
@@ -96,7 +97,6 @@ async function runOrder({ first, second, rate, seconds, servers }) {
     for (const [kind, quantity] of Object.entries(quantities)) {
       coupons[kind] = { id: await load.createCoupon(kind, quantity), quantity };
     }
-    let isOver = false;
     const startedMs = performance.now();
     const offered = load.offer({ plenty: coupons.plenty.id, scarce: coupons.scarce.id, rate, isOver: () => isOver });
     await sleep(seconds * 1_000);
@@ -121,6 +121,7 @@ async function runOrder({ first, second, rate, seconds, servers }) {
       say(`  log of ${label}:\n    ${tail.join("\n    ")}`);
     return wrong;
   } finally {
+    isOver = true;
     load.close();
     redis.disconnect();
     await sql.end();

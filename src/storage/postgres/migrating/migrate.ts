@@ -9,9 +9,10 @@ import { packageRoot } from "../../../platform/package-root.js";
 import { causeOf } from "../errors.js";
 import { primaryOf } from "../primary/await-primary.js";
 import { openClient } from "../primary/server-state.js";
+import { addColumns } from "./add-columns.js";
 import { buildLargeIndexes } from "./large-indexes.js";
 import { makeMonths, partitionEvents } from "./partition-events.js";
-import { ddlLockWaitMs, type MigrationLog, withPatience } from "./patient-ddl.js";
+import { type MigrationLog, withPatience } from "./patient-ddl.js";
 import { createFunctions, dropOldFunctions, hasFunctions, ownFunctions } from "./release-functions.js";
 
 /** Any number that is ours: replicas that start together migrate one after the other. */
@@ -29,10 +30,10 @@ export function migrate(url: string, log: MigrationLog = quiet): Promise<readonl
   return withClient(url, async (client) => {
     await waitForOthers(client, log);
     await runMigrations(client, log);
-    await withPatience("functions", () => createFunctions(client, ownFunctions(), log), log);
+    await withPatience(client, "functions", () => createFunctions(client, ownFunctions(), log), log);
     await dropOldFunctions(client, log);
     const isPartitioned = await partitionEvents(client, log);
-    await withPatience("partitions by months", () => makeMonths(client), log);
+    await withPatience(client, "partitions by months", () => makeMonths(client), log);
     await client`SELECT pg_advisory_unlock(${advisoryLock}::bigint)`;
     const missing = await buildLargeIndexes(client, log);
     return [...missing.map((name) => `the index ${name}`), ...(isPartitioned ? [] : ["the partitions of events"])];
@@ -46,19 +47,33 @@ interface Migrator {
 }
 
 /**
- * Each in a transaction of its own, where drizzle's migrator has one for all: that would need the locks of all tables at once, and
- * beside a replica under load begin again and again from the first one. Every migration leaves tables that older releases can use.
+ * The new columns of each table, and then each migration in a transaction of its own, where drizzle's migrator has one for all: that would
+ * need the locks of all tables at once, and beside a replica under load begin again and again from the first one. Every migration
+ * leaves tables that older releases can use.
  */
 async function runMigrations(client: Sql, log: MigrationLog): Promise<void> {
   const { dialect, session } = drizzle(client) as unknown as Migrator;
-  const migrations = readMigrationFiles({ migrationsFolder: migrationsFolder() });
   const last = await lastMigration(client);
-  for (const [index, { folderMillis }] of migrations.entries()) {
-    if (folderMillis <= last) continue;
-    // Those before it are left out by what the database has on record.
-    const upToThis = migrations.slice(0, index + 1);
-    await withPatience(`migration ${index}`, () => dialect.migrate(upToThis, session, {}), log);
+  const isPending = ({ folderMillis }: MigrationMeta) => folderMillis > last;
+  const pending = readMigrationFiles({ migrationsFolder: migrationsFolder() }).filter(isPending);
+  if (pending.length === 0) return;
+  await analyze(client);
+  const tags = new Map(journal().map(({ tag, when }) => [when, tag]));
+  for (const migration of await addColumns(client, pending, log)) {
+    const what = `migration ${tags.get(migration.folderMillis)}`;
+    await withPatience(client, what, () => dialect.migrate([migration], session, {}), log);
   }
+}
+
+/**
+ * So that replicas of the release before plan anew what they planned while the tables were small, before anybody has to wait for a
+ * lock: a function that reads a whole table holds its locks for longer with each row. Nobody waits for this; a table that is being vacuumed is left out.
+ */
+async function analyze(client: Sql): Promise<void> {
+  const tables = await client<{ name: string }[]>`
+    SELECT c.oid::regclass::text AS name FROM pg_class c
+    WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND pg_has_role(c.relowner, 'USAGE')`;
+  if (tables.length > 0) await client.unsafe(`ANALYZE (SKIP_LOCKED) ${tables.map(({ name }) => name).join(", ")}`);
 }
 
 /** What a database lacks that this release needs. One that is ahead of this release is fine. */
@@ -89,7 +104,6 @@ async function withClient<T>(url: string, work: (client: Sql) => Promise<T>): Pr
     connection: {
       application_name: "coupon-service migrate",
       search_path: "public",
-      lock_timeout: ddlLockWaitMs,
       // A migration takes as long as it takes, whatever the database or the role has set.
       statement_timeout: 0,
       idle_in_transaction_session_timeout: 0,

@@ -23,13 +23,15 @@ export async function partitionEvents(client: Sql, log: MigrationLog): Promise<b
   if (table?.kind !== "p") {
     try {
       const month = await checkedMonth(client, log);
-      await client`ALTER TABLE public.events VALIDATE CONSTRAINT ${client(checkPrefix + month)}`;
-      await withPatience("partitions of events", () => swap(client, month), log);
+      const validate = async () =>
+        void (await client`ALTER TABLE public.events VALIDATE CONSTRAINT ${client(checkPrefix + month)}`);
+      await withPatience(client, "partitions of events", validate, log);
+      await withPatience(client, "partitions of events", () => swap(client, month), log);
     } catch (error) {
       if (!isLockTrouble(error)) throw error;
       log.warn({ err: error }, "events could not be partitioned; the next start goes on with it");
       // Left behind, it would stop all writes in some weeks.
-      await withPatience("partitions of events", () => dropChecks(client), log);
+      await withPatience(client, "partitions of events", () => dropChecks(client), log);
       return false;
     }
     log.info("partitioned the events by month");
@@ -52,7 +54,7 @@ async function checkedMonth(client: Sql, log: MigrationLog): Promise<string> {
       `ALTER TABLE public.events ADD CONSTRAINT ${checkPrefix}${month} CHECK (happened_at < '${startOf(month)}') NOT VALID`,
     );
   };
-  await withPatience("partitions of events", work, log);
+  await withPatience(client, "partitions of events", work, log);
   return month;
 }
 

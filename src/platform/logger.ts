@@ -51,6 +51,8 @@ export function createLogger(level: string, base: Readonly<Record<string, string
     toldOf = dropped;
     if (lines > 0) log.warn({ lines }, "lines of the log were dropped, because nobody took those before them");
   });
+  // A disk that is full, say. Without a listener it would end the process; what was not written is tried again with the next flush.
+  stream.on("error", () => {});
   const timer = setInterval(() => stream.flush(), flushPauseMs);
   timer.unref();
   // Not flushSync: when whoever read the log is gone, that tries again for ever.

@@ -4,12 +4,13 @@ import { GateKeeper } from "./issuing/gate-keeper.js";
 import { CodeGenerator } from "./jobs/code-generator.js";
 import { RefusalRecorder } from "./jobs/refusal-recorder.js";
 import { FailureLog } from "./platform/failure-log.js";
-import type { Logger } from "./platform/logger.js";
+import type { ServiceLogger } from "./platform/logger.js";
 import { Metrics } from "./platform/metrics.js";
 import { packageVersion } from "./platform/package-root.js";
 import { Probe } from "./platform/probe.js";
 import { QuotaDays } from "./platform/quota-days.js";
 import type { Secret } from "./platform/secrets/secret.js";
+import { showDroppedLines } from "./platform/telemetry/log-metrics.js";
 import { isRefusal } from "./storage/postgres/errors.js";
 import { ArrivalDeadlines } from "./transport/messages/arrival-deadlines.js";
 import { Pipeline } from "./transport/pipeline.js";
@@ -44,10 +45,14 @@ export interface App {
 const lastAnswersMs = 500;
 
 /** Wires everything; the only place that knows every part. */
-export async function startApp(config: Config & { DATABASE_URL: Secret }, log: Logger): Promise<App> {
+export async function startApp(
+  config: Config & { DATABASE_URL: Secret },
+  { log, droppedLines }: Pick<ServiceLogger, "log" | "droppedLines">,
+): Promise<App> {
   const bounds = boundsOf(config.DATABASE_POOL_SIZE);
   assertBounds(bounds, { poolSize: config.DATABASE_POOL_SIZE });
   const metrics = new Metrics(packageVersion());
+  showDroppedLines(metrics.registry, droppedLines);
   const failures = new FailureLog({ log });
   const telemetry = await openTelemetry(config, metrics, failures);
   const arrivals = new ArrivalDeadlines();

@@ -36,10 +36,8 @@ async function main(): Promise<void> {
     await runKeys(config);
     return;
   }
-  const { log, exit } = createLogger(config.LOG_LEVEL, {
-    service: config.OTEL_SERVICE_NAME,
-    version: packageVersion(),
-  });
+  const logger = createLogger(config.LOG_LEVEL, { service: config.OTEL_SERVICE_NAME, version: packageVersion() });
+  const { log, exit } = logger;
   if (command === "migrate") {
     await runMigrate(config, log);
     await exit();
@@ -60,7 +58,7 @@ async function main(): Promise<void> {
     const { startApp } = await import("./app.js");
     // Whoever waits for a database need not wait to be told to stop.
     const app = await Promise.race([
-      startApp({ ...config, DATABASE_URL: config.DATABASE_URL as Secret }, log),
+      startApp({ ...config, DATABASE_URL: config.DATABASE_URL as Secret }, logger),
       stop.then(() => null),
     ]);
     if (!app) return;

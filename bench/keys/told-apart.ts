@@ -72,9 +72,9 @@ try {
   });
   await database.close();
 
-  const { log } = createLogger("silent");
+  const logger = createLogger("silent");
   const settings = { DATABASE_URL: url, AUTH: "keys", HOST: "127.0.0.1", GRPC_PORT: "0", HTTP_PORT: "0" };
-  const app = await startApp({ ...readConfig(settings), DATABASE_URL: new Secret(url) }, log);
+  const app = await startApp({ ...readConfig(settings), DATABASE_URL: new Secret(url) }, logger);
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   await report("over HTTP on this machine", tokens, (token) => ask(app.httpPort, agent, token));
   agent.destroy();

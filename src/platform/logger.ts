@@ -11,9 +11,13 @@ const flushLimitMs = 1_000;
 /** A write that the reader does not let go on is given so long before the process is ended without it. */
 const stuckLimitMs = 4_000;
 const bufferBytes = 8 * 1024;
+/** What is kept while the reader takes nothing: some 10,000 calls. Lines that come then are dropped. */
+const maxBufferedBytes = 4 * 1024 * 1024;
 
 export interface ServiceLogger {
   readonly log: Logger;
+  /** How many lines were dropped so far, because there was no room for them. */
+  droppedLines(): number;
   /** Ends the process, with `process.exitCode` unless another one is given, when what is buffered was written, or after a while without that. */
   exit(code?: number): Promise<void>;
 }
@@ -28,7 +32,7 @@ export function createLogger(level: string, base: Readonly<Record<string, string
   // Of a write that is refused and tried again nothing hangs in a thread.
   let isRefused = false;
   const stream = destination({
-    ...{ dest: 1, sync: false, minLength: bufferBytes },
+    ...{ dest: 1, sync: false, minLength: bufferBytes, maxLength: maxBufferedBytes },
     retryEAGAIN: () => {
       isRefused = true;
       return true;
@@ -36,6 +40,19 @@ export function createLogger(level: string, base: Readonly<Record<string, string
   });
   const serializers = { err: loggedError };
   const log = pino({ level, base, serializers, timestamp: stdTimeFunctions.isoTime }, stream as DestinationStream);
+  let dropped = 0;
+  let toldOf = 0;
+  stream.on("drop", () => {
+    dropped += 1;
+  });
+  // All that was kept is written.
+  stream.on("drain", () => {
+    const lines = dropped - toldOf;
+    toldOf = dropped;
+    if (lines > 0) log.warn({ lines }, "lines of the log were dropped, because nobody took those before them");
+  });
+  // A disk that is full, say. Without a listener it would end the process; what was not written is tried again with the next flush.
+  stream.on("error", () => {});
   const timer = setInterval(() => stream.flush(), flushPauseMs);
   timer.unref();
   // Not flushSync: when whoever read the log is gone, that tries again for ever.
@@ -50,11 +67,13 @@ export function createLogger(level: string, base: Readonly<Record<string, string
     });
   return {
     log,
+    droppedLines: () => dropped,
     exit: async (code) => {
       clearInterval(timer);
       if (code !== undefined) process.exitCode = code;
       isRefused = false;
-      const written = flushed();
+      // The second time it is what was said of dropped lines.
+      const written = flushed().then(flushed);
       const isDone = await Promise.race([written, sleep(flushLimitMs, false)]);
       // The end of a process waits for all its threads, also for one that hangs in a write for ever.
       if (!isDone && !isRefused && !(await Promise.race([written, sleep(stuckLimitMs, false)])))

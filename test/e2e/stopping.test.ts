@@ -5,12 +5,19 @@ import { pathToFileURL } from "node:url";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import postgres, { type Sql } from "postgres";
 import { afterAll, beforeAll, describe, type TestContext, test } from "vitest";
+import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { packageRoot } from "../../src/platform/package-root.js";
+import { letIn } from "../support/clients.js";
 import { type ReplicaProcess, startReplica } from "../support/replica.js";
 import { createStores, type TestStores } from "../support/stores.js";
 import { until } from "../support/until.js";
 import { answerOf } from "./front-ends.js";
 import { createSample, issue, issued, readCoupon } from "./samples.js";
+
+/** What is kept of a log that nobody reads; the pipe, and who reads it, have some more. */
+const keptBytes = 4 * 1024 * 1024;
+const pipeBytes = 256 * 1024;
+const lineBytes = 32 * 1024;
 
 let stores: TestStores;
 let sql: Sql;
@@ -42,6 +49,53 @@ async function page(replica: ReplicaProcess, path: string): Promise<[number, str
 async function atWork(replica: ReplicaProcess): Promise<number> {
   return Number(/^coupon_calls_in_flight (\d+)$/m.exec((await page(replica, "/metrics"))[1])?.[1]);
 }
+
+describe("a log that nobody reads", () => {
+  /** Loaded into the service: each line has its version, so few calls make much of it. */
+  const longVersion = `
+    const { parse } = JSON;
+    JSON.parse = (...given) => {
+      const value = parse(...given);
+      return value?.name === "coupon-service" ? { ...value, version: "x".repeat(${lineBytes}) } : value;
+    };`;
+
+  test("is kept up to a bound; what is too much is dropped, counted and told of, and calls are served", async (context) => {
+    const { expect } = context;
+    const hook = `data:text/javascript,${encodeURIComponent(longVersion)}`;
+    const replica = await start(context, { LOG_LEVEL: "info", NODE_OPTIONS: `--import=${hook}` });
+    const exited = exitOf(replica);
+    const { id } = await createSample(replica.client);
+    const dropped = async () =>
+      Number(/^coupon_log_lines_dropped_total (\d+)$/m.exec((await page(replica, "/metrics"))[1])?.[1]);
+    const written = () => replica.log().split('"msg":"call"}').length - 1;
+    const wrong = () => replica.client.call(IssuanceService.method.issueCoupon, {});
+    let calls = 1;
+    const call = async () => {
+      expect(await answerOf(letIn(wrong))).toMatchObject({ reason: "INVALID_FIELD" });
+      calls += 1;
+    };
+    await until("it is in the log", () => written() === calls);
+    expect(await dropped()).toBe(0);
+
+    replica.process.stdout?.pause();
+    while (calls * lineBytes < keptBytes + 2 * pipeBytes) await call();
+    expect(await dropped()).toBeGreaterThan(0);
+    await issued(replica.client, id, "one");
+    calls += 1;
+
+    replica.process.stdout?.resume();
+    const told = /"lines":(\d+),"msg":"lines of the log were dropped[^"]*"/;
+    const lines = await until("it says so", () => told.exec(replica.log())?.[1]);
+    expect(Number(lines)).toBe(await dropped());
+    expect(written() + Number(lines)).toBeGreaterThanOrEqual(calls);
+    expect(Buffer.byteLength(replica.log())).toBeLessThan(keptBytes + 2 * pipeBytes);
+
+    replica.process.stdout?.pause();
+    while (calls * lineBytes < keptBytes + 4 * pipeBytes) await call();
+    replica.process.kill("SIGTERM");
+    expect(await exited).toBe(0);
+  });
+});
 
 describe.concurrent("a replica that is told to stop", () => {
   test("ends when its log takes nothing more and one of its writes waits for ever", async (context) => {

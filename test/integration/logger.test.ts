@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { packageRoot } from "../../src/platform/package-root.js";
@@ -34,6 +35,23 @@ test("a process whose log somebody holds and does not read ends all the same", a
   });
   onTestFinished(() => void child.kill("SIGKILL"));
   child.stdin.end();
+  expect(await once(child, "exit")).toEqual([3, null]);
+});
+
+test("a full disk ends no process: it keeps what there is room for, and drops the rest", async () => {
+  const full = `
+    import { stat } from "node:fs/promises";
+    const { createLogger } = await import(${JSON.stringify(logger)});
+    const { log, droppedLines, exit } = createLogger("info");
+    // As it waits for the disk elsewhere, it is told of the write that has failed.
+    for (; droppedLines() === 0; await stat("/")) log.info("a line".repeat(10_000));
+    await exit(3);`;
+  const disk = await open("/dev/full", "w");
+  onTestFinished(() => disk.close());
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", full], {
+    stdio: ["ignore", disk.fd, "inherit"],
+  });
+  onTestFinished(() => void child.kill("SIGKILL"));
   expect(await once(child, "exit")).toEqual([3, null]);
 });
 

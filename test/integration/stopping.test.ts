@@ -22,10 +22,9 @@ test("a commit that a lock holds up for longer than calls are waited for is done
     await stores.drop();
   });
   const config = readConfig({ HOST: "127.0.0.1", GRPC_PORT: "0", HTTP_PORT: "0", DRAIN_MS: String(drainMs) });
-  const { log } = createLogger("silent");
   const app = await startApp(
     { ...config, GRPC_PORT: 0, HTTP_PORT: 0, DATABASE_URL: new Secret(stores.databaseUrl) },
-    log,
+    createLogger("silent"),
   );
   const client = new GrpcClient(app.grpcPort);
   const couponId = await insertCoupon(sql, openCoupon(new Date()));

@@ -19,9 +19,9 @@ const acts = {
   async start(id, settings) {
     const config = readConfig(settings);
     const base = { service: config.OTEL_SERVICE_NAME, version: packageVersion(), replica: String(id) };
-    const { log } = createLogger(config.LOG_LEVEL, base);
-    const app = await startApp(config, log);
-    running.set(id, { app, log });
+    const logger = createLogger(config.LOG_LEVEL, base);
+    const app = await startApp(config, logger);
+    running.set(id, { app, log: logger.log });
     const { grpcPort, httpPort, adminPort } = app;
     return { ports: { grpcPort, httpPort, adminPort } };
   },

@@ -95,7 +95,7 @@ export class Catalogue extends Using {
   }
 
   /** The pool of a type; the first upload makes it. */
-  private openTypePool(type: CouponType, id: string): Coupon {
+  openTypePool(type: CouponType, id: string): Coupon {
     const isOpen = (one: Coupon) => one.isTypePool && one.type === type && one.deletedAt === null;
     const known = this.state.coupons.find(isOpen);
     if (known) return known;

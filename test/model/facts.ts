@@ -1,6 +1,7 @@
 import type { Sql } from "postgres";
 import { inOrder } from "./catalogue.js";
 import type { Model } from "./model.js";
+import type { CouponType } from "./state.js";
 import { dayMs, dayOf } from "./world.js";
 
 /** One line for each row, and for each event. */
@@ -105,6 +106,10 @@ export async function storedOf(sql: Sql, now: number): Promise<Stored> {
     quotas: values(quotaRows),
     events: changes(events),
   };
+}
+
+export async function openTypePools(sql: Sql): Promise<{ id: string; type: CouponType }[]> {
+  return await sql`SELECT id, type FROM coupons WHERE is_pool AND deleted_at IS NULL`;
 }
 
 /** The lines that only one of both has. */

@@ -34,7 +34,11 @@ export class Issuing extends Catalogue {
     if (!reason) return [];
     // The gate knows nothing of codes, but that nothing is left of their coupon: so none of them is free.
     const isOut = reason === "CODE_EXPIRED" && this.freeSeats(coupon.id) === 0;
-    return isOut ? [reason, "CODE_TAKEN"] : [reason];
+    if (isOut) return [reason, "CODE_TAKEN"];
+    // Of quotas it may know less than was issued, since it was wiped, so that it says what comes after.
+    const isSoldOut =
+      reason === "QUOTA_REACHED" && code === undefined && this.quantityOf(coupon) === coupon.issuedCount;
+    return isSoldOut ? [reason, "SOLD_OUT"] : [reason];
   }
 
   private issueByType(call: IssueCall, type: CouponType, made: Made): Expected {

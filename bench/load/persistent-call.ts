@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Channels } from "./channels.js";
 import { type Failure, isTransient, readFailure } from "./failure.js";
 
-/** Waits between attempts when the server gave no RetryInfo: this, doubled each time. */
+/** The first wait when the server gave no RetryInfo. Each further one is twice as long, for nobody who is told to come again helps by coming often. */
 const firstBackoffMs = 100;
 /** The longest wait between two attempts, also when the server asks for more. */
 const maxBackoffMs = 5_000;
@@ -31,7 +31,7 @@ export async function callPersistently(
   for (let attempts = 1; ; attempts += 1) {
     const { response, failure } = await callOnce(channels, method, request, patience.attemptTimeoutMs);
     if (!failure || !isTransient(failure) || attempts >= patience.maxAttempts) return { response, failure, attempts };
-    const waitMs = Math.min(failure.retryDelayMs ?? firstBackoffMs * 2 ** (attempts - 1), maxBackoffMs);
+    const waitMs = Math.min((failure.retryDelayMs ?? firstBackoffMs) * 2 ** (attempts - 1), maxBackoffMs);
     await sleep(waitMs * (1 + Math.random() * jitterShare));
   }
 }

@@ -172,7 +172,7 @@ export class Issuer {
         return new Refusal("THROTTLED", [], undefined, { retryAfterMs: admission.waitMs ?? 1 });
       case "RESERVED": {
         const { ticket } = admission;
-        const reserved = ticket === undefined ? request : { hasTicket: true, ...request };
+        const reserved = ticket === undefined ? request : Object.assign({}, request, { hasTicket: true });
         const result = await this.decideReserved(reserved, deadlineMs, reservedUntilMs);
         // The throttle was set after the reservation was made.
         return result.outcome === "TICKET_NEEDED" ? { waitMs: null } : await this.conclude(request, result, deadlineMs);
@@ -209,7 +209,7 @@ export class Issuer {
   ): Promise<Admission | { readonly outcome: "AWAY" }> {
     const patienceMs = Math.max(0, deadlineMs - steadyMs() - workMs);
     try {
-      return await this.gate.admit(Number.isFinite(patienceMs) ? { patienceMs, ...request } : request);
+      return await this.gate.admit(Number.isFinite(patienceMs) ? Object.assign({}, request, { patienceMs }) : request);
     } catch (error) {
       // The answers do not change without the gate; Postgres gives them all.
       if (error instanceof StoreUnavailable) return { outcome: "AWAY" };
@@ -225,7 +225,11 @@ export class Issuer {
     const untilMs = Math.min(deadlineMs, reservedUntilMs);
     this.reservedCount += 1;
     try {
-      return await this.queueOf(request).submit({ untilMs, reserved: true, ...request }, untilMs, request.trace);
+      return await this.queueOf(request).submit(
+        Object.assign({}, request, { untilMs, reserved: true }),
+        untilMs,
+        request.trace,
+      );
     } catch (error) {
       // Not known whether the row is there: the reservation stays until a sweep has asked Postgres.
       if (error instanceof StoreUnavailable) throw error;
@@ -242,7 +246,7 @@ export class Issuer {
     this.directCount += 1;
     try {
       return await this.queueOf(request).submit(
-        { untilMs: deadlineMs, reserved: false, ...request },
+        Object.assign({}, request, { untilMs: deadlineMs, reserved: false }),
         deadlineMs,
         request.trace,
       );

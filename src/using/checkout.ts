@@ -209,7 +209,7 @@ export class Checkout {
     );
     const taken = requests.map((request, index) => {
       const placeTaken = outcomes[index] === "TAKEN";
-      return { untilMs: placeTaken ? reservedUntilMs : deadlineMs, ...request, placeTaken };
+      return Object.assign({}, request, { placeTaken, untilMs: placeTaken ? reservedUntilMs : deadlineMs });
     });
     if (!outcomes.includes("USAGE_CAP_REACHED")) return taken;
     await this.settle(taken, "RELEASE");

@@ -13,7 +13,7 @@ export function useCoupons(checkout: Checkout, store: UsageStore) {
     if (labels instanceof Refusal) return labels;
     const order = await orderOf(request, store, context);
     if (order instanceof Refusal) return order;
-    const used = await checkout.use({ labels, ...order }, request.requestId, context.deadlineMs);
+    const used = await checkout.use(Object.assign({}, order, { labels }), request.requestId, context.deadlineMs);
     if (used instanceof Refusal) return used;
     const { currencyCode, minorUnits } = order.amount ?? { currencyCode: "", minorUnits: 0 };
     const discount = used.usages.reduce((sum, usage) => sum + usage.discountAmount.minorUnits, 0);

@@ -152,7 +152,8 @@ test("one replica is two hours ahead and one two hours behind, and the one that 
 
   // What the dead one has reserved comes back by those that are wrong.
   const quantity = sized(100, 1_000);
-  const held = quantity * 0.6;
+  // A connection of which no call has ended yet may have 100 open.
+  const held = 60;
   const couponId = await createCoupon(right.client, quantity);
   const pending = async () => await redis.zcard(`${stores.keyPrefix}:{${couponId}}:pending`);
   await until("the coupon is loaded", async () => {

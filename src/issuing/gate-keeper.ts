@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { BoundedCache } from "../platform/bounded-cache.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import { groupBy } from "../platform/group-by.js";
 import type { Gate, GateRequest, PlaceSettlement, Settlement, Survey } from "../reservation/port.js";
@@ -41,9 +41,9 @@ export interface GateKeeperMetrics {
 export class GateKeeper {
   private readonly loads = new Map<string, Promise<void>>();
   /** Those whose last load was a moment ago. */
-  private readonly paused = new LRUCache<string, true>({ max: maxRemembered, ttl: reloadPauseMs });
+  private readonly paused = new BoundedCache<true>(maxRemembered, { ttl: reloadPauseMs });
   /** By coupon: how it differed from Postgres when it was last looked at. */
-  private readonly suspects = new LRUCache<string, string>({ max: maxRemembered, ttl: suspectMs });
+  private readonly suspects = new BoundedCache<string>(maxRemembered, { ttl: suspectMs });
   /** Coupons whose copy is out of date and could not be dropped. */
   private readonly stale = new Set<string>();
   private closed = false;

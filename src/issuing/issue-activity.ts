@@ -1,5 +1,5 @@
-import { LRUCache } from "lru-cache";
 import { type Reason, Refusal, refusalIn } from "../domain/refusal.js";
+import { BoundedCache } from "../platform/bounded-cache.js";
 import { newId } from "../platform/new-id.js";
 
 /** Coupons that are counted at once, about 400 bytes each: those that were asked for last. */
@@ -39,7 +39,7 @@ interface Counts {
 export class IssueActivity {
   /** Another one after each start. */
   readonly replicaId: string;
-  private readonly coupons = new LRUCache<string, Counts>({ max: maxCoupons });
+  private readonly coupons = new BoundedCache<Counts>(maxCoupons);
 
   constructor(private readonly nowMs: () => number) {
     this.replicaId = newId(nowMs());

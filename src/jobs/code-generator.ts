@@ -1,8 +1,8 @@
-import { LRUCache } from "lru-cache";
 import { type CodeJob, codeKey, type NewCode, pickKey } from "../domain/code.js";
 import { type CodePattern, codeAt, PatternError, parsePattern, randomCode } from "../domain/code-pattern.js";
 import type { Coupon } from "../domain/coupon.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
+import { BoundedCache } from "../platform/bounded-cache.js";
 import { steadyMs } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import { randomBelow, randomFraction } from "../platform/random-numbers.js";
@@ -45,7 +45,7 @@ export class CodeGenerator implements Job {
   readonly name = "make codes";
   /** Between two runs: they find code jobs that another replica has left. */
   readonly pauseMs = 1_000;
-  private readonly runs = new LRUCache<string, Run>({ max: maxRuns });
+  private readonly runs = new BoundedCache<Run>(maxRuns);
   private underWay: Promise<void> | null = null;
   private kicked = false;
   private closed = false;

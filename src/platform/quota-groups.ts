@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { BoundedCache } from "./bounded-cache.js";
 import type { QuotaDays } from "./quota-days.js";
 
 /** Coupons whose quota group is remembered, and ids that are known to be of none. */
@@ -22,8 +22,8 @@ export interface QuotaOptions {
 
 /** The quota groups of coupons. A group never changes, and no coupon is ever removed, so what is known stays true. */
 export class QuotaGroups {
-  private readonly groups = new LRUCache<string, { readonly group: string | null }>({ max: maxKnown });
-  private readonly unknown = new LRUCache<string, true>({ max: maxUnknown, ttl: unknownMs });
+  private readonly groups = new BoundedCache<{ readonly group: string | null }>(maxKnown);
+  private readonly unknown = new BoundedCache<true>(maxUnknown, { ttl: unknownMs });
 
   constructor(private readonly find: QuotaGroupOf = async () => null) {}
 

@@ -2,9 +2,15 @@ import { createRegistry } from "@bufbuild/protobuf";
 import { createValidator, type Validator } from "@bufbuild/protovalidate";
 import { file_coupon_v1_rules } from "../../gen/coupon/v1/rules_pb.js";
 
-/** Holds messages against the rules of the proto files. Without the rules that these share it would refuse to read them. */
+let validator: Validator | undefined;
+
+/**
+ * Holds messages against the rules of the proto files. Without the rules that these share it would refuse to read them. One for the
+ * process: it keeps nothing but the rules that it has compiled, which takes it a fifth of a second.
+ */
 export function messageValidator(): Validator {
-  return createValidator({ regexMatch, registry: createRegistry(file_coupon_v1_rules) });
+  validator ??= createValidator({ regexMatch, registry: createRegistry(file_coupon_v1_rules) });
+  return validator;
 }
 
 const compiled = new Map<string, RegExp>();

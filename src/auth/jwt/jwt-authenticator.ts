@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { errors, jwtVerify } from "jose";
-import { LRUCache } from "lru-cache";
 import type { Principal } from "../../domain/principal.js";
 import { Refusal } from "../../domain/refusal.js";
+import { BoundedCache } from "../../platform/bounded-cache.js";
 import type { Clock } from "../../platform/clock.js";
 import { type Credentials, unauthenticated, type Way } from "../authenticator.js";
 import { bearerOf, keyPrefix } from "../bearer.js";
@@ -60,8 +60,8 @@ interface Verified {
 
 /** Callers that bring a JWT which the issuer has signed. A token is verified once, and then known by its hash. */
 export class JwtAuthenticator implements Way {
-  private readonly verified = new LRUCache<string, Verified>({ max: maxVerified });
-  private readonly refused = new LRUCache<string, JwtFault>({ max: maxRefused, ttl: refusedForMs });
+  private readonly verified = new BoundedCache<Verified>(maxVerified);
+  private readonly refused = new BoundedCache<JwtFault>(maxRefused, { ttl: refusedForMs });
   /** Those that are just being verified; no more than there are calls. */
   private readonly underWay = new Map<string, Promise<Principal | Refusal>>();
 

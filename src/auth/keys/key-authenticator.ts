@@ -1,7 +1,7 @@
 import { timingSafeEqual } from "node:crypto";
-import { LRUCache } from "lru-cache";
 import type { Principal } from "../../domain/principal.js";
 import type { Refusal } from "../../domain/refusal.js";
+import { BoundedCache } from "../../platform/bounded-cache.js";
 import type { Clock } from "../../platform/clock.js";
 import { type AuthFailures, type Credentials, unauthenticated, type Way } from "../authenticator.js";
 import { bearerOf, keyPrefix } from "../bearer.js";
@@ -31,7 +31,7 @@ function chanceIn(hash: Uint8Array): number {
 
 /** API keys: `authorization: Bearer ck_<id>_<secret>`. Asks memory alone. */
 export class KeyAuthenticator implements Way {
-  private readonly said = new LRUCache<string, true>({ max: maxSaid, ttl: sayAgainMs });
+  private readonly said = new BoundedCache<true>(maxSaid, { ttl: sayAgainMs });
 
   constructor(private readonly options: KeyAuthenticatorOptions) {}
 

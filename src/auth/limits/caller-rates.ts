@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
-import { LRUCache } from "lru-cache";
 import type { CallerLimits, CallKind } from "../../domain/caller-limits.js";
 import type { Principal } from "../../domain/principal.js";
 import { Refusal } from "../../domain/refusal.js";
+import { BoundedCache } from "../../platform/bounded-cache.js";
 import { steadyMs } from "../../platform/clock.js";
 import { SharedCount, type SharedCounts } from "./shared-count.js";
 
@@ -32,10 +32,10 @@ export interface CallerRatesOptions {
 
 /** Holds each caller to so many calls of a kind a second, and to so many at once. Decides at once, and asks nobody. */
 export class CallerRates {
-  private readonly counters: LRUCache<string, Counter>;
+  private readonly counters: BoundedCache<Counter>;
 
   constructor(private readonly options: CallerRatesOptions) {
-    this.counters = new LRUCache({ max: maxRemembered });
+    this.counters = new BoundedCache(maxRemembered);
   }
 
   /** RATE_LIMITED, or a call that must be ended. What is refused does not count. */

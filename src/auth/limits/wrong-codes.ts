@@ -1,7 +1,7 @@
-import { LRUCache } from "lru-cache";
 import type { CallKind } from "../../domain/caller-limits.js";
 import type { Principal } from "../../domain/principal.js";
 import { Refusal } from "../../domain/refusal.js";
+import { BoundedCache } from "../../platform/bounded-cache.js";
 import { steadyMs } from "../../platform/clock.js";
 import { hashOf } from "./caller-rates.js";
 import { SharedCount, type SharedCounts } from "./shared-count.js";
@@ -31,7 +31,7 @@ export function pauseMs(wrongCount: number, free: number): number {
 
 /** Makes guessing codes slow: who has named too many wrong ones must pause, longer each time. */
 export class WrongCodes {
-  private readonly guessers = new LRUCache<string, Guesser>({ max: maxRemembered });
+  private readonly guessers = new BoundedCache<Guesser>(maxRemembered);
 
   constructor(private readonly options: WrongCodesOptions) {}
 

@@ -1,5 +1,5 @@
-import { LRUCache } from "lru-cache";
 import { StoreUnavailable } from "../../domain/refusal.js";
+import { BoundedCache } from "../../platform/bounded-cache.js";
 import type { FailureLog } from "../../platform/failure-log.js";
 import type { RedisServers } from "../../platform/redis-servers.js";
 import { type Commands, type Connection, openConnection, withoutArguments } from "./connection.js";
@@ -31,7 +31,7 @@ export class RedisClient {
   private readonly commands = new Map<string, Command>();
   private readonly sources = new Map<string, string>();
   /** What has timed out, by slot of a Cluster: others are on other servers. A server alone rests as a whole. */
-  private readonly resting = new LRUCache<string, Error>({ max: maxResting, ttl: restAfterTimeoutMs });
+  private readonly resting = new BoundedCache<Error>(maxResting, { ttl: restAfterTimeoutMs });
 
   private hasAnswered = true;
 

@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { BoundedCache } from "../../platform/bounded-cache.js";
 import { type LookPauses, lookLeaseMs } from "../looks.js";
 import { scriptBatchSize } from "./batcher.js";
 import type { RedisClient } from "./client.js";
@@ -27,7 +27,7 @@ export interface Ended {
 /** When each coupon is looked at. Its keys lie in one slot, and no script that touches a coupon touches them. */
 export class Registry {
   /** When this process last made a coupon due, by its own clock. */
-  private readonly announced = new LRUCache<string, number>({ max: maxAnnounced });
+  private readonly announced = new BoundedCache<number>(maxAnnounced);
   /** Those of which it is not known whether they are due, or whether what was sent after that will come yet. */
   private readonly doubtful = new Set<string>();
   private adoptAtMs = Number.NEGATIVE_INFINITY;

@@ -1,6 +1,6 @@
-import { LRUCache } from "lru-cache";
 import type { Sql } from "postgres";
 import type { Coupon } from "../../../domain/coupon.js";
+import { BoundedCache } from "../../../platform/bounded-cache.js";
 import { type CouponRow, couponColumns, toCoupon } from "./coupon-row.js";
 
 /** Coupons whose definition is remembered. */
@@ -11,7 +11,7 @@ const maxCoupons = 10_000;
  * counters and `exhaustedAt` change without the revision, and must be read each time.
  */
 export class CouponCache {
-  private readonly coupons = new LRUCache<string, Coupon>({ max: maxCoupons });
+  private readonly coupons = new BoundedCache<Coupon>(maxCoupons);
 
   /** The coupons of the given revisions, or of a later one when there is one by now. */
   async get(

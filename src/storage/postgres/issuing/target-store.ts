@@ -1,6 +1,6 @@
-import { LRUCache } from "lru-cache";
 import { codeKeys, type FoundCode } from "../../../domain/code.js";
 import type { CouponType } from "../../../domain/coupon.js";
+import { BoundedCache } from "../../../platform/bounded-cache.js";
 import type { EarlierIssue, TargetStore } from "../../ports/issues.js";
 import type { DeadlineMs } from "../../ports/page.js";
 import type { Database } from "../database.js";
@@ -39,7 +39,7 @@ export class PostgresTargetStore implements TargetStore {
     maxItems: maxRequestsPerQuery,
     run: (requestIds) => this.readEarlierIssues(requestIds),
   });
-  private readonly remembered = new LRUCache<string, FoundCode>({ max: maxRemembered, ttl: rememberMs });
+  private readonly remembered = new BoundedCache<FoundCode>(maxRemembered, { ttl: rememberMs });
 
   constructor(private readonly database: Database) {}
 

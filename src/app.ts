@@ -8,7 +8,7 @@ import type { ServiceLogger } from "./platform/logger.js";
 import { Metrics } from "./platform/metrics.js";
 import { packageVersion } from "./platform/package-root.js";
 import { Probe } from "./platform/probe.js";
-import { QuotaDays } from "./platform/quota-days.js";
+import { QuotaDays } from "./platform/quotas/quota-days.js";
 import type { Secret } from "./platform/secrets/secret.js";
 import { showDroppedLines } from "./platform/telemetry/log-metrics.js";
 import { isRefusal } from "./storage/postgres/errors.js";

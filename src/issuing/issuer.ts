@@ -7,7 +7,7 @@ import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable 
 import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../domain/user-coupon.js";
 import { type Clock, steadyMs } from "../platform/clock.js";
 import { newId } from "../platform/new-id.js";
-import type { QuotaDays } from "../platform/quota-days.js";
+import type { QuotaDays } from "../platform/quotas/quota-days.js";
 import type { Admission, AdmissionOutcome, AdmissionRequest, Gate } from "../reservation/port.js";
 import type { IssueRequest, IssueResult, IssueStore } from "../storage/ports/issues.js";
 import type { DeadlineMs } from "../storage/ports/page.js";

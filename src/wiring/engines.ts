@@ -6,7 +6,7 @@ import { LastUnits } from "../issuing/last-units.js";
 import { TypeIssuer } from "../issuing/type-issuer.js";
 import type { Clock } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
-import type { QuotaDays } from "../platform/quota-days.js";
+import type { QuotaDays } from "../platform/quotas/quota-days.js";
 import type { BatchMetrics } from "../platform/telemetry/batch-metrics.js";
 import type { GateMetrics } from "../platform/telemetry/gate-metrics.js";
 import type { Gate } from "../reservation/port.js";

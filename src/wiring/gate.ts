@@ -2,7 +2,7 @@ import type { Config } from "../config.js";
 import type { Clock } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import type { Logger } from "../platform/logger.js";
-import type { QuotaOptions } from "../platform/quota-groups.js";
+import type { QuotaOptions } from "../platform/quotas/quota-groups.js";
 import type { RedisMode } from "../platform/telemetry/gate-metrics.js";
 import { MemoryGate } from "../reservation/memory/memory-gate.js";
 import type { Gate } from "../reservation/port.js";

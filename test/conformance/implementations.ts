@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Cluster, Redis } from "ioredis";
 import { inject } from "vitest";
 import { newId } from "../../src/platform/new-id.js";
-import type { QuotaOptions } from "../../src/platform/quota-groups.js";
+import type { QuotaOptions } from "../../src/platform/quotas/quota-groups.js";
 import type { LookPauses } from "../../src/reservation/looks.js";
 import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
 import { leastBuckets, packHoldings } from "../../src/reservation/packed-holdings.js";

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { setImmediate as turn } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { QuotaDays } from "../../src/platform/quota-days.js";
+import { QuotaDays } from "../../src/platform/quotas/quota-days.js";
 import { defaultPauses, lookLeaseMs } from "../../src/reservation/looks.js";
 import {
   defaultReservationMs,

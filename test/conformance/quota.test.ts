@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { v7 } from "uuid";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
-import { QuotaDays } from "../../src/platform/quota-days.js";
+import { QuotaDays } from "../../src/platform/quotas/quota-days.js";
 import { defaultReservationMs, type GateRequest, keepQuotaDayMs, type Settlement } from "../../src/reservation/port.js";
 import {
   implementations,

@@ -6,7 +6,7 @@ import { CodeGenerator } from "../../src/jobs/code-generator.js";
 import { RefusalRecorder } from "../../src/jobs/refusal-recorder.js";
 import { FailureLog } from "../../src/platform/failure-log.js";
 import { Metrics } from "../../src/platform/metrics.js";
-import { QuotaDays } from "../../src/platform/quota-days.js";
+import { QuotaDays } from "../../src/platform/quotas/quota-days.js";
 import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
 import { ConnectServer } from "../../src/transport/connect/connect-server.js";

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { newId } from "../../src/platform/new-id.js";
-import { QuotaDays } from "../../src/platform/quota-days.js";
+import { QuotaDays } from "../../src/platform/quotas/quota-days.js";
 import type { IssueRequest, IssueResult } from "../../src/storage/ports/issues.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { until } from "../support/until.js";

@@ -8,7 +8,7 @@ import { Expirer } from "../../src/jobs/expirer.js";
 import { Purger } from "../../src/jobs/purger.js";
 import { Releaser } from "../../src/jobs/releaser.js";
 import { FailureLog, type FailureLogOptions } from "../../src/platform/failure-log.js";
-import { QuotaDays } from "../../src/platform/quota-days.js";
+import { QuotaDays } from "../../src/platform/quotas/quota-days.js";
 import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
 import type { Gate } from "../../src/reservation/port.js";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";

@@ -1,7 +1,7 @@
 import { type Clock, steadyMs } from "../../platform/clock.js";
 import { timeOf } from "../../platform/new-id.js";
-import { QuotaDays } from "../../platform/quota-days.js";
-import { QuotaGroups, type QuotaOptions } from "../../platform/quota-groups.js";
+import { QuotaDays } from "../../platform/quotas/quota-days.js";
+import { QuotaGroups, type QuotaOptions } from "../../platform/quotas/quota-groups.js";
 import { afterLook, defaultPauses, type LookPauses } from "../looks.js";
 import { requestHash, unpackHoldings } from "../packed-holdings.js";
 import type {

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../../platform/clock.js";
-import type { QuotaGroups } from "../../platform/quota-groups.js";
+import type { QuotaGroups } from "../../platform/quotas/quota-groups.js";
 import { userHash } from "../packed-holdings.js";
 import { type GateFacts, keepEndedMs, type Loading, loadStepTimeoutMs } from "../port.js";
 import type { RedisClient, RedisValue } from "./client.js";

@@ -5,7 +5,7 @@ import { Issuer, type QueuedRequest } from "../../../src/issuing/issuer.js";
 import { LastUnits } from "../../../src/issuing/last-units.js";
 import { settleBatch } from "../../../src/issuing/settle-batch.js";
 import { timeOf } from "../../../src/platform/new-id.js";
-import { QuotaDays } from "../../../src/platform/quota-days.js";
+import { QuotaDays } from "../../../src/platform/quotas/quota-days.js";
 import type { IssueRequest, IssueResult } from "../../../src/storage/ports/issues.js";
 import type { UserCouponStore } from "../../../src/storage/ports/user-coupons.js";
 import { FailingQueues } from "./failing-queues.js";

@@ -1,4 +1,4 @@
-import { BoundedCache } from "./bounded-cache.js";
+import { BoundedCache } from "../bounded-cache.js";
 import type { QuotaDays } from "./quota-days.js";
 
 /** Coupons whose quota group is remembered, and ids that are known to be of none. */

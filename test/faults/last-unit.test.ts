@@ -11,7 +11,7 @@ import { backing, startReplicas, twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 
 /** 1: the races in their full size. */
-const scale = Number(process.env.FAULT_SCALE ?? 0.03);
+const scale = Number(process.env.FAULT_SCALE ?? 0.015);
 const rounds = Math.ceil(1_000 * scale);
 const doomedCount = 24;
 const byCodeCount = 29;

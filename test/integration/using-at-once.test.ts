@@ -20,7 +20,7 @@ import {
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const farMs = Date.now() + 3_600_000;
 const workerCount = 8;
-const rounds = Number(process.env.HAMMER_ROUNDS ?? 400);
+const rounds = Number(process.env.HAMMER_ROUNDS ?? 250);
 const quantity = 12;
 const usageCap = 40;
 

@@ -11,8 +11,8 @@ import { packageVersion } from "../../dist/src/platform/package-root.js";
 const running = new Map();
 // Each logger has one at the process.
 process.setMaxListeners(0);
-// A host ends with the tests, however they end.
-process.on("disconnect", () => process.exit());
+// A host ends with the tests, however they end. Nothing is left to be done then, and what a logger would do at an exit may fail: nobody reads any more.
+process.on("disconnect", () => process.kill(process.pid, "SIGKILL"));
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => {});
 
 const acts = {

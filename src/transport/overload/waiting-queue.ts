@@ -1,7 +1,7 @@
 import { type CallKind, callKinds } from "../../domain/caller-limits.js";
 
 /** How long a call waits for a permit: in a burst, and when there has been a queue for so long that it is no burst. */
-const burstPatienceMs = 500;
+const burstPatienceMs = 250;
 const congestedPatienceMs = 25;
 /** A burst that begins so soon after there was no burst any more is part of the same, and is not borne for as long. */
 const calmMs = 1_000;

@@ -105,7 +105,7 @@ describe("who finds no permit", () => {
   test("is shed when the moment is over", () => {
     fill("issue");
     wait("a");
-    vi.advanceTimersByTime(490);
+    vi.advanceTimersByTime(240);
     expect(log).toEqual([]);
     vi.advanceTimersByTime(20);
     expect(log).toEqual(["a out"]);
@@ -114,7 +114,7 @@ describe("who finds no permit", () => {
 
   test("in a queue that does not end, the newest is let in first and the others are soon shed", () => {
     const permits = fill("issue");
-    for (let at = 0; at < 49; at += 1) {
+    for (let at = 0; at < 24; at += 1) {
       wait(`${at}`);
       vi.advanceTimersByTime(10);
     }
@@ -131,14 +131,14 @@ describe("who finds no permit", () => {
   test("a queue that comes back soon after one that did not end is not borne for as long", () => {
     const permits = fill("issue");
     wait("first");
-    vi.advanceTimersByTime(510);
+    vi.advanceTimersByTime(260);
     expect(log).toEqual(["first out"]);
     wait("second");
     vi.advanceTimersByTime(110);
     expect(log).toEqual(["first out", "second out"]);
     vi.advanceTimersByTime(1_000);
     wait("third");
-    vi.advanceTimersByTime(400);
+    vi.advanceTimersByTime(200);
     permits.pop()?.end(false);
     expect(log.at(-1)).toBe("third in");
   });
@@ -154,7 +154,7 @@ describe("who finds no permit", () => {
     isFlooded = false;
     vi.advanceTimersByTime(1_000);
     wait("b");
-    vi.advanceTimersByTime(400);
+    vi.advanceTimersByTime(200);
     expect(log).toEqual(["a out"]);
   });
 

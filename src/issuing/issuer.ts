@@ -273,6 +273,7 @@ export class Issuer {
     deadlineMs: DeadlineMs,
   ): Promise<Issued | Refusal> {
     if (result.outcome === "TOO_LATE") throw tooLate(deadlineMs);
+    if (result.outcome === "OTHER_TYPE") return new Refusal("COUPON_NOT_FOUND");
     if (result.outcome === "REFUSED") return this.refusal(result.reason);
     if (result.outcome === "ISSUED") return { status: "READY", replayed: false, ...result };
     const replayed = await this.replay(request, result.userCouponId, deadlineMs);
@@ -289,7 +290,8 @@ export class Issuer {
     // The gate knows no more of a request than a hash.
     if (!found || found.value.requestId !== request.requestId) return null;
     const { userCoupon, coupon } = found.value;
-    if (!sameLabels(userCoupon.labels, request.labels ?? null)) return requestIdReused();
+    const isOther = request.type !== undefined && request.type !== coupon.type;
+    if (isOther || !sameLabels(userCoupon.labels, request.labels ?? null)) return requestIdReused();
     return {
       userCoupon,
       expiresAt: expiryOf(userCoupon, coupon),

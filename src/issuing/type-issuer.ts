@@ -70,15 +70,15 @@ export class TypeIssuer {
       for (const couponId of await read()) {
         if (tried.has(couponId)) continue;
         tried.add(couponId);
-        const { type: _, ...wish } = request;
-        const answer = await this.issuer.issue({ couponId, ...wish }, deadlineMs, yieldPermit);
+        const answer = await this.issuer.issue({ couponId, ...request }, deadlineMs, yieldPermit);
         if (!(answer instanceof Refusal)) return answer;
         if (answer.reason === "REQUEST_ID_REUSED") {
           // The same request at the same moment may have come by another coupon of the type.
           return (await this.issueEarlier(request, deadlineMs)) ?? answer;
         }
         if (!passing.has(answer.reason)) return answer;
-        refusal = answer;
+        // It was deleted, or made one of another type.
+        if (answer.reason !== "COUPON_NOT_FOUND") refusal = answer;
       }
     }
     return refusal;
@@ -91,12 +91,12 @@ export class TypeIssuer {
   }
 
   /** What an earlier call with this request id has issued, through the same way as any repeated call of that coupon. */
-  private async issueEarlier({ type, ...wish }: TypeRequest, deadlineMs: DeadlineMs): Promise<Issued | Refusal | null> {
-    if (wish.requestId === "") return null;
-    const earlier = await this.store.findEarlierIssue(wish.requestId, deadlineMs);
+  private async issueEarlier(request: TypeRequest, deadlineMs: DeadlineMs): Promise<Issued | Refusal | null> {
+    if (request.requestId === "") return null;
+    const earlier = await this.store.findEarlierIssue(request.requestId, deadlineMs);
     if (!earlier) return null;
-    if (earlier.userId !== wish.userId || earlier.type !== type) return requestIdReused();
-    return await this.issuer.issue({ couponId: earlier.couponId, ...wish }, deadlineMs);
+    if (earlier.userId !== request.userId || earlier.type !== request.type) return requestIdReused();
+    return await this.issuer.issue({ couponId: earlier.couponId, ...request }, deadlineMs);
   }
 
   /** One that was read a moment ago, if there is one. */

@@ -296,6 +296,20 @@ describe("by type", () => {
     expect(row?.count).toBe(1);
   });
 
+  test("what was made one of another type is not issued by a replica that knew it as one of this type", async () => {
+    const type = CouponType.MEGADEAL;
+    const { id } = await createSample(here, { type, quantity: 2n });
+    expect((await issueType(there, type, "before")).userCoupon!.couponId).toBe(id);
+    await here.call(CatalogService.method.updateCoupon, {
+      coupon: { id, type: CouponType.FREE },
+      updateMask: { paths: ["type"] },
+    });
+    expect(await reasonOf(issueType(there, type, "after"))).toBe("SOLD_OUT");
+    // And it keeps nothing of it.
+    await issue(there, id, "last");
+    expect(await readCoupon(here, id)).toMatchObject({ issuedCount: 2n, remainingCount: 0n });
+  });
+
   test("nothing of a type is sold out, and what is new is found at once", async () => {
     const type = CouponType.FREE;
     expect(await reasonOf(issueType(here, type, "x"))).toBe("SOLD_OUT");

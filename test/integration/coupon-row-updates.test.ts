@@ -51,7 +51,7 @@ test("a batch of issues changes a coupon's row in place, also where its texts ar
     const outcomes = await sql`
       SELECT outcome FROM issue_user_coupons(${each(() => randomUUID())}::uuid[], ${asked}::uuid[], ${each(() => randomUUID())}::text[],
         ${each(() => null)}::text[], ${each(() => null)}::text[]::bigint[], ${each(() => "false")}::text[]::boolean[],
-        ${each(() => null)}::text[]::int[], NULL, 'UTC', false)`;
+        ${each(() => null)}::text[]::int[], NULL, NULL, 'UTC', false)`;
     expect(outcomes.every(({ outcome }) => outcome === "ISSUED")).toBe(true);
   }
   const after = await written();

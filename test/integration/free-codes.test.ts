@@ -48,7 +48,7 @@ async function codesOf(couponId: string, count = 1): Promise<(string | null)[]> 
 async function blocksOfOne(couponId: string): Promise<number> {
   const [row] = await clocked.sql`
     EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM issue_user_coupons(ARRAY[gen_random_uuid()], ARRAY[${couponId}::uuid],
-      ARRAY[gen_random_uuid()::text], ARRAY[NULL::text], ARRAY[NULL::bigint], ARRAY[false], ARRAY[NULL::int], NULL, 'UTC', false)`;
+      ARRAY[gen_random_uuid()::text], ARRAY[NULL::text], ARRAY[NULL::bigint], ARRAY[false], ARRAY[NULL::int], NULL, NULL, 'UTC', false)`;
   const { Plan } = row!["QUERY PLAN"][0];
   return Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"];
 }

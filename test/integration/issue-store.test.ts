@@ -316,6 +316,23 @@ describe("request ids", () => {
     expect(await store.issueBatch([requestOf(other, "u", requestId)])).toEqual([reused]);
   });
 
+  test("a coupon that is not of the type that is asked for is not issued, unless the same request had it before", async () => {
+    const couponId = await insertCoupon(clocked.sql, openCoupon(noon));
+    const first = { ...requestOf(couponId, "u", randomUUID()), type: "FREE" as const };
+    const other = () => ({ ...requestOf(couponId, randomUUID()), type: "STANDARD" as const });
+    expect(await store.issueBatch([first])).toEqual([{ outcome: "OTHER_TYPE" }]);
+    await clocked.sql`UPDATE coupons SET type = 'FREE' WHERE id = ${couponId}`;
+    const outcomes = (results: IssueResult[]) => results.map(({ outcome }) => outcome);
+    expect(outcomes(await store.issueBatch([other(), first, requestOf(couponId, "v")]))).toEqual([
+      ...["OTHER_TYPE", "ISSUED", "ISSUED"],
+    ]);
+    await clocked.sql`UPDATE coupons SET type = 'STANDARD' WHERE id = ${couponId}`;
+    expect(await store.issueBatch([{ ...first, userCouponId: randomUUID() }])).toEqual([
+      { outcome: "REPLAYED", userCouponId: first.userCouponId },
+    ]);
+    expect((await stored(couponId)).issuedCount).toBe(2);
+  });
+
   test.each(["paused_at", "deleted_at"] as const)(
     "a repetition is answered first, also when %s is set",
     async (column) => {

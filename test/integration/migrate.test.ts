@@ -53,7 +53,7 @@ test("four replicas that start at once on an empty database migrate it once; and
       expect.arrayContaining(["coupons", "user_coupons", "events", "requests"]),
     );
     const [row] =
-      await sql`SELECT count(*)::int AS n FROM issue_user_coupons('{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL, 'UTC', false)`;
+      await sql`SELECT count(*)::int AS n FROM issue_user_coupons('{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL, NULL, 'UTC', false)`;
     expect(row?.n).toBe(0);
   }
 });
@@ -212,7 +212,7 @@ test("two releases call their own functions side by side, whichever of them was 
     [sql, "now"],
   ] as const) {
     await connection`SELECT * FROM issue_user_coupons(ARRAY[gen_random_uuid()], ARRAY[${id}]::uuid[], ARRAY[${user}]::text[], '{NULL}', '{NULL}',
-      '{NULL}', '{NULL}', NULL, 'UTC', false)`;
+      '{NULL}', '{NULL}', NULL, NULL, 'UTC', false)`;
   }
   await client.end();
   const issued = await sql`SELECT user_id, extract(year FROM issued_at)::int AS year FROM user_coupons ORDER BY 1`;

@@ -260,8 +260,9 @@ export const IssuanceService: GenService<{
    * Of a code book a random free code is issued, of a type's pool the one that expires first.
    *
    * By type, the coupons of the type that can be issued are tried in the order in which they expire, the first 100 of
-   * them; the answer is SOLD_OUT when there is none, else the refusal of the last one. A throttled coupon that has a ticket
-   * to give is waited for.
+   * them; the answer is SOLD_OUT when there is none, else the refusal of the last one. What is issued has the type at that
+   * moment: a coupon that is deleted meanwhile, or made one of another type, is passed over. A throttled coupon that has a
+   * ticket to give is waited for.
    *
    * While the fast store that keeps the queues of throttled coupons is away, those are refused with STORE_UNAVAILABLE.
    *

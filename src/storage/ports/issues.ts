@@ -11,6 +11,8 @@ import type { DeadlineMs } from "./page.js";
 export interface IssueRequest extends GateRequest {
   /** The code that is wanted. Absent: any. */
   readonly codeId?: number;
+  /** The type that the coupon must have when it is issued. Absent: any. */
+  readonly type?: CouponType;
   /** What is to be kept with the user coupon. Absent or null: nothing. */
   readonly labels?: Labels | null;
   /** Whether the gate let it through with a ticket of a throttled coupon. */
@@ -35,6 +37,7 @@ export type IssueResult =
     }
   | { readonly outcome: "REFUSED"; readonly reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED" }
   | { /** The coupon is throttled, and the request has no ticket. */ readonly outcome: "TICKET_NEEDED" }
+  | { /** The coupon is not of the type that was asked for, or not any more. */ readonly outcome: "OTHER_TYPE" }
   | { /** Past `untilMs`; nothing was done. */ readonly outcome: "TOO_LATE" };
 
 /** The hot path's own port: batches, and what the gate needs to be filled and swept. */

@@ -125,21 +125,24 @@ describe("what is submitted", () => {
 });
 
 test.for([
-  ["the same labels, in another order", { b: "2", a: "1" }, "replayed"],
-  ["other labels", { a: "1", b: "3" }, "REQUEST_ID_REUSED"],
-  ["no labels", null, "REQUEST_ID_REUSED"],
-] as const)("a repeated request with %s", async ([, labels, outcome]) => {
+  ["the same labels, in another order", { labels: { b: "2", a: "1" } }, "replayed"],
+  ["other labels", { labels: { a: "1", b: "3" } }, "REQUEST_ID_REUSED"],
+  ["no labels", { labels: null }, "REQUEST_ID_REUSED"],
+  ["the type that the coupon has", { type: "FREE" }, "replayed"],
+  ["the type that the coupon had", { type: "STANDARD" }, "REQUEST_ID_REUSED"],
+] as const)("a repeated request with %s", async ([, repeated, outcome]) => {
   const { gate, issuer, userCoupons } = openIssuer();
   const couponId = await loadCoupon(gate);
   const request = { ...requestOf(couponId), requestId: "request" };
-  const first = await issuer.issue({ ...request, labels: { a: "1", b: "2" } }, farMs);
+  const labels = { a: "1", b: "2" };
+  const first = await issuer.issue({ ...request, labels }, farMs);
   if (first instanceof Refusal) throw new Error(first.reason);
-  const coupon = { expiresAt: new Date(farMs), revokedAt: null, exhaustedAt: null } as Coupon;
+  const coupon = { type: "FREE", expiresAt: new Date(farMs), revokedAt: null, exhaustedAt: null } as Coupon;
   userCoupons.get = async () => ({
     value: { userCoupon: first.userCoupon, coupon, requestId: "request" },
     now: new Date(),
   });
-  const again = await issuer.issue({ ...request, labels }, farMs);
+  const again = await issuer.issue({ ...request, labels, ...repeated }, farMs);
   expect(again instanceof Refusal ? again.reason : again.replayed && "replayed").toBe(outcome);
 });
 

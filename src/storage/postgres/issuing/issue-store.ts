@@ -30,6 +30,7 @@ interface IssuedRow {
     | "BEHIND"
     | "TICKET_NEEDED"
     | "TOO_LATE"
+    | "OTHER_TYPE"
     | (IssueResult & { outcome: "REFUSED" })["reason"];
   id: string;
   issuedAtMs: number;
@@ -153,6 +154,7 @@ export class PostgresIssueStore implements IssueStore {
           ${requests.map(({ hasTicket = false }) => String(hasTicket))}::text[]::boolean[],
           ${patienceOf(requests).map((ms) => (ms === null ? null : String(ms)))}::text[]::int[],
           ${labelsOf(requests)}::text[]::jsonb[],
+          ${typesOf(requests)}::text[],
           ${this.quotaTimeZone},
           ${again})`,
     );
@@ -165,12 +167,17 @@ function labelsOf(requests: readonly IssueRequest[]): (string | null)[] | null {
   return requests.map(({ labels }) => (labels ? JSON.stringify(labels) : null));
 }
 
+/** A batch in which nobody asks for a type says nothing of each row, either. */
+function typesOf(requests: readonly IssueRequest[]): (string | null)[] | null {
+  return requests.every(({ type }) => type === undefined) ? null : requests.map(({ type }) => type ?? null);
+}
+
 function toIssueResult(row: IssuedRow, request: IssueRequest): IssueResult {
   const { outcome, id } = row;
   if (outcome === "REPLAYED") return { outcome: "REPLAYED", userCouponId: id };
   if (outcome === "CONFLICT") throw new Error("a request id stayed in conflict");
   if (outcome === "BEHIND") throw new Error("a request stayed behind another one");
-  if (outcome === "TICKET_NEEDED" || outcome === "TOO_LATE") return { outcome };
+  if (outcome === "TICKET_NEEDED" || outcome === "TOO_LATE" || outcome === "OTHER_TYPE") return { outcome };
   if (outcome !== "ISSUED") return { outcome: "REFUSED", reason: outcome };
   const userCoupon: UserCoupon = {
     id,

@@ -3,11 +3,13 @@
 -- No two rows of a batch may have the same (coupon, user) or the same request id, and either all of them name a code of a
 -- code book or none does; the caller sees to that. Each row gets one outcome, and no row's outcome harms another row.
 -- `have_tickets` says which rows the gate let through with a ticket of a throttled coupon, `patience_ms` how long after this call
--- each may still be decided (null: for ever), `item_labels` what is kept with each (null: nothing with any), `time_zone` where a quota's days begin.
+-- each may still be decided (null: for ever), `item_labels` what is kept with each (null: nothing with any), `item_types` of which type
+-- its coupon must be (null: any type), `time_zone` where a quota's days begin.
 -- `again` says that some of the rows may have been committed by an earlier call whose answer was lost:
 --   ISSUED             it is inserted, or was by an earlier call with the same id
 --   REPLAYED           the same request had issued it before; `id` is that user coupon
 --   CONFLICT           a transaction at the same moment used this request id: ask again
+--   OTHER_TYPE         the coupon is not of the type that the row asks for, or not any more
 --   TOO_LATE           its locks took longer than its patience: whoever asked was told otherwise by now
 --   BEHIND             another row of the batch comes first, and what is left hangs on what becomes of it: ask again
 --   REQUEST_ID_REUSED, COUPON_NOT_FOUND, COUPON_PAUSED, COUPON_NOT_STARTED, COUPON_ENDED, USAGE_CAP_REACHED,
@@ -22,7 +24,7 @@
 -- before they were granted.
 CREATE OR REPLACE FUNCTION issue_user_coupons(
   item_ids uuid[], item_coupon_ids uuid[], item_user_ids text[], item_request_ids text[], item_code_ids bigint[],
-  have_tickets boolean[], patience_ms int[], item_labels jsonb[], time_zone text, again boolean
+  have_tickets boolean[], patience_ms int[], item_labels jsonb[], item_types text[], time_zone text, again boolean
 ) RETURNS TABLE (
   outcome text, id uuid, issued_at_ms bigint, valid_until_ms bigint, expires_at_ms bigint, claim_until_ms bigint, max_uses int,
   code text, discount jsonb
@@ -118,6 +120,7 @@ BEGIN
         WHEN earlier.id IS NOT NULL THEN 'REQUEST_ID_REUSED'
         WHEN waited_ms >= a.patience_ms THEN 'TOO_LATE'
         WHEN c.id IS NULL OR c.deleted_at IS NOT NULL THEN 'COUPON_NOT_FOUND'
+        WHEN a.type <> coalesce(c.type, '') THEN 'OTHER_TYPE'
         WHEN c.paused_at IS NOT NULL THEN 'COUPON_PAUSED'
         WHEN at < c.starts_at THEN 'COUPON_NOT_STARTED'
         WHEN at >= c.expires_at THEN 'COUPON_ENDED'
@@ -128,8 +131,9 @@ BEGIN
         WHEN wanted.retired_at IS NOT NULL OR wanted.expires_at <= at THEN 'CODE_EXPIRED'
         WHEN c.throttle_per_second IS NOT NULL AND NOT a.has_ticket THEN 'TICKET_NEEDED'
       END AS outcome
-    FROM unnest(item_ids, item_coupon_ids, item_user_ids, item_request_ids, item_code_ids, have_tickets, patience_ms, item_labels)
-      WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, has_ticket, patience_ms, labels, ord)
+    FROM unnest(item_ids, item_coupon_ids, item_user_ids, item_request_ids, item_code_ids, have_tickets, patience_ms, item_labels,
+      item_types)
+      WITH ORDINALITY AS a (id, coupon_id, user_id, request_id, code_id, has_ticket, patience_ms, labels, type, ord)
     LEFT JOIN coupons c ON c.id = a.coupon_id
     LEFT JOIN LATERAL (
       SELECT q.issued_count FROM quota_days q

@@ -2,9 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { OpenQueue, Queue } from "../batching/queues.js";
 import type { CallTrace } from "../domain/call-context.js";
 import type { CodeRefusal, IssueRefusal } from "../domain/issue.js";
-import { sameLabels } from "../domain/labels.js";
 import { DeadlinePassed, Overloaded, Refusal, requestIdReused, StoreUnavailable } from "../domain/refusal.js";
-import { expiryOf, type UserCoupon, type UserCouponStatus, userCouponStatus } from "../domain/user-coupon.js";
+import type { UserCoupon, UserCouponStatus } from "../domain/user-coupon.js";
 import { type Clock, steadyMs } from "../platform/clock.js";
 import { newId } from "../platform/new-id.js";
 import type { QuotaDays } from "../platform/quotas/quota-days.js";
@@ -15,6 +14,7 @@ import type { UserCouponStore } from "../storage/ports/user-coupons.js";
 import type { GateKeeper } from "./gate-keeper.js";
 import { IssueActivity } from "./issue-activity.js";
 import { type LastUnits, outOfStock, type YieldPermit } from "./last-units.js";
+import { readReplay } from "./read-replay.js";
 import { settleBatch } from "./settle-batch.js";
 import { settleQuietly } from "./settle-quietly.js";
 import { tooLate } from "./too-late.js";
@@ -178,7 +178,7 @@ export class Issuer {
         return result.outcome === "TICKET_NEEDED" ? { waitMs: null } : await this.conclude(request, result, deadlineMs);
       }
       case "REPLAY": {
-        const replayed = await this.replay(request, admission.userCouponId ?? "", deadlineMs);
+        const replayed = await readReplay(this.parts.userCoupons, request, admission.userCouponId ?? "", deadlineMs);
         if (replayed && request.codeId === undefined) return replayed;
         // Whether it was the same code, Postgres knows.
         break;
@@ -276,27 +276,8 @@ export class Issuer {
     if (result.outcome === "OTHER_TYPE") return new Refusal("COUPON_NOT_FOUND");
     if (result.outcome === "REFUSED") return this.refusal(result.reason);
     if (result.outcome === "ISSUED") return { status: "READY", replayed: false, ...result };
-    const replayed = await this.replay(request, result.userCouponId, deadlineMs);
+    const replayed = await readReplay(this.parts.userCoupons, request, result.userCouponId, deadlineMs);
     // The user coupon of the repeated request has been deleted.
     return replayed ?? new Refusal("USER_COUPON_NOT_FOUND");
-  }
-
-  private async replay(
-    request: IssueRequest,
-    userCouponId: string,
-    deadlineMs: DeadlineMs,
-  ): Promise<Issued | Refusal | null> {
-    const found = await this.parts.userCoupons.get(request.userId, userCouponId, deadlineMs);
-    // The gate knows no more of a request than a hash.
-    if (!found || found.value.requestId !== request.requestId) return null;
-    const { userCoupon, coupon } = found.value;
-    const isOther = request.type !== undefined && request.type !== coupon.type;
-    if (isOther || !sameLabels(userCoupon.labels, request.labels ?? null)) return requestIdReused();
-    return {
-      userCoupon,
-      expiresAt: expiryOf(userCoupon, coupon),
-      status: userCouponStatus(userCoupon, coupon, found.now),
-      replayed: true,
-    };
   }
 }

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponState } from "../../gen/coupon/v1/coupon_pb.js";
 import { createSample, issue, readCoupon } from "../e2e/samples.js";
+import { atEndOfFile } from "../support/at-end.js";
 import { letIn } from "../support/clients.js";
 import type { Replica } from "../support/replica.js";
 import { runService } from "../support/replica.js";
@@ -55,9 +56,10 @@ async function pressAndConfirm(page: Page, button: string, confirm: string): Pro
 }
 
 describe.skipIf(!chromiumPath)("the console in a browser (needs Chromium on PATH)", () => {
+  const atEnd = atEndOfFile();
   beforeAll(async () => {
-    around = await backing(afterAll);
-    [open, closed] = await startReplicas(afterAll, around.stores, {}, { AUTH: "keys", ADMIN_PORT: "0" });
+    around = await backing(atEnd);
+    [open, closed] = await startReplicas(atEnd, around.stores, {}, { AUTH: "keys", ADMIN_PORT: "0" });
     browser = await startChromium();
   });
   afterAll(() => browser?.close());

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { atEndOfFile } from "../support/at-end.js";
 import type { Replica } from "../support/replica.js";
 import { runService } from "../support/replica.js";
 import { type Backing, backing, startReplicas } from "../support/service.js";
@@ -17,15 +18,16 @@ describe.skipIf(!executablePath)("with Chromium (apt-get install chromium, or CH
   let apart: Replica;
   let key: string;
 
+  const atEnd = atEndOfFile();
   beforeAll(async () => {
-    around = await backing(afterAll);
+    around = await backing(atEnd);
     const { databaseUrl } = around.stores;
     const scopes = ["catalog.read", "catalog.write", "issue"].join();
     key = (
       await runService({ DATABASE_URL: databaseUrl }, "keys", "create", "--caller", "shop", "--scopes", scopes)
     ).out.trim();
     [replica, apart] = await startReplicas(
-      afterAll,
+      atEnd,
       around.stores,
       { AUTH: "keys" },
       { AUTH: "keys", ADMIN_PORT: "0", CORS_ORIGINS: "*" },

@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { type Event, EventKind } from "../../gen/coupon/v1/event_pb.js";
@@ -11,6 +11,7 @@ import {
   type WatchEventsResponse,
 } from "../../gen/coupon/v1/event_service_pb.js";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
+import { atEndOfFile } from "../support/at-end.js";
 import { CallError, type CallOptions } from "../support/clients.js";
 import { type Replica, type ReplicaProcess, runService } from "../support/replica.js";
 import { type Backing, backing, startProcesses, startReplicas } from "../support/service.js";
@@ -29,15 +30,16 @@ let replica: Replica;
 let guarded: ReplicaProcess;
 let admin: string;
 
+const atEnd = atEndOfFile();
 beforeAll(async () => {
-  around = await backing(afterAll);
+  around = await backing(atEnd);
   const made = await runService(
     { DATABASE_URL: around.stores.databaseUrl },
     ...["keys", "create", "--caller", "ops", "--scopes", "admin,catalog.write,issue,events.read"],
   );
   admin = made.out.trim();
-  [replica] = await startReplicas(afterAll, around.stores, { MAX_WATCHERS: "4" });
-  [guarded] = await startProcesses(afterAll, around.stores, { AUTH: "keys", MAX_WATCHERS: "4" });
+  [replica] = await startReplicas(atEnd, around.stores, { MAX_WATCHERS: "4" });
+  [guarded] = await startProcesses(atEnd, around.stores, { AUTH: "keys", MAX_WATCHERS: "4" });
 });
 
 const bearer = (text: string): CallOptions => ({ headers: { authorization: `Bearer ${text}` } });

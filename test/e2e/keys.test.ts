@@ -3,12 +3,13 @@ import { join } from "node:path";
 import { text as textOf } from "node:stream/consumers";
 import { create, type DescMethodUnary, type MessageInitShape, toBinary, toJsonString } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { freshKey } from "../../src/auth/keys/key-text.js";
 import { packageRoot } from "../../src/platform/package-root.js";
+import { atEndOfFile } from "../support/at-end.js";
 import type { Replica } from "../support/replica.js";
 import { type Backing, backing, startReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
@@ -24,20 +25,21 @@ let replicas: readonly [Replica, Replica];
 let admin: string;
 const texts: string[] = [];
 
+const atEnd = atEndOfFile();
 beforeAll(async () => {
   // A Redis of its own: here it is killed.
   redis = await startEmbedded({ servers: ["redis"] });
+  atEnd(() => redis.stop());
   if (!redis.redisUrl) throw new Error(`the tests need a real Redis: ${redis.redisUnavailable}`);
-  around = await backing(afterAll, { redisUrl: redis.redisUrl });
+  around = await backing(atEnd, { redisUrl: redis.redisUrl });
   const made = await command("create", "--caller", "ops", "--scopes", "admin,catalog.read");
   expect(made.code).toBe(0);
   admin = made.out.trim();
   texts.push(admin);
   // All that may be logged is.
   const settings = { AUTH: "keys", LOG_LEVEL: "debug" };
-  replicas = await startReplicas(afterAll, around.stores, settings, settings);
+  replicas = await startReplicas(atEnd, around.stores, settings, settings);
 });
-afterAll(() => redis?.stop());
 
 /** The service's own command, as a process. */
 async function command(...args: string[]) {

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { afterAll, expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { EventService } from "../../gen/coupon/v1/event_service_pb.js";
 import { createSample, issue } from "../e2e/samples.js";
 import { CallError } from "../support/clients.js";
@@ -12,7 +12,7 @@ const writers = 4;
 const { watchEvents } = EventService.method;
 
 test("a watcher that is cut off again and again, and goes on with any replica, gets every event once and in order", async () => {
-  const { clients, sql } = await twoReplicas(afterAll);
+  const { clients, sql } = await twoReplicas(onTestFinished);
   const coupon = await createSample(clients[0], { quantity: 1_000_000n });
   let isWriting = true;
   const writing = Promise.all([

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { afterAll, expect, inject, onTestFinished, test } from "vitest";
+import { expect, inject, onTestFinished, test } from "vitest";
 import { freePort } from "../../embedded/free-port.js";
 import { CallerRates } from "../../src/auth/limits/caller-rates.js";
 import { RedisCounts } from "../../src/auth/limits/redis-counts.js";
@@ -106,7 +106,7 @@ test("a guesser is paused longer for what it has guessed elsewhere", async () =>
 
 test("without Redis each replica holds its callers to the limits alone, and says so once", async () => {
   const processes = await RedisProcesses.open();
-  afterAll(() => processes.close());
+  onTestFinished(() => processes.close());
   const port = await freePort();
   await processes.write("lone.conf", dataServerLines(port));
   await processes.start("lone", port, adminPassword);

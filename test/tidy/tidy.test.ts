@@ -104,6 +104,23 @@ describe.for(bans)("no $what", ({ files: where, pattern, fix, codeOnly, caught, 
   });
 });
 
+describe("no afterAll where it has no effect, in a hook or in a test", () => {
+  const block = /^( *)(?:before(?:All|Each)|test)\b[^\n]*\{\n([\s\S]*?)^\1\}/gm;
+  const found = (text: string) =>
+    [...scan(text).code.matchAll(block)].filter(([, , body]) => /\bafterAll\b/.test(body!));
+
+  test("the pattern catches what it should, and only that", () => {
+    const body = "  around = await backing(afterAll);";
+    expect(found(`beforeAll(async () => {\n${body}\n});`)).toHaveLength(1);
+    expect(found(`beforeAll(async () => {\n  a();\n});\nafterAll(() => {});`)).toEqual([]);
+  });
+
+  test("in the repository", () => {
+    const wrong = texts.filter((path) => /^test\/.*\.ts$/.test(path) && found(read(path)).length > 0);
+    expect(wrong, "to fix: take atEndOfFile() of test/support/at-end.ts").toEqual([]);
+  });
+});
+
 test(`no file in src is longer than ${maxSourceLines} lines`, () => {
   const long = texts
     .filter((path) => /^(clients\/typescript\/)?src\//.test(path) && path !== longByNature)

@@ -1,5 +1,5 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import {
   type CouponClient,
   createCouponClient,
@@ -11,6 +11,7 @@ import {
   StatusCode,
 } from "../../../clients/typescript/src/node.js";
 import { createCouponClient as createWebClient } from "../../../clients/typescript/src/web.js";
+import { atEndOfFile } from "../../support/at-end.js";
 import type { Replica } from "../../support/replica.js";
 import { type Backing, oneReplica } from "../../support/service.js";
 
@@ -18,8 +19,9 @@ const timeoutMs = 25_000;
 let around: Backing & { replica: Replica };
 let clients: Record<string, CouponClient>;
 
+const atEnd = atEndOfFile();
 beforeAll(async () => {
-  around = await oneReplica(afterAll);
+  around = await oneReplica(atEnd);
   const { grpcPort, httpPort } = around.replica;
   const [grpc, http] = [grpcPort, httpPort].map((port) => ({ baseUrl: `http://127.0.0.1:${port}`, timeoutMs }));
   if (!grpc || !http) throw new Error("no ports");
@@ -31,7 +33,7 @@ beforeAll(async () => {
     "Connect by fetch": createWebClient(http),
     "gRPC-Web by fetch": createWebClient({ ...http, protocol: "grpc-web" }),
   };
-  afterAll(async () => {
+  atEnd(async () => {
     for (const client of Object.values(clients)) client.close();
   });
 });

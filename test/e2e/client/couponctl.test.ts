@@ -3,8 +3,9 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { run } from "../../../clients/typescript/src/ctl/program.js";
+import { atEndOfFile } from "../../support/at-end.js";
 import { type Replica, runService } from "../../support/replica.js";
 import { backing, startReplicas } from "../../support/service.js";
 import { until } from "../../support/until.js";
@@ -15,15 +16,16 @@ let folder: string;
 const keys = { all: "", reader: "" };
 let env: Record<string, string>;
 
+const atEnd = atEndOfFile();
 beforeAll(async () => {
-  const { stores } = await backing(afterAll);
+  const { stores } = await backing(atEnd);
   folder = await mkdtemp(join(tmpdir(), "couponctl-"));
-  afterAll(() => rm(folder, { recursive: true, force: true }));
+  atEnd(() => rm(folder, { recursive: true, force: true }));
   const scopes =
     "catalog.read,catalog.write,codes.read,codes.write,issue,use,user_coupons.read,usage.read,events.read,admin";
   const create = ["keys", "create", "--caller", "ops", "--scopes", scopes];
   keys.all = (await runService({ DATABASE_URL: stores.databaseUrl }, ...create)).out.trim();
-  [replica] = await startReplicas(afterAll, stores, { AUTH: "keys" });
+  [replica] = await startReplicas(atEnd, stores, { AUTH: "keys" });
   env = { COUPON_URL: `http://127.0.0.1:${replica.grpcPort}`, COUPON_KEY: keys.all };
   keys.reader = (await ok("keys", "create", "--caller", "reader", "--scopes", "catalog.read")).out.trim();
   // A key holds as soon as the replicas have heard of it.

@@ -3,8 +3,9 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "n
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { packageRoot } from "../../../src/platform/package-root.js";
+import { atEndOfFile } from "../../support/at-end.js";
 import { oneReplica } from "../../support/service.js";
 
 /** Only what hangs takes so long. */
@@ -16,9 +17,10 @@ let folder: string;
 let installed: string;
 let pack: { dependencies: Record<string, string>; exports: Record<string, unknown> };
 
+const atEnd = atEndOfFile();
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "coupon-client-"));
-  afterAll(() => rm(folder, { recursive: true, force: true }));
+  atEnd(() => rm(folder, { recursive: true, force: true }));
   const options = ["--pack-destination", folder, "--loglevel=error", "--offline", "--no-update-notifier"];
   const command = ["run", "pack", "--silent", "-w", "@coupon-service/client", "--", ...options];
   await run("npm", command, { cwd: packageRoot(), ...limits });
@@ -46,7 +48,7 @@ test("the package has what runs, and no sources", async () => {
 });
 
 test("a strict program that uses it is checked, and runs on a replica", async () => {
-  const { replica } = await oneReplica(afterAll);
+  const { replica } = await oneReplica(atEnd);
   await writeFile(join(folder, "package.json"), JSON.stringify({ name: "consumer", type: "module" }));
   await cp(join(packageRoot(), "test/e2e/client/consumer.ts.txt"), join(folder, "consumer.ts"));
   const compilerOptions = {

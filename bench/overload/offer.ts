@@ -42,6 +42,8 @@ export interface OfferResult {
   readonly ok: LatencySummary;
   /** Of all calls that were turned away, by the service or by a client that has no connection. */
   readonly refused: LatencySummary;
+  /** Their p99 in ms, of those that were due in each second. */
+  readonly refusedP99MsPerSecond: readonly number[];
   /** Calls that ended OK in each window since the start. */
   readonly okPerWindow: readonly number[];
   /** How late calls were sent: the generator's own weakness. */
@@ -53,6 +55,7 @@ export async function offer(job: OfferJob): Promise<OfferResult> {
   const connections = await connect(job);
   const ok = new Latencies();
   const refused = new Latencies();
+  const refusedPerSecond = Array.from({ length: Math.ceil(job.mode.durationMs / 1_000) }, () => new Latencies());
   const late = new Latencies();
   const tally = new Tally();
   const okPerWindow: number[] = [];
@@ -74,6 +77,7 @@ export async function offer(job: OfferJob): Promise<OfferResult> {
         okPerWindow[window] = (okPerWindow[window] ?? 0) + 1;
       } else if (outcome !== "TIMED_OUT" && measured) {
         refused.record(endedAtMs - dueAtMs);
+        refusedPerSecond[Math.floor((dueAtMs - startedAtMs) / 1_000)]?.record(endedAtMs - dueAtMs);
       }
       done();
     });
@@ -95,6 +99,7 @@ export async function offer(job: OfferJob): Promise<OfferResult> {
     outcomes: tally.toRecord(),
     ok: ok.summary(),
     refused: refused.summary(),
+    refusedP99MsPerSecond: refusedPerSecond.map((one) => one.summary().p99Ms),
     okPerWindow: Array.from(okPerWindow, (count) => count ?? 0),
     late: late.summary(),
   };

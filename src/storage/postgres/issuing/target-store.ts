@@ -106,6 +106,7 @@ export class PostgresTargetStore implements TargetStore {
     return requestIds.map((requestId) => found.get(requestId) ?? null);
   }
 
+  /** The same for codes. */
   private async readCodes(items: readonly CodeLookup[]): Promise<(FoundCode | null)[]> {
     const keys = items.flatMap((item) => item.keys);
     const users = items.flatMap(({ forUser }) => forUser ?? []);
@@ -113,10 +114,15 @@ export class PostgresTargetStore implements TargetStore {
       Number.POSITIVE_INFINITY,
       ({ sql }) => sql<CodeRow[]>`
         SELECT k.id, k.coupon_id, k.code_key, CASE WHEN k.holder_count >= k.max_holders THEN to_json(array(
-          SELECT u.user_id FROM user_coupons u
-          WHERE u.user_id = ANY (${users}::text[]) AND u.coupon_id = k.coupon_id AND u.code_id = k.id
+          SELECT one.user_id
+          FROM json_array_elements_text(${JSON.stringify(users)}::text::json) AS asking (user_id)
+          CROSS JOIN LATERAL (
+            SELECT u.user_id FROM user_coupons u
+            WHERE u.user_id = asking.user_id AND u.coupon_id = k.coupon_id AND u.code_id = k.id LIMIT 1
+          ) one
         )) END AS holders
-        FROM codes k WHERE k.code_key = ANY (${keys}::text[])`,
+        FROM json_array_elements_text(${JSON.stringify(keys)}::text::json) AS asked (key)
+        CROSS JOIN LATERAL (SELECT * FROM codes WHERE code_key = asked.key OFFSET 0) k`,
     );
     const byKey = new Map(rows.map((row) => [row.codeKey, row]));
     return items.map(({ keys, forUser }) => {

@@ -56,22 +56,26 @@ export async function usagesOfRequests({ sql }: Connection, requestIds: readonly
   return requestIds.map((_, position) => (byOrdinal.get(position + 1) ?? []).map((index) => usages[index]!));
 }
 
-/** The newest of all together. Each one's are a range of usages_of_user_coupon: what else the user has used is not looked at. */
+/**
+ * The newest of all together. Each one's are a range of usages_of_user_coupon: what else the user has used is not looked at.
+ * The limit, always the same, stands in the statement: where it is a parameter, each call is planned anew.
+ */
 export async function usagesOfUserCoupons(
   { sql }: Connection,
   userId: string,
   userCouponIds: readonly string[],
   limit: number,
 ): Promise<Usage[]> {
+  const most = sql.unsafe(String(limit));
   const rows = await sql<UsageRow[]>`
     SELECT s.* FROM json_array_elements_text(${JSON.stringify(userCouponIds)}::text::json) AS one (id)
     CROSS JOIN LATERAL (
       SELECT * FROM usages s
       WHERE (s.user_coupon_id, s.id) < (one.id::uuid, ${greatestId}::uuid) AND s.user_coupon_id >= one.id::uuid
-      ORDER BY s.user_coupon_id DESC, s.id DESC LIMIT ${limit}
+      ORDER BY s.user_coupon_id DESC, s.id DESC LIMIT ${most}
     ) s
     WHERE s.user_id = ${userId}
-    ORDER BY s.id DESC LIMIT ${limit}`;
+    ORDER BY s.id DESC LIMIT ${most}`;
   return usagesOf(sql, rows);
 }
 

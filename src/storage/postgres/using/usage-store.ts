@@ -60,16 +60,22 @@ export class PostgresUsageStore implements UsageStore {
     this.coupons = new CouponCache();
   }
 
+  /** One by one by their index: so the plan is the same whatever is asked for, and is made once. */
   async readChosen(choices: readonly OrderChoice[]): Promise<ReadChoice[]> {
     return await this.database.reads.run(noDeadlineMs, async ({ sql }) => {
       const orders = new OrdersOf(choices);
+      const ids = choices.map(({ userCouponId }) => userCouponId);
       const rows = await sql<ChosenRow[]>`
-        SELECT ${userCouponColumns(sql)}, u.lock_version, u.lock_token, c.revision, c.exhausted_at,
-          c.place_count AS coupon_place_count, clock.now,
+        SELECT ${userCouponColumns(sql)}, u.lock_version, u.lock_token, u.revision, u.exhausted_at, u.coupon_place_count, clock.now,
           CASE WHEN row_number() OVER () = 1 THEN ${orders.query(sql)} END AS standing
         FROM (SELECT coupon_clock() AS now OFFSET 0) clock
-          LEFT JOIN user_coupons u ON u.id = ANY (${choices.map((choice) => choice.userCouponId)}::uuid[]) AND u.deleted_at IS NULL
-          LEFT JOIN coupons c ON c.id = u.coupon_id`;
+        LEFT JOIN (
+          SELECT u.*, c.revision, c.exhausted_at, c.place_count AS coupon_place_count
+          FROM json_array_elements_text(${JSON.stringify(ids)}::text::json) AS asked (id)
+          CROSS JOIN LATERAL (SELECT * FROM user_coupons WHERE id = asked.id::uuid OFFSET 0) u
+          CROSS JOIN LATERAL (SELECT * FROM coupons WHERE id = u.coupon_id OFFSET 0) c
+          WHERE u.deleted_at IS NULL
+        ) u ON true`;
       const standing = orders.read(rows[0]?.standing ?? null);
       const now = rows[0]?.now as Date;
       const byId = new Map(rows.map((row) => [row.id, row]));

@@ -19,8 +19,10 @@
 CREATE OR REPLACE FUNCTION use_user_coupons(coupon_ids uuid[], items json, together boolean, again boolean)
 RETURNS TABLE (outcome text, id uuid, used_at_ms bigint, placed boolean, exhausted boolean)
 LANGUAGE plpgsql VOLATILE
--- The plans are cached while the tables are still small; nested loops over the indexes are right at every size.
+-- With plans of its own for each call, planning would take longer than the work. They are cached while the tables are still small;
+-- nested loops over the indexes are right at every size.
 SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$

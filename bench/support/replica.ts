@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 const frontEndMain = fileURLToPath(new URL("./front-end.js", import.meta.url));
 /** As `npm start` and the image have them. */
-const nodeFlags = ["--max-semi-space-size=32", "--no-allocation-site-pretenuring"];
+const nodeFlags = ["--max-semi-space-size=32", "--no-allocation-site-pretenuring", "--heap-growing-percent=100"];
 const serviceMain = fileURLToPath(new URL("../../src/main.js", import.meta.url));
 /** From the start of the process to its "serving" line, migrations included. */
 const startTimeoutMs = 30_000;

@@ -86,8 +86,8 @@ describe("an order that another call uses at the same moment", () => {
   const rowOf = (request: UseRequest) => ({
     ...{ id: request.usageId, user_coupon_id: request.userCouponId, coupon_id: request.couponId },
     ...{ user_id: request.userId, lock_version: 0, revision: 1, product_id: "product", order_id: request.orderId },
-    ...{ currency_code: "USD", order_amount: 10_000, discount_amount: 1_000, discounted_before: 0, order_mark: "" },
-    ...{ request_id: null, item: request.item },
+    ...{ currency_code: "USD", order_amount: 10_000, discount_amount: 1_000, discounted_before: 0 },
+    ...{ request_id: null, item: request.item, order_mark: request.orderMark },
   });
   /** As useBatch() does it, but committed only when `next` has come to wait for it. */
   async function whileUsing<T>(request: UseRequest, next: () => Promise<T>): Promise<T> {
@@ -115,6 +115,21 @@ describe("an order that another call uses at the same moment", () => {
     const { mark } = await standingOf(c, other);
     const again = await store.useBatch(orderOf([c, d], { orderId: other, orderMark: mark }), together);
     expect(again.map(({ outcome }) => outcome)).toEqual(["USED", "USED"]);
+  });
+
+  test("is waited for by who cancels another use of the order, by its id or by its user coupon", async () => {
+    for (const name of ["usageId", "userCouponId"] as const) {
+      const [a, b] = (await heldBy(newUser(), 2)) as [Held, Held];
+      const orderId = randomUUID();
+      const first = useRequestOf(a, { orderId });
+      expect(await use(first)).toBe("USED");
+      const { mark: orderMark } = await standingOf(a, orderId);
+      const request = { requestId: randomUUID(), inputHash: new Uint8Array() };
+      const cancel = () => store.cancelBatch([{ userId: a.userId, [name]: first[name], request }], false);
+      const cancelled = await whileUsing(useRequestOf(b, { orderId, orderMark }), cancel);
+      expect(cancelled.map(({ outcome }) => outcome)).toEqual(["CANCELLED"]);
+      expect(await standingOf(b, orderId)).toMatchObject({ count: 1 });
+    }
   });
 
   test("is locked for when it is known what stands of it", async () => {

@@ -12,7 +12,7 @@
 --                      refused, the first that applies in this order
 -- `freed` says that a place under the usage cap went back to all.
 --
--- Coupons are locked as in use_user_coupons(), and requests after them, in the order of their ids.
+-- Coupons and orders are locked as in use_user_coupons(), and requests after them, in the order of their ids.
 CREATE OR REPLACE FUNCTION cancel_usages(items json, again boolean)
 RETURNS TABLE (
   outcome text, freed boolean, id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, product_id text, order_id text,
@@ -42,6 +42,19 @@ BEGIN
     JOIN user_coupons u ON u.id = a.user_coupon_id AND u.user_id = a.user_id
   )
   ORDER BY c.id FOR NO KEY UPDATE;
+  -- Whoever judges one of these orders meanwhile sees what stands of it before this and all that is under way, or after both. Of a user
+  -- coupon with several usages that stand none is cancelled.
+  PERFORM lock_orders((
+    SELECT json_agg(one) FROM (
+      SELECT s.user_id, s.order_id FROM json_to_recordset(items) AS a (usage_id uuid, user_id text)
+      JOIN usages s ON s.id = a.usage_id AND s.user_id = a.user_id
+      UNION ALL
+      SELECT s.user_id, s.order_id FROM json_to_recordset(items) AS a (user_coupon_id uuid, user_id text)
+      CROSS JOIN LATERAL (
+        SELECT * FROM usages t WHERE t.user_coupon_id = a.user_coupon_id AND t.user_id = a.user_id AND t.cancelled_at IS NULL LIMIT 2
+      ) s
+    ) one
+  ));
   at := coupon_clock();
 
   RETURN QUERY

@@ -386,10 +386,13 @@ describe("deleting", () => {
     expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ issuedCount: 0 });
   });
 
-  test("of what was released puts nothing back a second time", async () => {
+  test("of what was released puts nothing back a second time, and tells the gate nothing: who has released it does", async () => {
     const held = await newHeld(await newCoupon(), { claimUntil: later(-1) });
     expect((await userCoupons.release(10)).length).toBe(1);
-    expect(await remove(held, { restock: true })).toEqual({ restocked: false, replayed: false });
+    const given: GivenBack[] = [];
+    const told = async (one: GivenBack) => void given.push(one);
+    expect(await remove(held, { restock: true }, told)).toEqual({ restocked: false, replayed: false });
+    expect(given).toEqual([]);
     expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ issuedCount: 0 });
   });
 

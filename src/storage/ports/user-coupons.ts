@@ -37,7 +37,7 @@ export interface UserCouponStore {
 
   /**
    * USER_COUPON_NOT_FOUND, ALREADY_USED, LOCKED; requests as in `CouponStore.create`. `beforeCommit` runs while the coupon
-   * is locked, unless nothing was deleted; what it was told may be rolled back: then the answer is a refusal or a replay.
+   * is locked, unless nothing was deleted, or what had been released before; what it was told may be rolled back: then the answer is a refusal or a replay.
    */
   delete(
     deletion: {

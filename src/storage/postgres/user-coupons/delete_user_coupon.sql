@@ -1,10 +1,11 @@
 -- Deletes one user coupon of one user: frees its slot, and puts it back into stock if that is wanted and no use of it
 -- stands; its code goes back with it. Places that cancelled uses have kept under the coupon's usage cap go back to the
 -- others. A user coupon that was released before stays counted as released. `freed` says that the gate cannot count what went
--- back: places, or the stock of one that had expired, which it does not know any more.
+-- back: places, or the stock of one that had expired, which it does not know any more. `released`: it was released before, and who
+-- released it tells the gate, or has told it.
 --   DELETED, USER_COUPON_NOT_FOUND, ALREADY_USED (a use of it stands and `used_too` is not set), LOCKED
 CREATE OR REPLACE FUNCTION delete_user_coupon(holder text, deleted_id uuid, restock boolean, used_too boolean)
-RETURNS TABLE (outcome text, coupon_id uuid, request_id text, restocked boolean, freed boolean, locked_until_ms bigint)
+RETURNS TABLE (outcome text, coupon_id uuid, request_id text, restocked boolean, freed boolean, released boolean, locked_until_ms bigint)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -19,11 +20,11 @@ BEGIN
   -- What is released is back in stock already.
   back := restock AND target.use_count = 0 AND target.released_at IS NULL;
   IF target.id IS NULL OR target.deleted_at IS NOT NULL THEN
-    RETURN QUERY SELECT 'USER_COUPON_NOT_FOUND', NULL::uuid, NULL, false, false, NULL::bigint;
+    RETURN QUERY SELECT 'USER_COUPON_NOT_FOUND', NULL::uuid, NULL, false, false, false, NULL::bigint;
   ELSIF target.use_count > 0 AND NOT used_too THEN
-    RETURN QUERY SELECT 'ALREADY_USED', NULL::uuid, NULL, false, false, NULL::bigint;
+    RETURN QUERY SELECT 'ALREADY_USED', NULL::uuid, NULL, false, false, false, NULL::bigint;
   ELSIF target.locked_until > at THEN
-    RETURN QUERY SELECT 'LOCKED', NULL::uuid, NULL, false, false, millis(target.locked_until);
+    RETURN QUERY SELECT 'LOCKED', NULL::uuid, NULL, false, false, false, millis(target.locked_until);
   ELSE
     UPDATE user_coupons u
     SET deleted_at = at, slot = NULL, claim_until = NULL, locked_until = NULL, lock_token = NULL, place_count = u.use_count,
@@ -42,7 +43,7 @@ BEGIN
     VALUES ('USER_COUPON_DELETED', at, target.coupon_id, target.id, target.user_id, jsonb_build_object('restocked', back));
     RETURN QUERY
     SELECT 'DELETED', target.coupon_id, target.request_id, back,
-      (target.place_count > target.use_count OR (back AND target.valid_until <= at)) IS TRUE, NULL::bigint;
+      (target.place_count > target.use_count OR (back AND target.valid_until <= at)) IS TRUE, target.released_at IS NOT NULL, NULL::bigint;
   END IF;
 END
 $$;

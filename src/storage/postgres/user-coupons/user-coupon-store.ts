@@ -37,6 +37,7 @@ interface DeletionRow extends Record<string, unknown> {
   readonly requestId: string | null;
   readonly restocked: boolean;
   readonly freed: boolean;
+  readonly released: boolean;
   readonly lockedUntilMs: number | null;
 }
 
@@ -93,8 +94,10 @@ export class PostgresUserCouponStore implements UserCouponStore {
         if (winner instanceof Refusal || !winner) return winner ?? deletionRefusal(row as DeletionRow, now);
         return replayOf(winner.answer);
       }
-      const { couponId, requestId, freed } = row as DeletionRow;
-      await beforeCommit({ couponId, userId, userCouponId, requestId: requestId ?? "", restocked, freed });
+      const { couponId, requestId, freed, released } = row as DeletionRow;
+      // Before who released it has told the gate to put it back, this would let the gate forget it.
+      if (!released || freed)
+        await beforeCommit({ couponId, userId, userCouponId, requestId: requestId ?? "", restocked, freed });
       await recordRequest(tx, { restocked }, request, now);
       return { restocked, replayed: false };
     });

@@ -126,7 +126,9 @@ export class Using extends World {
   private refusal(order: Order, against: string[][]): Answer | null {
     const all = against.flat();
     if (all.length === 0) return null;
-    const ends = order.choices.map(({ id }) => this.held(order.userId, id)?.lock.until ?? 0);
+    // What this very call has locked before is not in its way.
+    const inTheWay = order.choices.filter((_, index) => against[index]?.includes("LOCKED"));
+    const ends = inTheWay.map(({ id }) => this.held(order.userId, id)?.lock.until ?? 0);
     const retryMs = Math.max(...ends) - this.state.now;
     return { refused: all[0] as string, against, ...(all.every((one) => one === "LOCKED") && { retryMs }) };
   }

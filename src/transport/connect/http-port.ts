@@ -3,6 +3,7 @@ import * as http2 from "node:http2";
 import * as net from "node:net";
 import { http2Limits, maxBacklog, maxConnections, newConnectionStreams } from "../http2-limits.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
+import { cutOffAfterGoodbye } from "../overload/last-goodbye.js";
 import { sniff } from "../sniff.js";
 import type { SecurePort } from "../tls/secure-port.js";
 import type { Tls } from "../tls/tls.js";
@@ -90,6 +91,7 @@ export class HttpPort {
     this.sockets.add(socket);
     socket.on("close", () => this.sockets.delete(socket));
     socket.on("error", () => socket.destroy());
+    cutOffAfterGoodbye(socket);
     if (this.secure) {
       this.secure.accept(socket);
       return;

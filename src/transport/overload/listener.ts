@@ -1,4 +1,5 @@
 import * as net from "node:net";
+import { cutOffAfterGoodbye } from "./last-goodbye.js";
 
 /** Before listening is tried again, should the port be taken at this moment. */
 const againMs = 50;
@@ -32,6 +33,7 @@ export class Listener {
     this.address = { host, port, backlog };
     server.on("connection", (socket: net.Socket) => {
       this.count += 1;
+      cutOffAfterGoodbye(socket);
       socket.once("close", () => {
         this.count -= 1;
         this.check();

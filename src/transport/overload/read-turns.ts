@@ -54,8 +54,8 @@ export class ReadTurns {
 
   private end(): void {
     if (this.inTurn >= maxInTurn) {
-      // Who was not heard comes first.
-      const open = [...this.readings].filter(([{ destroyed }]) => !destroyed).map(([, reading]) => reading);
+      // Who was not heard comes first. One that was asked to go, too, or nobody would hear that it has gone.
+      const open = [...this.readings.values()];
       for (const { handle, streams } of open) if (streams.length === 0) handle.readStart();
       for (const { handle, streams } of open) if (streams.length > 0) handle.readStart();
     }

@@ -82,4 +82,20 @@ describe("what is read in one turn of the event loop", () => {
     other.client.write(begun(100));
     await until("others are answered", () => other.answers() === 100);
   });
+
+  test("of a connection that was asked to go, and waits for its client to do so, the client's end is heard", async () => {
+    const leaving = await connect();
+    leaving.client.write(begun(1));
+    await until("it is answered", () => leaving.answers() === 1);
+    const [[session]] = turns as [[http2.ServerHttp2Session]];
+    leaving.client.socket.pause();
+    session.close();
+    await until("its session has ended", () => session.destroyed);
+    const others = [await connect(), await connect()];
+    for (const { client } of others) client.write(begun(700));
+    await until("the others are answered", () => others.every(({ answers }) => answers() === 700));
+    leaving.client.socket.resume();
+    const open = () => new Promise<number>((resolve) => server.getConnections((_, count) => resolve(count)));
+    await until("only the others' connections are left", async () => (await open()) === others.length, 5_000);
+  });
 });

@@ -1,5 +1,5 @@
 import * as http2 from "node:http2";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { callHeaders, code, flag, frame, frameType, RawConnection, rstStream } from "../../../bench/hostile/frames.js";
 import { ReadTurns } from "../../../src/transport/overload/read-turns.js";
@@ -19,13 +19,16 @@ let server: http2.Http2Server;
 let turns: http2.ServerHttp2Session[][];
 let port: number;
 let clients: RawConnection[];
+let sockets: Socket[];
 
 beforeEach(async () => {
   const reading = new ReadTurns();
   turns = [];
   clients = [];
+  sockets = [];
   let isFirst = true;
   server = http2.createServer({ settings: { maxConcurrentStreams: 2_000 } });
+  server.on("connection", (socket: Socket) => sockets.push(socket));
   server.on("session", (session) => {
     reading.opened(session);
     session.on("error", () => {});
@@ -48,6 +51,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   for (const client of clients) client.destroy();
+  for (const socket of sockets) socket.destroy();
   await new Promise((resolve) => server.close(resolve));
 });
 

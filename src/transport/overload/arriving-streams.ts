@@ -43,7 +43,7 @@ export interface StreamFrontEnd {
 
 /** Stands before the library that serves an HTTP/2 port: it sees only those streams for which there is a permit. */
 export class ArrivingStreams {
-  private readonly turns = new ReadTurns();
+  private readonly turns: ReadTurns;
   private readonly firstBytes = new FirstBytes();
   private readonly open = new OpenStreams();
   private readonly connections = new WeakMap<Http2Session, Connection>();
@@ -52,7 +52,9 @@ export class ArrivingStreams {
     private readonly loadShedder: LoadShedder,
     private readonly deadlines: ArrivalDeadlines,
     private readonly frontEnd: StreamFrontEnd,
-  ) {}
+  ) {
+    this.turns = new ReadTurns(loadShedder);
+  }
 
   /** Takes the place of the library's own listeners. */
   watch(server: Http2Server): void {

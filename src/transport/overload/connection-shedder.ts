@@ -1,35 +1,39 @@
 import { Rate } from "./rate.js";
 
-/** How often offered load and capacity are compared. */
+/** How often offered load and capacity are compared, and how soon after a turn of the event loop that brought a flood. */
 const windowMs = 100;
+const floodWindowMs = 50;
+/** So many calls shed in one turn are a flood. */
+const floodInTurn = 150;
 /** After connections were shed, so long nothing is assessed: what they had sent before is still arriving. */
 const settleMs = 100;
 /** What shedding a call costs, as a share of what serving one costs: about this much, measured. */
 const sheddingCost = 1 / 8;
-/** Connections are shed when shedding calls takes more than this share of the work for two windows, or that in one. */
+/** Connections are shed when shedding calls takes more than this share of the work for two windows. */
 const maxShedShare = 0.05;
-const floodShedShare = 0.2;
+/** Or, for a flood is not waited for, that share in one, or when calls are shed and so many times what can be served arrives. */
+const floodShedShare = 0.12;
+const floodFactor = 2;
 /** And given back when it takes less than this one. */
 const calmShedShare = 0.02;
 /** Below this share of the event loop's time there is enough left to shed calls one by one. */
 const busyLoopShare = 0.7;
 /** What is left to the connections that stay, as a share of the capacity: calls that are shed cost less than idle time. */
 const keptShare = 1.2;
+/** When more had arrived than one turn reads, so many times what was read is taken to arrive; in two windows in a row, no more than half may stay. */
+const unreadFactor = 1.5;
+const keptWhenBehind = 0.5;
 /** The weights of a window in what is offered and shed, and in what is served. */
 const offeredWeight = 0.4;
 const servedWeight = 0.07;
-/** Calls that arrive and are shed in one turn of the event loop, after which connections are shed at once. */
-const floodInTurn = 150;
-/** And only when so many times as much arrives as can be done: less than that can wait until all were heard. */
-const floodFactor = 2.5;
 /** While the capacity is not known yet, no more than this share of what is offered is cut at once. */
 const guessedCut = 0.7;
 /** After so many windows with more to do than could be done, the capacity is known. */
 const knownAfterWindows = 10;
-/** With many permits left, connections are taken again by this share at a time, and else by that one, less often. */
-const idleGrowth = 0.5;
-const busyGrowth = 0.02;
-const busyGrowthMs = 300;
+/** Connections are taken again as far as what they bring is likely to fit, by this share at a time; beyond that by that one, less often. */
+const fittingGrowth = 0.5;
+const tryingGrowth = 0.02;
+const tryingGrowthMs = 300;
 /** They have come when this share of those that may is there. When fewer come for so long, all may. */
 const filledShare = 0.8;
 const liftAfterMs = 1_000;
@@ -81,13 +85,21 @@ export class ConnectionShedder {
   private fullWindows = 0;
   private wasTooMuch = false;
   private isCheckDue = false;
-  private readonly turn = { arrived: 0, shed: 0, cuts: 0, heard: new Map<Sheddable, number>() };
+  private shedInTurn = 0;
+  /** When the reading of this turn, or of the last one that read something, began: what it has read had arrived by then. */
+  private readFromMs = 0;
+  private isTurnKnown = false;
+  private windowReadFromMs = 0;
+  /** Whether a turn of this window left something unread, and of how many windows in a row that is so. */
+  private isBehind = false;
+  private behindWindows = 0;
   /** null: all that come are taken. */
   private allowed: number | null = null;
 
   constructor(private readonly options: ShedderOptions) {
     this.now = options.now ?? (() => performance.now());
     this.windowFromMs = this.now();
+    this.windowReadFromMs = this.windowFromMs;
     options.setMaxConnections(options.maxConnections);
   }
 
@@ -110,14 +122,25 @@ export class ConnectionShedder {
     if (this.leaving.delete(connection)) this.limit();
   }
 
+  /** A turn of the event loop has begun to read streams. */
+  turnBegan(): void {
+    if (this.isTurnKnown) return;
+    this.isTurnKnown = true;
+    this.readFromMs = this.now();
+    this.options.atTurnsEnd(() => {
+      this.isTurnKnown = false;
+    });
+  }
+
+  /** More had arrived than it was to read. */
+  turnWasFull(): void {
+    this.isBehind = true;
+  }
+
   /** A call has arrived. */
   arrived(connection: Sheddable | null): void {
     if (connection) this.loads.get(connection)?.add();
     this.offered.add();
-    const { turn } = this;
-    if (turn.shed > 0) turn.arrived += 1;
-    if (connection && turn.shed > 0) turn.heard.set(connection, (turn.heard.get(connection) ?? 0) + 1);
-    if (connection && Math.min(turn.arrived, turn.shed) > floodInTurn) this.cutInTurn(connection);
     if (this.isCheckDue || this.now() - this.windowFromMs < windowMs) return;
     // In one turn of the event loop each connection is read in its turn: only at its end all were heard.
     this.isCheckDue = true;
@@ -130,59 +153,54 @@ export class ConnectionShedder {
 
   callShed(): void {
     this.shedCalls.add();
-    this.turn.shed += 1;
-    if (this.turn.shed > 1) return;
+    this.shedInTurn += 1;
+    if (this.shedInTurn > 1) return;
     this.options.atTurnsEnd(() => {
-      Object.assign(this.turn, { arrived: 0, shed: 0, cuts: 0 });
-      this.turn.heard.clear();
+      const isFlood = this.shedInTurn > floodInTurn;
+      this.shedInTurn = 0;
+      if (isFlood) this.check(floodWindowMs);
     });
   }
 
-  /** Called when enough has arrived, and by a timer for when nothing does. */
-  check(): void {
+  /** Called when enough has arrived, and by a timer for when nothing does; at the end of a turn. */
+  check(leastMs = windowMs): void {
     this.isCheckDue = false;
     const now = this.now();
     const passedMs = now - this.windowFromMs;
-    if (passedMs < windowMs) return;
+    // What has arrived since this turn began to read, and under a flood a turn is long, will be read by the next one.
+    const readUntilMs = this.readFromMs > this.windowReadFromMs ? this.readFromMs : now;
+    const readMs = readUntilMs - this.windowReadFromMs;
+    if (Math.min(passedMs, readMs) < leastMs) return;
     this.windowFromMs = now;
-    for (const rate of this.loads.values()) rate.roll(passedMs);
-    this.offered.roll(passedMs);
+    this.windowReadFromMs = readUntilMs;
+    for (const rate of this.loads.values()) rate.roll(readMs);
+    this.offered.roll(readMs);
     this.shedCalls.roll(passedMs);
+    const lastShedShare = this.shedShare(this.shedCalls.lastPerS);
     const isFull = !this.options.hasHeadroom();
-    // With little to do, little is served; until the service was full once, that is all that is known.
+    // With little to do little is served, and while much is shed less than could be; until the service was full for a while, that is all that is known.
     if (isFull) this.fullWindows += 1;
-    if (isFull || !this.knowsCapacity) this.capacity.roll(passedMs, !isFull);
+    const saysLittle = !isFull || (this.knowsCapacity && lastShedShare > maxShedShare);
+    if (isFull || !this.knowsCapacity) this.capacity.roll(passedMs, saysLittle);
     else this.capacity.skip();
-    const busyShare = this.options.busyShare();
+    const isBusy = this.options.busyShare() > busyLoopShare;
+    const { isBehind } = this;
+    this.isBehind = false;
+    this.behindWindows = isBehind ? this.behindWindows + 1 : 0;
     if (now < this.assessFromMs) return;
-    const sheddingPerS = this.shedCalls.perS * sheddingCost;
-    const shedShare = sheddingPerS === 0 ? 0 : sheddingPerS / (sheddingPerS + this.capacity.perS);
-    const isTooMuch = shedShare > maxShedShare && busyShare > busyLoopShare;
-    if (isTooMuch && (this.wasTooMuch || shedShare > floodShedShare)) {
-      this.shedConnections(now);
-    } else if (this.allowed !== null && shedShare < calmShedShare) this.giveBack(now);
+    const shedShare = this.shedShare(this.shedCalls.perS);
+    const isFlood =
+      lastShedShare > floodShedShare ||
+      (this.knowsCapacity && this.shedCalls.lastPerS > 0 && this.offered.lastPerS > floodFactor * this.capacity.perS);
+    const isTooMuch = isBusy && (isFlood || Math.min(shedShare, lastShedShare) > maxShedShare);
+    if (isTooMuch && (this.wasTooMuch || isFlood)) this.shedConnections(now, isBehind);
+    else if (this.allowed !== null && shedShare < calmShedShare) this.giveBack(now);
     this.wasTooMuch = isTooMuch;
   }
 
-  /**
-   * A flood whose first turn of the event loop would take half a second: what else has come by this connection is not
-   * looked at, unless it brings less than others do. Of those that were heard in this turn as many stay as can be served.
-   */
-  private cutInTurn(connection: Sheddable): void {
-    const now = this.now();
-    const arrivingPerS = this.offered.soFarPerS(now - this.windowFromMs);
-    const canPerS = this.knowsCapacity ? this.capacity.perS : arrivingPerS * (1 - guessedCut);
-    if (arrivingPerS < canPerS * floodFactor) return;
-    const { heard, arrived } = this.turn;
-    if ((heard.get(connection) ?? 0) < arrived / heard.size) return;
-    const kept = (canPerS * keptShare) / arrivingPerS;
-    if (!this.loads.has(connection) || this.turn.cuts + 1 > heard.size * (1 - kept)) return;
-    this.turn.cuts += 1;
-    this.cut(connection);
-    this.assessFromMs = now + settleMs;
-    this.shedAtMs = now;
-    this.allow(this.loads.size);
-    this.options.onShed(1);
+  private shedShare(shedPerS: number): number {
+    const costPerS = shedPerS * sheddingCost;
+    return costPerS === 0 ? 0 : costPerS / (costPerS + this.capacity.perS);
   }
 
   private cut(connection: Sheddable): void {
@@ -191,13 +209,15 @@ export class ConnectionShedder {
     connection.leave();
   }
 
-  private shedConnections(now: number): void {
+  private shedConnections(now: number, isBehind: boolean): void {
     const busiest = [...this.loads].sort(([, a], [, b]) => b.perS - a.perS);
     const seenPerS = busiest.reduce((sum, [, { perS }]) => sum + perS, 0);
     // A load that has just come is larger than its mean shows: of what arrives now, so much may stay.
-    const arrivingPerS = Math.max(this.offered.lastPerS, seenPerS);
+    const readPerS = Math.max(this.offered.lastPerS, seenPerS);
+    const arrivingPerS = isBehind && this.knowsCapacity ? readPerS * unreadFactor : readPerS;
     const guess = this.knowsCapacity ? 0 : arrivingPerS * (1 - guessedCut);
-    const keptPerS = (Math.max(this.capacity.perS * keptShare, guess) / arrivingPerS) * seenPerS;
+    const fits = Math.max(this.capacity.perS * keptShare, guess) / arrivingPerS;
+    const keptPerS = (this.behindWindows > 1 ? Math.min(fits, keptWhenBehind) : fits) * seenPerS;
     let leftPerS = seenPerS;
     let count = 0;
     for (const [connection, { perS }] of busiest) {
@@ -207,6 +227,9 @@ export class ConnectionShedder {
       this.cut(connection);
     }
     if (count === 0) return;
+    const expectedPerS = (leftPerS / seenPerS) * arrivingPerS;
+    this.offered.expect(expectedPerS);
+    this.shedCalls.expect(Math.max(0, expectedPerS - this.capacity.perS));
     this.unusedFromMs = null;
     this.assessFromMs = now + settleMs;
     this.shedAtMs = now;
@@ -223,10 +246,13 @@ export class ConnectionShedder {
       return;
     }
     this.unusedFromMs = null;
-    if (this.options.hasHeadroom()) this.allow(open + Math.ceil(open * idleGrowth));
-    else if (this.offered.perS < this.capacity.perS && now >= this.growFromMs) {
-      this.growFromMs = now + busyGrowthMs;
-      this.allow(open + Math.ceil(open * busyGrowth));
+    const offeredPerS = Math.max(1, this.offered.perS, this.offered.lastPerS);
+    const fitting = Math.floor(open * Math.min((this.capacity.perS * keptShare) / offeredPerS - 1, fittingGrowth));
+    const hasHeadroom = this.options.hasHeadroom();
+    if (hasHeadroom && fitting > 0) this.allow(open + fitting);
+    else if ((hasHeadroom || this.offered.perS < this.capacity.perS) && now >= this.growFromMs) {
+      this.growFromMs = now + tryingGrowthMs;
+      this.allow(open + Math.ceil(open * tryingGrowth));
     }
   }
 

@@ -3,6 +3,7 @@ import type { CallKind } from "../../domain/caller-limits.js";
 import { type Failure, failureBeforeCall } from "../error-table.js";
 import { Admission, type Permit } from "./admission.js";
 import { ConnectionShedder, type Sheddable } from "./connection-shedder.js";
+import type { TurnWatch } from "./read-turns.js";
 import { ShedLog } from "./shed-log.js";
 
 const checkPauseMs = 100;
@@ -51,7 +52,7 @@ export interface ArrivingCall {
  * Where both front ends ask before they make a call of what arrives. What is refused here has cost little: no message
  * was read, nothing was decoded, no line was logged.
  */
-export class LoadShedder {
+export class LoadShedder implements TurnWatch {
   private readonly admission: Admission;
   private readonly shedder: ConnectionShedder;
   private readonly shedLog: ShedLog;
@@ -80,7 +81,7 @@ export class LoadShedder {
         this.shedLog.add("connections", count);
       },
     });
-    this.timer = setInterval(() => this.shedder.check(), checkPauseMs);
+    this.timer = setInterval(() => setImmediate(() => this.shedder.check()), checkPauseMs);
     this.timer.unref();
     metrics.watchOverload(() => ({
       limit: this.admission.most,
@@ -107,6 +108,14 @@ export class LoadShedder {
 
   closed(connection: Sheddable): void {
     this.shedder.closed(connection);
+  }
+
+  turnBegan(): void {
+    this.shedder.turnBegan();
+  }
+
+  turnWasFull(): void {
+    this.shedder.turnWasFull();
   }
 
   /** `connection`: by which it has come; null: one of HTTP/1.1, which has one call at a time and is not asked to go. */

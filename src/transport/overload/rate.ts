@@ -16,13 +16,13 @@ export class Rate {
     return this.last;
   }
 
-  /** In the window that began so long ago and is not over. */
-  soFarPerS(passedMs: number): number {
-    return (this.count * 1_000) / Math.max(1, passedMs);
-  }
-
   add(count = 1): void {
     this.count += count;
+  }
+
+  /** From now on it will be another one. */
+  expect(perS: number): void {
+    this.mean = perS;
   }
 
   /** Ends a window that says nothing. */

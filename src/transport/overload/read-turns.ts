@@ -18,6 +18,13 @@ interface Reading {
   readonly streams: ServerHttp2Stream[];
 }
 
+export interface TurnWatch {
+  /** A turn of the event loop has begun to read streams. */
+  turnBegan(): void;
+  /** More had arrived than it was to read. */
+  turnWasFull(): void;
+}
+
 /**
  * Bounds how many streams are read in one turn of the event loop. libuv would read up to 2 MiB of each connection before
  * anything else has its turn, and a stream costs Node some 50 us before it can be shed: under a flood answers of the
@@ -27,6 +34,8 @@ export class ReadTurns {
   private readonly readings = new Map<Http2Session, Reading>();
   private readonly heard: Reading[] = [];
   private inTurn = 0;
+
+  constructor(private readonly watch: TurnWatch) {}
 
   opened(session: Http2Session): void {
     const { _handle: handle } = session.socket as unknown as { readonly _handle?: Handle };
@@ -40,7 +49,10 @@ export class ReadTurns {
     const { session } = stream;
     const reading = session && this.readings.get(session);
     if (!reading) return;
-    if (this.inTurn === 0) setImmediate(() => this.end());
+    if (this.inTurn === 0) {
+      this.watch.turnBegan();
+      setImmediate(() => this.end());
+    }
     this.inTurn += 1;
     const { streams } = reading;
     if (streams.length === 0) this.heard.push(reading);
@@ -54,6 +66,7 @@ export class ReadTurns {
 
   private end(): void {
     if (this.inTurn >= maxInTurn) {
+      this.watch.turnWasFull();
       // Who was not heard comes first. One that was asked to go, too, or nobody would hear that it has gone.
       const open = [...this.readings.values()];
       for (const { handle, streams } of open) if (streams.length === 0) handle.readStart();

@@ -99,9 +99,19 @@ describe("whole connections are shed", () => {
   test.for([[20], [400]])("%i of them offering five times what can be served: about as much is left", ([count = 0]) => {
     const world = new World(equal(count, 15_000), 3_000);
     world.run(3_000);
-    const { served, offered } = world.run(5_000);
+    let served = 0;
+    let offered = 0;
+    const open: number[] = [];
+    for (let time = 0; time < 50; time += 1) {
+      const seen = world.run(100);
+      served += seen.served;
+      offered += seen.offered;
+      open.push(world.open.size);
+    }
     expect(served / 5).toBeGreaterThan(0.9 * 3_000);
     expect(offered).toBeLessThan(1.5 * served);
+    // A fifth of them is what can be served.
+    expect(Math.max(...open)).toBeLessThanOrEqual(0.3 * count);
   });
 
   test("and taken again when more can be served", () => {
@@ -145,47 +155,137 @@ describe("whole connections are shed", () => {
     expect(others.every((client) => world.open.has(client))).toBe(true);
   });
 
-  test.for([
-    [20, 10, 18],
-    [2, 0, 1],
-    [1, 0, 0],
-  ])("of %i in the middle of a turn that brings too much, %i to %i", ([count = 0, least = 0, most = 0]) => {
-    const left: number[] = [];
-    let nowMs = 0;
-    const shedder = new ConnectionShedder({
-      maxConnections: 1_000,
-      setMaxConnections: () => {},
-      busyShare: () => 1,
-      hasHeadroom: () => false,
-      onShed: () => {},
-      atTurnsEnd: () => {},
-      now: () => nowMs,
-    });
-    const connections = Array.from({ length: count }, (_, at) => ({
-      leave: () => {
-        left.push(at);
-      },
-    }));
-    for (const connection of connections) shedder.opened(connection);
-    for (let call = 0; call < 200; call += 1) {
-      for (const [at, connection] of connections.entries()) {
-        if (left.includes(at)) continue;
-        nowMs += 0.01;
-        shedder.arrived(connection);
-        shedder.callShed();
-      }
-      // What is shed by the hundred is a burst.
-      if (call * count < 120) expect(left).toEqual([]);
-    }
-    expect(left.length).toBeGreaterThanOrEqual(least);
-    expect(left.length).toBeLessThanOrEqual(most);
-  });
-
   test("one that was asked to go and stays takes nothing from another", () => {
     const world = new World([9_000, 9_000, ...equal(10, 50)], 3_000);
     world.stay = true;
     world.run(1_000);
     expect(world.shed).toBeGreaterThan(0);
     expect(world.most).toBeGreaterThanOrEqual(world.open.size + world.shed);
+  });
+});
+
+/** One turn of the event loop after the other, with a service that can do 3,000 calls a second. */
+class Turns {
+  readonly left = new Set<number>();
+  busy = 1;
+  isIdle = false;
+  most = 0;
+  private readonly capacityPerS = 3_000;
+  private nowMs = 0;
+  private turnsEnd: (() => void)[] = [];
+  private readonly shedder = new ConnectionShedder({
+    maxConnections: 1_000,
+    setMaxConnections: (most) => {
+      this.most = most;
+    },
+    busyShare: () => this.busy,
+    hasHeadroom: () => this.isIdle,
+    onShed: () => {},
+    atTurnsEnd: (work) => this.turnsEnd.push(work),
+    now: () => this.nowMs,
+  });
+  private readonly connections: { leave(): void }[];
+
+  /** Of so many connections, that have had just enough to do for a while. */
+  constructor(count: number) {
+    this.connections = Array.from({ length: count }, (_, at) => {
+      const connection = {
+        leave: () => {
+          this.left.add(at);
+          this.shedder.closed(connection);
+        },
+      };
+      return connection;
+    });
+    for (const connection of this.connections) this.shedder.opened(connection);
+    for (let turn = 0; turn < 200; turn += 1) this.turn(10, this.capacityPerS / 100, 0);
+    expect(this.left.size).toBe(0);
+  }
+
+  /** Reads so many calls, equally many of each connection that stays, and sheds some of them, which takes so long. */
+  turn(tookMs: number, arrived: number, shed: number, wasFull = false, servedPerS = this.capacityPerS): void {
+    const staying = this.connections.filter((_, at) => !this.left.has(at));
+    this.shedder.turnBegan();
+    for (let call = 0; call < arrived; call += 1) this.shedder.arrived(staying[call % staying.length] ?? null);
+    if (wasFull) this.shedder.turnWasFull();
+    this.nowMs += tookMs;
+    for (let call = 0; call < (tookMs * servedPerS) / 1_000; call += 1) this.shedder.served();
+    for (let call = 0; call < shed; call += 1) this.shedder.callShed();
+    for (const work of this.turnsEnd.splice(0)) work();
+  }
+}
+
+describe("at the end of a turn of the event loop", () => {
+  test("that shed many calls a flood is cut at once: what arrives is what had come when the turn began to read", () => {
+    const turns = new Turns(20);
+    // 15,000 a second, of which each turn reads what has come during the one before it.
+    turns.turn(10, 0, 0);
+    turns.turn(20, 150, 0);
+    turns.turn(40, 300, 0);
+    expect(turns.left.size).toBe(0);
+    turns.turn(80, 600, 400);
+    // What fits is 1.2 times 3,000 a second: 5 of 20.
+    expect(turns.left.size).toBeGreaterThanOrEqual(12);
+    expect(turns.left.size).toBeLessThanOrEqual(16);
+  });
+
+  test("what has come while the event loop stood still is no flood", () => {
+    const turns = new Turns(20);
+    turns.turn(200, 30, 0);
+    turns.turn(60, 600, 300);
+    expect(turns.left.size).toBe(0);
+  });
+
+  test("that left something unread more is cut than was seen", () => {
+    const seen = new Turns(20);
+    seen.turn(100, 300, 0);
+    seen.turn(100, 600, 400);
+    const unread = new Turns(20);
+    unread.turn(100, 300, 0);
+    unread.turn(100, 600, 400, true);
+    expect(unread.left.size).toBeGreaterThan(seen.left.size);
+  });
+
+  test("and when there is always something left, half of the connections at a time", () => {
+    const turns = new Turns(64);
+    const left: number[] = [];
+    // Turns that take longer and longer read ever less a second: by what they read, little is too much.
+    for (let turn = 0; turn < 12; turn += 1) {
+      turns.turn(150 + 10 * turn, 600, 400, true);
+      left.push(64 - turns.left.size);
+    }
+    expect(left.at(-1)).toBeLessThanOrEqual(8);
+    expect(left.at(-1)).toBeGreaterThanOrEqual(1);
+  });
+
+  test("what is served while much is shed is not what can be served", () => {
+    const turns = new Turns(20);
+    turns.busy = 0.5;
+    for (let turn = 0; turn < 10; turn += 1) turns.turn(100, 800, 500, false, 0);
+    expect(turns.left.size).toBe(0);
+    turns.busy = 1;
+    turns.turn(100, 800, 500, false, 0);
+    // 8,000 a second: 9 of 20 connections bring 1.2 times what can be served.
+    expect(20 - turns.left.size).toBeGreaterThanOrEqual(8);
+  });
+
+  test.for([
+    ["with 1.2 times what can be served from those that stay, one more is taken", 360, 1],
+    ["with half of what can be served from those that stay, half as many more are taken", 150, 3],
+  ] as const)("%s", ([, arrived, more]) => {
+    const turns = new Turns(20);
+    turns.turn(100, 300, 0);
+    turns.turn(100, 1_500, 900);
+    const staying = 20 - turns.left.size;
+    expect(staying).toBe(6);
+    turns.isIdle = true;
+    for (let turn = 0; turn < 4; turn += 1) turns.turn(100, arrived, 0);
+    expect(turns.most).toBe(staying + more);
+  });
+
+  test("the only connection is left, whatever it brings", () => {
+    const turns = new Turns(1);
+    for (let turn = 0; turn < 10; turn += 1) turns.turn(100, 600, 500, true);
+    expect(turns.left.size).toBe(0);
   });
 });

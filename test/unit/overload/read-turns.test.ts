@@ -22,7 +22,7 @@ let clients: RawConnection[];
 let sockets: Socket[];
 
 beforeEach(async () => {
-  const reading = new ReadTurns();
+  const reading = new ReadTurns({ turnBegan: () => {}, turnWasFull: () => {} });
   turns = [];
   clients = [];
   sockets = [];

@@ -3,6 +3,8 @@ import { Rate } from "./rate.js";
 /** How often offered load and capacity are compared, and how soon after a turn of the event loop that brought a flood. */
 const windowMs = 100;
 const floodWindowMs = 50;
+/** When little is read for so long, it is all that has come. */
+const quietMs = 300;
 /** So many calls shed in one turn are a flood. */
 const floodInTurn = 150;
 /** After connections were shed, so long nothing is assessed: what they had sent before is still arriving. */
@@ -168,7 +170,9 @@ export class ConnectionShedder {
     const now = this.now();
     const passedMs = now - this.windowFromMs;
     // What has arrived since this turn began to read, and under a flood a turn is long, will be read by the next one.
-    const readUntilMs = this.readFromMs > this.windowReadFromMs ? this.readFromMs : now;
+    const untilReadMs = this.readFromMs - this.windowReadFromMs;
+    const isQuiet = untilReadMs < leastMs && now - this.windowReadFromMs >= quietMs;
+    const readUntilMs = untilReadMs <= 0 || isQuiet ? now : this.readFromMs;
     const readMs = readUntilMs - this.windowReadFromMs;
     if (Math.min(passedMs, readMs) < leastMs) return;
     this.windowFromMs = now;
@@ -199,8 +203,10 @@ export class ConnectionShedder {
   }
 
   private shedShare(shedPerS: number): number {
+    // A mean never comes to nothing, and nothing may have been served.
+    if (shedPerS < 1) return 0;
     const costPerS = shedPerS * sheddingCost;
-    return costPerS === 0 ? 0 : costPerS / (costPerS + this.capacity.perS);
+    return costPerS / (costPerS + this.capacity.perS);
   }
 
   private cut(connection: Sheddable): void {
@@ -212,6 +218,8 @@ export class ConnectionShedder {
   private shedConnections(now: number, isBehind: boolean): void {
     const busiest = [...this.loads].sort(([, a], [, b]) => b.perS - a.perS);
     const seenPerS = busiest.reduce((sum, [, { perS }]) => sum + perS, 0);
+    // What is shed had waited, and those by whom it had come have gone.
+    if (seenPerS === 0) return;
     // A load that has just come is larger than its mean shows: of what arrives now, so much may stay.
     const readPerS = Math.max(this.offered.lastPerS, seenPerS);
     const arrivingPerS = isBehind && this.knowsCapacity ? readPerS * unreadFactor : readPerS;
@@ -221,7 +229,7 @@ export class ConnectionShedder {
     let leftPerS = seenPerS;
     let count = 0;
     for (const [connection, { perS }] of busiest) {
-      if (leftPerS - perS < keptPerS) break;
+      if (leftPerS - perS < keptPerS || count === busiest.length - 1) break;
       leftPerS -= perS;
       count += 1;
       this.cut(connection);

@@ -170,7 +170,6 @@ class Turns {
   busy = 1;
   isIdle = false;
   most = 0;
-  private readonly capacityPerS = 3_000;
   private nowMs = 0;
   private turnsEnd: (() => void)[] = [];
   private readonly shedder = new ConnectionShedder({
@@ -184,11 +183,35 @@ class Turns {
     atTurnsEnd: (work) => this.turnsEnd.push(work),
     now: () => this.nowMs,
   });
-  private readonly connections: { leave(): void }[];
+  private connections: { leave(): void }[];
 
   /** Of so many connections, that have had just enough to do for a while. */
-  constructor(count: number) {
-    this.connections = Array.from({ length: count }, (_, at) => {
+  constructor(
+    count: number,
+    private readonly capacityPerS = 3_000,
+  ) {
+    this.connections = this.open(count);
+    for (let turn = 0; turn < 200; turn += 1) this.turn(10, this.capacityPerS / 100, 0);
+    expect(this.left.size).toBe(0);
+  }
+
+  /** Nothing arrives. */
+  pass(ms: number): void {
+    for (let passed = 0; passed < ms; passed += 101) {
+      this.nowMs += 101;
+      this.shedder.check();
+    }
+  }
+
+  /** All go, and half as many others come, which bring nothing yet. */
+  renew(): void {
+    for (const [at, connection] of this.connections.entries()) if (!this.left.has(at)) this.shedder.closed(connection);
+    this.left.clear();
+    this.connections = this.open(this.connections.length / 2);
+  }
+
+  private open(count: number): { leave(): void }[] {
+    const opened = Array.from({ length: count }, (_, at) => {
       const connection = {
         leave: () => {
           this.left.add(at);
@@ -197,14 +220,14 @@ class Turns {
       };
       return connection;
     });
-    for (const connection of this.connections) this.shedder.opened(connection);
-    for (let turn = 0; turn < 200; turn += 1) this.turn(10, this.capacityPerS / 100, 0);
-    expect(this.left.size).toBe(0);
+    for (const connection of opened) this.shedder.opened(connection);
+    return opened;
   }
 
   /** Reads so many calls, equally many of each connection that stays, and sheds some of them, which takes so long. */
   turn(tookMs: number, arrived: number, shed: number, wasFull = false, servedPerS = this.capacityPerS): void {
     const staying = this.connections.filter((_, at) => !this.left.has(at));
+    this.nowMs += 1;
     this.shedder.turnBegan();
     for (let call = 0; call < arrived; call += 1) this.shedder.arrived(staying[call % staying.length] ?? null);
     if (wasFull) this.shedder.turnWasFull();
@@ -212,6 +235,7 @@ class Turns {
     for (let call = 0; call < (tookMs * servedPerS) / 1_000; call += 1) this.shedder.served();
     for (let call = 0; call < shed; call += 1) this.shedder.callShed();
     for (const work of this.turnsEnd.splice(0)) work();
+    this.shedder.check();
   }
 }
 
@@ -271,16 +295,51 @@ describe("at the end of a turn of the event loop", () => {
 
   test.for([
     ["with 1.2 times what can be served from those that stay, one more is taken", 360, 1],
-    ["with half of what can be served from those that stay, half as many more are taken", 150, 3],
+    ["with half of what can be served from those that stay, half as many more are taken", 150, 2],
   ] as const)("%s", ([, arrived, more]) => {
     const turns = new Turns(20);
     turns.turn(100, 300, 0);
     turns.turn(100, 1_500, 900);
     const staying = 20 - turns.left.size;
-    expect(staying).toBe(6);
+    expect(staying).toBe(5);
     turns.isIdle = true;
     for (let turn = 0; turn < 4; turn += 1) turns.turn(100, arrived, 0);
     expect(turns.most).toBe(staying + more);
+  });
+
+  test("that sheds what is left of a flood, those who have come since are left alone, and all are taken again", () => {
+    const turns = new Turns(20);
+    turns.turn(100, 300, 0);
+    turns.turn(100, 1_500, 900);
+    expect(turns.left.size).toBeGreaterThan(0);
+    turns.renew();
+    turns.turn(120, 0, 400);
+    turns.turn(120, 0, 400);
+    expect(turns.left.size).toBe(0);
+    turns.isIdle = true;
+    for (let turn = 0; turn < 30; turn += 1) turns.turn(120, 0, 0);
+    expect(turns.most).toBe(1_000);
+  });
+
+  test("a call now and then does not keep connections away for ever", () => {
+    const turns = new Turns(20);
+    turns.turn(100, 300, 0);
+    turns.turn(100, 1_500, 900);
+    expect(turns.most).toBeLessThan(1_000);
+    turns.isIdle = true;
+    turns.pass(500);
+    turns.turn(20, 1, 0);
+    turns.pass(5_000);
+    expect(turns.most).toBe(1_000);
+  });
+
+  test("nor does it when nothing was ever served", () => {
+    const turns = new Turns(20, 0);
+    for (let turn = 0; turn < 20; turn += 1) turns.turn(100, 1_500, 900);
+    expect(20 - turns.left.size).toBe(1);
+    turns.isIdle = true;
+    turns.pass(10_000);
+    expect(turns.most).toBe(1_000);
   });
 
   test("the only connection is left, whatever it brings", () => {

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import * as net from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { cutOffAfterGoodbye } from "../../../src/transport/overload/last-goodbye.js";
+import { until } from "../../support/until.js";
 
 const withinMs = 50;
 let server: net.Server;
@@ -34,9 +35,8 @@ async function connect(options: { allowHalfOpen: boolean }): Promise<net.Socket>
 describe("a connection that we have ended", () => {
   test("is cut off when its client stays", async () => {
     const socket = await connect({ allowHalfOpen: true });
-    const cut = once(socket, "close");
     socket.end();
-    await cut;
+    await until("it is cut off", () => socket.destroyed, 5_000);
     expect(clients[0]?.writable).toBe(true);
   });
 
@@ -52,7 +52,7 @@ describe("a connection that we have ended", () => {
     const staying = await connect({ allowHalfOpen: true });
     const ended = await connect({ allowHalfOpen: true });
     ended.end();
-    await once(ended, "close");
+    await until("the other one is cut off", () => ended.destroyed, 5_000);
     expect(staying.destroyed).toBe(false);
   });
 });

@@ -90,7 +90,6 @@ export class ConnectionShedder {
   private shedInTurn = 0;
   /** When the reading of this turn, or of the last one that read something, began: what it has read had arrived by then. */
   private readFromMs = 0;
-  private isTurnKnown = false;
   private windowReadFromMs = 0;
   /** Whether a turn of this window left something unread, and of how many windows in a row that is so. */
   private isBehind = false;
@@ -124,14 +123,9 @@ export class ConnectionShedder {
     if (this.leaving.delete(connection)) this.limit();
   }
 
-  /** A turn of the event loop has begun to read streams. */
+  /** A turn of the event loop has begun to read streams; told by each port, of which the last one counts. */
   turnBegan(): void {
-    if (this.isTurnKnown) return;
-    this.isTurnKnown = true;
     this.readFromMs = this.now();
-    this.options.atTurnsEnd(() => {
-      this.isTurnKnown = false;
-    });
   }
 
   /** More had arrived than it was to read. */

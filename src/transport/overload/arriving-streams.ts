@@ -71,6 +71,7 @@ export class ArrivingStreams {
   private opened(session: Http2Session): void {
     this.turns.opened(session);
     const connection = {
+      // Only at the end of a turn: within what a read has brought, over TLS, Node 20 corrupts its memory by this.
       leave: () => session.close(),
       wholeCalls: 0,
       allowMore: () => {

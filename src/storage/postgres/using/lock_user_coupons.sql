@@ -35,7 +35,8 @@ BEGIN
     FROM json_to_recordset(items) AS a (user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, token text, order_id text,
       order_amount bigint, currency_code char(3))
   ),
-  checked AS (
+  -- Once: the rank asks whether there is an outcome, and the rest which one it is.
+  checked AS MATERIALIZED (
     SELECT
       a.*, u.lock_version AS current_version, u.locked_until > at AS locked, u.use_count >= u.place_count AS needs_place,
       c.usage_cap - c.place_count AS cap_left,

@@ -47,7 +47,8 @@ BEGIN
       patience_ms int, labels jsonb
     )
   ),
-  checked AS (
+  -- Once: the rank asks whether there is an outcome, and the rest which one it is.
+  checked AS MATERIALIZED (
     SELECT
       a.*, u.use_count, u.place_count, u.max_uses, u.code, c.name AS coupon_name, c.type AS coupon_type,
       -- A place that was freed after the cap had been reached is nobody's.

@@ -1,10 +1,10 @@
+import { Capacity } from "./capacity.js";
 import { Rate } from "./rate.js";
+import { ReadWindow } from "./read-window.js";
 
 /** How often offered load and capacity are compared, and how soon after a turn of the event loop that brought a flood. */
 const windowMs = 100;
 const floodWindowMs = 50;
-/** When little is read for so long, it is all that has come. */
-const quietMs = 300;
 /** So many calls shed in one turn are a flood. */
 const floodInTurn = 150;
 /** After connections were shed, so long nothing is assessed: what they had sent before is still arriving. */
@@ -25,13 +25,10 @@ const keptShare = 1.2;
 /** When more had arrived than one turn reads, so many times what was read is taken to arrive; in two windows in a row, no more than half may stay. */
 const unreadFactor = 1.5;
 const keptWhenBehind = 0.5;
-/** The weights of a window in what is offered and shed, and in what is served. */
+/** The weight of a window in what is offered and shed. */
 const offeredWeight = 0.4;
-const servedWeight = 0.07;
 /** While the capacity is not known yet, no more than this share of what is offered is cut at once. */
 const guessedCut = 0.7;
-/** After so many windows with more to do than could be done, the capacity is known. */
-const knownAfterWindows = 10;
 /** Connections are taken again as far as what they bring is likely to fit, by this share at a time; beyond that by that one, less often. */
 const fittingGrowth = 0.5;
 const tryingGrowth = 0.02;
@@ -76,31 +73,22 @@ export class ConnectionShedder {
   private readonly leaving = new Set<Sheddable>();
   private readonly offered = new Rate(offeredWeight);
   private readonly shedCalls = new Rate(offeredWeight);
-  /** What was served lately while there was enough to do is what can be served. */
-  private readonly capacity = new Rate(servedWeight);
+  private readonly capacity = new Capacity();
+  private readonly window: ReadWindow;
   private readonly now: () => number;
-  private windowFromMs: number;
   private assessFromMs = 0;
   private shedAtMs = Number.NEGATIVE_INFINITY;
   private growFromMs = 0;
   private unusedFromMs: number | null = null;
-  private fullWindows = 0;
   private wasTooMuch = false;
   private isCheckDue = false;
   private shedInTurn = 0;
-  /** When the reading of this turn, or of the last one that read something, began: what it has read had arrived by then. */
-  private readFromMs = 0;
-  private windowReadFromMs = 0;
-  /** Whether a turn of this window left something unread, and of how many windows in a row that is so. */
-  private isBehind = false;
-  private behindWindows = 0;
   /** null: all that come are taken. */
   private allowed: number | null = null;
 
   constructor(private readonly options: ShedderOptions) {
     this.now = options.now ?? (() => performance.now());
-    this.windowFromMs = this.now();
-    this.windowReadFromMs = this.windowFromMs;
+    this.window = new ReadWindow(this.now);
     options.setMaxConnections(options.maxConnections);
   }
 
@@ -125,26 +113,26 @@ export class ConnectionShedder {
 
   /** A turn of the event loop has begun to read streams; told by each port, of which the last one counts. */
   turnBegan(): void {
-    this.readFromMs = this.now();
+    this.window.turnBegan();
   }
 
   /** More had arrived than it was to read. */
   turnWasFull(): void {
-    this.isBehind = true;
+    this.window.turnWasFull();
   }
 
   /** A call has arrived. */
   arrived(connection: Sheddable | null): void {
     if (connection) this.loads.get(connection)?.add();
     this.offered.add();
-    if (this.isCheckDue || this.now() - this.windowFromMs < windowMs) return;
+    if (this.isCheckDue || this.window.passedMs < windowMs) return;
     // In one turn of the event loop each connection is read in its turn: only at its end all were heard.
     this.isCheckDue = true;
     this.options.atTurnsEnd(() => this.check());
   }
 
   served(): void {
-    this.capacity.add();
+    this.capacity.served();
   }
 
   callShed(): void {
@@ -161,37 +149,25 @@ export class ConnectionShedder {
   /** Called when enough has arrived, and by a timer for when nothing does; at the end of a turn. */
   check(leastMs = windowMs): void {
     this.isCheckDue = false;
-    const now = this.now();
-    const passedMs = now - this.windowFromMs;
-    // What has arrived since this turn began to read, and under a flood a turn is long, will be read by the next one.
-    const untilReadMs = this.readFromMs - this.windowReadFromMs;
-    const isQuiet = untilReadMs < leastMs && now - this.windowReadFromMs >= quietMs;
-    const readUntilMs = untilReadMs <= 0 || isQuiet ? now : this.readFromMs;
-    const readMs = readUntilMs - this.windowReadFromMs;
-    if (Math.min(passedMs, readMs) < leastMs) return;
-    this.windowFromMs = now;
-    this.windowReadFromMs = readUntilMs;
+    const ended = this.window.end(leastMs);
+    if (!ended) return;
+    const { passedMs, readMs, behind } = ended;
     for (const rate of this.loads.values()) rate.roll(readMs);
     this.offered.roll(readMs);
     this.shedCalls.roll(passedMs);
     const lastShedShare = this.shedShare(this.shedCalls.lastPerS);
-    const isFull = !this.options.hasHeadroom();
-    // With little to do little is served, and while much is shed less than could be; until the service was full for a while, that is all that is known.
-    if (isFull) this.fullWindows += 1;
-    const saysLittle = !isFull || (this.knowsCapacity && lastShedShare > maxShedShare);
-    if (isFull || !this.knowsCapacity) this.capacity.roll(passedMs, saysLittle);
-    else this.capacity.skip();
+    this.capacity.roll(passedMs, { isFull: !this.options.hasHeadroom(), isMuchShed: lastShedShare > maxShedShare });
     const isBusy = this.options.busyShare() > busyLoopShare;
-    const { isBehind } = this;
-    this.isBehind = false;
-    this.behindWindows = isBehind ? this.behindWindows + 1 : 0;
+    const now = this.now();
     if (now < this.assessFromMs) return;
     const shedShare = this.shedShare(this.shedCalls.perS);
     const isFlood =
       lastShedShare > floodShedShare ||
-      (this.knowsCapacity && this.shedCalls.lastPerS > 0 && this.offered.lastPerS > floodFactor * this.capacity.perS);
+      (this.capacity.isKnown &&
+        this.shedCalls.lastPerS > 0 &&
+        this.offered.lastPerS > floodFactor * this.capacity.perS);
     const isTooMuch = isBusy && (isFlood || Math.min(shedShare, lastShedShare) > maxShedShare);
-    if (isTooMuch && (this.wasTooMuch || isFlood)) this.shedConnections(now, isBehind);
+    if (isTooMuch && (this.wasTooMuch || isFlood)) this.shedConnections(now, behind);
     else if (this.allowed !== null && shedShare < calmShedShare) this.giveBack(now);
     this.wasTooMuch = isTooMuch;
   }
@@ -209,17 +185,17 @@ export class ConnectionShedder {
     connection.leave();
   }
 
-  private shedConnections(now: number, isBehind: boolean): void {
+  private shedConnections(now: number, behind: number): void {
     const busiest = [...this.loads].sort(([, a], [, b]) => b.perS - a.perS);
     const seenPerS = busiest.reduce((sum, [, { perS }]) => sum + perS, 0);
     // What is shed had waited, and those by whom it had come have gone.
     if (seenPerS === 0) return;
     // A load that has just come is larger than its mean shows: of what arrives now, so much may stay.
     const readPerS = Math.max(this.offered.lastPerS, seenPerS);
-    const arrivingPerS = isBehind && this.knowsCapacity ? readPerS * unreadFactor : readPerS;
-    const guess = this.knowsCapacity ? 0 : arrivingPerS * (1 - guessedCut);
+    const arrivingPerS = behind > 0 && this.capacity.isKnown ? readPerS * unreadFactor : readPerS;
+    const guess = this.capacity.isKnown ? 0 : arrivingPerS * (1 - guessedCut);
     const fits = Math.max(this.capacity.perS * keptShare, guess) / arrivingPerS;
-    const keptPerS = (this.behindWindows > 1 ? Math.min(fits, keptWhenBehind) : fits) * seenPerS;
+    const keptPerS = (behind > 1 ? Math.min(fits, keptWhenBehind) : fits) * seenPerS;
     let leftPerS = seenPerS;
     let count = 0;
     for (const [connection, { perS }] of busiest) {
@@ -256,10 +232,6 @@ export class ConnectionShedder {
       this.growFromMs = now + tryingGrowthMs;
       this.allow(open + Math.ceil(open * tryingGrowth));
     }
-  }
-
-  private get knowsCapacity(): boolean {
-    return this.fullWindows >= knownAfterWindows;
   }
 
   private allow(most: number): void {

@@ -1,4 +1,5 @@
 import * as net from "node:net";
+import * as tls from "node:tls";
 import {
   ack,
   callFrames,
@@ -60,10 +61,12 @@ export class Connection {
     private readonly target: string,
     path: string,
     private readonly timeoutMs: number,
+    /** The authority of the server's certificate; without one there is no TLS. */
+    private readonly ca?: string,
   ) {
     this.block = headerBlock({
       ":method": "POST",
-      ":scheme": "http",
+      ":scheme": ca ? "https" : "http",
       ":authority": target,
       ":path": path,
       "content-type": "application/grpc",
@@ -108,7 +111,7 @@ export class Connection {
 
   private connect(told: (connected: boolean) => void): void {
     if (this.state !== "failed") this.state = "connecting";
-    const link: Link = new Link(this.target, this.block, {
+    const link: Link = new Link(this.target, this.ca, this.block, {
       ready: () => {
         this.state = "ready";
         this.backoffMs = firstBackoffMs;
@@ -164,11 +167,13 @@ class Link {
 
   constructor(
     target: string,
+    ca: string | undefined,
     private readonly block: Buffer,
     private readonly events: LinkEvents,
   ) {
     const [host, port] = target.split(":") as [string, string];
-    this.socket = net.connect({ host, port: Number(port), noDelay: true });
+    const address = { host, port: Number(port), noDelay: true };
+    this.socket = ca ? tls.connect({ ...address, ca, ALPNProtocols: ["h2"] }) : net.connect(address);
     this.timer = setTimeout(() => this.socket.destroy(), connectTimeoutMs);
     this.socket.write(opening());
     const reader = new FrameReader((...parts) => this.take(...parts));

@@ -14,6 +14,8 @@ const maxKnownRefusals = 1_000;
 
 export interface OfferJob {
   readonly target: string;
+  /** The authority of the target's certificate; without one there is no TLS. */
+  readonly ca?: string;
   readonly method: string;
   /** Requests in the format of `load/messages-file.ts`, each sent once. */
   readonly messagesFile: string;
@@ -146,8 +148,8 @@ function countOf({ requestsPerSecond, durationMs }: Arrivals): number {
   return Math.round((requestsPerSecond * durationMs) / 1_000);
 }
 
-async function connect({ target, connections, method, timeoutMs }: OfferJob): Promise<Connection[]> {
-  const all = Array.from({ length: connections }, () => new Connection(target, method, timeoutMs));
+async function connect({ target, ca, connections, method, timeoutMs }: OfferJob): Promise<Connection[]> {
+  const all = Array.from({ length: connections }, () => new Connection(target, method, timeoutMs, ca));
   // One after the other: the start is not what is measured.
   for (const connection of all) await connection.ready();
   return all;

@@ -13,12 +13,21 @@ import { backing, startProcesses, startReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { callConnect, callRest, pathOf } from "./front-ends.js";
 import { createSample, issue, issued, readCoupon } from "./samples.js";
+import { secureClient, serverCa, tlsFiles } from "./tls-world.js";
 
 const { issueCoupon } = IssuanceService.method;
 
 const { stores } = await backing(afterAll);
-/** By itself, for its memory is looked at. */
-const [replica] = await startProcesses(afterAll, stores, {});
+const { TLS_CERT_FILE, TLS_KEY_FILE } = tlsFiles(afterAll).paths;
+/** By themselves, for their memory and their sockets are looked at. */
+const [plain, secure] = await startProcesses(
+  afterAll,
+  stores,
+  { ADMIN_PORT: "0" },
+  { ADMIN_PORT: "0", TLS_CERT_FILE, TLS_KEY_FILE },
+);
+const overTls = secureClient(secure.grpcPort);
+afterAll(() => overTls.close());
 /** So few calls at work that any crowd is too large. */
 const [narrow] = await startReplicas(afterAll, stores, { MAX_IN_FLIGHT: "2" });
 
@@ -125,40 +134,51 @@ async function socketsOf(pid: number): Promise<number> {
 /** The connections of this test's own client and of what it asks for metrics, and of pools that have grown. */
 const fewSockets = 15;
 
-test("a flood over many connections: Postgres is not called away, nothing is lost or left, and memory stays bounded", async () => {
-  const { id } = await createSample(replica.client, { quantity: 1_000_000n });
-  const folder = await mkdtemp(join(tmpdir(), "coupon-flood-"));
-  const messagesFile = join(folder, "messages");
-  const count = 8_000;
-  await writeMessages(
-    messagesFile,
-    Array.from({ length: count + 1 }, (_, index) => message(id, `flood-${index}`)),
-  );
-  const pid = replica.process.pid as number;
-  const isLinux = process.platform === "linux";
-  const before = isLinux ? { rssMb: await rssMb(pid), sockets: await socketsOf(pid) } : undefined;
-  const { outcomes } = await offer({
-    target: `127.0.0.1:${replica.grpcPort}`,
-    method: pathOf(issueCoupon),
-    messagesFile,
-    connections: 100,
-    timeoutMs: 20_000,
-    mode: { kind: "open", requestsPerSecond: count, durationMs: 1_000 },
-  });
-  await rm(folder, { recursive: true, force: true });
-  // Told yes, told to come again, or without a connection, which says the same.
-  const known = ["OK", "OVERLOADED", "NO_CONNECTION"];
-  expect(Object.keys(outcomes).filter((outcome) => !known.includes(outcome))).toEqual([]);
-  expect(outcomes.OK).toBeGreaterThan(0);
-  const { issuedCount } = await readCoupon(replica.client, id);
-  expect(issuedCount).toBe(BigInt(outcomes.OK as number));
-  if (before) {
-    expect((await rssMb(pid)) - before.rssMb).toBeLessThan(300);
-    await until("the clients' connections are gone", async () => (await socketsOf(pid)) < before.sockets + fewSockets);
-  }
-  await until("everybody is let in again", async () => {
-    const metrics = await (await fetch(`http://127.0.0.1:${replica.httpPort}/metrics`)).text();
-    return /^coupon_connections_limit 4000$/m.test(metrics);
-  });
-  await issued(replica.client, id, "afterwards");
-});
+test.each([
+  { by: "plain text", replica: plain, client: plain.client, ca: {} },
+  { by: "TLS", replica: secure, client: overTls, ca: { ca: serverCa.certificate } },
+])(
+  "a flood over many connections by $by: Postgres is not called away, nothing is lost or left, and memory stays bounded",
+  async (one) => {
+    const { replica, client, ca } = one;
+    const { id } = await createSample(client, { quantity: 1_000_000n });
+    const folder = await mkdtemp(join(tmpdir(), "coupon-flood-"));
+    const messagesFile = join(folder, "messages");
+    const count = 8_000;
+    await writeMessages(
+      messagesFile,
+      Array.from({ length: count + 1 }, (_, index) => message(id, `${id}-${index}`)),
+    );
+    const pid = replica.process.pid as number;
+    const isLinux = process.platform === "linux";
+    const before = isLinux ? { rssMb: await rssMb(pid), sockets: await socketsOf(pid) } : undefined;
+    const { outcomes } = await offer({
+      ...ca,
+      target: `127.0.0.1:${replica.grpcPort}`,
+      method: pathOf(issueCoupon),
+      messagesFile,
+      connections: 100,
+      timeoutMs: 20_000,
+      mode: { kind: "open", requestsPerSecond: count, durationMs: 1_000 },
+    });
+    await rm(folder, { recursive: true, force: true });
+    // Told yes, told to come again, or without a connection, which says the same.
+    const known = ["OK", "OVERLOADED", "NO_CONNECTION"];
+    expect(Object.keys(outcomes).filter((outcome) => !known.includes(outcome))).toEqual([]);
+    expect(outcomes.OK).toBeGreaterThan(0);
+    const { issuedCount } = await readCoupon(client, id);
+    expect(issuedCount).toBe(BigInt(outcomes.OK as number));
+    if (before) {
+      expect((await rssMb(pid)) - before.rssMb).toBeLessThan(300);
+      await until(
+        "the clients' connections are gone",
+        async () => (await socketsOf(pid)) < before.sockets + fewSockets,
+      );
+    }
+    await until("everybody is let in again", async () => {
+      const metrics = await (await fetch(`http://127.0.0.1:${replica.adminPort}/metrics`)).text();
+      return /^coupon_connections_limit 4000$/m.test(metrics);
+    });
+    await issued(client, id, "afterwards");
+  },
+);

@@ -19,7 +19,7 @@ import { explained } from "./explained.js";
 
 const noon = new Date("2026-11-25T12:00:00Z");
 const farMs = Number.POSITIVE_INFINITY;
-const many = 100_000;
+const many = 40_000;
 /** For a page of 50: a block for each row, its coupon and what leads there. Of a table of `many` it would be thousands. */
 const fewBlocks = 400;
 /** For a page that was looked for as long as may be: two or three for each row that was looked at. */

@@ -201,72 +201,6 @@ test(
 );
 
 test(
-  "one of two replicas is killed in the middle of it",
-  async () => {
-    const [cap, holders] = rushSize();
-    const { passing } = await rush(
-      cap,
-      holders,
-      once(cap * 0.2, () => victim.process.kill("SIGKILL")),
-      () => [survivor.client],
-    );
-    expect([...passing.values()].reduce((sum, count) => sum + count, 0)).toBeGreaterThan(0);
-  },
-  longMs,
-);
-
-test(
-  "places that a killed replica held are usable again",
-  async () => {
-    // As many as one replica lets be at work at once without knowing how long they take.
-    const [cap, held] = [200, 150];
-    const couponId = await createCappedCoupon(survivor.client, { usageCap: cap });
-    const purchases = await purchasesOf(couponId, cap + held);
-    const survey = (gate: RedisGate) =>
-      gate.survey(100, 10).then((all) => all.find((one) => one.couponId === couponId));
-    const doomed = purchases.slice(0, held);
-    const others = purchases.slice(held);
-    await withGate(async (gate) => {
-      // The first use makes the places known.
-      await useOnce(victim.client, others.pop() as Purchase);
-      await until("the places are loaded", async () => (await survey(gate))?.places);
-      const taken = async () => (await survey(gate))?.takenCount ?? 0;
-      const calls: Promise<unknown>[] = [];
-      let answered = 0;
-      const count = () => {
-        answered += 1;
-      };
-      // An open transaction holds the coupon's row, so what the victim has taken cannot be decided.
-      await audit.connection().begin(async (tx) => {
-        await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
-        for (const purchase of doomed) calls.push(useOnce(victim.client, purchase).then(count, count));
-        // On a busy machine the victim lets fewer in, and turns the others away.
-        await until("each has a place or is turned away", async () => (await taken()) + answered === held);
-        await victim.kill();
-        // What it had sent to Postgres by then is not to be decided any more, either.
-        await until("nothing that it has sent waits for the coupon", async () => {
-          const waiting = await audit.connection()`
-            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%use_user_coupons%'`;
-          return waiting.length === 0;
-        });
-      });
-      await Promise.all(calls);
-      // All of these places are held for nobody: nothing has been given back, and nothing was decided.
-      expect(await taken()).toBeGreaterThan(0);
-      expect((await storedUses(audit, couponId)).placeCount).toBe(1);
-    });
-    await purchaseAll(others, { clients: [survivor.client], inFlight: 100 });
-    await useTheRest(couponId, cap, [...others, ...doomed], [survivor.client]);
-    expect(await storedUses(audit, couponId)).toMatchObject({
-      ...{ usedCount: cap, placeCount: cap, standing: cap, made: cap, useCounts: cap, wrong: 0, exhausted: true },
-    });
-    await untilPlacesAreEven(couponId, 0);
-  },
-  longMs,
-);
-
-test(
   "a retry beside its first call, both for the last place, is told of the first one's use",
   async () => {
     const couponId = await createCappedCoupon(survivor.client, { usageCap: 2 });
@@ -345,6 +279,72 @@ test(
       ...{ useEvents: count, exhausted: false },
     });
     await untilPlacesAreEven(couponId, count);
+  },
+  longMs,
+);
+
+test(
+  "one of two replicas is killed in the middle of it",
+  async () => {
+    const [cap, holders] = rushSize();
+    const { passing } = await rush(
+      cap,
+      holders,
+      once(cap * 0.2, () => victim.process.kill("SIGKILL")),
+      () => [survivor.client],
+    );
+    expect([...passing.values()].reduce((sum, count) => sum + count, 0)).toBeGreaterThan(0);
+  },
+  longMs,
+);
+
+test(
+  "places that a killed replica held are usable again",
+  async () => {
+    // As many as one replica lets be at work at once without knowing how long they take.
+    const [cap, held] = [200, 150];
+    const couponId = await createCappedCoupon(survivor.client, { usageCap: cap });
+    const purchases = await purchasesOf(couponId, cap + held);
+    const survey = (gate: RedisGate) =>
+      gate.survey(100, 10).then((all) => all.find((one) => one.couponId === couponId));
+    const doomed = purchases.slice(0, held);
+    const others = purchases.slice(held);
+    await withGate(async (gate) => {
+      // The first use makes the places known.
+      await useOnce(victim.client, others.pop() as Purchase);
+      await until("the places are loaded", async () => (await survey(gate))?.places);
+      const taken = async () => (await survey(gate))?.takenCount ?? 0;
+      const calls: Promise<unknown>[] = [];
+      let answered = 0;
+      const count = () => {
+        answered += 1;
+      };
+      // An open transaction holds the coupon's row, so what the victim has taken cannot be decided.
+      await audit.connection().begin(async (tx) => {
+        await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
+        for (const purchase of doomed) calls.push(useOnce(victim.client, purchase).then(count, count));
+        // On a busy machine the victim lets fewer in, and turns the others away.
+        await until("each has a place or is turned away", async () => (await taken()) + answered === held);
+        await victim.kill();
+        // What it had sent to Postgres by then is not to be decided any more, either.
+        await until("nothing that it has sent waits for the coupon", async () => {
+          const waiting = await audit.connection()`
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%use_user_coupons%'`;
+          return waiting.length === 0;
+        });
+      });
+      await Promise.all(calls);
+      // All of these places are held for nobody: nothing has been given back, and nothing was decided.
+      expect(await taken()).toBeGreaterThan(0);
+      expect((await storedUses(audit, couponId)).placeCount).toBe(1);
+    });
+    await purchaseAll(others, { clients: [survivor.client], inFlight: 100 });
+    await useTheRest(couponId, cap, [...others, ...doomed], [survivor.client]);
+    expect(await storedUses(audit, couponId)).toMatchObject({
+      ...{ usedCount: cap, placeCount: cap, standing: cap, made: cap, useCounts: cap, wrong: 0, exhausted: true },
+    });
+    await untilPlacesAreEven(couponId, 0);
   },
   longMs,
 );

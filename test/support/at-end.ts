@@ -5,7 +5,10 @@ import type { AtEnd } from "./service.js";
 export function atEndOfFile(): AtEnd {
   const acts: (() => Promise<void>)[] = [];
   afterAll(async () => {
-    for (const act of acts.reverse()) await act();
+    const failures: unknown[] = [];
+    // One that fails must not leave behind what the others would end.
+    for (const act of acts.reverse()) await act().catch((error) => failures.push(error));
+    if (failures.length > 0) throw new AggregateError(failures, "not all could be ended");
   });
   return (act) => void acts.push(act);
 }

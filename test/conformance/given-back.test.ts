@@ -106,35 +106,51 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
       expect(await outcomeOf(request("u"))).toBe("NOT_LOADED");
     });
 
-    test("cancels a load under way: it may have read a holder who has none any more", async () => {
-      const one = request("u");
+    test.each([true, false])("during a load counts once, whether it had read the holder (%s)", async (isRead) => {
+      const one = request("u", "r");
       const loading = await subject.gate.beginLoad(couponId);
-      expect(await loading?.addHoldings(packHoldings([holdingOf(one)]))).toBe(true);
-      await settle(one, outcome);
-      expect(await loading?.addHoldings([])).toBe(false);
-      expect(await loading?.install(facts())).toBe(false);
-      expect(await outcomeOf(request("u"))).toBe("NOT_LOADED");
-      // The next one need not wait.
-      await load(subject, couponId, facts());
-      expect(await outcomeOf(request("u"))).toBe("RESERVED");
+      const holdings = [holdingOf(request("v")), ...(isRead ? [holdingOf(one)] : [])];
+      expect(await loading?.addHoldings(packHoldings(holdings))).toBe(true);
+      for (let n = 0; n < 2; n++) await settle(one, outcome);
+      expect(await loading?.install(facts())).toBe(true);
+      expect(await stock()).toBe(10 + (isRead ? back : 0));
+      expect([await outcomeOf(request("u", "r")), await outcomeOf(request("v"))]).toEqual([
+        "RESERVED",
+        "ALREADY_ISSUED",
+      ]);
     });
 
-    test("cancels a load of a coupon that is known, too, which stays known as it was", async () => {
+    test.each([true, false])("during a load in which it was issued, too, which had read it (%s)", async (isRead) => {
+      const [one, other] = [request("u"), request("u")];
+      const loading = await subject.gate.beginLoad(couponId);
+      await loading?.addHoldings(packHoldings(isRead ? [holdingOf(one)] : []));
+      await confirm(one);
+      await settle(one, outcome);
+      await confirm(other);
+      expect(await loading?.install(facts())).toBe(true);
+      expect(await stock()).toBe(10 + back - 1 - (isRead ? 0 : 1));
+      expect(await outcomeOf(request("u"))).toBe("ALREADY_ISSUED");
+    });
+
+    test("during a load of a coupon that is known counts in both", async () => {
       const one = request("u");
       await load(subject, couponId, facts(), [holdingOf(one)]);
       const loading = await subject.gate.beginLoad(couponId);
       await loading?.addHoldings(packHoldings([holdingOf(one)]));
       await settle(one, outcome);
-      expect(await loading?.install(facts({ revision: 2 }))).toBe(false);
       expect(await surveyed()).toMatchObject({ loaded: { revision: 1, stock: 10 + back } });
+      expect(await loading?.install(facts({ revision: 2 }))).toBe(true);
+      expect(await surveyed()).toMatchObject({ loaded: { revision: 2, stock: 10 + back } });
       expect(await outcomeOf(request("u"))).toBe("RESERVED");
     });
 
-    test("does not cancel a load of another coupon", async () => {
-      const other = randomUUID();
-      const loading = await subject.gate.beginLoad(other);
-      await settle(request("u"), outcome);
-      expect(await loading?.install(facts())).toBe(true);
+    test("during a load is not the next load's", async () => {
+      const one = request("u");
+      const loading = await subject.gate.beginLoad(couponId);
+      await settle(one, outcome);
+      await loading?.install(facts());
+      await load(subject, couponId, facts(), [holdingOf(one)]);
+      expect([await stock(), await outcomeOf(request("u"))]).toEqual([10, "ALREADY_ISSUED"]);
     });
 
     test("a confirmation in the same call is not lost to the next load", async () => {

@@ -1,6 +1,6 @@
 import { decideIssue } from "../../domain/issue.js";
 import { type PackedHolding, requestHash } from "../packed-holdings.js";
-import type { GateFacts, GateRequest, Holding } from "../port.js";
+import type { GateFacts, GateRequest, Holding, Settlement } from "../port.js";
 
 /** A user coupon that a user holds, or will hold when its reservation is confirmed. */
 export interface Entry extends PackedHolding {
@@ -19,7 +19,47 @@ export interface LoadedCoupon {
 export interface Load {
   deadlineMs: number;
   readonly staged: PackedHolding[];
-  readonly late: PackedHolding[];
+  /** What was issued and given back meanwhile, in its order. */
+  readonly late: Settlement[];
+}
+
+/**
+ * What a load has read, and what it may not have read: what was settled during it, and what is pending. `decided`: what is pending no
+ * more, for it was read.
+ */
+export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateRequest[]) {
+  const coupon: LoadedCoupon = { facts, stock: facts.stock, holdings: new Map() };
+  const known = new Set<string>();
+  const count = (change: number) => {
+    if (coupon.stock !== null) coupon.stock += change;
+  };
+  const add = (entry: Entry) => {
+    known.add(entry.userCouponId);
+    coupon.holdings.set(entry.userId, [...(coupon.holdings.get(entry.userId) ?? []), entry]);
+  };
+  const adopt = (entry: Entry) => {
+    add(entry);
+    count(-1);
+  };
+  const forget = ({ userId, userCouponId }: GateRequest) => {
+    known.delete(userCouponId);
+    const others = (coupon.holdings.get(userId) ?? []).filter((entry) => entry.userCouponId !== userCouponId);
+    if (others.length > 0) coupon.holdings.set(userId, others);
+    else coupon.holdings.delete(userId);
+  };
+  for (const holding of load.staged) add({ ...holding, pending: false });
+  for (const settlement of load.late) {
+    const isKnown = known.has(settlement.userCouponId);
+    if (settlement.outcome === "CONFIRM") {
+      if (!isKnown) adopt({ ...hashedOf(settlement), pending: false });
+    } else if (isKnown) {
+      forget(settlement);
+      if (settlement.outcome === "RETURN") count(1);
+    }
+  }
+  const decided = pending.filter(({ userCouponId }) => known.has(userCouponId));
+  for (const request of pending) if (!known.has(request.userCouponId)) adopt(pendingOf(request));
+  return { coupon, decided };
 }
 
 export function isLive(entry: Entry, nowMs: number): boolean {

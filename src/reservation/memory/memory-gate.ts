@@ -21,7 +21,7 @@ import type {
   Survey,
 } from "../port.js";
 import { defaultReservationMs, keepEndedMs, loadStepTimeoutMs } from "../port.js";
-import { decisionOf, type Entry, hashedOf, isLive, type Load, type LoadedCoupon, pendingOf } from "./loaded-coupon.js";
+import { decisionOf, hashedOf, isLive, type Load, type LoadedCoupon, loadedOf, pendingOf } from "./loaded-coupon.js";
 import { MemoryLooks } from "./memory-looks.js";
 import { MemoryPending } from "./memory-pending.js";
 import { MemoryPlaces } from "./memory-places.js";
@@ -262,30 +262,15 @@ export class MemoryGate implements Gate {
         if (coupon.stock !== null && settlement.outcome !== "FREE") coupon.stock += 1;
       }
     }
-    if (settlement.outcome === "CONFIRM") this.loads.get(couponId)?.late.push(hashedOf(settlement));
-    // A load under way may have read a holder who has none any more.
-    else if (settlement.outcome !== "RELEASE") this.loads.delete(couponId);
+    // A load under way has read Postgres before or after this was committed; loadedOf() finds out which.
+    if (settlement.outcome !== "RELEASE") this.loads.get(couponId)?.late.push(settlement);
   }
 
   private install(couponId: string, load: Load, facts: GateFacts): void {
-    const coupon: LoadedCoupon = { facts, stock: facts.stock, holdings: new Map() };
-    const known = new Set<string>();
-    const add = (entry: Entry) => {
-      known.add(entry.userCouponId);
-      coupon.holdings.set(entry.userId, [...(coupon.holdings.get(entry.userId) ?? []), entry]);
-    };
-    for (const holding of load.staged) add({ ...holding, pending: false });
-    const adopt = (entry: Entry): boolean => {
-      if (known.has(entry.userCouponId)) return false;
-      add(entry);
-      if (coupon.stock !== null) coupon.stock -= 1;
-      return true;
-    };
+    const pending = this.pending.of(couponId).map(({ request }) => request);
+    const { coupon, decided } = loadedOf(load, facts, pending);
     this.coupons.set(couponId, coupon);
-    for (const holding of load.late) adopt({ ...holding, pending: false });
-    for (const { request } of this.pending.of(couponId)) {
-      if (!adopt(pendingOf(request))) this.forgetPending(couponId, request.userCouponId);
-    }
+    for (const { userCouponId } of decided) this.forgetPending(couponId, userCouponId);
     this.loads.delete(couponId);
   }
 

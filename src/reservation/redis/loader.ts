@@ -27,7 +27,8 @@ export class Loader {
   /** null: another load of it is under way. */
   async begin(couponId: string): Promise<Loading | null> {
     const owner = { couponId, quotaGroup: await this.quotaGroups.of(couponId), day: "" };
-    const token = randomUUID();
+    // So a replica that settles meanwhile knows that install counts what is given back, too: one of version 0.2 does not.
+    const token = `2 ${randomUUID()}`;
     const step = [token, loadStepTimeoutMs];
     if (outcomeOf(scripts.loadBegin, await this.client.run(scripts.loadBegin, owner, step)) === "BUSY") return null;
     return {

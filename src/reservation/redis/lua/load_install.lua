@@ -20,6 +20,9 @@ local realNowMs = time[1] * 1000 + math.floor(time[2] / 1000)
 local keepUntilMs = string.format('%.0f', realNowMs + keepMs)
 
 -- What is to be counted, unless what was read has it: user, user coupon, request, validUntilMs, and the member if it is pending.
+-- RETURN or FREE in the place of validUntilMs: it was given back, and counts only if what was read, or what came before it, has it.
+-- (Without a way to tell whether Postgres was read before one was both issued and given up, or after: then one too few is in
+-- stock, until the next looks have found that.)
 local adopting = {}
 local late = redis.call('LRANGE', lateKey, 0, -1)
 for i = 1, #late, 4 do adopting[#adopting + 1] = { late[i], late[i + 1], late[i + 2], late[i + 3] } end
@@ -58,9 +61,14 @@ for first = 1, #adopting, usersAtOnce do
   local book = openHoldings(ofUsers, ofHashes, bucketCount)
   for i, userId in ipairs(ofUsers) do
     local _, userCouponId, requestId, validUntilMs, member = unpack(adopting[first + i - 1])
-    local known = false
-    for _, entry in ipairs(book.find(i)) do known = known or entry.id == userCouponId end
-    if not known then
+    local kept, known = {}, false
+    for _, entry in ipairs(book.find(i)) do
+      if entry.id == userCouponId then known = true else kept[#kept + 1] = entry end
+    end
+    if validUntilMs == 'RETURN' or validUntilMs == 'FREE' then
+      if known then book.put(i, kept) end
+      if known and stock and validUntilMs == 'RETURN' then stock = stock + 1 end
+    elseif not known then
       book.carry(i, textEntry(userCouponId, requestId, member and 'P' or 'C', validUntilMs))
       if stock then stock = stock - 1 end
     elseif member then

@@ -20,6 +20,7 @@ for i = 1, count do
 end
 local book = facts[2] and openHoldings(users, hashes, bucketCount)
 local loadingLeftMs = redis.call('PTTL', loadingKey)
+local countsGivenBack = loadingLeftMs > 0 and string.sub(redis.call('GET', loadingKey), 1, 2) == '2 '
 local given, adopted, ended, decided, late = 0, 0, {}, {}, {}
 
 -- Of what a user was issued in a day everything counts, also what was given back later.
@@ -62,9 +63,9 @@ for i = 1, count do
     end
     if kept then book.put(i, kept, added) end
   end
-  -- A load under way has read Postgres before or after this row was committed; install.lua finds out which.
-  if loadingLeftMs > 0 and outcome == 'CONFIRM' then
-    redis.call('RPUSH', lateKey, userId, userCouponId, requestId, validUntilMs)
+  -- A load under way has read Postgres before or after this was committed; load_install.lua finds out which.
+  if loadingLeftMs > 0 and (outcome == 'CONFIRM' or (outcome ~= 'RELEASE' and countsGivenBack)) then
+    redis.call('RPUSH', lateKey, userId, userCouponId, requestId, outcome == 'CONFIRM' and validUntilMs or outcome)
     late[#late + 1] = userId
     late[#late + 1] = hashes[i]
   elseif loadingLeftMs > 0 and outcome ~= 'RELEASE' then

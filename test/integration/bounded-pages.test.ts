@@ -7,6 +7,7 @@ import type { CouponQuery, FoundCoupons, SearchCursor } from "../../src/storage/
 import { maxCodesLooked, maxLooked as maxHoldersLooked } from "../../src/storage/postgres/codes/code-page.js";
 import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.js";
 import { PostgresCouponStore } from "../../src/storage/postgres/coupons/coupon-store.js";
+import { PostgresTargetStore } from "../../src/storage/postgres/issuing/target-store.js";
 import { maxLooked as mostSearched, PostgresSearchStore } from "../../src/storage/postgres/search/search-store.js";
 import { maxLooked } from "../../src/storage/postgres/user-coupons/user-coupon-page.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
@@ -344,6 +345,27 @@ describe("the catalogue", () => {
       expect((await walk({ category: "" })).count).toBeGreaterThanOrEqual(25);
       expect(await walk({ category: "nothing has this" })).toMatchObject({ count: 0, pages: 1 });
     }
+  });
+
+  test("what is issued by type is looked for among many of that type, with and without statistics", async () => {
+    const { sql } = clocked;
+    const counted = explained(clocked.database);
+    const store = new PostgresTargetStore(counted.database);
+    for (let round = 0; round < 8; round++) await store.listIssuable("MEGADEAL", 100);
+    await sql`
+      INSERT INTO coupons (id, name, description, category, fixed_amount, currency_code, starts_at, expires_at, max_per_user,
+        stackable, created_at, updated_at, type)
+      SELECT gen_random_uuid(), 'n', '', '', 1, 'USD', '2020-01-01', '2099-01-01'::timestamptz + n * interval '1 second', 1, false,
+        ${noon}, ${noon}, 'MEGADEAL'
+      FROM generate_series(1, 20000) n`;
+    for (const prepare of [async () => {}, () => sql`ANALYZE coupons`]) {
+      await prepare();
+      expect(await counted.blocksOf(() => store.listIssuable("MEGADEAL", 100))).toBeLessThan(fewBlocks);
+    }
+    const ids = await store.listIssuable("MEGADEAL", 100);
+    const first =
+      await sql`SELECT id FROM coupons WHERE type = 'MEGADEAL' AND expires_at > ${noon} ORDER BY expires_at, id LIMIT 100`;
+    expect(ids).toEqual(first.map(({ id }) => id));
   });
 
   test("codes of a book are a range among those of all books", async () => {

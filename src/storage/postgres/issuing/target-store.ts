@@ -56,31 +56,9 @@ export class PostgresTargetStore implements TargetStore {
   }
 
   async listIssuable(type: CouponType, limit: number): Promise<string[]> {
-    // A type pool counts as what it has that expires first.
     const rows = await this.database.reads.run(
       Number.POSITIVE_INFINITY,
-      ({ sql }) => sql<{ id: string }[]>`
-        WITH clock AS MATERIALIZED (SELECT coupon_clock() AS now),
-        issuable AS (
-          SELECT c.id, c.expires_at, c.is_pool, c.free_from
-          FROM coupons c, clock
-          WHERE c.type = ${type} AND c.deleted_at IS NULL AND c.paused_at IS NULL AND c.exhausted_at IS NULL
-            AND c.starts_at <= clock.now AND c.expires_at > clock.now AND (c.issued_count < c.quantity) IS NOT FALSE
-        ),
-        type_pool AS (
-          SELECT c.id, first.expires_at
-          FROM issuable c, clock, LATERAL (
-            SELECT k.expires_at FROM codes k
-            WHERE k.coupon_id = c.id AND k.pick_key >= c.free_from AND k.holder_count < k.max_holders
-              AND k.retired_at IS NULL AND k.expires_at > clock.now
-            ORDER BY k.pick_key LIMIT 1
-          ) first
-          WHERE c.is_pool
-        ),
-        others AS (
-          SELECT id, expires_at FROM issuable WHERE NOT is_pool ORDER BY expires_at, id LIMIT ${limit}
-        )
-        SELECT id FROM (SELECT * FROM type_pool UNION ALL SELECT * FROM others) one ORDER BY expires_at, id LIMIT ${limit}`,
+      ({ sql }) => sql<{ id: string }[]>`SELECT id FROM list_issuable(${type}, ${limit})`,
     );
     return rows.map(({ id }) => id);
   }

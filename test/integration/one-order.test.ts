@@ -203,6 +203,19 @@ describe("locks of one order", () => {
   });
 });
 
+test("a lock is judged by what another caller's call of the same batch holds", async () => {
+  const userId = newUser();
+  const [alone] = (await heldBy(userId, 1, { stackable: false })) as [Held];
+  const [other] = (await heldBy(userId, 1)) as [Held];
+  const [granted] = await store.lockBatch([lockRequestOf(alone, { orderId: "one" })], { together: false });
+  const lockVersion = granted?.outcome === "GRANTED" ? granted.lock.version : 0;
+  const results = await store.lockBatch(
+    [lockRequestOf(other, { orderId: "one" }), lockRequestOf(alone, { lockVersion })],
+    { together: false },
+  );
+  expect(results).toMatchObject([{ outcome: "REFUSED", reason: "NOT_STACKABLE" }, { outcome: "GRANTED" }]);
+});
+
 describe("CancelUsage by user coupon", () => {
   const cancel = async ({ userId, userCouponId }: Held, requestId = randomUUID(), again = false) => {
     const request = { requestId, inputHash: new Uint8Array([1]) };

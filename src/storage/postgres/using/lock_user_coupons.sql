@@ -50,9 +50,9 @@ BEGIN
             UNION ALL
             SELECT FROM locked_for_order(a.user_id, a.order_id, at) l
             JOIN coupons lc ON lc.id = l.coupon_id
-            WHERE NOT (lc.stackable AND c.stackable) AND l.id NOT IN (
+            WHERE NOT (lc.stackable AND c.stackable) AND l.id <> a.user_coupon_id AND NOT (together AND l.id IN (
               SELECT b.user_coupon_id FROM json_to_recordset(items) AS b (user_coupon_id uuid)
-            )
+            ))
           ) THEN 'NOT_STACKABLE' END,
           CASE WHEN a.order_id <> '' AND a.order_amount IS NOT NULL AND EXISTS (
             SELECT FROM standing_uses(a.user_id, a.order_id) o

@@ -379,12 +379,28 @@ describe("deleting", () => {
     expect(await remove(held)).toEqual({ restocked: false, replayed: false });
   });
 
-  test("of what is not used in time, but not yet released, puts it back once", async () => {
-    const held = await newHeld(await newCoupon(), { claimUntil: later(-1) });
-    expect(await remove(held, { restock: true })).toEqual({ restocked: true, replayed: false });
-    expect(await userCoupons.release(10)).toEqual([]);
-    expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ issuedCount: 0 });
-  });
+  test.each([true, false])(
+    "of what is not used in time releases it first: it goes back once, wanted (%s) or not",
+    async (restock) => {
+      const held = await newHeld(await newCoupon(), { claimUntil: later(-1) });
+      const given: GivenBack[] = [];
+      expect(await remove(held, { restock }, async (one) => void given.push(one))).toEqual({
+        restocked: false,
+        replayed: false,
+      });
+      expect(given).toMatchObject([{ ...held, restocked: true, freed: false }]);
+      expect(await userCoupons.release(10)).toEqual([]);
+      expect(await readCoupon(clocked.sql, held.couponId)).toMatchObject({ issuedCount: 0 });
+      expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ releasedAt: noon });
+      expect(await countEvents(clocked.sql, held.couponId)).toEqual({
+        USER_COUPON_RELEASED: 1,
+        USER_COUPON_DELETED: 1,
+      });
+      const [totals] =
+        await clocked.sql`SELECT released_total::int, deleted_total::int FROM coupons WHERE id = ${held.couponId}`;
+      expect(totals).toMatchObject({ released_total: 1, deleted_total: 0 });
+    },
+  );
 
   test("of what was released puts nothing back a second time, and tells the gate nothing: who has released it does", async () => {
     const held = await newHeld(await newCoupon(), { claimUntil: later(-1) });

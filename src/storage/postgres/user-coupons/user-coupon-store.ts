@@ -35,6 +35,7 @@ interface DeletionRow extends Record<string, unknown> {
   readonly outcome: string;
   readonly couponId: string;
   readonly requestId: string | null;
+  readonly returned: boolean;
   readonly restocked: boolean;
   readonly freed: boolean;
   readonly released: boolean;
@@ -94,10 +95,10 @@ export class PostgresUserCouponStore implements UserCouponStore {
         if (winner instanceof Refusal || !winner) return winner ?? deletionRefusal(row as DeletionRow, now);
         return replayOf(winner.answer);
       }
-      const { couponId, requestId, freed, released } = row as DeletionRow;
+      const { couponId, requestId, returned, freed, released } = row as DeletionRow;
       // Before who released it has told the gate to put it back, this would let the gate forget it.
       if (!released || freed)
-        await beforeCommit({ couponId, userId, userCouponId, requestId: requestId ?? "", restocked, freed });
+        await beforeCommit({ couponId, userId, userCouponId, requestId: requestId ?? "", restocked: returned, freed });
       await recordRequest(tx, { restocked }, request, now);
       return { restocked, replayed: false };
     });

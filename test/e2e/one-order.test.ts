@@ -3,6 +3,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
+import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { CallError } from "../support/clients.js";
 import { twoReplicas } from "../support/service.js";
 import { cancel, imbalances, lock, objectionsOf, quote, read, usd, use, useOne } from "./checkout.js";
@@ -128,6 +129,28 @@ test("a user coupon that is named by its id and by its code in one call is INVAL
     expect(await refusal(here.call(quoteUsage, named))).toBe(said);
     expect(await refusal(here.call(unlockCoupons, { userId, coupons: [...coupons] }))).toBe(said);
   }
+});
+
+test("a use by code is repeated with the same answer when its user coupon was deleted meanwhile", async () => {
+  const userId = `buyer-${randomUUID()}`;
+  const code = `GONE-${randomUUID()}`;
+  const book = await createSample(here, { codeBook: {}, quantity: undefined });
+  await here.call(CatalogService.method.uploadCodes, {
+    target: { case: "couponId", value: book.id },
+    lines: [{ code }],
+  });
+  const target = { case: "code" as const, value: code };
+  const { userCoupon } = await here.call(IssuanceService.method.issueCoupon, { target, userId });
+  const order = { userId, productId: "p", orderId: "o", orderAmount: usd(10_000), coupons: [{ target }] };
+  const requestId = randomUUID();
+  const { usages } = await here.call(useCoupons, { ...order, requestId });
+  const userCouponId = userCoupon?.id as string;
+  await here.call(UserCouponService.method.deleteUserCoupon, { userId, userCouponId, deleteUsed: true });
+  const repeated = await there.call(useCoupons, { ...order, requestId });
+  expect(repeated).toMatchObject({ replayed: true, usages: [{ id: usages[0]?.id }] });
+  expect(await refusal(there.call(useCoupons, { ...order, requestId: randomUUID() }))).toBe("CODE_NOT_FOUND");
+  const { quotes } = await here.call(quoteUsage, order);
+  expect(quotes).toMatchObject([{ userCouponId: "", couponId: "", objections: [{}] }]);
 });
 
 describe("CancelUsage by user coupon", () => {

@@ -105,7 +105,7 @@ export const ObjectionSchema: GenMessage<Objection> = /*@__PURE__*/
  */
 export type CouponQuote = Message<"coupon.v1.CouponQuote"> & {
   /**
-   * The user coupon.
+   * The user coupon. Empty when a code was named of which the user holds none.
    *
    * @generated from field: string user_coupon_id = 1;
    */

@@ -12,7 +12,7 @@ import { type OneCodeMessage, wrongWithOneCode } from "./one-code.js";
 /** Beyond every version that will ever be given, and still a number that the store can read. */
 const greatestVersion = BigInt(Number.MAX_SAFE_INTEGER);
 /** The id of no user coupon: what a code names that the user does not hold. */
-const nobody = "00000000-0000-0000-0000-000000000000";
+export const nobody = "00000000-0000-0000-0000-000000000000";
 
 interface ChoicesMessage {
   readonly userId: string;

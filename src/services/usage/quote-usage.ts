@@ -8,7 +8,7 @@ import type { UsageStore } from "../../storage/ports/usages.js";
 import type { Checkout } from "../../using/checkout.js";
 import { moneyMessage } from "../message.js";
 import { takingOneCode } from "./one-code.js";
-import { orderOf, wrongInOrder } from "./order.js";
+import { nobody, orderOf, wrongInOrder } from "./order.js";
 
 export function quoteUsage(checkout: Checkout, store: UsageStore, messageOf: (reason: Reason) => string) {
   return takingOneCode(async (request: QuoteUsageRequest, context: CallContext) => {
@@ -19,7 +19,7 @@ export function quoteUsage(checkout: Checkout, store: UsageStore, messageOf: (re
     const money = (amount: number) => moneyMessage({ currencyCode, minorUnits: amount });
     return create(QuoteUsageResponseSchema, {
       quotes: order.choices.map(({ userCouponId }, index) => ({
-        userCouponId,
+        userCouponId: userCouponId === nobody ? "" : userCouponId,
         couponId: chosen[index]?.coupon.id ?? "",
         discountAmount: money(discounted?.amounts[index] ?? 0),
         objections: (objections[index] ?? []).map((reason) => ({

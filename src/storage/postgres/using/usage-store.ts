@@ -163,7 +163,9 @@ export class PostgresUsageStore implements UsageStore {
           ) u
           JOIN coupons c ON c.id = k.coupon_id
           CROSS JOIN (SELECT coupon_clock() AS now OFFSET 0) clock
-          WHERE k.code_key IN (a.keys ->> 0, a.keys ->> 1) AND u.code_id = k.id AND u.deleted_at IS NULL
+          WHERE k.code_key IN (a.keys ->> 0, a.keys ->> 1) AND u.code_id = k.id
+            -- One that this request has used, it names for good.
+            AND (u.deleted_at IS NULL OR EXISTS (SELECT FROM usages s WHERE s.request_id = ${requestId} AND s.user_coupon_id = u.id))
           ORDER BY
             EXISTS (SELECT FROM usages s WHERE s.request_id = ${requestId} AND s.user_coupon_id = u.id) DESC,
             (u.lock_token = ${requestId} AND u.locked_until > clock.now) IS TRUE DESC,

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { durationFromMs, type Timestamp, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
+import type { CouponLock } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { GrpcClient } from "../support/clients.js";
@@ -41,7 +42,8 @@ describe("a lock", () => {
       const { id } = await held(fields);
       const before = Date.now();
       const { userCouponId, lockVersion, expireTime } = await lockOne(here, { userId: "anna", coupons: [id] });
-      expect([userCouponId, lockVersion]).toEqual([id, 1n]);
+      expect(userCouponId).toBe(id);
+      expect(lockVersion).toBeGreaterThan(0n);
       expect(ms(expireTime)).toBeGreaterThanOrEqual(before + durationMs);
       expect(ms(expireTime)).toBeLessThanOrEqual(Date.now() + durationMs);
       const userCoupon = await read(there, "anna", id);
@@ -103,7 +105,7 @@ describe("a lock", () => {
     const late = { userId: "anna", coupons: [{ id, lockVersion: first.lockVersion }] };
     for (const call of [use, lock]) expect(await refusal(call(there, late))).toBe("LOCK_LOST");
     const second = await lockOne(there, order);
-    expect(second.lockVersion).toBe(first.lockVersion + 1n);
+    expect(second.lockVersion).toBeGreaterThan(first.lockVersion);
     const before = await storedOf(sql, [couponId]);
     for (const call of [use, lock]) expect(await refusal(call(here, late))).toBe("LOCK_LOST");
     expect(await unlock(here, "anna", late.coupons)).toEqual([]);
@@ -139,15 +141,17 @@ describe("a lock", () => {
     expect(await refusal(lock(there, { ...order, requestId: randomUUID() }))).toBe("LOCKED");
     expect(await refusal(lock(there, { ...order, requestId: "" }))).toBe("LOCKED");
     await untilPassed(ms((await read(here, "anna", id)).lockExpireTime ?? again.expireTime));
-    expect((await lockOne(here, order)).lockVersion).toBe(first.lockVersion + 1n);
+    expect((await lockOne(here, order)).lockVersion).toBeGreaterThan(first.lockVersion);
   });
 
   test.for([1, 3])("of %i user coupons, 20 times at once with one request id, is one lock", async (count) => {
     const holdings = await Promise.all(Array.from({ length: count }, () => held({ stackable: true })));
     const order = { userId: "anna", coupons: holdings.map(({ id }) => id), requestId: randomUUID() };
-    const answers = await Promise.all(Array.from({ length: 20 }, (_, index) => answerOf(lock(clientOf(index), order))));
-    expect(answers.map(({ code, reason }) => reason ?? code)).toEqual(Array(20).fill("OK"));
-    for (const { lockVersion } of await lock(here, order)) expect(lockVersion).toBe(1n);
+    const answers = await Promise.all(Array.from({ length: 20 }, (_, index) => lock(clientOf(index), order)));
+    const versionsOf = (locks: readonly CouponLock[]) => locks.map(({ lockVersion }) => lockVersion);
+    const [first = []] = answers.map(versionsOf);
+    expect(new Set(first).size).toBe(count);
+    expect(answers.map(versionsOf)).toEqual(Array(20).fill(first));
   });
 
   test("is granted to one of 20 who ask at once; the others are told when to come back", async () => {
@@ -261,7 +265,7 @@ describe("a use under a lock", () => {
     const usage = await useOne(here, { userId: "anna", coupons: [{ id, lockVersion }] });
     await cancel(there, "anna", usage.id);
     expect(await refusal(use(here, { userId: "anna", coupons: [{ id, lockVersion }] }))).toBe("LOCK_LOST");
-    expect((await lockOne(there, { userId: "anna", coupons: [id] })).lockVersion).toBe(lockVersion + 1n);
+    expect((await lockOne(there, { userId: "anna", coupons: [id] })).lockVersion).toBeGreaterThan(lockVersion);
   });
 });
 
@@ -276,7 +280,7 @@ describe("UnlockCoupons", () => {
     expect(await unlock(here, "anna", named)).toEqual([]);
     // What it named does not stand any more: a lock that came after it is none of its business.
     const [again] = await lock(here, { userId: "anna", coupons: [one.id] });
-    expect(again?.lockVersion).toBe(2n);
+    expect(again?.lockVersion).toBeGreaterThan(locks[0]!.lockVersion);
     expect(await unlock(there, "anna", named)).toEqual([]);
     expect((await read(here, "anna", one.id)).status).toBe(UserCouponStatus.LOCKED);
     expect(await refusal(use(here, { userId: "anna", coupons: [named[1]!] }))).toBe("LOCK_LOST");

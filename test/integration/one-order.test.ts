@@ -48,8 +48,11 @@ async function heldBy(
 const newUser = () => `user-${randomUUID()}`;
 const use = async (request: UseRequest) => ((await store.useBatch([request], single))[0] as UseResult).outcome;
 const standingOf = async (held: Held, orderId: string) => (await store.readChosen([{ ...held, orderId }]))[0]!.standing;
-const lock = async (held: Held, orderId: string, version = 0) => {
-  const [result] = await store.lockBatch([lockRequestOf(held, { orderId, lockVersion: version })], { together: false });
+/** Those that were granted, by user coupon. */
+const versions = new Map<string, number>();
+const lock = async (held: Held, orderId: string, lockVersion = 0) => {
+  const [result] = await store.lockBatch([lockRequestOf(held, { orderId, lockVersion })], { together: false });
+  if (result?.outcome === "GRANTED") versions.set(held.userCouponId, result.lock.version);
   return result?.outcome === "REFUSED" ? result.reason : (result?.outcome as string);
 };
 
@@ -192,13 +195,14 @@ describe("locks of one order", () => {
       "NOT_STACKABLE",
     ]);
     expect(await lock(alone, "")).toBe("GRANTED");
+    const granted = ({ userCouponId }: Held) => versions.get(userCouponId) as number;
     // Renewed without an order it is for the same as before.
-    expect(await lock(a, "", 1)).toBe("GRANTED");
-    expect(await lock(alone, "one", 1)).toBe("NOT_STACKABLE");
-    await store.unlock(userId, [{ ...b, lockVersion: 1 }], Date.now() + 60_000);
+    expect(await lock(a, "", granted(a))).toBe("GRANTED");
+    expect(await lock(alone, "one", granted(alone))).toBe("NOT_STACKABLE");
+    await store.unlock(userId, [{ ...b, lockVersion: granted(b) }], Date.now() + 60_000);
     // A release that knows of no orders locks what this one has locked before.
-    await clocked.sql`UPDATE user_coupons SET lock_version = 2, lock_token = 'x' WHERE id = ${a.userCouponId}`;
-    expect(await lock(alone, "one", 1)).toBe("GRANTED");
+    await clocked.sql`UPDATE user_coupons SET lock_version = lock_version + 1, lock_token = 'x' WHERE id = ${a.userCouponId}`;
+    expect(await lock(alone, "one", granted(alone))).toBe("GRANTED");
     expect(await lock(b, "one")).toBe("NOT_STACKABLE");
   });
 });

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { GroupCommit } from "../../src/batching/group-commit.js";
 import { Refusal } from "../../src/domain/refusal.js";
 import type { RequestKey } from "../../src/storage/ports/page.js";
-import type { CancelRequest, CancelResult } from "../../src/storage/ports/usages.js";
+import type { CancelRequest, CancelResult, Lock } from "../../src/storage/ports/usages.js";
 import type { GivenBack } from "../../src/storage/ports/user-coupons.js";
 import { PostgresIssueStore } from "../../src/storage/postgres/issuing/issue-store.js";
 import { PostgresUserCouponStore } from "../../src/storage/postgres/user-coupons/user-coupon-store.js";
@@ -27,6 +27,7 @@ import {
   readCoupon,
   readUserCoupon,
   useRequestOf,
+  versionOf,
 } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
@@ -71,33 +72,58 @@ describe("locks", () => {
     const [said] = await usages.lockBatch([lockRequestOf(held, changed)], { together: false });
     return said?.outcome === "GRANTED" ? said.lock : said?.outcome === "REFUSED" ? said.reason : said?.outcome;
   };
+  const granted = async (...asked: Parameters<typeof lock>): Promise<Lock> => {
+    const said = await lock(...asked);
+    if (typeof said !== "object") throw new Error(`not granted: ${said}`);
+    return said;
+  };
   const heldOfNew = async (changed: Partial<CouponFacts> = {}, facts: Parameters<typeof hold>[3] = {}) =>
     newHeld(await newCoupon({ lockDurationMs: 10_000, ...changed }), facts);
 
   test("fall away by themselves, and the next one has a version of its own", async () => {
     const held = await heldOfNew();
     const { userCouponId } = held;
-    expect(await lock(held)).toEqual({ userCouponId, version: 1, until: later(10_000) });
+    const first = await granted(held);
+    expect(first).toMatchObject({ userCouponId, until: later(10_000) });
     expect(await lock(held)).toBe("LOCKED");
     await clocked.setClock(later(10_000));
-    expect(await lock(held, { lockVersion: 1 })).toBe("LOCK_LOST");
-    expect(await lock(held)).toEqual({ userCouponId, version: 2, until: later(20_000) });
-    expect(await usages.unlock(held.userId, [{ userCouponId, lockVersion: 1 }], farMs)).toEqual([]);
+    expect(await lock(held, { lockVersion: first.version })).toBe("LOCK_LOST");
+    const second = await granted(held);
+    expect(second.until).toEqual(later(20_000));
+    expect(second.version).toBeGreaterThan(first.version);
+    const unlock = (lockVersion: number) => usages.unlock(held.userId, [{ userCouponId, lockVersion }], farMs);
+    expect(await unlock(first.version)).toEqual([]);
     expect(await lock(held)).toBe("LOCKED");
-    expect(await usages.unlock(held.userId, [{ userCouponId, lockVersion: 2 }], farMs)).toEqual([userCouponId]);
-    expect(await lock(held)).toMatchObject({ version: 3 });
+    expect(await unlock(second.version)).toEqual([userCouponId]);
+    expect((await granted(held)).version).toBeGreaterThan(second.version);
+  });
+
+  test("of one coupon have different versions, in one call and in several, and whatever an earlier release gives", async () => {
+    const couponId = await newCoupon();
+    const helds = await Promise.all([0, 1, 2, 3].map(() => newHeld(couponId)));
+    const [one, other, ...alone] = helds as [Held, Held, Held, Held];
+    const both = [lockRequestOf(one), lockRequestOf(other)];
+    const versions = (await usages.lockBatch(both, { together: true })).map(versionOf);
+    // At the same moment, for the clock stands still.
+    for (const held of alone) versions.push((await granted(held)).version);
+    expect(new Set(versions).size).toBe(4);
+    expect(Math.max(...versions)).toBeLessThan(2 ** 52);
+    // It adds 1, and locks that were given since then are not that one.
+    for (const version of versions) expect(versions).not.toContain(version + 1);
+    await clocked.sql`UPDATE user_coupons SET lock_version = ${2 ** 52}, locked_until = NULL WHERE id = ${one.userCouponId}`;
+    expect(await granted(one)).toMatchObject({ version: 2 ** 52 + 1 });
   });
 
   test("are renewed by their version, and for a call that is repeated, and keep it", async () => {
     const held = await heldOfNew();
-    expect(await lock(held, { token: "call" })).toMatchObject({ version: 1 });
+    const { version } = await granted(held, { token: "call" });
     await clocked.setClock(later(4_000));
-    expect(await lock(held, { lockVersion: 1 })).toMatchObject({ version: 1, until: later(14_000) });
+    expect(await lock(held, { lockVersion: version })).toMatchObject({ version, until: later(14_000) });
     // A renewal leaves the lock to the call that was granted it.
-    expect(await lock(held, { token: "again", lockVersion: 1 })).toMatchObject({ version: 1 });
+    expect(await lock(held, { token: "again", lockVersion: version })).toMatchObject({ version });
     expect(await lock(held, { token: "again" })).toBe("LOCKED");
     await clocked.setClock(later(5_000));
-    expect(await lock(held, { token: "call" })).toMatchObject({ version: 1, until: later(15_000) });
+    expect(await lock(held, { token: "call" })).toMatchObject({ version, until: later(15_000) });
   });
 
   test.each([
@@ -110,7 +136,7 @@ describe("locks", () => {
 
   test("of an order are granted all or none", async () => {
     const helds = [await heldOfNew(), await heldOfNew(), await heldOfNew()];
-    await lock(helds[1] as Held);
+    const earlier = await granted(helds[1] as Held);
     const token = randomUUID();
     const requests = helds.map((held) => lockRequestOf(held, { token }));
     expect(await usages.lockBatch(requests, { together: true })).toEqual([
@@ -120,9 +146,11 @@ describe("locks", () => {
     ]);
     expect(await readUserCoupon(clocked.sql, helds[0] as Held)).toMatchObject({ lockedUntil: null, lockVersion: 0 });
     await clocked.setClock(later(10_000));
-    const granted = await usages.lockBatch(requests, { together: true });
-    expect(granted.map((one) => one.outcome === "GRANTED" && one.lock.version)).toEqual([1, 2, 1]);
-    expect(await usages.lockBatch(requests, { together: true })).toEqual(granted);
+    const results = await usages.lockBatch(requests, { together: true });
+    const versions = results.map(versionOf);
+    expect(new Set(versions).size).toBe(3);
+    expect(versions[1]).toBeGreaterThan(earlier.version);
+    expect(await usages.lockBatch(requests, { together: true })).toEqual(results);
   });
 
   test("of a call that comes twice in one batch are the same lock", async () => {
@@ -130,7 +158,7 @@ describe("locks", () => {
     const request = lockRequestOf(held, { token: "call" });
     const other = lockRequestOf(held, { token: "other" });
     const [first, second, third] = await usages.lockBatch([request, request, other], { together: false });
-    expect(first).toMatchObject({ outcome: "GRANTED", lock: { version: 1 } });
+    expect(first).toMatchObject({ outcome: "GRANTED", lock: { version: expect.any(Number) } });
     expect(second).toEqual(first);
     expect(third).toEqual({ outcome: "REFUSED", reason: "LOCKED" });
     expect(await countEvents(clocked.sql, held.couponId)).toEqual({ USER_COUPON_LOCKED: 1 });
@@ -139,8 +167,11 @@ describe("locks", () => {
   test("are given up all or none: one that is not the user's is a mistake", async () => {
     const helds = [await heldOfNew({}, { userId: "u" }), await heldOfNew({}, { userId: "u" })];
     const other = await heldOfNew();
-    for (const held of [...helds, other]) await lock(held);
-    const choices = [...helds, other].map(({ userCouponId }) => ({ userCouponId, lockVersion: 1 }));
+    const choices: { userCouponId: string; lockVersion: number }[] = [];
+    for (const held of [...helds, other]) {
+      const { userCouponId, version } = await granted(held);
+      choices.push({ userCouponId, lockVersion: version });
+    }
     expect(await usages.unlock("u", choices, farMs)).toBeNull();
     expect(await readUserCoupon(clocked.sql, helds[0] as Held)).toMatchObject({ lockedUntil: later(10_000) });
     const own = choices.slice(0, 2);
@@ -166,7 +197,7 @@ describe("locks", () => {
       });
     });
     const said = await Promise.all(running);
-    expect(said.filter((one) => one !== "LOCKED")).toEqual([expect.objectContaining({ version: 1 })]);
+    expect(said.filter((one) => one !== "LOCKED")).toEqual([expect.objectContaining({ version: expect.any(Number) })]);
   });
 });
 

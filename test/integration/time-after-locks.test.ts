@@ -73,7 +73,10 @@ describe("a lock that waits for its coupon", () => {
 
   test("is granted when an earlier one has run out meanwhile", async () => {
     const held = await newHeld({ lockedUntil: after, lockVersion: 1, lockToken: "other" });
-    expect(await afterWait(held, () => lock(held))).toMatchObject({ outcome: "GRANTED", lock: { version: 2 } });
+    expect(await afterWait(held, () => lock(held))).toMatchObject({
+      outcome: "GRANTED",
+      lock: { version: expect.any(Number) },
+    });
   });
 });
 

@@ -4,7 +4,7 @@ import { expect } from "vitest";
 import { Refusal } from "../../src/domain/refusal.js";
 import type { Usage } from "../../src/domain/usage.js";
 import type { RequestKey } from "../../src/storage/ports/page.js";
-import type { LockRequest, UsageStore, UseRequest } from "../../src/storage/ports/usages.js";
+import type { LockRequest, LockResult, UsageStore, UseRequest } from "../../src/storage/ports/usages.js";
 import { miscounted } from "../support/counted-stats.js";
 import { type HoldingFacts, insertHoldings } from "./clocked-database.js";
 
@@ -79,6 +79,12 @@ export async function cancelOne(
   return { usage: result.usage, freed: result.freed };
 }
 
+/** The version of a lock that must have been granted. */
+export function versionOf(result: LockResult | undefined): number {
+  if (result?.outcome !== "GRANTED") throw new Error(`not granted: ${result?.outcome}`);
+  return result.lock.version;
+}
+
 export interface StoredUserCoupon {
   readonly useCount: number;
   readonly placeCount: number;
@@ -92,10 +98,10 @@ export interface StoredUserCoupon {
 export async function readUserCoupon(sql: Sql, { userCouponId }: Held): Promise<StoredUserCoupon> {
   const [row] = await sql<StoredUserCoupon[]>`
     SELECT use_count AS "useCount", place_count AS "placeCount", locked_until AS "lockedUntil",
-      lock_version::int AS "lockVersion", claim_until AS "claimUntil", released_at AS "releasedAt",
+      lock_version AS "lockVersion", claim_until AS "claimUntil", released_at AS "releasedAt",
       deleted_at AS "deletedAt"
     FROM user_coupons WHERE id = ${userCouponId}`;
-  return { ...(row as StoredUserCoupon) };
+  return { ...(row as StoredUserCoupon), lockVersion: Number(row?.lockVersion) };
 }
 
 export interface StoredCoupon {

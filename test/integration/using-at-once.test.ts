@@ -60,6 +60,7 @@ test("uses, locks, cancellations, deletions, releases, expiries and issues at on
   const said = new Map<string, number>();
   const count = (what: string) => said.set(what, (said.get(what) ?? 0) + 1);
   let nowMs = noon.getTime();
+  const locked: { userId: string; userCouponId: string; lockVersion: number }[] = [];
 
   const work = async (worker: number) => {
     const database = databases[worker % databases.length] as (typeof databases)[0];
@@ -117,14 +118,16 @@ test("uses, locks, cancellations, deletions, releases, expiries and issues at on
         }
         case 5: {
           const requests = some().map((held) => lockRequestOf(held));
-          for (const result of await usages.lockBatch(requests, { together: random(2) === 0 }))
+          const results = await usages.lockBatch(requests, { together: random(2) === 0 });
+          results.forEach((result, index) => {
             count(`lock ${result.outcome}`);
+            if (result.outcome === "GRANTED") locked.push({ ...requests[index]!, lockVersion: result.lock.version });
+          });
           break;
         }
         case 6: {
-          const one = pick(helds.slice(-8));
-          if (one)
-            await usages.unlock(one.userId, [{ userCouponId: one.userCouponId, lockVersion: 1 + random(3) }], farMs);
+          const one = pick(locked.slice(-8));
+          if (one) await usages.unlock(one.userId, [one], farMs);
           break;
         }
         case 7: {

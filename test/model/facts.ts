@@ -72,7 +72,7 @@ export async function storedOf(sql: Sql, now: number): Promise<Stored> {
           millis(paused_at)::text AS paused_at, millis(deleted_at)::text AS deleted_at, millis(revoked_at)::text AS revoked_at,
           quantity::int, type, millis(updated_at)::text AS updated_at
         FROM coupons ORDER BY id`,
-    sql`SELECT id, user_id, use_count, place_count, max_uses, millis(valid_until)::text AS valid_until, lock_version::int,
+    sql`SELECT id, user_id, use_count, place_count, max_uses, millis(valid_until)::text AS valid_until, lock_version,
           CASE WHEN locked_until > ${new Date(now)} THEN nullif(split_part(lock_order, ' ', 2), '') END AS lock_order,
           millis(CASE WHEN locked_until > ${new Date(now)} THEN locked_until END)::text AS locked_until,
           millis(claim_until)::text AS claim_until, millis(released_at)::text AS released_at, millis(deleted_at)::text AS deleted_at, code, lapsed

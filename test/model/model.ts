@@ -19,6 +19,7 @@ export class Model extends Upkeep {
       issuedOnDay: {},
       purged: {},
       answered: {},
+      lockVersions: {},
       events: [],
     });
   }
@@ -68,7 +69,7 @@ export class Model extends Upkeep {
       case "quote":
         return this.quote(call.order);
       case "lock":
-        return this.lock(call.order, call.requestId);
+        return this.lock(call.order, call.requestId, told);
       case "unlock":
         return this.unlock(call.userId, call.choices);
       case "use": {

@@ -260,6 +260,8 @@ export interface State {
   purged: Record<string, Purged>;
   /** By method and request id: what was asked, and answered. */
   answered: Record<string, { input: string; answer: Answer; at: number }>;
+  /** By coupon: those that locks have had. */
+  lockVersions: Record<string, number[]>;
   events: string[];
 }
 

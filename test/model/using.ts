@@ -26,7 +26,8 @@ export class Using extends World {
         const isLocked = this.isLocked(one) && one.lock.requestId === requestId;
         if (requestId !== "" && isUsed) return 0;
         if (requestId !== "" && isLocked) return 1;
-        return this.againstOne(one, choice.lockVersion, "").length === 0 ? 2 : 3;
+        if (this.isLocked(one) && one.lock.version === choice.lockVersion) return 2;
+        return this.againstOne(one, choice.lockVersion, "").length === 0 ? 3 : 4;
       };
       const [found] = carrying.sort(
         (a, b) => rank(a) - rank(b) || this.expiry(a) - this.expiry(b) || (a.id < b.id ? -1 : 1),
@@ -204,7 +205,8 @@ export class Using extends World {
     );
   }
 
-  protected lock(asked: Order, requestId: string): Answer {
+  /** `told`: the versions of new locks, which are the service's choice. */
+  protected lock(asked: Order, requestId: string, told: Answer): Answer {
     if (this.isNamedTwice(asked.choices)) return { refused: "INVALID_FIELD" };
     const order = this.resolve(asked, requestId);
     if (this.isTakenTwice(asked, order)) return { refused: "INVALID_FIELD" };
@@ -212,6 +214,9 @@ export class Using extends World {
       this.refusal(order, this.against(order, requestId)) ?? this.refusal(order, this.againstLocks(order));
     if (refusal) return refusal;
     const { now } = this.state;
+    const versions = new Map(
+      ((told.locks ?? []) as { id: string; version: number }[]).map((one) => [one.id, one.version]),
+    );
     const locks = order.choices.map(({ id }) => {
       const one = this.held(order.userId, id) as UserCoupon;
       const { lockMs } = this.coupon(one.couponId);
@@ -219,12 +224,20 @@ export class Using extends World {
       // A lock that is renewed stays the same one.
       const isRenewed = this.isLocked(one);
       const orderId = isRenewed && order.orderId === "" ? one.lock.orderId : order.orderId;
-      const granted = isRenewed ? one.lock : { version: one.lock.version + 1, requestId };
+      const granted = isRenewed ? one.lock : { version: this.newVersion(one, versions.get(id) ?? 0), requestId };
       one.lock = { ...granted, until, orderId };
       this.happened("USER_COUPON_LOCKED", one.couponId, one.id, `${one.lock.version}`, `${until}`);
       return { id, version: one.lock.version, until };
     });
     return { locks };
+  }
+
+  /** It is greater than the user coupon's last, and no other one of the coupon has had it. */
+  private newVersion(one: UserCoupon, told: number): number {
+    const taken = this.state.lockVersions[one.couponId] ?? [];
+    if (told <= one.lock.version || taken.includes(told)) return one.lock.version + 1;
+    this.state.lockVersions[one.couponId] = [...taken, told];
+    return told;
   }
 
   protected unlock(userId: string, asked: readonly Choice[]): Answer {

@@ -45,9 +45,9 @@ export type CouponChoice = Message<"coupon.v1.CouponChoice"> & {
     case: "userCouponId";
   } | {
     /**
-     * The code of one that the user holds, see IssueCouponRequest.code. Of several with this code it is the one that can be
-     * used, the earliest expiry first, and that no other item of the call names. When others name all of them, by id or by
-     * code, the call is refused with INVALID_FIELD.
+     * The code of one that the user holds, see IssueCouponRequest.code. Of several with this code it is the one whose lock
+     * `lock_version` names, or the one that can be used, the earliest expiry first, and that no other item of the call names.
+     * When others name all of them, by id or by code, the call is refused with INVALID_FIELD.
      *
      * @generated from field: string code = 2;
      */
@@ -155,7 +155,8 @@ export type CouponLock = Message<"coupon.v1.CouponLock"> & {
 
   /**
    * Names the lock in UseCoupons, in UnlockCoupons and when it is renewed. It grows with each new lock of the user
-   * coupon, so that whoever held an earlier one can do no harm.
+   * coupon, so that whoever held an earlier one can do no harm. Versions are large and not consecutive, and no two locks of
+   * one coupon have the same.
    *
    * @generated from field: int64 lock_version = 2;
    */

@@ -139,7 +139,7 @@ export interface UsageStore {
 
   /**
    * For each choice that names a code, the ids of the user's user coupons with it, best first: what this very request has
-   * used or locked before, then what can be used, the earliest expiry first.
+   * used or locked before, then the one whose lock the choice names, then what can be used, the earliest expiry first.
    */
   findByCodes(
     userId: string,

@@ -152,7 +152,7 @@ export const userCoupons = pgTable(
     /** Places taken under the coupon's usage cap. A cancelled use keeps its own. */
     placeCount: smallint("place_count").notNull().default(0),
     lockedUntil: timestamp("locked_until"),
-    /** Grows with each lock, so that a holder of an earlier one can do no harm. */
+    /** Grows with each lock, so that a holder of an earlier one can do no harm. No two of one coupon ever have the same. 0: never locked. */
     lockVersion: bigint("lock_version", { mode: "number" }).notNull().default(0),
     /** Names the call that was granted the lock. */
     lockToken: text("lock_token"),

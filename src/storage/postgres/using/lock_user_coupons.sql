@@ -1,5 +1,6 @@
 -- Locks a batch of user coupons, each for one checkout; `together` as in use_user_coupons(). A standing lock is renewed when
--- the item names its version, or has the token of the call that was granted it, and keeps its version.
+-- the item names its version, or has the token of the call that was granted it, and keeps its version. A new one has a greater version
+-- than the user coupon's last, and none that another user coupon of its coupon has had: with a code, a version says which lock is meant.
 --   GRANTED            it is locked
 --   CONSENT            nothing speaks against it, but against another one of the order
 --   USER_COUPON_NOT_FOUND, or a reason of usage_refusal(): refused
@@ -24,10 +25,14 @@ AS $$
 #variable_conflict use_column
 DECLARE
   at timestamptz;
+  micros bigint;
 BEGIN
   PERFORM FROM coupons c WHERE c.id = ANY (coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
   PERFORM lock_orders(items);
   at := coupon_clock();
+  -- For versions, and not whole milliseconds: of two transactions with one coupon the second reads it after the first has committed,
+  -- which may be within the same millisecond.
+  micros := extract(epoch FROM clock_timestamp()) * 1000000;
 
   RETURN QUERY
   WITH asked AS (
@@ -79,17 +84,23 @@ BEGIN
     FROM checked o
   ),
   chosen AS MATERIALIZED (
-    SELECT r.*, r.outcome_2 IS NULL AND NOT (together AND bool_or(r.outcome_2 IS NOT NULL) OVER ()) AS taken FROM ranked r
+    SELECT
+      r.*, r.outcome_2 IS NULL AND NOT (together AND bool_or(r.outcome_2 IS NOT NULL) OVER ()) AS taken,
+      -- An item takes longer than 8 microseconds, so the next transaction begins beyond the last one here. The steps leave room for
+      -- releases that add 1 to the version of the user coupon.
+      CASE WHEN r.locked THEN r.current_version
+        ELSE greatest(r.current_version + 1, micros + 8 * dense_rank() OVER (ORDER BY r.user_coupon_id)) END AS new_version
+    FROM ranked r
   ),
   granted AS (
     UPDATE user_coupons u SET
       locked_until = n.until,
       -- A lock that is renewed is still the one that its first call was granted, and may ask for again.
       lock_token = CASE WHEN n.locked THEN u.lock_token ELSE n.token END,
-      lock_version = u.lock_version + CASE WHEN n.locked THEN 0 ELSE 1 END,
+      lock_version = n.new_version,
       -- One that is renewed without an order is for the same as before.
       lock_order = CASE
-        WHEN n.order_id <> '' THEN (u.lock_version + CASE WHEN n.locked THEN 0 ELSE 1 END) || ' ' || n.order_id
+        WHEN n.order_id <> '' THEN n.new_version || ' ' || n.order_id
         WHEN n.locked THEN u.lock_order
       END
     FROM (SELECT DISTINCT ON (user_coupon_id) * FROM chosen WHERE taken ORDER BY user_coupon_id, ord) n
@@ -104,7 +115,7 @@ BEGIN
   )
   SELECT
     CASE WHEN n.outcome_2 IS NOT NULL THEN n.outcome_2 WHEN n.taken THEN 'GRANTED' ELSE 'CONSENT' END,
-    n.current_version + CASE WHEN n.locked THEN 0 ELSE 1 END,
+    n.new_version,
     millis(n.until)
   FROM chosen n
   ORDER BY n.ord;

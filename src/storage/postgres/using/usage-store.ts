@@ -169,6 +169,7 @@ export class PostgresUsageStore implements UsageStore {
           ORDER BY
             EXISTS (SELECT FROM usages s WHERE s.request_id = ${requestId} AND s.user_coupon_id = u.id) DESC,
             (u.lock_token = ${requestId} AND u.locked_until > clock.now) IS TRUE DESC,
+            (u.lock_version = a.lock_version AND u.locked_until > clock.now) IS TRUE DESC,
             (usage_refusal(u, c, a.lock_version, clock.now) IS NULL) DESC,
             least(u.valid_until, c.expires_at), u.id
           LIMIT ${maxItems}

@@ -27,6 +27,7 @@ export function useRequests(
       usageId: newId(judged.now.getTime()),
       couponId: coupon.id,
       revision: coupon.revision,
+      updatedAt: coupon.updatedAt,
       userCouponId,
       userId,
       lockVersion,

@@ -13,6 +13,8 @@ export interface UseRequest extends PlaceRequest {
   readonly productId: string;
   readonly orderId: string;
   readonly orderAmount: Money;
+  /** When the coupon got its revision, which another edit may have got since: see DefinitionName. Absent: it is not compared. */
+  readonly updatedAt?: Date;
   /** Minor units, computed from the coupon of this revision. */
   readonly discountAmount: number;
   /** As they were judged, of the same revision. Postgres reads them for itself. */

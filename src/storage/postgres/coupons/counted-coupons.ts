@@ -1,14 +1,12 @@
 import type { Sql } from "postgres";
 import type { Coupon } from "../../../domain/coupon.js";
-import type { CouponCache } from "./coupon-cache.js";
+import { type CouponCache, type DefinitionName, isSameDefinition } from "./coupon-cache.js";
 
 /** What changes without a new revision. */
 export type Counts = Pick<Coupon, "issuedCount" | "usedCount" | "placeCount" | "exhaustedAt">;
 
 /** What a query has just read of a coupon. */
-export interface CouponVersion {
-  readonly id: string;
-  readonly revision: number;
+export interface CouponVersion extends DefinitionName {
   readonly counts: Counts;
 }
 
@@ -27,7 +25,7 @@ export class CountedCoupons {
     const definitions = await this.definitions.get(sql, versions);
     return versions.map((version) => {
       const definition = definitions.get(version.id) as Coupon;
-      return definition.revision === version.revision ? this.counted(definition, version.counts) : definition;
+      return isSameDefinition(definition, version) ? this.counted(definition, version.counts) : definition;
     });
   }
 

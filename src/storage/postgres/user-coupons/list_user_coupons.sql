@@ -70,7 +70,9 @@ BEGIN
   )
   SELECT page.rows, page.looked_to, millis((SELECT now FROM clock)), CASE WHEN page.ordinal = 1 THEN (
     SELECT string_agg(concat(
-      c.id, ' ', c.revision, ' ', c.issued_count, ' ', c.used_count, ' ', c.place_count, ' ', millis(c.exhausted_at)
+      -- As the driver reads a time, which does not round.
+      c.id, ' ', c.revision, ' ', millis(date_trunc('milliseconds', c.updated_at)), ' ',
+      c.issued_count, ' ', c.used_count, ' ', c.place_count, ' ', millis(c.exhausted_at)
     ), ' ')
     FROM (SELECT DISTINCT unnest(p.coupon_ids) AS id FROM page p) named JOIN coupons c ON c.id = named.id
   ) END

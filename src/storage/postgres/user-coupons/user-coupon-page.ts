@@ -50,7 +50,7 @@ interface AnswerRow {
 
 /**
  * Pages of what users hold, in one round trip. A page comes as one text, for a driver takes several times as long over
- * fifty rows of values. Coupons are not read whole: definitions are remembered by their revision, counts are read here,
+ * fifty rows of values. Coupons are not read whole: definitions are remembered by their names, counts are read here,
  * in the same snapshot, and once for all the items that share the query.
  */
 export class UserCouponPages {
@@ -131,7 +131,7 @@ export class UserCouponPages {
 
 /** As many as the query puts into the text of a user coupon, and of a coupon. */
 const rowColumns = 5;
-const versionColumns = 6;
+const versionColumns = 7;
 
 function parseRows(text: string, coupons: ReadonlyMap<string, Coupon>, userId: string): UserCouponWithCoupon[] {
   const values = text.split(" ");
@@ -197,11 +197,12 @@ function parseVersions(text: string): CouponVersion[] {
     versions.push({
       id: values[at]!,
       revision: Number(values[at + 1]),
+      updatedAt: new Date(Number(values[at + 2])),
       counts: {
-        issuedCount: Number(values[at + 2]),
-        usedCount: Number(values[at + 3]),
-        placeCount: Number(values[at + 4]),
-        exhaustedAt: dateOf(values[at + 5]!),
+        issuedCount: Number(values[at + 3]),
+        usedCount: Number(values[at + 4]),
+        placeCount: Number(values[at + 5]),
+        exhaustedAt: dateOf(values[at + 6]!),
       },
     });
   }

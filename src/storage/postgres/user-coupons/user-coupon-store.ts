@@ -4,7 +4,7 @@ import type { UserCoupon, UserCouponStatus } from "../../../domain/user-coupon.j
 import type { Dated, DeadlineMs, Listed, Page, RequestKey } from "../../ports/page.js";
 import type { UserChoice } from "../../ports/usages.js";
 import type { FoundUserCoupon, GivenBack, UserCouponStore, UserCouponWithCoupon } from "../../ports/user-coupons.js";
-import { CountedCoupons } from "../coupons/counted-coupons.js";
+import { CountedCoupons, type CouponVersion } from "../coupons/counted-coupons.js";
 import { CouponCache } from "../coupons/coupon-cache.js";
 import type { Connection, Database } from "../database.js";
 import { guarded } from "../errors.js";
@@ -19,6 +19,7 @@ interface UserCouponRow extends UserCoupon {
   readonly ordinal: number;
   readonly now: Date;
   readonly revision: number;
+  readonly couponUpdatedAt: Date;
   readonly issuedCount: number;
   readonly usedCount: number;
   readonly couponPlaceCount: number;
@@ -139,7 +140,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
   ): Promise<(Dated<FoundUserCoupon> | null)[]> {
     const rows = await sql<(UserCouponRow & { requestId: string | null })[]>`
       SELECT asked.ordinal, clock.now, u.request_id, ${userCouponColumns(sql)},
-        c.revision, c.issued_count, c.used_count, c.place_count AS coupon_place_count, c.exhausted_at
+        c.revision, c.updated_at AS coupon_updated_at, c.issued_count, c.used_count, c.place_count AS coupon_place_count, c.exhausted_at
       FROM (SELECT coupon_clock() AS now OFFSET 0) clock
       CROSS JOIN (
         SELECT a.*, row_number() OVER () AS ordinal
@@ -157,6 +158,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
             ordinal,
             now,
             revision: _,
+            couponUpdatedAt: _u,
             issuedCount: __,
             usedCount: ___,
             couponPlaceCount: _p,
@@ -172,8 +174,17 @@ export class PostgresUserCouponStore implements UserCouponStore {
   }
 }
 
-function versionOf({ couponId, revision, issuedCount, usedCount, couponPlaceCount, exhaustedAt }: UserCouponRow) {
-  return { id: couponId, revision, counts: { issuedCount, usedCount, placeCount: couponPlaceCount, exhaustedAt } };
+function versionOf({
+  couponId,
+  revision,
+  couponUpdatedAt,
+  issuedCount,
+  usedCount,
+  couponPlaceCount,
+  exhaustedAt,
+}: UserCouponRow): CouponVersion {
+  const counts = { issuedCount, usedCount, placeCount: couponPlaceCount, exhaustedAt };
+  return { id: couponId, revision, updatedAt: couponUpdatedAt, counts };
 }
 
 function replayOf(answer: unknown): { restocked: boolean; replayed: boolean } {

@@ -41,6 +41,7 @@ interface ChosenRow extends UserCoupon {
   readonly lockVersion: number;
   readonly lockToken: string | null;
   readonly revision: number;
+  readonly couponUpdatedAt: Date;
   readonly exhaustedAt: Date | null;
   readonly couponPlaceCount: number;
   readonly now: Date;
@@ -66,11 +67,12 @@ export class PostgresUsageStore implements UsageStore {
       const orders = new OrdersOf(choices);
       const ids = choices.map(({ userCouponId }) => userCouponId);
       const rows = await sql<ChosenRow[]>`
-        SELECT ${userCouponColumns(sql)}, u.lock_version, u.lock_token, u.revision, u.exhausted_at, u.coupon_place_count, clock.now,
+        SELECT ${userCouponColumns(sql)}, u.lock_version, u.lock_token, u.revision, u.coupon_updated_at,
+          u.exhausted_at, u.coupon_place_count, clock.now,
           CASE WHEN row_number() OVER () = 1 THEN ${orders.query(sql)} END AS standing
         FROM (SELECT coupon_clock() AS now OFFSET 0) clock
         LEFT JOIN (
-          SELECT u.*, c.revision, c.exhausted_at, c.place_count AS coupon_place_count
+          SELECT u.*, c.revision, c.updated_at AS coupon_updated_at, c.exhausted_at, c.place_count AS coupon_place_count
           FROM json_array_elements_text(${JSON.stringify(ids)}::text::json) AS asked (id)
           CROSS JOIN LATERAL (SELECT * FROM user_coupons WHERE id = asked.id::uuid OFFSET 0) u
           CROSS JOIN LATERAL (SELECT * FROM coupons WHERE id = u.coupon_id OFFSET 0) c
@@ -81,7 +83,9 @@ export class PostgresUsageStore implements UsageStore {
       const byId = new Map(rows.map((row) => [row.id, row]));
       const coupons = await this.coupons.get(
         sql,
-        rows.filter((row) => row.id).map(({ couponId: id, revision }) => ({ id, revision })),
+        rows
+          .filter((row) => row.id)
+          .map(({ couponId: id, revision, couponUpdatedAt: updatedAt }) => ({ id, revision, updatedAt })),
       );
       return choices.map(({ userId, userCouponId }, index) => {
         const row = byId.get(userCouponId);
@@ -91,6 +95,7 @@ export class PostgresUsageStore implements UsageStore {
           lockVersion,
           lockToken,
           revision: _,
+          couponUpdatedAt: _u,
           exhaustedAt,
           couponPlaceCount,
           now: __,
@@ -259,6 +264,7 @@ export class PostgresUsageStore implements UsageStore {
         user_id: request.userId,
         lock_version: request.lockVersion,
         revision: request.revision,
+        updated_ms: request.updatedAt?.getTime(),
         product_id: request.productId,
         order_id: request.orderId,
         currency_code: request.orderAmount.currencyCode,

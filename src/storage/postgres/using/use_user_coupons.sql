@@ -41,7 +41,7 @@ BEGIN
   WITH asked AS (
     SELECT row_number() OVER () AS ord, a.*
     FROM json_to_recordset(items) AS a (
-      id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, revision bigint, product_id text,
+      id uuid, user_coupon_id uuid, coupon_id uuid, user_id text, lock_version bigint, revision bigint, updated_ms bigint, product_id text,
       order_id text, currency_code char(3), order_amount bigint, discount_amount bigint, discounted_before bigint, order_mark text,
       request_id text, item smallint,
       patience_ms int, labels jsonb
@@ -62,7 +62,8 @@ BEGIN
         WHEN earlier.id IS NOT NULL THEN 'REPLAYED'
         WHEN waited_ms >= a.patience_ms THEN 'TOO_LATE'
         WHEN u.id IS NULL OR u.user_id <> a.user_id OR u.deleted_at IS NOT NULL THEN 'USER_COUPON_NOT_FOUND'
-        WHEN c.revision <> a.revision THEN 'STALE'
+        -- A standby that is promoted without the last edit gives its revision to another one.
+        WHEN c.revision <> a.revision OR millis(date_trunc('milliseconds', c.updated_at)) <> a.updated_ms THEN 'STALE'
         WHEN a.order_mark <> (SELECT o.mark FROM standing_uses(a.user_id, a.order_id) o) THEN 'STALE'
         ELSE usage_refusal(u, c, a.lock_version, at)
       END AS outcome

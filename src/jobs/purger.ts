@@ -2,10 +2,13 @@ import type { PurgeStore, PurgeTerms, PurgeWalk } from "../storage/ports/purge.j
 import type { Job } from "./job-loop.js";
 
 const minuteMs = 60_000;
-/** Rows looked at in one transaction, transactions of one walk in one run, and coupons that ended looked at in one run. */
+/** Rows looked at in one transaction, and transactions of one walk in one run. */
 const defaultBatchSize = 1_000;
 const defaultMaxBatches = 500;
-const maxEnded = 1_000;
+/** Batches of coupons looked at in one run. Most have nothing left, and then a batch takes some milliseconds. */
+const defaultMaxPages = 5_000;
+/** Walks that are remembered for where they stopped. */
+const maxStops = 1_000;
 
 export interface PurgeOptions {
   /** Days after the expiry, 1 to 3,650. */
@@ -18,6 +21,7 @@ export interface PurgeOptions {
   readonly everyMinutes: number;
   readonly batchSize?: number;
   readonly maxBatches?: number;
+  readonly maxPages?: number;
 }
 
 export interface Purged {
@@ -36,17 +40,27 @@ export class Purger implements Job {
   readonly pauseMs: number;
   private readonly terms: PurgeTerms;
   private readonly maxBatches: number;
+  private readonly maxPages: number;
   /** Where walks through coupons of many used user coupons have stopped; the next run goes on there. */
   private readonly stops = new Map<string, string>();
+  /** The last coupon that was looked at, as above; null: the next run begins with the first one. */
+  private lookedTo: string | null = null;
   private isClosed = false;
 
   constructor(
     private readonly store: PurgeStore,
-    { everyMinutes, batchSize = defaultBatchSize, maxBatches = defaultMaxBatches, ...terms }: PurgeOptions,
+    {
+      everyMinutes,
+      batchSize = defaultBatchSize,
+      maxBatches = defaultMaxBatches,
+      maxPages = defaultMaxPages,
+      ...terms
+    }: PurgeOptions,
     private readonly log: { info(details: object, message: string): void },
   ) {
     this.terms = { ...terms, batchSize };
     this.maxBatches = maxBatches;
+    this.maxPages = maxPages;
     this.pauseMs = everyMinutes * minuteMs;
   }
 
@@ -62,20 +76,32 @@ export class Purger implements Job {
   /** One run; it ends early when another replica is at it. */
   async purge(): Promise<Purged> {
     const purged = { userCoupons: 0, codes: 0, requests: 0, quotaDays: 0 };
-    // User coupons that ended by themselves come first: they may be of coupons that have ended.
-    const walks: PurgeWalk[] = [
-      { kind: "ENDED_USER_COUPONS" },
-      ...(await this.store.findEnded(this.terms, maxEnded)),
-      { kind: "EXPIRED_CODES" },
+    // User coupons that ended by themselves come before those of coupons that have ended: they may be of these. What may take long is last.
+    const kinds = [
+      () => this.walk({ kind: "ENDED_USER_COUPONS" }, purged),
+      () => this.walk({ kind: "EXPIRED_CODES" }, purged),
+      () => this.purgeRecords(purged),
+      () => this.walkEnded(purged),
     ];
-    let isMine = true;
-    for (const walk of walks) isMine = isMine && (await this.walk(walk, purged));
-    if (isMine) await this.purgeRecords(purged);
+    for (const kind of kinds) if (!(await kind())) break;
     const { dryRun } = this.terms;
     if (dryRun || Object.values(purged).some((count) => count > 0)) {
       this.log.info({ ...purged, dryRun }, dryRun ? "a purge would remove" : "purged");
     }
     return purged;
+  }
+
+  /** False: another replica is at it. */
+  private async walkEnded(purged: { userCoupons: number; codes: number }): Promise<boolean> {
+    for (let page = 0; page < this.maxPages && !this.isClosed; page++) {
+      const { walks, next } = await this.store.findEnded(this.terms, this.lookedTo);
+      for (const walk of walks) {
+        if (!(await this.walk(walk, purged))) return false;
+      }
+      this.lookedTo = next;
+      if (next === null) break;
+    }
+    return true;
   }
 
   /** False: another replica is at it. */
@@ -91,21 +117,23 @@ export class Purger implements Job {
       from = done.next;
       if (from === null) return true;
     }
-    if (from !== null && "couponId" in walk && !this.terms.dryRun && this.stops.size < maxEnded)
+    if (from !== null && "couponId" in walk && !this.terms.dryRun && this.stops.size < maxStops)
       this.stops.set(name, from);
     return true;
   }
 
-  private async purgeRecords(purged: { requests: number; quotaDays: number }): Promise<void> {
+  /** False: as above. */
+  private async purgeRecords(purged: { requests: number; quotaDays: number }): Promise<boolean> {
     const { dryRun, batchSize } = this.terms;
     // Rows that stay cannot be gone through in batches.
     const terms = dryRun ? { ...this.terms, batchSize: batchSize * this.maxBatches } : this.terms;
     for (let batch = 0; batch < this.maxBatches && !this.isClosed; batch++) {
       const done = await this.store.purgeRecords(terms);
-      if (done === "BUSY") return;
+      if (done === "BUSY") return false;
       purged.requests += done.requests;
       purged.quotaDays += done.quotaDays;
-      if (dryRun || Math.max(done.requests, done.quotaDays) < batchSize) return;
+      if (dryRun || Math.max(done.requests, done.quotaDays) < batchSize) break;
     }
+    return true;
   }
 }

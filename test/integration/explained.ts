@@ -6,8 +6,11 @@ interface PlanNode {
   readonly "Shared Read Blocks": number;
 }
 
-/** A database that counts what is read for each query of its pool for reads: each is explained first, and then asked. */
-export function explained(database: Database): {
+/** A database that counts what is read for each query of one of its pools: each is explained first, and then asked. */
+export function explained(
+  database: Database,
+  pool: "reads" | "background" = "reads",
+): {
   database: Database;
   blocksOf(work: () => Promise<unknown>): Promise<number>;
 } {
@@ -35,11 +38,11 @@ export function explained(database: Database): {
     };
     return { ...others, sql: Object.assign(counting, { unsafe: sql.unsafe }) as unknown as Sql };
   };
-  const reads = Object.create(database.reads) as Database["reads"];
-  reads.run = (deadlineMs, work, timeoutMs) =>
-    database.reads.run(deadlineMs, (connection) => work(counted(connection)), timeoutMs);
+  const counting = Object.create(database[pool]) as Database["reads"];
+  counting.run = (deadlineMs, work, timeoutMs) =>
+    database[pool].run(deadlineMs, (connection) => work(counted(connection)), timeoutMs);
   return {
-    database: { ...database, reads },
+    database: { ...database, [pool]: counting },
     blocksOf: async (work) => {
       blocks = 0;
       await work();

@@ -19,6 +19,7 @@ import {
   openCoupon,
 } from "./clocked-database.js";
 import { expireCodes, insertCodes } from "./codes-world.js";
+import { explained } from "./explained.js";
 import { cancelOne, countEvents, type Held, hold, useRequestOf } from "./usage-world.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
@@ -257,6 +258,41 @@ describe("a purge", () => {
     const one = purger({ batchSize: 1, maxBatches: 1 });
     expect(await one.purge()).toMatchObject({ userCoupons: 0 });
     expect(await one.purge()).toMatchObject({ userCoupons: 1 });
+  });
+
+  test("looks at so many coupons at a time, and goes on with the next ones, however many have nothing left", async () => {
+    const [many, batchSize] = [20_000, 10];
+    // For each of the coupons its row, and what leads there; of all of them it would be some thousands.
+    const fewBlocks = 10 * batchSize;
+    const insert = (count: number, prefix: string) => clocked.sql`
+      INSERT INTO coupons (id, name, description, category, fixed_amount, currency_code, starts_at, expires_at, max_per_user,
+        stackable, created_at, updated_at)
+      SELECT (${prefix} || right(gen_random_uuid()::text, 28))::uuid, 'n', '', '', 1, 'USD', ${later(-hourMs)}, ${noon}, 1, false,
+        ${noon}, ${noon}
+      FROM generate_series(1, ${count})`;
+    await issue(await newCoupon({ id: "00000001-0000-0000-0000-000000000000" }), 2);
+    await issue(await newCoupon({ id: "00000003-0000-0000-0000-000000000000" }), 3);
+    await insert(2 * batchSize, "00000002");
+    await insert(many, "00000004");
+    await clocked.setClock(later(hourMs + 30 * dayMs));
+    const { database, blocksOf } = explained(clocked.database, "background");
+    const store = new PostgresPurgeStore(database);
+    const terms = { afterDays: 30, deletedCodesKeepHours: 24, dryRun: false, batchSize };
+    for (const prepare of [async () => {}, () => clocked.sql`ANALYZE coupons`]) {
+      await prepare();
+      for (const after of [null, "00000004-8000-0000-0000-000000000000"])
+        expect(await blocksOf(() => store.findEnded(terms, after))).toBeLessThan(fewBlocks);
+    }
+    const two = purger({ batchSize, maxPages: 2 });
+    const done: number[] = [];
+    for (let run = 0; run < 3; run += 1) done.push((await two.purge()).userCoupons);
+    expect(done).toEqual([2, 3, 0]);
+    // The last coupons, and then again from the beginning, where something has come in the meantime.
+    await clocked.sql`DELETE FROM coupons WHERE id > '00000004-0000-0000-0000-000000000000'`;
+    await issue(await newCoupon({ id: "00000000-1000-0000-0000-000000000000", expiresAt: later(31 * dayMs) }));
+    await clocked.setClock(later(62 * dayMs));
+    for (let run = 0; run < 2; run += 1) done.push((await two.purge()).userCoupons);
+    expect(done).toEqual([2, 3, 0, 0, 1]);
   });
 
   test("does nothing in a dry run but say what it would do", async () => {

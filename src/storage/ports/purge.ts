@@ -12,12 +12,20 @@ export interface PurgeTerms {
 /** What one purge goes through, in the order of some index. */
 export type PurgeWalk =
   | { /** Expired, deleted or released before they were ever used. */ readonly kind: "ENDED_USER_COUPONS" }
-  | {
-      /** A deletion, too, is the end of codes that nobody holds. */
-      readonly kind: "USER_COUPONS_OF_ENDED_COUPON" | "FREE_CODES_OF_ENDED_COUPON";
-      readonly couponId: string;
-    }
-  | { /** Of codes that have expired. */ readonly kind: "EXPIRED_CODES" };
+  | { /** Of codes that have expired. */ readonly kind: "EXPIRED_CODES" }
+  | EndedCouponWalk;
+
+export interface EndedCouponWalk {
+  /** A deletion, too, is the end of codes that nobody holds. */
+  readonly kind: "USER_COUPONS_OF_ENDED_COUPON" | "FREE_CODES_OF_ENDED_COUPON";
+  readonly couponId: string;
+}
+
+export interface EndedPage {
+  readonly walks: readonly EndedCouponWalk[];
+  /** The last coupon that was looked at, when there may be others behind it. */
+  readonly next: string | null;
+}
 
 export interface PurgeBatch {
   readonly userCoupons: number;
@@ -27,8 +35,11 @@ export interface PurgeBatch {
 }
 
 export interface PurgeStore {
-  /** Coupons that ended so long ago, or code books that were deleted, and have something left that is to be purged; at most `limit`. */
-  findEnded(terms: PurgeTerms, limit: number): Promise<PurgeWalk[]>;
+  /**
+   * Coupons that ended so long ago, or code books that were deleted, and have something left that is to be purged. One batch of all
+   * coupons is looked at, in the order of their ids: those after `after`, from the first one with null.
+   */
+  findEnded(terms: PurgeTerms, after: string | null): Promise<EndedPage>;
   /** One batch of a walk, from its beginning with null. "BUSY", and nothing done, while another replica purges. */
   purge(walk: PurgeWalk, terms: PurgeTerms, from: string | null): Promise<PurgeBatch | "BUSY">;
   /** One batch of remembered requests and of what quotas have counted; "BUSY" as above. */

@@ -1,4 +1,4 @@
-import type { PurgeBatch, PurgeStore, PurgeTerms, PurgeWalk } from "../../ports/purge.js";
+import type { EndedCouponWalk, EndedPage, PurgeBatch, PurgeStore, PurgeTerms, PurgeWalk } from "../../ports/purge.js";
 import type { Connection, Database } from "../database.js";
 
 /** A round serves nobody who waits. */
@@ -7,7 +7,7 @@ const noDeadlineMs = Number.POSITIVE_INFINITY;
 const beginning = "-infinity";
 const leastId = "00000000-0000-0000-0000-000000000000";
 
-interface EndedRow {
+interface LookedRow {
   readonly id: string;
   readonly hasUnused: boolean;
   readonly hasFreeCodes: boolean;
@@ -22,26 +22,30 @@ interface Step {
 export class PostgresPurgeStore implements PurgeStore {
   constructor(private readonly database: Database) {}
 
-  async findEnded({ afterDays, deletedCodesKeepHours }: PurgeTerms, limit: number): Promise<PurgeWalk[]> {
-    const rows = await this.database.background.run(
+  async findEnded(
+    { afterDays, deletedCodesKeepHours, batchSize }: PurgeTerms,
+    after: string | null,
+  ): Promise<EndedPage> {
+    // No condition but the id's, and no index for others: what most coupons do not meet makes a query go through all of them, and an
+    // index on what changes with each issue would make each of these write to all indexes.
+    const looked = await this.database.background.run(
       noDeadlineMs,
-      ({ sql }) => sql<EndedRow[]>`
-        SELECT c.id, left_over.has_unused, left_over.has_free_codes
+      ({ sql }) => sql<LookedRow[]>`
+        SELECT c.id,
+          ended.yes AND c.issued_total - c.deleted_total - c.released_total - c.placed_holder_count - c.purged_total > 0 AS has_unused,
+          c.is_code_book AND c.quantity > c.issued_count AND (ended.yes
+            OR c.deleted_at <= coupon_clock() - ${deletedCodesKeepHours}::int * interval '1 hour') IS TRUE AS has_free_codes
         FROM coupons c CROSS JOIN LATERAL (
           SELECT has_long_ended(c, coupon_clock() - ${afterDays}::int * interval '24 hours') AS yes OFFSET 0
-        ) ended CROSS JOIN LATERAL (
-          SELECT ended.yes
-              AND c.issued_total - c.deleted_total - c.released_total - c.placed_holder_count - c.purged_total > 0 AS has_unused,
-            c.is_code_book AND c.quantity > c.issued_count AND (ended.yes
-              OR c.deleted_at <= coupon_clock() - ${deletedCodesKeepHours}::int * interval '1 hour') IS TRUE AS has_free_codes
-        ) left_over
-        WHERE left_over.has_unused OR left_over.has_free_codes
-        ORDER BY c.id LIMIT ${limit}`,
+        ) ended
+        WHERE c.id > ${after ?? leastId}::uuid
+        ORDER BY c.id LIMIT ${batchSize}`,
     );
-    return rows.flatMap(({ id: couponId, hasUnused, hasFreeCodes }): PurgeWalk[] => [
+    const walks = looked.flatMap(({ id: couponId, hasUnused, hasFreeCodes }): EndedCouponWalk[] => [
       ...(hasUnused ? [{ kind: "USER_COUPONS_OF_ENDED_COUPON", couponId } as const] : []),
       ...(hasFreeCodes ? [{ kind: "FREE_CODES_OF_ENDED_COUPON", couponId } as const] : []),
     ]);
+    return { walks, next: looked.length < batchSize ? null : (looked.at(-1)?.id ?? null) };
   }
 
   async purge(walk: PurgeWalk, terms: PurgeTerms, from: string | null): Promise<PurgeBatch | "BUSY"> {

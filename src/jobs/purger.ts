@@ -9,6 +9,8 @@ const defaultMaxBatches = 500;
 const defaultMaxPages = 5_000;
 /** Walks that are remembered for where they stopped. */
 const maxStops = 1_000;
+/** What fails in one run before it ends: more than there are kinds, and few enough to leave a store alone that is away. */
+const maxFailures = 10;
 
 export interface PurgeOptions {
   /** Days after the expiry, 1 to 3,650. */
@@ -73,30 +75,45 @@ export class Purger implements Job {
     this.isClosed = true;
   }
 
-  /** One run; it ends early when another replica is at it. */
+  /** One run; it ends early when another replica is at it. What fails keeps nothing else from being done, and is thrown at the end. */
   async purge(): Promise<Purged> {
     const purged = { userCoupons: 0, codes: 0, requests: 0, quotaDays: 0 };
+    const failures: unknown[] = [];
+    const goesOn = async (work: () => Promise<boolean>) => {
+      try {
+        return await work();
+      } catch (error) {
+        failures.push(error);
+        return failures.length < maxFailures;
+      }
+    };
     // User coupons that ended by themselves come before those of coupons that have ended: they may be of these. What may take long is last.
     const kinds = [
       () => this.walk({ kind: "ENDED_USER_COUPONS" }, purged),
       () => this.walk({ kind: "EXPIRED_CODES" }, purged),
       () => this.purgeRecords(purged),
-      () => this.walkEnded(purged),
+      () => this.walkEnded(purged, goesOn),
     ];
-    for (const kind of kinds) if (!(await kind())) break;
+    for (const kind of kinds) if (!(await goesOn(kind))) break;
     const { dryRun } = this.terms;
     if (dryRun || Object.values(purged).some((count) => count > 0)) {
       this.log.info({ ...purged, dryRun }, dryRun ? "a purge would remove" : "purged");
     }
+    if (failures.length > 0) throw failures[0];
     return purged;
   }
 
-  /** False: another replica is at it. */
-  private async walkEnded(purged: { userCoupons: number; codes: number }): Promise<boolean> {
+  /** False: another replica is at it, or too much has failed. */
+  private async walkEnded(
+    purged: { userCoupons: number; codes: number },
+    goesOn: (work: () => Promise<boolean>) => Promise<boolean>,
+  ): Promise<boolean> {
     for (let page = 0; page < this.maxPages && !this.isClosed; page++) {
       const { walks, next } = await this.store.findEnded(this.terms, this.lookedTo);
       for (const walk of walks) {
-        if (!(await this.walk(walk, purged))) return false;
+        // First, so that coupons that always fail do not keep those behind them from being looked at.
+        this.lookedTo = walk.couponId;
+        if (!(await goesOn(() => this.walk(walk, purged)))) return false;
       }
       this.lookedTo = next;
       if (next === null) break;

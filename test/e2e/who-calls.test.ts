@@ -23,6 +23,7 @@ import {
   type Answer,
   callConnect,
   callConnectStream,
+  callGrpc,
   callGrpcWeb,
   callNative,
   callRest,
@@ -220,6 +221,21 @@ test("a refused call in JSON is answered 401 and told what is asked for", async 
     body: "{}",
   });
   expect([response.status, response.headers.get("www-authenticate")]).toEqual([401, "Bearer"]);
+});
+
+describe.for([
+  ["the gRPC port", () => replica.grpcPort],
+  ["the HTTP port", () => replica.httpPort],
+] as const)("on %s", ([, portOf]) => {
+  // All of them together are read in milliseconds; if one took a time that grows with the square of its length, they took a minute.
+  test("headers of 58 KB that are nearly a token's hold nobody up", { timeout: 30_000 }, async () => {
+    const headers = { authorization: `bearer ${" ".repeat(58_000)}a b` };
+    const { listCoupons } = CatalogService.method;
+    const answers = await Promise.all(
+      Array.from({ length: 10 }, () => callGrpc(portOf(), pathOf(listCoupons), envelope(new Uint8Array()), headers)),
+    );
+    expect(answers.map(({ code }) => code)).toEqual(answers.map(() => "UNAUTHENTICATED"));
+  });
 });
 
 test("what was wrong is counted, and no token is in the log", async () => {

@@ -1,4 +1,6 @@
+import { runInNewContext } from "node:vm";
 import { create } from "@bufbuild/protobuf";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { CreateKeyRequestSchema } from "../../../gen/coupon/v1/auth_service_pb.js";
 import { Composed, unauthenticated, type Way } from "../../../src/auth/authenticator.js";
@@ -46,11 +48,58 @@ test.for([
   ["bearer  x.y.z ", "x.y.z"],
   ["Bearer", undefined],
   ["Bearer ", undefined],
+  ["Bearer   ", undefined],
+  ["Bearer \t", undefined],
+  ["Bearer \tx", undefined],
+  ["Bearer x\t ", "x"],
   ["Bearer x y", undefined],
   ["Basic eDp5", undefined],
   ["xBearer x", undefined],
 ] as const)("the token of %j is %j", ([value, token]) => {
-  expect(bearerOf(header(value)) || undefined).toBe(token);
+  expect(bearerOf(header(value))).toBe(token);
+});
+
+describe("a header of any length", () => {
+  /** Without a regular expression: what follows the blanks after the word, if it is one piece. */
+  const slowly = (value: string) => {
+    if (value.slice(0, 7).toLowerCase() !== "bearer ") return undefined;
+    let from = 7;
+    while (value[from] === " ") from += 1;
+    let end = value.length;
+    while (end > from && value[end - 1]?.trim() === "") end -= 1;
+    const token = value.slice(from, end);
+    return token !== "" && [...token].every((one) => one.trim() !== "") ? token : undefined;
+  };
+
+  test("is read as one would read it by hand", () => {
+    const piece = fc.constantFrom("bearer", "Bearer", " ", "  ", "\t", "a", "x.y", "\u00e9", ",");
+    const text = fc.array(piece, { maxLength: 8 }).map((pieces) => pieces.join(""));
+    const begun = fc.oneof(
+      text,
+      text.map((rest) => `Bearer ${rest}`),
+    );
+    fc.assert(
+      fc.property(begun, (value) => {
+        expect(bearerOf(header(value))).toBe(slowly(value));
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+
+  const long = 600_000;
+  const [blanks, letters] = [" ".repeat(long), "a".repeat(long)];
+  test.for([
+    ["blanks before two words", `bearer ${blanks}a b`, undefined],
+    ["blanks between two words", `bearer a${blanks}b`, undefined],
+    ["blanks and nothing else", `bearer ${blanks}`, undefined],
+    ["a long word, and another", `bearer ${letters} b`, undefined],
+    ["many words", `bearer ${"a ".repeat(long / 2)}b`, undefined],
+    ["a long word between blanks", `bearer ${blanks}${letters}${blanks}`, letters],
+  ] as const)("takes no longer than its length allows: %s", ([, value, token]) => {
+    // Each is a matter of milliseconds; in time that grows with the square of the length it would be one of minutes, and is cut off.
+    const read = () => bearerOf(header(value));
+    expect(runInNewContext("read()", { read }, { timeout: 10_000 })).toBe(token);
+  });
 });
 
 const nowMs = 1_800_000_000_000;

@@ -50,7 +50,13 @@ const invoke = pipeline.mount(method, async ({ target, userId }) => {
   return response;
 });
 const loadShedder = new LoadShedder({ maxAtWork: 4_000, maxConnections, isServing: () => true, metrics, log });
-const server = new GrpcServer([routeOf(method, invoke)], new LargeMessages(), new ArrivalDeadlines(), loadShedder);
+const server = new GrpcServer(
+  [routeOf(method, invoke)],
+  new LargeMessages(),
+  new ArrivalDeadlines(),
+  loadShedder,
+  () => {},
+);
 const grpcPort = await server.listen("127.0.0.1", 0);
 process.stdout.write(`${JSON.stringify({ event: "serving", grpcPort, httpPort: 0, pid: process.pid })}\n`);
 process.stdin.resume().once("close", () => process.exit());

@@ -12,6 +12,7 @@ import {
 } from "../../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
 import { type FieldViolation, noDetail, type Reason, type Refusal } from "../domain/refusal.js";
+import { cut } from "../platform/cut.js";
 
 /** `ErrorInfo.domain` of every error. */
 export const errorDomain = "coupon.v1";
@@ -144,11 +145,11 @@ export function messageOf(reason: Reason): string {
 }
 
 /**
- * Fields named in one error, and characters of what is said of each. Errors travel in trailers, and a client whose limit
+ * Fields named in one error, and bytes of what is said of each. Errors travel in trailers, and a client whose limit
  * they exceed (8 KiB in some, 64 KiB in grpc-js) gets none of them, or even loses its connection.
  */
 const maxViolations = 20;
-const maxDescriptionLength = 400;
+const maxDescriptionBytes = 400;
 
 export interface OutgoingDetail {
   readonly desc: DescMessage;
@@ -223,16 +224,17 @@ export function internalFailure(reason: Reason, requestId: string): Failure {
   return build({ reason, violations: [], detail: noDetail }, requestId);
 }
 
-/** What is said of a refusal to people, and of how many fields. */
+/** What is said of a refusal to people, and of how many fields. All of it can be sent, whatever the caller has sent. */
 export function explain({ reason, violations, message }: Pick<Refusal, "reason" | "violations" | "message">): {
   readonly text: string;
   readonly violations: readonly FieldViolation[];
 } {
-  const named = violations
-    .slice(0, maxViolations)
-    .map(({ field, description }) => ({ field, description: description.slice(0, maxDescriptionLength) }));
+  const named = violations.slice(0, maxViolations).map(({ field, description }) => ({
+    field: field.toWellFormed(),
+    description: cut(description, maxDescriptionBytes),
+  }));
   const said = named.map(({ field, description }) => (field ? `${field}: ${description}` : description)).join("; ");
-  return { text: message ?? (said || messageOf(reason)), violations: named };
+  return { text: (message ?? (said || messageOf(reason))).toWellFormed(), violations: named };
 }
 
 function build(refusal: Pick<Refusal, "reason" | "violations" | "message" | "detail">, requestId?: string): Failure {

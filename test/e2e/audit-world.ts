@@ -66,7 +66,7 @@ export async function startFrontEnds() {
   });
   const loadShedder = new LoadShedder({ maxAtWork: 100, maxConnections, isServing: () => true, metrics, log });
   const messages = [new LargeMessages(), new ArrivalDeadlines()] as const;
-  const grpc = new GrpcServer(routes, ...messages, loadShedder);
+  const grpc = new GrpcServer(routes, ...messages, loadShedder, () => {});
   const connect = new ConnectServer(
     routes,
     ...messages,

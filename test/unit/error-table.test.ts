@@ -99,6 +99,27 @@ describe("the answer", () => {
     expect(failureOf(new Refusal("SOLD_OUT", [], "of its own")).message).toBe("of its own");
   });
 
+  test("can be sent, whatever half characters the caller has sent, and wherever a text is cut", () => {
+    const pair = "\u{1f600}";
+    const texts = ["\ud83d", "\ude00", "a\ud83db", ...Array.from({ length: 12 }, (_, n) => "a".repeat(390 + n) + pair)];
+    for (const text of texts) {
+      const fields = [
+        invalid({ field: text, description: "is wrong" }),
+        invalid({ field: "coupon", description: text }),
+      ];
+      for (const refusal of [...fields, new Refusal("INVALID_FIELD", [], text)]) {
+        const failure = failureOf(refusal);
+        const { message, badRequest } = detailsOf(failure);
+        expect(failure.message.isWellFormed()).toBe(true);
+        expect(message.message).toBe(failure.message);
+        for (const { field, description } of badRequest?.fieldViolations ?? []) {
+          expect([field.isWellFormed(), description.isWellFormed()]).toEqual([true, true]);
+          expect(failure.message).toBe(`${field}: ${description}`);
+        }
+      }
+    }
+  });
+
   describe("to an order", () => {
     const locked: PreconditionViolation = { reason: "LOCKED", field: "coupons[0]" };
     const used: PreconditionViolation = { reason: "ALREADY_USED", field: "coupons[1]" };

@@ -35,7 +35,7 @@ const route = routeOf(
 const metrics = { shedCall() {}, refusedCall() {}, shedConnections() {}, watchOverload() {} };
 const loadShedder = new LoadShedder({ maxAtWork: 100, maxConnections, isServing, metrics, log: { warn() {} } });
 const deadlines = new ArrivalDeadlines(200, 20);
-const grpcServer = new GrpcServer([route], new LargeMessages(), deadlines, loadShedder);
+const grpcServer = new GrpcServer([route], new LargeMessages(), deadlines, loadShedder, () => {});
 const connectServer = new ConnectServer(
   [route],
   new LargeMessages(),

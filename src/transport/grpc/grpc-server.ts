@@ -25,6 +25,7 @@ import { boundOther, type GrpcMessage, GrpcMessages } from "./grpc-messages.js";
 import { sendAll, signalOf } from "./grpc-streams.js";
 import { Keepalive } from "./keepalive.js";
 import { addStandardMethods } from "./standard-handlers.js";
+import { endUntold } from "./untold.js";
 import { speaksGrpc, WrongPort } from "./wrong-port.js";
 
 /**
@@ -61,6 +62,8 @@ export class GrpcServer {
     largeMessages: LargeMessages,
     deadlines: ArrivalDeadlines,
     private readonly loadShedder: LoadShedder,
+    /** Hears why a caller could not be told how its call went. */
+    private readonly onError: (error: unknown) => void,
     { tls, standard }: { readonly tls?: Tls | undefined; readonly standard?: Standard } = {},
   ) {
     this.streams = new ArrivingStreams(loadShedder, deadlines, {
@@ -174,12 +177,14 @@ export class GrpcServer {
       const arrival = this.arrivalOf(call.metadata);
       if (!arrival) return;
       const incoming = incomingCall(route, call, arrival);
-      void invoke(incoming, send).then((answer) => {
-        const named = namedBy(incoming);
-        if (answer instanceof Failure) return callback(failed(answer, named));
-        call.sendMetadata(named);
-        callback(null, answer);
-      });
+      invoke(incoming, send)
+        .then((answer) => {
+          const named = namedBy(incoming);
+          if (answer instanceof Failure) return callback(failed(answer, named));
+          call.sendMetadata(named);
+          callback(null, answer);
+        })
+        .catch((error: unknown) => this.cannotTell(error, arrival));
     };
   }
 
@@ -193,13 +198,22 @@ export class GrpcServer {
         call.sendMetadata(namedBy(incoming));
         return sendAll(call, messages, (one) => encodeAnswer(method.output, one), this.pace, signal);
       };
-      void invoke(incoming, send).then((answer) => {
-        if (!(answer instanceof Failure)) return call.end();
-        call.emit("error", failed(answer, namedBy(incoming)));
-        // Whoever does not take what it was sent does not hear why, either.
-        if (call.writableLength > 0) arrival.arriving.abandon();
-      });
+      invoke(incoming, send)
+        .then((answer) => {
+          if (!(answer instanceof Failure)) return call.end();
+          call.emit("error", failed(answer, namedBy(incoming)));
+          // What is thrown as the stream ends comes as an error of the stream's.
+          call.once("error", (error) => this.cannotTell(error, arrival));
+          // Whoever does not take what it was sent does not hear why, either.
+          if (call.writableLength > 0) arrival.arriving.abandon();
+        })
+        .catch((error: unknown) => this.cannotTell(error, arrival));
     };
+  }
+
+  private cannotTell(error: unknown, { arriving }: Arrival): void {
+    this.onError(error);
+    endUntold(arriving);
   }
 
   /** undefined: it has left before. */

@@ -1,5 +1,6 @@
 import { type DescMessage, fromBinary, fromJson, type JsonValue, type MessageShape } from "@bufbuild/protobuf";
 import { invalid, Refusal } from "../../domain/refusal.js";
+import { cut } from "../../platform/cut.js";
 import { Slices } from "../../platform/slices.js";
 import { hasForms } from "./json-forms.js";
 import { JsonScan } from "./json-scan.js";
@@ -18,7 +19,7 @@ export type MaybePromise<T> = T | Promise<T>;
 const maxAtOnceBytes = 64 * 1024;
 /** What is scanned before the clock is looked at. */
 const scannedBytes = 256 * 1024;
-const maxDescriptionLength = 300;
+const maxDescriptionBytes = 300;
 
 export function readBinary<D extends DescMessage>(
   schema: D,
@@ -173,7 +174,7 @@ class JsonSource<D extends DescMessage> implements Source<D> {
       try {
         return fromJson(this.schema, json, strict);
       } catch (error) {
-        description = (error instanceof Error ? error.message : String(error)).slice(0, maxDescriptionLength);
+        description = cut(error instanceof Error ? error.message : String(error), maxDescriptionBytes);
       }
     }
     const violations = takeWrongFields(this.schema, json);

@@ -1,4 +1,5 @@
 import { type DescField, type DescMessage, type JsonObject, type JsonValue, ScalarType } from "@bufbuild/protobuf";
+import { cut } from "../../platform/cut.js";
 
 /**
  * How times, durations, numbers and masks must be written in JSON. protobuf-es takes some of them for something else than was
@@ -166,7 +167,7 @@ const integerForm: Form = (value) => {
 const longForm: Form = (value) =>
   typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value) ? inexact : integerForm(value);
 
-const maxPathLength = 100;
+const maxPathBytes = 100;
 
 /** The mapping has paths in lowerCamelCase only; the proto file, which people read, has them with underscores. */
 const maskForm: Form = (value) => {
@@ -176,9 +177,7 @@ const maskForm: Form = (value) => {
     if (!path.includes("_")) continue;
     const camel = path.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
     if (camel.includes("_")) {
-      return new Malformed(
-        `"${path.slice(0, maxPathLength)}" is no path: they are written as start_time or as startTime`,
-      );
+      return new Malformed(`"${cut(path, maxPathBytes)}" is no path: they are written as start_time or as startTime`);
     }
     paths[index] = camel;
   }

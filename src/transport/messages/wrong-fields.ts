@@ -9,11 +9,12 @@ import {
 } from "@bufbuild/protobuf";
 import { field as fieldRules } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { type FieldViolation, Refusal } from "../../domain/refusal.js";
+import { cut } from "../../platform/cut.js";
 import { malformed } from "./json-forms.js";
 
 export const strict = { ignoreUnknownFields: false };
-const maxNameLength = 300;
-const maxDescriptionLength = 300;
+const maxNameBytes = 300;
+const maxDescriptionBytes = 300;
 /** An error names no more. */
 export const maxWrongFields = 20;
 
@@ -43,7 +44,7 @@ function takeFrom(schema: DescMessage, json: JsonObject, outer: string, violatio
   for (const [key, value] of Object.entries(json)) {
     if (violations.length >= maxWrongFields) return;
     const field = schema.fields.find((one) => one.name === key || one.jsonName === key);
-    const path = `${outer}${field?.name ?? key.slice(0, maxNameLength)}`;
+    const path = `${outer}${field?.name ?? cut(key, maxNameBytes)}`;
     const wrong = (description: string) => {
       const about = field?.oneof ? { about: [`${outer}${field.oneof.name}`] } : {};
       violations.push({ field: path, description, ...about });
@@ -93,7 +94,7 @@ function problemOf(schema: DescMessage, field: DescField, value: JsonValue): str
     return undefined;
   } catch (error) {
     if (field.fieldKind === "enum" && typeof value === "string") return `must be one of ${wordsOf(field).join(", ")}`;
-    return (error instanceof Error ? error.message : String(error)).slice(0, maxDescriptionLength);
+    return cut(error instanceof Error ? error.message : String(error), maxDescriptionBytes);
   }
 }
 

@@ -1,10 +1,11 @@
 import { type DescField, type JsonObject, type JsonValue, ScalarType } from "@bufbuild/protobuf";
 import type { FieldViolation, Refusal } from "../../domain/refusal.js";
+import { cut } from "../../platform/cut.js";
 import { maxParts, tooManyParts } from "../messages/message-bounds.js";
 import { maxWrongFields } from "../messages/wrong-fields.js";
 import { type Binding, type FieldPath, fieldsAt, nameOf } from "./binding.js";
 
-const maxNameLength = 300;
+const maxNameBytes = 300;
 
 export interface Query {
   /** What the parameters say, as the request's JSON has it. */
@@ -35,7 +36,7 @@ export function readQuery(binding: Binding, query: string): Query | Refusal {
     const [rawName, rawValue] = equalsAt < 0 ? [pair, ""] : [pair.slice(0, equalsAt), pair.slice(equalsAt + 1)];
     const name = decoded(rawName.replaceAll("+", " ")) ?? rawName;
     const path = fieldsAt(binding.method.input, name);
-    const field = path ? nameOf(path) : name.slice(0, maxNameLength);
+    const field = path ? nameOf(path) : cut(name, maxNameBytes);
     const description = path ? put(binding, path, rawValue, json) : `is no parameter of ${binding.method.name}`;
     if (description !== undefined) violations.push({ field, description });
   }

@@ -35,7 +35,7 @@ export async function openFrontEnds({ config, routes, arrivals, tls, isServing, 
   const loadShedder = new LoadShedder({ maxAtWork: config.MAX_IN_FLIGHT, maxConnections, isServing, metrics, log });
   const onLost = (error: unknown) => log.warn({ err: error }, "answer could not be sent");
   const { health, standard, contract } = openContract(routes, config.REFLECTION === "on", onLost);
-  const grpcServer = new GrpcServer(routes, largeMessages, arrivals, loadShedder, { tls, standard });
+  const grpcServer = new GrpcServer(routes, largeMessages, arrivals, loadShedder, onLost, { tls, standard });
   const readiness = () => (isStopping ? "stopping" : isServing() ? "ready" : "postgres is away");
   const statusPages = allOf(contract, pages(metrics, readiness));
   const hasAdmin = config.ADMIN_PORT !== undefined;

@@ -145,11 +145,15 @@ export function messageOf(reason: Reason): string {
 }
 
 /**
- * Fields named in one error, and bytes of what is said of each. Errors travel in trailers, and a client whose limit
- * they exceed (8 KiB in some, 64 KiB in grpc-js) gets none of them, or even loses its connection.
+ * Fields named in one error, bytes of each name, of what is said of it, and of all that is said. Errors travel in trailers, and a
+ * client whose limit they exceed (8 KiB in some, 64 KiB in grpc-js) gets none of them, or even loses its connection; beyond 64 KiB
+ * they are not sent at all. There, the text takes three characters for each byte that is escaped, and it and the fields are in
+ * the details once more, which take four for three: 40 KB at the most.
  */
 const maxViolations = 20;
+const maxFieldBytes = 300;
 const maxDescriptionBytes = 400;
+const maxTextBytes = 4_096;
 
 export interface OutgoingDetail {
   readonly desc: DescMessage;
@@ -230,11 +234,11 @@ export function explain({ reason, violations, message }: Pick<Refusal, "reason" 
   readonly violations: readonly FieldViolation[];
 } {
   const named = violations.slice(0, maxViolations).map(({ field, description }) => ({
-    field: field.toWellFormed(),
+    field: cut(field, maxFieldBytes),
     description: cut(description, maxDescriptionBytes),
   }));
   const said = named.map(({ field, description }) => (field ? `${field}: ${description}` : description)).join("; ");
-  return { text: (message ?? (said || messageOf(reason))).toWellFormed(), violations: named };
+  return { text: cut(message ?? (said || messageOf(reason)), maxTextBytes), violations: named };
 }
 
 function build(refusal: Pick<Refusal, "reason" | "violations" | "message" | "detail">, requestId?: string): Failure {

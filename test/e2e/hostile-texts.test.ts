@@ -134,6 +134,63 @@ describe("half of a character", () => {
   });
 });
 
+describe("a text that is longer than what any client reads of an error", () => {
+  const characters = ["k", "%", "\u0001", "é", "€", pair];
+  /** As much as there is room for in an ordinary message: 64 KiB. */
+  const filled = (one: string, bytes = 62_000) => one.repeat(Math.floor(bytes / Buffer.byteLength(one)));
+  const sizes = [1_000, 8_000, 20_000, 40_000, 62_000];
+
+  test.for(byteWays)("the key of a label, by %s", async ([, send]) => {
+    for (const one of characters) {
+      for (const size of sizes) await expectRefused(await send(issueCoupon, labelled(filled(one, size))));
+    }
+  });
+
+  test.for(byteWays)("the paths of a mask, by %s", async ([, send]) => {
+    for (const one of characters) {
+      await expectRefused(await send(updateCoupon, masked(filled(one))));
+      const paths = Array.from({ length: 20 }, (_, index) => `${index}${filled(one, 3_000)}`);
+      await expectRefused(await send(updateCoupon, masked(...paths)));
+    }
+  });
+
+  /** As JSON has it: control characters are escaped, and take six bytes. */
+  const inJson = characters.map((one) => filled(one, one < " " ? 10_000 : 62_000));
+  test.for(jsonWays)("the name of a field, and the key of a label, by %s", async ([, send]) => {
+    for (const text of inJson) {
+      await expectRefused(await send(createCoupon, JSON.stringify({ [text]: 1 })));
+      await expectRefused(await send(updateCoupon, JSON.stringify({ coupon: { [text]: 1 } })));
+      await expectRefused(
+        await send(issueCoupon, JSON.stringify({ couponId: someId, userId: "u", labels: { [text]: "v" } })),
+      );
+    }
+  });
+
+  test.for(jsonWays)("twenty names of fields, by %s", async ([, send]) => {
+    for (const text of inJson) {
+      const names = Array.from({ length: 20 }, (_, index) =>
+        `${index}${text.slice(0, text.length / 21)}`.toWellFormed(),
+      );
+      const answer = await send(createCoupon, JSON.stringify(Object.fromEntries(names.map((name) => [name, 1]))));
+      await expectRefused(answer);
+      expect(answer.fields).toHaveLength(20);
+    }
+  });
+
+  test("the name of a parameter, and the value of one", async () => {
+    for (const one of characters) {
+      const text = encodeURIComponent(
+        filled(one, Math.floor(7_000 / (encodeURIComponent(one).length / Buffer.byteLength(one)))),
+      );
+      for (const query of [`${text}=1`, `page_token=${text}`, `page_size=${text}`]) {
+        await expectRefused(
+          await callRest(replica.httpPort, { verb: "GET", url: `/v1/coupons?${query}`, body: undefined }),
+        );
+      }
+    }
+  });
+});
+
 test("after all of it, the server has had no fault of its own", async () => {
   const faults = replica
     .log()

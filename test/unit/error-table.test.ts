@@ -120,6 +120,20 @@ describe("the answer", () => {
     }
   });
 
+  test.for(["k", "%", "é", "€", "\u{1f600}", "\u0001", '"'])(
+    "fits into trailers, when all is as long as can be, of %j",
+    (one) => {
+      const long = one.repeat(70_000);
+      const fields = Array.from({ length: 1_000 }, (_, n) => ({ field: `labels["${n}${long}"]`, description: long }));
+      for (const refusal of [invalid(...fields), new Refusal("INVALID_FIELD", fields, long)]) {
+        const failure = failureOf(refusal);
+        const sent = encodeURI(failure.message).length + failure.status.toString("base64").length;
+        expect(sent).toBeLessThan(40_000);
+        expect(detailsOf(failure).badRequest?.fieldViolations).toHaveLength(20);
+      }
+    },
+  );
+
   describe("to an order", () => {
     const locked: PreconditionViolation = { reason: "LOCKED", field: "coupons[0]" };
     const used: PreconditionViolation = { reason: "ALREADY_USED", field: "coupons[1]" };

@@ -1,5 +1,7 @@
 import { once } from "node:events";
+import * as http from "node:http";
 import * as http2 from "node:http2";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
@@ -48,6 +50,26 @@ async function page(replica: ReplicaProcess, path: string): Promise<[number, str
 
 async function atWork(replica: ReplicaProcess): Promise<number> {
   return Number(/^coupon_calls_in_flight (\d+)$/m.exec((await page(replica, "/metrics"))[1])?.[1]);
+}
+
+/** A client with one connection, over which it sends one call after the other. */
+function keepAlive({ httpPort }: ReplicaProcess, { onTestFinished }: TestContext) {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  onTestFinished(() => agent.destroy());
+  /** Answers the status and what becomes of the connection, or what went wrong. */
+  const call = (path: string, body: object) =>
+    new Promise<string>((resolve) => {
+      const headers = { "content-type": "application/json" };
+      const request = http.request({ host: "127.0.0.1", port: httpPort, method: "POST", path, headers, agent });
+      request.on("error", (error: NodeJS.ErrnoException) => resolve(`${error.code} reused: ${request.reusedSocket}`));
+      request.on("response", (response) => {
+        response.on("error", (error) => resolve(String(error)));
+        response.on("end", () => resolve(`${response.statusCode} ${response.headers.connection}`));
+        response.resume();
+      });
+      request.end(JSON.stringify(body));
+    });
+  return { call };
 }
 
 describe("a log that nobody reads", () => {
@@ -184,6 +206,53 @@ describe.concurrent("a replica that is told to stop", () => {
     // An answer would say that the message took longer than its 10 s.
     expect(await Promise.all(streams.map(({ closed }) => closed))).toEqual(["nothing", "nothing"]);
     expect(await exited).toBe(0);
+  });
+
+  test("tells clients that keep their connections by HTTP/1.1 with an answer, and resets none of them", async (context) => {
+    const { expect } = context;
+    const replica = await start(context, { DRAIN_MS: "50000" });
+    const exited = exitOf(replica);
+    const { id } = await createSample(replica.client);
+    const list = "/coupon.v1.CatalogService/ListCoupons";
+    const idle = [keepAlive(replica, context), keepAlive(replica, context)];
+    for (const client of idle) expect(await client.call(list, {})).toBe("200 keep-alive");
+    const silent = connect(replica.httpPort, "127.0.0.1");
+    silent.on("error", () => {});
+    context.onTestFinished(() => void silent.destroy());
+    await once(silent, "connect");
+    const holder = await sql.reserve();
+    await holder`BEGIN`;
+    await holder`SELECT FROM coupons WHERE id = ${id} FOR UPDATE`;
+    const underWay = keepAlive(replica, context).call("/coupon.v1.IssuanceService/IssueCoupon", {
+      couponId: id,
+      userId: "waits",
+    });
+    await until("the call is at work", async () => (await atWork(replica)) === 1);
+    // These take turns so fast that hardly anybody ever sees one of them idle, and end with what they hear of the end.
+    let answered = 0;
+    const busy = Array.from({ length: 4 }, async () => {
+      const client = keepAlive(replica, context);
+      for (;;) {
+        const heard = await client.call(list, {});
+        answered += 1;
+        if (heard !== "200 keep-alive") return heard;
+      }
+    });
+    await until("the busy ones are at it", () => answered > 4);
+    replica.process.kill("SIGTERM");
+    expect(await Promise.all(busy)).toEqual(Array(4).fill("200 close"));
+    // On its way when the others were told.
+    expect(await idle[0]?.call(list, {})).toBe("200 close");
+    await holder`ROLLBACK`;
+    holder.release();
+    expect(await underWay).toBe("200 close");
+    let code: number | null | undefined;
+    void exited.then((one) => {
+      code = one;
+    });
+    // Neither the idle one nor the silent one, which may be silent for 10 s, keeps it for much longer.
+    await until("the process has ended", () => code !== undefined, 8_000);
+    expect(code).toBe(0);
   });
 
   test("25 s after its clients have connected: 9 throttled calls under way are served to the end", async (context) => {

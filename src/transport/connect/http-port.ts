@@ -7,6 +7,7 @@ import { cutOffAfterGoodbye } from "../overload/last-goodbye.js";
 import { sniff } from "../sniff.js";
 import type { SecurePort } from "../tls/secure-port.js";
 import type { Tls } from "../tls/tls.js";
+import { Http1Connections } from "./http1-connections.js";
 import type { NodeRequest, NodeResponse } from "./node-request.js";
 
 export const headersTimeoutMs = 10_000;
@@ -20,6 +21,7 @@ const idleMs = 60_000;
 export class HttpPort {
   readonly http2: http2.Http2Server;
   private readonly http1: http.Server;
+  private readonly http1Connections = new Http1Connections();
   private readonly listener: net.Server;
   private readonly secure: SecurePort | undefined;
   private readonly sockets = new Set<net.Socket>();
@@ -38,7 +40,10 @@ export class HttpPort {
         // Longer than a balancer keeps an idle connection, or it would send a call into one that is just being closed.
         keepAliveTimeout: idleMs,
       },
-      handle,
+      (request, response) => {
+        this.http1Connections.begin(request.socket, response);
+        handle(request, response);
+      },
     );
     this.http1.setTimeout(idleMs);
     // It is handed its connections and never listens itself, but only then does it begin to look at its time limits.
@@ -54,6 +59,7 @@ export class HttpPort {
       session.setTimeout(idleMs, () => session.destroy());
     });
     this.secure = tls?.open((socket, isHttp2) => {
+      if (!isHttp2) this.http1Connections.add(socket);
       (isHttp2 ? this.http2 : this.http1).emit("connection", socket);
     });
     this.listener = net.createServer({ noDelay: true }, (socket) => this.accept(socket));
@@ -70,20 +76,21 @@ export class HttpPort {
     });
   }
 
-  /** Takes no new connections, ends idle ones with GOAWAY, and cuts off what is left after the given time. */
+  /**
+   * Takes no new connections, ends idle ones with GOAWAY, tells those of HTTP/1.1 with their next answer, and cuts off what is left
+   * after the given time.
+   */
   async close(drainMs: number): Promise<void> {
     const closed = new Promise<void>((resolve) => this.listener.close(() => resolve()));
     this.secure?.close();
     for (const session of this.sessions) session.close();
-    this.http1.closeIdleConnections();
+    this.http1Connections.end();
     const timer = setTimeout(() => {
       for (const socket of this.sockets) socket.destroy();
     }, drainMs);
-    // Connections that are kept alive become idle one by one, as their calls end.
-    const idle = setInterval(() => this.http1.closeIdleConnections(), 50);
     await closed;
     clearTimeout(timer);
-    clearInterval(idle);
+    this.http1Connections.stop();
     this.http1.close();
   }
 
@@ -96,7 +103,9 @@ export class HttpPort {
       this.secure.accept(socket);
       return;
     }
+    this.http1Connections.add(socket);
     sniff(socket, this.deadlines, (isHttp2) => {
+      if (isHttp2) this.http1Connections.remove(socket);
       (isHttp2 ? this.http2 : this.http1).emit("connection", socket);
       if (!isHttp2) process.nextTick(() => socket.resume());
     });

@@ -23,12 +23,14 @@ export const names = {
   "spiffe://example.org/checkout": ["catalog.read", "catalog.write", "issue"],
   "reports.example.org": ["catalog.read"],
   "reports-2.example.org": ["catalog.read"],
+  "points.example.org": ["catalog.read", "codes.read", "events.read"],
 };
 
 /** Client certificates that hold, and are somebody's. */
 export const callers = {
   checkout: client({ names: ["DNS:reports.example.org", "URI:spiffe://example.org/checkout"] }),
   reports: client({ names: ["DNS:Reports.example.org"] }),
+  points: client({ names: ["DNS:points.example.org"] }),
 };
 /** That hold, and are nobody's. */
 export const nobodies: [string, Certified][] = [

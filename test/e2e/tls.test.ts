@@ -8,6 +8,7 @@ import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
+import { EventService } from "../../gen/coupon/v1/event_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import type { Certified } from "../support/certificates.js";
 import { backing, startProcesses } from "../support/service.js";
@@ -17,6 +18,7 @@ import {
   type Ask,
   callers,
   forgeries,
+  names,
   newServer,
   nobodies,
   optionsOf,
@@ -287,6 +289,24 @@ describe("files that are exchanged", () => {
     await until("it was seen", async () => (await runs("reload TLS files", "FAILED")) > failed);
     expect(await served()).toBe(before);
     await until("the log has it", () => strict.log().includes("TLS_KEY_FILE: is not the key"));
+  });
+
+  test("and take a scope away from a caller end the streams that began with it", async () => {
+    const client = secureClient(strict.grpcPort, callers.points);
+    onTestFinished(() => client.close());
+    const watch = () => client.stream(EventService.method.watchEvents, {});
+    const stream = watch();
+    await stream.next();
+    const less = { ...names, "points.example.org": ["catalog.read", "events.read"] };
+    files.write("AUTH_CERTIFICATES_FILE", JSON.stringify(less));
+    strict.process.kill("SIGHUP");
+    const ended = (async () => {
+      for await (const _ of stream);
+    })();
+    expect(await answerOf(ended)).toMatchObject({ code: "UNAUTHENTICATED", reason: "UNAUTHENTICATED" });
+    const next = watch();
+    expect((await next.next()).done).toBe(false);
+    await next.return(undefined);
   });
 
   test("without a signal, too; and who is no caller any more is refused on an open connection", async () => {

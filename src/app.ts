@@ -112,7 +112,7 @@ export async function startApp(
   });
   const following = openFollowing(stores.events, config.MAX_WATCHERS, failures, metrics);
   const routes = mountRpcs({
-    ...{ stores, engines, following, keeper, codeGenerator, pipeline, validator, failures, clock },
+    ...{ stores, engines, following, keeper, codeGenerator, pipeline, validator, failures, clock, auth },
     wrongCodes: limits.wrongCodes,
   });
   pipeline.warm(routes.map(({ method }) => method));

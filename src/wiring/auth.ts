@@ -15,32 +15,43 @@ export interface Auth {
   readonly authenticator: Authenticator;
   /** What has to run by itself for that. */
   readonly jobs: readonly Job[];
+  /** Resolves when this replica knows the keys as they were committed before, or when it has waited for too long. */
+  readonly catchUp: (deadlineMs: number) => Promise<void>;
 }
 
-/** Of each way what opens it; what has to run for it is added to the jobs. */
-const open: Record<AuthWay, (parts: AuthParts, jobs: Job[]) => Way | Promise<Way>> = {
+/** What the ways need beside themselves. */
+interface Opened {
+  readonly jobs: Job[];
+  keys?: KeyCopy;
+}
+
+/** Of each way what opens it; what it needs beside that is added to what is opened. */
+const open: Record<AuthWay, (parts: AuthParts, opened: Opened) => Way | Promise<Way>> = {
   keys: openKeys,
   // Loaded only here: whoever takes no tokens has no use for it.
   jwt: async (parts) => await (await import("./jwt.js")).openJwt(parts),
-  certificates: openCertificates,
+  certificates: (parts, { jobs }) => openCertificates(parts, jobs),
 };
 
 /** Who may call. Throws when it cannot be known at the start. */
 export async function openAuth(parts: AuthParts): Promise<Auth> {
   const wanted = parts.config.AUTH ?? [];
-  if (wanted.length === 0) return { authenticator: off, jobs: [] };
-  const jobs: Job[] = [];
+  if (wanted.length === 0) return { authenticator: off, jobs: [], catchUp: async () => {} };
+  const opened: Opened = { jobs: [] };
   // In the order of the list, whatever the order in AUTH.
-  const ways = authWays.filter((way) => wanted.includes(way)).map((way) => open[way](parts, jobs));
-  return { authenticator: new Composed(await Promise.all(ways), parts.failures), jobs };
+  const ways = authWays.filter((way) => wanted.includes(way)).map((way) => open[way](parts, opened));
+  const authenticator = new Composed(await Promise.all(ways), parts.failures);
+  const catchUp = async (deadlineMs: number) => opened.keys?.catchUp(deadlineMs);
+  return { authenticator, jobs: opened.jobs, catchUp };
 }
 
-async function openKeys({ stores, clock, failures, log }: AuthParts, jobs: Job[]): Promise<Way> {
+async function openKeys({ stores, clock, failures, log }: AuthParts, opened: Opened): Promise<Way> {
   const keys = new KeyCopy(stores.keys);
   await keys.run().catch((error) => {
     // Those that it has read it knows; the job goes on to say what is wrong.
     if (keys.size === 0) throw error;
   });
-  jobs.push(keys);
+  opened.jobs.push(keys);
+  opened.keys = keys;
   return new KeyAuthenticator({ keys, clock, failures, log });
 }

@@ -10,6 +10,7 @@ import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { freshKey } from "../auth/keys/key-text.js";
 import type { WrongCodes } from "../auth/limits/wrong-codes.js";
+import { Refusal } from "../domain/refusal.js";
 import { andAlso } from "../domain/violations.js";
 import type { GateKeeper } from "../issuing/gate-keeper.js";
 import type { CodeGenerator } from "../jobs/code-generator.js";
@@ -62,6 +63,7 @@ import { explain, messageOf } from "../transport/error-table.js";
 import { inOrder } from "../transport/messages/field-order.js";
 import { type AlsoWrong, type Handler, type Pipeline, violationsIn } from "../transport/pipeline.js";
 import { type Route, routeOf } from "../transport/routes.js";
+import type { Auth } from "./auth.js";
 import type { Engines } from "./engines.js";
 import type { Following } from "./following.js";
 import { guessing } from "./guesses.js";
@@ -77,6 +79,7 @@ export interface RpcParts {
   readonly validator: Validator;
   readonly failures: FailureLog;
   readonly clock: Clock;
+  readonly auth: Pick<Auth, "catchUp">;
   /** Absent: nobody looks at wrong codes. */
   readonly wrongCodes: WrongCodes | undefined;
 }
@@ -92,6 +95,7 @@ export function mountRpcs({
   validator,
   failures,
   clock,
+  auth: { catchUp },
   wrongCodes,
 }: RpcParts): Route[] {
   const { coupons, codes, userCoupons, usages, targets, keys, callers } = stores;
@@ -118,6 +122,14 @@ export function mountRpcs({
       } finally {
         typeIssuer.forget();
       }
+    };
+  // The replica that has changed a key knows it before it says so: whoever is told a new one may use it there at once.
+  const changingKeys =
+    <I extends DescMessage, O extends DescMessage>(handler: Handler<I, O>): Handler<I, O> =>
+    async (request, context) => {
+      const answer = await handler(request, context);
+      if (!(answer instanceof Refusal)) await catchUp(context.deadlineMs);
+      return answer;
     };
   const violationsOf = (coupon: Coupon, now: Date) => {
     const schema = CreateCouponRequestSchema;
@@ -168,12 +180,12 @@ export function mountRpcs({
     rpc(usage.cancelUsage, cancelUsage(cancels)),
     rpc(usage.getUsage, getUsage(usages)),
     rpc(usage.listUsages, listUsages(usages), wrongInPage()),
-    rpc(auth.createKey, createKey(keys, freshKey)),
+    rpc(auth.createKey, changingKeys(createKey(keys, freshKey))),
     rpc(auth.listKeys, listKeys(keys), wrongInPage("number")),
-    rpc(auth.rotateKey, rotateKey(keys, freshKey)),
-    rpc(auth.expireKey, expireKey(keys)),
-    rpc(auth.revokeKey, revokeKey(keys)),
-    rpc(auth.setCallerLimits, setCallerLimits(callers)),
+    rpc(auth.rotateKey, changingKeys(rotateKey(keys, freshKey))),
+    rpc(auth.expireKey, changingKeys(expireKey(keys))),
+    rpc(auth.revokeKey, changingKeys(revokeKey(keys))),
+    rpc(auth.setCallerLimits, changingKeys(setCallerLimits(callers))),
     rpc(auth.getCallerLimits, getCallerLimits(callers)),
     rpc(AuditService.method.listAuditRecords, listAuditRecords(stores.audit), wrongInAuditFilter),
   ];

@@ -62,6 +62,7 @@ export async function startFrontEnds() {
     validator,
     failures,
     clock,
+    auth: { catchUp: async () => {} },
     wrongCodes: undefined,
   });
   const loadShedder = new LoadShedder({ maxAtWork: 100, maxConnections, isServing: () => true, metrics, log });

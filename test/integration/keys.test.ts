@@ -5,6 +5,7 @@ import { runKeysCommand } from "../../src/commands/keys.js";
 import type { CallerKey } from "../../src/domain/caller-key.js";
 import type { Scope } from "../../src/domain/principal.js";
 import { Refusal } from "../../src/domain/refusal.js";
+import { steadyMs } from "../../src/platform/clock.js";
 import type { RequestKey } from "../../src/storage/ports/page.js";
 import { PostgresCallerStore } from "../../src/storage/postgres/keys/caller-store.js";
 import { PostgresKeyStore } from "../../src/storage/postgres/keys/key-store.js";
@@ -274,6 +275,26 @@ describe("the copy of a replica", () => {
     expect([copy.get(old[2]!.id)?.isRevoked, ...fresh.map(({ id }) => copy.get(id)?.isRevoked)]).toEqual(
       Array.from({ length: fresh.length + 1 }, () => false),
     );
+  });
+
+  test("is caught up with what was committed before, also by many who ask at once", async () => {
+    const copy = await copyOf();
+    const made = await Promise.all(
+      Array.from({ length: 5 }, async () => {
+        const { id } = await make();
+        await copy.catchUp(steadyMs() + 60_000);
+        return copy.get(id) !== undefined;
+      }),
+    );
+    expect(made).toEqual([true, true, true, true, true]);
+  });
+
+  test("keeps nobody who waits for it for too long, and does not tell them what went wrong", async () => {
+    let answer = (): Promise<never> => Promise.reject(new Error("postgres is away"));
+    const copy = new KeyCopy({ readPage: () => answer() });
+    await copy.catchUp(steadyMs() + 60_000);
+    answer = () => new Promise(() => {});
+    for (const leftMs of [100, 0, -1]) await copy.catchUp(steadyMs() + leftMs);
   });
 
   test("knows as many as it may, and says so when there are more", async () => {

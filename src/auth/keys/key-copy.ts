@@ -1,4 +1,7 @@
 import type { Principal } from "../../domain/principal.js";
+import { steadyMs } from "../../platform/clock.js";
+import { SharedReads } from "../../platform/shared-reads.js";
+import { within } from "../../platform/within.js";
 import type { KeyPage, KeyStore, StoredKey } from "../../storage/ports/keys.js";
 
 /** A key as calls are held against it. */
@@ -22,6 +25,9 @@ export interface KeyCopyOptions {
   readonly readAllEveryMs?: number;
 }
 
+/** Whoever waits longer is not helped by it: the job has looked by then. */
+const maxCatchUpMs = 2_000;
+
 const defaults = { maxKeys: 100_000, pageSize: 1_000, pagesOfRun: 5, readAllEveryMs: 60_000 };
 
 /**
@@ -38,6 +44,8 @@ export class KeyCopy {
   /** What is read while all are read again, and after which key that goes on. */
   private next: { readonly keys: KeySet; readonly after: string } | undefined;
   private readAllAtMs = Number.NEGATIVE_INFINITY;
+  /** One at a time: an older page must not be put over a newer one. */
+  private readonly runs = new SharedReads(() => this.runNow());
 
   constructor(
     private readonly store: Pick<KeyStore, "readPage">,
@@ -60,7 +68,20 @@ export class KeyCopy {
     return this.keys.size;
   }
 
-  async run(): Promise<void> {
+  run(): Promise<void> {
+    return this.runs.read("all");
+  }
+
+  /**
+   * Resolves when what was committed before the call is known, for whoever has changed keys and says so next. It takes half of
+   * the time that is left at most, and never rejects: the next run finds the same, and says what is wrong.
+   */
+  async catchUp(deadlineMs: number): Promise<void> {
+    const waitMs = Math.min(maxCatchUpMs, Math.max(0, deadlineMs - steadyMs()) / 2);
+    await within(this.run(), waitMs, () => {}).catch(() => {});
+  }
+
+  private async runNow(): Promise<void> {
     const isFirst = this.mark === undefined;
     if (this.mark !== undefined) await this.readChanges(this.mark);
     const isDue = performance.now() - this.readAllAtMs >= this.options.readAllEveryMs;

@@ -143,8 +143,9 @@ function introduce(screen: Screen, stores: EmbeddedServers, replicas: readonly R
   }
   const blows: string[] = [];
   if (stores.redisUrl !== undefined && stores.redisPid !== undefined) {
-    // With the password, which this Redis alone has and which ends with it.
-    blows.push(`redis-cli -u ${stores.redisUrl} flushall`, `kill -9 ${stores.redisPid}`);
+    // With the password, which this Redis alone has and which ends with it. Its command line need not be on PATH.
+    if (stores.redisCli !== undefined) blows.push(`${stores.redisCli} flushall`);
+    blows.push(`kill -9 ${stores.redisPid}`);
   }
   if (replicas.length > 1) blows.push(`kill -9 ${replicas[0]!.pid}`);
   if (blows.length > 0) {

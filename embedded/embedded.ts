@@ -32,6 +32,8 @@ export interface EmbeddedServers {
   /** Undefined also when no Redis can be had on this machine; then {@link redisUnavailable} says why. */
   readonly redisUrl: string | undefined;
   readonly redisUnavailable: string | undefined;
+  /** How a shell has the command line that came with Redis speak to it, password and all; undefined: it came without one. */
+  readonly redisCli: string | undefined;
   /** The latest process: it changes when a server dies and is started again. */
   readonly postgresPid: number | undefined;
   readonly redisPid: number | undefined;
@@ -70,6 +72,7 @@ export async function startEmbedded(options: EmbeddedOptions = {}): Promise<Embe
     databaseUrl: ready.databaseUrl,
     redisUrl: ready.redisUrl,
     redisUnavailable: ready.redisUnavailable,
+    redisCli: ready.redisCli,
     dataDir: ready.dataDir,
     get postgresPid() {
       return current.pids.postgres;

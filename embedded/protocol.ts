@@ -26,6 +26,8 @@ export interface ReadyMessage {
   readonly postgresPid?: number;
   readonly redisUrl?: string;
   readonly redisPid?: number;
+  /** How a shell has the command line that came with Redis speak to it, password and all. */
+  readonly redisCli?: string;
   readonly redisUnavailable?: string;
 }
 

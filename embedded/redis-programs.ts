@@ -1,6 +1,6 @@
 import { constants } from "node:fs";
 import { access, mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
-import { delimiter, isAbsolute, join } from "node:path";
+import { delimiter, dirname, isAbsolute, join } from "node:path";
 import type { Account } from "./account.js";
 import { cached } from "./cache-folder.js";
 import { runCommand } from "./run-command.js";
@@ -47,6 +47,23 @@ export async function findRedis(search: RedisSearch): Promise<RedisProgram> {
         `system. Install one, or set REDIS_URL.\n${why}`,
     );
   }
+}
+
+/** How a shell calls the command line that came with a server; undefined: there is none beside it. */
+export async function redisCliOf({ program, env }: RedisProgram): Promise<string | undefined> {
+  const folder = dirname(program);
+  for (const name of ["redis-cli", "valkey-cli", "usr/bin/redis-cli"]) {
+    const path = join(folder, name);
+    if (await isExecutable(path)) {
+      const { LD_LIBRARY_PATH: libraries } = env;
+      return libraries === undefined ? quoted(path) : `LD_LIBRARY_PATH=${quoted(libraries)} ${quoted(path)}`;
+    }
+  }
+  return undefined;
+}
+
+function quoted(text: string): string {
+  return /^[\w./:@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 async function isExecutable(path: string): Promise<boolean> {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Account } from "./account.js";
 import { type DataFolder, makePrivateFolder } from "./data-folder.js";
 import { noteRedis, stopRedis } from "./orphans.js";
-import { findRedis } from "./redis-programs.js";
+import { findRedis, redisCliOf } from "./redis-programs.js";
 import { onFreePort, type RunningServers, type ServerProcess, startServer } from "./server-process.js";
 
 const readyTimeoutMs = 30_000;
@@ -12,6 +12,8 @@ const pingTimeoutMs = 1_000;
 
 export interface EmbeddedRedis {
   readonly url: string;
+  /** How a shell has the command line that came with it speak to it, password and all; undefined: it came without one. */
+  readonly cli: string | undefined;
   readonly server: ServerProcess;
   restart(): Promise<ServerProcess>;
 }
@@ -27,7 +29,8 @@ export interface RedisOptions {
 
 export async function startRedis(options: RedisOptions): Promise<EmbeddedRedis> {
   const { folder, account, password, signal, running } = options;
-  const { program, env } = await findRedis(options);
+  const found = await findRedis(options);
+  const { program, env } = found;
   await makePrivateFolder(join(folder.path, "redis"), account);
   const logFile = join(folder.path, "redis.log");
   await rm(logFile, { force: true });
@@ -51,7 +54,14 @@ export async function startRedis(options: RedisOptions): Promise<EmbeddedRedis> 
     return { port, server: await startServer(command, signal) };
   };
   const { port, server } = await onFreePort(start);
-  return { url: `redis://:${password}@127.0.0.1:${port}`, server, restart: async () => (await start(port)).server };
+  const cli = await redisCliOf(found);
+  return {
+    url: `redis://:${password}@127.0.0.1:${port}`,
+    // Not by the URL: some releases take the name before the colon for an empty one, and not for none.
+    cli: cli && `${cli} -h 127.0.0.1 -p ${port} -a ${password}`,
+    server,
+    restart: async () => (await start(port)).server,
+  };
 }
 
 /** A file and not flags, because everybody on the machine can read the flags of a process, and one holds the password. */

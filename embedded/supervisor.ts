@@ -59,7 +59,8 @@ async function start(): Promise<ReadyMessage> {
     try {
       const redis = await startRedis({ ...common, password: secrets.redis });
       supervise("redis", redis);
-      return { redisUrl: redis.url, redisPid: redis.server.pid };
+      const { url: redisUrl, cli } = redis;
+      return { redisUrl, redisPid: redis.server.pid, ...(cli !== undefined && { redisCli: cli }) };
     } catch (error) {
       // The service can do without Redis, so the caller decides whether this matters.
       return { redisUnavailable: (error as Error).message };

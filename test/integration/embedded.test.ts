@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { text as textOf } from "node:stream/consumers";
 import { setTimeout as pause } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { Redis } from "ioredis";
@@ -137,6 +138,16 @@ test("a kept folder keeps its rows, also when Postgres and the program were kill
 
   const third = await start({ dataDir });
   expect(await query(third, (sql) => sql`SELECT value FROM kept ORDER BY value`)).toEqual([{ value: 1 }, { value: 2 }]);
+});
+
+test("the command line of Redis is called as it is told", { timeout: testTimeoutMs }, async () => {
+  const { redisCli } = await start({ servers: ["redis"] });
+  if (redisCli === undefined) return;
+  const shell = spawn("/bin/sh", ["-c", `${redisCli} --no-auth-warning flushall`], {
+    env: {},
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  expect((await textOf(shell.stdout)).trim()).toBe("OK");
 });
 
 test("a folder in use is refused, and its servers go on", { timeout: testTimeoutMs }, async () => {

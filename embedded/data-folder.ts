@@ -40,7 +40,7 @@ export async function createTemporaryFolder(): Promise<DataFolder> {
 }
 
 /** A folder that outlives this process. Refused while another supervisor lives in it. */
-export async function openKeptFolder(dataDir: string): Promise<DataFolder> {
+export async function openKeptFolder(dataDir: string, ifInUse?: string): Promise<DataFolder> {
   await mkdir(dataDir, { recursive: true, mode: folderMode });
   const path = await realpath(dataDir);
   const barred = runsAsRoot() ? await barredFolder(path) : undefined;
@@ -50,7 +50,7 @@ export async function openKeptFolder(dataDir: string): Promise<DataFolder> {
         `${barred}. Choose another folder, or allow it with chmod o+x ${barred}`,
     );
   }
-  const lock = await takeLock(path);
+  const lock = await takeLock(path, ifInUse);
   try {
     await stopOrphans(path);
   } catch (error) {

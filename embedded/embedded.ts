@@ -21,6 +21,8 @@ const stopTimeoutMs = 25_000;
 export interface EmbeddedOptions {
   /** Keeps the data here and reuses it at the next start. Absent: a new temporary folder, removed at the end. */
   readonly dataDir?: string;
+  /** What people are told to do when another process uses the folder; absent: to stop that one. */
+  readonly ifInUse?: string;
   /** Default: both. */
   readonly servers?: readonly ServerName[];
   /** Told of slow steps, of servers that died and came back, and of the loss of all. */
@@ -47,9 +49,13 @@ export interface EmbeddedServers {
  * ends, however it ends. They do not keep this process alive.
  */
 export async function startEmbedded(options: EmbeddedOptions = {}): Promise<EmbeddedServers> {
-  const { dataDir, servers = ["postgres", "redis"], onEvent = () => {} } = options;
+  const { dataDir, ifInUse, servers = ["postgres", "redis"], onEvent = () => {} } = options;
   // The supervisor works in the root folder, so a path relative to ours is resolved here.
-  const passed: SupervisorOptions = { servers, ...(dataDir === undefined ? {} : { dataDir: resolve(dataDir) }) };
+  const passed: SupervisorOptions = {
+    servers,
+    ...(dataDir === undefined ? {} : { dataDir: resolve(dataDir) }),
+    ...(ifInUse === undefined ? {} : { ifInUse }),
+  };
   const supervisor = spawnSupervisor(passed);
   const { ready, current, ended } = await untilReady(supervisor, onEvent);
   let stopping: Promise<void> | undefined;

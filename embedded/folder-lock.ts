@@ -10,9 +10,10 @@ const lockName = /^lock\.(\d+)\.(\w+)$/;
 /**
  * Each supervisor puts a lock file of its own beside those of the others, then looks who else is there. Of two that come
  * at once, at least one sees the other and steps back, both perhaps, to try again after a random pause. One shared file
- * would not do: taking over the one of a dead process is a race between those who find it.
+ * would not do: taking over the one of a dead process is a race between those who find it. `advice` is for people who cannot
+ * have it.
  */
-export async function takeLock(folder: string): Promise<string> {
+export async function takeLock(folder: string, advice = "Stop that one first."): Promise<string> {
   const own = join(folder, `lock.${process.pid}.${processIdentity(process.pid) ?? "0"}`);
   for (let tries = 1; ; tries++) {
     await writeFile(own, "", { mode: 0o600 });
@@ -22,9 +23,7 @@ export async function takeLock(folder: string): Promise<string> {
     }
     await rm(own, { force: true });
     if (tries === maxLockTries) {
-      throw new Error(
-        `The data folder ${folder} is in use by process ${holder}. Stop that one first, or choose another folder.`,
-      );
+      throw new Error(`The data folder ${folder} is in use by process ${holder}. ${advice}`);
     }
     await pause(lockPauseMs * (1 + Math.random()));
   }

@@ -5,6 +5,8 @@ export type ServerName = "postgres" | "redis";
 export interface SupervisorOptions {
   /** An absolute folder that is kept. Absent: a temporary one. */
   readonly dataDir?: string;
+  /** What to do when the folder is in use. */
+  readonly ifInUse?: string;
   readonly servers: readonly ServerName[];
 }
 

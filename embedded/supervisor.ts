@@ -44,7 +44,8 @@ function supervise(name: ServerName, { server, restart }: Pick<EmbeddedRedis, "s
 
 async function start(): Promise<ReadyMessage> {
   const account = await serverAccount();
-  folder = options.dataDir === undefined ? await createTemporaryFolder() : await openKeptFolder(options.dataDir);
+  const { dataDir, ifInUse } = options;
+  folder = dataDir === undefined ? await createTemporaryFolder() : await openKeptFolder(dataDir, ifInUse);
   send({ type: "folder", path: folder.path, temporary: folder.temporary });
   signal.throwIfAborted();
   const secrets = await secretsOf(folder.path);

@@ -47,7 +47,8 @@ async function main(): Promise<void> {
   let embedded: EmbeddedServers | undefined;
   try {
     if (!config.DATABASE_URL) {
-      embedded = await startOwnServers(config.DATA_DIR, ["postgres", "redis"]);
+      const ifInUse = "Stop that one first, or set DATA_DIR to another folder.";
+      embedded = await startOwnServers(config.DATA_DIR, ["postgres", "redis"], ifInUse);
       config = {
         ...config,
         HOST: config.HOST ?? "127.0.0.1",
@@ -89,20 +90,26 @@ async function main(): Promise<void> {
 }
 
 /** Loaded only here: a service that is given its stores has no use for it. */
-async function startOwnServers(folder: string | undefined, servers: readonly ServerName[]): Promise<EmbeddedServers> {
+async function startOwnServers(
+  folder: string | undefined,
+  servers: readonly ServerName[],
+  ifInUse: string,
+): Promise<EmbeddedServers> {
   const { defaultDataDir, startEmbedded } = await import("../embedded/embedded.js");
   const dataDir = folder ?? defaultDataDir();
   process.stderr.write(
     `coupon-service: no DATABASE_URL, so servers of its own are started (${servers.join(", ")}); data in ${dataDir}\n`,
   );
-  return await startEmbedded({ dataDir, servers });
+  return await startEmbedded({ dataDir, servers, ifInUse });
 }
 
 async function runKeys(config: Config): Promise<void> {
   let own: EmbeddedServers | undefined;
   try {
     const { keysCommand } = await import("./wiring/keys.js");
-    if (!config.DATABASE_URL) own = await startOwnServers(config.DATA_DIR, ["postgres"]);
+    // A key holds only where it is made, so that another folder is no way out.
+    const ifInUse = "Stop that one first; or, where the service has a database elsewhere, name that by DATABASE_URL.";
+    if (!config.DATABASE_URL) own = await startOwnServers(config.DATA_DIR, ["postgres"], ifInUse);
     const url = config.DATABASE_URL ?? new Secret(own?.databaseUrl as string);
     process.exitCode = await keysCommand(process.argv.slice(3), { ...config, DATABASE_URL: url });
   } catch (error) {

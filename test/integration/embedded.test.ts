@@ -153,7 +153,8 @@ test("the command line of Redis is called as it is told", { timeout: testTimeout
 test("a folder in use is refused, and its servers go on", { timeout: testTimeoutMs }, async () => {
   const dataDir = dataFolder();
   const first = await start({ dataDir });
-  await expect(start({ dataDir })).rejects.toThrow(/is in use by process \d+/);
+  await expect(start({ dataDir })).rejects.toThrow(/is in use by process \d+\. Stop that one first\.$/);
+  await expect(start({ dataDir, ifInUse: "Wait." })).rejects.toThrow(/is in use by process \d+\. Wait\.$/);
   expect(await query(first, (sql) => sql`SELECT 1 AS one`)).toEqual([{ one: 1 }]);
 });
 

@@ -11,6 +11,8 @@ import { backing, startReplicas } from "../../support/service.js";
 import { until } from "../../support/until.js";
 
 let replica: Replica;
+/** One that asks nobody who they are. */
+let open: Replica;
 let folder: string;
 /** Of somebody who may do everything, and of somebody who may read coupons. */
 const keys = { all: "", reader: "" };
@@ -25,7 +27,7 @@ beforeAll(async () => {
     "catalog.read,catalog.write,codes.read,codes.write,issue,use,user_coupons.read,usage.read,events.read,admin";
   const create = ["keys", "create", "--caller", "ops", "--scopes", scopes];
   keys.all = (await runService({ DATABASE_URL: stores.databaseUrl }, ...create)).out.trim();
-  [replica] = await startReplicas(atEnd, stores, { AUTH: "keys" });
+  [replica, open] = await startReplicas(atEnd, stores, { AUTH: "keys" }, { AUTH: "off" });
   env = { COUPON_URL: `http://127.0.0.1:${replica.grpcPort}`, COUPON_KEY: keys.all };
   keys.reader = (await ok("keys", "create", "--caller", "reader", "--scopes", "catalog.read")).out.trim();
   // A key holds as soon as the replicas have heard of it.
@@ -261,6 +263,21 @@ describe("the doctor", () => {
     expect(reader.code).toBe(0);
     expect(reader.out).toMatch(/credentials +key [a-z2-7]{12} may: catalog\.read$/m);
     expect(reader.out).toMatch(/scopes +not: admin catalog\.write .*issue/);
+  });
+
+  test("says what is closed while the service asks nobody who they are", async () => {
+    const { grpcPort, httpPort } = open;
+    const ports = ["--grpc", `http://127.0.0.1:${grpcPort}`, "--http", `http://127.0.0.1:${httpPort}`];
+    for (const COUPON_KEY of ["", keys.reader]) {
+      const found = await couponctl(["doctor", ...ports], { env: { COUPON_KEY } });
+      expect(found.code).toBe(0);
+      expect(found.out).toMatch(/scopes +not: admin$/m);
+      expect(found.errors).toContain("AUTH=keys");
+      expect(found.errors).not.toContain("keys create");
+    }
+    expect((await couponctl(["doctor", ...at()], { env: { COUPON_KEY: keys.reader } })).errors).toContain(
+      "keys create",
+    );
   });
 
   test("says what to do with no key, and with no service", async () => {

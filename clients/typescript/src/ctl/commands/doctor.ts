@@ -58,12 +58,12 @@ async function examine(session: Session, options: DoctorOptions, client: NodeCli
   for (const [name, url] of Object.entries(urls)) found.push(...(await reached(name, url, tls, session.signal)));
   found.push(...(await plainPages(urls.http, tls, session.signal)));
   const way = (protocol: "grpc" | "connect", url: URL) =>
-    calls(protocol, { ...client, baseUrl: url.href, protocol }, session);
+    calls(protocol, { ...client, baseUrl: url.href, protocol, retries: false }, session);
   const grpc = await way("grpc", urls.grpc);
   const connect = await way("connect", urls.http);
   found.push(grpc.finding, connect.finding);
   const works = [grpc, connect].find(({ finding }) => finding.state === "ok");
-  if (works) found.push(...(await scopes(works.client, client, session.signal)));
+  if (works) found.push(...(await scopes(works.client, works.options, session)));
   for (const one of [grpc, connect]) one.client.close();
   return found;
 }
@@ -151,7 +151,8 @@ function versionIn(text: string): string | undefined {
 }
 
 async function calls(protocol: "grpc" | "connect", options: NodeClientOptions, session: Session) {
-  const client = createCouponClient({ ...options, retries: false });
+  const client = createCouponClient(options);
+  const by = { client, options };
   const check = protocol === "grpc" ? "gRPC" : "Connect";
   const startedAt = performance.now();
   const error = await client.catalog.listCoupons({ pageSize: 1 }, session.call).then(
@@ -160,9 +161,9 @@ async function calls(protocol: "grpc" | "connect", options: NodeClientOptions, s
   );
   const ms = `${(performance.now() - startedAt).toFixed(0)} ms`;
   if (session.signal.aborted) throw error;
-  if (error === undefined) return { client, finding: { check, state: "ok", what: `a call takes ${ms}` } as const };
+  if (error === undefined) return { ...by, finding: { check, state: "ok", what: `a call takes ${ms}` } as const };
   if (isRefusal(error, "PERMISSION_DENIED")) {
-    return { client, finding: { check, state: "ok", what: `a call is answered in ${ms}` } as const };
+    return { ...by, finding: { check, state: "ok", what: `a call is answered in ${ms}` } as const };
   }
   const failure = failureOf(error, session.signal);
   const what = (failure?.text ?? String(error)).split("\n", 1)[0] as string;
@@ -172,15 +173,12 @@ async function calls(protocol: "grpc" | "connect", options: NodeClientOptions, s
       ? "this is the port for gRPC alone: name the other one by --http"
       : "see above, and the service's log";
   const code = failure?.code ?? exitCode.unavailable;
-  return { client, finding: { check, state: "wrong", what, advice, code } as const };
+  return { ...by, finding: { check, state: "wrong", what, advice, code } as const };
 }
 
-async function scopes(
-  client: CouponClient,
-  { credentials }: NodeClientOptions,
-  signal: AbortSignal,
-): Promise<Finding[]> {
-  const answers = await tryScopes(client, signal);
+async function scopes(client: CouponClient, options: NodeClientOptions, session: Session): Promise<Finding[]> {
+  const { credentials } = options;
+  const answers = await tryScopes(client, session.signal);
   const names = (wanted: unknown) => [...answers].filter(([, answer]) => answer === wanted).map(([name]) => name);
   const allowed = names("allowed");
   const denied = names("denied");
@@ -190,11 +188,28 @@ async function scopes(
     { check: "credentials", state: "ok", what: `${who} may: ${allowed.join(" ") || "nothing"}` },
   ];
   if (denied.length > 0) {
-    const advice = "whoever has the scope admin makes a key that allows more: couponctl keys create";
+    const advice =
+      denied.includes("admin") && (await asksNobody(options, session))
+        ? "the service asks nobody who they are; keys and the audit are closed until it runs with AUTH=keys"
+        : "whoever has the scope admin makes a key that allows more: couponctl keys create";
     found.push({ check: "scopes", state: "look", what: `not: ${denied.join(" ")}`, advice });
   }
   if (others.length > 0) found.push({ check: "scopes", state: "look", what: `no answer of: ${others.join(" ")}` });
   return found;
+}
+
+/** Whether it hears whoever brings nothing. */
+async function asksNobody({ credentials: _, ...options }: NodeClientOptions, session: Session): Promise<boolean> {
+  if (options.tls?.cert) return false;
+  const client = createCouponClient(options);
+  try {
+    await client.catalog.listCoupons({ pageSize: 1 }, session.call);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    client.close();
+  }
 }
 
 /** Its public part. */

@@ -27,7 +27,8 @@ async function call(service, method, request) {
 const catalog = (method, request) => call("Catalog", method, request);
 const usage = (method, request) => call("Usage", method, request);
 const orderAmount = { currencyCode: "USD", minorUnits: "4200" };
-const inAYear = `${new Date().getUTCFullYear() + 1}-12-31T23:59:59Z`;
+// So far that who tries the examples is not too late.
+const farAway = "2035-12-31T23:59:59Z";
 const named = (name) => `${name}-7f1c`;
 
 const { coupon } = await catalog("CreateCoupon", {
@@ -36,7 +37,7 @@ const { coupon } = await catalog("CreateCoupon", {
     description: "Off any order from $10.",
     category: "rides",
     discount: { percentageBasisPoints: 1000, minimumOrderAmount: { currencyCode: "USD", minorUnits: "1000" } },
-    expireTime: inAYear,
+    expireTime: farAway,
     quantity: "1000",
     maxPerUser: 2,
     validityAfterIssue: "604800s",
@@ -60,16 +61,16 @@ const batch = await catalog("BatchCreateCoupons", {
     {
       name: "Five dollars off",
       discount: { fixedAmount: { currencyCode: "USD", minorUnits: "500" } },
-      expireTime: inAYear,
+      expireTime: farAway,
     },
-    { name: "Nothing off", expireTime: inAYear },
+    { name: "Nothing off", expireTime: farAway },
   ],
   requestId: named("create-many"),
 });
 await catalog("DeleteCoupon", { couponId: batch.outcomes[0].coupon.id, requestId: named("delete") });
 
 const book = await catalog("CreateCoupon", {
-  coupon: { name: "A free ride", discount: { percentageBasisPoints: 10000 }, expireTime: inAYear, codeBook: {} },
+  coupon: { name: "A free ride", discount: { percentageBasisPoints: 10000 }, expireTime: farAway, codeBook: {} },
 });
 const bookId = book.coupon.id;
 const upload = await catalog("UploadCodes", {
@@ -152,7 +153,7 @@ await auth("SetCallerLimits", {
   requestId: named("limits"),
 });
 await auth("GetCallerLimits", { caller: "checkout" });
-await auth("ExpireKey", { keyId: rotated.key.id, expireTime: inAYear, requestId: named("expire-key") });
+await auth("ExpireKey", { keyId: rotated.key.id, expireTime: farAway, requestId: named("expire-key") });
 await auth("RevokeKey", { keyId: rotated.key.id, requestId: named("revoke-key") });
 await call("Event", "ListEvents", { userId: "user-42", pageSize: 2 });
 await call("Audit", "ListAuditRecords", { method: "UpdateCoupon", pageSize: 2 });

@@ -51,7 +51,7 @@ function keysProgram({ freshKey, withKeys, withCallers, out, say }: KeysCommandP
     .exitOverride()
     .configureOutput({ writeOut: out, writeErr: say });
   const expires = () =>
-    new Option("--expires <when>", "from when on it does not hold: in 90d (or 12h, 30m), or 2027-01-31T00:00:00Z");
+    new Option("--expires <when>", "from when on it does not hold: in 90d (or 12h, 30m), or 2035-01-31T00:00:00Z");
   const tell = (key: CallerKey, text: string) => {
     out(`${text}\n`);
     say(`${described(key)}\nThis is the only time that the key is shown.\n`);
@@ -194,7 +194,7 @@ function timeOf(text: string): Date {
       ? Date.parse(/^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)$/.test(text) ? text : "")
       : Date.now() + ms;
   if (at <= Date.now() + maxExpiryMs) return new Date(at);
-  throw new InvalidArgumentError("It must be like 90d, 12h, 30m or 2027-01-31T00:00:00Z, and within 100 years.");
+  throw new InvalidArgumentError("It must be like 90d, 12h, 30m or 2035-01-31T00:00:00Z, and within 100 years.");
 }
 
 function overlapOf(text: string): number {

@@ -17,7 +17,7 @@ export function timeOf(text: string) {
   const zoned = /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)$/.test(text);
   const ms = zoned ? Date.parse(text) : Number.NaN;
   if (Number.isNaN(ms))
-    throw new InvalidArgumentError("Write 30d, 12h, or a time with its zone: 2027-01-31T00:00:00Z.");
+    throw new InvalidArgumentError("Write 30d, 12h, or a time with its zone: 2035-01-31T00:00:00Z.");
   return timestampFromDate(new Date(ms));
 }
 

@@ -58,7 +58,7 @@ export function addCouponsCommands(program: Command, act: Act): void {
     .description("creates a coupon")
     .option("--name <text>", "its name")
     .addOption(new Option("--off <discount>", "10%, or 12.50USD").argParser(discountOf))
-    .addOption(new Option("--ends <when>", "in 30d, or 2027-01-31T00:00:00Z").argParser(timeOf))
+    .addOption(new Option("--ends <when>", "in 30d, or 2035-01-31T00:00:00Z").argParser(timeOf))
     .addOption(new Option("--starts <when>", "default: now").argParser(timeOf))
     .addOption(new Option("--quantity <n>", "default: unlimited").argParser(bigOf))
     .addOption(new Option("--minimum <money>", "the order amount from which it may be used").argParser(moneyOf))

@@ -19,7 +19,7 @@ type Time = ReturnType<typeof timestampFromDate>;
 
 export function addKeysCommands(program: Command, act: Act): void {
   const keys = program.command("keys").description("API keys of callers; they need the scope admin");
-  const expires = () => new Option("--expires <when>", "in 90d, or 2027-01-31T00:00:00Z").argParser(timeOf);
+  const expires = () => new Option("--expires <when>", "in 90d, or 2035-01-31T00:00:00Z").argParser(timeOf);
 
   keys
     .command("create")

@@ -15,7 +15,7 @@ import {
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
 import { invalid, type PreconditionViolation, Refusal, type RefusalDetail, reasons } from "../../src/domain/refusal.js";
 import { packageRoot } from "../../src/platform/package-root.js";
-import { errorTable, type Failure, failureOf, internalFailure } from "../../src/transport/error-table.js";
+import { errorTable, explain, type Failure, failureOf, internalFailure } from "../../src/transport/error-table.js";
 
 /** Each value of the enum with the comment above it, as the proto file has them. */
 function documented(): { reason: string; comment: string }[] {
@@ -111,6 +111,9 @@ describe("the answer", () => {
         const failure = failureOf(refusal);
         const { message, badRequest } = detailsOf(failure);
         expect(failure.message.isWellFormed()).toBe(true);
+        for (const one of explain(refusal).violations) {
+          expect([one.field.isWellFormed(), one.description.isWellFormed()]).toEqual([true, true]);
+        }
         expect(message.message).toBe(failure.message);
         for (const { field, description } of badRequest?.fieldViolations ?? []) {
           expect([field.isWellFormed(), description.isWellFormed()]).toEqual([true, true]);

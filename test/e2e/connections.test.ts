@@ -90,7 +90,7 @@ describe("HTTP/2 with prior knowledge", () => {
     const dialled = dial();
     dialled.socket.write("P");
     await roundTrip();
-    dialled.socket.write(`UT /healthz HTTP/1.1\r\nHost: a\r\n\r\n`);
+    dialled.socket.write(`UT /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n`);
     await until("it is answered", () => dialled.heard.toString().startsWith("HTTP/1.1 200"));
     dialled.socket.destroy();
   });
@@ -117,7 +117,7 @@ describe("a message that does not arrive", () => {
 
   async function http1Status(): Promise<string> {
     const dialled = dial();
-    const head = `POST ${path} HTTP/1.1\r\nHost: a\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{`;
+    const head = `POST ${path} HTTP/1.1\r\nHost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{`;
     dialled.socket.write(head);
     await until("it is cut off", () => dialled.isClosed, 20_000);
     return dialled.heard.toString().split(" ", 2)[1] ?? "";

@@ -327,7 +327,7 @@ describe("SIGTERM", () => {
     socket.on("data", (chunk) => {
       heard += String(chunk);
     });
-    socket.write("GET /healthz HTTP/1.1\r\nHost: coupons\r\n\r\n");
+    socket.write("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     await until("the answer", () => heard.includes("ok\n"));
     const exited = exitOf(other.process);
     let code: number | null | undefined;

@@ -222,7 +222,7 @@ describe("what cannot be served", () => {
       for (const method of ["GET", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE"]) {
         const socket = connect(replica.httpPort, "127.0.0.1");
         socket.write(
-          `${method} ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]`,
+          `${method} ${path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]`,
         );
         let text = "";
         socket.setEncoding("utf8").on("data", (part) => {

@@ -224,9 +224,14 @@ describe.for(protocols)("a page of another origin, over %s", ([, over]) => {
       expect(heard.headers).toMatchObject({ "access-control-allow-origin": origin, vary: "Origin" });
       expect(heard.headers["access-control-expose-headers"]).toContain("Grpc-Status");
     }
-    const foreign = { origin: "https://other.example", "content-type": "application/json" };
-    const heard = await over(open.httpPort, { ...list, headers: foreign, as: callers.checkout });
-    expect([heard.status, heard.headers["access-control-allow-origin"]]).toEqual([200, undefined]);
+  });
+
+  test("that is none of those that are named cannot call, whatever certificate the browser shows", async () => {
+    for (const port of [open.httpPort, strict.httpPort]) {
+      const headers = { origin: "https://other.example", "content-type": "application/json" };
+      const heard = await over(port, { ...list, headers, as: callers.checkout });
+      expect([heard.status, heard.headers["access-control-allow-origin"]]).toEqual([403, undefined]);
+    }
   });
 
   test("is not asked about where nobody is named", async () => {

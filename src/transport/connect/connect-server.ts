@@ -3,6 +3,7 @@ import type * as http2 from "node:http2";
 import { Code as ConnectCode, ConnectError, createConnectRouter } from "@connectrpc/connect";
 import { compressionGzip } from "@connectrpc/connect-node";
 import { ClientPace } from "../client-pace.js";
+import type { Failure } from "../error-table.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import type { LargeMessages } from "../messages/large-messages.js";
 import { ArrivingStreams } from "../overload/arriving-streams.js";
@@ -18,6 +19,7 @@ import type { Admitted, AdmittedRequest } from "./admitted.js";
 import { callConnect, mount } from "./connect-call.js";
 import type { Arriving, Mounted } from "./connect-message.js";
 import { type Cors, crossOrigin, isPreflight } from "./cors.js";
+import { ForeignPages } from "./foreign-pages.js";
 import { HttpPort } from "./http-port.js";
 import {
   ArrivingRequest,
@@ -49,6 +51,7 @@ export class ConnectServer {
   private readonly targets = new Map<string, Target>();
   private readonly rest: RestRoutes;
   private readonly cors: Cors | undefined;
+  private readonly foreignPages: ForeignPages;
   private readonly standard: StandardHandlers | undefined;
   private readonly pace = new ClientPace();
   /** Of the streams that were let in. */
@@ -65,10 +68,18 @@ export class ConnectServer {
       tls,
       cors,
       standard,
-    }: { readonly tls?: Tls | undefined; readonly cors?: Cors | undefined; readonly standard?: Standard } = {},
+      isOfThisMachine = false,
+    }: {
+      readonly tls?: Tls | undefined;
+      readonly cors?: Cors | undefined;
+      readonly standard?: Standard;
+      /** Nobody is asked who they are, for all who come are at this machine. */
+      readonly isOfThisMachine?: boolean;
+    } = {},
   ) {
     this.standard = standard && new StandardHandlers(standard);
     this.cors = cors;
+    this.foreignPages = new ForeignPages(cors, isOfThisMachine);
     // Brotli is left out: it is decompressed before any limit of ours applies.
     for (const route of routes) {
       const readMaxBytes = route.maxMessageBytes;
@@ -83,9 +94,11 @@ export class ConnectServer {
 
     this.port = new HttpPort((request, response) => this.handle(request, response), deadlines, tls);
     const streams = new ArrivingStreams(loadShedder, deadlines, {
-      // A preflight is answered without a permit.
+      // A preflight and a page of others are answered without a permit.
       routeOf: (path, headers) =>
-        this.isPreflight(headers) ? undefined : this.targetAt(headers[":method"] ?? "", path)?.route,
+        this.isPreflight(headers) || this.refusalOf(headers)
+          ? undefined
+          : this.targetAt(headers[":method"] ?? "", path)?.route,
       deadlineOf,
       headersFor: (headers) => cors?.headersFor(headers),
       begin: (arriving, _route, permit) => {
@@ -93,7 +106,11 @@ export class ConnectServer {
         this.admitted.set(arriving.stream, { permit, isHandedOn: false, arriving, connection });
         arriving.serve();
       },
-      other: (arriving) => arriving.serve(),
+      other: (arriving) => {
+        const refusal = this.refusalOf(arriving.headers);
+        if (refusal) arriving.refuse(refusal);
+        else arriving.serve();
+      },
     });
     streams.watch(this.port.http2);
   }
@@ -110,6 +127,10 @@ export class ConnectServer {
 
   private isPreflight(headers: http.IncomingHttpHeaders): boolean {
     return this.cors !== undefined && isPreflight(headers[":method"] as string | undefined, headers);
+  }
+
+  private refusalOf(headers: http.IncomingHttpHeaders): Failure | undefined {
+    return this.foreignPages.refusalOf(headers[":method"] as string | undefined, headers);
   }
 
   private targetAt(method: string, url: string): Target | undefined {
@@ -138,6 +159,12 @@ export class ConnectServer {
     };
     try {
       if (this.cors && crossOrigin(this.cors, request, response)) return;
+      // Over HTTP/2 that is done before there is a request.
+      const refusal = "stream" in request ? undefined : this.foreignPages.refusalOf(request.method, request.headers);
+      if (refusal) {
+        refuseRequest(request as http.IncomingMessage, response as http.ServerResponse, refusal);
+        return;
+      }
       const target = this.targetAt(request.method ?? "", request.url ?? "");
       const admitted = "stream" in request ? this.admitted.get(request.stream) : undefined;
       if (target && admitted) this.begin(target, request, response, admitted, fail);

@@ -21,6 +21,10 @@ export class Cors {
     this.origins = new Set(origins);
   }
 
+  allows(origin: string): boolean {
+    return this.origins.has("*") || this.origins.has(origin);
+  }
+
   /** What every answer says, also that of a call that was refused: without it the page would not see why. */
   headersFor({ origin }: IncomingHttpHeaders): OutgoingHttpHeaders {
     if (this.origins.has("*")) return { ...allowing("*"), "access-control-expose-headers": exposed };
@@ -36,7 +40,7 @@ export class Cors {
   ): { readonly status: number; readonly headers: OutgoingHttpHeaders } | undefined {
     const { origin } = headers;
     if (!isPreflight(method, headers)) return undefined;
-    if (!this.origins.has("*") && !this.origins.has(origin as string)) {
+    if (!this.allows(origin as string)) {
       return { status: 403, headers: { vary: "Origin" } };
     }
     return {

@@ -44,7 +44,10 @@ export async function openFrontEnds({ config, routes, arrivals, tls, isServing, 
   const httpPages = allOf(hasAdmin ? contract : allOf(statusPages, await docsPages(config)), consoleFiles);
   const connectServer = new ConnectServer(
     ...([routes, largeMessages, arrivals, httpPages, loadShedder, onLost] as const),
-    { tls, standard, cors: config.CORS_ORIGINS && new Cors(config.CORS_ORIGINS) },
+    {
+      ...{ tls, standard, cors: config.CORS_ORIGINS && new Cors(config.CORS_ORIGINS) },
+      isOfThisMachine: config.AUTH === undefined,
+    },
   );
   let admin: AdminServer | undefined;
 

@@ -115,6 +115,14 @@ describe.for(callers)("BatchCreateCoupons by $way", ({ call }) => {
     expect(await count()).toBe(before + 2);
   });
 
+  test("a repeated call gets the same answer also of names that Postgres could not keep", async () => {
+    const coupons = ["\0", "\0".repeat(500), "k".repeat(20_000)].map((key) => sampleCoupon({ labels: { [key]: "v" } }));
+    const request = { coupons, requestId: randomUUID() };
+    const first = await call(batchCreateCoupons, request);
+    expect(first.outcomes.map(({ outcome }) => outcome.case)).toEqual(["error", "error", "error"]);
+    expect(await call(batchCreateCoupons, request)).toEqual(first);
+  });
+
   test("with another input it is refused", async () => {
     const requestId = randomUUID();
     await call(batchCreateCoupons, { coupons: [sampleCoupon()], requestId });

@@ -1,6 +1,7 @@
 import { eq, getTableColumns, sql } from "drizzle-orm";
 import type { Coupon, CouponDefinition } from "../../../domain/coupon.js";
 import { Refusal } from "../../../domain/refusal.js";
+import { cut } from "../../../platform/cut.js";
 import { jsonInSlices, mapInSlices } from "../../../platform/json-slices.js";
 import { newId } from "../../../platform/new-id.js";
 import type { AdminCall } from "../../ports/audit.js";
@@ -133,12 +134,19 @@ export class PostgresCouponStore implements CouponStore {
   }
 }
 
+/** Of a text in a refusal that is kept: more is told to nobody. */
+const maxStoredBytes = 400;
+
 /** One result of `createMany`, as it is kept for a repeated request. */
 type StoredResult = { readonly row: CouponRow } | { readonly refusal: Pick<Refusal, "reason" | "violations"> };
 
 function toStored(result: CouponRow | Refusal): StoredResult {
   if (!(result instanceof Refusal)) return { row: result };
-  return { refusal: { reason: result.reason, violations: result.violations } };
+  const violations = result.violations.map(({ field, description }) => ({
+    field: cut(field, maxStoredBytes),
+    description: cut(description, maxStoredBytes),
+  }));
+  return { refusal: { reason: result.reason, violations } };
 }
 
 function fromStored(stored: StoredResult): Coupon | Refusal {

@@ -27,7 +27,7 @@ export function wholeOf(text: string): number {
 }
 
 export function bigOf(text: string): bigint {
-  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError("Write a whole number.");
+  if (!/^\d{1,18}$/.test(text)) throw new InvalidArgumentError("Write a whole number.");
   return BigInt(text);
 }
 

@@ -31,8 +31,8 @@ BEGIN
   PERFORM lock_orders(items);
   at := coupon_clock();
   -- For versions, and not whole milliseconds: of two transactions with one coupon the second reads it after the first has committed,
-  -- which may be within the same millisecond.
-  micros := extract(epoch FROM clock_timestamp()) * 1000000;
+  -- which may be within the same millisecond. Not since 1970: clients took versions of up to 15 digits.
+  micros := extract(epoch FROM clock_timestamp() - timestamptz '2026-01-01 00:00:00Z') * 1000000;
 
   RETURN QUERY
   WITH asked AS (

@@ -70,7 +70,7 @@ async function expectEvenGate({ name, id, redis, keyPrefix, stock, users, expect
   const look = async () => ({
     pending: await redis.zcard(key("pending")),
     stock: await redis.hget(key("coupon"), "stock"),
-    holders: holdersIn(await redis.hgetallBuffer(key("holders"))),
+    holders: holdersIn(await redis.callBuffer("HGETALL", key("holders"))),
   });
   const untilMs = Date.now() + settleMs;
   let seen = await look();
@@ -83,12 +83,21 @@ async function expectEvenGate({ name, id, redis, keyPrefix, stock, users, expect
   expectSame(`${name}: holders in Redis`, seen.holders, users);
 }
 
-/** Of either form: users as fields, or packed in buckets, whose names begin with a control character. */
-function holdersIn(fields) {
+/** Of either form: users as fields, or packed in buckets, whose names are a control character and a number of three bytes. */
+function holdersIn(namesAndValues) {
   const users = new Set();
-  for (const [name, packed] of Object.entries(fields)) {
-    if (name.startsWith("\x01")) for (const { userId } of unpackHoldings({ packed })) users.add(userId);
-    else if (name !== "") users.add(name);
+  for (let at = 0; at < namesAndValues.length; at += 2) {
+    const [name, value] = namesAndValues.slice(at, at + 2);
+    if (name[0] === 1) for (const { userId } of unpackHoldings(pageOf(name, value))) users.add(userId);
+    else if (name.length > 0) users.add(name.toString());
   }
   return users.size;
+}
+
+/** Of one bucket: its number and its length, four bytes each, and what it holds. */
+function pageOf(name, packed) {
+  const head = Buffer.alloc(8);
+  head.writeUInt32BE(name.readUIntBE(1, 3));
+  head.writeUInt32BE(packed.length, 4);
+  return Buffer.concat([head, packed]);
 }

@@ -3,16 +3,11 @@ import { Refusal } from "../../domain/refusal.js";
 import { type Failure, failureOf } from "../error-table.js";
 import type { Cors } from "./cors.js";
 
-const otherOrigin = new Refusal(
-  "PERMISSION_DENIED",
-  [],
+/** Built once: whoever floods the port with these is not known, and pays for none of it. */
+const [otherOrigin, otherName] = [
   "pages of this origin may not call: it is not the service's own, and CORS_ORIGINS does not name it",
-);
-const otherName = new Refusal(
-  "PERMISSION_DENIED",
-  [],
   "without AUTH only this machine may call, by the name localhost or an address of its own",
-);
+].map((message) => failureOf(new Refusal("PERMISSION_DENIED", [], message))) as [Failure, Failure];
 
 /** They change nothing. */
 const readingMethods: readonly (string | undefined)[] = ["GET", "HEAD", "OPTIONS"];
@@ -34,12 +29,12 @@ export class ForeignPages {
   refusalOf(method: string | undefined, headers: IncomingHttpHeaders): Failure | undefined {
     const host = (headers[":authority"] as string | undefined) ?? headers.host;
     // Whoever owns a name can have it lead to this machine: to the browser, the page is the service's own then.
-    if (this.isOfThisMachine && isForeign(host)) return failureOf(otherName);
+    if (this.isOfThisMachine && isForeign(host)) return otherName;
     const { origin } = headers;
     if (origin === undefined || readingMethods.includes(method)) return undefined;
     // A proxy may have put another host in its place, but browsers that say this know better, and no page can have them say it.
     if (headers["sec-fetch-site"] === "same-origin" || isOwn(origin, host)) return undefined;
-    return this.cors?.allows(origin) ? undefined : failureOf(otherOrigin);
+    return this.cors?.allows(origin) ? undefined : otherOrigin;
   }
 }
 

@@ -18,6 +18,7 @@ export class Upkeep extends Issuing {
     const uses = this.standing(one).length;
     if (uses > 0 && !call.deleteUsed) return { refused: "ALREADY_USED" };
     if (this.isLocked(one)) return { refused: "LOCKED", retryMs: one.lock.until - this.state.now };
+    if (this.isReleased(one) && one.releasedAt === null) this.giveBack([this.releaseOne(one)]);
     const restocked = call.restock && uses === 0 && one.releasedAt === null;
     const coupon = this.coupon(one.couponId);
     if (restocked) {
@@ -38,18 +39,21 @@ export class Upkeep extends Issuing {
     const returned: (number | null)[] = [];
     for (const one of this.state.userCoupons) {
       if (one.claimUntil === null || one.claimUntil > this.state.now) continue;
-      if (one.claimUntil < this.expiry(one)) {
-        const { id, issuedCount } = this.coupon(one.couponId);
-        one.releasedAt = this.state.now;
-        one.endedAt = this.state.now;
-        this.endLock(one);
-        this.setCoupon(id, { issuedCount: issuedCount - 1 });
-        returned.push(one.codeNumber);
-        this.happened("USER_COUPON_RELEASED", id, one.id);
-      }
+      if (this.isReleased(one)) returned.push(this.releaseOne(one));
       one.claimUntil = null;
     }
     this.giveBack(returned);
+  }
+
+  /** The code that goes back into stock. */
+  private releaseOne(one: UserCoupon): number | null {
+    const { id, issuedCount } = this.coupon(one.couponId);
+    one.releasedAt = this.state.now;
+    one.endedAt = this.state.now;
+    this.endLock(one);
+    this.setCoupon(id, { issuedCount: issuedCount - 1 });
+    this.happened("USER_COUPON_RELEASED", id, one.id);
+    return one.codeNumber;
   }
 
   /** One round, as it runs every second: puts on record whose own validity ran out before it was used up. */

@@ -209,7 +209,8 @@ export const DeleteUserCouponRequestSchema: GenMessage<DeleteUserCouponRequest> 
  */
 export type DeleteUserCouponResponse = Message<"coupon.v1.DeleteUserCouponResponse"> & {
   /**
-   * Whether it went back into stock.
+   * Whether it went back into stock by this call. What was not used within its claim window is released, whatever was asked for,
+   * and goes back by that.
    *
    * @generated from field: bool restocked = 1;
    */

@@ -18,7 +18,9 @@ const defaultMaxLoads = 8;
 const reloadPauseMs = 250;
 /** How long a coupon's difference from Postgres is remembered; while there is one, it is looked at in every round. */
 const suspectMs = 60_000;
-/** Coupons whose last load is remembered, for that pause. */
+/** A coupon whose copy has missed what was given back is loaded anew for that by one replica at most this often, see `missedOf`. */
+const missedPauseMs = 600_000;
+/** Coupons whose last load is remembered, for these pauses. */
 const maxRemembered = 10_000;
 
 export interface GateKeeperLog {
@@ -44,6 +46,8 @@ export class GateKeeper {
   private readonly paused = new BoundedCache<true>(maxRemembered, { ttl: reloadPauseMs });
   /** By coupon: how it differed from Postgres when it was last looked at. */
   private readonly suspects = new BoundedCache<string>(maxRemembered, { ttl: suspectMs });
+  /** Those that were loaded anew for what they had missed. */
+  private readonly caughtUp = new BoundedCache<true>(maxRemembered, { ttl: missedPauseMs });
   /** Coupons whose copy is out of date and could not be dropped. */
   private readonly stale = new Set<string>();
   private closed = false;
@@ -100,9 +104,10 @@ export class GateKeeper {
   async giveBack(given: readonly GivenBack[]): Promise<void> {
     for (const [couponId, ofCoupon] of groupBy(given, (one) => one.couponId)) {
       const settlements = ofCoupon.map(
-        ({ restocked, freed: _, ...request }): Settlement => ({
-          ...request,
+        ({ restocked, freed: _, givenBackNo, ...request }): Settlement => ({
           outcome: restocked ? "RETURN" : "FREE",
+          ...(givenBackNo !== null && { givenBackNo }),
+          ...request,
         }),
       );
       await this.tell([couponId], () => this.gate.settle(settlements));
@@ -216,8 +221,9 @@ export class GateKeeper {
   }
 
   /**
-   * A copy of another revision is dropped. So is one whose stock differs from Postgres while nothing is pending, when
-   * two rounds see the same difference: a difference that moves is only a confirmation under way. Answers those that differ.
+   * A copy of another revision is dropped. So is one whose stock differs from Postgres while nothing is pending, or that has
+   * missed what was given back, when two rounds see the same difference: a difference that moves is only a confirmation under
+   * way. Answers those that differ.
    */
   private async compare(surveys: readonly Survey[]): Promise<Set<string>> {
     const differing = new Set<string>();
@@ -227,13 +233,15 @@ export class GateKeeper {
       const { couponId } = survey;
       const row = stored.get(couponId);
       if (row) this.metrics?.stockSeen(couponId, row.stock);
-      const difference = differenceOf(survey, row);
+      const missed = this.caughtUp.has(couponId) ? "" : missedOf(survey, row);
+      const difference = differenceOf(survey, row) || missed;
       // Another replica may have seen the difference first: then it takes a round more.
       const before = this.suspects.get(couponId);
       this.suspects.delete(couponId);
       if (difference === "") continue;
       differing.add(couponId);
       if (difference === "revision" || before === difference) {
+        if (difference === missed && !this.paused.has(couponId)) this.caughtUp.set(couponId, true);
         // Without those who asked for what is overdue: ids of users are for nobody's eyes here.
         const { overdue, overdueUsageIds, ...seen } = survey;
         const counts = { overdueCount: overdue.length, overduePlaceCount: overdueUsageIds.length };
@@ -255,4 +263,15 @@ function differenceOf({ loaded, pendingCount, places, takenCount }: Survey, row:
   const stock = loaded && pendingCount === 0 && loaded.stock !== row.stock;
   const remaining = places && takenCount === 0 && places.remaining !== row.remainingPlaces;
   return stock || remaining ? `${row.stock}/${loaded?.stock}/${row.remainingPlaces}/${places?.remaining}` : "";
+}
+
+/**
+ * Says that a copy has missed what was given back, where no stock may say so: a user may stand in it who holds nothing any more. A word
+ * on its way is missed for a moment only. "": nothing is missed.
+ * A replica of version 0.2 says no numbers, so beside one a copy misses all that it gives back. Hence the pause between two loads for
+ * this: whatever is wrong with the numbers, they never keep a coupon from being in the gate.
+ */
+function missedOf({ loaded }: Survey, row: StoredCounts | undefined): string {
+  const to = loaded?.givenBackTo ?? null;
+  return row && to !== null && to !== row.givenBackTotal ? `given back after ${to}` : "";
 }

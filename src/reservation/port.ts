@@ -79,9 +79,18 @@ export type Settlement = GateRequest &
   (
     | { /** The row is committed. */ readonly outcome: "CONFIRM"; readonly validUntil: Date | null }
     | { /** The row is not there and will not come. */ readonly outcome: "RELEASE" }
-    | { /** The user does not hold it any more. */ readonly outcome: "FREE" }
-    | { /** The same, and it is back in stock. */ readonly outcome: "RETURN" }
+    | ({ /** The user does not hold it any more. */ readonly outcome: "FREE" } & GiveBack)
+    | ({ /** The same, and it is back in stock. */ readonly outcome: "RETURN" } & GiveBack)
   );
+
+export interface GiveBack {
+  /**
+   * Postgres numbers what is given back of a coupon, from 1 and without a gap. A copy knows up to which number it has heard of all,
+   * so one that was never told of is missed, however often and in whichever order the others come. Absent: it has another word
+   * that counts, or none.
+   */
+  readonly givenBackNo?: number;
+}
 
 /** One use that needs a place under its coupon's usage cap. */
 export interface PlaceRequest {
@@ -133,6 +142,8 @@ export interface GateFacts {
   readonly maxPerUser: number;
   /** `quantity - issued_count` at the same moment as the holdings; null: unlimited. */
   readonly stock: number | null;
+  /** How many were given back up to the same moment. */
+  readonly givenBackTotal: number;
   readonly throttle: Throttle | null;
   readonly quota: Quota | null;
   /** How many buckets its holdings are spread over: a power of two, see packed-holdings.ts. */
@@ -147,11 +158,20 @@ export interface Loading {
   install(facts: GateFacts): Promise<boolean>;
 }
 
+/** What is loaded of a coupon. */
+export interface LoadedSurvey {
+  readonly revision: number;
+  /** null: unlimited. */
+  readonly stock: number | null;
+  /** Up to which number it has heard of all that was given back; null: not known, for a replica of version 0.2 has loaded it. */
+  readonly givenBackTo: number | null;
+}
+
 /** A coupon as the gate sees it, for the sweep. */
 export interface Survey {
   readonly couponId: string;
-  /** null: not loaded. `stock` is null for unlimited. */
-  readonly loaded: { readonly revision: number; readonly stock: number | null } | null;
+  /** null: not loaded. */
+  readonly loaded: LoadedSurvey | null;
   readonly pendingCount: number;
   /** Reservations past their deadline. They stay until they are settled. */
   readonly overdue: readonly GateRequest[];

@@ -166,6 +166,57 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     });
   });
 
+  describe("numbered", () => {
+    const give = (...numbers: number[]) =>
+      subject.gate.settle(numbers.map((givenBackNo) => ({ ...request("u"), outcome: "FREE", givenBackNo })));
+    const heardTo = async () => (await surveyed())?.loaded?.givenBackTo;
+
+    test("in any order, and however often: the copy knows up to where it has missed none", async () => {
+      await load(subject, couponId, facts({ givenBackTotal: 4 }));
+      expect(await heardTo()).toBe(4);
+      for (const [numbers, to] of [
+        [[4, 1], 4],
+        [[5], 5],
+        [[5, 5], 5],
+        [[9, 7, 8], 5],
+        [[12, 7], 5],
+        [[6], 9],
+        [[11], 9],
+        [[10, 10, 13], 13],
+      ] as const) {
+        await give(...numbers);
+        expect(await heardTo()).toBe(to);
+      }
+    });
+
+    test("a settlement without a number, or of another kind, is nothing that was given back", async () => {
+      const one = request("u");
+      await load(subject, couponId, facts(), [holdingOf(one)]);
+      await settle(one, "FREE");
+      const two = await reserved("v");
+      await settle(two, "RELEASE");
+      expect(await heardTo()).toBe(0);
+    });
+
+    test("one that is missing among thousands is found, and the others are known when it comes", async () => {
+      await load(subject, couponId, facts());
+      const numbers = Array.from({ length: 3_000 }, (_, n) => n + 2);
+      await give(...numbers.slice(2_000), ...numbers.slice(0, 2_000));
+      expect(await heardTo()).toBe(0);
+      await give(1);
+      expect(await heardTo()).toBe(3_001);
+    });
+
+    test("during a load: those that it has read are part of it, later ones count", async () => {
+      const loading = await subject.gate.beginLoad(couponId);
+      await give(3, 5, 4, 7);
+      expect(await loading?.install(facts({ givenBackTotal: 4 }))).toBe(true);
+      expect(await heardTo()).toBe(5);
+      await give(6);
+      expect(await heardTo()).toBe(7);
+    });
+  });
+
   test("RELEASE and CONFIRM do not cancel a load", async () => {
     await load(subject, couponId, facts());
     const [a, b] = [await reserved("a"), await reserved("b")];

@@ -158,6 +158,7 @@ export function openFacts(nowMs: number, changed: Partial<GateFacts> = {}): Gate
     exhausted: false,
     maxPerUser: 1,
     stock: 10,
+    givenBackTotal: 0,
     throttle: null,
     quota: null,
     bucketCount: leastBuckets,

@@ -42,7 +42,12 @@ type Command =
   | { /** Of those that wait with a ticket. */ readonly kind: "again"; readonly which: readonly number[] }
   | {
       readonly kind: "settle";
-      readonly which: readonly { request: number; outcome: Settlement["outcome"]; validSteps: number }[];
+      readonly which: readonly {
+        request: number;
+        outcome: Settlement["outcome"];
+        validSteps: number;
+        givenBackNo: number;
+      }[];
     }
   | { readonly kind: "adopt"; readonly who: Who; readonly validSteps: number }
   | { readonly kind: "begin"; readonly coupon: number }
@@ -63,6 +68,7 @@ type Command =
       readonly exhausted: boolean;
       readonly maxPerUser: number;
       readonly stock: number | null;
+      readonly givenBackTotal: number;
       readonly throttle: Throttle | null;
       readonly maxPerDay: number | null;
     }
@@ -98,6 +104,7 @@ const install = fc.record({
   exhausted: rarely,
   maxPerUser: fc.integer({ min: 1, max: 2 }),
   stock: fc.constantFrom(null, 0, 1, 2, 3, 5),
+  givenBackTotal: fc.nat(3),
   // Waits are some whole seconds, which the time that messages take cannot blur.
   throttle: fc.option(
     fc.record({
@@ -119,7 +126,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     weight: 6,
     arbitrary: fc.record({
       kind: fc.constant("settle"),
-      which: fc.array(fc.record({ request: fc.nat(30), outcome, validSteps }), {
+      which: fc.array(fc.record({ request: fc.nat(30), outcome, validSteps, givenBackNo: fc.nat(8) }), {
         minLength: 1,
         maxLength: 3,
       }),
@@ -306,11 +313,11 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
       case "settle": {
         if (script.requests.length === 0) break;
         const settlements: Settlement[] = [];
-        for (const { request: index, outcome, validSteps } of one.which) {
+        for (const { request: index, outcome, validSteps, givenBackNo } of one.which) {
           const request = script.requests[index % script.requests.length] as GateRequest;
           if (outcome !== "CONFIRM") {
             if (outcome === "RELEASE") script.disown(request);
-            settlements.push({ ...request, outcome });
+            settlements.push({ ...request, outcome, ...(givenBackNo > 0 && { givenBackNo }) });
           } else if (script.mayBeStored(request)) {
             script.store(request);
             settlements.push({ ...request, outcome: "CONFIRM", validUntil: validUntil(validSteps) });
@@ -362,7 +369,7 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
         const load = loads.get(one.coupon);
         if (!load) break;
         loads.delete(one.coupon);
-        const { revision, paused, deleted, exhausted, maxPerUser, stock, throttle, maxPerDay } = one;
+        const { revision, paused, deleted, exhausted, maxPerUser, stock, givenBackTotal, throttle, maxPerDay } = one;
         const facts = openFacts(startedAt, {
           revision,
           paused,
@@ -370,6 +377,7 @@ async function live(subjects: readonly Subject[], commands: readonly Command[]):
           exhausted,
           maxPerUser,
           stock,
+          givenBackTotal,
           throttle,
           quota: maxPerDay === null ? null : { group: quotaGroup, maxPerDay },
           startsAt: timestamp(one.startSteps),

@@ -55,7 +55,15 @@ async function calmCoupons(keyPrefix: string, sql: Awaited<ReturnType<typeof bac
     quota: null,
     bucketCount: leastBuckets,
   };
-  const facts = { ...flags, revision: 1, startsAt, expiresAt, maxPerUser: 1, stock: 10 };
+  const facts = {
+    ...flags,
+    revision: 1,
+    startsAt,
+    expiresAt,
+    maxPerUser: 1,
+    stock: 10,
+    givenBackTotal: 0,
+  };
   // On a busy machine an answer may take longer than is waited for; then it is loaded again.
   const load = (id: string) => until("a coupon is loaded", async () => (await gate.beginLoad(id))?.install(facts));
   for (let at = 0; at < ids.length; at += 50) await Promise.all(ids.slice(at, at + 50).map(load));
@@ -126,6 +134,7 @@ test("what an active coupon costs: nothing is asked for its calls that was not b
     quota: null,
     bucketCount: leastBuckets,
     revision: 1,
+    givenBackTotal: 0,
   };
   const times = { startsAt: new Date(Date.now() - hourMs), expiresAt: new Date(Date.now() + hourMs) };
   await loading?.install({ ...flags, ...times, maxPerUser: 1, stock: null });

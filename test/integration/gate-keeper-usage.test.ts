@@ -258,7 +258,10 @@ describe.each(implementations)("with $name", ({ open }) => {
   });
 
   describe("what users have given back", () => {
-    const given = (one: GateRequest, restocked: boolean): GivenBack => ({ ...one, restocked, freed: false });
+    const given = (one: GateRequest, restocked: boolean): GivenBack => ({
+      ...one,
+      ...{ restocked, freed: false, givenBackNo: null },
+    });
     const issued = async (couponId: string, userId: string): Promise<GateRequest> => {
       const one = requestOf(couponId, userId);
       await issues.issueBatch([one]);
@@ -365,8 +368,7 @@ describe.each(implementations)("with $name", ({ open }) => {
           const size = sizes[limits.length - 1] ?? 0;
           return Array.from({ length: size }, () => ({
             ...requestOf(randomUUID(), "u"),
-            restocked: true,
-            freed: false,
+            ...{ restocked: true, freed: false, givenBackNo: null },
           }));
         },
       } as unknown as UserCouponStore;
@@ -386,8 +388,7 @@ describe.each(implementations)("with $name", ({ open }) => {
           calls += 1;
           return Array.from({ length: limit }, () => ({
             ...requestOf(randomUUID(), "u"),
-            restocked: true,
-            freed: false,
+            ...{ restocked: true, freed: false, givenBackNo: null },
           }));
         },
       } as unknown as UserCouponStore;

@@ -592,10 +592,12 @@ describe("findIssued and readCounts", () => {
         [d, { validUntil: null, isHeld: false }],
       ]),
     );
+    await clocked.sql`UPDATE coupons SET deleted_total = 2, released_total = 3 WHERE id = ${unlimited}`;
+    const counts = { revision: 1, givenBackTotal: 0 };
     expect(await store.readCounts([couponId, unlimited, randomUUID()])).toEqual(
       new Map([
-        [couponId, { revision: 1, stock: 3, remainingPlaces: null }],
-        [unlimited, { revision: 1, stock: null, remainingPlaces: 7 }],
+        [couponId, { ...counts, stock: 3, remainingPlaces: null }],
+        [unlimited, { ...counts, stock: null, remainingPlaces: 7, givenBackTotal: 5 }],
       ]),
     );
     expect(await store.findIssued([])).toEqual(new Map());
@@ -683,6 +685,7 @@ describe("readGate", () => {
   test("says what the gate must know", async () => {
     const coupon = openCoupon(noon, { quantity: null, issuedCount: 3, maxPerUser: 4, pausedAt: noon });
     const couponId = await insertCoupon(clocked.sql, coupon);
+    await clocked.sql`UPDATE coupons SET deleted_total = 2, released_total = 3 WHERE id = ${couponId}`;
     expect((await pagesOf(couponId)).facts).toEqual({
       exhausted: false,
       revision: 1,
@@ -692,6 +695,7 @@ describe("readGate", () => {
       deleted: false,
       maxPerUser: 4,
       stock: null,
+      givenBackTotal: 5,
       throttle: null,
       quota: null,
       bucketCount: leastBuckets,

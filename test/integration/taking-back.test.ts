@@ -473,7 +473,7 @@ describe("releasing", () => {
     await used(was);
     await clocked.setClock(noon);
     expect(await userCoupons.release(100)).toEqual([
-      { ...due, requestId: expect.stringMatching(/^due-/), restocked: true, freed: false },
+      { ...due, requestId: expect.stringMatching(/^due-/), restocked: true, freed: false, givenBackNo: 1 },
     ]);
     expect(await readUserCoupon(clocked.sql, due)).toMatchObject({ releasedAt: noon, claimUntil: null });
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ issuedCount: 3 });
@@ -513,6 +513,40 @@ describe("releasing", () => {
         expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ releasedAt: null, claimUntil: null });
     },
   );
+
+  test("and deleting number what is given back of a coupon without a gap, and once what was released before", async () => {
+    const couponIds = [await newCoupon({ quantity: null }), await newCoupon()];
+    const [counted, other] = couponIds as [string, string];
+    const numbers = new Map<string, (number | null)[]>(couponIds.map((id) => [id, []]));
+    const note = (all: readonly GivenBack[]) => {
+      for (const { couponId, givenBackNo } of all) numbers.get(couponId)?.push(givenBackNo);
+    };
+    const due: Held[] = [];
+    for (let n = 0; n < 8; n++) due.push(await newHeld(n % 4 === 0 ? other : counted, { claimUntil: later(n) }));
+    const held = await Promise.all(Array.from({ length: 4 }, () => newHeld(counted)));
+    const remove = ({ userId, userCouponId }: Held) =>
+      userCoupons.delete(
+        { userId, userCouponId, restock: false, deleteUsed: false, request: null },
+        async (given) => note([given]),
+        farMs,
+      );
+    await remove(held[0] as Held);
+    await clocked.setClock(later(100));
+    // The last one is released by its deletion.
+    await remove(due[7] as Held);
+    await Promise.all([
+      ...held.slice(1).map(remove),
+      ...[3, 3, 3].map(async (limit) => note(await userCoupons.release(limit))),
+    ]);
+    note(await userCoupons.release(8));
+    // It was counted when it was released.
+    await remove(due[1] as Held);
+    const sorted = (couponId: string) => numbers.get(couponId)?.sort((a, b) => Number(a) - Number(b));
+    expect(sorted(counted)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    expect(sorted(other)).toEqual([1, 2]);
+    const counts = await new PostgresIssueStore(clocked.database).readCounts(couponIds);
+    expect(couponIds.map((id) => counts.get(id)?.givenBackTotal)).toEqual([10, 2]);
+  });
 
   test("goes in batches, the oldest first; two at once release each one once", async () => {
     const couponId = await newCoupon({ quantity: null });

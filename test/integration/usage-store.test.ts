@@ -313,7 +313,7 @@ describe("the usage cap", () => {
       told = one;
     };
     expect(await userCoupons.delete(deletion, given, farMs)).toEqual({ restocked: true, replayed: false });
-    expect(told).toEqual({ ...a, requestId: "", restocked: true, freed: true });
+    expect(told).toEqual({ ...a, requestId: "", restocked: true, freed: true, givenBackNo: 1 });
     expect(await readCoupon(clocked.sql, couponId)).toMatchObject({ issuedCount: 1, usedCount: 0, placeCount: 0 });
     await used(b);
   });

@@ -197,8 +197,13 @@ export class Life implements LifeNames {
       const stock = quantity === null ? null : quantity - target.issuedCount;
       // What comes back with a code that has expired is in no stock any more; the gate learns that from a sweep.
       const isBehind = !exact && target.book !== null && survey.loaded?.revision !== target.revision;
+      const { deletedCount, releasedCount } = this.model.apply(
+        { method: "getStats", scope: { couponId: target.id } },
+        {},
+      ) as Answer & Record<"deletedCount" | "releasedCount", number>;
+      const facts = { revision: target.revision, stock };
       if (survey.loaded && !isBehind)
-        expect(survey.loaded, "stock in the gate").toEqual({ revision: target.revision, stock });
+        expect(survey.loaded, "coupon in the gate").toEqual({ ...facts, givenBackTo: deletedCount + releasedCount });
       if (!survey.places) continue;
       const left = this.model.placesLeft(target);
       if (!exact && survey.places.revision !== target.revision) continue;

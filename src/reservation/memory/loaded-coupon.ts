@@ -1,6 +1,7 @@
 import { decideIssue } from "../../domain/issue.js";
 import { type PackedHolding, requestHash } from "../packed-holdings.js";
-import type { GateFacts, GateRequest, Holding, Settlement } from "../port.js";
+import type { GateFacts, GateRequest, Holding, LoadedSurvey, Settlement } from "../port.js";
+import { Heard } from "./heard.js";
 
 /** A user coupon that a user holds, or will hold when its reservation is confirmed. */
 export interface Entry extends PackedHolding {
@@ -13,6 +14,7 @@ export interface LoadedCoupon {
   /** null: unlimited. May fall below 0 while confirmations of rows that came past the gate are adopted. */
   stock: number | null;
   readonly holdings: Map<string, Entry[]>;
+  readonly heard: Heard;
 }
 
 /** A load under way. */
@@ -28,7 +30,12 @@ export interface Load {
  * more, for it was read.
  */
 export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateRequest[]) {
-  const coupon: LoadedCoupon = { facts, stock: facts.stock, holdings: new Map() };
+  const coupon: LoadedCoupon = {
+    facts,
+    stock: facts.stock,
+    holdings: new Map(),
+    heard: new Heard(facts.givenBackTotal),
+  };
   const known = new Set<string>();
   const count = (change: number) => {
     if (coupon.stock !== null) coupon.stock += change;
@@ -50,6 +57,7 @@ export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateReq
   for (const holding of load.staged) add({ ...holding, pending: false });
   for (const settlement of load.late) {
     const isKnown = known.has(settlement.userCouponId);
+    coupon.heard.hear(settlement);
     if (settlement.outcome === "CONFIRM") {
       if (!isKnown) adopt({ ...hashedOf(settlement), pending: false });
     } else if (isKnown) {
@@ -60,6 +68,10 @@ export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateReq
   const decided = pending.filter(({ userCouponId }) => known.has(userCouponId));
   for (const request of pending) if (!known.has(request.userCouponId)) adopt(pendingOf(request));
   return { coupon, decided };
+}
+
+export function loadedSurveyOf({ facts, stock, heard }: LoadedCoupon): LoadedSurvey {
+  return { revision: facts.revision, stock, givenBackTo: heard.to };
 }
 
 export function isLive(entry: Entry, nowMs: number): boolean {

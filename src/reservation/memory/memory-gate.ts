@@ -21,7 +21,16 @@ import type {
   Survey,
 } from "../port.js";
 import { defaultReservationMs, keepEndedMs, loadStepTimeoutMs } from "../port.js";
-import { decisionOf, hashedOf, isLive, type Load, type LoadedCoupon, loadedOf, pendingOf } from "./loaded-coupon.js";
+import {
+  decisionOf,
+  hashedOf,
+  isLive,
+  type Load,
+  type LoadedCoupon,
+  loadedOf,
+  loadedSurveyOf,
+  pendingOf,
+} from "./loaded-coupon.js";
 import { MemoryLooks } from "./memory-looks.js";
 import { MemoryPending } from "./memory-pending.js";
 import { MemoryPlaces } from "./memory-places.js";
@@ -193,7 +202,7 @@ export class MemoryGate implements Gate {
     const overdue = pending.filter(({ deadlineMs }) => deadlineMs <= nowMs).map(({ request }) => request);
     return {
       couponId,
-      loaded: coupon ? { revision: coupon.facts.revision, stock: coupon.stock } : null,
+      loaded: coupon ? loadedSurveyOf(coupon) : null,
       pendingCount: pending.length,
       overdue: overdue.slice(0, overdueLimit),
       ...this.places.survey(couponId, overdueLimit),
@@ -250,6 +259,7 @@ export class MemoryGate implements Gate {
     if (quotaGroup !== null) this.settleDay(settlement, quotaGroup);
     const coupon = this.coupons.get(couponId);
     if (coupon) {
+      coupon.heard.hear(settlement);
       const entries = coupon.holdings.get(userId) ?? [];
       const others = entries.filter((entry) => entry.userCouponId !== userCouponId);
       const known = others.length < entries.length;

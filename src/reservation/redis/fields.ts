@@ -1,4 +1,4 @@
-import type { Admission } from "../port.js";
+import type { Admission, Settlement } from "../port.js";
 import { scriptBatchSize } from "./batcher.js";
 import { outcomeOf, scripts } from "./scripts.js";
 
@@ -17,7 +17,8 @@ export function* batches<T>(items: readonly T[]): Generator<readonly T[]> {
   for (let at = 0; at < items.length; at += scriptBatchSize) yield items.slice(at, at + scriptBatchSize);
 }
 
-/** Milliseconds since 1970; 0: no time. */
-export function millis(time: Date | null): number {
-  return time ? time.getTime() : 0;
+/** What `settle.lua` takes as its `detail`. */
+export function settledDetail(settlement: Settlement): number | "" {
+  if (settlement.outcome === "CONFIRM") return settlement.validUntil?.getTime() ?? 0;
+  return settlement.outcome === "RELEASE" ? "" : (settlement.givenBackNo ?? "");
 }

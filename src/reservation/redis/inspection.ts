@@ -2,7 +2,10 @@ import type { GateRequest, Survey } from "../port.js";
 import { outcomeOf, scripts } from "./scripts.js";
 
 /** What `inspect.lua` answers. */
-export type InspectAnswer = [string, string, string, number, string[], string, string, number, string[], string];
+export type InspectAnswer = [
+  ...[string, string, string, number, string[], string, string, number, string[], string],
+  ...[string],
+];
 
 export interface Inspection {
   readonly survey: Survey;
@@ -10,8 +13,9 @@ export interface Inspection {
 }
 
 export function inspectionOf(couponId: string, answer: InspectAnswer): Inspection {
-  const [outcome, revision, stock, pendingCount, members, placesRevision, remaining, takenCount, usageIds, leftMs] =
+  const [outcome, revision, stock, pendingCount, members, placesRevision, remaining, takenCount, usageIds, ...rest] =
     answer;
+  const [leftMs, heard] = rest;
   const overdue: GateRequest[] = [];
   for (const member of members) {
     const [userCouponId, userId, requestId] = member.split("\x1f");
@@ -20,7 +24,14 @@ export function inspectionOf(couponId: string, answer: InspectAnswer): Inspectio
   const loaded = outcomeOf(scripts.inspect, outcome) === "LOADED";
   const survey: Survey = {
     couponId,
-    loaded: loaded ? { revision: Number(revision), stock: stock === "" ? null : Number(stock) } : null,
+    loaded: loaded
+      ? {
+          revision: Number(revision),
+          stock: stock === "" ? null : Number(stock),
+          // Where its first range ends, see parts/heard.lua.
+          givenBackTo: heard === "" ? null : Number(/^0-(\d+)/.exec(heard)?.[1]),
+        }
+      : null,
     pendingCount,
     overdue,
     places: placesRevision === "" ? null : { revision: Number(placesRevision), remaining: Number(remaining) },

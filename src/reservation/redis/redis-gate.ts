@@ -25,7 +25,7 @@ import type {
 import { defaultReservationMs, keepPlacesMs, keepQuotaDayMs, throttleSecondMs, ticketSlack } from "../port.js";
 import { Batcher } from "./batcher.js";
 import { RedisClient } from "./client.js";
-import { admissionOf, batches, millis } from "./fields.js";
+import { admissionOf, batches, settledDetail } from "./fields.js";
 import { type InspectAnswer, type Inspection, inspectionOf } from "./inspection.js";
 import { Loader } from "./loader.js";
 import { type Ended, Registry } from "./registry.js";
@@ -216,8 +216,7 @@ export class RedisGate implements Gate {
       for (const batch of batches(ofDay)) {
         const args: (string | number)[] = [this.clockOffsetMs(), quotaGroup === null ? 0 : 1, keepQuotaDayMs];
         for (const s of batch) {
-          const validUntilMs = s.outcome === "CONFIRM" ? millis(s.validUntil) : 0;
-          args.push(s.outcome, s.userCouponId, s.userId, s.requestId, validUntilMs);
+          args.push(s.outcome, s.userCouponId, s.userId, s.requestId, settledDetail(s));
           args.push(userHash(s.userId), requestHash(s.requestId));
         }
         calls.push(this.run(scripts.settle, couponId, args, day));

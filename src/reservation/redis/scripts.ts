@@ -23,7 +23,7 @@ export const scripts = {
   settle: {
     name: "settle",
     keys: ["coupon", "holders", "pending", "loading", "late", "quota", "queue", "ended", "hashes"],
-    args: "clockOffsetMs hasQuota keepQuotaMs (outcome userCouponId userId requestId validUntilMs userHash requestHash)...",
+    args: "clockOffsetMs hasQuota keepQuotaMs (outcome userCouponId userId requestId detail userHash requestHash)...",
     outcomes: ["SETTLED"],
   },
   loadBegin: {
@@ -41,7 +41,7 @@ export const scripts = {
   loadInstall: {
     name: "load_install",
     keys: ["loading", "stage", "late", "coupon", "holders", "pending", "ended", "hashes"],
-    args: "token clockOffsetMs keepMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount",
+    args: "token clockOffsetMs keepMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount givenBackTotal",
     outcomes: ["INSTALLED", "LOST", "UNHASHED"],
   },
   takePlaces: {
@@ -102,9 +102,9 @@ export const scripts = {
 
 export type Script = (typeof scripts)[keyof typeof scripts];
 
-/** With the part that it includes, if it does. */
+/** With the parts that it includes. */
 export function sourceOf(script: Script): string {
-  return luaFile(script.name).replace(/^-- INCLUDE (\w+)$/m, (_, part) => luaFile(`parts/${part}`));
+  return luaFile(script.name).replace(/^-- INCLUDE (\w+)$/gm, (_, part) => luaFile(`parts/${part}`));
 }
 
 function luaFile(name: string): string {

@@ -103,4 +103,6 @@ export interface StoredCounts {
   readonly stock: number | null;
   /** Places left under the usage cap; null: no cap. */
   readonly remainingPlaces: number | null;
+  /** User coupons that were ever deleted or released. */
+  readonly givenBackTotal: number;
 }

@@ -22,6 +22,8 @@ export interface GivenBack extends GateRequest {
    * the stock of one that had expired, which it does not know any more.
    */
   readonly freed: boolean;
+  /** Which of its coupon's it is that were given back, see Settlement; null: it was counted before. */
+  readonly givenBackNo: number | null;
 }
 
 export interface UserCouponStore {

@@ -18,7 +18,7 @@ async function deleted(end: () => Promise<Deletion>, { freed = false, isTold = t
   const request: GateRequest = requestOf(couponId);
   await gate.settle([{ ...request, outcome: "CONFIRM", validUntil: null }]);
   const remove: UserCouponStore["delete"] = async (_, beforeCommit) => {
-    const given: GivenBack = { ...request, restocked: true, freed };
+    const given: GivenBack = { ...request, restocked: true, freed, givenBackNo: 1 };
     if (isTold) await beforeCommit(given);
     return await end();
   };

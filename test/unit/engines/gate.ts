@@ -31,6 +31,7 @@ export async function loadCoupon(gate: Gate, facts: Partial<GateFacts> = {}): Pr
     exhausted: false,
     maxPerUser: 1,
     stock: 5,
+    givenBackTotal: 0,
     throttle: null,
     quota: null,
     bucketCount: leastBuckets,

@@ -1,15 +1,17 @@
 -- Ends a load: from now on the coupon is known here. Settlements that arrived during the load and reservations that are
 -- still pending are counted, unless what was read from Postgres has them already. O(late + pending).
 -- KEYS: loading stage late coupon holders pending ended hashes
--- ARGV: token clockOffsetMs keepMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount
+-- ARGV: token clockOffsetMs keepMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount givenBackTotal
 -- OUTCOMES: INSTALLED LOST UNHASHED
 -- Returns {outcome}; UNHASHED is followed by the users of whom `hashes` must say more first: nothing was done.
 local loadingKey, stageKey, lateKey, couponKey, holdersKey, pendingKey, endedKey, hashesKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 -- INCLUDE holdings
+-- INCLUDE heard
 local token, clockOffsetMs, keepMs, revision = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local startsAtMs, expiresAtMs, paused, deleted, exhausted = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local maxPerUser, stock = ARGV[10], tonumber(ARGV[11])
 local maxConcurrent, maxPerSecond, maxWaitMs, quotaPerDay, bucketCount = ARGV[12], ARGV[13], ARGV[14], ARGV[15], tonumber(ARGV[16])
+local givenBackTotal = ARGV[17]
 -- How many users are read and written at once.
 local usersAtOnce = 100
 
@@ -20,7 +22,8 @@ local realNowMs = time[1] * 1000 + math.floor(time[2] / 1000)
 local keepUntilMs = string.format('%.0f', realNowMs + keepMs)
 
 -- What is to be counted, unless what was read has it: user, user coupon, request, validUntilMs, and the member if it is pending.
--- RETURN or FREE in the place of validUntilMs: it was given back, and counts only if what was read, or what came before it, has it.
+-- RETURN or FREE in the place of validUntilMs, with its number: it was given back, and counts only if what was read, or what came
+-- before it, has it.
 -- (Without a way to tell whether Postgres was read before one was both issued and given up, or after: then one too few is in
 -- stock, until the next looks have found that.)
 local adopting = {}
@@ -52,6 +55,7 @@ if redis.call('EXISTS', stageKey) == 1 then
 end
 redis.call('HSET', holdersKey, '', bucketCount)
 
+local heard = '0-' .. givenBackTotal
 local endedAt = string.format('%.0f', realNowMs + clockOffsetMs)
 for first = 1, #adopting, usersAtOnce do
   local ofUsers, ofHashes, forgotten = {}, {}, {}
@@ -65,9 +69,11 @@ for first = 1, #adopting, usersAtOnce do
     for _, entry in ipairs(book.find(i)) do
       if entry.id == userCouponId then known = true else kept[#kept + 1] = entry end
     end
-    if validUntilMs == 'RETURN' or validUntilMs == 'FREE' then
+    local given, number = string.match(validUntilMs, '^(%u+) (%d*)$')
+    if given then
+      if number ~= '' then heard = hear(heard, tonumber(number)) end
       if known then book.put(i, kept) end
-      if known and stock and validUntilMs == 'RETURN' then stock = stock + 1 end
+      if known and stock and given == 'RETURN' then stock = stock + 1 end
     elseif not known then
       book.carry(i, textEntry(userCouponId, requestId, member and 'P' or 'C', validUntilMs))
       if stock then stock = stock - 1 end
@@ -84,7 +90,8 @@ end
 -- A replica of before buckets is to take this for no copy, and whatever it settles here ends it: no `startsAtMs`, without
 -- which it does not admit, and a time that has passed in `keepUntilMs`, at which it lets `holders` expire.
 redis.call('HSET', couponKey, 'revision', revision, 'opensAtMs', startsAtMs, 'bucketCount', bucketCount, 'expiresAtMs', expiresAtMs, 'paused', paused,
-  'deleted', deleted, 'exhausted', exhausted, 'maxPerUser', maxPerUser, 'keepUntilMs', 1)
+  'deleted', deleted, 'exhausted', exhausted, 'maxPerUser', maxPerUser, 'keepUntilMs', 1,
+  'heard', heard)
 if stock then redis.call('HSET', couponKey, 'stock', string.format('%.0f', stock)) end
 if maxPerSecond ~= '' then
   redis.call('HSET', couponKey, 'maxConcurrent', maxConcurrent, 'maxPerSecond', maxPerSecond, 'maxWaitMs', maxWaitMs)

@@ -66,6 +66,7 @@ async function readFacts(tx: TransactionSql, couponId: string): Promise<GateFact
     deleted: coupon.deletedAt !== null,
     exhausted: coupon.exhaustedAt !== null,
     stock: remainingCount(coupon),
+    givenBackTotal: row.releasedTotal + row.deletedTotal,
     bucketCount: bucketCountFor(coupon.issuedCount),
   };
 }

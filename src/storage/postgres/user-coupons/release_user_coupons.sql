@@ -1,8 +1,8 @@
 -- Takes back what was not used within its claim window, at most `batch_size` at once: frees the slots and puts the stock
 -- back with the codes, exactly once, however many replicas do this at the same time. One row for each that was released;
--- `freed` as in delete_user_coupon().
+-- `freed` and `given_back_no` as in delete_user_coupon().
 CREATE OR REPLACE FUNCTION release_user_coupons(batch_size int)
-RETURNS TABLE (id uuid, coupon_id uuid, user_id text, request_id text, freed boolean)
+RETURNS TABLE (id uuid, coupon_id uuid, user_id text, request_id text, freed boolean, given_back_no bigint)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -44,7 +44,9 @@ BEGIN
     INSERT INTO events (kind, happened_at, coupon_id, user_coupon_id, user_id)
     SELECT 'USER_COUPON_RELEASED', at, r.coupon_id, r.id, r.user_id FROM released r
   )
-  SELECT * FROM released;
+  -- The totals as they were before, for all of this sees the same moment.
+  SELECT r.*, c.released_total + c.deleted_total + row_number() OVER (PARTITION BY r.coupon_id)
+  FROM released r JOIN coupons c ON c.id = r.coupon_id;
 
   IF code_ids IS NOT NULL THEN PERFORM give_back_codes(code_ids); END IF;
 END

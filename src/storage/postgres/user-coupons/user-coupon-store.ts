@@ -41,6 +41,12 @@ interface DeletionRow extends Record<string, unknown> {
   readonly freed: boolean;
   readonly released: boolean;
   readonly lockedUntilMs: number | null;
+  readonly givenBackNo: number | null;
+}
+
+interface ReleasedRow extends Pick<GivenBack, "couponId" | "userId" | "freed" | "givenBackNo"> {
+  readonly id: string;
+  readonly requestId: string | null;
 }
 
 export class PostgresUserCouponStore implements UserCouponStore {
@@ -96,10 +102,13 @@ export class PostgresUserCouponStore implements UserCouponStore {
         if (winner instanceof Refusal || !winner) return winner ?? deletionRefusal(row as DeletionRow, now);
         return replayOf(winner.answer);
       }
-      const { couponId, requestId, returned, freed, released } = row as DeletionRow;
+      const { couponId, requestId, returned, freed, released, givenBackNo } = row as DeletionRow;
       // Before who released it has told the gate to put it back, this would let the gate forget it.
       if (!released || freed)
-        await beforeCommit({ couponId, userId, userCouponId, requestId: requestId ?? "", restocked: returned, freed });
+        await beforeCommit({
+          ...{ couponId, userId, userCouponId, requestId: requestId ?? "" },
+          ...{ restocked: returned, freed, givenBackNo },
+        });
       await recordRequest(tx, { restocked }, request, now);
       return { restocked, replayed: false };
     });
@@ -108,16 +117,14 @@ export class PostgresUserCouponStore implements UserCouponStore {
   async release(limit: number): Promise<GivenBack[]> {
     const rows = await this.database.background.run(
       Number.POSITIVE_INFINITY,
-      ({ sql }) => sql<{ id: string; couponId: string; userId: string; requestId: string | null; freed: boolean }[]>`
+      ({ sql }) => sql<ReleasedRow[]>`
         SELECT * FROM release_user_coupons(${limit})`,
     );
-    return rows.map(({ id, couponId, userId, requestId, freed }) => ({
-      couponId,
-      userId,
+    return rows.map(({ id, requestId, ...same }) => ({
       userCouponId: id,
       requestId: requestId ?? "",
       restocked: true,
-      freed,
+      ...same,
     }));
   }
 

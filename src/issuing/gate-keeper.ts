@@ -221,7 +221,7 @@ export class GateKeeper {
   }
 
   /**
-   * A copy of another revision is dropped. So is one whose stock differs from Postgres while nothing is pending, or that has
+   * A copy of another definition is dropped. So is one whose stock differs from Postgres while nothing is pending, or that has
    * missed what was given back, when two rounds see the same difference: a difference that moves is only a confirmation under
    * way. Answers those that differ.
    */
@@ -240,7 +240,7 @@ export class GateKeeper {
       this.suspects.delete(couponId);
       if (difference === "") continue;
       differing.add(couponId);
-      if (difference === "revision" || before === difference) {
+      if (difference === "definition" || before === difference) {
         if (difference === missed && !this.paused.has(couponId)) this.caughtUp.set(couponId, true);
         // Without those who asked for what is overdue: ids of users are for nobody's eyes here.
         const { overdue, overdueUsageIds, ...seen } = survey;
@@ -257,8 +257,10 @@ export class GateKeeper {
 
 /** What a copy has otherwise than Postgres; "": nothing. What is pending makes a difference that says nothing. */
 function differenceOf({ loaded, pendingCount, places, takenCount }: Survey, row: StoredCounts | undefined): string {
-  if (!row || (loaded && loaded.revision !== row.revision) || (places && places.revision !== row.revision)) {
-    return "revision";
+  const isOther = (revision: number, updatedAt: Date | null) =>
+    revision !== row?.revision || (updatedAt !== null && updatedAt.getTime() !== row.updatedAt.getTime());
+  if (!row || (loaded && isOther(loaded.revision, loaded.updatedAt)) || (places && isOther(places.revision, null))) {
+    return "definition";
   }
   const stock = loaded && pendingCount === 0 && loaded.stock !== row.stock;
   const remaining = places && takenCount === 0 && places.remaining !== row.remainingPlaces;

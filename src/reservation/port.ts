@@ -133,6 +133,8 @@ export interface Holding {
 /** What the gate needs to know of a coupon, as Postgres has it. */
 export interface GateFacts {
   readonly revision: number;
+  /** When the coupon got its revision, which another edit gets after a failover that lost one. */
+  readonly updatedAt: Date;
   readonly startsAt: Date;
   readonly expiresAt: Date;
   readonly paused: boolean;
@@ -161,9 +163,11 @@ export interface Loading {
 /** What is loaded of a coupon. */
 export interface LoadedSurvey {
   readonly revision: number;
+  /** null: not known, for a replica of version 0.2 has loaded it. */
+  readonly updatedAt: Date | null;
   /** null: unlimited. */
   readonly stock: number | null;
-  /** Up to which number it has heard of all that was given back; null: not known, for a replica of version 0.2 has loaded it. */
+  /** Up to which number it has heard of all that was given back; null: not known, for the same reason. */
   readonly givenBackTo: number | null;
 }
 

@@ -474,8 +474,9 @@ describe.each(implementations)("$name", ({ start }) => {
 
   describe("load", () => {
     test("makes the coupon known as it was read", async () => {
-      await load(subject, couponId, facts({ revision: 7, stock: 3, givenBackTotal: 4 }));
-      const loaded = { revision: 7, stock: 3, givenBackTo: 4 };
+      const updatedAt = new Date(1_700_000_000_123);
+      await load(subject, couponId, facts({ revision: 7, updatedAt, stock: 3, givenBackTotal: 4 }));
+      const loaded = { revision: 7, updatedAt, stock: 3, givenBackTo: 4 };
       expect(await surveyed()).toEqual({ ...quiet, couponId, loaded });
     });
 

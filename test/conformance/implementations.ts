@@ -151,6 +151,7 @@ export const implementations: readonly Implementation[] = [
 export function openFacts(nowMs: number, changed: Partial<GateFacts> = {}): GateFacts {
   return {
     revision: 1,
+    updatedAt: new Date(nowMs - 3_600_000),
     startsAt: new Date(nowMs - 3_600_000),
     expiresAt: new Date(nowMs + 3_600_000),
     paused: false,

@@ -58,6 +58,7 @@ async function calmCoupons(keyPrefix: string, sql: Awaited<ReturnType<typeof bac
   const facts = {
     ...flags,
     revision: 1,
+    updatedAt: startsAt,
     startsAt,
     expiresAt,
     maxPerUser: 1,
@@ -134,6 +135,7 @@ test("what an active coupon costs: nothing is asked for its calls that was not b
     quota: null,
     bucketCount: leastBuckets,
     revision: 1,
+    updatedAt: new Date(0),
     givenBackTotal: 0,
   };
   const times = { startsAt: new Date(Date.now() - hourMs), expiresAt: new Date(Date.now() + hourMs) };

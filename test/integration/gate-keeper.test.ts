@@ -253,6 +253,7 @@ describe.each(implementations)("with $name", ({ name, open }) => {
       quota: null,
       bucketCount: leastBuckets,
       revision: 1,
+      updatedAt: now,
       givenBackTotal: 0,
       paused: false,
       deleted: false,

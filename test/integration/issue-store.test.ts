@@ -593,7 +593,7 @@ describe("findIssued and readCounts", () => {
       ]),
     );
     await clocked.sql`UPDATE coupons SET deleted_total = 2, released_total = 3 WHERE id = ${unlimited}`;
-    const counts = { revision: 1, givenBackTotal: 0 };
+    const counts = { revision: 1, updatedAt: openCoupon(noon).startsAt, givenBackTotal: 0 };
     expect(await store.readCounts([couponId, unlimited, randomUUID()])).toEqual(
       new Map([
         [couponId, { ...counts, stock: 3, remainingPlaces: null }],
@@ -689,6 +689,7 @@ describe("readGate", () => {
     expect((await pagesOf(couponId)).facts).toEqual({
       exhausted: false,
       revision: 1,
+      updatedAt: coupon.startsAt,
       startsAt: coupon.startsAt,
       expiresAt: coupon.expiresAt,
       paused: true,

@@ -201,7 +201,7 @@ export class Life implements LifeNames {
         { method: "getStats", scope: { couponId: target.id } },
         {},
       ) as Answer & Record<"deletedCount" | "releasedCount", number>;
-      const facts = { revision: target.revision, stock };
+      const facts = { revision: target.revision, updatedAt: new Date(target.updatedAt), stock };
       if (survey.loaded && !isBehind)
         expect(survey.loaded, "coupon in the gate").toEqual({ ...facts, givenBackTo: deletedCount + releasedCount });
       if (!survey.places) continue;

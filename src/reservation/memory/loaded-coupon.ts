@@ -71,7 +71,7 @@ export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateReq
 }
 
 export function loadedSurveyOf({ facts, stock, heard }: LoadedCoupon): LoadedSurvey {
-  return { revision: facts.revision, stock, givenBackTo: heard.to };
+  return { revision: facts.revision, updatedAt: facts.updatedAt, stock, givenBackTo: heard.to };
 }
 
 export function isLive(entry: Entry, nowMs: number): boolean {

@@ -4,7 +4,7 @@ import { outcomeOf, scripts } from "./scripts.js";
 /** What `inspect.lua` answers. */
 export type InspectAnswer = [
   ...[string, string, string, number, string[], string, string, number, string[], string],
-  ...[string],
+  ...[string, string],
 ];
 
 export interface Inspection {
@@ -15,7 +15,7 @@ export interface Inspection {
 export function inspectionOf(couponId: string, answer: InspectAnswer): Inspection {
   const [outcome, revision, stock, pendingCount, members, placesRevision, remaining, takenCount, usageIds, ...rest] =
     answer;
-  const [leftMs, heard] = rest;
+  const [leftMs, updatedAtMs, heard] = rest;
   const overdue: GateRequest[] = [];
   for (const member of members) {
     const [userCouponId, userId, requestId] = member.split("\x1f");
@@ -27,6 +27,7 @@ export function inspectionOf(couponId: string, answer: InspectAnswer): Inspectio
     loaded: loaded
       ? {
           revision: Number(revision),
+          updatedAt: updatedAtMs === "" ? null : new Date(Number(updatedAtMs)),
           stock: stock === "" ? null : Number(stock),
           // Where its first range ends, see parts/heard.lua.
           givenBackTo: heard === "" ? null : Number(/^0-(\d+)/.exec(heard)?.[1]),

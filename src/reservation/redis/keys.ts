@@ -22,8 +22,8 @@ export class Keys {
   /**
    * Hash: revision, startsAtMs, expiresAtMs, paused, deleted, exhausted, maxPerUser, keepUntilMs, stock (absent: unlimited),
    * maxConcurrent, maxPerSecond, maxWaitMs (absent: not throttled), quotaPerDay (absent: no quota). Where holdings are packed
-   * it has opensAtMs instead of startsAtMs, and bucketCount; and keepUntilMs is 1, see load_install.lua. heard (see lua/parts/heard.lua)
-   * is absent where a replica of version 0.2 has loaded it.
+   * it has opensAtMs instead of startsAtMs, and bucketCount; and keepUntilMs is 1, see load_install.lua. updatedAtMs and heard (see
+   * lua/parts/heard.lua) are absent where a replica of version 0.2 has loaded it.
    */
   coupon(owner: KeyOwner): string {
     return this.of(owner, "coupon");

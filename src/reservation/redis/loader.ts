@@ -81,6 +81,7 @@ export class Loader {
       facts.throttle?.maxWaitMs ?? "",
       facts.quota?.maxPerDay ?? "",
       facts.bucketCount,
+      facts.updatedAt.getTime(),
       facts.givenBackTotal,
     ];
   }

@@ -41,7 +41,7 @@ export const scripts = {
   loadInstall: {
     name: "load_install",
     keys: ["loading", "stage", "late", "coupon", "holders", "pending", "ended", "hashes"],
-    args: "token clockOffsetMs keepMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount givenBackTotal",
+    args: "token clockOffsetMs keepMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount updatedAtMs givenBackTotal",
     outcomes: ["INSTALLED", "LOST", "UNHASHED"],
   },
   takePlaces: {

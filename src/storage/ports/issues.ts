@@ -99,6 +99,8 @@ export interface TargetStore {
 
 export interface StoredCounts {
   readonly revision: number;
+  /** When it got its revision: see GateFacts. */
+  readonly updatedAt: Date;
   /** null: unlimited. */
   readonly stock: number | null;
   /** Places left under the usage cap; null: no cap. */

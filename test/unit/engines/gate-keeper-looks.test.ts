@@ -8,6 +8,7 @@ import { unreported } from "../../support/unreported.js";
 
 const stored: StoredCounts = {
   revision: 1,
+  updatedAt: new Date(0),
   stock: 5,
   remainingPlaces: null,
   givenBackTotal: 0,
@@ -38,7 +39,7 @@ async function world() {
   const load = async () => {
     const loading = await gate.beginLoad(couponId);
     await loading?.install({
-      ...{ revision: 1, paused: false, deleted: false, exhausted: false, maxPerUser: 1 },
+      ...{ revision: 1, updatedAt: stored.updatedAt, paused: false, deleted: false, exhausted: false, maxPerUser: 1 },
       ...{ stock: 5, givenBackTotal: 0, throttle: null, quota: null, bucketCount: leastBuckets },
       ...{ startsAt: new Date(0), expiresAt: new Date(Date.now() + 99 * 3_600_000) },
     });
@@ -70,6 +71,13 @@ test("one that differs is looked at in the next round, and dropped", async () =>
   await keeper.sweep();
   await keeper.sweep();
   expect(asked).toHaveLength(2);
+  expect((await gate.survey(10, 0)).filter(({ loaded }) => loaded)).toEqual([]);
+});
+
+test("a copy of another edit that has got the same revision is dropped at once", async () => {
+  const { keeper, answers, gate } = await world();
+  answers(() => ({ ...stored, updatedAt: new Date(stored.updatedAt.getTime() + 1) }));
+  await keeper.sweep();
   expect((await gate.survey(10, 0)).filter(({ loaded }) => loaded)).toEqual([]);
 });
 

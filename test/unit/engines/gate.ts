@@ -24,6 +24,7 @@ export async function loadCoupon(gate: Gate, facts: Partial<GateFacts> = {}): Pr
   const loading = await gate.beginLoad(couponId);
   await loading?.install({
     revision: 1,
+    updatedAt: new Date(0),
     startsAt: new Date(Date.now() - hourMs),
     expiresAt: new Date(Date.now() + hourMs),
     paused: false,

@@ -3,11 +3,11 @@
 -- ARGV: clockOffsetMs limit
 -- OUTCOMES: LOADED NOT_LOADED
 -- Returns {outcome, revision, stock or '', pending count, {overdue member...}, places' revision or '', places remaining or '',
--- taken count, {overdue usage id...}, ms until the earliest deadline or '', heard or ''}.
+-- taken count, {overdue usage id...}, ms until the earliest deadline or '', updatedAtMs or '', heard or ''}.
 local couponKey, holdersKey, pendingKey, placesKey, takenKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local clockOffsetMs, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 
-local facts = redis.call('HMGET', couponKey, 'revision', 'stock', 'bucketCount', 'heard')
+local facts = redis.call('HMGET', couponKey, 'revision', 'stock', 'bucketCount', 'updatedAtMs', 'heard')
 -- Without it, see admit.lua, it is no copy any more.
 if facts[3] and redis.call('HEXISTS', holdersKey, '') == 0 then facts = {} end
 local places = redis.call('HMGET', placesKey, 'revision', 'remaining')
@@ -30,5 +30,5 @@ end
 return {
   facts[1] and 'LOADED' or 'NOT_LOADED', facts[1] or '', facts[2] or '', pendingCount, overdue,
   places[1] or '', places[2] or '', takenCount, overdueUsageIds, leftMs,
-  facts[4] or ''
+  facts[4] or '', facts[5] or ''
 }

@@ -1,7 +1,7 @@
 -- Ends a load: from now on the coupon is known here. Settlements that arrived during the load and reservations that are
 -- still pending are counted, unless what was read from Postgres has them already. O(late + pending).
 -- KEYS: loading stage late coupon holders pending ended hashes
--- ARGV: token clockOffsetMs keepMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount givenBackTotal
+-- ARGV: token clockOffsetMs keepMs revision startsAtMs expiresAtMs paused deleted exhausted maxPerUser stock maxConcurrent maxPerSecond maxWaitMs quotaPerDay bucketCount updatedAtMs givenBackTotal
 -- OUTCOMES: INSTALLED LOST UNHASHED
 -- Returns {outcome}; UNHASHED is followed by the users of whom `hashes` must say more first: nothing was done.
 local loadingKey, stageKey, lateKey, couponKey, holdersKey, pendingKey, endedKey, hashesKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -11,7 +11,7 @@ local token, clockOffsetMs, keepMs, revision = ARGV[1], tonumber(ARGV[2]), tonum
 local startsAtMs, expiresAtMs, paused, deleted, exhausted = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local maxPerUser, stock = ARGV[10], tonumber(ARGV[11])
 local maxConcurrent, maxPerSecond, maxWaitMs, quotaPerDay, bucketCount = ARGV[12], ARGV[13], ARGV[14], ARGV[15], tonumber(ARGV[16])
-local givenBackTotal = ARGV[17]
+local updatedAtMs, givenBackTotal = ARGV[17], ARGV[18]
 -- How many users are read and written at once.
 local usersAtOnce = 100
 
@@ -91,7 +91,7 @@ end
 -- which it does not admit, and a time that has passed in `keepUntilMs`, at which it lets `holders` expire.
 redis.call('HSET', couponKey, 'revision', revision, 'opensAtMs', startsAtMs, 'bucketCount', bucketCount, 'expiresAtMs', expiresAtMs, 'paused', paused,
   'deleted', deleted, 'exhausted', exhausted, 'maxPerUser', maxPerUser, 'keepUntilMs', 1,
-  'heard', heard)
+  'updatedAtMs', updatedAtMs, 'heard', heard)
 if stock then redis.call('HSET', couponKey, 'stock', string.format('%.0f', stock)) end
 if maxPerSecond ~= '' then
   redis.call('HSET', couponKey, 'maxConcurrent', maxConcurrent, 'maxPerSecond', maxPerSecond, 'maxWaitMs', maxWaitMs)

@@ -125,7 +125,7 @@ export class PostgresIssueStore implements IssueStore {
     const rows = await this.database.background.run(
       noDeadlineMs,
       ({ sql }) => sql<(StoredCounts & { id: string })[]>`
-        SELECT id, revision, quantity - issued_count AS stock, usage_cap - place_count AS remaining_places,
+        SELECT id, revision, updated_at, quantity - issued_count AS stock, usage_cap - place_count AS remaining_places,
           released_total + deleted_total AS given_back_total
         FROM coupons WHERE id = ANY (${[...couponIds]}::uuid[])`,
     );

@@ -54,9 +54,10 @@ async function readFacts(tx: TransactionSql, couponId: string): Promise<GateFact
   const [row] = await tx<CouponRow[]>`SELECT ${tx(couponColumns)} FROM coupons WHERE id = ${couponId}`;
   if (!row) return null;
   const coupon = toCoupon(row);
-  const { revision, startsAt, expiresAt, maxPerUser, throttle, quota } = coupon;
+  const { revision, updatedAt, startsAt, expiresAt, maxPerUser, throttle, quota } = coupon;
   return {
     revision,
+    updatedAt,
     startsAt,
     expiresAt,
     maxPerUser,

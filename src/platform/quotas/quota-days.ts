@@ -19,8 +19,8 @@ export class QuotaDays {
 
   /** How long the day of this time goes on after it, at least 1 ms. */
   leftMs(ms: number): number {
-    // Not every day begins at midnight.
-    return Math.max(1, this.at(ms).plus({ days: 1 }).startOf("day").toMillis() - ms);
+    // From its beginning, for at this time of day the next one may have no hour, or have it twice. Not every day begins at midnight.
+    return Math.max(1, this.at(ms).startOf("day").plus({ days: 1 }).startOf("day").toMillis() - ms);
   }
 
   private at(ms: number): DateTime {

@@ -163,6 +163,11 @@ export class GroupCommit<I, O> {
         await sleep(retryPauseMs);
         return await this.commit(batch, true);
       }
+      // Nothing was done this time; what the first time came to is not known.
+      if (again && error instanceof Overloaded) {
+        const unknown = new StoreUnavailable("the store did not answer, and then had no room", { cause: error });
+        return batch.map(() => unknown);
+      }
       if (batch.length === 1) return [error instanceof Error ? error : new Error(String(error))];
       const half = Math.ceil(batch.length / 2);
       return [...(await this.commit(batch.slice(0, half), again)), ...(await this.commit(batch.slice(half), again))];

@@ -247,6 +247,17 @@ describe("a store that is away", () => {
     expect(await Promise.all(submit("c"))).toEqual(["did c"]);
   });
 
+  test("and has no room when it is asked again: nobody is told that nothing was done", async () => {
+    let calls = 0;
+    const { submit, batches } = ruledQueue(() => {
+      throw ++calls === 1 ? new StoreUnavailable("no answer in time") : new Overloaded();
+    });
+    for (const one of await Promise.allSettled(submit("a", "b"))) {
+      expect(one).toMatchObject({ status: "rejected", reason: { name: "StoreUnavailable" } });
+    }
+    expect(batches).toHaveLength(2);
+  });
+
   test("while a poisoned batch is halved: only that half is told", async () => {
     const { submit } = ruledQueue((batch) => {
       if (batch.length > 2) throw new Error("choked");

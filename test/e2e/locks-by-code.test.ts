@@ -19,7 +19,7 @@ const { lockCoupons, unlockCoupons, useCoupons } = UsageService.method;
 async function lockedTwice() {
   const code = `TWICE-${randomUUID()}`;
   const userId = `user-${randomUUID()}`;
-  const book = await createSample(here, { codeBook: {}, maxPerUser: 2, quantity: undefined });
+  const book = await createSample(here, { codeBook: {}, maxPerUser: 2, quantity: undefined, stackable: true });
   const target = { case: "code" as const, value: code };
   await here.call(CatalogService.method.uploadCodes, {
     target: { case: "couponId", value: book.id },
@@ -38,6 +38,15 @@ async function lockedTwice() {
       (await client.call(unlockCoupons, { userId, code, lockVersion })).userCouponIds,
     use: (client: GrpcClient, lockVersion: bigint) =>
       client.call(useCoupons, { userId, code, lockVersion, ...orderOf() }),
+    /** Both in one order, for which the code is written in two ways. */
+    useBoth: (client: GrpcClient, versions: readonly bigint[], request: { orderId: string; requestId: string }) =>
+      client.call(useCoupons, {
+        ...{ userId, ...orderOf(), ...request },
+        coupons: versions.map((lockVersion, index) => ({
+          target: { case: "code" as const, value: index === 0 ? code : code.toLowerCase() },
+          lockVersion,
+        })),
+      }),
     statusOf: async (userCouponId: string) => (await read(here, userId, userCouponId)).status,
   };
 }
@@ -64,5 +73,18 @@ describe("of two locks that one user got by one code, a version", () => {
     expect((await answerOf(use(here, other.lockVersion))).code).toBe("FAILED_PRECONDITION");
     expect(await statusOf(one.userCouponId)).toBe(UserCouponStatus.LOCKED);
     expect((await use(here, one.lockVersion)).usages).toMatchObject([{ userCouponId: one.userCouponId }]);
+  });
+
+  test.each([
+    [0, 1],
+    [1, 0],
+  ] as const)("names its own in an order with both, also when that is repeated (%i first)", async (first, second) => {
+    const { checkouts, useBoth } = await lockedTwice();
+    const named = [checkouts[first], checkouts[second]];
+    const request = { orderId: randomUUID(), requestId: randomUUID() };
+    const versions = named.map(({ lockVersion }) => lockVersion);
+    const used = await useBoth(here, versions, request);
+    expect(used.usages.map(({ userCouponId }) => userCouponId)).toEqual(named.map(({ userCouponId }) => userCouponId));
+    expect(await useBoth(there, versions, request)).toEqual({ ...used, replayed: true });
   });
 });

@@ -149,11 +149,15 @@ export class PostgresUsageStore implements UsageStore {
 
   async findByCodes(
     userId: string,
-    choices: readonly (Choice & { readonly code: string })[],
+    choices: readonly (Choice & { readonly code: string; readonly item?: number })[],
     requestId: string,
     deadlineMs: DeadlineMs,
   ): Promise<string[][]> {
-    const json = choices.map(({ code, lockVersion }) => ({ keys: codeKeys(code), lock_version: lockVersion }));
+    const json = choices.map(({ code, lockVersion, item }) => ({
+      keys: codeKeys(code),
+      lock_version: lockVersion,
+      item,
+    }));
     // What one user holds of one coupon is little; many may hold one code. What is deleted is left out later, or the index of
     // all that is not deleted would serve, too.
     const rows = await this.database.reads.run(
@@ -172,14 +176,15 @@ export class PostgresUsageStore implements UsageStore {
             -- One that this request has used, it names for good.
             AND (u.deleted_at IS NULL OR EXISTS (SELECT FROM usages s WHERE s.request_id = ${requestId} AND s.user_coupon_id = u.id))
           ORDER BY
-            EXISTS (SELECT FROM usages s WHERE s.request_id = ${requestId} AND s.user_coupon_id = u.id) DESC,
+            (SELECT max(1 + (s.item IS NOT DISTINCT FROM a.item)::int) FROM usages s
+              WHERE s.request_id = ${requestId} AND s.user_coupon_id = u.id) DESC NULLS LAST,
             (u.lock_token = ${requestId} AND u.locked_until > clock.now) IS TRUE DESC,
             (u.lock_version = a.lock_version AND u.locked_until > clock.now) IS TRUE DESC,
             (usage_refusal(u, c, a.lock_version, clock.now) IS NULL) DESC,
             least(u.valid_until, c.expires_at), u.id
           LIMIT ${maxItems}
         )) AS ids
-        FROM json_to_recordset(${JSON.stringify(json)}::text::json) AS a (keys json, lock_version bigint)`,
+        FROM json_to_recordset(${JSON.stringify(json)}::text::json) AS a (keys json, lock_version bigint, item smallint)`,
     );
     return rows.map(({ ids }) => ids);
   }

@@ -20,8 +20,12 @@ const sparseFactor = 4;
 const maxEnumerated = 4_000_000;
 /** Batches of random codes without a new one, after which there are taken to be no more. */
 const maxEmptyBatches = 20;
-/** Jobs that one replica remembers its work on. */
-const maxRuns = 4;
+/**
+ * Numbers of the orders that one replica has in memory, 64 MiB. A job whose order it has forgotten begins with another one, so with many at
+ * once it may never come to the end of any: a run without an order weighs as much as so many numbers.
+ */
+const maxOrdered = 16 * 2 ** 20;
+const leastWeight = 10_000;
 /** Numbers that are shuffled before other work may go on. */
 const shuffleSlice = 100_000;
 
@@ -45,7 +49,7 @@ export class CodeGenerator implements Job {
   readonly name = "make codes";
   /** Between two runs: they find code jobs that another replica has left. */
   readonly pauseMs = 1_000;
-  private readonly runs = new BoundedCache<Run>(maxRuns);
+  private readonly runs = new BoundedCache<Run>(maxOrdered, { weightOf });
   private underWay: Promise<void> | null = null;
   private kicked = false;
   private closed = false;
@@ -135,6 +139,11 @@ export class CodeGenerator implements Job {
     this.runs.set(job.id, run);
     return run;
   }
+}
+
+/** What a run may come to hold, whether it has its order yet or not. */
+function weightOf({ pattern }: Run): number {
+  return pattern.capacity <= maxEnumerated ? Math.max(pattern.capacity, leastWeight) : leastWeight;
 }
 
 /** The numbers from 0 to less than `count`, in any order with the same likelihood. */

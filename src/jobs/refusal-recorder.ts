@@ -43,17 +43,7 @@ export class RefusalRecorder implements Job {
 
   async run(): Promise<void> {
     for (let n = 0; n < maxBatches && this.waiting.length > 0; n++) {
-      const batch = this.waiting.splice(0, batchSize);
-      try {
-        await this.options.store.recordRefused(batch);
-      } catch (error) {
-        // Postgres is away: they wait for the next run. What it refuses, it would refuse for ever.
-        if (!(error instanceof StoreUnavailable) || this.isClosed) this.drop(batch.length, error);
-        else {
-          this.waiting.unshift(...batch);
-          throw error;
-        }
-      }
+      await this.write(this.waiting.splice(0, batchSize));
     }
     this.options.failures.succeeded("put refusals on record");
   }
@@ -62,6 +52,26 @@ export class RefusalRecorder implements Job {
   async stop(): Promise<void> {
     this.isClosed = true;
     await this.run();
+  }
+
+  /** What Postgres refuses, it would refuse for ever: it is found by halving, so that it takes no other with it. */
+  private async write(batch: RefusedCall[]): Promise<void> {
+    const parts = [batch];
+    for (let part = parts.shift(); part; part = parts.shift()) {
+      try {
+        await this.options.store.recordRefused(part);
+      } catch (error) {
+        const isAway = error instanceof StoreUnavailable;
+        if (isAway && !this.isClosed) {
+          // They wait for the next run.
+          this.waiting.unshift(...part, ...parts.flat());
+          throw error;
+        }
+        const half = Math.ceil(part.length / 2);
+        if (isAway || part.length === 1) this.drop(part.length, error);
+        else parts.unshift(part.slice(0, half), part.slice(half));
+      }
+    }
   }
 
   private drop(count: number, error: unknown): void {

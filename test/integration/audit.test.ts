@@ -315,3 +315,22 @@ test("refusals wait for Postgres, as many as there is room for, and are counted 
   await recorder.stop();
   expect(dropped).toEqual([1, 1, 1]);
 });
+
+test("a refusal that Postgres does not take is dropped alone, and counted", async () => {
+  const dropped: number[] = [];
+  const recorder = new RefusalRecorder({
+    store: audit,
+    clock: { nowMs: () => noon.getTime() },
+    failures: { failed: () => {}, succeeded: () => {} },
+    onDropped: (count) => void dropped.push(count),
+  });
+  const call = calling("PauseCoupon");
+  const before = (await ofCaller()).length;
+  for (let n = 0; n < 7; n++) {
+    // A token's subject may have any characters.
+    const principal = n === 4 ? { ...call.principal, id: "jwt:issuer#a\0b" } : call.principal;
+    recorder.add({ call: { ...call, principal }, reason: "PERMISSION_DENIED", targetId: null });
+  }
+  await recorder.run();
+  expect([(await ofCaller()).length - before, dropped]).toEqual([6, [1]]);
+});

@@ -157,6 +157,7 @@ export class Issuer {
     yieldPermit: YieldPermit,
   ): Promise<Issued | Refusal | Again | "PAUSED"> {
     const reservedUntilMs = steadyMs() + this.parts.reservationMs - settleMs;
+    const beganMs = this.parts.clock.nowMs();
     const askedMs = performance.now();
     const admission = await this.admit(request, deadlineMs);
     const admittedMs = performance.now();
@@ -175,7 +176,9 @@ export class Issuer {
         const reserved = ticket === undefined ? request : Object.assign({}, request, { hasTicket: true });
         const result = await this.decideReserved(reserved, deadlineMs, reservedUntilMs);
         // The throttle was set after the reservation was made.
-        return result.outcome === "TICKET_NEEDED" ? { waitMs: null } : await this.conclude(request, result, deadlineMs);
+        return result.outcome === "TICKET_NEEDED"
+          ? { waitMs: null }
+          : await this.conclude(request, result, deadlineMs, beganMs);
       }
       case "REPLAY": {
         const replayed = await readReplay(this.parts.userCoupons, request, admission.userCouponId ?? "", deadlineMs);
@@ -186,7 +189,7 @@ export class Issuer {
       case "UNDECIDED": {
         const ask = () => this.decideDirect(request, deadlineMs);
         const result = await this.parts.lastUnits.decide(request, ask, { pauses, deadlineMs, yieldPermit });
-        return result === "PAUSED" ? result : await this.conclude(request, result, deadlineMs);
+        return result === "PAUSED" ? result : await this.conclude(request, result, deadlineMs, beganMs);
       }
       case "NOT_LOADED":
         this.keeper.load(request.couponId);
@@ -195,10 +198,10 @@ export class Issuer {
       case "AWAY":
         break;
       default:
-        return this.refusal(admission.outcome === "SOLD_OUT" ? outOfStock(request) : admission.outcome);
+        return this.refusal(admission.outcome === "SOLD_OUT" ? outOfStock(request) : admission.outcome, beganMs);
     }
     const result = await this.decideDirect(request, deadlineMs);
-    if (result.outcome !== "TICKET_NEEDED") return await this.conclude(request, result, deadlineMs);
+    if (result.outcome !== "TICKET_NEEDED") return await this.conclude(request, result, deadlineMs, beganMs);
     // Only the gate keeps the queue of a throttled coupon.
     return admission.outcome === "AWAY" ? new Refusal("STORE_UNAVAILABLE") : { waitMs: null };
   }
@@ -259,11 +262,13 @@ export class Issuer {
     return codeId === undefined ? this.queues.any : this.queues.code;
   }
 
-  private refusal(reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED"): Refusal {
-    if (reason === "QUOTA_REACHED")
-      return new Refusal(reason, [], undefined, {
-        retryAfterMs: this.parts.quotaDays.leftMs(this.parts.clock.nowMs()),
-      });
+  private refusal(reason: IssueRefusal | CodeRefusal | "REQUEST_ID_REUSED", beganMs: number): Refusal {
+    if (reason === "QUOTA_REACHED") {
+      // Of the day in which it was asked: by now the next one may have begun, of which nothing is said.
+      const { quotaDays, clock } = this.parts;
+      const nextDayMs = beganMs + quotaDays.leftMs(beganMs);
+      return new Refusal(reason, [], undefined, { retryAfterMs: Math.max(1, nextDayMs - clock.nowMs()) });
+    }
     return reason === "REQUEST_ID_REUSED" ? requestIdReused() : new Refusal(reason);
   }
 
@@ -271,10 +276,11 @@ export class Issuer {
     request: IssueRequest,
     result: Exclude<IssueResult, { outcome: "TICKET_NEEDED" }>,
     deadlineMs: DeadlineMs,
+    beganMs: number,
   ): Promise<Issued | Refusal> {
     if (result.outcome === "TOO_LATE") throw tooLate(deadlineMs);
     if (result.outcome === "OTHER_TYPE") return new Refusal("COUPON_NOT_FOUND");
-    if (result.outcome === "REFUSED") return this.refusal(result.reason);
+    if (result.outcome === "REFUSED") return this.refusal(result.reason, beganMs);
     if (result.outcome === "ISSUED") return { status: "READY", replayed: false, ...result };
     const replayed = await readReplay(this.parts.userCoupons, request, result.userCouponId, deadlineMs);
     // The user coupon of the repeated request has been deleted.

@@ -28,7 +28,7 @@ const refused = (reason: Extract<IssueResult, { outcome: "REFUSED" }>["reason"])
 });
 
 /** An issuer on the gate in memory; `decide` is its Postgres. */
-function openIssuer(decide: (request: IssueRequest) => IssueResult = issued) {
+function openIssuer(decide: (request: IssueRequest) => IssueResult = issued, nowMs = () => clockMs) {
   const opened = openGate();
   const queues = new FailingQueues();
   const userCoupons: Pick<UserCouponStore, "get"> = { get: async () => null };
@@ -44,7 +44,7 @@ function openIssuer(decide: (request: IssueRequest) => IssueResult = issued) {
     lastUnits: new LastUnits({ readStock: async () => 5 }, { findEarlierIssue: async () => null }),
     userCoupons,
     quotaDays: new QuotaDays(),
-    clock: { nowMs: () => clockMs },
+    clock: { nowMs },
     reservationMs,
     openQueue: queues.open,
     batches: { issue: 2, issueCode: 1 },
@@ -170,6 +170,19 @@ test("what an issue says of the time is by Postgres' clock: its id, and how long
   const refusing = openIssuer(() => refused("QUOTA_REACHED"));
   const answer = await refusing.issuer.issue(requestOf(await loadCoupon(refusing.gate)), farMs);
   expect(answer).toMatchObject({ reason: "QUOTA_REACHED", detail: { retryAfterMs: 5_400_000 } });
+});
+
+test("a quota that was reached at midnight is told to hold no longer than the day in which it was asked", async () => {
+  let now = Date.parse("2026-03-04T23:59:59.999Z");
+  const refusing = openIssuer(
+    () => {
+      now += 5;
+      return refused("QUOTA_REACHED");
+    },
+    () => now,
+  );
+  const answer = await refusing.issuer.issue(requestOf(await loadCoupon(refusing.gate)), farMs);
+  expect(answer).toMatchObject({ reason: "QUOTA_REACHED", detail: { retryAfterMs: 1 } });
 });
 
 test.for(["issue", "issue-code"])("a batch of the queue %s that is sent again says so to the store", async (name) => {

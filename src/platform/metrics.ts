@@ -69,6 +69,11 @@ export class Metrics {
     help: "Calls refused because their caller made too many, by kind and limit (rate, at_once or wrong_codes); they are counted as RATE_LIMITED, too.",
     labelNames: ["kind", "limit"],
   });
+  private readonly foreignPages = new Tally(this.registry, {
+    name: "coupon_foreign_pages_total",
+    help: "Requests refused because of the page that they came from, by what was not the service's own (origin or host). They are no calls yet.",
+    labelNames: ["why"],
+  });
   private readonly shedConnectionsTotal = new Counter({
     name: "coupon_connections_shed_total",
     help: "Connections asked to go because shedding calls one by one took too much time.",
@@ -175,6 +180,11 @@ export class Metrics {
   /** A call of somebody who has made too many. */
   limitedCall(kind: string, limit: string): void {
     this.limitedCalls.add(kind, limit);
+  }
+
+  /** A request of a page of others, refused before it was known what it asks for. */
+  foreignPage(why: string): void {
+    this.foreignPages.add(why);
   }
 
   shedConnections(count: number): void {

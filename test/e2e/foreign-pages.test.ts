@@ -126,6 +126,23 @@ describe.for(versions)("a page over %s", ([, ask]) => {
   });
 });
 
+describe.for(versions)("a refusal over %s", ([, ask]) => {
+  const counted = async ({ adminPort, httpPort }: Replica, why: string) => {
+    const text = await (await fetch(`http://127.0.0.1:${adminPort ?? httpPort}/metrics`)).text();
+    const [, count] = new RegExp(`^coupon_foreign_pages_total\\{why="${why}"\\} (\\d+)$`, "m").exec(text) ?? [];
+    return Number(count ?? 0);
+  };
+
+  test("is counted once, by what was not the service's own; what is served is not", async () => {
+    const before = [await counted(open, "origin"), await counted(local, "host")] as const;
+    for (const path of ["/v1/coupons/1:pause", list, "/nowhere"])
+      expect(await ask(open, "POST", path, { origin: "https://evil.example" })).toBe(403);
+    expect(await ask(open, "GET", "/v1/coupons", { origin: "https://evil.example" })).toBe(200);
+    expect(await ask(local, "GET", "/v1/coupons", { host: "evil.example" })).toBe(403);
+    expect([await counted(open, "origin"), await counted(local, "host")]).toEqual([before[0] + 3, before[1] + 1]);
+  });
+});
+
 test("health is asked as any call is", async () => {
   const check = (headers: Record<string, string>) =>
     overHttp1(open, "POST", "/grpc.health.v1.Health/Check", { "content-type": "application/proto", ...headers });

@@ -3,7 +3,6 @@ import type * as http2 from "node:http2";
 import { Code as ConnectCode, ConnectError, createConnectRouter } from "@connectrpc/connect";
 import { compressionGzip } from "@connectrpc/connect-node";
 import { ClientPace } from "../client-pace.js";
-import type { Failure } from "../error-table.js";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
 import type { LargeMessages } from "../messages/large-messages.js";
 import { ArrivingStreams } from "../overload/arriving-streams.js";
@@ -19,7 +18,7 @@ import type { Admitted, AdmittedRequest } from "./admitted.js";
 import { callConnect, mount } from "./connect-call.js";
 import type { Arriving, Mounted } from "./connect-message.js";
 import { type Cors, crossOrigin, isPreflight } from "./cors.js";
-import { ForeignPages } from "./foreign-pages.js";
+import { type ForeignPage, ForeignPages } from "./foreign-pages.js";
 import { HttpPort } from "./http-port.js";
 import {
   ArrivingRequest,
@@ -52,6 +51,7 @@ export class ConnectServer {
   private readonly rest: RestRoutes;
   private readonly cors: Cors | undefined;
   private readonly foreignPages: ForeignPages;
+  private readonly onForeignPage: (why: ForeignPage["why"]) => void;
   private readonly standard: StandardHandlers | undefined;
   private readonly pace = new ClientPace();
   /** Of the streams that were let in. */
@@ -69,17 +69,21 @@ export class ConnectServer {
       cors,
       standard,
       isOfThisMachine = false,
+      onForeignPage = () => {},
     }: {
       readonly tls?: Tls | undefined;
       readonly cors?: Cors | undefined;
       readonly standard?: Standard;
       /** Nobody is asked who they are, for all who come are at this machine. */
       readonly isOfThisMachine?: boolean;
+      /** A request was refused because of the page that it came from. */
+      readonly onForeignPage?: (why: ForeignPage["why"]) => void;
     } = {},
   ) {
     this.standard = standard && new StandardHandlers(standard);
     this.cors = cors;
     this.foreignPages = new ForeignPages(cors, isOfThisMachine);
+    this.onForeignPage = onForeignPage;
     // Brotli is left out: it is decompressed before any limit of ours applies.
     for (const route of routes) {
       const readMaxBytes = route.maxMessageBytes;
@@ -108,8 +112,11 @@ export class ConnectServer {
       },
       other: (arriving) => {
         const refusal = this.refusalOf(arriving.headers);
-        if (refusal) arriving.refuse(refusal);
-        else arriving.serve();
+        if (!refusal) arriving.serve();
+        else {
+          onForeignPage(refusal.why);
+          arriving.refuse(refusal.failure);
+        }
       },
     });
     streams.watch(this.port.http2);
@@ -129,7 +136,7 @@ export class ConnectServer {
     return this.cors !== undefined && isPreflight(headers[":method"] as string | undefined, headers);
   }
 
-  private refusalOf(headers: http.IncomingHttpHeaders): Failure | undefined {
+  private refusalOf(headers: http.IncomingHttpHeaders): ForeignPage | undefined {
     return this.foreignPages.refusalOf(headers[":method"] as string | undefined, headers);
   }
 
@@ -162,7 +169,8 @@ export class ConnectServer {
       // Over HTTP/2 that is done before there is a request.
       const refusal = "stream" in request ? undefined : this.foreignPages.refusalOf(request.method, request.headers);
       if (refusal) {
-        refuseRequest(request as http.IncomingMessage, response as http.ServerResponse, refusal);
+        this.onForeignPage(refusal.why);
+        refuseRequest(request as http.IncomingMessage, response as http.ServerResponse, refusal.failure);
         return;
       }
       const target = this.targetAt(request.method ?? "", request.url ?? "");

@@ -4,14 +4,25 @@ import { type Failure, failureOf } from "../error-table.js";
 import type { Cors } from "./cors.js";
 
 /** Built once: whoever floods the port with these is not known, and pays for none of it. */
-const [otherOrigin, otherName] = [
+const otherOrigin = foreignPage(
+  "origin",
   "pages of this origin may not call: it is not the service's own, and CORS_ORIGINS does not name it",
+);
+const otherName = foreignPage(
+  "host",
   "without AUTH only this machine may call, by the name localhost or an address of its own",
-].map((message) => failureOf(new Refusal("PERMISSION_DENIED", [], message))) as [Failure, Failure];
+);
 
 /** They change nothing. */
 const readingMethods: readonly (string | undefined)[] = ["GET", "HEAD", "OPTIONS"];
 const loopbackHost = /^(([\w-]+\.)*localhost\.?|127(\.\d{1,3}){3}|\[::1\])(:\d*)?$/i;
+
+/** Why a request is refused, and what they are told. */
+export interface ForeignPage {
+  /** What of the request is another one than the service's own. */
+  readonly why: "origin" | "host";
+  readonly failure: Failure;
+}
 
 /**
  * What pages of others must not have a browser do. CORS keeps them from reading answers, and from most calls, but not from a POST
@@ -25,8 +36,8 @@ export class ForeignPages {
     private readonly isOfThisMachine: boolean,
   ) {}
 
-  /** Why a request is refused; undefined: it is not. */
-  refusalOf(method: string | undefined, headers: IncomingHttpHeaders): Failure | undefined {
+  /** undefined: it is not refused. */
+  refusalOf(method: string | undefined, headers: IncomingHttpHeaders): ForeignPage | undefined {
     const host = (headers[":authority"] as string | undefined) ?? headers.host;
     // Whoever owns a name can have it lead to this machine: to the browser, the page is the service's own then.
     if (this.isOfThisMachine && isForeign(host)) return otherName;
@@ -36,6 +47,10 @@ export class ForeignPages {
     if (headers["sec-fetch-site"] === "same-origin" || isOwn(origin, host)) return undefined;
     return this.cors?.allows(origin) ? undefined : otherOrigin;
   }
+}
+
+function foreignPage(why: ForeignPage["why"], message: string): ForeignPage {
+  return { why, failure: failureOf(new Refusal("PERMISSION_DENIED", [], message)) };
 }
 
 /** What is no host at all comes from no browser, and is refused elsewhere. */

@@ -47,6 +47,7 @@ export async function openFrontEnds({ config, routes, arrivals, tls, isServing, 
     {
       ...{ tls, standard, cors: config.CORS_ORIGINS && new Cors(config.CORS_ORIGINS) },
       isOfThisMachine: config.AUTH === undefined,
+      onForeignPage: (why) => metrics.foreignPage(why),
     },
   );
   let admin: AdminServer | undefined;

@@ -311,6 +311,9 @@ export enum ErrorReason {
 
   /**
    * PERMISSION_DENIED. The caller lacks the scope that the method asks for, which `ErrorInfo.metadata["scope"]` names.
+   * Without that: the method is closed to end users, or the request came from a page that a browser had from elsewhere: its
+   * origin is not the service's own, and CORS_ORIGINS does not name it, or, where nobody is asked who they are, it came by
+   * another name than this machine's. Then it was refused before it was read, whoever the caller is.
    *
    * @generated from enum value: ERROR_REASON_PERMISSION_DENIED = 71;
    */

@@ -115,6 +115,7 @@ export const coupons = pgTable(
     check("coupons_quota", sql`(${t.quotaGroup} IS NULL) = (${t.quotaPerDay} IS NULL)`),
     check("coupons_books_have_quantities", sql`NOT ${t.isCodeBook} OR ${t.quantity} IS NOT NULL`),
     uniqueIndex("coupons_one_pool_per_type").on(t.type).where(sql`${t.isPool} AND ${t.deletedAt} IS NULL`),
+    // One without those that cannot be issued is in large-indexes.ts.
     index("coupons_by_type").on(t.type, t.expiresAt).where(sql`${t.type} IS NOT NULL`),
     check("coupons_never_over_quantity", sql`${t.issuedCount} >= 0 AND ${t.issuedCount} <= ${t.quantity}`),
     check("coupons_one_discount", sql`(${t.percentageBasisPoints} IS NULL) <> (${t.fixedAmount} IS NULL)`),

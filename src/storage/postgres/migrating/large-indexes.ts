@@ -13,6 +13,10 @@ const indexes = {
   usages_of_user_coupon: "usages (user_coupon_id, id)",
   // What stands of one user's order. Until it is there, usages_by_order does for all orders but those whose names many users have.
   usages_of_order: "usages (order_id, user_id) WHERE cancelled_at IS NULL",
+  // What may be issued by type, in the order in which it ends. What is sold out is among it: were a counter in the condition, each issue
+  // would write to every index of the table.
+  coupons_open_by_type:
+    "coupons (type, expires_at) WHERE type IS NOT NULL AND deleted_at IS NULL AND paused_at IS NULL AND exhausted_at IS NULL",
   // One coupon's code jobs.
   code_jobs_of_coupon: "code_jobs (coupon_id, id)",
   // What a search without words is filtered by, newest first.

@@ -88,7 +88,7 @@ function holdersIn(namesAndValues) {
   const users = new Set();
   for (let at = 0; at < namesAndValues.length; at += 2) {
     const [name, value] = namesAndValues.slice(at, at + 2);
-    if (name[0] === 1) for (const { userId } of unpackHoldings(pageOf(name, value))) users.add(userId);
+    if (name[0] === 1) for (const { userId } of unpackHoldings(pageOf(name, value))) userId && users.add(userId);
     else if (name.length > 0) users.add(name.toString());
   }
   return users.size;

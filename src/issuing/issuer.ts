@@ -195,6 +195,7 @@ export class Issuer {
         this.keeper.load(request.couponId);
         break;
       case "IN_FLIGHT":
+      case "GIVEN_BACK":
       case "AWAY":
         break;
       default:

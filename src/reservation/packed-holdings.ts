@@ -12,6 +12,10 @@ import type { Holding } from "./port.js";
  *     16 bytes  user coupon id
  *     8 bytes   the beginning of the SHA-256 of the request id, if there is one
  *     6 bytes   the end of its validity in ms since 1970, if it has one
+ *
+ * Among them are entries of nobody, whose user id has no bytes: requests that had issued what their users do not hold any
+ * more. In the place of a user coupon's id these have the hash of the request, and 8 bytes of 0. Releases that do not know them pass
+ * them over.
  */
 
 /**
@@ -37,6 +41,10 @@ const requestHashBytes = 8;
 const endBytes = 6;
 /** Of a user's hash, which stands before each holding that Postgres hands over. */
 export const userHashBytes = 3;
+
+/** In a bucket there are so many entries of nobody at most. In the place of more there is one that stands for any request. */
+export const maxGiven = 256;
+export const anyRequest = Buffer.concat([Buffer.alloc(headBytes), Buffer.alloc(8, 0xff), Buffer.alloc(8)]);
 
 /** So many holdings share a bucket where there are many: the more, the less memory, and the longer each change of one. */
 const holdingsPerBucket = 8;
@@ -73,15 +81,26 @@ export function entryLength(bytes: Uint8Array, at: number): number {
   );
 }
 
-/** As a load packs them. */
-export function packHoldings(holdings: readonly Holding[], bucketCount = leastBuckets): HoldingPage[] {
+/** Whether the entry that begins there has no user. */
+export function isOfNobody(bytes: Uint8Array, at: number): boolean {
+  return bytes[at] === 0 && bytes[at + 1] === 0;
+}
+
+/** As a load packs them. `given`: what users held once. */
+export function packHoldings(
+  holdings: readonly Holding[],
+  bucketCount = leastBuckets,
+  given: readonly Pick<Holding, "userId" | "requestId">[] = [],
+): HoldingPage[] {
   const buckets = new Map<number, Buffer[]>();
-  for (const holding of holdings) {
-    const bucket = userHash(holding.userId) % bucketCount;
+  const add = (userId: string, entry: Buffer) => {
+    const bucket = userHash(userId) % bucketCount;
     const packed = buckets.get(bucket) ?? [];
-    packed.push(pack(holding));
+    packed.push(entry);
     buckets.set(bucket, packed);
-  }
+  };
+  for (const holding of holdings) add(holding.userId, pack(holding));
+  for (const { userId, requestId } of given) add(userId, packGiven(requestId));
   const framed = [...buckets].map(([bucket, entries]) => {
     const packed = Buffer.concat(entries);
     const head = Buffer.alloc(bucketHeadBytes);
@@ -106,6 +125,13 @@ function pack({ userId, userCouponId, requestId, validUntil }: Holding): Buffer 
   return Buffer.concat([head, user, Buffer.from(hex, "hex"), end]);
 }
 
+function packGiven(requestId: string): Buffer {
+  const entry = Buffer.alloc(headBytes + idBytes);
+  entry.write(requestHash(requestId), headBytes, "hex");
+  return entry;
+}
+
+/** Entries of nobody have the user "", no user coupon, and the request. */
 export function unpackHoldings(page: HoldingPage): (PackedHolding & { bucket: number })[] {
   const holdings: (PackedHolding & { bucket: number })[] = [];
   let at = 0;
@@ -120,6 +146,11 @@ export function unpackHoldings(page: HoldingPage): (PackedHolding & { bucket: nu
       const head = take(headBytes).readUInt16BE();
       const userId = take(head % withRequest).toString();
       const id = take(idBytes).toString("hex");
+      if (userId === "") {
+        const ofRequest = { requestHash: id.slice(0, requestHashBytes * 2), validUntil: null };
+        holdings.push({ bucket, userId, userCouponId: "", ...ofRequest });
+        continue;
+      }
       holdings.push({
         bucket,
         userId,

@@ -39,6 +39,7 @@ export interface AdmissionRequest extends GateRequest {
  * - RESERVED: one unit of stock is reserved for this request until the reservation's deadline.
  * - REPLAY: the same request was issued before, as `userCouponId`, unless another request of the user has the same hash.
  * - IN_FLIGHT: the answer hangs on a reservation of the same user that is not decided yet. Ask Postgres.
+ * - GIVEN_BACK: it would be refused, but the same request may have issued what its user holds no more. Ask Postgres.
  * - UNDECIDED: the last units are reserved for requests that are not decided yet, and may come back. Ask again, or Postgres.
  * - NOT_LOADED: nothing is known of the coupon here, but that it exists. Ask Postgres, and load it.
  * - WAIT: the coupon is throttled. Nothing is reserved, but the request is in its queue: ask again in `waitMs`, with `ticket`.
@@ -49,6 +50,7 @@ export const admissionOutcomes = [
   "RESERVED",
   "REPLAY",
   "IN_FLIGHT",
+  "GIVEN_BACK",
   "UNDECIDED",
   "NOT_LOADED",
   "WAIT",

@@ -121,6 +121,20 @@ describe.each(implementations)("$name", ({ start }) => {
       expect(await admit(request("u", "r"))).toBe("IN_FLIGHT");
     });
 
+    // In a queue nobody is refused for good: when its turn comes, Postgres knows the request.
+    const refusals = obstacles.filter(({ outcome }) => outcome !== "THROTTLED" && outcome !== "WAIT");
+    test.each(refusals)(
+      "a request whose user coupon was given back is GIVEN_BACK before $outcome",
+      async (obstacle) => {
+        await spend(obstacle);
+        const holdings = obstacle.held ? [holdingOf(request("u"))] : [];
+        const changed = facts(obstacle.facts?.(subject.now()));
+        await load(subject, couponId, changed, holdings, [request("u", "r"), request("v", "other")]);
+        expect(await admit(request("u", "r"))).toBe("GIVEN_BACK");
+        for (const requestId of ["", "other"]) expect(await admit(request("u", requestId))).toBe(obstacle.outcome);
+      },
+    );
+
     test("NOT_LOADED for an unknown coupon, and nothing is kept of the request", async () => {
       expect(await admit(request("u"))).toBe("NOT_LOADED");
       expect(await surveyed()).toBeUndefined();
@@ -131,6 +145,7 @@ describe.each(implementations)("$name", ({ start }) => {
         "RESERVED",
         "REPLAY",
         "IN_FLIGHT",
+        "GIVEN_BACK",
         "UNDECIDED",
         "NOT_LOADED",
         ...obstacles.map(({ outcome }) => outcome),

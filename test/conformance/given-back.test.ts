@@ -2,7 +2,15 @@ import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { packHoldings } from "../../src/reservation/packed-holdings.js";
 import type { GateFacts, GateRequest, Settlement } from "../../src/reservation/port.js";
-import { holdingOf, implementations, load, openFacts, requestOf, type Subject } from "./implementations.js";
+import {
+  holdingOf,
+  implementations,
+  load,
+  openFacts,
+  requestOf,
+  type Subject,
+  startRedisSubject,
+} from "./implementations.js";
 
 type Given = "FREE" | "RETURN";
 const outcomes = [
@@ -48,7 +56,39 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
         await settle(one, outcome);
         expect(await stock()).toBe(before + back);
         // Postgres knows what became of the request.
-        expect(await outcomeOf(request("u", "r"))).toBe("RESERVED");
+        const again = request("u", "r");
+        expect(await outcomeOf(again)).toBe("RESERVED");
+        await settle(again, "RELEASE");
+        await confirm(request("u", "other"));
+        const said = [
+          await outcomeOf(request("u", "r")),
+          await outcomeOf(request("u", "new")),
+          await outcomeOf(request("u")),
+        ];
+        expect(said).toEqual(["GIVEN_BACK", "ALREADY_ISSUED", "ALREADY_ISSUED"]);
+      },
+    );
+
+    test("what had no request id is not asked for", async () => {
+      const [one, other] = [request("u"), request("v", "r")];
+      await load(subject, couponId, facts({ stock: 0 }), [holdingOf(one), holdingOf(other)]);
+      await settle(one, "FREE");
+      expect([await outcomeOf(request("u")), await outcomeOf(request("u", "new"))]).toEqual(["SOLD_OUT", "SOLD_OUT"]);
+    });
+
+    test.each([true, false])(
+      "during a load: its request is known afterwards, whether it had read the holder (%s)",
+      async (isRead) => {
+        const one = request("u", "r");
+        const loading = await subject.gate.beginLoad(couponId);
+        await loading?.addHoldings(packHoldings(isRead ? [holdingOf(one)] : []));
+        if (!isRead) await confirm(one);
+        await settle(one, outcome);
+        expect(await loading?.install(facts({ paused: true }))).toBe(true);
+        expect([await outcomeOf(request("u", "r")), await outcomeOf(request("v", "r"))]).toEqual([
+          "GIVEN_BACK",
+          "COUPON_PAUSED",
+        ]);
       },
     );
 
@@ -217,6 +257,41 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     });
   });
 
+  test("a request whose user coupon has made room for another one, for it had expired, is known", async () => {
+    const expired = holdingOf(request("u", "r"), new Date(subject.now() - 1));
+    await load(subject, couponId, facts(), [expired]);
+    expect(await outcomeOf(request("u", "r"))).toBe("REPLAY");
+    await confirm(await reserved("u", "other"));
+    expect([await outcomeOf(request("u", "r")), await outcomeOf(request("u", "new"))]).toEqual([
+      "GIVEN_BACK",
+      "ALREADY_ISSUED",
+    ]);
+  });
+
+  test("of requests that are known twice, or issued again, nothing is lost", async () => {
+    const one = request("u", "r");
+    await load(subject, couponId, facts(), [holdingOf(one)], [one]);
+    await settle(one, "FREE");
+    await confirm({ ...request("u", "r") });
+    expect(await outcomeOf(request("u", "r"))).toBe("REPLAY");
+    await load(subject, couponId, facts({ paused: true }), [], [one, one]);
+    expect(await outcomeOf(request("u", "r"))).toBe("GIVEN_BACK");
+  });
+
+  test("one user who gives back again and again: each request is known, and all that others are told is what it was", async () => {
+    await load(subject, couponId, facts());
+    for (let n = 0; n < 300; n++) {
+      const one = await reserved("u", `r${n}`);
+      await settle(one, "RETURN");
+    }
+    const held = await reserved("u");
+    await confirm(held);
+    for (const n of [0, 150, 299]) expect(await outcomeOf(request("u", `r${n}`))).toBe("GIVEN_BACK");
+    expect(await outcomeOf(request("u"))).toBe("ALREADY_ISSUED");
+    await settle(held, "RETURN");
+    expect([await stock(), await outcomeOf(request("u", "r0"))]).toEqual([10, "RESERVED"]);
+  });
+
   test("RELEASE and CONFIRM do not cancel a load", async () => {
     await load(subject, couponId, facts());
     const [a, b] = [await reserved("a"), await reserved("b")];
@@ -241,4 +316,23 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     await settle(two, "RETURN");
     expect([await outcomeOf(request("v")), await outcomeOf(request("x"))]).toEqual(["RESERVED", "UNDECIDED"]);
   });
+});
+
+test("in Redis, what has been given back takes bounded room in a bucket", async () => {
+  const subject = await startRedisSubject();
+  const couponId = randomUUID();
+  await load(subject, couponId, openFacts(subject.now()));
+  const key = `${subject.keyPrefix}:{${couponId}}:holders`;
+  const sizes: number[] = [];
+  for (let n = 0; n < 3; n++) {
+    const given = Array.from({ length: 200 }, (_, at) => requestOf(couponId, "u", `r${n * 200 + at}`));
+    await subject.gate.settle(given.map((one) => ({ ...one, outcome: "FREE" })));
+    const [bucket] = (await subject.redis.hvals(key)).sort((a, b) => b.length - a.length);
+    sizes.push(Buffer.byteLength(bucket ?? "", "latin1"));
+  }
+  await subject.close();
+  expect(sizes[0]).toBeGreaterThan(1_000);
+  // One entry stands for all.
+  expect(sizes.slice(1)).toEqual([sizes[1], sizes[1]]);
+  expect(sizes[1]).toBeLessThan(50);
 });

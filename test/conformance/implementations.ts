@@ -172,11 +172,12 @@ export async function load(
   couponId: string,
   facts: GateFacts,
   holdings: readonly Holding[] = [],
+  given: readonly GateRequest[] = [],
 ): Promise<void> {
   const loading = await gate.beginLoad(couponId);
   if (!loading) throw new Error("another load is under way");
-  if (holdings.length > 0 && !(await loading.addHoldings(packHoldings(holdings, facts.bucketCount))))
-    throw new Error("the load was lost");
+  const pages = packHoldings(holdings, facts.bucketCount, given);
+  if (pages.length > 0 && !(await loading.addHoldings(pages))) throw new Error("the load was lost");
   if (!(await loading.install(facts))) throw new Error("the load was lost");
 }
 

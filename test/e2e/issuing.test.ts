@@ -195,6 +195,40 @@ describe("a repeated request", () => {
     }
   });
 
+  test.for(closings)("whose user coupon was deleted is told so before %s", async ([reason, close]) => {
+    const { couponId, requestId, id } = await closed(reason, close);
+    await here.call(UserCouponService.method.deleteUserCoupon, { userId: "anna", userCouponId: id });
+    const again = () => Promise.all([here, there].map((client) => refusal(issue(client, couponId, "anna", requestId))));
+    const gone = ["NOT_FOUND USER_COUPON_NOT_FOUND", "NOT_FOUND USER_COUPON_NOT_FOUND"];
+    // The gate was told, then it knows nothing, and then it has read what there was.
+    expect(await again()).toEqual(gone);
+    await forget(couponId);
+    expect(await again()).toEqual(gone);
+    await untilLoaded(couponId);
+    expect(await again()).toEqual(gone);
+    expect((await answerOf(issue(here, couponId, "anna", randomUUID()))).reason).toBe(reason);
+  });
+
+  test("whose user coupon was released gets it as it is, while others are refused", async () => {
+    const coupon = await createSample(here, { quantity: 10n, claimWindow: durationFromMs(1_000) });
+    const requestId = randomUUID();
+    const { id } = (await issue(here, coupon.id, "anna", requestId)).userCoupon as UserCoupon;
+    await until("it is released", async () => (await readCoupon(here, coupon.id)).issuedCount === 0n);
+    await here.call(pauseCoupon, { couponId: coupon.id });
+    for (let load = 0; load < 2; load++) {
+      await untilLoaded(coupon.id);
+      for (const client of [here, there]) {
+        const again = await issue(client, coupon.id, "anna", requestId);
+        expect([again.replayed, again.userCoupon?.id, again.userCoupon?.status]).toEqual([
+          true,
+          id,
+          UserCouponStatus.RELEASED,
+        ]);
+      }
+      await forget(coupon.id);
+    }
+  });
+
   // The gate turns away whoever cannot win without asking Postgres, which alone knows every request id.
   test.for(closings)(
     "with another user, it is refused as %s or as used before, and nothing is issued",

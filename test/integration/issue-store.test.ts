@@ -622,6 +622,7 @@ describe("readGate", () => {
     return { facts, pages };
   };
   const inOrder = (pages: readonly HoldingPage[]) => pages.flatMap(unpackHoldings).sort(byId);
+  /** What is nobody's has no id, and comes first. */
   const byId = (a: PackedHolding, b: PackedHolding) => (a.userCouponId < b.userCouponId ? -1 : 1);
 
   test.each([
@@ -667,6 +668,7 @@ describe("readGate", () => {
         ...live,
         // Its slot is not given up before somebody asks for it, so it is still counted.
         { ...gone, slot: null, validUntil: new Date(noon.getTime() + 1) },
+        { ...gone, slot: null, validUntil: null, requestId: `${couponId} gone` },
       ],
       noon,
     );
@@ -678,6 +680,7 @@ describe("readGate", () => {
     const expected = packHoldings(
       live.map(({ id, requestId, ...one }) => ({ ...one, userCouponId: id, requestId: requestId ?? "" })),
       bucketCount,
+      [{ userId: "gone", requestId: `${couponId} gone` }],
     );
     expect(inOrder(pages.flat())).toEqual(inOrder(expected));
   });

@@ -95,15 +95,14 @@ export class Issuing extends Catalogue {
     return this.state.userCoupons.find((one) => requestId !== "" && one.requestId === requestId);
   }
 
-  /** A request id that is known never issues again. What the user has no more may also be refused for another reason. */
+  /** A request id that is known never issues again. Of the caller's own, nothing else is said, whatever has become of it. */
   private issuedBefore(earlier: UserCoupon, call: IssueCall, isSame: boolean, refused: readonly string[]): Expected {
     const labels = call.labels ?? "";
     const mine = isSame && earlier.userId === call.userId;
-    const or = mine && this.isLive(earlier) ? [] : refused.map((reason) => ({ refused: reason }));
-    if (!mine) return { refused: "REQUEST_ID_REUSED", or };
-    if (earlier.deletedAt !== null) return { refused: "USER_COUPON_NOT_FOUND", or };
-    if (earlier.labels !== labels) return { refused: "REQUEST_ID_REUSED", or };
-    return { replayed: true, ...this.userCouponView(earlier, false), or };
+    if (!mine) return { refused: "REQUEST_ID_REUSED", or: refused.map((reason) => ({ refused: reason })) };
+    if (earlier.deletedAt !== null) return { refused: "USER_COUPON_NOT_FOUND" };
+    if (earlier.labels !== labels) return { refused: "REQUEST_ID_REUSED" };
+    return { replayed: true, ...this.userCouponView(earlier, false) };
   }
 
   private issueOne(coupon: Coupon, call: IssueCall, made: Made, wanted?: Code): Answer {

@@ -4,8 +4,11 @@ import {
   bucketsPerPage,
   type HoldingPage,
   leastBuckets,
+  maxGiven,
   packHoldings,
+  requestHash,
   unpackHoldings,
+  userHash,
 } from "../../src/reservation/packed-holdings.js";
 import type { Holding } from "../../src/reservation/port.js";
 import { BucketSort, SortRoom } from "../../src/storage/postgres/issuing/bucket-sort.js";
@@ -81,4 +84,29 @@ test("goes on after all was taken, and gives its room back", async () => {
   second.close();
   first.close();
   expect(room.taken).toBe(0);
+});
+
+test("of requests whose user coupons are held no more a bucket gets so many, or one that stands for all", async () => {
+  const givenOf = (userId: string, count: number) =>
+    Array.from({ length: count }, (_, n) => ({ userId, requestId: `${userId} ${n}` }));
+  const given = [...givenOf("few", maxGiven), ...givenOf("many", maxGiven + 1)];
+  const holdings = [...holdingsOf(3, () => "few"), ...holdingsOf(3, () => "many")];
+  const sort = new BucketSort(leastBuckets, new SortRoom(1_000_000));
+  sort.add(rowsOf(holdings));
+  sort.add(
+    Buffer.concat(
+      given.flatMap((one) => [
+        createHash("sha256").update(one.userId).digest().subarray(0, 3),
+        (packHoldings([], leastBuckets, [one])[0] as HoldingPage).subarray(8),
+      ]),
+    ),
+  );
+  const pages = (await taken(sort)).flatMap(unpackHoldings);
+  const ofNobody = (userId: string) =>
+    pages.filter((one) => one.userId === "" && one.bucket === userHash(userId) % leastBuckets);
+  expect(ofNobody("few").map((one) => one.requestHash)).toEqual(
+    givenOf("few", maxGiven).map(({ requestId }) => requestHash(requestId)),
+  );
+  expect(ofNobody("many").map((one) => one.requestHash)).toEqual(["f".repeat(16)]);
+  expect(pages.filter((one) => one.userId !== "")).toHaveLength(6);
 });

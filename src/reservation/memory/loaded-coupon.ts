@@ -1,5 +1,5 @@
 import { decideIssue } from "../../domain/issue.js";
-import { type PackedHolding, requestHash } from "../packed-holdings.js";
+import { type PackedHolding, requestHash, userHash } from "../packed-holdings.js";
 import type { GateFacts, GateRequest, Holding, LoadedSurvey, Settlement } from "../port.js";
 import { Heard } from "./heard.js";
 
@@ -14,13 +14,15 @@ export interface LoadedCoupon {
   /** null: unlimited. May fall below 0 while confirmations of rows that came past the gate are adopted. */
   stock: number | null;
   readonly holdings: Map<string, Entry[]>;
+  /** Requests that had issued what their users hold no more, by the user's bucket. */
+  readonly given: Set<string>;
   readonly heard: Heard;
 }
 
 /** A load under way. */
 export interface Load {
   deadlineMs: number;
-  readonly staged: PackedHolding[];
+  readonly staged: (PackedHolding & { bucket: number })[];
   /** What was issued and given back meanwhile, in its order. */
   readonly late: Settlement[];
 }
@@ -34,6 +36,7 @@ export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateReq
     facts,
     stock: facts.stock,
     holdings: new Map(),
+    given: new Set(),
     heard: new Heard(facts.givenBackTotal),
   };
   const known = new Set<string>();
@@ -54,7 +57,10 @@ export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateReq
     if (others.length > 0) coupon.holdings.set(userId, others);
     else coupon.holdings.delete(userId);
   };
-  for (const holding of load.staged) add({ ...holding, pending: false });
+  for (const { bucket, ...holding } of load.staged) {
+    if (holding.userId === "") coupon.given.add(`${bucket} ${holding.requestHash}`);
+    else add({ ...holding, pending: false });
+  }
   for (const settlement of load.late) {
     const isKnown = known.has(settlement.userCouponId);
     coupon.heard.hear(settlement);
@@ -63,6 +69,7 @@ export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateReq
     } else if (isKnown) {
       forget(settlement);
       if (settlement.outcome === "RETURN") count(1);
+      noteGiven(coupon, settlement.userId, requestHash(settlement.requestId));
     }
   }
   const decided = pending.filter(({ userCouponId }) => known.has(userCouponId));
@@ -72,6 +79,18 @@ export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateReq
 
 export function loadedSurveyOf({ facts, stock, heard }: LoadedCoupon): LoadedSurvey {
   return { revision: facts.revision, updatedAt: facts.updatedAt, stock, givenBackTo: heard.to };
+}
+
+export function noteGiven(coupon: LoadedCoupon, userId: string, requestHash: string): void {
+  if (requestHash !== "") coupon.given.add(givenKey(coupon, userId, requestHash));
+}
+
+export function wasGiven(coupon: LoadedCoupon, userId: string, requestHash: string): boolean {
+  return coupon.given.has(givenKey(coupon, userId, requestHash));
+}
+
+function givenKey({ facts }: LoadedCoupon, userId: string, requestHash: string): string {
+  return `${userHash(userId) % facts.bucketCount} ${requestHash}`;
 }
 
 export function isLive(entry: Entry, nowMs: number): boolean {

@@ -1,7 +1,7 @@
 -- Lets requests for one coupon through, or says why not. O(number of requests), at most 128.
 -- KEYS: coupon holders pending quota queue ended hashes
 -- ARGV: databaseMs clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs userHash requestHash)...
--- OUTCOMES: RESERVED REPLAY IN_FLIGHT UNDECIDED NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
+-- OUTCOMES: RESERVED REPLAY IN_FLIGHT GIVEN_BACK UNDECIDED NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
 -- Returns one outcome for each request, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
 -- and ticket, THROTTLED by waitMs, RESERVED of a throttled coupon by its ticket.
 local couponKey, holdersKey, pendingKey, quotaKey, queueKey, endedKey, hashesKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
@@ -97,7 +97,7 @@ end
 for i = 1, requestCount do
   local userCouponId, userId, requestId, requestHash = ARGV[i * 7], users[i], ARGV[i * 7 + 2], ARGV[i * 7 + 6]
   local outcome
-  local live, undecided, kept = 0, 0, {}
+  local live, undecided, kept, expired = 0, 0, {}, {}
   for _, entry in ipairs(book.find(i)) do
     if requestId ~= '' and (entry.requestId == requestId or entry.requestHash == requestHash) then
       outcome = entry.state == 'P' and 'IN_FLIGHT' or 'REPLAY ' .. entry.id
@@ -106,6 +106,8 @@ for i = 1, requestCount do
       live = live + 1
       if entry.state == 'P' then undecided = undecided + 1 end
       kept[#kept + 1] = entry
+    else
+      expired[#expired + 1] = entry
     end
   end
   if not outcome then
@@ -116,12 +118,17 @@ for i = 1, requestCount do
       outcome = live - undecided < maxPerUser and 'IN_FLIGHT' or 'ALREADY_ISSUED'
     else
       outcome = ofDay and quotaRefusal(ofDay) or stock and stockRefusal()
-      if not outcome and maxPerSecond then ticket, outcome = join(tonumber(ARGV[i * 7 + 3]), tonumber(ARGV[i * 7 + 4])) end
+    end
+    if outcome then
+      if book.wasGiven(i, requestHash) then outcome = 'GIVEN_BACK' end
+    elseif maxPerSecond then
+      ticket, outcome = join(tonumber(ARGV[i * 7 + 3]), tonumber(ARGV[i * 7 + 4]))
     end
     if not outcome then
       outcome = ticket and 'RESERVED' .. string.format(' %.2f', ticket) or 'RESERVED'
       taken = taken + 1
       book.put(i, kept, book.entry(i, userCouponId, requestId, requestHash, 'P', '0'))
+      for _, entry in ipairs(expired) do book.giveEntry(i, entry) end
       if ofDay then days[userId] = ofDay .. userCouponId .. '\31P\30' end
       reserved[#reserved + 1] = nowMs + reservationMs
       reserved[#reserved + 1] = userCouponId .. '\31' .. userId .. '\31' .. requestId

@@ -22,8 +22,8 @@ local realNowMs = time[1] * 1000 + math.floor(time[2] / 1000)
 local keepUntilMs = string.format('%.0f', realNowMs + keepMs)
 
 -- What is to be counted, unless what was read has it: user, user coupon, request, validUntilMs, and the member if it is pending.
--- RETURN or FREE in the place of validUntilMs, with its number: it was given back, and counts only if what was read, or what came
--- before it, has it.
+-- RETURN or FREE in the place of validUntilMs, with its number and the hash of its request: it was given back, and counts only if
+-- what was read, or what came before it, has it.
 -- (Without a way to tell whether Postgres was read before one was both issued and given up, or after: then one too few is in
 -- stock, until the next looks have found that.)
 local adopting = {}
@@ -69,10 +69,13 @@ for first = 1, #adopting, usersAtOnce do
     for _, entry in ipairs(book.find(i)) do
       if entry.id == userCouponId then known = true else kept[#kept + 1] = entry end
     end
-    local given, number = string.match(validUntilMs, '^(%u+) (%d*)$')
+    local given, number, requestHash = string.match(validUntilMs, '^(%u+) (%d*) (%x*)$')
     if given then
       if number ~= '' then heard = hear(heard, tonumber(number)) end
-      if known then book.put(i, kept) end
+      if known then
+        book.put(i, kept)
+        book.give(i, requestHash)
+      end
       if known and stock and given == 'RETURN' then stock = stock + 1 end
     elseif not known then
       book.carry(i, textEntry(userCouponId, requestId, member and 'P' or 'C', validUntilMs))

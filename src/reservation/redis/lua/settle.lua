@@ -66,11 +66,12 @@ for i = 1, count do
       kept = nil
     end
     if kept then book.put(i, kept, added) end
+    if outcome == 'RETURN' or outcome == 'FREE' then book.give(i, ARGV[at + 7]) end
     if heard and outcome ~= 'CONFIRM' and detail ~= '' then heard = hear(heard, tonumber(detail)) end
   end
   -- A load under way has read Postgres before or after this was committed; load_install.lua finds out which.
   if loadingLeftMs > 0 and (outcome == 'CONFIRM' or (outcome ~= 'RELEASE' and countsGivenBack)) then
-    redis.call('RPUSH', lateKey, userId, userCouponId, requestId, outcome == 'CONFIRM' and detail or outcome .. ' ' .. detail)
+    redis.call('RPUSH', lateKey, userId, userCouponId, requestId, outcome == 'CONFIRM' and detail or outcome .. ' ' .. detail .. ' ' .. ARGV[at + 7])
     late[#late + 1] = userId
     late[#late + 1] = hashes[i]
   elseif loadingLeftMs > 0 and outcome ~= 'RELEASE' then

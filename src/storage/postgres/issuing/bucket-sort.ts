@@ -1,9 +1,12 @@
 import { Slices } from "../../../platform/slices.js";
 import {
+  anyRequest,
   bucketHeadBytes,
   bucketsPerPage,
   entryLength,
   type HoldingPage,
+  isOfNobody,
+  maxGiven,
   userHashBytes,
 } from "../../../reservation/packed-holdings.js";
 
@@ -110,13 +113,19 @@ function bucketOf(bytes: Buffer, at: number): number {
 
 function pageOf({ chunks }: Part, firstBucket: number): HoldingPage {
   const lengths = new Uint32Array(bucketsPerPage);
+  /** How many entries of nobody there are. */
+  const given = new Uint32Array(bucketsPerPage);
   for (const chunk of chunks) {
     for (let at = 0; at < chunk.length; ) {
       const bucket = bucketOf(chunk.bytes, at) % bucketsPerPage;
       const length = entryLength(chunk.bytes, at + userHashBytes);
       lengths[bucket] = (lengths[bucket] as number) + length;
+      if (isOfNobody(chunk.bytes, at + userHashBytes)) given[bucket] = (given[bucket] as number) + 1;
       at += userHashBytes + length;
     }
+  }
+  for (const [n, count] of given.entries()) {
+    if (count > maxGiven) lengths[n] = (lengths[n] as number) - (count - 1) * anyRequest.length;
   }
   const page = Buffer.allocUnsafeSlow(
     lengths.reduce((sum, length) => sum + (length > 0 ? bucketHeadBytes + length : 0), 0),
@@ -130,15 +139,18 @@ function pageOf({ chunks }: Part, firstBucket: number): HoldingPage {
     page.writeUInt32BE(length, end + 4);
     places[n] = end + bucketHeadBytes;
     end += bucketHeadBytes + length;
+    if ((given[n] as number) > maxGiven) places[n] = (places[n] as number) + anyRequest.copy(page, places[n]);
   }
   for (const chunk of chunks) {
     for (let at = 0; at < chunk.length; ) {
       const bucket = bucketOf(chunk.bytes, at) % bucketsPerPage;
       const length = entryLength(chunk.bytes, at + userHashBytes);
+      const from = at + userHashBytes;
+      at = from + length;
+      if ((given[bucket] as number) > maxGiven && isOfNobody(chunk.bytes, from)) continue;
       const place = places[bucket] as number;
-      copy(chunk.bytes, at + userHashBytes, page, place, length);
+      copy(chunk.bytes, from, page, place, length);
       places[bucket] = place + length;
-      at += userHashBytes + length;
     }
   }
   return page;

@@ -3,11 +3,19 @@
 --   \1 and a number         a bucket: entries of all users whose hash has this number as its lower bits, packed as
 --                           packed-holdings.ts says
 --   '' (no user's id)       how many buckets there are
+-- In a bucket there are entries of nobody, too: requests whose user coupons are not held any more. There are `maxGiven` of them at most;
+-- in the place of more there is one of any request.
 -- Replicas of before buckets know the first only. What they load has nothing else, and is kept in their form. What we load
 -- is packed, and as text is only what was carried over without the hash of its request.
 local floor = math.floor
+local maxGiven, seldomFullBytes = 256, 256 * 18
+local anyRequest, endOfNobody = string.rep('\255', 8), string.rep('\0', 8)
 
 local function bucketField(number) return struct.pack('>BI3', 1, number) end
+
+local function packHash(requestHash)
+  return struct.pack('>I4I4', tonumber(string.sub(requestHash, 1, 8), 16), tonumber(string.sub(requestHash, 9), 16))
+end
 
 local function packEntry(userId, userCouponId, requestHash, state, validUntilMs)
   local head, hex, tail = #userId, string.gsub(userCouponId, '-', ''), ''
@@ -18,10 +26,30 @@ local function packEntry(userId, userCouponId, requestHash, state, validUntilMs)
   end
   if requestHash ~= '' then
     head = head + 1024
-    tail = struct.pack('>I4I4', tonumber(string.sub(requestHash, 1, 8), 16), tonumber(string.sub(requestHash, 9), 16)) .. tail
+    tail = packHash(requestHash) .. tail
   end
   return struct.pack('>I2', head) .. userId .. struct.pack('>I4I4I4I4', tonumber(string.sub(hex, 1, 8), 16),
     tonumber(string.sub(hex, 9, 16), 16), tonumber(string.sub(hex, 17, 24), 16), tonumber(string.sub(hex, 25), 16)) .. tail
+end
+
+local function lengthAt(bucket, at)
+  local high, low = string.byte(bucket, at, at + 1)
+  local flags, length = floor(high / 4), high % 4 * 256 + low
+  return 18 + length + flags % 2 * 8 + floor(flags / 2) % 2 * 6, length
+end
+
+-- The bucket with one entry of nobody more.
+local function withGiven(bucket, packedHash)
+  if #bucket >= seldomFullBytes then
+    local others, count, at = {}, 0, 1
+    while at <= #bucket do
+      local bytes, length = lengthAt(bucket, at)
+      if length == 0 then count = count + 1 else others[#others + 1] = string.sub(bucket, at, at + bytes - 1) end
+      at = at + bytes
+    end
+    if count >= maxGiven then bucket, packedHash = table.concat(others), anyRequest end
+  end
+  return bucket .. '\0\0' .. packedHash .. endOfNobody
 end
 
 local function textEntry(userCouponId, requestId, state, validUntilMs)
@@ -115,6 +143,29 @@ local function openHoldings(users, hashes, bucketCount)
   function book.carry(i, text)
     content[users[i]] = content[users[i]] .. text
     changed[users[i]] = true
+  end
+
+  -- Whether a user coupon that the request had issued is held no more, or may be. Not looked at by entries, of which others may have the
+  -- same bytes by chance: whoever is told yes has Postgres asked.
+  function book.wasGiven(i, requestHash)
+    local bucket = bucketCount and requestHash ~= '' and content[buckets[i]]
+    -- Hardly any bucket has an entry of nobody, and this is asked for each refusal of a sale.
+    if not bucket or not string.find(bucket, endOfNobody, 1, true) then return false end
+    return string.find(bucket, packHash(requestHash), 1, true) or string.find(bucket, anyRequest, 1, true)
+  end
+
+  -- After find() and put(): it is held no more. `requestHash`: nil where it is not known.
+  function book.give(i, requestHash)
+    if not bucketCount or requestHash == '' then return end
+    local bucket, packedHash = content[buckets[i]], requestHash and packHash(requestHash) or anyRequest
+    if string.find(bucket, packedHash, 1, true) or string.find(bucket, anyRequest, 1, true) then return end
+    content[buckets[i]] = withGiven(bucket, packedHash)
+    changed[buckets[i]] = true
+  end
+
+  -- The same of an entry. One that was carried over has its request, and not the hash.
+  function book.giveEntry(i, entry)
+    if entry.requestHash or (entry.requestId or '') ~= '' then book.give(i, entry.requestHash) end
   end
 
   function book.write()

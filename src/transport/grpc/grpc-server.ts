@@ -34,6 +34,9 @@ import { speaksGrpc, WrongPort } from "./wrong-port.js";
  */
 const arrivalHeader = "coupon-arrival";
 
+/** It writes headers that it cannot read to standard error, as they came: a key, say, with a letter in it that is none of ASCII. */
+grpc.setLogVerbosity(grpc.logVerbosity.NONE);
+
 /** A stream that was let in, until its handler is called or it is closed. */
 interface Arrival {
   readonly arriving: ArrivingStream;

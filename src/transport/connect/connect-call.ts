@@ -9,7 +9,6 @@ import {
 } from "@connectrpc/connect";
 import type { UniversalServerRequest } from "@connectrpc/connect/protocol";
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
-import { steadyMs } from "../../platform/clock.js";
 import type { ClientPace } from "../client-pace.js";
 import { Code, Failure } from "../error-table.js";
 import type { IncomingCall } from "../pipeline.js";
@@ -20,10 +19,10 @@ import { withAdvice } from "./advice.js";
 import { answerKey, keepLarge, withKept } from "./connect-answer.js";
 import { decodeKey, type Mounted, takeMessage } from "./connect-message.js";
 import { messagesOf } from "./connect-stream.js";
-import { answerPlain, isGone } from "./node-request.js";
+import { answerPlain, deadlineOf, isGone, takeTimeout } from "./node-request.js";
 
-/** How long it took to read the message. */
-const readMsKey = createContextKey(0);
+/** When the caller waits no longer. */
+const deadlineKey = createContextKey(Number.POSITIVE_INFINITY);
 
 /** The call, admitted. */
 const admittedKey = createContextKey<Admitted | null>(null);
@@ -53,12 +52,13 @@ export async function callConnect(
     answerPlain(response, 400, "the host or the path is none\n");
     return;
   }
-  const arrivedMs = steadyMs();
+  // From when the caller has asked, not from when its message is read.
+  const deadlineMs = deadlineOf(request.headers);
+  takeTimeout(universal.header);
   const taken = await takeMessage(mounted, universal, place);
   admitted.arriving.arrived();
   if (isGone(request, response)) return;
-  // connect-node counts the caller's timeout from here on; the caller counts from when it asked.
-  taken.contextValues?.set(readMsKey, steadyMs() - arrivedMs).set(admittedKey, admitted);
+  taken.contextValues?.set(deadlineKey, deadlineMs).set(admittedKey, admitted);
   const answer = withAdvice(await mounted.handler(taken), mounted.handler, universal.method);
   const kept = taken.contextValues?.get(answerKey);
   const whole = kept ? await withKept(answer, kept, universal.header.get("accept-encoding")) : answer;
@@ -95,7 +95,6 @@ async function* serveStream(
 }
 
 function incomingCall(method: Route["method"], request: unknown, context: HandlerContext): IncomingCall {
-  const leftMs = context.timeoutMs();
   const decode = context.values.get(decodeKey);
   const admitted = context.values.get(admittedKey) as Admitted;
   admitted.isHandedOn = true;
@@ -103,7 +102,7 @@ function incomingCall(method: Route["method"], request: unknown, context: Handle
     frontEnd: "connect",
     header: (name) => context.requestHeader.get(name) ?? undefined,
     certificate: () => certificateOf(admitted.connection),
-    deadlineMs: leftMs === undefined ? Number.POSITIVE_INFINITY : steadyMs() + leftMs - context.values.get(readMsKey),
+    deadlineMs: context.values.get(deadlineKey),
     permit: admitted.permit,
     decode: () => (decode ? decode(method) : request),
   };

@@ -42,6 +42,16 @@ export function deadlineOf(headers: http.IncomingHttpHeaders): number {
   return grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, now);
 }
 
+const timeoutForms = [["connect-timeout-ms", timeoutForm] as const, ["grpc-timeout", /^\d{1,8}[HMSmun]$/] as const];
+
+/**
+ * Takes out of headers how long the caller waits. With that, connect-node would have a timer of its own: it lets a stream end well when the time
+ * is over, and at once where it is longer than Node's timers are (24.8 days). What is malformed stays: connect-node refuses it.
+ */
+export function takeTimeout(header: Headers): void {
+  for (const [name, form] of timeoutForms) if (form.test(header.get(name) ?? "")) header.delete(name);
+}
+
 /** What an ArrivingStream is over HTTP/2. */
 export class ArrivingRequest {
   private readonly arrival: Arrival;

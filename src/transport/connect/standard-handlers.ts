@@ -6,6 +6,7 @@ import {
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
+import { steadyMs } from "../../platform/clock.js";
 import {
   maxStandardMessageBytes,
   type Standard,
@@ -13,12 +14,14 @@ import {
   type StandardMethod,
 } from "../standard/standard-method.js";
 import { withAdvice } from "./advice.js";
-import { answerPlain, type NodeRequest, type NodeResponse } from "./node-request.js";
+import { answerPlain, deadlineOf, type NodeRequest, type NodeResponse, takeTimeout } from "./node-request.js";
 
 /** What its last message may take to be sent, after the call is over. */
 const lastMs = 5_000;
 /** For an answer to go out: a reset that follows it at once may overtake it. */
 const answerMs = 1_000;
+/** Node's timers are no longer, and one that is to be is over at once: whoever waits for longer waits as if for ever. */
+const longestTimerMs = 2 ** 31 - 1;
 
 interface Mounted {
   readonly handler: UniversalHandler;
@@ -84,6 +87,7 @@ async function answer({ handler, limitMs }: Mounted, request: NodeRequest, respo
     answerPlain(response, 400, "the host or the path is none\n");
     return;
   }
+  if (deadlineOf(request.headers) - steadyMs() > longestTimerMs) takeTimeout(universal.header);
   await universalResponseToNodeResponse(withAdvice(await handler(universal), handler, universal.method), response);
 }
 

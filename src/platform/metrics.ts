@@ -1,4 +1,6 @@
+import { setImmediate as turnsEnd } from "node:timers/promises";
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { SharedReads } from "./shared-reads.js";
 import { Tally } from "./tally.js";
 import { BatchMetrics } from "./telemetry/batch-metrics.js";
 import { GateMetrics } from "./telemetry/gate-metrics.js";
@@ -288,9 +290,15 @@ export class Metrics {
     this.hasTraces = true;
   }
 
-  /** `accept`: the header of whoever asks. Prometheus' own text format, unless there is a reason for another one. */
-  async page(accept: string | undefined): Promise<{ contentType: string; text: string }> {
-    if (this.hasTraces && wantsOpenMetrics(accept)) return asOpenMetrics(this.registry);
+  /** To write one takes milliseconds, in one go: a turn of the event loop has one, which those share who have asked before. */
+  private readonly pages = new SharedReads(async (isOpen: boolean) => {
+    await turnsEnd();
+    if (isOpen) return await asOpenMetrics(this.registry);
     return { contentType: this.registry.contentType, text: await this.registry.metrics() };
+  });
+
+  /** `accept`: the header of whoever asks. Prometheus' own text format, unless there is a reason for another one. */
+  page(accept: string | undefined): Promise<{ contentType: string; text: string }> {
+    return this.pages.read(this.hasTraces && wantsOpenMetrics(accept));
   }
 }

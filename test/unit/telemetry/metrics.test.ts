@@ -122,3 +122,25 @@ describe("exemplars", () => {
     expect((await new Metrics().page(openMetrics)).contentType).toContain("text/plain");
   });
 });
+
+test("a crowd that asks for the page at the same moment has it written once or twice, and not for each", async () => {
+  const metrics = new Metrics();
+  const written = vi.spyOn(metrics.registry, "metrics");
+  const asked = [];
+  for (let index = 0; index < 50; index += 1) {
+    asked.push(metrics.page(undefined));
+    // As many streams of one connection do: each is heard when what the one before it has begun went on as far as it could.
+    for (let step = 0; step < 200; step += 1) await undefined;
+  }
+  const pages = await Promise.all(asked);
+  expect(new Set(pages.map(({ text }) => text)).size).toBeLessThanOrEqual(2);
+  expect(written.mock.calls.length).toBeLessThanOrEqual(2);
+});
+
+test("who asks for the page after a call finds the call in it, though somebody else asks, too", async () => {
+  const metrics = new Metrics();
+  const before = metrics.page(undefined);
+  metrics.shedCall("Get", "manage");
+  const [, { text }] = await Promise.all([before, metrics.page(undefined)]);
+  expect(text).toContain('coupon_calls_shed_total{kind="manage"} 1');
+});

@@ -7,9 +7,11 @@ import { Secret } from "./platform/secrets/secret.js";
 import { fileSettingOf, readSecretFiles } from "./platform/secrets/secret-files.js";
 import { otelSettings, pairs } from "./platform/telemetry/settings.js";
 
-const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).default(fallback);
-const whole = (fallback: number, least: number, most: number) =>
-  z.coerce.number().int().min(least).max(most).default(fallback);
+/** A blank is no number; JavaScript takes it for 0, which turns off or keeps for ever what is set by it. */
+const number = (least: number, most: number) =>
+  z.string().regex(/\S/, "must be a number").transform(Number).pipe(z.number().int().min(least).max(most));
+const port = number(0, 65_535);
+const whole = (fallback: number, least: number, most: number) => number(least, most).default(fallback);
 
 function isTimeZone(name: string): boolean {
   try {
@@ -146,10 +148,10 @@ const schema = z.object({
   TLS_CLIENT_CA_FILE: z.string().min(1).optional(),
   TLS_MIN_VERSION: z.enum(["1.2", "1.3"]).default("1.2"),
   CALLER_LIMITS: callerLimits.optional(),
-  MAX_WRONG_CODES: z.coerce.number().int().min(0).max(1_000).optional(),
-  GRPC_PORT: port(50_051),
-  HTTP_PORT: port(8_080),
-  ADMIN_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
+  MAX_WRONG_CODES: number(0, 1_000).optional(),
+  GRPC_PORT: port.default(50_051),
+  HTTP_PORT: port.default(8_080),
+  ADMIN_PORT: port.optional(),
   ADMIN_HOST: z.string().min(1).optional(),
   CORS_ORIGINS: origins.optional(),
   REFLECTION: z.enum(["on", "off"]).default("on"),
@@ -197,7 +199,7 @@ const schema = z.object({
   DRAIN_MS: whole(10_000, 0, 600_000),
   ...otelSettings.shape,
   OTEL_EXPORTER_OTLP_HEADERS: secret(pairs),
-  METRICS_COUPONS: z.coerce.number().int().min(0).max(100).optional(),
+  METRICS_COUPONS: number(0, 100).optional(),
   LOG_USER_IDS: z.enum(["plain", "hashed"]).default("plain"),
   LOG_USER_IDS_KEY: secret(z.string().min(16, "must have at least 16 characters").max(1_000)),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),

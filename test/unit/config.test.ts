@@ -235,6 +235,10 @@ describe("a wrong variable is named", () => {
     ["QUOTA_TIME_ZONE", "JST-9"],
     ["DRAIN_MS", "-1"],
     ["DRAIN_MS", "NaN"],
+    ["DRAIN_MS", " "],
+    ["MAX_WRONG_CODES", " "],
+    ["ADMIN_PORT", "\t"],
+    ["AUDIT_KEEP_DAYS", " \n"],
     ["LOG_LEVEL", "loud"],
     ["EXIT_ON_STDIN_CLOSE", "perhaps"],
   ])("%s=%s", ([name, value]) => {

@@ -45,3 +45,14 @@ test("a message that has not arrived takes no memory, whatever it may become", (
   for (let call = 0; call < 1_000; call += 1) messages.open(one).add(1);
   expect(messages.open(one).add(54 * kib)).toBe(true);
 });
+
+test("what comes of a message whose call is over does not count any more, and is of no use", () => {
+  const messages = new LargeMessages(100 * kib);
+  for (let call = 0; call < 100; call += 1) {
+    const message = messages.open({});
+    message.close();
+    expect(message.add(50 * kib)).toBe(false);
+    message.close();
+  }
+  expect(messages.open(one).add(54 * kib)).toBe(true);
+});

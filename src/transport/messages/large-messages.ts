@@ -20,8 +20,11 @@ export class LargeMessages {
     let addedBytes = 0;
     let ownBytes = 0;
     let ofConnection: { bytes: number } | undefined;
+    let isClosed = false;
     return {
       add: (bytes) => {
+        // What is inflated still, of a call whose client has gone, would count for ever.
+        if (isClosed) return false;
         addedBytes += bytes;
         const moreBytes = Math.max(0, addedBytes - freeBytes) - ownBytes;
         if (moreBytes <= 0) return true;
@@ -34,6 +37,7 @@ export class LargeMessages {
         return true;
       },
       close: () => {
+        isClosed = true;
         this.occupiedBytes -= ownBytes;
         if (ofConnection) ofConnection.bytes -= ownBytes;
         ownBytes = 0;
@@ -52,7 +56,7 @@ export class LargeMessages {
 }
 
 export interface LargeMessage {
-  /** False: there is no memory for these bytes. */
+  /** False: there is no memory for these bytes, or nobody waits for what would be made of them. */
   add(bytes: number): boolean;
   close(): void;
 }

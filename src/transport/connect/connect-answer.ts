@@ -4,17 +4,24 @@ import { create, type DescMethod } from "@bufbuild/protobuf";
 import { createContextKey, type HandlerContext } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { encodeLarge, jsonOfLarge, largeList } from "../messages/encode-answer.js";
+import { hold, type LargeMessage } from "../messages/large-messages.js";
 
 /** The bytes of a large answer. connect-node would write it at once; so it gets an empty one. */
 export const answerKey = createContextKey<Buffer | null>(null);
 
 /** Writes a large answer in slices, keeps its bytes, and gives the empty answer for connect-node; undefined: it is small. */
-export function keepLarge(method: DescMethod, answer: object, context: HandlerContext): Promise<object> | undefined {
+export function keepLarge(
+  method: DescMethod,
+  answer: object,
+  context: HandlerContext,
+  memory: LargeMessage,
+): Promise<object> | undefined {
   const large = largeList(method.output, answer);
   if (!large) return undefined;
   const isJson = (context.responseHeader.get("content-type") ?? "").includes("json");
   const write = isJson ? jsonOfLarge : encodeLarge;
   return write(method.output, answer as never, large).then((bytes) => {
+    hold(method, bytes.length, memory);
     context.values.set(answerKey, bytes);
     return create(method.output);
   });

@@ -11,6 +11,8 @@ import type { UniversalServerRequest } from "@connectrpc/connect/protocol";
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import type { ClientPace } from "../client-pace.js";
 import { Code, Failure } from "../error-table.js";
+import { encode } from "../messages/encode.js";
+import { hold, type LargeMessage } from "../messages/large-messages.js";
 import type { IncomingCall } from "../pipeline.js";
 import type { Route } from "../routes.js";
 import { certificateOf } from "../tls/client-certificate.js";
@@ -23,6 +25,9 @@ import { answerPlain, deadlineOf, isGone, takeTimeout } from "./node-request.js"
 
 /** When the caller waits no longer. */
 const deadlineKey = createContextKey(Number.POSITIVE_INFINITY);
+
+/** What its messages occupy. */
+const largeKey = createContextKey<LargeMessage | null>(null);
 
 /** The call, admitted. */
 const admittedKey = createContextKey<Admitted | null>(null);
@@ -58,7 +63,7 @@ export async function callConnect(
   const taken = await takeMessage(mounted, universal, place);
   admitted.arriving.arrived();
   if (isGone(request, response)) return;
-  taken.contextValues?.set(deadlineKey, deadlineMs).set(admittedKey, admitted);
+  taken.contextValues?.set(deadlineKey, deadlineMs).set(admittedKey, admitted).set(largeKey, place.large);
   const answer = withAdvice(await mounted.handler(taken), mounted.handler, universal.method);
   const kept = taken.contextValues?.get(answerKey);
   const whole = kept ? await withKept(answer, kept, universal.header.get("accept-encoding")) : answer;
@@ -70,7 +75,13 @@ const challenge = { "www-authenticate": "Bearer" };
 
 async function serve({ method, invoke }: Route, request: unknown, context: HandlerContext): Promise<unknown> {
   const call = incomingCall(method, request, context);
-  const answer = await invoke(call, (one) => keepLarge(method, one, context) ?? one);
+  const large = context.values.get(largeKey) as LargeMessage;
+  const answer = await invoke(call, (one) => {
+    const kept = keepLarge(method, one, context, large);
+    // Of what connect-node writes itself the bytes are not known yet. In JSON they are some more.
+    if (!kept) hold(method, encode(method.output, one).length, large);
+    return kept ?? one;
+  });
   if (call.requestId) context.responseHeader.set("x-request-id", call.requestId);
   if (answer instanceof Failure) throw errorOf(answer);
   return answer;

@@ -2,7 +2,7 @@ import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "nod
 import { Refusal } from "../../domain/refusal.js";
 import { type MaybePromise, readBinary } from "../messages/decode.js";
 import { type Encoding, inflate, isEncoding } from "../messages/inflate.js";
-import type { LargeMessage, LargeMessages } from "../messages/large-messages.js";
+import { held, type LargeMessage, type LargeMessages } from "../messages/large-messages.js";
 import type { ArrivingStream } from "../overload/arriving-stream.js";
 import type { Route } from "../routes.js";
 
@@ -17,6 +17,8 @@ const otherCompressedBytes = 512;
 export interface GrpcMessage {
   /** The request, from the bytes that grpc-js hands over. */
   read(route: Route, bytes: Buffer): MaybePromise<unknown | Refusal>;
+  /** Its answer is going to be sent. Throws when there is no memory for it. */
+  hold(route: Pick<Route, "method">, answer: MaybePromise<Buffer>): MaybePromise<Buffer>;
   /** Its stream is closed. */
   close(): void;
 }
@@ -45,6 +47,7 @@ export class GrpcMessages {
     });
     return {
       close: () => large.close(),
+      hold: ({ method }, answer) => held(method, answer, large),
       read: (route, bytes) => {
         if (ours && !isPlain) return readEncoded(route, bytes, ours, large);
         if (bytes.length > route.maxMessageBytes) return new Refusal("MESSAGE_TOO_LARGE");

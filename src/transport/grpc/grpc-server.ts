@@ -175,11 +175,11 @@ export class GrpcServer {
 
   private unaryHandler(route: Route): grpc.handleUnaryCall<Buffer, Buffer> {
     const { method, invoke } = route;
-    const send = (answer: never) => encodeAnswer(method.output, answer);
     return (call, callback) => {
       const arrival = this.arrivalOf(call.metadata);
       if (!arrival) return;
       const incoming = incomingCall(route, call, arrival);
+      const send = (answer: never) => arrival.message.hold(route, encodeAnswer(method.output, answer));
       invoke(incoming, send)
         .then((answer) => {
           const named = namedBy(incoming);

@@ -1,3 +1,8 @@
+import type { DescMethod } from "@bufbuild/protobuf";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import { Overloaded, StoreUnavailable } from "../../domain/refusal.js";
+import type { MaybePromise } from "./decode.js";
+
 /** Of each message this much does not count: most have no more. */
 const freeBytes = 4 * 1024;
 const maxOccupiedBytes = 128 * 1024 * 1024;
@@ -5,9 +10,9 @@ const maxOccupiedBytes = 128 * 1024 * 1024;
 const connectionShare = 0.5;
 
 /**
- * What large messages occupy in both front ends together: the bytes that have arrived, and what has been inflated of them.
- * Clients may have thousands of calls open, and each could bring as much as the largest method accepts: so it is counted,
- * and a call that it gets too much with is shed.
+ * What large messages occupy in both front ends together: the bytes that have arrived, what has been inflated of them, and the answers
+ * that are not taken yet. Clients may have thousands of calls open, and each could bring as much as the largest method accepts, or be
+ * answered with megabytes and read none of them: so it is counted, and a call that it gets too much with is shed.
  */
 export class LargeMessages {
   private occupiedBytes = 0;
@@ -22,6 +27,9 @@ export class LargeMessages {
     let ofConnection: { bytes: number } | undefined;
     let isClosed = false;
     return {
+      get isClosed() {
+        return isClosed;
+      },
       add: (bytes) => {
         // What is inflated still, of a call whose client has gone, would count for ever.
         if (isClosed) return false;
@@ -55,7 +63,23 @@ export class LargeMessages {
   }
 }
 
+/** An answer whose bytes count until its client has taken them. Throws when there is no memory for it. */
+export function held(method: DescMethod, answer: MaybePromise<Buffer>, large: LargeMessage): MaybePromise<Buffer> {
+  if (answer instanceof Promise) return answer.then((bytes) => held(method, bytes, large));
+  hold(method, answer.length, large);
+  return answer;
+}
+
+/** The same of one of which only the length is known yet. What has changed something is done, which Overloaded would deny. */
+export function hold({ idempotency }: DescMethod, bytes: number, large: LargeMessage): void {
+  if (large.isClosed || large.add(bytes)) return;
+  const isDone = idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
+  throw isDone ? new StoreUnavailable("there is no memory for the answer") : new Overloaded();
+}
+
 export interface LargeMessage {
+  /** The call is over, and nothing of it counts any more. */
+  readonly isClosed: boolean;
   /** False: there is no memory for these bytes, or nobody waits for what would be made of them. */
   add(bytes: number): boolean;
   close(): void;

@@ -9,6 +9,7 @@ import { Failure } from "../error-table.js";
 import type { MaybePromise } from "../messages/decode.js";
 import { jsonOfLarge, largeList } from "../messages/encode-answer.js";
 import { inflate } from "../messages/inflate.js";
+import { held } from "../messages/large-messages.js";
 import type { IncomingCall } from "../pipeline.js";
 import { certificateOf } from "../tls/client-certificate.js";
 import { jsonType, type RestAnswer, restFailure, restRefusal } from "./rest-answer.js";
@@ -57,7 +58,8 @@ export async function callRest(match: Match, { request, response, admitted, plac
         : inflate("gzip", body, route.maxMessageBytes, place.large).then(read),
   };
   admitted.isHandedOn = true;
-  const answer = await route.invoke(call, (message) => jsonOf(match.binding.method, message));
+  const { method } = match.binding;
+  const answer = await route.invoke(call, (message) => held(method, jsonOf(method, message), place.large));
   if (isGone(request, response)) return;
   if (call.requestId) response.setHeader("x-request-id", call.requestId);
   if (answer instanceof Failure) {

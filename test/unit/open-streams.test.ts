@@ -1,5 +1,5 @@
 import type { Http2Stream } from "node:http2";
-import { expect, onTestFinished, test, vi } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { OpenStreams } from "../../src/transport/open-streams.js";
 
 test("streams are bounded over all connections, and closed ones do not count", () => {
@@ -27,4 +27,58 @@ test("one that was answered and does not end is closed a second later, but not o
   expect(closed).toEqual([]);
   vi.advanceTimersByTime(600);
   expect(closed).toEqual(["open"]);
+});
+
+describe("a stream that stays open", () => {
+  const watched = (state: { writableEnded: boolean; closed: boolean; writableLength?: number }) => {
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "performance"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const ends: string[] = [];
+    const stream = {
+      ...state,
+      close: (code: number) => ends.push(`reset ${code}`),
+      destroy: () => ends.push("destroyed"),
+    };
+    const forget = new OpenStreams().watch(stream as unknown as Http2Stream);
+    return { stream, ends, forget };
+  };
+  const minute = 60_000;
+
+  test("is reset when its answer is not taken for a while", () => {
+    const { ends } = watched({ writableEnded: true, closed: false });
+    vi.advanceTimersByTime(minute / 2);
+    expect(ends).toEqual([]);
+    vi.advanceTimersByTime(minute);
+    expect(ends).toEqual(["reset 8"]);
+  });
+
+  test("is reset when it waits to be ended until its answer is taken", () => {
+    const { ends } = watched({ writableEnded: false, closed: false, writableLength: 5 });
+    vi.advanceTimersByTime(2 * minute);
+    expect(ends).toEqual(["reset 8"]);
+  });
+
+  test("is destroyed when it waits to be closed until all is sent", () => {
+    const { ends } = watched({ writableEnded: true, closed: true });
+    vi.advanceTimersByTime(2 * minute);
+    expect(ends).toEqual(["destroyed"]);
+  });
+
+  test("is left alone while it is not answered, for however long, and its answer has as much time then", () => {
+    const { stream, ends } = watched({ writableEnded: false, closed: false });
+    vi.advanceTimersByTime(10 * minute);
+    stream.writableEnded = true;
+    vi.advanceTimersByTime(minute / 2);
+    expect(ends).toEqual([]);
+    vi.advanceTimersByTime(minute);
+    expect(ends).toEqual(["reset 8"]);
+  });
+
+  test("is forgotten when it is closed, however long it was open", () => {
+    const { ends, forget } = watched({ writableEnded: true, closed: false });
+    vi.advanceTimersByTime(minute / 2 + 6_000);
+    forget();
+    vi.advanceTimersByTime(10 * minute);
+    expect(ends).toEqual([]);
+  });
 });

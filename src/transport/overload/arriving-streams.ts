@@ -103,7 +103,9 @@ export class ArrivingStreams {
     }
     const route = this.frontEnd.routeOf(headers[":path"] ?? "", headers);
     const connection = stream.session && this.connections.get(stream.session);
+    const forget = route?.method.methodKind === "server_streaming" ? nothing : this.open.watch(stream);
     stream.once("close", () => {
+      forget();
       arriving.closed();
       if (connection && arriving.isWhole) this.cameToItsEnd(connection);
       process.nextTick(letGo, stream);

@@ -14,8 +14,10 @@ export const headersTimeoutMs = 10_000;
 /** Longer than a message has to arrive, so that a late one is told so. For what is not read to its end. */
 const requestTimeoutMs = 12_000;
 const timeoutCheckMs = 1_000;
-/** A connection on which nothing moves is closed. Calls are over by then, for they have 30 s at most. */
-const idleMs = 60_000;
+/** A connection on which nothing moves is closed; over HTTP/2 only when it has no call, or its client gives no sign of life. */
+const defaultIdleMs = 60_000;
+/** For that sign of life. */
+const pongMs = 10_000;
 
 /** HTTP/1.1 and HTTP/2 on one port: with TLS the two sides agree on one, and without it is seen from the first bytes. */
 export class HttpPort {
@@ -31,6 +33,7 @@ export class HttpPort {
     handle: (request: NodeRequest, response: NodeResponse) => void,
     private readonly deadlines: ArrivalDeadlines,
     tls: Tls | undefined,
+    private readonly idleMs = defaultIdleMs,
   ) {
     this.http1 = http.createServer(
       {
@@ -56,7 +59,7 @@ export class HttpPort {
       this.sessions.add(session);
       session.on("close", () => this.sessions.delete(session));
       session.on("error", () => session.destroy());
-      session.setTimeout(idleMs, () => session.destroy());
+      this.endWhenIdle(session);
     });
     this.secure = tls?.open((socket, isHttp2) => {
       if (!isHttp2) this.http1Connections.add(socket);
@@ -92,6 +95,30 @@ export class HttpPort {
     clearTimeout(timer);
     this.http1Connections.stop();
     this.http1.close();
+  }
+
+  /** Who watches something waits, perhaps for hours, and so does who has a long deadline. */
+  private endWhenIdle(session: http2.ServerHttp2Session): void {
+    let calls = 0;
+    let cut: NodeJS.Timeout | undefined;
+    session.on("close", () => clearTimeout(cut));
+    session.on("stream", (stream) => {
+      calls += 1;
+      stream.once("close", () => {
+        calls -= 1;
+      });
+    });
+    session.on("timeout", () => {
+      if (calls === 0 || session.closed) {
+        session.destroy();
+        return;
+      }
+      clearTimeout(cut);
+      cut = setTimeout(() => session.destroy(), pongMs);
+      session.ping(() => clearTimeout(cut));
+      session.setTimeout(this.idleMs);
+    });
+    session.setTimeout(this.idleMs);
   }
 
   private accept(socket: net.Socket): void {

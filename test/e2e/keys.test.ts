@@ -1,6 +1,3 @@
-import { spawn } from "node:child_process";
-import { join } from "node:path";
-import { text as textOf } from "node:stream/consumers";
 import { create, type DescMethodUnary, type MessageInitShape, toBinary, toJsonString } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -8,9 +5,8 @@ import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js"
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { freshKey } from "../../src/auth/keys/key-text.js";
-import { packageRoot } from "../../src/platform/package-root.js";
 import { atEndOfFile } from "../support/at-end.js";
-import type { Replica } from "../support/replica.js";
+import { type Replica, runService } from "../support/replica.js";
 import { type Backing, backing, startReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { type Answer, answerOf, callConnect, callGrpc, callGrpcWeb, envelope, pathOf } from "./front-ends.js";
@@ -42,14 +38,8 @@ beforeAll(async () => {
 });
 
 /** The service's own command, as a process. */
-async function command(...args: string[]) {
-  const child = spawn(process.execPath, [join(packageRoot(), "dist/src/main.js"), "keys", ...args], {
-    env: { PATH: process.env.PATH, DATABASE_URL: around.stores.databaseUrl },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const ended = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
-  const [out, errors] = await Promise.all([textOf(child.stdout), textOf(child.stderr)]);
-  return { code: await ended, out, errors };
+function command(...args: string[]) {
+  return runService({ DATABASE_URL: around.stores.databaseUrl }, "keys", ...args);
 }
 
 const bearer = (text: string) => ({ authorization: `Bearer ${text}` });

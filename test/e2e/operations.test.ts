@@ -16,8 +16,7 @@ import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { scope } from "../../gen/coupon/v1/options_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import { packageRoot } from "../../src/platform/package-root.js";
-import { startReplica } from "../support/replica.js";
+import { mainFile, startReplica } from "../support/replica.js";
 import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
 import { answerOf, callConnect, callNative, pathOf } from "./front-ends.js";
@@ -381,14 +380,15 @@ describe("a fault that nobody has caught", () => {
   });
 });
 
-describe("a start that cannot succeed", () => {
+describe("a start that cannot succeed", async () => {
+  const main = await mainFile();
   /** Takes connections, and never answers. */
   const silent = createServer();
   beforeAll(() => new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve)));
   afterAll(() => void silent.close());
 
   function begin(settings: Record<string, string>): ChildProcess & { readonly stderr: NodeJS.ReadableStream } {
-    const child = spawn(process.execPath, [join(packageRoot(), "dist/src/main.js")], {
+    const child = spawn(process.execPath, [main], {
       env: {
         PATH: process.env.PATH,
         HOST: "127.0.0.1",

@@ -8,7 +8,8 @@ import { afterAll, describe, expect, test } from "vitest";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { packageRoot } from "../../src/platform/package-root.js";
-import { backing, startProcesses } from "../support/service.js";
+import { builtFile, startReplica } from "../support/replica.js";
+import { backing } from "../support/service.js";
 import { type ReceivedSpan, TraceReceiver } from "../support/trace-receiver.js";
 import { until } from "../support/until.js";
 import { createSample, issue, issued } from "./samples.js";
@@ -29,10 +30,10 @@ const watched = (name: string) => ({
   LOADED_MODULES_FILE: join(folder, name),
   LOG_LEVEL: "info",
 });
-const [traced, quiet] = await startProcesses(
-  afterAll,
-  stores,
-  {
+// As the build has made them, for tests ask what is loaded; and so one file at least proves that it serves.
+const start = (settings: Record<string, string>) => startReplica(stores, settings, builtFile());
+const [traced, quiet] = await Promise.all([
+  start({
     ...watched("traced"),
     OTEL_EXPORTER_OTLP_ENDPOINT: address,
     OTEL_EXPORTER_OTLP_HEADERS: "authorization=Bearer%20one",
@@ -44,9 +45,10 @@ const [traced, quiet] = await startProcesses(
     LOG_USER_IDS: "hashed",
     LOG_USER_IDS_KEY: "a key of sixteen and more",
     ADMIN_PORT: "0",
-  },
-  watched("quiet"),
-);
+  }),
+  start(watched("quiet")),
+]);
+afterAll(async () => void (await Promise.all([traced.stop(), quiet.stop()])));
 
 const traceparent = (traceId: string, flags = "01") => `00-${traceId}-${callerSpan}-${flags}`;
 const spansOf = (traceId: string) => receiver.spans.filter((span) => span.traceId === traceId);

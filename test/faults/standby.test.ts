@@ -1,12 +1,8 @@
-import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import { packageRoot } from "../../src/platform/package-root.js";
 import { type PostgresPair, startPair } from "../support/postgres-pair.js";
-import { type Replica, startShared } from "../support/replica.js";
+import { type Replica, runService, startShared } from "../support/replica.js";
 import { until } from "../support/until.js";
 import { Audit, createCoupon, issue, issueToAll, missing, outcomeOf, type Want, wants } from "./crowd.js";
 import { health } from "./health.js";
@@ -29,19 +25,8 @@ afterAll(async () => {
 const untilHealth = (word: string) =>
   until(`health says ${word}`, async () => (await health(replica.grpcPort)) === word);
 
-/** Starts the service, and waits until it has ended by itself. */
-async function startInVain(settings: Record<string, string>) {
-  const child = spawn(process.execPath, [join(packageRoot(), "dist/src/main.js")], {
-    env: { PATH: process.env.PATH, HOST: "127.0.0.1", GRPC_PORT: "0", HTTP_PORT: "0", LOG_LEVEL: "warn", ...settings },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const ended = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
-  const [out, errors] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  return { code: await ended, out, errors };
-}
-
 test("a start with nothing but a standby ends, says why, and tells no password", async () => {
-  const { code, out, errors } = await startInVain({
+  const { code, out, errors } = await runService({
     DATABASE_URL: pair.standby.url,
     REDIS_URL: stores.redisUrl,
     DATABASE_START_WAIT_MS: "1000",

@@ -1,7 +1,6 @@
 import { type ChildProcess, fork } from "node:child_process";
-import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { packageRoot } from "../../src/platform/package-root.js";
+import { bundled } from "./bundle.mjs";
 
 /** Then another process takes its place: what replicas leave in theirs does not add up. */
 const replicasPerHost = 20;
@@ -35,8 +34,8 @@ class ReplicaHost {
   private running = 0;
   private ended: string | undefined;
 
-  constructor() {
-    this.child = fork(join(packageRoot(), "test/support/replica-host.mjs"), {
+  constructor(file: string) {
+    this.child = fork(file, {
       // Nothing of the settings of this process reaches a replica.
       env: { PATH: process.env.PATH },
       execArgv: [],
@@ -111,7 +110,8 @@ export async function startHosted(
   onLine: (line: string) => void,
 ): Promise<HostedReplica> {
   const at = place % hostsAtOnce;
-  if (!hosts[at]?.takesMore) hosts[at] = new ReplicaHost();
+  const { host } = await bundled();
+  if (!hosts[at]?.takesMore) hosts[at] = new ReplicaHost(host);
   lastId += 1;
   return await hosts[at].start(lastId, settings, onLine);
 }

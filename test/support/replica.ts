@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { packageRoot } from "../../src/platform/package-root.js";
+import { bundled } from "./bundle.mjs";
 import { GrpcClient } from "./clients.js";
 import { type Ports, startHosted } from "./replica-host.js";
 import type { TestStores } from "./stores.js";
@@ -34,12 +35,16 @@ export type StoresOfReplica = Pick<TestStores, "databaseUrl" | "keyPrefix"> & {
   readonly redisUrl?: string | undefined;
 };
 
-/** Starts the compiled service on the given stores, in a process of its own. It ends with this process, however that ends. */
+/**
+ * Starts the compiled service on the given stores, in a process of its own. It ends with this process, however that ends. `file` is for
+ * tests that ask which modules are loaded: they start what `npm start` does, `builtFile()`.
+ */
 export async function startReplica(
   stores: StoresOfReplica,
   settings: Record<string, string> = {},
+  file?: string,
 ): Promise<ReplicaProcess> {
-  const child = spawn(process.execPath, [mainFile()], {
+  const child = spawn(process.execPath, [file ?? (await mainFile())], {
     env: { PATH: process.env.PATH, EXIT_ON_STDIN_CLOSE: "true", ...settingsOf(stores, settings) },
     stdio: ["pipe", "pipe", "inherit"],
   });
@@ -80,7 +85,7 @@ export async function startShared(
   stores: StoresOfReplica,
   settings: Record<string, string> = {},
 ): Promise<Replica> {
-  mainFile();
+  builtFile();
   const log = new Log();
   const { stop, ...ports } = await startHosted(place, settingsOf(stores, settings), (line) => log.add(line));
   const client = new GrpcClient(ports.grpcPort);
@@ -97,10 +102,17 @@ export async function startShared(
   };
 }
 
-function mainFile(): string {
+/** What the build has made. */
+export function builtFile(): string {
   const main = join(packageRoot(), "dist/src/main.js");
   if (!existsSync(main)) throw new Error("dist is missing: run `npm run build`");
   return main;
+}
+
+/** The same in a bundle, which is cheaper to start. */
+export async function mainFile(): Promise<string> {
+  builtFile();
+  return (await bundled()).main;
 }
 
 function settingsOf({ databaseUrl, redisUrl, keyPrefix }: StoresOfReplica, settings: Record<string, string>) {
@@ -128,7 +140,7 @@ class Log {
 
 /** Runs a command of the service, or a start that is to fail, until it ends. */
 export async function runService(settings: Record<string, string>, ...args: readonly string[]) {
-  const child = spawn(process.execPath, [join(packageRoot(), "dist/src/main.js"), ...args], {
+  const child = spawn(process.execPath, [await mainFile(), ...args], {
     env: { PATH: process.env.PATH, HOST: "127.0.0.1", GRPC_PORT: "0", HTTP_PORT: "0", LOG_LEVEL: "warn", ...settings },
     stdio: ["ignore", "pipe", "pipe"],
   });

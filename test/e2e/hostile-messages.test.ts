@@ -121,9 +121,10 @@ function expectRefused(answer: Answer): void {
   expect(answer.fields.length).toBeLessThanOrEqual(20);
 }
 
+const { id: ordinary } = await createSample(replica.client);
+
 async function expectServing(): Promise<void> {
-  const one = await createSample(replica.client);
-  await issued(replica.client, one.id, "somebody with an ordinary message");
+  await issued(replica.client, ordinary, randomUUID());
 }
 
 describe.for(Object.entries(binaryWays))("%s", ([, send]) => {

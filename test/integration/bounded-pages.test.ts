@@ -438,7 +438,7 @@ describe("the catalogue", () => {
       INSERT INTO codes (coupon_id, code, code_key, pick_key, created_at, holder_count, expires_at)
       SELECT ${book}, gen_random_uuid()::text, gen_random_uuid()::text, n, ${noon}, ${taken}, ${expiresAt}
       FROM generate_series(1, ${count}) n`;
-    const inTheWay = 3 * maxCodesLooked;
+    const inTheWay = 2 * maxCodesLooked;
     await insert(2, 0);
     await insert(2, 1);
     await insert(inTheWay, 1, ago);
@@ -455,21 +455,26 @@ describe("the catalogue", () => {
       codes.list(ofBook(book, statuses), { size, before }, farMs);
     const walk = async (size: number, ...statuses: CodeStatus[]) =>
       (await walkOf(pageOf(statuses, size))).map(({ code }) => code);
-    for (const prepare of [async () => {}, () => sql`ANALYZE codes`]) {
-      await prepare();
+    const lookAtFirst = async () => {
       const first = await pageOf(["FREE"], 50)(null);
       expect([first.rows.length, first.next === null]).toEqual([2, false]);
       expect(await blocksOf(() => pageOf(["FREE"], 50)(null))).toBeLessThan(fewBlocks);
       expect(await blocksOf(() => pageOf(["USED"], 50)(null))).toBeLessThan(8 * maxCodesLooked);
-      for (const size of [1, 3, 1_000]) {
-        const free = await walk(size, "FREE");
-        expect(free.map(({ holderCount }) => holderCount)).toEqual([0, 0, 0, 0, 0]);
-        expect(free.map(({ id }) => id)).toEqual(free.map(({ id }) => id).sort((a, b) => a - b));
-        expect((await walk(size, "ISSUED")).length).toBe(1);
-        expect((await walk(size, "USED")).map(({ id }) => String(id))).toEqual(used.map(({ id }) => String(id)));
-      }
-      expect((await walk(1_000, "EXPIRED")).length).toBe(inTheWay);
-      expect((await walk(1_000, "FREE", "ISSUED", "USED", "EXPIRED")).length).toBe(inTheWay + 7);
-    }
+    };
+    const walkAll = async (size: number) => {
+      const free = await walk(size, "FREE");
+      expect(free.map(({ holderCount }) => holderCount)).toEqual([0, 0, 0, 0, 0]);
+      expect(free.map(({ id }) => id)).toEqual(free.map(({ id }) => id).sort((a, b) => a - b));
+      expect((await walk(size, "ISSUED")).length).toBe(1);
+      expect((await walk(size, "USED")).map(({ id }) => String(id))).toEqual(used.map(({ id }) => String(id)));
+    };
+    await lookAtFirst();
+    for (const size of [1, 3, 1_000]) await walkAll(size);
+    expect((await walk(1_000, "EXPIRED")).length).toBe(inTheWay);
+    expect((await walk(1_000, "FREE", "ISSUED", "USED", "EXPIRED")).length).toBe(inTheWay + 7);
+    // Statistics change what is read, and not what is found.
+    await sql`ANALYZE codes`;
+    await lookAtFirst();
+    await walkAll(3);
   });
 });

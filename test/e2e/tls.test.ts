@@ -11,7 +11,8 @@ import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { EventService } from "../../gen/coupon/v1/event_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import type { Certified } from "../support/certificates.js";
-import { backing, startProcesses } from "../support/service.js";
+import type { Replica } from "../support/replica.js";
+import { backing, startProcesses, startReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { answerOf, callNative, pathOf } from "./front-ends.js";
 import {
@@ -37,12 +38,14 @@ const origin = "https://shop.example";
 const files = tlsFiles(afterAll);
 const { stores } = await backing(afterAll);
 /** Where every client must have a certificate, and where it may prove itself in another way. */
-const [strict, open] = await startProcesses(
-  afterAll,
-  stores,
-  { ...files.paths, AUTH: "certificates", ADMIN_PORT: "0", REFLECTION: "off", LOG_LEVEL: "info" },
-  { ...files.paths, AUTH: "keys,certificates", ADMIN_PORT: "0", TLS_MIN_VERSION: "1.3", CORS_ORIGINS: origin },
-);
+const [[strict], [open]] = await Promise.all([
+  startProcesses(afterAll, stores, {
+    ...{ ...files.paths, AUTH: "certificates", ADMIN_PORT: "0", REFLECTION: "off", LOG_LEVEL: "info" },
+  }),
+  startReplicas(afterAll, stores, {
+    ...{ ...files.paths, AUTH: "keys,certificates", ADMIN_PORT: "0", TLS_MIN_VERSION: "1.3", CORS_ORIGINS: origin },
+  }),
+]);
 
 async function native(port: number, as?: Certified, method: typeof listCoupons | typeof issueCoupon = listCoupons) {
   const client = secureClient(port, as);
@@ -53,7 +56,7 @@ async function native(port: number, as?: Certified, method: typeof listCoupons |
 const byHttp = { "HTTP/1.1": overHttp1, "HTTP/2": overHttp2 };
 const protocols = Object.entries(byHttp);
 
-async function metric(replica: typeof strict, name: string): Promise<number> {
+async function metric(replica: Replica, name: string): Promise<number> {
   const text = await (await fetch(`http://127.0.0.1:${replica.adminPort}/metrics`)).text();
   const line = text.split("\n").find((one) => one.startsWith(name));
   return Number(line?.split(" ").at(-1) ?? 0);

@@ -1,7 +1,7 @@
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
-import type { ReplicaProcess } from "../support/replica.js";
-import { twoProcesses } from "../support/service.js";
+import type { Replica, ReplicaProcess } from "../support/replica.js";
+import { backing, startProcesses, startReplicas } from "../support/service.js";
 import type { TestStores } from "../support/stores.js";
 import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
@@ -20,14 +20,18 @@ import {
 
 let stores: TestStores;
 let audit: Audit;
-let survivor: ReplicaProcess;
+let survivor: Replica;
 let victim: ReplicaProcess;
 
 beforeEach(async () => {
-  const service = await twoProcesses(onTestFinished);
-  stores = service.stores;
-  audit = new Audit(service.sql);
-  [survivor, victim] = service.replicas;
+  const around = await backing(onTestFinished);
+  stores = around.stores;
+  audit = new Audit(around.sql);
+  // Only one of them is ever killed.
+  [[survivor], [victim]] = await Promise.all([
+    startReplicas(onTestFinished, stores, {}),
+    startProcesses(onTestFinished, stores, {}),
+  ]);
 });
 
 const exactly = (n: number) => ({ issuedCount: n, rows: n, users: n, events: n });

@@ -52,8 +52,8 @@ describe("a crowd that is larger than what may be at work", () => {
         const bytes = message(id, userId);
         client.makeUnaryRequest(pathOf(issueCoupon), same, same, bytes, new grpc.Metadata(), options, resolve);
       });
-    // More than fit into the waiting queue.
-    const errors = await Promise.all(Array.from({ length: 1_500 }, (_, index) => call(`crowd-${index}`)));
+    // Twice as many as fit into the waiting queue.
+    const errors = await Promise.all(Array.from({ length: 900 }, (_, index) => call(`crowd-${index}`)));
     client.close();
     const refused = errors.filter((error) => error !== null);
     expect(refused.length).toBeGreaterThan(0);
@@ -72,7 +72,7 @@ describe("a crowd that is larger than what may be at work", () => {
       (index: number) => callRest(narrow.httpPort, restFormOf(issueCoupon, { couponId: id, userId: `rest-${index}` })),
     ];
     for (const way of ways) {
-      const answers = await Promise.all(Array.from({ length: 1_200 }, (_, index) => way(index)));
+      const answers = await Promise.all(Array.from({ length: 900 }, (_, index) => way(index)));
       const away = answers.filter(({ code }) => code !== "OK");
       expect(away.length).toBeGreaterThan(0);
       for (const answer of away) {
@@ -85,9 +85,7 @@ describe("a crowd that is larger than what may be at work", () => {
 
   test("does not keep health, metrics and readiness from answering, and is counted in them", async () => {
     const { id } = await createSample(narrow.client);
-    const crowd = Promise.allSettled(
-      Array.from({ length: 1_500 }, (_, index) => issue(narrow.client, id, `m-${index}`)),
-    );
+    const crowd = Promise.allSettled(Array.from({ length: 900 }, (_, index) => issue(narrow.client, id, `m-${index}`)));
     const get = (path: string) => fetch(`http://127.0.0.1:${narrow.httpPort}${path}`);
     expect((await get("/healthz")).status).toBe(200);
     expect((await get("/readyz")).status).toBe(200);

@@ -1,11 +1,9 @@
-import { setImmediate as turnsEnd } from "node:timers/promises";
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
-import { SharedReads } from "./shared-reads.js";
 import { Tally } from "./tally.js";
 import { BatchMetrics } from "./telemetry/batch-metrics.js";
 import { GateMetrics } from "./telemetry/gate-metrics.js";
 import { HistogramTally } from "./telemetry/histogram-tally.js";
-import { asOpenMetrics, wantsOpenMetrics } from "./telemetry/open-metrics.js";
+import { pagesOf, wantsOpenMetrics } from "./telemetry/open-metrics.js";
 import { type OverloadFacts, showOverload } from "./telemetry/overload-gauges.js";
 
 const callBucketsS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
@@ -37,6 +35,7 @@ export interface ObservedCall {
 /** Everything that `/metrics` shows. */
 export class Metrics {
   readonly registry = new Registry();
+  private readonly pages = pagesOf(this.registry);
   readonly gate = new GateMetrics(this.registry);
   readonly batches = new BatchMetrics(this.registry);
   private readonly calls = new HistogramTally(this.registry, {
@@ -289,13 +288,6 @@ export class Metrics {
   showTraces(): void {
     this.hasTraces = true;
   }
-
-  /** To write one takes milliseconds, in one go: a turn of the event loop has one, which those share who have asked before. */
-  private readonly pages = new SharedReads(async (isOpen: boolean) => {
-    await turnsEnd();
-    if (isOpen) return await asOpenMetrics(this.registry);
-    return { contentType: this.registry.contentType, text: await this.registry.metrics() };
-  });
 
   /** `accept`: the header of whoever asks. Prometheus' own text format, unless there is a reason for another one. */
   page(accept: string | undefined): Promise<{ contentType: string; text: string }> {

@@ -1,4 +1,6 @@
+import { setImmediate as turnsEnd } from "node:timers/promises";
 import { type OpenMetricsContentType, Registry } from "prom-client";
+import { SharedReads } from "../shared-reads.js";
 
 /** Whether a scraper would rather have OpenMetrics 1.0 than Prometheus' own text format. */
 export function wantsOpenMetrics(accept = ""): boolean {
@@ -24,7 +26,7 @@ interface ReadMetric {
  * The same metrics as OpenMetrics, which alone has exemplars. The library's own way there takes `_total` off the names of its counters
  * for good, so that Prometheus' text format loses them, too: so the names are changed in what it is shown of them.
  */
-export async function asOpenMetrics(registry: Registry): Promise<{ contentType: string; text: string }> {
+async function asOpenMetrics(registry: Registry): Promise<{ contentType: string; text: string }> {
   const shown = new Registry<OpenMetricsContentType>();
   shown.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
   for (const metric of registry.getMetricsAsArray() as unknown as ReadMetric[]) {
@@ -35,4 +37,16 @@ export async function asOpenMetrics(registry: Registry): Promise<{ contentType: 
     shown.registerMetric({ name: metric.name, get } as never);
   }
   return { contentType: shown.contentType, text: await shown.metrics() };
+}
+
+/**
+ * The pages of all metrics, by whether it is OpenMetrics. To write one takes milliseconds, in one go: a turn of the event loop has one,
+ * which those share who have asked before.
+ */
+export function pagesOf(registry: Registry) {
+  return new SharedReads(async (isOpen: boolean) => {
+    await turnsEnd();
+    if (isOpen) return await asOpenMetrics(registry);
+    return { contentType: registry.contentType, text: await registry.metrics() };
+  });
 }

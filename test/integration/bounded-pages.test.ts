@@ -351,28 +351,28 @@ describe("the catalogue", () => {
     const { sql } = clocked;
     const counted = explained(clocked.database);
     const store = new PostgresTargetStore(counted.database);
-    for (let round = 0; round < 8; round++) await store.listIssuable("MEGADEAL", 100);
+    for (let round = 0; round < 8; round++) await store.listIssuable("STANDARD", 100);
     await sql`
       INSERT INTO coupons (id, name, description, category, fixed_amount, currency_code, starts_at, expires_at, max_per_user,
         stackable, created_at, updated_at, type)
       SELECT gen_random_uuid(), 'n', '', '', 1, 'USD', '2020-01-01', '2099-01-01'::timestamptz + n * interval '1 second', 1, false,
-        ${noon}, ${noon}, 'MEGADEAL'
+        ${noon}, ${noon}, 'STANDARD'
       FROM generate_series(1, 20000) n`;
     // Those end first, and cannot be issued.
     await sql`
       INSERT INTO coupons (id, name, description, category, fixed_amount, currency_code, starts_at, expires_at, max_per_user,
         stackable, created_at, updated_at, type, paused_at, deleted_at, exhausted_at)
       SELECT gen_random_uuid(), 'n', '', '', 1, 'USD', '2020-01-01', '2098-01-01'::timestamptz + n * interval '1 second', 1, false,
-        ${noon}, ${noon}, 'MEGADEAL', CASE WHEN n % 3 = 0 THEN ${noon}::timestamptz END,
+        ${noon}, ${noon}, 'STANDARD', CASE WHEN n % 3 = 0 THEN ${noon}::timestamptz END,
         CASE WHEN n % 3 = 1 THEN ${noon}::timestamptz END, CASE WHEN n % 3 = 2 THEN ${noon}::timestamptz END
       FROM generate_series(1, 20000) n`;
     for (const prepare of [async () => {}, () => sql`ANALYZE coupons`]) {
       await prepare();
-      expect(await counted.blocksOf(() => store.listIssuable("MEGADEAL", 100))).toBeLessThan(fewBlocks);
+      expect(await counted.blocksOf(() => store.listIssuable("STANDARD", 100))).toBeLessThan(fewBlocks);
     }
-    const ids = await store.listIssuable("MEGADEAL", 100);
+    const ids = await store.listIssuable("STANDARD", 100);
     const first =
-      await sql`SELECT id FROM coupons WHERE type = 'MEGADEAL' AND expires_at > '2099-01-01' ORDER BY expires_at, id LIMIT 100`;
+      await sql`SELECT id FROM coupons WHERE type = 'STANDARD' AND expires_at > '2099-01-01' ORDER BY expires_at, id LIMIT 100`;
     expect(ids).toEqual(first.map(({ id }) => id));
   });
 

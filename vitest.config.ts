@@ -10,7 +10,7 @@ export default defineConfig({
     hookTimeout: 180_000,
     teardownTimeout: 30_000,
     // More than the two cores that there are at least: most files wait a good deal for servers of their own.
-    maxWorkers: 6,
+    maxWorkers: 4,
     pool: "forks",
     // A worker keeps the modules of src, and the libraries, for its next file. So no file may leave anything behind in
     // them, nor in the process: what has a state is made anew by each test.

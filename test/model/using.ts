@@ -12,19 +12,20 @@ export class Using extends World {
     const choices = order.choices.map((choice): Choice => {
       if (choice.code === undefined) return choice;
       const numbers = this.findCodes(choice.code).map(({ number }) => number);
+      const hasUsed = (one: UserCoupon) =>
+        requestId !== "" &&
+        this.state.usages.some((usage) => usage.userCouponId === one.id && usage.requestId === requestId);
       const carrying = this.state.userCoupons.filter(
         (one) =>
           numbers.includes(one.codeNumber ?? 0) &&
           one.userId === order.userId &&
-          one.deletedAt === null &&
+          // What a request has used, it names for good.
+          (one.deletedAt === null || hasUsed(one)) &&
           !taken.has(one.id),
       );
       const rank = (one: UserCoupon) => {
-        const isUsed = this.state.usages.some(
-          (usage) => usage.userCouponId === one.id && usage.requestId === requestId,
-        );
         const isLocked = this.isLocked(one) && one.lock.requestId === requestId;
-        if (requestId !== "" && isUsed) return 0;
+        if (hasUsed(one)) return 0;
         if (requestId !== "" && isLocked) return 1;
         if (this.isLocked(one) && one.lock.version === choice.lockVersion) return 2;
         return this.againstOne(one, choice.lockVersion, "").length === 0 ? 3 : 4;

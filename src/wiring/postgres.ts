@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import type { Config } from "../config.js";
 import { MeasuredClock } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
@@ -6,10 +7,12 @@ import type { Metrics } from "../platform/metrics.js";
 import type { Secret } from "../platform/secrets/secret.js";
 import { openDatabase } from "../storage/postgres/database.js";
 import { readCommitLevel } from "../storage/postgres/durability.js";
+import { translateError } from "../storage/postgres/errors.js";
 import { probePostgres } from "../storage/postgres/probe-postgres.js";
 
 /** How long Postgres, which was there a moment ago, may take to say what time it is before the start fails. */
 const firstAnswerMs = 10_000;
+const pauseMs = 250;
 
 interface PostgresParts {
   readonly config: Config & { readonly DATABASE_URL: Secret };
@@ -52,6 +55,19 @@ export async function openPostgres({ config, metrics, failures, log }: PostgresP
   metrics.clock(() => clock.aheadMs / 1_000);
   const readClock = (signal: AbortSignal) =>
     probePostgres(database.probeLink, signal, (...times) => clock.note(...times));
-  await readClock(AbortSignal.timeout(firstAnswerMs));
+  await firstAnswer(readClock);
   return { database, clock, readClock };
+}
+
+/** While much starts at once, a connection may take longer than one may take later: then the next one is tried. */
+async function firstAnswer(readClock: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const signal = AbortSignal.timeout(firstAnswerMs);
+  for (;;) {
+    try {
+      return await readClock(signal);
+    } catch (error) {
+      if (signal.aborted || translateError(error) === error) throw error;
+      await pause(pauseMs);
+    }
+  }
 }

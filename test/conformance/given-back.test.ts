@@ -1,6 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { packHoldings } from "../../src/reservation/packed-holdings.js";
+import {
+  anyRequest,
+  bucketHeadBytes,
+  leastBuckets,
+  packHoldings,
+  userHash,
+} from "../../src/reservation/packed-holdings.js";
 import type { GateFacts, GateRequest, Settlement } from "../../src/reservation/port.js";
 import {
   holdingOf,
@@ -287,9 +293,23 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
     const held = await reserved("u");
     await confirm(held);
     for (const n of [0, 150, 299]) expect(await outcomeOf(request("u", `r${n}`))).toBe("GIVEN_BACK");
+    // So many are not told apart any more: of any other request it is not known whether it is one of them.
+    expect(await outcomeOf(request("u", "of nobody"))).toBe("GIVEN_BACK");
     expect(await outcomeOf(request("u"))).toBe("ALREADY_ISSUED");
     await settle(held, "RETURN");
     expect([await stock(), await outcomeOf(request("u", "r0"))]).toEqual([10, "RESERVED"]);
+  });
+
+  test("a load that reads of too many requests to tell them apart: of any one of the bucket's it is not known", async () => {
+    const head = Buffer.alloc(bucketHeadBytes);
+    head.writeUInt32BE(userHash("u") % leastBuckets);
+    head.writeUInt32BE(anyRequest.length, 4);
+    const loading = await subject.gate.beginLoad(couponId);
+    expect(await loading?.addHoldings([Buffer.concat([head, anyRequest])])).toBe(true);
+    expect(await loading?.install(facts({ paused: true }))).toBe(true);
+    expect(await outcomeOf(request("u", "r"))).toBe("GIVEN_BACK");
+    expect(await outcomeOf(request("u"))).toBe("COUPON_PAUSED");
+    expect(await outcomeOf(request("of another bucket", "r"))).toBe("COUPON_PAUSED");
   });
 
   test("RELEASE and CONFIRM do not cancel a load", async () => {

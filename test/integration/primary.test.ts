@@ -1,11 +1,17 @@
 import { connect, createServer, type Socket } from "node:net";
+import { pino } from "pino";
 import postgres, { type Sql } from "postgres";
 import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { freePort } from "../../embedded/free-port.js";
+import { readConfig } from "../../src/config.js";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
+import { FailureLog } from "../../src/platform/failure-log.js";
+import { Metrics } from "../../src/platform/metrics.js";
+import { Secret } from "../../src/platform/secrets/secret.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
 import { awaitPrimary } from "../../src/storage/postgres/primary/await-primary.js";
 import { askState, reachSync } from "../../src/storage/postgres/primary/server-state.js";
+import { openPostgres } from "../../src/wiring/postgres.js";
 import { createStores, type TestStores } from "../support/stores.js";
 import { until } from "../support/until.js";
 
@@ -113,4 +119,36 @@ test("a start waits for a server that is not there yet, and not for what waiting
   onTestFinished(() => void server.close());
   await coming;
   expect(JSON.stringify(waited)).not.toContain(new URL(stores.databaseUrl).password);
+});
+
+test("a start goes on when a connection to the primary was not made in time, and another one is", async () => {
+  const { hostname, port } = new URL(stores.databaseUrl);
+  let lost = 0;
+  const server = createServer((client) => {
+    client.on("error", () => {});
+    client.once("data", (first) => {
+      // As often as one piece of work tries to connect. Those that watch the primary have other names.
+      if (lost < 2 && first.includes("application_name\0coupon-service\0")) {
+        lost += 1;
+        return;
+      }
+      const there = connect(Number(port), hostname).on("error", () => {});
+      client
+        .on("close", () => there.destroy())
+        .pipe(there)
+        .pipe(client);
+      there.write(first);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  const url = new URL(stores.databaseUrl);
+  url.port = String((server.address() as { port: number }).port);
+  const config = { ...readConfig({}), DATABASE_URL: new Secret(url.href) };
+  const log = pino({ level: "silent" });
+  const parts = { config, metrics: new Metrics("0"), failures: new FailureLog({ log }), log };
+  const { database, clock } = await openPostgres(parts);
+  onTestFinished(() => database.close());
+  expect(lost).toBe(2);
+  expect(Math.abs(clock.aheadMs)).toBeLessThan(60_000);
 });

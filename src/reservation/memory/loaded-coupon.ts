@@ -1,6 +1,7 @@
 import { decideIssue } from "../../domain/issue.js";
-import { type PackedHolding, requestHash, userHash } from "../packed-holdings.js";
+import { type PackedHolding, requestHash } from "../packed-holdings.js";
 import type { GateFacts, GateRequest, Holding, LoadedSurvey, Settlement } from "../port.js";
+import { Given } from "./given.js";
 import { Heard } from "./heard.js";
 
 /** A user coupon that a user holds, or will hold when its reservation is confirmed. */
@@ -14,8 +15,7 @@ export interface LoadedCoupon {
   /** null: unlimited. May fall below 0 while confirmations of rows that came past the gate are adopted. */
   stock: number | null;
   readonly holdings: Map<string, Entry[]>;
-  /** Requests that had issued what their users hold no more, by the user's bucket. */
-  readonly given: Set<string>;
+  readonly given: Given;
   readonly heard: Heard;
 }
 
@@ -36,7 +36,7 @@ export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateReq
     facts,
     stock: facts.stock,
     holdings: new Map(),
-    given: new Set(),
+    given: new Given(facts.bucketCount),
     heard: new Heard(facts.givenBackTotal),
   };
   const known = new Set<string>();
@@ -58,7 +58,7 @@ export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateReq
     else coupon.holdings.delete(userId);
   };
   for (const { bucket, ...holding } of load.staged) {
-    if (holding.userId === "") coupon.given.add(`${bucket} ${holding.requestHash}`);
+    if (holding.userId === "") coupon.given.read(bucket, holding.requestHash);
     else add({ ...holding, pending: false });
   }
   for (const settlement of load.late) {
@@ -69,7 +69,7 @@ export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateReq
     } else if (isKnown) {
       forget(settlement);
       if (settlement.outcome === "RETURN") count(1);
-      noteGiven(coupon, settlement.userId, requestHash(settlement.requestId));
+      coupon.given.add(settlement.userId, requestHash(settlement.requestId));
     }
   }
   const decided = pending.filter(({ userCouponId }) => known.has(userCouponId));
@@ -79,18 +79,6 @@ export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateReq
 
 export function loadedSurveyOf({ facts, stock, heard }: LoadedCoupon): LoadedSurvey {
   return { revision: facts.revision, updatedAt: facts.updatedAt, stock, givenBackTo: heard.to };
-}
-
-export function noteGiven(coupon: LoadedCoupon, userId: string, requestHash: string): void {
-  if (requestHash !== "") coupon.given.add(givenKey(coupon, userId, requestHash));
-}
-
-export function wasGiven(coupon: LoadedCoupon, userId: string, requestHash: string): boolean {
-  return coupon.given.has(givenKey(coupon, userId, requestHash));
-}
-
-function givenKey({ facts }: LoadedCoupon, userId: string, requestHash: string): string {
-  return `${userHash(userId) % facts.bucketCount} ${requestHash}`;
 }
 
 export function isLive(entry: Entry, nowMs: number): boolean {

@@ -29,9 +29,7 @@ import {
   type LoadedCoupon,
   loadedOf,
   loadedSurveyOf,
-  noteGiven,
   pendingOf,
-  wasGiven,
 } from "./loaded-coupon.js";
 import { MemoryLooks } from "./memory-looks.js";
 import { MemoryPending } from "./memory-pending.js";
@@ -102,7 +100,7 @@ export class MemoryGate implements Gate {
     const day = quota ? this.dayOf(request) : "";
     const ofDay = quota ? this.quotaUse.count(quota.group, day, request.userId) : { all: 0, decided: 0 };
     const decision = decisionOf(coupon, live.length, ofDay.all, databaseMs);
-    if (decision !== "ISSUED" && wasGiven(coupon, request.userId, hashed)) return { outcome: "GIVEN_BACK" };
+    if (decision !== "ISSUED" && coupon.given.has(request.userId, hashed)) return { outcome: "GIVEN_BACK" };
     if (decision === "ALREADY_ISSUED" && decided.length < facts.maxPerUser) return { outcome: "IN_FLIGHT" };
     if (decision === "QUOTA_REACHED" && quota && ofDay.decided < quota.maxPerDay) return { outcome: "IN_FLIGHT" };
     const pendingCount = this.pending.count(request.couponId);
@@ -115,7 +113,7 @@ export class MemoryGate implements Gate {
 
     if (quota) this.quotaUse.set(quota.group, day, request.userId, request.userCouponId, true, nowMs);
     coupon.holdings.set(request.userId, [...live, pendingOf(request)]);
-    for (const entry of entries) if (!live.includes(entry)) noteGiven(coupon, entry.userId, entry.requestHash);
+    for (const entry of entries) if (!live.includes(entry)) coupon.given.add(entry.userId, entry.requestHash);
     if (coupon.stock !== null) coupon.stock -= 1;
     this.pending.add(request, nowMs + this.reservationMs);
     return admission;
@@ -276,7 +274,7 @@ export class MemoryGate implements Gate {
         if (coupon.stock !== null && settlement.outcome !== "FREE") coupon.stock += 1;
       }
       if (settlement.outcome === "FREE" || settlement.outcome === "RETURN")
-        noteGiven(coupon, userId, requestHash(settlement.requestId));
+        coupon.given.add(userId, requestHash(settlement.requestId));
     }
     // A load under way has read Postgres before or after this was committed; loadedOf() finds out which.
     if (settlement.outcome !== "RELEASE") this.loads.get(couponId)?.late.push(settlement);

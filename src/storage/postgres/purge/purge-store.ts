@@ -26,20 +26,11 @@ export class PostgresPurgeStore implements PurgeStore {
     { afterDays, deletedCodesKeepHours, batchSize }: PurgeTerms,
     after: string | null,
   ): Promise<EndedPage> {
-    // No condition but the id's, and no index for others: what most coupons do not meet makes a query go through all of them, and an
-    // index on what changes with each issue would make each of these write to all indexes.
     const looked = await this.database.background.run(
       noDeadlineMs,
       ({ sql }) => sql<LookedRow[]>`
-        SELECT c.id,
-          ended.yes AND c.issued_total - c.deleted_total - c.released_total - c.placed_holder_count - c.purged_total > 0 AS has_unused,
-          c.is_code_book AND c.quantity > c.issued_count AND (ended.yes
-            OR c.deleted_at <= coupon_clock() - ${deletedCodesKeepHours}::int * interval '1 hour') IS TRUE AS has_free_codes
-        FROM coupons c CROSS JOIN LATERAL (
-          SELECT has_long_ended(c, coupon_clock() - ${afterDays}::int * interval '24 hours') AS yes OFFSET 0
-        ) ended
-        WHERE c.id > ${after ?? leastId}::uuid
-        ORDER BY c.id LIMIT ${batchSize}`,
+        SELECT * FROM list_coupons_to_purge(${after ?? leastId}, ${afterDays}::int * interval '24 hours',
+          ${deletedCodesKeepHours}::int * interval '1 hour', ${batchSize})`,
     );
     const walks = looked.flatMap(({ id: couponId, hasUnused, hasFreeCodes }): EndedCouponWalk[] => [
       ...(hasUnused ? [{ kind: "USER_COUPONS_OF_ENDED_COUPON", couponId } as const] : []),

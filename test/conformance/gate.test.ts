@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { packHoldings } from "../../src/reservation/packed-holdings.js";
 import {
   type AdmissionOutcome,
@@ -11,8 +11,6 @@ import {
   keepEndedMs,
   loadStepTimeoutMs,
 } from "../../src/reservation/port.js";
-import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
-import { unreported } from "../support/unreported.js";
 import { until } from "../support/until.js";
 import {
   holdingOf,
@@ -902,13 +900,7 @@ describe("RedisGate, keys", () => {
   });
 
   test("two processes share what they know", async () => {
-    const other = new RedisGate({
-      url: inject("redisUrl"),
-      keyPrefix: subject.keyPrefix,
-      failures: unreported,
-    });
-    onTestFinished(() => other.close());
-    expect(await other.ready()).toBe(true);
+    const other = await subject.another();
     await load(subject, couponId, openFacts(subject.now(), { stock: 3 }));
     const requests = Array.from({ length: 10 }, (_, n) => requestOf(couponId, `user-${n}`));
     const outcomes = await Promise.all(requests.map((one, n) => (n % 2 ? other : subject.gate).admit(one)));

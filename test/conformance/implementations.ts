@@ -83,6 +83,8 @@ export async function startSubject<R extends Redis | Cluster>(
       failures: unreported,
       clockOffsetMs: clock.offsetMs,
       clock: clock.database,
+      // On a busy machine, too.
+      patienceMs: 20_000,
       ...options,
     });
     opened.push(one);

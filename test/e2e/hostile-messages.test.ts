@@ -27,7 +27,8 @@ const { uploadCodes, batchCreateCoupons, createCoupon, updateCoupon, getCoupon }
 const { batchIssueCoupons } = IssuanceService.method;
 const { useCoupons } = UsageService.method;
 
-const { replica } = await oneReplica(afterAll);
+// A busy machine takes its time for 50,000 lines.
+const { replica } = await oneReplica(afterAll, { DEFAULT_DEADLINE_MS: "60000", MAX_DEADLINE_MS: "60000" });
 
 type Send = (method: DescMethodUnary, bytes: Buffer) => Promise<Answer>;
 const proto = { "content-type": "application/proto" };

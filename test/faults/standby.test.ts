@@ -29,7 +29,7 @@ test("a start with nothing but a standby ends, says why, and tells no password",
   const { code, out, errors } = await runService({
     DATABASE_URL: pair.standby.url,
     REDIS_URL: stores.redisUrl,
-    DATABASE_START_WAIT_MS: "1000",
+    DATABASE_START_WAIT_MS: "5000",
   });
   expect(code).toBe(1);
   expect(errors).toContain("DATABASE_START_WAIT_MS");

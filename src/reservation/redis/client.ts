@@ -39,9 +39,11 @@ export class RedisClient {
     servers: RedisServers,
     keyPrefix: string,
     private readonly failures: Pick<FailureLog, "failed" | "succeeded">,
+    patienceMs?: number,
   ) {
     this.keys = new Keys(keyPrefix);
-    this.connection = openConnection(servers, (error) => this.failures.failed(away, withoutArguments(error)));
+    const onError = (error: unknown) => this.failures.failed(away, withoutArguments(error));
+    this.connection = openConnection(servers, onError, patienceMs);
     const { commands } = this.connection;
     for (const script of Object.values(scripts)) {
       const lua = sourceOf(script);

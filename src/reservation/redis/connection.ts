@@ -32,16 +32,23 @@ export interface Connection {
  * Fails at once instead of waiting. Commands are never queued while Redis is away and never sent a second time when the reply
  * is missing: a resent script would take stock twice. A redirection is followed, for what is redirected was not done.
  */
-export function openConnection(servers: RedisServers, onError: (error: unknown) => void): Connection {
-  return servers.kind === "cluster" ? openCluster(servers, onError) : openServer(servers, onError);
+export function openConnection(
+  servers: RedisServers,
+  onError: (error: unknown) => void,
+  patienceMs = commandTimeoutMs,
+): Connection {
+  const common = optionsOf(servers, patienceMs);
+  return servers.kind === "cluster" ? openCluster(servers, common, onError) : openServer(servers, common, onError);
 }
 
-function optionsOf({ user, password, tls }: RedisServers) {
+type CommonOptions = ReturnType<typeof optionsOf>;
+
+function optionsOf({ user, password, tls }: RedisServers, commandTimeout: number) {
   return {
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,
     enableOfflineQueue: false,
-    commandTimeout: commandTimeoutMs,
+    commandTimeout,
     connectTimeout: connectTimeoutMs,
     // Nobody needs to be allowed a command more for what only says which library this is.
     disableClientInfo: true,
@@ -54,10 +61,10 @@ function optionsOf({ user, password, tls }: RedisServers) {
   } satisfies CommonRedisOptions;
 }
 
-function openServer(servers: RedisServers, onError: (error: unknown) => void): Connection {
+function openServer(servers: RedisServers, common: CommonOptions, onError: (error: unknown) => void): Connection {
   const { kind, hosts, masterName, db, sentinelUser, sentinelPassword, tls } = servers;
   const redis = new Redis({
-    ...optionsOf(servers),
+    ...common,
     db,
     retryStrategy: reconnectPauseMs,
     ...(kind === "server" && hosts[0]),
@@ -80,11 +87,11 @@ function openServer(servers: RedisServers, onError: (error: unknown) => void): C
   };
 }
 
-function openCluster(servers: RedisServers, onError: (error: unknown) => void): Connection {
+function openCluster(servers: RedisServers, common: CommonOptions, onError: (error: unknown) => void): Connection {
   const cluster = new Cluster(
     servers.hosts.map((host) => ({ ...host })),
     {
-      redisOptions: optionsOf(servers),
+      redisOptions: common,
       enableOfflineQueue: false,
       // A Cluster that is not whole serves what it can, and refuses the rest itself.
       enableReadyCheck: false,

@@ -46,6 +46,8 @@ export interface RedisGateOptions extends QuotaOptions {
   readonly clockOffsetMs?: () => number;
   /** For tests that do not wait as long. */
   readonly pauses?: Partial<LookPauses>;
+  /** How long an answer is waited for. For tests that have no Postgres to ask instead. */
+  readonly patienceMs?: number;
 }
 
 /** The reservation port on Redis. Asks for the same coupon share script calls. */
@@ -70,8 +72,8 @@ export class RedisGate implements Gate {
 
   constructor(options: RedisGateOptions) {
     const servers = redisServers({ ...options.settings, REDIS_URL: options.url });
-    this.client = new RedisClient(servers, options.keyPrefix, options.failures);
-    this.loadClient = new RedisClient(servers, options.keyPrefix, options.failures);
+    this.client = new RedisClient(servers, options.keyPrefix, options.failures, options.patienceMs);
+    this.loadClient = new RedisClient(servers, options.keyPrefix, options.failures, options.patienceMs);
     this.reservationMs = options.reservationMs ?? defaultReservationMs;
     this.clockOffsetMs = options.clockOffsetMs ?? (() => 0);
     this.clock = options.clock ?? { nowMs: () => Date.now() + this.clockOffsetMs() };

@@ -29,10 +29,15 @@ const methods = services.flatMap((service) => service.methods as readonly DescMe
 const { stores, replica, sql } = await oneReplica(afterAll);
 
 /** A client of a service that is described by a .proto file of a package. */
-function clientOf(protoFile: string, service: string, port: number): grpc.Client & Record<string, unknown> {
+function clientOf(
+  protoFile: string,
+  service: string,
+  port: number,
+  options: grpc.ClientOptions = {},
+): grpc.Client & Record<string, unknown> {
   const definition = loadSync(protoFile, { enums: String, defaults: true, oneofs: true })[service];
   const Client = grpc.makeGenericClientConstructor(definition as grpc.ServiceDefinition, service);
-  const client = new Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure());
+  const client = new Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), options);
   onTestFinished(() => client.close());
   return client as never;
 }
@@ -60,7 +65,8 @@ describe.for(ports)("health on %s", ([, port]) => {
     request: object,
     answer: (error: grpc.ServiceError | null, message?: { status: string }) => void,
   ) => void;
-  const healthOf = (port: number) => clientOf(healthProtoPath, "grpc.health.v1.Health", port);
+  const healthOf = (port: number, options?: grpc.ClientOptions) =>
+    clientOf(healthProtoPath, "grpc.health.v1.Health", port, options);
   const check = (client: ReturnType<typeof healthOf>, service: string) =>
     new Promise<string | number>((resolve) => {
       const call = (client.check as Unary).bind(client);
@@ -73,6 +79,18 @@ describe.for(ports)("health on %s", ([, port]) => {
 
   test("Check of a service that is not there", async () => {
     expect(await check(healthOf(port), "coupon.v1.NoSuchService")).toBe(grpc.status.NOT_FOUND);
+  });
+
+  test("Watch is open to 50 on one connection, and then still to those on others", async () => {
+    const watchOf = (client: ReturnType<typeof healthOf>) =>
+      follow((client.watch as (request: object) => Stream)({ service: "" }));
+    const client = healthOf(port);
+    const watches = Array.from({ length: 50 }, () => watchOf(client));
+    await until("all are told", () => watches.every(({ seen }) => seen.length > 0));
+    expect(await watchOf(client).ended).toBe(grpc.status.RESOURCE_EXHAUSTED);
+    expect(await check(client, "")).toBe("SERVING");
+    const other = watchOf(healthOf(port, { "grpc.use_local_subchannel_pool": 1 }));
+    await until("another one is told", () => other.seen.length > 0);
   });
 
   test("Watch tells at once how it stands, and that the server goes away, which does not wait for it", async () => {

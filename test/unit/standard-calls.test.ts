@@ -12,7 +12,9 @@ const echo: StandardMethod = {
   },
 };
 const errors: unknown[] = [];
-const callsOf = (max?: number) => new StandardCalls((error) => errors.push(error), max);
+const callsOf = (max?: number, maxOfConnection?: number) =>
+  new StandardCalls((error) => errors.push(error), max, maxOfConnection);
+const connection = "127.0.0.1:1";
 const nobodyLeaves = () => new AbortController().signal;
 
 /** A caller that says nothing, and does not go. */
@@ -22,10 +24,10 @@ async function* silent(onListened = () => {}): AsyncIterable<object> {
 }
 
 /** Begins a call of such a caller; resolves when it is listened to. */
-async function open(calls: StandardCalls, left = nobodyLeaves()) {
+async function open(calls: StandardCalls, left = nobodyLeaves(), from = connection) {
   let ended: ReturnType<typeof outcome> | undefined;
   await new Promise<void>((resolve) => {
-    ended = outcome(calls.run(echo, silent(resolve), left));
+    ended = outcome(calls.run(echo, silent(resolve), left, from));
   });
   return { ended };
 }
@@ -47,15 +49,15 @@ async function outcome(answers: AsyncIterable<unknown>) {
 
 describe("a call of gRPC's own services", () => {
   test("has a number of messages", async () => {
-    expect(await outcome(callsOf().run(echo, repeated(1_000), nobodyLeaves()))).toEqual({ count: 1_000 });
-    expect(await outcome(callsOf().run(echo, repeated(1_001), nobodyLeaves()))).toEqual({
+    expect(await outcome(callsOf().run(echo, repeated(1_000), nobodyLeaves(), connection))).toEqual({ count: 1_000 });
+    expect(await outcome(callsOf().run(echo, repeated(1_001), nobodyLeaves(), connection))).toEqual({
       count: 1_000,
       code: Code.ResourceExhausted,
     });
   });
 
   test("ends when it has taken too long, though its caller says nothing", async () => {
-    const answers = callsOf().run({ ...echo, limitMs: 1 }, silent(), nobodyLeaves());
+    const answers = callsOf().run({ ...echo, limitMs: 1 }, silent(), nobodyLeaves(), connection);
     expect(await outcome(answers)).toEqual({ count: 0, code: Code.DeadlineExceeded });
   });
 
@@ -66,24 +68,44 @@ describe("a call of gRPC's own services", () => {
     leaving.abort();
     await ended;
     // It has given back its place.
-    expect(await outcome(calls.run(echo, repeated(1), nobodyLeaves()))).toEqual({ count: 1 });
+    expect(await outcome(calls.run(echo, repeated(1), nobodyLeaves(), connection))).toEqual({ count: 1 });
   });
 
   test("is one of so many streams, and does not keep a single check out", async () => {
     const calls = callsOf(2);
     const both = [await open(calls), await open(calls)];
-    expect(await outcome(calls.run(echo, repeated(1), nobodyLeaves()))).toEqual({
+    expect(await outcome(calls.run(echo, repeated(1), nobodyLeaves(), connection))).toEqual({
       count: 0,
       code: Code.ResourceExhausted,
     });
     const check = { ...echo, method: Health.method.check };
-    expect(await outcome(calls.run(check, repeated(1), nobodyLeaves()))).toEqual({ count: 1 });
+    expect(await outcome(calls.run(check, repeated(1), nobodyLeaves(), connection))).toEqual({ count: 1 });
 
     calls.close();
     expect(await Promise.all(both.map(({ ended }) => ended))).toEqual(
       both.map(() => ({ count: 0, code: Code.Unavailable })),
     );
-    expect(await outcome(calls.run(echo, repeated(1), nobodyLeaves()))).toEqual({ count: 0, code: Code.Unavailable });
+    expect(await outcome(calls.run(echo, repeated(1), nobodyLeaves(), connection))).toEqual({
+      count: 0,
+      code: Code.Unavailable,
+    });
+  });
+
+  test("is one of so many streams of its connection, and of all", async () => {
+    const calls = callsOf(3, 2);
+    const others = "127.0.0.1:2";
+    const leaving = new AbortController();
+    const first = await open(calls, leaving.signal);
+    await open(calls);
+    const oneMore = (from: string) => outcome(calls.run(echo, repeated(1), nobodyLeaves(), from));
+    expect(await oneMore(connection)).toEqual({ count: 0, code: Code.ResourceExhausted });
+    expect(await oneMore(others)).toEqual({ count: 1 });
+    leaving.abort();
+    await first.ended;
+    expect(await oneMore(connection)).toEqual({ count: 1 });
+    await open(calls, nobodyLeaves(), others);
+    await open(calls, nobodyLeaves(), others);
+    expect(await oneMore(connection)).toEqual({ count: 0, code: Code.ResourceExhausted });
   });
 
   test("that fails is reported, and says nothing of it", async () => {
@@ -94,7 +116,7 @@ describe("a call of gRPC's own services", () => {
         throw new Error("planted");
       },
     };
-    expect(await outcome(callsOf().run(broken, repeated(1), nobodyLeaves()))).toEqual({
+    expect(await outcome(callsOf().run(broken, repeated(1), nobodyLeaves(), connection))).toEqual({
       count: 0,
       code: Code.Internal,
     });

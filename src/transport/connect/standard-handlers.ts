@@ -1,5 +1,13 @@
 import type { DescMethodBiDiStreaming, DescMethodServerStreaming, DescMethodUnary } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createConnectRouter,
+  createContextKey,
+  createContextValues,
+  type HandlerContext,
+} from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import {
   compressionGzip,
@@ -22,6 +30,7 @@ const lastMs = 5_000;
 const answerMs = 1_000;
 /** Node's timers are no longer, and one that is to be is over at once: whoever waits for longer waits as if for ever. */
 const longestTimerMs = 2 ** 31 - 1;
+const connectionKey = createContextKey("");
 
 interface Mounted {
   readonly handler: UniversalHandler;
@@ -50,7 +59,8 @@ export class StandardHandlers {
 
 function mount(router: ConnectRouter, one: StandardMethod, calls: StandardCalls): void {
   const { method } = one;
-  const run = (requests: AsyncIterable<unknown>, { signal }: HandlerContext) => calls.run(one, requests, signal);
+  const run = (requests: AsyncIterable<unknown>, { signal, values }: HandlerContext) =>
+    calls.run(one, requests, signal, values.get(connectionKey));
   switch (method.methodKind) {
     case "unary":
       router.rpc(method as DescMethodUnary, async (request, context) => {
@@ -79,9 +89,11 @@ async function answer({ handler, limitMs }: Mounted, request: NodeRequest, respo
       setTimeout(() => stream.close(), answerMs).unref();
     });
   }
+  const { remoteAddress, remotePort } = request.socket;
+  const values = createContextValues().set(connectionKey, `${remoteAddress}:${remotePort}`);
   let universal: ReturnType<typeof universalRequestFromNodeRequest>;
   try {
-    universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
+    universal = universalRequestFromNodeRequest(request, response, undefined, values);
   } catch {
     // It makes a URL of the host and the path.
     answerPlain(response, 400, "the host or the path is none\n");

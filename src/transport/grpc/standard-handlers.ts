@@ -27,7 +27,7 @@ async function serve(one: StandardMethod, call: Call, calls: StandardCalls): Pro
   const leave = () => left.abort(new ConnectError("the caller has gone", Code.Canceled));
   call.once("cancelled", leave);
   try {
-    for await (const answer of calls.run(one, messages(input, call), left.signal)) {
+    for await (const answer of calls.run(one, messages(input, call), left.signal, call.getPeer())) {
       const bytes = Buffer.from(toBinary(output, create(output, answer as never)));
       if (!call.write(bytes)) await once(call, "drain", { signal: left.signal });
     }

@@ -24,30 +24,35 @@ export const maxStandardMessageBytes = 16 * 1024;
 const maxMessages = 1_000;
 /** Of both ports together; what takes one message only is not counted. */
 const maxStreams = 500;
+/** Of one connection, so that one client alone keeps nobody else out. */
+const maxOfConnection = 50;
 
 /** Keeps all calls of a process within bounds, and ends them when the process stops. */
 export class StandardCalls {
-  private readonly streams = new Set<AbortController>();
+  /** Each with the connection that it has come by. */
+  private readonly streams = new Map<AbortController, string>();
   private isClosed = false;
 
   constructor(
     private readonly onError: (error: unknown) => void,
     private readonly max = maxStreams,
+    private readonly maxOf = maxOfConnection,
   ) {}
 
   async *run(
     { method, answer, limitMs }: StandardMethod,
     requests: AsyncIterable<unknown>,
     left: AbortSignal,
+    connection: string,
   ): AsyncIterable<object> {
     const ended = new AbortController();
     const leave = () => ended.abort(left.reason);
     const isCounted = method.methodKind !== "unary";
     if (isCounted && this.isClosed) throw stopping();
-    if (isCounted && this.streams.size >= this.max) {
+    if (isCounted && (this.streams.size >= this.max || this.countOf(connection) >= this.maxOf)) {
       throw new ConnectError("too many of these are open; come again later", Code.ResourceExhausted);
     }
-    if (isCounted) this.streams.add(ended);
+    if (isCounted) this.streams.set(ended, connection);
     const late = () => ended.abort(new ConnectError("that took too long", Code.DeadlineExceeded));
     const timer = limitMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(late, limitMs);
     left.addEventListener("abort", leave, { once: true });
@@ -70,7 +75,13 @@ export class StandardCalls {
   /** Those who watch are to watch another server: else they would hold this one up. */
   close(): void {
     this.isClosed = true;
-    for (const stream of this.streams) stream.abort(stopping());
+    for (const stream of this.streams.keys()) stream.abort(stopping());
+  }
+
+  private countOf(connection: string): number {
+    let count = 0;
+    for (const one of this.streams.values()) if (one === connection) count += 1;
+    return count;
   }
 }
 

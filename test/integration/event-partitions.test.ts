@@ -2,7 +2,8 @@ import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import postgres, { type Sql } from "postgres";
-import { afterEach, beforeEach, expect, inject, test } from "vitest";
+import { afterEach, beforeEach, expect, inject, onTestFinished, test } from "vitest";
+import { EventReader } from "../../src/following/event-reader.js";
 import { MonthKeeper } from "../../src/jobs/month-keeper.js";
 import { packageRoot } from "../../src/platform/package-root.js";
 import { openDatabase } from "../../src/storage/postgres/database.js";
@@ -138,9 +139,25 @@ test("months are made ahead and dropped when they are older than events are kept
   // The last day of March is sixty days ago on the 31st.
   expect((await keep("2040-05-31", 60))?.dropped).toEqual(["events_2040_03"]);
   await add(sql, day("2040-05-31"));
+  // However long nothing has happened since, the newest event stays: cursors and the relay's place name it.
+  expect((await keep("2041-05-31", 60))?.dropped).toEqual(["events_2040_04"]);
   const [plan] =
     await sql`EXPLAIN (FORMAT JSON) SELECT FROM events WHERE happened_at >= '2040-05-01' AND happened_at < '2040-06-01'`;
   expect(JSON.stringify(plan)).not.toContain("events_2040_04");
+});
+
+test("whoever has seen all events goes on behind the newest one, however long nothing has happened", async () => {
+  await migrate(url);
+  const database = openDatabase({ url, poolSize: 4 });
+  onTestFinished(() => database.close());
+  const reader = new EventReader(new PostgresEventStore(database));
+  for (const at of ["2030-01-31", "2030-02-01"]) await add(sql, day(at));
+  const before = await reader.caughtUp(10_000);
+  for (const at of ["2030-01-01", "2040-01-01"]) await sql`SELECT keep_months('events', ${day(at)}, 30)`;
+  expect(await reader.check(before!, Number.POSITIVE_INFINITY)).toBeUndefined();
+  await reader.caughtUp(10_000);
+  expect(reader.history).toBe(0);
+  expect((await sql`SELECT FROM events`).length).toBe(1);
 });
 
 test("whoever may write and delete events keeps them, without owning them; nobody else does", async () => {

@@ -2,6 +2,8 @@
 -- `keep_days` (0: none). Answers how many it made, and the names of those that it dropped. One at a time, over all replicas; a
 -- lock is waited for as migrations wait for theirs.
 --
+-- The newest event stays, and with it its month, however old it is: whoever follows events and has seen all of them goes on behind it.
+--
 -- Whoever may serve need not own the tables, so this runs as their owner: for those who may add rows and, where months are dropped,
 -- delete them. (Of audit records the triggers leave that privilege of no other use.) What happened in a month that has no
 -- partition is in the default one, and moves when that month gets its own.
@@ -14,7 +16,7 @@ SET timezone = 'UTC'
 AS $$
 DECLARE
   months_ahead CONSTANT int := 6;
-  horizon CONSTANT timestamptz := at - keep_days * interval '24 hours';
+  horizon timestamptz := at - keep_days * interval '24 hours';
   is_audit CONSTANT boolean := kept = 'audit_records';
   -- Those of other releases, too.
   lock_key CONSTANT bigint := CASE WHEN is_audit THEN 7106118006 ELSE 7106118005 END;
@@ -48,6 +50,9 @@ BEGIN
     OR NOT pg_try_advisory_xact_lock(lock_key) THEN
     RETURN NEXT;
     RETURN;
+  END IF;
+  IF NOT is_audit THEN
+    horizon := least(horizon, (SELECT e.happened_at FROM public.events e ORDER BY e.seq DESC LIMIT 1));
   END IF;
 
   FOR partition IN

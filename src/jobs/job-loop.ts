@@ -18,6 +18,9 @@ export interface JobMetrics {
   jobRan(job: string, outcome: JobOutcome): void;
 }
 
+/** Before the first run: a job with longer pauses would never come to one where replicas are replaced more often than that. */
+const maxFirstPauseMs = 3_600_000;
+
 /** Runs a job after each pause, until it is closed. */
 export class JobLoop {
   private timer: NodeJS.Timeout | undefined;
@@ -31,14 +34,7 @@ export class JobLoop {
   ) {}
 
   start(): void {
-    if (this.isClosed) return;
-    this.timer = setTimeout(
-      () => {
-        this.underWay = this.runAndGoOn();
-      },
-      // Replicas that started together do not work in step for ever.
-      this.job.pauseMs * (0.75 + Math.random() / 2),
-    );
+    this.runAfter(Math.min(this.job.pauseMs, maxFirstPauseMs));
   }
 
   /** The next run begins now, or when the one under way is done. For a job that was started. */
@@ -58,10 +54,21 @@ export class JobLoop {
     await this.underWay;
   }
 
+  private runAfter(pauseMs: number): void {
+    if (this.isClosed) return;
+    this.timer = setTimeout(
+      () => {
+        this.underWay = this.runAndGoOn();
+      },
+      // Replicas that started together do not work in step for ever.
+      pauseMs * (0.75 + Math.random() / 2),
+    );
+  }
+
   private async runAndGoOn(): Promise<void> {
     if (this.isClosed) return;
     await this.run();
-    this.start();
+    this.runAfter(this.job.pauseMs);
   }
 
   private async run(): Promise<void> {

@@ -40,6 +40,18 @@ test("the first run comes after a pause, which is not the same each time", async
   }
 });
 
+test("a job that rests for a week first runs within an hour or so, so that it runs where replicas are replaced each day", async () => {
+  const weekMs = 7 * 86_400_000;
+  const work = vi.fn(async () => {});
+  new JobLoop({ name: "job", pauseMs: weekMs, run: work }, quiet, uncounted).start();
+  await vi.advanceTimersByTimeAsync(75 * 60_000);
+  expect(work).toHaveBeenCalledTimes(1);
+  await vi.advanceTimersByTimeAsync(0.75 * weekMs - 1);
+  expect(work).toHaveBeenCalledTimes(1);
+  await vi.advanceTimersByTimeAsync(0.5 * weekMs + 1);
+  expect(work).toHaveBeenCalledTimes(2);
+});
+
 test("a run begins a pause after the end of the one before, however long that took", async () => {
   const { work, end } = manual();
   const loop = loopOf(work);

@@ -23,8 +23,8 @@ export function isScope(name: string): name is Scope {
 /** Who calls: another service, or an end user. */
 export interface Principal {
   /**
-   * Tells callers apart for ever: how it was authenticated, a colon, and its name there. Request ids, limits and records
-   * belong to it. Empty when nobody is asked who they are.
+   * Tells callers apart for ever: how it was authenticated, a colon, and its name there. Request ids and records
+   * belong to it, and limits as `limitedAs` says. Empty when nobody is asked who they are.
    */
   readonly id: string;
   readonly scopes: ReadonlySet<Scope>;
@@ -32,6 +32,11 @@ export interface Principal {
   readonly userId?: string;
   /** What it may ask for, where that is not as for all. */
   readonly limits?: OwnLimits;
+}
+
+/** Whose limits count. An end user is one, however many subjects the issuer gives to the tokens of the user: one for each session, say. */
+export function limitedAs({ id, userId }: Principal): string {
+  return userId === undefined ? id : `user:${userId}`;
 }
 
 /**

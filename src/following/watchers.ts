@@ -1,5 +1,5 @@
 import { type Event, type EventFilter, type EventPosition, isWanted } from "../domain/event.js";
-import type { Principal } from "../domain/principal.js";
+import { limitedAs, type Principal } from "../domain/principal.js";
 import { Refusal, StreamRefused } from "../domain/refusal.js";
 import { steadyMs } from "../platform/clock.js";
 import type { EventFeed, Follower } from "./event-feed.js";
@@ -79,17 +79,18 @@ export class Watchers {
     }
   }
 
-  private take({ id, userId }: Principal): () => void {
-    const own = this.seats.get(id) ?? 0;
-    const mostOfOne = userId === undefined ? Math.max(1, Math.floor(this.most * callersShare)) : maxOfUser;
+  private take(principal: Principal): () => void {
+    const caller = limitedAs(principal);
+    const own = this.seats.get(caller) ?? 0;
+    const mostOfOne = principal.userId === undefined ? Math.max(1, Math.floor(this.most * callersShare)) : maxOfUser;
     // Where nobody is asked who they are, all are one caller.
-    if (this.watching.size >= this.most || (id !== "" && own >= mostOfOne))
+    if (this.watching.size >= this.most || (caller !== "" && own >= mostOfOne))
       throw new StreamRefused(new Refusal("TOO_MANY_WATCHERS"));
-    this.seats.set(id, own + 1);
+    this.seats.set(caller, own + 1);
     return () => {
-      const left = (this.seats.get(id) as number) - 1;
-      if (left > 0) this.seats.set(id, left);
-      else this.seats.delete(id);
+      const left = (this.seats.get(caller) as number) - 1;
+      if (left > 0) this.seats.set(caller, left);
+      else this.seats.delete(caller);
     };
   }
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { CallerLimits, CallKind } from "../../domain/caller-limits.js";
-import type { Principal } from "../../domain/principal.js";
+import { limitedAs, type Principal } from "../../domain/principal.js";
 import { Refusal } from "../../domain/refusal.js";
 import { BoundedCache } from "../../platform/bounded-cache.js";
 import { steadyMs } from "../../platform/clock.js";
@@ -39,11 +39,12 @@ export class CallerRates {
   }
 
   /** RATE_LIMITED, or a call that must be ended. What is refused does not count. */
-  begin({ id, limits: own }: Principal, kind: CallKind): Begun | Refusal {
+  begin(caller: Principal, kind: CallKind): Begun | Refusal {
+    const { limits: own } = caller;
     const { limits, onLimited } = this.options;
     const perSecond = own?.[kind]?.perSecond ?? limits[kind].perSecond;
     const atOnce = own?.[kind]?.atOnce ?? limits[kind].atOnce;
-    const counter = this.counterOf(id, kind);
+    const counter = this.counterOf(limitedAs(caller), kind);
     if (counter.atWork >= atOnce) {
       onLimited(kind, "at_once");
       return limited(`${atOnce} calls of the kind ${kind} are at work`, atOnceRetryMs, { kind, limit: "at_once" });
@@ -59,12 +60,12 @@ export class CallerRates {
     return counter;
   }
 
-  private counterOf(id: string, kind: CallKind): Counter {
-    const name = `${kind} ${id}`;
+  private counterOf(caller: string, kind: CallKind): Counter {
+    const name = `${kind} ${caller}`;
     let counter = this.counters.get(name);
     if (!counter) {
       const { shared, windowMs = rateWindowMs } = this.options;
-      counter = new Counter(new SharedCount({ key: `${hashOf(id)}:${kind}`, windowMs, shared }));
+      counter = new Counter(new SharedCount({ key: `${hashOf(caller)}:${kind}`, windowMs, shared }));
       this.counters.set(name, counter);
     }
     return counter;

@@ -1,5 +1,5 @@
 import type { CallKind } from "../../domain/caller-limits.js";
-import type { Principal } from "../../domain/principal.js";
+import { limitedAs, type Principal } from "../../domain/principal.js";
 import { Refusal } from "../../domain/refusal.js";
 import { BoundedCache } from "../../platform/bounded-cache.js";
 import { steadyMs } from "../../platform/clock.js";
@@ -37,13 +37,13 @@ export class WrongCodes {
 
   /** For a call that names so many codes: RATE_LIMITED, or what must be told how many of them were wrong. */
   begin(
-    { id }: Principal,
+    caller: Principal,
     userId: string,
     codeCount: number,
     kind: CallKind,
   ): ((wrongCount: number) => void) | Refusal {
     const { free, onLimited } = this.options;
-    const guesser = this.guesserOf(id, userId);
+    const guesser = this.guesserOf(limitedAs(caller), userId);
     const nowMs = steadyMs();
     const count = guesser.wrong.at(nowMs);
     const pausesMs = guesser.lastMs + pauseMs(count, free) - nowMs;
@@ -64,8 +64,8 @@ export class WrongCodes {
     };
   }
 
-  private guesserOf(id: string, userId: string): Guesser {
-    const key = hashOf(id, userId);
+  private guesserOf(caller: string, userId: string): Guesser {
+    const key = hashOf(caller, userId);
     let guesser = this.guessers.get(key);
     if (!guesser) {
       const wrong = new SharedCount({ key, windowMs: wrongCodesWindowMs, shared: this.options.shared });

@@ -147,6 +147,19 @@ describe("wrong codes", () => {
     return "LOOKED_UP";
   };
 
+  test("an end user is one, whatever the subject of the token; a service that names the same user is another", () => {
+    const codes = open();
+    const of = (session: number) => ({ ...anna, id: `jwt:issuer#session-${session}`, userId: "u" });
+    for (let session = 0; session < 4; session++) expect(guess(codes, "u", 1, of(session))).toBe("LOOKED_UP");
+    expect(guess(codes, "u", 1, of(4))).toBe(1_000);
+    expect(guess(codes, "u", 1, anna)).toBe("LOOKED_UP");
+
+    const limits = { ...usualLimits, use: { perSecond: 2, atOnce: 10 } };
+    const rates = new CallerRates({ limits, onLimited: () => {} });
+    const begun = [0, 1, 2].map((session) => rates.begin(of(session), "use") instanceof Refusal);
+    expect(begun).toEqual([false, false, true]);
+  });
+
   test.for([
     [0, 0],
     [10, 0],

@@ -3,6 +3,7 @@ import { connect } from "node:net";
 import type { DescMethodUnary } from "@bufbuild/protobuf";
 import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
+import { EventService } from "../../gen/coupon/v1/event_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { oneReplica } from "../support/service.js";
 import { pathOf } from "./front-ends.js";
@@ -71,6 +72,17 @@ describe("who is at the wrong door is told where to go", () => {
       }
     } finally {
       session.destroy();
+    }
+  });
+
+  test("JSON and GET for a stream", async () => {
+    const { parent, name } = EventService.method.watchEvents;
+    const at = `http://127.0.0.1:${replica.httpPort}/${parent.typeName}/${name}`;
+    const json = await fetch(at, { method: "POST", headers: { "content-type": "application/json" }, body: "{}" });
+    const get = await fetch(`${at}?connect=v1&encoding=json&message={}`);
+    expect([json.status, get.status, get.headers.get("allow")]).toEqual([415, 405, "POST"]);
+    for (const answer of [json, get]) {
+      expect(await answer.text()).toMatch(/This is a stream: .*application\/connect\+json/);
     }
   });
 

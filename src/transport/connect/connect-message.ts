@@ -3,7 +3,7 @@ import { createContextKey, createContextValues } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerRequest } from "@connectrpc/connect/protocol";
 import { Refusal } from "../../domain/refusal.js";
 import { type MaybePromise, readBinary, readJson } from "../messages/decode.js";
-import { inflate } from "../messages/inflate.js";
+import { inflate, unknownFlags } from "../messages/inflate.js";
 import type { LargeMessage } from "../messages/large-messages.js";
 import type { MessageBounds } from "../messages/message-bounds.js";
 
@@ -86,10 +86,11 @@ interface Packed {
 }
 
 /** What is in the body; "foreign": an encoding that is not ours, or a broken envelope. */
-function open(body: Uint8Array, enveloped: boolean, encoding: string): Packed | "foreign" {
+function open(body: Uint8Array, enveloped: boolean, encoding: string): Packed | Refusal | "foreign" {
   const flag = enveloped ? (body[0] ?? -1) : encoding === "identity" ? 0 : 1;
   const bytes = enveloped ? body.subarray(envelopeBytes) : body;
-  if (enveloped && (announced(body) !== bytes.length || (flag !== 0 && flag !== 1))) return "foreign";
+  if (enveloped && announced(body) !== bytes.length) return "foreign";
+  if (flag > 1) return unknownFlags;
   return flag === 1 && encoding !== "gzip" ? "foreign" : { bytes, isCompressed: flag === 1 };
 }
 

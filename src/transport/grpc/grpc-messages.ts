@@ -1,7 +1,7 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
 import { Refusal } from "../../domain/refusal.js";
 import { type MaybePromise, readBinary } from "../messages/decode.js";
-import { type Encoding, inflate, isEncoding } from "../messages/inflate.js";
+import { type Encoding, inflate, isEncoding, unknownFlags } from "../messages/inflate.js";
 import { held, type LargeMessage, type LargeMessages } from "../messages/large-messages.js";
 import type { ArrivingStream } from "../overload/arriving-stream.js";
 import type { Route } from "../routes.js";
@@ -37,11 +37,11 @@ export class GrpcMessages {
     const ours = isEncoding(encoding) ? encoding : undefined;
     if (ours) delete headers["grpc-encoding"];
     const large = this.largeMessages.open(stream.session ?? stream);
-    let isPlain = true;
+    let flags = 0;
     let isFirst = true;
     stream.on("data", (chunk: Buffer) => {
       // Each message says in its first byte whether it is compressed.
-      if (isFirst) isPlain = chunk[0] !== 1;
+      if (isFirst) flags = chunk[0] ?? 0;
       isFirst = false;
       if (!large.add(chunk.length)) stream.close(constants.NGHTTP2_REFUSED_STREAM);
     });
@@ -49,7 +49,8 @@ export class GrpcMessages {
       close: () => large.close(),
       hold: ({ method }, answer) => held(method, answer, large),
       read: (route, bytes) => {
-        if (ours && !isPlain) return readEncoded(route, bytes, ours, large);
+        if (flags > 1) return unknownFlags;
+        if (ours && flags === 1) return readEncoded(route, bytes, ours, large);
         if (bytes.length > route.maxMessageBytes) return new Refusal("MESSAGE_TOO_LARGE");
         return readBinary(route.method.input, bytes, route);
       },

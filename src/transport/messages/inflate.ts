@@ -54,6 +54,12 @@ export function inflate(
   });
 }
 
+/** Of the byte before a message in gRPC, gRPC-Web and the streams of Connect. */
+export const unknownFlags = invalid({
+  field: "",
+  description: "the byte before the message must be 0, or 1 where it is compressed",
+});
+
 function tooDense(): Refusal {
   return new Refusal("MESSAGE_TOO_LARGE", [], `the message inflates to more than ${maxFactor} times its length`);
 }

@@ -1,0 +1,41 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { afterAll, describe, expect, test } from "vitest";
+import { CatalogService, ListCouponsRequestSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
+import { EventService } from "../../gen/coupon/v1/event_service_pb.js";
+import { oneReplica } from "../support/service.js";
+import { type Answer, callGrpc, callGrpcWeb, envelope, pathOf } from "./front-ends.js";
+
+/** Both ports, and all protocols, judge alike what is said around a message. */
+
+const { replica } = await oneReplica(afterAll);
+
+const path = pathOf(CatalogService.method.listCoupons);
+const listing = (pageSize: number) =>
+  toBinary(ListCouponsRequestSchema, create(ListCouponsRequestSchema, { pageSize }));
+const refused = (...fields: string[]) => ({ code: "INVALID_ARGUMENT", reason: "INVALID_FIELD", fields });
+
+type Headers = Record<string, string>;
+const binaryWays: [string, (bytes: Uint8Array<ArrayBuffer>, headers?: Headers) => Promise<Answer>][] = [
+  ["native gRPC", (bytes, headers) => callGrpc(replica.grpcPort, path, bytes, headers)],
+  ["gRPC on the HTTP port", (bytes, headers) => callGrpc(replica.httpPort, path, bytes, headers)],
+  ["gRPC-Web", (bytes, headers) => callGrpcWeb(replica.httpPort, path, bytes, headers)],
+];
+describe.for(binaryWays)("%s", ([, call]) => {
+  test.for([2, 3, 0x80])(
+    "a message with the flags %i is refused, and no other is served in its place",
+    async (flags) => {
+      expect(await call(envelope(listing(1), flags))).toMatchObject(refused(""));
+      expect(await call(envelope(listing(-1), flags))).toMatchObject(refused(""));
+    },
+  );
+});
+
+test("a stream of Connect: a message with unknown flags begins no stream of all events", async () => {
+  const { parent, name } = EventService.method.watchEvents;
+  const response = await fetch(`http://127.0.0.1:${replica.httpPort}/${parent.typeName}/${name}`, {
+    method: "POST",
+    headers: { "content-type": "application/connect+json", "connect-timeout-ms": "10000" },
+    body: envelope(Buffer.from('{"userId": "u"}'), 0x80),
+  });
+  expect(await response.text()).toContain('"INVALID_FIELD"');
+});

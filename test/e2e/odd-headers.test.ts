@@ -3,7 +3,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService, ListCouponsRequestSchema } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { EventService } from "../../gen/coupon/v1/event_service_pb.js";
 import { oneReplica } from "../support/service.js";
-import { type Answer, callGrpc, callGrpcWeb, envelope, pathOf } from "./front-ends.js";
+import { type Answer, callConnect, callGrpc, callGrpcWeb, callRest, envelope, pathOf } from "./front-ends.js";
 
 /** Both ports, and all protocols, judge alike what is said around a message. */
 
@@ -20,7 +20,23 @@ const binaryWays: [string, (bytes: Uint8Array<ArrayBuffer>, headers?: Headers) =
   ["gRPC on the HTTP port", (bytes, headers) => callGrpc(replica.httpPort, path, bytes, headers)],
   ["gRPC-Web", (bytes, headers) => callGrpcWeb(replica.httpPort, path, bytes, headers)],
 ];
+const jsonWays: [string, (headers: Headers) => Promise<Answer>][] = [
+  ["JSON", (headers) => callConnect(replica.httpPort, path, "{}", headers)],
+  ["REST", (headers) => callRest(replica.httpPort, { verb: "GET", url: "/v1/coupons", body: undefined }, headers)],
+];
+
 describe.for(binaryWays)("%s", ([, call]) => {
+  test.for(["5", "1s", "-1S", "1.5S", "123456789S", "1S, 2S"])(
+    "the time-out %s is refused by name",
+    async (timeout) => {
+      expect(await call(envelope(listing(1)), { "grpc-timeout": timeout })).toMatchObject(refused("grpc-timeout"));
+    },
+  );
+
+  test("a time-out of eight digits is served", async () => {
+    expect(await call(envelope(listing(1)), { "grpc-timeout": "99999999H" })).toMatchObject({ code: "OK" });
+  });
+
   test.for([2, 3, 0x80])(
     "a message with the flags %i is refused, and no other is served in its place",
     async (flags) => {
@@ -28,6 +44,12 @@ describe.for(binaryWays)("%s", ([, call]) => {
       expect(await call(envelope(listing(-1), flags))).toMatchObject(refused(""));
     },
   );
+});
+
+describe.for(jsonWays)("%s", ([, call]) => {
+  test.for(["grpc-timeout", "connect-timeout-ms"])("a wrong %s is refused by name", async (header) => {
+    expect(await call({ [header]: "soon" })).toMatchObject(refused(header));
+  });
 });
 
 test("a stream of Connect: a message with unknown flags begins no stream of all events", async () => {

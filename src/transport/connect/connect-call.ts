@@ -9,6 +9,7 @@ import {
 } from "@connectrpc/connect";
 import type { UniversalServerRequest } from "@connectrpc/connect/protocol";
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
+import { invalid } from "../../domain/refusal.js";
 import type { ClientPace } from "../client-pace.js";
 import { Code, Failure } from "../error-table.js";
 import { encode } from "../messages/encode.js";
@@ -21,7 +22,7 @@ import { withAdvice } from "./advice.js";
 import { answerKey, keepLarge, withKept } from "./connect-answer.js";
 import { decodeKey, type Mounted, takeMessage } from "./connect-message.js";
 import { messagesOf } from "./connect-stream.js";
-import { answerPlain, deadlineOf, isGone, takeTimeout } from "./node-request.js";
+import { answerPlain, deadlineOf, isGone, takeTimeout, wrongTimeout } from "./node-request.js";
 
 /** When the caller waits no longer. */
 const deadlineKey = createContextKey(Number.POSITIVE_INFINITY);
@@ -59,11 +60,13 @@ export async function callConnect(
   }
   // From when the caller has asked, not from when its message is read.
   const deadlineMs = deadlineOf(request.headers);
+  const wrong = wrongTimeout(request.headers);
   takeTimeout(universal.header);
   const taken = await takeMessage(mounted, universal, place);
   admitted.arriving.arrived();
   if (isGone(request, response)) return;
   taken.contextValues?.set(deadlineKey, deadlineMs).set(admittedKey, admitted).set(largeKey, place.large);
+  if (wrong) taken.contextValues?.set(decodeKey, () => invalid(wrong));
   const answer = withAdvice(await mounted.handler(taken), mounted.handler, universal.method);
   const kept = taken.contextValues?.get(answerKey);
   const whole = kept ? await withKept(answer, kept, universal.header.get("accept-encoding")) : answer;

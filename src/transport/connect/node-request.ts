@@ -1,8 +1,9 @@
 import type * as http from "node:http";
 import type * as http2 from "node:http2";
+import type { FieldViolation } from "../../domain/refusal.js";
 import { steadyMs } from "../../platform/clock.js";
 import type { Arrival, ArrivalDeadlines } from "../messages/arrival-deadlines.js";
-import { grpcDeadlineMs } from "../overload/grpc-timeout.js";
+import { grpcDeadlineMs, wrongGrpcTimeout } from "../overload/grpc-timeout.js";
 
 /** What both versions of HTTP have in common. */
 export type NodeRequest = http.IncomingMessage | http2.Http2ServerRequest;
@@ -28,10 +29,16 @@ export function isGone(request: NodeRequest, response: NodeResponse): boolean {
 
 const timeoutForm = /^\d{1,10}$/;
 
-/** Of the header that says how long the caller waits. */
-export function isMalformedTimeout(headers: http.IncomingHttpHeaders): boolean {
+const wrongConnectTimeout: FieldViolation = {
+  field: "connect-timeout-ms",
+  description: "must be a whole number of ms, of 10 digits at most",
+};
+
+/** What is wrong with the headers that say how long the caller waits. */
+export function wrongTimeout(headers: http.IncomingHttpHeaders): FieldViolation | undefined {
   const timeoutMs = headers["connect-timeout-ms"];
-  return timeoutMs !== undefined && !timeoutForm.test(String(timeoutMs));
+  if (timeoutMs !== undefined && !timeoutForm.test(String(timeoutMs))) return wrongConnectTimeout;
+  return wrongGrpcTimeout(headers["grpc-timeout"] as string | undefined);
 }
 
 /** In ms since 1970; Infinity: the caller did not say. */
@@ -42,14 +49,12 @@ export function deadlineOf(headers: http.IncomingHttpHeaders): number {
   return grpcDeadlineMs(headers["grpc-timeout"] as string | undefined, now);
 }
 
-const timeoutForms = [["connect-timeout-ms", timeoutForm] as const, ["grpc-timeout", /^\d{1,8}[HMSmun]$/] as const];
-
 /**
  * Takes out of headers how long the caller waits. With that, connect-node would have a timer of its own: it lets a stream end well when the time
- * is over, and at once where it is longer than Node's timers are (24.8 days). What is malformed stays: connect-node refuses it.
+ * is over, and at once where it is longer than Node's timers are (24.8 days).
  */
 export function takeTimeout(header: Headers): void {
-  for (const [name, form] of timeoutForms) if (form.test(header.get(name) ?? "")) header.delete(name);
+  for (const name of ["connect-timeout-ms", "grpc-timeout"]) header.delete(name);
 }
 
 /** What an ArrivingStream is over HTTP/2. */

@@ -22,7 +22,14 @@ import {
   type StandardMethod,
 } from "../standard/standard-method.js";
 import { withAdvice } from "./advice.js";
-import { answerPlain, deadlineOf, type NodeRequest, type NodeResponse, takeTimeout } from "./node-request.js";
+import {
+  answerPlain,
+  deadlineOf,
+  type NodeRequest,
+  type NodeResponse,
+  takeTimeout,
+  wrongTimeout,
+} from "./node-request.js";
 
 /** What its last message may take to be sent, after the call is over. */
 const lastMs = 5_000;
@@ -99,7 +106,9 @@ async function answer({ handler, limitMs }: Mounted, request: NodeRequest, respo
     answerPlain(response, 400, "the host or the path is none\n");
     return;
   }
-  if (deadlineOf(request.headers) - steadyMs() > longestTimerMs) takeTimeout(universal.header);
+  // What is malformed connect-node refuses.
+  const isLong = deadlineOf(request.headers) - steadyMs() > longestTimerMs;
+  if (isLong && !wrongTimeout(request.headers)) takeTimeout(universal.header);
   await universalResponseToNodeResponse(withAdvice(await handler(universal), handler, universal.method), response);
 }
 

@@ -1,9 +1,10 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
-import { Refusal } from "../../domain/refusal.js";
+import { invalid, Refusal } from "../../domain/refusal.js";
 import { type MaybePromise, readBinary } from "../messages/decode.js";
 import { type Encoding, inflate, isEncoding, unknownFlags } from "../messages/inflate.js";
 import { held, type LargeMessage, type LargeMessages } from "../messages/large-messages.js";
 import type { ArrivingStream } from "../overload/arriving-stream.js";
+import { wrongGrpcTimeout } from "../overload/grpc-timeout.js";
 import type { Route } from "../routes.js";
 
 /**
@@ -36,6 +37,7 @@ export class GrpcMessages {
     // An unknown one is refused by grpc-js.
     const ours = isEncoding(encoding) ? encoding : undefined;
     if (ours) delete headers["grpc-encoding"];
+    const wrong = wrongGrpcTimeout(headers["grpc-timeout"] as string | undefined);
     const large = this.largeMessages.open(stream.session ?? stream);
     let flags = 0;
     let isFirst = true;
@@ -49,6 +51,7 @@ export class GrpcMessages {
       close: () => large.close(),
       hold: ({ method }, answer) => held(method, answer, large),
       read: (route, bytes) => {
+        if (wrong) return invalid(wrong);
         if (flags > 1) return unknownFlags;
         if (ours && flags === 1) return readEncoded(route, bytes, ours, large);
         if (bytes.length > route.maxMessageBytes) return new Refusal("MESSAGE_TOO_LARGE");

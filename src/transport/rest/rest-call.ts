@@ -4,7 +4,7 @@ import { type DescMethodUnary, type Message, toJsonString } from "@bufbuild/prot
 import { invalid, Refusal } from "../../domain/refusal.js";
 import type { AdmittedRequest } from "../connect/admitted.js";
 import { readBody } from "../connect/connect-message.js";
-import { deadlineOf, isGone, isMalformedTimeout, type NodeResponse } from "../connect/node-request.js";
+import { deadlineOf, isGone, type NodeResponse, wrongTimeout } from "../connect/node-request.js";
 import { Failure } from "../error-table.js";
 import type { MaybePromise } from "../messages/decode.js";
 import { jsonOfLarge, largeList } from "../messages/encode-answer.js";
@@ -21,16 +21,12 @@ const maxUrlBytes = 8 * 1024;
 /** A shorter answer is not compressed; Connect has the same bound. */
 const minCompressedBytes = 1024;
 
-const malformedTimeout = {
-  field: "connect-timeout-ms",
-  description: "must be a whole number of ms, of 10 digits at most",
-};
-
 /** Serves one request that was let in. Rejects when it cannot be answered. */
 export async function callRest(match: Match, { request, response, admitted, place }: AdmittedRequest): Promise<void> {
   const { route } = match;
   const { headers } = request;
   const deadlineMs = deadlineOf(headers);
+  const wrong = wrongTimeout(headers);
   const body = await readBody(request, route.maxMessageBytes, place);
   admitted.arriving.arrived();
   if (isGone(request, response)) return;
@@ -42,7 +38,7 @@ export async function callRest(match: Match, { request, response, admitted, plac
   }
   const read = (bytes: Uint8Array | Refusal) => {
     if (bytes instanceof Refusal) return bytes;
-    return isMalformedTimeout(headers) ? invalid(malformedTimeout) : readRest(match, bytes, route);
+    return wrong ? invalid(wrong) : readRest(match, bytes, route);
   };
   const call: IncomingCall = {
     frontEnd: "rest",

@@ -46,6 +46,13 @@ describe.for(binaryWays)("%s", ([, call]) => {
   );
 });
 
+test.for(binaryWays.slice(0, 2))("%s: parameters and capitals of its content type say nothing", async ([, call]) => {
+  for (const type of ["application/grpc; charset=utf-8", "application/grpc+proto;a=b", "Application/GRPC"]) {
+    expect(await call(envelope(listing(1)), { "content-type": type })).toMatchObject({ code: "OK" });
+    expect(await call(envelope(listing(-1)), { "content-type": type })).toMatchObject(refused("page_size"));
+  }
+});
+
 describe.for(jsonWays)("%s", ([, call]) => {
   test.for(["grpc-timeout", "connect-timeout-ms"])("a wrong %s is refused by name", async (header) => {
     expect(await call({ [header]: "soon" })).toMatchObject(refused(header));

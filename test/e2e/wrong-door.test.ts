@@ -1,4 +1,5 @@
-import { connect as connectHttp2 } from "node:http2";
+import { once } from "node:events";
+import { connect as connectHttp2, type IncomingHttpHeaders, type IncomingHttpStatusHeader } from "node:http2";
 import { connect } from "node:net";
 import type { DescMethodUnary } from "@bufbuild/protobuf";
 import { afterAll, describe, expect, test } from "vitest";
@@ -6,12 +7,27 @@ import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { EventService } from "../../gen/coupon/v1/event_service_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { oneReplica } from "../support/service.js";
-import { pathOf } from "./front-ends.js";
+import { envelope, pathOf } from "./front-ends.js";
 
 const { getCoupon, listCoupons } = CatalogService.method;
 const { issueCoupon } = IssuanceService.method;
 
 const { replica } = await oneReplica(afterAll);
+
+/** Sends a message of gRPC to its port, with any headers. */
+async function ask(path: string, headers: Record<string, string>) {
+  const session = connectHttp2(`http://127.0.0.1:${replica.grpcPort}`);
+  try {
+    const stream = session.request({ ":method": "POST", ":path": path, te: "trailers", ...headers });
+    const answered = once(stream, "response") as Promise<[IncomingHttpHeaders & IncomingHttpStatusHeader]>;
+    stream.end(envelope(Buffer.alloc(0)));
+    const text = Buffer.concat(await stream.toArray()).toString();
+    const [head] = await answered;
+    return { status: head[":status"], allow: head.allow, text };
+  } finally {
+    session.destroy();
+  }
+}
 
 describe("who is at the wrong door is told where to go", () => {
   const url = (method: DescMethodUnary) => `http://127.0.0.1:${replica.httpPort}${pathOf(method)}`;
@@ -61,18 +77,23 @@ describe("who is at the wrong door is told where to go", () => {
   });
 
   test("JSON over HTTP/2 on the port of native gRPC, on paths of RPCs and others", async () => {
-    const session = connectHttp2(`http://127.0.0.1:${replica.grpcPort}`);
-    try {
-      for (const path of [pathOf(listCoupons), "/metrics"]) {
-        const stream = session.request({ ":method": "POST", ":path": path, "content-type": "application/json" });
-        const status = new Promise((resolve) => stream.once("response", (headers) => resolve(headers[":status"])));
-        stream.end("{}");
-        expect(Buffer.concat(await stream.toArray()).toString()).toContain("HTTP_PORT");
-        expect(await status).toBe(415);
-      }
-    } finally {
-      session.destroy();
+    for (const path of [pathOf(listCoupons), "/metrics"]) {
+      const { status, text } = await ask(path, { "content-type": "application/json" });
+      expect([status, text]).toEqual([415, expect.stringContaining("HTTP_PORT")]);
     }
+  });
+
+  test.for(["application/grpc-web+proto", "application/grpc+json", "application/grpc+thrift", "application/grpcs"])(
+    "%s on the port of native gRPC, which could not answer in it",
+    async (type) => {
+      const { status, text } = await ask(pathOf(listCoupons), { "content-type": type });
+      expect([status, text]).toEqual([415, expect.stringContaining("HTTP_PORT")]);
+    },
+  );
+
+  test("gRPC that is no POST", async () => {
+    const { status, allow } = await ask(pathOf(listCoupons), { ":method": "PUT", "content-type": "application/grpc" });
+    expect([status, allow]).toEqual([405, "POST"]);
   });
 
   test("JSON and GET for a stream", async () => {

@@ -22,7 +22,7 @@ import { withAdvice } from "./advice.js";
 import { answerKey, keepLarge, withKept } from "./connect-answer.js";
 import { decodeKey, type Mounted, takeMessage } from "./connect-message.js";
 import { messagesOf } from "./connect-stream.js";
-import { answerPlain, deadlineOf, isGone, takeTimeout, wrongTimeout } from "./node-request.js";
+import { answerPlain, deadlineOf, isGone, takeParameters, takeTimeout, wrongTimeout } from "./node-request.js";
 
 /** When the caller waits no longer. */
 const deadlineKey = createContextKey(Number.POSITIVE_INFINITY);
@@ -62,6 +62,7 @@ export async function callConnect(
   const deadlineMs = deadlineOf(request.headers);
   const wrong = wrongTimeout(request.headers);
   takeTimeout(universal.header);
+  takeParameters(universal.header);
   const taken = await takeMessage(mounted, universal, place);
   admitted.arriving.arrived();
   if (isGone(request, response)) return;

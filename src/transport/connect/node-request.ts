@@ -57,6 +57,12 @@ export function takeTimeout(header: Headers): void {
   for (const name of ["connect-timeout-ms", "grpc-timeout"]) header.delete(name);
 }
 
+/** Takes out of headers the parameters of a content type of gRPC, which connect-node would not know. On the other port they say nothing, either. */
+export function takeParameters(header: Headers): void {
+  const [type, ...parameters] = (header.get("content-type") ?? "").split(";") as [string, ...string[]];
+  if (parameters.length > 0 && /^application\/grpc\b/i.test(type)) header.set("content-type", type.trim());
+}
+
 /** What an ArrivingStream is over HTTP/2. */
 export class ArrivingRequest {
   private readonly arrival: Arrival;

@@ -7,6 +7,8 @@ import type { Tls } from "../tls/tls.js";
 
 const advice =
   "This port serves native gRPC over HTTP/2. JSON, gRPC-Web and HTTP/1.1 are served on the other one (HTTP_PORT), gRPC too.\n";
+/** gRPC with protobuf: who speaks gRPC-Web, or has another codec, could not read the answer. */
+const grpcType = /^application\/grpc(\+proto)?\s*(;|$)/i;
 /** A request of HTTP/1.1 begins with its method. */
 const http1 = /^[A-Z]{3,7} /;
 
@@ -74,9 +76,15 @@ export class WrongPort {
 
 /** Whether a stream speaks gRPC; if not, it is answered. */
 export function speaksGrpc(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): boolean {
-  if ((headers["content-type"] ?? "").toLowerCase().startsWith("application/grpc")) return true;
-  stream.respond({ ":status": 415, "content-type": "text/plain" });
-  stream.end(advice);
+  const isGrpc = grpcType.test(headers["content-type"] ?? "");
+  if (isGrpc && headers[":method"] === "POST") {
+    // grpc-js takes no capitals.
+    headers["content-type"] = "application/grpc";
+    return true;
+  }
+  const head = isGrpc ? { ":status": 405, allow: "POST" } : { ":status": 415 };
+  stream.respond({ ...head, "content-type": "text/plain" });
+  stream.end(isGrpc ? "A call of gRPC is a POST.\n" : advice);
   stream.resume();
   return false;
 }

@@ -121,3 +121,54 @@ test("a number that JSON.parse has rounded is none", async () => {
   const misread = await readJson(CreateCouponRequestSchema, bytes, {});
   expect((misread as Refusal).violations.map(({ field }) => field)).toEqual(["coupon.revision"]);
 });
+
+describe("a value of the wrong kind is told what it must be", () => {
+  const told = async (schema: DescMessage, json: JsonValue) => {
+    const refusal = (await read(schema, json)) as Refusal;
+    return refusal.violations.map(({ field, description }) => `${field}: ${description}`);
+  };
+
+  test.for<[JsonValue, string]>([
+    [
+      { expireTime: 1_800_000_000 },
+      'expire_time: must be a time with a zone, and at most nine decimals: "2027-02-28T23:59:59.5Z"',
+    ],
+    [
+      { expireTime: { seconds: 5 } },
+      'expire_time: must be a time with a zone, and at most nine decimals: "2027-02-28T23:59:59.5Z"',
+    ],
+    [{ validityAfterIssue: 5 }, 'validity_after_issue: must be seconds with at most nine decimals, and an s: "1.5s"'],
+    [{ name: [] }, "name: must be a text"],
+    [{ stackable: "yes" }, "stackable: must be true or false"],
+    [{ maxPerUser: 5e9 }, "max_per_user: must be a whole number from -2147483648 to 2147483647"],
+    [{ quantity: 1.5 }, 'quantity: must be a whole number of 64 bits at most, in decimal digits: "1000"'],
+    [{ discount: 5 }, "discount: must be an object with the fields of coupon.v1.Discount"],
+    [{ labels: [] }, 'labels: must be an object: {"name": "value"}'],
+    [{ labels: { a: 5 } }, 'labels: map entry "a": expected string, got 5'],
+    [
+      { type: 1.5 },
+      "type: must be one of COUPON_TYPE_UNSPECIFIED, COUPON_TYPE_FREE, COUPON_TYPE_STANDARD, COUPON_TYPE_MEGADEAL",
+    ],
+  ])("%j", async ([coupon, description]) => {
+    expect(await told(CreateCouponRequestSchema, { coupon })).toEqual([`coupon.${description}`]);
+  });
+
+  test("lists, items of lists, masks, and the message itself", async () => {
+    expect(await told(UseCouponsRequestSchema, { coupons: 5 })).toEqual(["coupons: must be a list"]);
+    expect(await told(UseCouponsRequestSchema, { coupons: [{}, "A", null] })).toEqual([
+      "coupons[1]: must be an object with the fields of coupon.v1.CouponChoice",
+      "coupons[2]: must be an object with the fields of coupon.v1.CouponChoice",
+    ]);
+    expect(await told(UpdateCouponRequestSchema, { updateMask: { paths: ["name"] } })).toEqual([
+      'update_mask: must be a text of paths with commas between: "name,startTime"',
+    ]);
+    for (const json of [[], "x", null, 5])
+      expect(await told(UploadCodesRequestSchema, json)).toEqual([": must be a JSON object"]);
+  });
+
+  test("two of which one may be set are named by what they are one of", async () => {
+    expect(await told(UploadCodesRequestSchema, { couponId: "a", type: "COUPON_TYPE_FREE" })).toEqual([
+      "target: oneof set multiple times by coupon_id and type",
+    ]);
+  });
+});

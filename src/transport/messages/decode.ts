@@ -1,12 +1,11 @@
 import { type DescMessage, fromBinary, fromJson, type JsonValue, type MessageShape } from "@bufbuild/protobuf";
-import { invalid, Refusal } from "../../domain/refusal.js";
-import { cut } from "../../platform/cut.js";
+import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
 import { Slices } from "../../platform/slices.js";
 import { hasForms } from "./json-forms.js";
 import { JsonScan } from "./json-scan.js";
 import { type Bulk, type MessageBounds, maxParts, notBinary, notJson } from "./message-bounds.js";
 import { WireScan } from "./wire-scan.js";
-import { Misread, maxWrongFields, strict, takeWrongFields } from "./wrong-fields.js";
+import { isObject, Misread, maxWrongFields, strict, takeWrongFields, unreadable } from "./wrong-fields.js";
 
 /**
  * Messages out of bytes, the same for both front ends. What is wrong with the bytes is a refusal, not a fault. What a message
@@ -19,7 +18,6 @@ export type MaybePromise<T> = T | Promise<T>;
 const maxAtOnceBytes = 64 * 1024;
 /** What is scanned before the clock is looked at. */
 const scannedBytes = 256 * 1024;
-const maxDescriptionBytes = 300;
 
 export function readBinary<D extends DescMessage>(
   schema: D,
@@ -169,16 +167,16 @@ class JsonSource<D extends DescMessage> implements Source<D> {
 
   /** Takes out of `json` what cannot be read, if it is for some fields of it that the whole cannot be. */
   private read(json: JsonValue, itemsBefore = 0): MessageShape<D> | Refusal {
-    let description = "";
+    let whole: FieldViolation = { field: "", description: "must be a JSON object" };
     if (hasForms(this.schema, json)) {
       try {
         return fromJson(this.schema, json, strict);
       } catch (error) {
-        description = cut(error instanceof Error ? error.message : String(error), maxDescriptionBytes);
+        if (isObject(json)) whole = unreadable(error);
       }
     }
     const violations = takeWrongFields(this.schema, json);
-    if (violations.length === 0) return invalid({ field: "", description });
+    if (violations.length === 0) return invalid(whole);
     return new Misread(
       violations.map((one) => ({ ...one, field: itemsBefore > 0 ? counted(one.field, itemsBefore) : one.field })),
       undefined,

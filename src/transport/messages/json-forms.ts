@@ -35,6 +35,20 @@ export function malformed(field: DescField, value: JsonValue): Malformed | undef
   return read instanceof Malformed ? read : undefined;
 }
 
+/** How a time, a duration or a mask is written, for whoever has written something else than a text. */
+export function writtenForm(field: DescField): string | undefined {
+  switch (field.message?.typeName) {
+    case "google.protobuf.Timestamp":
+      return wrongTime.description;
+    case "google.protobuf.Duration":
+      return wrongDuration.description;
+    case "google.protobuf.FieldMask":
+      return 'must be a text of paths with commas between: "name,startTime"';
+    default:
+      return undefined;
+  }
+}
+
 function visit(fields: readonly FormField[], json: JsonValue): boolean {
   if (typeof json !== "object" || json === null || Array.isArray(json)) return true;
   for (const field of fields) {

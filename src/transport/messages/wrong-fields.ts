@@ -1,4 +1,5 @@
 import {
+  type DescEnum,
   type DescField,
   type DescMessage,
   fromJson,
@@ -6,11 +7,12 @@ import {
   hasOption,
   type JsonObject,
   type JsonValue,
+  ScalarType,
 } from "@bufbuild/protobuf";
 import { field as fieldRules } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { type FieldViolation, Refusal } from "../../domain/refusal.js";
 import { cut } from "../../platform/cut.js";
-import { malformed } from "./json-forms.js";
+import { malformed, writtenForm } from "./json-forms.js";
 
 export const strict = { ignoreUnknownFields: false };
 const maxNameBytes = 300;
@@ -93,16 +95,48 @@ function problemOf(schema: DescMessage, field: DescField, value: JsonValue): str
     fromJson(schema, { [field.jsonName]: value }, strict);
     return undefined;
   } catch (error) {
-    if (field.fieldKind === "enum" && typeof value === "string") return `must be one of ${wordsOf(field).join(", ")}`;
-    return cut(error instanceof Error ? error.message : String(error), maxDescriptionBytes);
+    return mustBe(field, value) ?? unreadable(error).description;
   }
 }
 
+/** What a value is to be in JSON, or each of a list; undefined: it is of the right kind, and something else is wrong with it. */
+function mustBe(field: DescField, value: JsonValue): string | undefined {
+  if (field.fieldKind === "map") return isObject(value) ? undefined : 'must be an object: {"name": "value"}';
+  if (field.fieldKind === "list" && !Array.isArray(value)) return "must be a list";
+  const one = Array.isArray(value) && field.fieldKind === "list" ? (value[0] as JsonValue) : value;
+  if (field.enum) return `must be one of ${wordsOf(field, field.enum).join(", ")}`;
+  if (field.message) {
+    const form = writtenForm(field);
+    if (form !== undefined) return typeof one === "string" ? undefined : form;
+    return isObject(one) ? undefined : `must be an object with the fields of ${field.message.typeName}`;
+  }
+  switch (field.scalar) {
+    case ScalarType.STRING:
+      return typeof one === "string" ? undefined : "must be a text";
+    case ScalarType.BOOL:
+      return "must be true or false";
+    case ScalarType.INT32:
+      return "must be a whole number from -2147483648 to 2147483647";
+    case ScalarType.INT64:
+      return 'must be a whole number of 64 bits at most, in decimal digits: "1000"';
+    default:
+      return undefined;
+  }
+}
+
+/** What protobuf-es says, without what the path of the field says already; of a oneof of the message itself, with its name. */
+export function unreadable(error: unknown): FieldViolation {
+  const text = error instanceof Error ? error.message : String(error);
+  const [, oneof, why = text] = /^cannot decode (?:oneof \S+\.(\w+)|\w+ \S+) from JSON: (.*)$/s.exec(text) ?? [];
+  return { field: oneof ?? "", description: cut(why, maxDescriptionBytes) };
+}
+
 /** What may stand for an enum in JSON. */
-function wordsOf(field: DescField & { fieldKind: "enum" }): string[] {
+function wordsOf(field: DescField, { values }: DescEnum): string[] {
   const rules = hasOption(field, fieldRules) ? getOption(field, fieldRules).type : undefined;
-  const refused = rules?.case === "enum" ? rules.value.notIn : [];
-  return field.enum.values.filter(({ number }) => !refused.includes(number)).map(({ name }) => name);
+  const ofOne = rules?.case === "repeated" ? rules.value.items?.type : rules;
+  const refused = ofOne?.case === "enum" ? ofOne.value.notIn : [];
+  return values.filter(({ number }) => !refused.includes(number)).map(({ name }) => name);
 }
 
 /** The type of a message that JSON has as an object of its fields. */
@@ -110,6 +144,6 @@ function ordinary({ message, fieldKind }: DescField): DescMessage | undefined {
   return fieldKind !== "map" && message && !message.typeName.startsWith("google.protobuf.") ? message : undefined;
 }
 
-function isObject(json: JsonValue): json is JsonObject {
+export function isObject(json: JsonValue): json is JsonObject {
   return typeof json === "object" && json !== null && !Array.isArray(json);
 }

@@ -10,7 +10,8 @@ import type { HoldingPage } from "./packed-holdings.js";
  *     stock = quantity - issued in Postgres - reservations that are pending here
  *
  * Presence decides: a release counts only while its reservation is pending, and a confirmation of a user coupon that is
- * not known here is adopted. So both may be repeated, come late, or come after a reload, and the sum stays right.
+ * not known here is adopted, unless that was given back before it came. So both may be repeated, come late, or come after a reload, and
+ * the sum stays right.
  *
  * For a coupon with a usage cap it also counts places, more simply: it never knows of fewer than are left.
  *

@@ -125,7 +125,7 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
       expect(await outcomeOf(request("u"))).toBe("RESERVED");
     });
 
-    test("a reservation whose confirmation has not arrived yet; that is adopted when it comes late", async () => {
+    test("a reservation whose confirmation has not arrived yet", async () => {
       await load(subject, couponId, facts());
       const one = await reserved("u");
       expect(await stock()).toBe(9);
@@ -134,6 +134,34 @@ describe.each(implementations)("$name, what users have given back", ({ start }) 
       await settle(one, "RELEASE");
       expect(await stock()).toBe(9 + back);
     });
+
+    test.each(["let through", "issued past the gate"])(
+      "before the confirmation of one that was %s: that was held up, and is void",
+      async (how) => {
+        await load(subject, couponId, facts());
+        const one = how === "let through" ? await reserved("u") : request("u");
+        await settle(one, outcome);
+        const before = await stock();
+        for (let n = 0; n < 2; n++) await confirm(one);
+        expect(await surveyed()).toMatchObject({ loaded: { stock: before }, pendingCount: 0 });
+        expect(await outcomeOf(request("u"))).toBe("RESERVED");
+      },
+    );
+
+    test.each([true, false])(
+      "during a load before its confirmation, which is void during it and afterwards (a copy is there: %s)",
+      async (isKnown) => {
+        if (isKnown) await load(subject, couponId, facts());
+        const one = request("u");
+        const loading = await subject.gate.beginLoad(couponId);
+        await settle(one, outcome);
+        await confirm(one);
+        expect(await loading?.install(facts())).toBe(true);
+        await confirm(one);
+        expect(await stock()).toBe(10);
+        expect(await outcomeOf(request("u"))).toBe("RESERVED");
+      },
+    );
 
     test("of an unlimited coupon there is no stock to count", async () => {
       const one = request("u");
@@ -345,7 +373,7 @@ test("in Redis, what has been given back takes bounded room in a bucket", async 
   const key = `${subject.keyPrefix}:{${couponId}}:holders`;
   const sizes: number[] = [];
   for (let n = 0; n < 3; n++) {
-    const given = Array.from({ length: 200 }, (_, at) => requestOf(couponId, "u", `r${n * 200 + at}`));
+    const given = Array.from({ length: 100 }, (_, at) => requestOf(couponId, "u", `r${n * 100 + at}`));
     await subject.gate.settle(given.map((one) => ({ ...one, outcome: "FREE" })));
     const [bucket] = (await subject.redis.hvals(key)).sort((a, b) => b.length - a.length);
     sizes.push(Buffer.byteLength(bucket ?? "", "latin1"));

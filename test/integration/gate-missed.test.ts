@@ -127,6 +127,28 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     expect(await outcomeOf(couponId, "u")).toBe("RESERVED");
   });
 
+  test.each([null, 10])(
+    "a sweep that finds a row before its user gives it back, and says so after that, keeps nobody out (quantity %s)",
+    async (quantity) => {
+      const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity }));
+      await loaded(couponId);
+      // Let through by a process that died after the commit.
+      const one = requestOf(couponId, "u");
+      expect((await gate.admit(one)).outcome).toBe("RESERVED");
+      await issues.issueBatch([one]);
+      offsetMs = defaultReservationMs + 1_000;
+      const { findIssued } = issues;
+      vi.spyOn(issues, "findIssued").mockImplementationOnce(async (ids) => {
+        const found = await findIssued.call(issues, ids);
+        await remove(one, (given) => keeper.giveBack([given]), true);
+        return found;
+      });
+      await keeper.sweep();
+      expect((await loadedOf(couponId))?.stock).toBe(quantity);
+      expect(await outcomeOf(couponId, "u")).toBe("RESERVED");
+    },
+  );
+
   test("a copy stays while all is told, late, out of order and more than once", async () => {
     const couponId = await insertCoupon(clocked.sql, openCoupon(now, { quantity: null, maxPerUser: 2 }));
     await loaded(couponId);

@@ -65,12 +65,15 @@ export function loadedOf(load: Load, facts: GateFacts, pending: readonly GateReq
     const isKnown = known.has(settlement.userCouponId);
     coupon.heard.hear(settlement);
     if (settlement.outcome === "CONFIRM") {
-      if (!isKnown) adopt({ ...hashedOf(settlement), pending: false });
-    } else if (isKnown) {
+      if (!isKnown && !coupon.given.hasBefore(settlement)) adopt({ ...hashedOf(settlement), pending: false });
+      continue;
+    }
+    if (isKnown) {
       forget(settlement);
       if (settlement.outcome === "RETURN") count(1);
       coupon.given.add(settlement.userId, requestHash(settlement.requestId));
     }
+    coupon.given.addBefore(settlement);
   }
   const decided = pending.filter(({ userCouponId }) => known.has(userCouponId));
   for (const request of pending) if (!known.has(request.userCouponId)) adopt(pendingOf(request));

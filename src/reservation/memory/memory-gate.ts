@@ -265,6 +265,7 @@ export class MemoryGate implements Gate {
       const entries = coupon.holdings.get(userId) ?? [];
       const others = entries.filter((entry) => entry.userCouponId !== userCouponId);
       const known = others.length < entries.length;
+      if (settlement.outcome === "CONFIRM" && !known && coupon.given.hasBefore(settlement)) return;
       if (settlement.outcome === "CONFIRM") {
         coupon.holdings.set(userId, [...others, { ...hashedOf(settlement), pending: false }]);
         if (!known && coupon.stock !== null) coupon.stock -= 1;
@@ -274,7 +275,7 @@ export class MemoryGate implements Gate {
         if (coupon.stock !== null && settlement.outcome !== "FREE") coupon.stock += 1;
       }
       if (settlement.outcome === "FREE" || settlement.outcome === "RETURN")
-        coupon.given.add(userId, requestHash(settlement.requestId));
+        coupon.given.giveBack(settlement, known && !wasPending);
     }
     // A load under way has read Postgres before or after this was committed; loadedOf() finds out which.
     if (settlement.outcome !== "RELEASE") this.loads.get(couponId)?.late.push(settlement);

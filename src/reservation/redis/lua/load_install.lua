@@ -76,8 +76,9 @@ for first = 1, #adopting, usersAtOnce do
         book.put(i, kept)
         book.give(i, requestHash)
       end
+      book.giveBefore(i, userCouponId)
       if known and stock and given == 'RETURN' then stock = stock + 1 end
-    elseif not known then
+    elseif not known and (member or not book.wasGivenBefore(i, userCouponId)) then
       book.carry(i, textEntry(userCouponId, requestId, member and 'P' or 'C', validUntilMs))
       if stock then stock = stock - 1 end
     elseif member then

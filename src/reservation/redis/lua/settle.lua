@@ -52,12 +52,14 @@ for i = 1, count do
     decided[#decided + 1] = userId
   end
   if hasQuota == '1' then settleDay(outcome, userCouponId, userId) end
+  local isHeldUp = false
   if book then
     local kept, known, added = {}, false, nil
     for _, entry in ipairs(book.find(i)) do
       if entry.id == userCouponId then known = true else kept[#kept + 1] = entry end
     end
-    if outcome == 'CONFIRM' then
+    isHeldUp = outcome == 'CONFIRM' and not known and book.wasGivenBefore(i, userCouponId)
+    if outcome == 'CONFIRM' and not isHeldUp then
       added = book.entry(i, userCouponId, requestId, ARGV[at + 7], 'C', detail)
       if not known then adopted = adopted + 1 end
     elseif known and (outcome == 'RETURN' or (outcome == 'RELEASE' and wasPending)) then
@@ -66,15 +68,18 @@ for i = 1, count do
       kept = nil
     end
     if kept then book.put(i, kept, added) end
-    if outcome == 'RETURN' or outcome == 'FREE' then book.give(i, ARGV[at + 7]) end
+    if outcome == 'RETURN' or outcome == 'FREE' then
+      book.give(i, ARGV[at + 7])
+      if wasPending or not known then book.giveBefore(i, userCouponId) end
+    end
     if heard and outcome ~= 'CONFIRM' and detail ~= '' then heard = hear(heard, tonumber(detail)) end
   end
   -- A load under way has read Postgres before or after this was committed; load_install.lua finds out which.
-  if loadingLeftMs > 0 and (outcome == 'CONFIRM' or (outcome ~= 'RELEASE' and countsGivenBack)) then
+  if loadingLeftMs > 0 and not isHeldUp and (outcome == 'CONFIRM' or (outcome ~= 'RELEASE' and countsGivenBack)) then
     redis.call('RPUSH', lateKey, userId, userCouponId, requestId, outcome == 'CONFIRM' and detail or outcome .. ' ' .. detail .. ' ' .. ARGV[at + 7])
     late[#late + 1] = userId
     late[#late + 1] = hashes[i]
-  elseif loadingLeftMs > 0 and outcome ~= 'RELEASE' then
+  elseif loadingLeftMs > 0 and not isHeldUp and outcome ~= 'RELEASE' then
     -- It may have read a holder who has none any more.
     redis.call('UNLINK', loadingKey)
     loadingLeftMs = 0

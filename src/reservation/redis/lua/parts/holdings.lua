@@ -3,7 +3,8 @@
 --   \1 and a number         a bucket: entries of all users whose hash has this number as its lower bits, packed as
 --                           packed-holdings.ts says
 --   '' (no user's id)       how many buckets there are
--- In a bucket there are entries of nobody, too: requests whose user coupons are not held any more. There are `maxGiven` of them at most;
+-- In a bucket there are entries of nobody, too: requests whose user coupons are not held any more, and ends of ids of user coupons that
+-- were given back before their confirmation came. There are `maxGiven` of them at most;
 -- in the place of more there is one of any request.
 -- Replicas of before buckets know the first only. What they load has nothing else, and is kept in their form. What we load
 -- is packed, and as text is only what was carried over without the hash of its request.
@@ -154,13 +155,33 @@ local function openHoldings(users, hashes, bucketCount)
     return string.find(bucket, packHash(requestHash), 1, true) or string.find(bucket, anyRequest, 1, true)
   end
 
-  -- After find() and put(): it is held no more. `requestHash`: nil where it is not known.
-  function book.give(i, requestHash)
-    if not bucketCount or requestHash == '' then return end
-    local bucket, packedHash = content[buckets[i]], requestHash and packHash(requestHash) or anyRequest
+  local function packIdEnd(userCouponId)
+    return packHash(string.sub((string.gsub(userCouponId, '-', '')), -16))
+  end
+
+  -- After find(): whether the confirmation that comes now was held up.
+  function book.wasGivenBefore(i, userCouponId)
+    local bucket = bucketCount and content[buckets[i]]
+    if not bucket or not string.find(bucket, endOfNobody, 1, true) then return false end
+    return string.find(bucket, packIdEnd(userCouponId) .. endOfNobody, 1, true) ~= nil
+  end
+
+  local function giveHash(i, packedHash)
+    if not bucketCount then return end
+    local bucket = content[buckets[i]]
     if string.find(bucket, packedHash, 1, true) or string.find(bucket, anyRequest, 1, true) then return end
     content[buckets[i]] = withGiven(bucket, packedHash)
     changed[buckets[i]] = true
+  end
+
+  -- After find() and put(): it is held no more. `requestHash`: nil where it is not known.
+  function book.give(i, requestHash)
+    if requestHash ~= '' then giveHash(i, requestHash and packHash(requestHash) or anyRequest) end
+  end
+
+  -- The same of one whose confirmation may still come.
+  function book.giveBefore(i, userCouponId)
+    giveHash(i, packIdEnd(userCouponId))
   end
 
   -- The same of an entry. One that was carried over has its request, and not the hash.

@@ -2,7 +2,6 @@ import { createHash, randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { decideIssue } from "../../src/domain/issue.js";
-import { StoreUnavailable } from "../../src/domain/refusal.js";
 import { expiryOf, type UserCoupon } from "../../src/domain/user-coupon.js";
 import {
   type HoldingPage,
@@ -24,7 +23,7 @@ import {
   openClockedDatabase,
   openCoupon,
 } from "./clocked-database.js";
-import { whileWaiting } from "./waiting.js";
+import { untilWaiting, whileWaiting } from "./waiting.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const seed = process.env.MODEL_SEED === undefined ? {} : { seed: Number(process.env.MODEL_SEED) };
@@ -404,37 +403,41 @@ describe("request ids", () => {
     expect(results.map(([one]) => one?.outcome).sort()).toEqual(["ISSUED", "REPLAYED"]);
   });
 
-  test("request ids crossed over two batches end as refusals, at the latest when the batch is sent again", async () => {
+  test("request ids crossed over two batches end as refusals, and not in a deadlock", async () => {
     const ids = [
       await insertCoupon(clocked.sql, openCoupon(noon)),
       await insertCoupon(clocked.sql, openCoupon(noon)),
     ] as const;
-    const [r1, r2] = [randomUUID(), randomUUID()];
+    const [r1, r2] = [`1 ${randomUUID()}`, `2 ${randomUUID()}`];
+    const held = [`3 ${randomUUID()}`, `4 ${randomUUID()}`] as const;
     const batches = [
-      [requestOf(ids[0], "a", r1), requestOf(ids[0], "b", r2)],
-      [requestOf(ids[1], "a", r2), requestOf(ids[1], "b", r1)],
+      [requestOf(ids[0], "a", r1), requestOf(ids[0], "b", held[0]), requestOf(ids[0], "c", r2)],
+      [requestOf(ids[1], "a", r2), requestOf(ids[1], "b", held[1]), requestOf(ids[1], "c", r1)],
     ];
-    // The two may deadlock over the request ids; what the group commit then does is to send the batch once more.
-    const results = await atOnce(
-      ids,
-      batches.map((requests) => async () => {
-        try {
-          return await store.issueBatch(requests);
-        } catch (error) {
-          expect(error).toBeInstanceOf(StoreUnavailable);
-          return await store.issueBatch(requests, true);
-        }
-      }),
-    );
+    // Both have begun to insert, and neither has ended.
+    let running: Promise<IssueResult[]>[] = [];
+    const others = clocked.sql.begin(async (tx) => {
+      for (const requestId of held) {
+        await tx`
+          INSERT INTO user_coupons (id, coupon_id, user_id, request_id, issued_at, max_uses)
+          VALUES (${randomUUID()}, ${randomUUID()}, 'other', ${requestId}, ${noon}, 1)`;
+      }
+      running = batches.map((requests) => store.issueBatch(requests));
+      for (const one of running) one.catch(() => {});
+      await untilWaiting(clocked.sql, running.length);
+      throw new Error("they are gone");
+    });
+    await expect(others).rejects.toThrow("they are gone");
+    const results = await Promise.all(running);
     const outcomes = results.flat().map((one) => (one.outcome === "REFUSED" ? one.reason : one.outcome));
-    expect(outcomes.sort()).toEqual(["ISSUED", "ISSUED", "REQUEST_ID_REUSED", "REQUEST_ID_REUSED"]);
+    expect(outcomes.sort()).toEqual([...Array(4).fill("ISSUED"), "REQUEST_ID_REUSED", "REQUEST_ID_REUSED"]);
     const all = await Promise.all(ids.map(stored));
     expect(
       all
         .flatMap(({ rows }) => rows)
         .map((row) => row.requestId)
         .sort(),
-    ).toEqual([r1, r2].sort());
+    ).toEqual([r1, r2, ...held]);
     for (const { issuedCount, rows, events } of all) {
       expect(issuedCount).toBe(rows.length);
       expect(events.length).toBe(rows.length);

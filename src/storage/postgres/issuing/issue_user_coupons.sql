@@ -20,7 +20,7 @@
 --                      refused: no stock, or no free seat of the code that was named
 --
 -- The coupons are locked in the order of their ids, so that two batches cannot deadlock on them, and then the quota days in
--- the order of their keys. What is read after the locks is read by a later statement, which sees all that was committed
+-- the order of their keys, and requests in the order of their ids. What is read after the locks is read by a later statement, which sees all that was committed
 -- before they were granted.
 CREATE OR REPLACE FUNCTION issue_user_coupons(
   item_ids uuid[], item_coupon_ids uuid[], item_user_ids text[], item_request_ids text[], item_code_ids bigint[],
@@ -201,7 +201,8 @@ BEGIN
       n.request_id, at, n.own_valid_until, n.own_max_uses, n.claim_until, n.code_id, n.code, n.discount, n.own_valid_until,
       n.labels
     FROM termed n WHERE n.in_stock
-    ORDER BY n.coupon_id, n.user_id
+    -- Of the same coupon or not: a batch that waits for a request of another one has none that the other one waits for.
+    ORDER BY n.request_id COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING id, coupon_id, user_id, code_id
   ),

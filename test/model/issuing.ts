@@ -1,4 +1,4 @@
-import { Catalogue } from "./catalogue.js";
+import { CodeJobs } from "./code-jobs.js";
 import type { Answer, Call, Code, Coupon, CouponType, Expected, UserCoupon } from "./state.js";
 
 type IssueCall = Call & { method: "issue" };
@@ -10,7 +10,7 @@ export interface Made {
 }
 
 /** Issues by coupon, by code and by type. */
-export class Issuing extends Catalogue {
+export class Issuing extends CodeJobs {
   protected issue(call: IssueCall, made: Made): Expected {
     const { target, userId } = call;
     if ("type" in target) return this.issueByType(call, target.type, made);

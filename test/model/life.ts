@@ -1,10 +1,11 @@
 import { inspect, isDeepStrictEqual } from "node:util";
 import { expect } from "vitest";
 import { countedStats, miscounted } from "../support/counted-stats.js";
-import { callOf, crowdOf, definitionOf, type Life as LifeNames } from "./call-of.js";
+import { callOf, crowdOf } from "./call-of.js";
 import { perform, performBatch } from "./calls.js";
 import { type Command, type Facts, stepMs } from "./commands.js";
 import { explain } from "./crowd.js";
+import { definitionOf, type Life as LifeNames } from "./definitions.js";
 import { differences, factsOf, openTypePools, storedOf } from "./facts.js";
 import { Model } from "./model.js";
 import { countOutcome } from "./outcomes.js";

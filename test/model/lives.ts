@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, test } from "vitest";
-import { type Command, lives } from "./commands.js";
+import { lives } from "./chapters.js";
+import type { Command } from "./commands.js";
 import { Life } from "./life.js";
 import { countsOfOutcomes } from "./outcomes.js";
 import { type GateName, type Service, startService } from "./service.js";

@@ -1,0 +1,122 @@
+import fc from "fast-check";
+import type { Command } from "./commands.js";
+import {
+  command,
+  coupon,
+  createCommand,
+  daySteps,
+  fields,
+  generate,
+  orderCommand,
+  request,
+  rush,
+  type,
+  upload,
+} from "./some-commands.js";
+
+const rounds = fc
+  .subarray(["expire", "expireCodes", "release"] as const)
+  .map((kinds) => kinds.map((kind) => ({ kind })));
+const purges = fc.subarray([true, false]).map((runs) => runs.map((dryRun) => ({ kind: "purge" as const, dryRun })));
+/** One user gets a code twice, and names it then. */
+const twice = fc
+  .tuple(fc.nat(40), fc.nat(3), orderCommand(["quote", "use"]), fc.array(orderCommand(["quote"]), { maxLength: 2 }))
+  .map(([code, user, first, others]): Command[] => {
+    const issue = { kind: "issue" as const, by: { code, spelling: 0 }, user, request: 0 };
+    const orders = [first, ...others].map((one) => ({ ...one, picks: [-1], spelling: 0 }));
+    return [issue, { kind: "advance", steps: 1 }, issue, ...orders];
+  });
+const pausedOfType = fc.tuple(coupon, type, fc.nat(3)).map(([paused, ofType, user]): Command[] => {
+  const issue = { kind: "issue" as const, by: { type: ofType }, user, request: 0 };
+  return [{ kind: "pause", coupon: paused, request: 0 }, issue, issue];
+});
+/** One user holds three coupons, and uses, locks and cancels them for one order in several calls, some of them at once. */
+const ofOneOrder = orderCommand(["use", "use", "use", "lock", "quote"], fc.constantFrom(0, 0, 0, 0, 0, 2, 3));
+const orderStep = fc
+  .tuple(ofOneOrder, fc.constantFrom([-1], [-2], [-3], [-1, -1], [-2, -1]))
+  .map(([one, chosen]) => ({ ...one, order: 2, picks: chosen, spelling: null }));
+const cancelStep = fc.record({
+  ...{ kind: fc.constant("cancel" as const), usage: fc.constantFrom(-1, -2), request },
+  byUserCoupon: fc.boolean(),
+});
+const oneOrder = fc
+  .tuple(
+    fc.array(fc.tuple(fields.discount, fields.stackable, fields.maxUses), { minLength: 3, maxLength: 3 }),
+    fc.nat(3),
+    fc.array(
+      fc.oneof(
+        { weight: 4, arbitrary: orderStep },
+        { weight: 1, arbitrary: cancelStep },
+        {
+          weight: 3,
+          arbitrary: fc.record({
+            kind: fc.constant("crowd" as const),
+            commands: fc.array(fc.oneof({ weight: 4, arbitrary: orderStep }, { weight: 1, arbitrary: cancelStep }), {
+              minLength: 2,
+              maxLength: 4,
+            }),
+            ...{ about: fc.constant(null), doubled: fc.boolean() },
+          }),
+        },
+      ),
+      { minLength: 2, maxLength: 6 },
+    ),
+  )
+  .map(([coupons, user, steps]): Command[] => [
+    ...coupons.map(([discount, stackable, maxUses]): Command => {
+      const limits = { quantity: null, maxPerUser: 1, usageCap: null, quota: null, claim: null, validity: null };
+      const facts = {
+        ...limits,
+        discount,
+        stackable,
+        maxUses,
+        start: -1,
+        end: 100_000,
+        lock: 3,
+        type: null,
+        book: null,
+        name: 0,
+        labels: 0,
+      };
+      return { kind: "create", facts, request: 0 };
+    }),
+    ...[-1, -2, -3].map((nth): Command => ({ kind: "issue", by: { coupon: nth }, user, request: 0 })),
+    ...steps,
+  ]);
+/** What belongs together, or would seldom come together. */
+const chapter: fc.Arbitrary<Command[]> = fc.oneof(
+  { weight: 26, arbitrary: command.map((one) => [one]) },
+  { weight: 1, arbitrary: generate.map((one) => [one, { kind: "runGenerator" as const }]) },
+  { weight: 1, arbitrary: twice },
+  { weight: 1, arbitrary: pausedOfType },
+  { weight: 2, arbitrary: oneOrder },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(rounds, rounds, purges)
+      .map(([before, after, last]) => [
+        ...before,
+        { kind: "advance" as const, steps: daySteps + 1 },
+        ...after,
+        ...last,
+      ]),
+  },
+);
+/** A coupon, some of it in users' hands, and what comes then. */
+export const lives: fc.Arbitrary<Command[]> = fc.noBias(
+  fc
+    .tuple(
+      createCommand,
+      fc.array(createCommand, { minLength: 1, maxLength: 3 }),
+      fc.array(upload, { minLength: 2, maxLength: 4 }),
+      fc.array(rush, { minLength: 1, maxLength: 3 }),
+      fc.array(chapter, { maxLength: 40, size: "max" }),
+    )
+    .map(([first, others, uploads, issues, rest]): Command[] => [
+      first,
+      ...others,
+      ...uploads,
+      ...issues,
+      ...rest.flat(),
+    ]),
+);

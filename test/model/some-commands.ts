@@ -1,0 +1,236 @@
+import fc from "fast-check";
+import {
+  amounts,
+  type Change,
+  type Command,
+  discounts,
+  type Facts,
+  type IssueBy,
+  type LockChoice,
+  reads,
+  stepMs,
+  type TermFacts,
+} from "./commands.js";
+import type { CouponType, Definition } from "./state.js";
+
+/** Any command, with the frequencies that make lives in which much happens. */
+
+/** Of a lock, one may come without an amount. */
+const noAmount = amounts.length;
+
+export const daySteps = 86_400_000 / stepMs;
+const monthSteps = 30 * daySteps;
+
+export const coupon = fc.nat(5);
+export const request = fc.constantFrom(0, 0, 0, 1, 2, 3);
+const picks = fc.oneof(
+  { weight: 2, arbitrary: fc.tuple(fc.nat(40)) },
+  { weight: 1, arbitrary: fc.array(fc.nat(40), { minLength: 2, maxLength: 3 }) },
+);
+const someLabels = fc.constantFrom(0, 0, 0, 1, 2);
+const few = (max: number) => fc.integer({ min: 1, max });
+/** null once in `freq` times. */
+const orNone = (arbitrary: fc.Arbitrary<number>, freq = 2) => fc.option(arbitrary, { freq });
+export const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
+  name: fc.nat(1),
+  labels: someLabels,
+  discount: fc.nat(discounts.length - 1),
+  start: fc.constantFrom(-5, -5, -5, -5, -5, 1),
+  end: fc.constantFrom(30, 30, 30, monthSteps, monthSteps, 4),
+  quantity: orNone(few(6), 4),
+  validity: orNone(few(4), 3),
+  maxPerUser: fc.constantFrom(1, 2, 2),
+  usageCap: orNone(few(4), 3),
+  stackable: fc.constantFrom(true, true, true, false),
+  maxUses: fc.constantFrom(1, 1, 2, 3),
+  lock: few(3),
+  claim: orNone(few(3), 2),
+  type: fc.constantFrom<(CouponType | null)[]>(null, "FREE", "FREE", "STANDARD"),
+  quota: fc.option(fc.record({ group: fc.constantFrom(0, 0, 0, 1), max: fc.constantFrom(1, 1, 2, 3) }), { freq: 2 }),
+  book: fc.constantFrom<Definition["book"][]>(null, null, "folded", "folded", "exact"),
+};
+export const createCommand = fc.record({ kind: fc.constant("create" as const), facts: fc.record(fields), request });
+const lock = fc.constantFrom<LockChoice>("own", "own", "none", "none", "none", "stale");
+const amount: fc.Arbitrary<number> = fc.constantFrom(0, 0, 0, 1, 1, 2, 2, 3);
+const spelling = fc.option(fc.nat(3), { freq: 2 });
+export const orderCommand = (kinds: ("quote" | "lock" | "use")[], amountOf = amount) =>
+  fc.record({
+    kind: fc.constantFrom(...kinds),
+    picks,
+    lock,
+    amount: amountOf,
+    order: fc.nat(4),
+    spelling,
+    request,
+    labels: someLabels,
+  });
+const { book: _, ...changeable } = fields;
+const change: fc.Arbitrary<Change> = fc.oneof(
+  ...Object.entries({ ...changeable, end: fc.integer({ min: -6, max: 30 }) }).map(([field, arbitrary]) =>
+    (arbitrary as fc.Arbitrary<unknown>).map((value): Change => ({ [field]: value })),
+  ),
+  // Those that matter most to using.
+  fields.usageCap.map((usageCap) => ({ usageCap })),
+  fc.record({ group: fc.constant(0), max: few(3) }).map((quota) => ({ quota })),
+  fields.discount.map((chosen) => ({ discount: chosen })),
+  fields.discount.map((chosen) => ({ discount: chosen })),
+);
+
+export const type = fc.constantFrom<CouponType[]>("FREE", "FREE", "STANDARD");
+const issueBy: fc.Arbitrary<IssueBy> = fc.oneof(
+  { weight: 5, arbitrary: fc.record({ coupon }) },
+  { weight: 4, arbitrary: fc.record({ code: fc.nat(40), spelling: fc.nat(3) }) },
+  { weight: 2, arbitrary: fc.record({ type }) },
+);
+const terms: fc.Arbitrary<TermFacts> = fc.record({
+  discount: orNone(fc.nat(discounts.length - 1)),
+  end: orNone(fc.constantFrom(1, 2, 2, 3, 8, daySteps + 10), 2),
+  maxUses: orNone(few(3)),
+  maxHolders: fc.constantFrom(1, 1, 1, 2, 3),
+  bare: fc.nat(11).map((one) => one === 11),
+});
+export const upload = fc.record({
+  kind: fc.constant("upload" as const),
+  to: fc.oneof(
+    { weight: 5, arbitrary: fc.record({ book: fc.nat(20) }) },
+    { weight: 2, arbitrary: fc.record({ type }) },
+  ),
+  lines: fc.array(
+    fc.record({
+      code: fc.nat(15),
+      spelling: fc.nat(3),
+      bad: fc.oneof(
+        { weight: 4, arbitrary: fc.constant(null) },
+        { weight: 1, arbitrary: fc.constantFrom("text" as const, "end" as const, "uses" as const, "holders" as const) },
+      ),
+      terms,
+    }),
+    { minLength: 2, maxLength: 6 },
+  ),
+  request,
+});
+
+/** What one caller may do while others do the like. */
+const callCommands = {
+  issue: fc.record({ kind: fc.constant("issue" as const), by: issueBy, user: fc.nat(3), request, labels: someLabels }),
+  upload,
+  expireCodes: fc.record({ kind: fc.constant("expireCodes" as const) }),
+  expire: fc.record({ kind: fc.constant("expire" as const) }),
+  use: orderCommand(["use"]),
+  lock: orderCommand(["lock"], fc.constantFrom(0, 0, 2, 3, noAmount, noAmount)),
+  unlock: fc.record({
+    kind: fc.constant("unlock" as const),
+    picks,
+    lock: fc.constantFrom("own" as const, "own" as const, "stale" as const),
+    spelling,
+  }),
+  cancel: fc.record({ kind: fc.constant("cancel" as const), usage: fc.nat(40), byUserCoupon: fc.boolean(), request }),
+  deleteUserCoupon: fc.record({
+    kind: fc.constant("deleteUserCoupon" as const),
+    pick: fc.nat(40),
+    restock: fc.boolean(),
+    deleteUsed: fc.boolean(),
+    request,
+  }),
+  update: fc.record({
+    kind: fc.constant("update" as const),
+    coupon,
+    change,
+    revision: fc.constantFrom("any" as const, "any" as const, "current" as const, "stale" as const),
+    request,
+  }),
+  pause: fc.record({ kind: fc.constantFrom("pause" as const, "pause" as const, "resume" as const), coupon, request }),
+  delete: fc.record({ kind: fc.constant("delete" as const), coupon, revoke: fc.boolean(), request }),
+  release: fc.record({ kind: fc.constant("release" as const) }),
+};
+const weighted = (weights: Partial<Record<keyof typeof callCommands, number>>) =>
+  Object.entries(weights).map(([name, weight]) => ({
+    weight,
+    arbitrary: callCommands[name as keyof typeof callCommands] as fc.Arbitrary<Command>,
+  }));
+const crowd = fc.record({
+  kind: fc.constant("crowd" as const),
+  commands: fc.array(
+    fc.oneof(
+      ...weighted({
+        issue: 3,
+        use: 9,
+        lock: 4,
+        unlock: 1,
+        cancel: 3,
+        deleteUserCoupon: 3,
+        update: 3,
+        delete: 1,
+        release: 1,
+        upload: 1,
+        expireCodes: 1,
+        expire: 1,
+      }),
+    ),
+    { minLength: 2, maxLength: 6 },
+  ),
+  about: fc.option(fc.nat(40), { freq: 2 }),
+  doubled: fc.boolean(),
+});
+export const rush = fc.record({
+  kind: fc.constant("rush" as const),
+  coupon,
+  users: fc.array(fc.nat(4), { minLength: 2, maxLength: 10 }),
+});
+const users = fc.array(fc.nat(4), { minLength: 2, maxLength: 8 });
+const otherRushes: fc.Arbitrary<Command> = fc.oneof(
+  fc.record({ kind: fc.constant("batch" as const), coupon, users, request }),
+  fc.record({ kind: fc.constant("codeRush" as const), code: fc.nat(40), users }),
+  fc.record({ kind: fc.constant("typeRush" as const), type, users }),
+  fc.record({
+    kind: fc.constant("groupRush" as const),
+    coupon,
+    user: fc.nat(3),
+    picks: fc.array(fc.nat(5), { minLength: 2, maxLength: 6 }),
+  }),
+);
+export const generate = fc.record({
+  kind: fc.constant("generate" as const),
+  book: fc.nat(20),
+  stem: fc.nat(1),
+  characters: fc.constantFrom("xyz", "xy", "xy", "xX"),
+  count: fc.constantFrom(1, 2, 2, 3),
+  terms,
+  request,
+});
+export const command: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 1, arbitrary: createCommand },
+  ...weighted({
+    issue: 16,
+    use: 12,
+    upload: 4,
+    expireCodes: 2,
+    expire: 2,
+    lock: 7,
+    unlock: 2,
+    cancel: 5,
+    deleteUserCoupon: 3,
+    update: 3,
+    pause: 3,
+    delete: 1,
+    release: 3,
+  }),
+  { weight: 4, arbitrary: orderCommand(["quote"]) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant("advance" as const), steps: few(2) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("purge" as const), dryRun: fc.boolean() }) },
+  { weight: 1, arbitrary: generate },
+  { weight: 1, arbitrary: fc.constant({ kind: "runGenerator" as const }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("wipe" as const) }) },
+  { weight: 4, arbitrary: otherRushes },
+  {
+    weight: 4,
+    arbitrary: fc.record({ kind: fc.constant("read" as const), what: fc.constantFrom(...reads), pick: fc.nat(40) }),
+  },
+  { weight: 8, arbitrary: fc.record({ kind: fc.constant("load" as const), coupon }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("forget" as const), coupon }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("sweep" as const) }) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant("again" as const), back: fc.nat(6) }) },
+  { weight: 5, arbitrary: crowd },
+  { weight: 2, arbitrary: rush },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("useAll" as const), coupon }) },
+);

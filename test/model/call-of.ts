@@ -1,5 +1,5 @@
 import { type Command, labels } from "./commands.js";
-import { type Life, lineOf, pickBook, targetOf, termsOf } from "./definitions.js";
+import { type Life, lineOf, pickBook, spelled, targetOf, termsOf } from "./definitions.js";
 import { Model } from "./model.js";
 import { choicesOf, choose, orderCall, orderOf, pick } from "./orders-of.js";
 import type { Call, Definition, Scope, Target } from "./state.js";
@@ -77,6 +77,14 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
       const terms = termsOf(command.terms, book.isTypePool, model);
       return { method: "generate", couponId: book.id, stem, characters, count, terms, requestId };
     }
+    case "cancelJob": {
+      const { jobs } = model.state;
+      const running = jobs.filter(({ isEnded }) => !isEnded);
+      const job = pick(command.job % 4 > 0 && running.length > 0 ? running : jobs, command.job);
+      return job ? { method: "cancelJob", jobId: job.id, requestId: life.requestId(command.request) } : null;
+    }
+    case "deleteCodes":
+      return deleteCodesCall(command, model, life);
     case "runGenerator": {
       const jobs = model.state.jobs.filter(({ isEnded }) => !isEnded);
       return { method: "runGenerator", jobs: jobs.map(({ id, couponId }) => ({ id, couponId })) };
@@ -159,6 +167,35 @@ export function crowdOf(command: Command, model: Model, life: Life): Call[] {
   }
 }
 
+function deleteCodesCall(command: Command & { kind: "deleteCodes" }, model: Model, life: Life): Call | null {
+  const book = pickBook(model, command.book);
+  if (!book) return null;
+  const { codes, jobs, uploads } = model.state;
+  const requestId = life.requestId(command.request);
+  const target = command.byType && book.isTypePool && book.type ? { type: book.type } : { couponId: book.id };
+  const of = { method: "deleteCodes" as const, target, requestId };
+  if ("codes" in command.which) {
+    const { codes: picks, spelling } = command.which;
+    // 0: one of any coupon.
+    const named = picks.map((one) => pick(one === 0 ? codes : model.codesOf(book.id), one)?.code ?? life.code("none"));
+    return { ...of, which: { codes: named.map((code) => spelled(code, spelling)) } };
+  }
+  const { source } = command.which;
+  // -1: those of the last job.
+  const all = [
+    ...uploads.map((one) => ({ ...one, kind: "upload" as const })),
+    ...jobs.map((one) => ({ ...one, kind: "job" as const })),
+  ];
+  const own = all.filter(({ couponId }) => couponId === book.id);
+  const chosen = pick(source % 5 > 0 && own.length > 0 ? own : all, source);
+  if (!chosen) return null;
+  return {
+    ...of,
+    ...(source < 0 && { target: { couponId: chosen.couponId } }),
+    which: { kind: chosen.kind, id: chosen.id },
+  };
+}
+
 function issueCall(target: Target, userId: string, requestId = ""): Call {
   return { method: "issue", target, userId, requestId };
 }
@@ -184,8 +221,9 @@ function focus(model: Model, about: number): Model {
 function readCall({ what, pick: index }: Command & { kind: "read" }, model: Model): Call | null {
   const { coupons, userCoupons } = model.state;
   if (what === "stats") return { method: "getStats", scope: scopeOf(index, model) };
-  const target = what === "codes" ? pickBook(model, index) : pick(coupons, index);
+  const target = what === "codes" || what === "jobs" ? pickBook(model, index) : pick(coupons, index);
   const one = pick(userCoupons, index);
+  if (what === "jobs") return target ? { method: "listJobs", couponId: target.id } : null;
   if (what === "codes") return target ? { method: "listCodes", couponId: target.id } : null;
   if (what === "coupon") return target ? { method: "getCoupon", couponId: target.id } : null;
   if (!one) return null;

@@ -27,7 +27,16 @@ import {
 } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { callContext } from "../support/call-context.js";
-import { generate, listCodes, runGenerator, targetFields, upload } from "./code-calls.js";
+import {
+  cancelJob,
+  deleteCodes,
+  generate,
+  listCodes,
+  listJobs,
+  runGenerator,
+  targetFields,
+  upload,
+} from "./code-calls.js";
 import {
   choiceFields,
   fieldsOf,
@@ -167,6 +176,12 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
       return await generate(replica, call, context);
     case "runGenerator":
       return await runGenerator(replica, call, context);
+    case "cancelJob":
+      return await cancelJob(replica, call, context);
+    case "listJobs":
+      return await listJobs(replica, call.couponId, context);
+    case "deleteCodes":
+      return await deleteCodes(replica, call, context);
     case "listCodes":
       return await listCodes(replica, call.couponId, context);
     case "getStats": {

@@ -57,7 +57,7 @@ export class Catalogue extends Using {
 
   // Codes.
 
-  protected upload({ target, lines }: Call & { method: "upload" }, typePoolId: string): Answer {
+  protected upload({ target, lines }: Call & { method: "upload" }, typePoolId: string, uploadId: string): Answer {
     const book = "type" in target ? this.openTypePool(target.type, typePoolId) : this.coupon(target.couponId);
     const refused = this.bookRefusal(book);
     if (refused) return { refused };
@@ -66,7 +66,7 @@ export class Catalogue extends Using {
     lines.forEach(({ code, terms }, index) => {
       const key = this.codeKey(code, book.book);
       const isGood = isCode(code) && this.areGood(terms, book);
-      if (isGood && !keys.has(key)) this.addCode(book.id, code, terms);
+      if (isGood && !keys.has(key)) this.addCode(book.id, code, terms, uploadId);
       else rejected.push({ line: index + 1, problem: isGood ? "DUPLICATE" : "INVALID" });
       if (isGood) keys.add(key);
     });
@@ -74,8 +74,9 @@ export class Catalogue extends Using {
     if (added > 0) {
       this.revise(book.id, {});
       this.happened("CODES_UPLOADED", book.id);
+      this.state.uploads.push({ id: uploadId, couponId: book.id });
     }
-    return { couponId: book.id, added, rejected };
+    return { couponId: book.id, added, rejected, uploadId: added > 0 ? uploadId : "" };
   }
 
   protected bookRefusal({ deletedAt, book }: Coupon): string | null {
@@ -89,15 +90,18 @@ export class Catalogue extends Using {
     return (maxUses === null || (maxUses >= 1 && maxUses <= 1_000)) && maxHolders >= 1 && maxHolders <= 1_000_000;
   }
 
-  protected addCode(couponId: string, code: string, terms: Terms): void {
+  protected addCode(couponId: string, code: string, terms: Terms, source: string): void {
     const number = ++this.state.lastCode;
-    this.state.codes.push({ ...terms, number, couponId, code, holders: 0, outOfStockAt: null });
+    this.state.codes.push({ ...terms, number, couponId, code, source, holders: 0, outOfStockAt: null });
+  }
+
+  protected typePool(type: CouponType): Coupon | undefined {
+    return this.state.coupons.find((one) => one.isTypePool && one.type === type && one.deletedAt === null);
   }
 
   /** The pool of a type; the first upload makes it. */
   openTypePool(type: CouponType, id: string): Coupon {
-    const isOpen = (one: Coupon) => one.isTypePool && one.type === type && one.deletedAt === null;
-    const known = this.state.coupons.find(isOpen);
+    const known = this.typePool(type);
     if (known) return known;
     const pool: Definition = {
       name: `${type} codes`,

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import type { Command } from "./commands.js";
 import {
+  callCommands,
   command,
   coupon,
   createCommand,
@@ -83,10 +84,18 @@ const oneOrder = fc
     ...[-1, -2, -3].map((nth): Command => ({ kind: "issue", by: { coupon: nth }, user, request: 0 })),
     ...steps,
   ]);
+/** What becomes of a job: it is cancelled before or after it has run, and its codes are taken back. */
+const madeThen = fc
+  .tuple(fc.subarray([0, 1, 1, 2, 3]), callCommands.cancelJob, callCommands.deleteCodes)
+  .map(([parts, cancel, taken]): Command[] => {
+    const cancelLast = { ...cancel, job: -1 };
+    const all: Command[] = [cancelLast, { kind: "runGenerator" }, cancelLast, { ...taken, which: { source: -1 } }];
+    return parts.map((part) => all[part] as Command);
+  });
 /** What belongs together, or would seldom come together. */
 const chapter: fc.Arbitrary<Command[]> = fc.oneof(
   { weight: 26, arbitrary: command.map((one) => [one]) },
-  { weight: 1, arbitrary: generate.map((one) => [one, { kind: "runGenerator" as const }]) },
+  { weight: 2, arbitrary: fc.tuple(generate, madeThen).map(([one, then]) => [one, ...then]) },
   { weight: 1, arbitrary: twice },
   { weight: 1, arbitrary: pausedOfType },
   { weight: 2, arbitrary: oneOrder },

@@ -1,10 +1,14 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import {
+  CancelCodeJobRequestSchema,
+  DeleteCodeOutcome,
+  DeleteCodesRequestSchema,
   GenerateCodesRequestSchema,
   GetCodeJobRequestSchema,
   GetCouponRequestSchema,
   LineProblem,
+  ListCodeJobsRequestSchema,
   ListCodesRequestSchema,
   UploadCodesRequestSchema,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
@@ -57,7 +61,8 @@ export async function upload(
   const rejected = answer.rejectedLines.map(({ line, problem }) => ({ line, problem: LineProblem[problem] }));
   const countOf = (name: string) => rejected.filter(({ problem }) => problem === name).length;
   const isCounted = answer.duplicateCount === countOf("DUPLICATE") && answer.invalidCount === countOf("INVALID");
-  return { couponId: answer.couponId, added: isCounted ? answer.addedCount : -1, rejected };
+  const { couponId, addedCount, uploadId } = answer;
+  return { couponId, added: isCounted ? addedCount : -1, rejected, uploadId };
 }
 
 export async function generate(
@@ -104,6 +109,40 @@ export async function runGenerator(
 
 function jobView(job: CodeJob | undefined): Answer {
   return { id: job?.id, made: job?.madeCount, failure: job?.failure, state: CodeJobState[job?.state ?? 0] };
+}
+
+export async function cancelJob(
+  replica: Replica,
+  { jobId, requestId }: Call & { method: "cancelJob" },
+  context: CallContext,
+): Promise<Answer | Refusal> {
+  const answer = await replica.cancelJob(create(CancelCodeJobRequestSchema, { jobId, requestId }), context);
+  return answer instanceof Refusal ? answer : jobView(answer.job);
+}
+
+export async function listJobs(replica: Replica, couponId: string, context: CallContext): Promise<Answer | Refusal> {
+  const answer = await replica.listJobs(create(ListCodeJobsRequestSchema, { couponId, pageSize }), context);
+  return answer instanceof Refusal ? answer : { jobs: answer.jobs.map(jobView) };
+}
+
+export async function deleteCodes(
+  replica: Replica,
+  { target, which, requestId }: Call & { method: "deleteCodes" },
+  context: CallContext,
+): Promise<Answer | Refusal> {
+  const source = "id" in which && {
+    case: which.kind === "upload" ? ("uploadId" as const) : ("jobId" as const),
+    value: which.id,
+  };
+  const message = create(DeleteCodesRequestSchema, {
+    target: targetFields(target) as { case: "couponId"; value: string },
+    ...("codes" in which ? { codes: [...which.codes] } : { source: source as { case: "jobId"; value: string } }),
+    requestId,
+  });
+  const answer = await replica.deleteCodes(message, context);
+  if (answer instanceof Refusal) return answer;
+  const { couponId, deletedCount: deleted, takenCount: taken } = answer;
+  return { couponId, deleted, taken, outcomes: answer.outcomes.map((one) => DeleteCodeOutcome[one]) };
 }
 
 export async function listCodes(replica: Replica, couponId: string, context: CallContext): Promise<Answer | Refusal> {

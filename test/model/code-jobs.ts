@@ -1,16 +1,18 @@
 import { Catalogue, inOrder } from "./catalogue.js";
-import type { Answer, Call, Job } from "./state.js";
+import type { Answer, Call, Code, Job, WhichCodes } from "./state.js";
+import { newestFirst } from "./world.js";
+
+const cancelled = "it was cancelled";
 
 /** Codes that are made to a pattern, and codes that are taken back. */
 export class CodeJobs extends Catalogue {
   protected generate(call: Call & { method: "generate" }, id: string): Answer {
     const { method: _, requestId, ...wanted } = call;
-    const key = `generate ${requestId}`;
-    const input = JSON.stringify(wanted);
-    const earlier = requestId === "" ? undefined : this.state.answered[key];
-    if (earlier && earlier.input !== input) return { refused: "REQUEST_ID_REUSED" };
-    // As it is now.
-    if (earlier) return this.jobView(this.state.jobs.find((job) => job.id === earlier.answer.id) as Job);
+    return this.onceForJob("generate", requestId, wanted, () => this.beginJob(call, id));
+  }
+
+  private beginJob(call: Call & { method: "generate" }, id: string): Answer | Job {
+    const { method: _, requestId: __, ...wanted } = call;
     const book = this.coupon(call.couponId);
     const refused = this.bookRefusal(book);
     if (refused) return { refused };
@@ -19,9 +21,66 @@ export class CodeJobs extends Catalogue {
     if (!isGood) return { refused: "INVALID_FIELD" };
     const job: Job = { id, ...wanted, made: 0, failure: "", isEnded: false };
     this.state.jobs.push(job);
-    const answer = this.jobView(job);
+    return job;
+  }
+
+  protected cancelJob({ jobId, requestId }: Call & { method: "cancelJob" }): Answer {
+    return this.onceForJob("cancelJob", requestId, jobId, () => {
+      const job = this.state.jobs.find(({ id }) => id === jobId);
+      if (!job) return { refused: "CODE_JOB_NOT_FOUND" };
+      if (job.isEnded) return job;
+      job.isEnded = true;
+      job.failure = cancelled;
+      this.happened("CODES_GENERATED", job.couponId);
+      return job;
+    });
+  }
+
+  /** A repeated request gets the job as it is now. */
+  private onceForJob(method: string, requestId: string, asked: unknown, work: () => Answer | Job): Answer {
+    const key = `${method} ${requestId}`;
+    const input = JSON.stringify(asked);
+    const earlier = requestId === "" ? undefined : this.state.answered[key];
+    if (earlier && earlier.input !== input) return { refused: "REQUEST_ID_REUSED" };
+    if (earlier) return this.jobView(this.state.jobs.find((job) => job.id === earlier.answer.id) as Job);
+    const job = work();
+    if (!("stem" in job)) return job;
+    const answer = this.jobView(job as Job);
     if (requestId !== "") this.state.answered[key] = { input, answer, at: this.state.now };
     return answer;
+  }
+
+  protected listJobs(couponId: string): Answer {
+    const jobs = this.state.jobs.filter((job) => job.couponId === couponId);
+    return { jobs: newestFirst(jobs).map((job) => this.jobView(job)) };
+  }
+
+  /** Free ones go, and leave the stock; the others stay as they are. */
+  protected deleteCodes({ target, which }: Call & { method: "deleteCodes" }): Answer {
+    const book = "type" in target ? this.typePool(target.type) : this.coupon(target.couponId);
+    const refused = book ? this.bookRefusal(book) : "COUPON_NOT_FOUND";
+    if (refused || !book) return { refused: refused ?? "" };
+    if ("id" in which && !this.isSourceOf(book.id, which))
+      return { refused: which.kind === "upload" ? "CODE_UPLOAD_NOT_FOUND" : "CODE_JOB_NOT_FOUND" };
+    const own = this.codesOf(book.id);
+    const found = (text: string) => own.find((code) => this.keyOf(code) === this.codeKey(text, book.book));
+    const meant = "id" in which ? own.filter(({ source }) => source === which.id) : which.codes.map(found);
+    const outcomes = meant.map((code) => (!code ? "NOT_FOUND" : code.holders > 0 ? "TAKEN" : "DELETED"));
+    const known = [...new Set(meant)].filter((code): code is Code => code !== undefined);
+    const free = known.filter(({ holders }) => holders === 0);
+    if (free.length > 0) {
+      this.state.codes = this.state.codes.filter((code) => !free.includes(code));
+      this.countPurged(book.id, { codes: free.length });
+      this.revise(book.id, {});
+      this.happened("CODES_DELETED", book.id);
+    }
+    const [deleted, taken] = [free.length, known.length - free.length];
+    return { couponId: book.id, deleted, taken, outcomes: "id" in which ? [] : outcomes };
+  }
+
+  private isSourceOf(couponId: string, { kind, id }: Exclude<WhichCodes, { codes: unknown }>): boolean {
+    const sources = kind === "upload" ? this.state.uploads : this.state.jobs;
+    return sources.some((one) => one.id === id && one.couponId === couponId);
   }
 
   /** Rounds until no job is left. `told`: the codes that there are then, as they are listed. */
@@ -47,7 +106,7 @@ export class CodeJobs extends Catalogue {
       this.happened("CODES_GENERATED", job.couponId);
     }
     added.sort((a, b) => a.position - b.position);
-    for (const { job, code } of added) this.addCode(job.couponId, code, job.terms);
+    for (const { job, code } of added) this.addCode(job.couponId, code, job.terms, job.id);
     for (const { id, deletedAt } of this.state.coupons) {
       const ofCoupon = added.filter(({ job }) => job.couponId === id).length;
       if (ofCoupon === 0 || deletedAt !== null) continue;
@@ -65,6 +124,11 @@ export class CodeJobs extends Catalogue {
   }
 
   private jobView({ id, made, failure, isEnded }: Job): Answer {
-    return { id, made, failure, state: isEnded ? (failure === "" ? "DONE" : "FAILED") : "RUNNING" };
+    return { id, made, failure, state: stateOf({ failure, isEnded }) };
   }
+}
+
+function stateOf({ isEnded, failure }: Pick<Job, "isEnded" | "failure">): string {
+  if (!isEnded) return "RUNNING";
+  return failure === "" ? "DONE" : failure === cancelled ? "CANCELLED" : "FAILED";
 }

@@ -72,6 +72,15 @@ export type Command =
       readonly terms: TermFacts;
       readonly request: number;
     }
+  | { readonly kind: "cancelJob"; readonly job: number; readonly request: number }
+  | {
+      readonly kind: "deleteCodes";
+      readonly book: number;
+      /** Whether the pool of a type is named by the type. */
+      readonly byType: boolean;
+      readonly which: { readonly codes: readonly number[]; readonly spelling: number } | { readonly source: number };
+      readonly request: number;
+    }
   | { readonly kind: "runGenerator" | "release" | "expireCodes" | "expire" }
   | { readonly kind: "purge"; readonly dryRun: boolean }
   | { readonly kind: "advance"; readonly steps: number }
@@ -165,4 +174,4 @@ export const amounts = [
 ];
 export const names = ["model", "another name"];
 export const labels = ["", "team=growth", "city.name=Z\u00fcrich,team=growth"];
-export const reads = ["coupon", "userCoupon", "all", "live", "usages", "codes", "stats"] as const;
+export const reads = ["coupon", "userCoupon", "all", "live", "usages", "codes", "jobs", "stats"] as const;

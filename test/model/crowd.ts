@@ -1,9 +1,21 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Model } from "./model.js";
-import { type Answer, type Call, type Expected, statusReasons } from "./state.js";
+import type { Answer, Call, Expected } from "./state.js";
 
 /** Orders looked at before a crowd counts as not to be explained. */
 const maxSteps = 20_000;
+/** The reasons that a use is checked for once more when it is stored. */
+const statusReasons = [
+  "USER_COUPON_NOT_FOUND",
+  "CODE_NOT_FOUND",
+  "USER_COUPON_RELEASED",
+  "ALREADY_USED",
+  "USER_COUPON_REVOKED",
+  "USAGE_CAP_REACHED",
+  "USER_COUPON_EXPIRED",
+  "LOCKED",
+  "LOCK_LOST",
+];
 const gateReason = "USAGE_CAP_REACHED";
 
 /**

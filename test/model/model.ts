@@ -16,6 +16,7 @@ export class Model extends Upkeep {
       codes: [],
       lastCode: 0,
       jobs: [],
+      uploads: [],
       issuedOnDay: {},
       purged: {},
       answered: {},
@@ -57,9 +58,15 @@ export class Model extends Upkeep {
       case "getCoupon":
         return this.couponView(this.coupon(call.couponId));
       case "upload":
-        return this.once(call, () => this.upload(call, String(told.couponId ?? "?")));
+        return this.once(call, () => this.upload(call, String(told.couponId ?? "?"), String(told.uploadId || "?")));
       case "generate":
         return this.generate(call, id);
+      case "cancelJob":
+        return this.cancelJob(call);
+      case "listJobs":
+        return this.listJobs(call.couponId);
+      case "deleteCodes":
+        return this.once(call, () => this.deleteCodes(call));
       case "runGenerator":
         return this.runGenerator(told);
       case "listCodes":

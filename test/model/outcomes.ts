@@ -26,6 +26,13 @@ export function countOutcome(call: Call, answer: Answer, where = ""): void {
       for (const { state, failure } of answer.jobs as { state: string; failure: string }[])
         count(`runGenerator: ${state} ${failure}`);
       return;
+    case "cancelJob":
+      return void count(`cancelJob: ${answer.refused ?? answer.state}`);
+    case "deleteCodes":
+      for (const one of (answer.outcomes ?? []) as string[]) count(`deleteCodes: ${one}`);
+      return void count(
+        `deleteCodes${"id" in call.which ? ` of ${call.which.kind}` : ""}: ${outcome} ${answer.deleted}`,
+      );
     case "upload":
       for (const { problem } of (answer.rejected ?? []) as { problem: string }[]) count(`upload: ${problem}`);
       return void count(`upload${"type" in call.target ? " by type" : ""}: ${outcome}`);

@@ -12,12 +12,15 @@ import { QuotaDays } from "../../src/platform/quotas/quota-days.js";
 import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
 import type { Gate } from "../../src/reservation/port.js";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
+import { cancelCodeJob } from "../../src/services/catalog/cancel-code-job.js";
 import { createCoupon } from "../../src/services/catalog/create-coupon.js";
+import { deleteCodes } from "../../src/services/catalog/delete-codes.js";
 import { deleteCoupon } from "../../src/services/catalog/delete-coupon.js";
 import { generateCodes } from "../../src/services/catalog/generate-codes.js";
 import { getCodeJob } from "../../src/services/catalog/get-code-job.js";
 import { getCoupon } from "../../src/services/catalog/get-coupon.js";
 import { getStats } from "../../src/services/catalog/get-stats.js";
+import { listCodeJobs } from "../../src/services/catalog/list-code-jobs.js";
 import { listCodes } from "../../src/services/catalog/list-codes.js";
 import { pauseCoupon } from "../../src/services/catalog/pause-coupon.js";
 import { resumeCoupon } from "../../src/services/catalog/resume-coupon.js";
@@ -108,6 +111,9 @@ function startReplica(database: Database, gate: Gate, log: ServiceLog) {
     // A life says itself when codes are made.
     generate: generateCodes(codes, { kick: () => {} }),
     getCodeJob: getCodeJob(codes),
+    cancelJob: cancelCodeJob(codes, invalidate),
+    listJobs: listCodeJobs(codes),
+    deleteCodes: deleteCodes(codes, invalidate),
     listCodes: listCodes(codes, coupons),
     getStats: getStats(stores.stats),
     batchIssue: batchIssueCoupons(issuer, explain, (error) => log.error({ err: error }, "issuing to one failed")),

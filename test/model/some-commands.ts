@@ -110,10 +110,23 @@ export const upload = fc.record({
   request,
 });
 
+const deleteCodes = fc.record({
+  kind: fc.constant("deleteCodes" as const),
+  book: fc.nat(20),
+  byType: fc.boolean(),
+  which: fc.oneof(
+    fc.record({ codes: fc.array(fc.nat(20), { minLength: 1, maxLength: 4 }), spelling: fc.nat(3) }),
+    fc.record({ source: fc.nat(20) }),
+  ),
+  request,
+});
+
 /** What one caller may do while others do the like. */
-const callCommands = {
+export const callCommands = {
   issue: fc.record({ kind: fc.constant("issue" as const), by: issueBy, user: fc.nat(3), request, labels: someLabels }),
   upload,
+  deleteCodes,
+  cancelJob: fc.record({ kind: fc.constant("cancelJob" as const), job: fc.nat(20), request }),
   expireCodes: fc.record({ kind: fc.constant("expireCodes" as const) }),
   expire: fc.record({ kind: fc.constant("expire" as const) }),
   use: orderCommand(["use"]),
@@ -163,6 +176,7 @@ const crowd = fc.record({
         delete: 1,
         release: 1,
         upload: 1,
+        deleteCodes: 1,
         expireCodes: 1,
         expire: 1,
       }),
@@ -204,6 +218,7 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
     issue: 16,
     use: 12,
     upload: 4,
+    deleteCodes: 4,
     expireCodes: 2,
     expire: 2,
     lock: 7,

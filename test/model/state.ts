@@ -69,7 +69,14 @@ export interface Code extends Terms {
   holders: number;
   /** When it was taken out of stock. */
   outOfStockAt: number | null;
+  /** The upload or the job that it came by. */
+  readonly source: string;
 }
+
+/** What DeleteCodes is told: codes, or what they came by. */
+export type WhichCodes =
+  | { readonly codes: readonly string[] }
+  | { readonly kind: "upload" | "job"; readonly id: string };
 
 /** What makes codes to a pattern. */
 export interface Job {
@@ -83,6 +90,12 @@ export interface Job {
   made: number;
   failure: string;
   isEnded: boolean;
+}
+
+/** One call of UploadCodes that has added codes. */
+export interface Upload {
+  readonly id: string;
+  readonly couponId: string;
 }
 
 /** One line of an upload. */
@@ -187,6 +200,14 @@ export type Call =
       readonly terms: Terms;
       readonly requestId: string;
     }
+  | { readonly method: "cancelJob"; readonly jobId: string; readonly requestId: string }
+  | { readonly method: "listJobs"; readonly couponId: string }
+  | {
+      readonly method: "deleteCodes";
+      readonly target: { readonly couponId: string } | { readonly type: CouponType };
+      readonly which: WhichCodes;
+      readonly requestId: string;
+    }
   | { readonly method: "runGenerator"; readonly jobs: readonly Pick<Job, "id" | "couponId">[] }
   | { readonly method: "expireCodes" | "expire" }
   | { readonly method: "listCodes"; readonly couponId: string }
@@ -254,6 +275,7 @@ export interface State {
   /** The number of the last one that was added. */
   lastCode: number;
   jobs: Job[];
+  uploads: Upload[];
   /** By quota group, user and day: how many were issued. */
   issuedOnDay: Record<string, number>;
   /** By coupon. */
@@ -264,16 +286,3 @@ export interface State {
   lockVersions: Record<string, number[]>;
   events: string[];
 }
-
-/** The reasons that a use is checked for once more when it is stored. */
-export const statusReasons = [
-  "USER_COUPON_NOT_FOUND",
-  "CODE_NOT_FOUND",
-  "USER_COUPON_RELEASED",
-  "ALREADY_USED",
-  "USER_COUPON_REVOKED",
-  "USAGE_CAP_REACHED",
-  "USER_COUPON_EXPIRED",
-  "LOCKED",
-  "LOCK_LOST",
-];

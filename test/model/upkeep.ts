@@ -1,6 +1,6 @@
 import { Issuing } from "./issuing.js";
-import type { Answer, Call, Code, Coupon, Purged, Scope, UserCoupon } from "./state.js";
-import { dayMs, sum } from "./world.js";
+import type { Answer, Call, Code, Coupon, Scope, UserCoupon } from "./state.js";
+import { dayMs, noPurged, sum } from "./world.js";
 
 const hourMs = 3_600_000;
 
@@ -8,7 +8,6 @@ const hourMs = 3_600_000;
 export const purgeAfterDays = 1;
 /** Free codes of a book that was deleted go sooner. */
 export const deletedCodesKeepHours = 2;
-const none: Purged = { expired: 0, deleted: 0, released: 0, codes: 0 };
 
 /** What users lose: deletion, release, expiry, purge; and what GetStats says of it all. */
 export class Upkeep extends Issuing {
@@ -137,17 +136,6 @@ export class Upkeep extends Issuing {
     return count;
   }
 
-  private countPurged(couponId: string, more: Partial<Purged>): void {
-    const before = this.state.purged[couponId] ?? none;
-    const add = (kind: keyof Purged) => before[kind] + (more[kind] ?? 0);
-    this.state.purged[couponId] = {
-      expired: add("expired"),
-      deleted: add("deleted"),
-      released: add("released"),
-      codes: add("codes"),
-    };
-  }
-
   protected stats(scope: Scope): Answer {
     const coupons = this.state.coupons.filter((one) => {
       if (scope === null) return true;
@@ -158,7 +146,7 @@ export class Upkeep extends Issuing {
 
   private statsOf(coupon: Coupon): Stats {
     const { id, revokedAt, exhaustedAt } = coupon;
-    const purged = this.state.purged[id] ?? none;
+    const purged = this.state.purged[id] ?? noPurged;
     const all = this.state.userCoupons.filter(({ couponId }) => couponId === id);
     const deleted = all.filter((one) => one.deletedAt !== null && one.releasedAt === null);
     const held = all.filter((one) => one.deletedAt === null);

@@ -1,10 +1,12 @@
-import type { Answer, Call, Code, Coupon, State, Usage, UserCoupon } from "./state.js";
+import type { Answer, Call, Code, Coupon, Purged, State, Usage, UserCoupon } from "./state.js";
 
 export const dayMs = 86_400_000;
 /** Where the days of quotas begin: Nepal is 5:45 hours ahead of UTC, all year. */
 export const timeZone = "Asia/Kathmandu";
 const aheadMs = (5 * 60 + 45) * 60_000;
 const separators = /[ ._-]/g;
+
+export const noPurged: Purged = { expired: 0, deleted: 0, released: 0, codes: 0 };
 
 /** Which day it is in that zone, counted from 1970. */
 export function dayOf(at: number): number {
@@ -209,6 +211,18 @@ export class World {
     const answer = work();
     if (requestId !== "" && !answer.refused) this.state.answered[key] = { input, answer, at: this.state.now };
     return answer;
+  }
+
+  /** Counts what is there no more. */
+  countPurged(couponId: string, more: Partial<Purged>): void {
+    const before = this.state.purged[couponId] ?? noPurged;
+    const add = (kind: keyof Purged) => before[kind] + (more[kind] ?? 0);
+    this.state.purged[couponId] = {
+      expired: add("expired"),
+      deleted: add("deleted"),
+      released: add("released"),
+      codes: add("codes"),
+    };
   }
 
   happened(kind: string, ...facts: string[]): void {

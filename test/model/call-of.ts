@@ -1,8 +1,9 @@
+import type { Call, Scope, Target } from "./call.js";
 import { type Command, labels } from "./commands.js";
 import { type Life, lineOf, pickBook, spelled, targetOf, termsOf } from "./definitions.js";
 import { Model } from "./model.js";
 import { choicesOf, choose, orderCall, orderOf, pick } from "./orders-of.js";
-import type { Call, Definition, Scope, Target } from "./state.js";
+import type { Definition } from "./state.js";
 
 /** The orders that `useAll` makes by itself are numbered from here on. */
 const firstOwnOrder = 10;

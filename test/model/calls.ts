@@ -27,6 +27,7 @@ import {
 } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { callContext } from "../support/call-context.js";
+import type { Answer, Call } from "./call.js";
 import {
   cancelJob,
   deleteCodes,
@@ -50,7 +51,6 @@ import {
   withCoupon,
 } from "./messages.js";
 import type { Replica } from "./service.js";
-import type { Answer, Call } from "./state.js";
 
 /** Between the calls of the model and the messages of the contract. Nothing is decided here. */
 

@@ -1,4 +1,5 @@
-import type { Answer, Call, Code, Coupon, CouponType, Definition, Terms } from "./state.js";
+import type { Answer, Call } from "./call.js";
+import type { Code, Coupon, CouponType, Definition, Terms } from "./state.js";
 import { Using } from "./using.js";
 
 const visible = /^[!-~]([ -~]*[!-~])?$/;
@@ -73,7 +74,7 @@ export class Catalogue extends Using {
     const added = lines.length - rejected.length;
     if (added > 0) {
       this.revise(book.id, {});
-      this.happened("CODES_UPLOADED", book.id);
+      this.codesHappened("CODES_UPLOADED", book.id, added);
       this.state.uploads.push({ id: uploadId, couponId: book.id });
     }
     return { couponId: book.id, added, rejected, uploadId: added > 0 ? uploadId : "" };
@@ -163,7 +164,11 @@ export class Catalogue extends Using {
       for (const code of ofCoupon) code.outOfStockAt = this.state.now;
       if (free === 0) continue;
       this.revise(id, {});
-      this.happened("CODES_EXPIRED", id);
+      this.codesHappened(
+        "CODES_EXPIRED",
+        id,
+        ofCoupon.filter(({ maxHolders, holders }) => holders < maxHolders).length,
+      );
     }
   }
 

@@ -17,10 +17,11 @@ import { CouponType as CouponTypes } from "../../gen/coupon/v1/coupon_pb.js";
 import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import type { CallContext } from "../../src/domain/call-context.js";
 import { Refusal } from "../../src/domain/refusal.js";
+import type { Answer, Call, Target } from "./call.js";
 import { inOrder } from "./catalogue.js";
 import { discountFields, discountView, msOf } from "./messages.js";
 import type { Replica } from "./service.js";
-import type { Answer, Call, Target, Terms } from "./state.js";
+import type { Terms } from "./state.js";
 
 /** The calls about codes, as messages. */
 

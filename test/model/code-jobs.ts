@@ -1,5 +1,6 @@
+import type { Answer, Call, WhichCodes } from "./call.js";
 import { Catalogue, inOrder } from "./catalogue.js";
-import type { Answer, Call, Code, Job, WhichCodes } from "./state.js";
+import type { Code, Job } from "./state.js";
 import { newestFirst } from "./world.js";
 
 const cancelled = "it was cancelled";
@@ -31,7 +32,7 @@ export class CodeJobs extends Catalogue {
       if (job.isEnded) return job;
       job.isEnded = true;
       job.failure = cancelled;
-      this.happened("CODES_GENERATED", job.couponId);
+      this.codesHappened("CODES_GENERATED", job.couponId, job.made);
       return job;
     });
   }
@@ -72,7 +73,7 @@ export class CodeJobs extends Catalogue {
       this.state.codes = this.state.codes.filter((code) => !free.includes(code));
       this.countPurged(book.id, { codes: free.length });
       this.revise(book.id, {});
-      this.happened("CODES_DELETED", book.id);
+      this.codesHappened("CODES_DELETED", book.id, free.length);
     }
     const [deleted, taken] = [free.length, known.length - free.length];
     return { couponId: book.id, deleted, taken, outcomes: "id" in which ? [] : outcomes };
@@ -103,7 +104,7 @@ export class CodeJobs extends Catalogue {
       job.isEnded = true;
       if (book.deletedAt !== null) job.failure = "the coupon was deleted";
       else if (due < job.count) job.failure = "the pattern has no more codes that are not taken";
-      this.happened("CODES_GENERATED", job.couponId);
+      this.codesHappened("CODES_GENERATED", job.couponId, due);
     }
     added.sort((a, b) => a.position - b.position);
     for (const { job, code } of added) this.addCode(job.couponId, code, job.terms, job.id);

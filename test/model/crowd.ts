@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
+import type { Answer, Call, Expected } from "./call.js";
 import type { Model } from "./model.js";
-import type { Answer, Call, Expected } from "./state.js";
 
 /** Orders looked at before a crowd counts as not to be explained. */
 const maxSteps = 20_000;

@@ -1,3 +1,4 @@
+import type { Call, Line, Target } from "./call.js";
 import {
   discounts,
   type Facts,
@@ -10,7 +11,7 @@ import {
 } from "./commands.js";
 import type { Model } from "./model.js";
 import { pick } from "./orders-of.js";
-import type { Call, Definition, Discount, Line, Target, Terms } from "./state.js";
+import type { Definition, Discount, Terms } from "./state.js";
 
 /** What commands say of coupons and codes, in the terms of the life that they are part of. */
 

@@ -1,5 +1,6 @@
+import type { Answer, Call, Expected } from "./call.js";
 import { CodeJobs } from "./code-jobs.js";
-import type { Answer, Call, Code, Coupon, CouponType, Expected, UserCoupon } from "./state.js";
+import type { Code, Coupon, CouponType, UserCoupon } from "./state.js";
 
 type IssueCall = Call & { method: "issue" };
 

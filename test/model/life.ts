@@ -1,6 +1,7 @@
 import { inspect, isDeepStrictEqual } from "node:util";
 import { expect } from "vitest";
 import { countedStats, miscounted } from "../support/counted-stats.js";
+import type { Answer, Call, Expected } from "./call.js";
 import { callOf, crowdOf } from "./call-of.js";
 import { perform, performBatch } from "./calls.js";
 import { type Command, type Facts, stepMs } from "./commands.js";
@@ -10,7 +11,8 @@ import { differences, factsOf, openTypePools, storedOf } from "./facts.js";
 import { Model } from "./model.js";
 import { countOutcome } from "./outcomes.js";
 import type { Service } from "./service.js";
-import type { Answer, Call, CouponType, Expected } from "./state.js";
+import type { CouponType } from "./state.js";
+import { listEvents, wrongEvents } from "./told-events.js";
 import { nextMidnight } from "./world.js";
 
 /** A coupon that could not be loaded again for a moment can be after this long. */
@@ -64,6 +66,7 @@ export class Life implements LifeNames {
 
   private async act(command: Command): Promise<void> {
     const { state } = this.model;
+    state.turn += 1;
     switch (command.kind) {
       case "advance":
         state.now += command.steps * stepMs;
@@ -151,6 +154,7 @@ export class Life implements LifeNames {
     const miscounts = await miscounted(sql);
     if (miscounts.length > 0) throw new Error(`counters differ from what they count: ${inspect(miscounts)}`);
     await this.checkReports();
+    await this.checkEvents();
     await this.service.settled();
     await this.checkGate(false);
     for (let attempt = 0; attempt < maxSweepAttempts; attempt++) {
@@ -174,6 +178,12 @@ export class Life implements LifeNames {
     }
     for (const type of ["FREE", "STANDARD"] as const) await this.call({ method: "getStats", scope: { type } });
     await this.call({ method: "getStats", scope: null });
+  }
+
+  /** Readers are told of each change once, and in order. */
+  private async checkEvents(): Promise<void> {
+    const wrong = wrongEvents(await listEvents(this.nextReplica()), this.model);
+    if (wrong.length > 0) throw new Error(`what is told of events is wrong:\n${wrong.join("\n")}`);
   }
 
   private async isGateExact(): Promise<boolean> {

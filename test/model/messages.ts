@@ -15,7 +15,8 @@ import {
 import type { Usage as UsageMessage } from "../../gen/coupon/v1/usage_pb.js";
 import { type UserCoupon as UserCouponMessage, UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { Refusal } from "../../src/domain/refusal.js";
-import type { Answer, Choice, Definition, Discount, Money, Order } from "./state.js";
+import type { Answer, Choice, Order } from "./call.js";
+import type { Definition, Discount, Money } from "./state.js";
 
 /** What the model says, as messages, and messages as the model says them. Nothing is decided here. */
 
@@ -66,7 +67,7 @@ export function labelFields(labels = ""): Record<string, string> {
   return Object.fromEntries(entries.reverse());
 }
 
-function labelsView(labels: Readonly<Record<string, string>>): string {
+export function labelsView(labels: Readonly<Record<string, string>>): string {
   const entries = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
   return entries.sort().join(",");
 }

@@ -1,4 +1,5 @@
-import type { Answer, Call, Expected, UserCoupon } from "./state.js";
+import type { Answer, Call, Expected } from "./call.js";
+import type { UserCoupon } from "./state.js";
 import { Upkeep } from "./upkeep.js";
 import { newestFirst, usageView } from "./world.js";
 
@@ -22,6 +23,8 @@ export class Model extends Upkeep {
       answered: {},
       lockVersions: {},
       events: [],
+      history: [],
+      turn: 0,
     });
   }
 

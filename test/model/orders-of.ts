@@ -1,7 +1,8 @@
+import type { Call, Choice, Order } from "./call.js";
 import { amounts, type LockChoice, labels, type OrderCommand } from "./commands.js";
 import { type Life, spelled } from "./definitions.js";
 import type { Model } from "./model.js";
-import type { Call, Choice, Order, UserCoupon } from "./state.js";
+import type { UserCoupon } from "./state.js";
 
 /** The orders that commands stand for. */
 

@@ -1,4 +1,5 @@
-import type { Answer, Choice, Discount, Order, Usage, UserCoupon } from "./state.js";
+import type { Answer, Choice, Order } from "./call.js";
+import type { Discount, Usage, UserCoupon } from "./state.js";
 import { sum, World } from "./world.js";
 
 /** What speaks against an order, and what its coupons take off. */

@@ -1,4 +1,4 @@
-import type { Answer, Call } from "./state.js";
+import type { Answer, Call } from "./call.js";
 
 /** How often each call had each outcome, over all lives. */
 const outcomes = new Map<string, number>();
@@ -31,7 +31,7 @@ export function countOutcome(call: Call, answer: Answer, where = ""): void {
     case "deleteCodes":
       for (const one of (answer.outcomes ?? []) as string[]) count(`deleteCodes: ${one}`);
       return void count(
-        `deleteCodes${"id" in call.which ? ` of ${call.which.kind}` : ""}: ${outcome} ${answer.deleted}`,
+        `deleteCodes${"id" in call.which ? ` of ${call.which.kind}` : ""}: ${answer.refused ?? `${answer.deleted} deleted`}`,
       );
     case "upload":
       for (const { problem } of (answer.rejected ?? []) as { problem: string }[]) count(`upload: ${problem}`);

@@ -1,5 +1,6 @@
 import { Redis } from "ioredis";
 import { Queues } from "../../src/batching/queues.js";
+import { EventReader } from "../../src/following/event-reader.js";
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { TypeIssuer } from "../../src/issuing/type-issuer.js";
 import { CodeExpirer } from "../../src/jobs/code-expirer.js";
@@ -26,6 +27,7 @@ import { pauseCoupon } from "../../src/services/catalog/pause-coupon.js";
 import { resumeCoupon } from "../../src/services/catalog/resume-coupon.js";
 import { updateCoupon } from "../../src/services/catalog/update-coupon.js";
 import { uploadCodes } from "../../src/services/catalog/upload-codes.js";
+import { listEvents } from "../../src/services/event/list-events.js";
 import { batchIssueCoupons } from "../../src/services/issuance/batch-issue-coupons.js";
 import { issueCoupon } from "../../src/services/issuance/issue-coupon.js";
 import { cancelUsage } from "../../src/services/usage/cancel-usage.js";
@@ -139,6 +141,7 @@ function startReplica(database: Database, gate: Gate, log: ServiceLog) {
     use: useCoupons(checkout, usages),
     cancel: cancelUsage(cancels),
     listUsages: listUsages(usages),
+    listEvents: listEvents(new EventReader(stores.events)),
     /** A load that straddles a jump of time would see the two clocks apart; gate-keeper.test.ts has what must hold then. */
     settled: () => Promise.all((keeper as unknown as { loads: Map<string, Promise<void>> }).loads.values()),
     /** Which coupons of a type can be issued is remembered for a moment, by a clock that does not jump. */

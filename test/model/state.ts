@@ -1,3 +1,5 @@
+import type { Answer } from "./call.js";
+
 /** What the model is made of, and what may be asked of it. Times are in ms since 1970, money in minor units. */
 export interface Money {
   readonly currency: string;
@@ -73,11 +75,6 @@ export interface Code extends Terms {
   readonly source: string;
 }
 
-/** What DeleteCodes is told: codes, or what they came by. */
-export type WhichCodes =
-  | { readonly codes: readonly string[] }
-  | { readonly kind: "upload" | "job"; readonly id: string };
-
 /** What makes codes to a pattern. */
 export interface Job {
   readonly id: string;
@@ -96,12 +93,6 @@ export interface Job {
 export interface Upload {
   readonly id: string;
   readonly couponId: string;
-}
-
-/** One line of an upload. */
-export interface Line {
-  readonly code: string;
-  readonly terms: Terms;
 }
 
 export interface UserCoupon {
@@ -148,100 +139,6 @@ export interface Usage {
   cancelledAt: number | null;
 }
 
-export interface Choice {
-  /** "" when it is named by its code. */
-  readonly id: string;
-  readonly code?: string;
-  /** 0: none. */
-  readonly lockVersion: number;
-}
-
-export interface Order {
-  readonly userId: string;
-  readonly choices: readonly Choice[];
-  readonly orderId: string;
-  /** null: not known yet. */
-  readonly amount: Money | null;
-  /** Of a use. */
-  readonly labels?: string;
-}
-
-export type Call =
-  | { readonly method: "create"; readonly definition: Definition; readonly requestId: string }
-  | {
-      readonly method: "update";
-      readonly couponId: string;
-      readonly revision: number;
-      readonly change: Partial<Definition>;
-      readonly requestId: string;
-    }
-  | { readonly method: "pause" | "resume"; readonly couponId: string; readonly requestId: string }
-  | { readonly method: "delete"; readonly couponId: string; readonly revoke: boolean; readonly requestId: string }
-  | { readonly method: "getCoupon"; readonly couponId: string }
-  | {
-      readonly method: "issue";
-      readonly target: Target;
-      readonly userId: string;
-      readonly requestId: string;
-      readonly labels?: string;
-    }
-  | {
-      readonly method: "upload";
-      readonly target: { readonly couponId: string } | { readonly type: CouponType };
-      readonly lines: readonly Line[];
-      readonly requestId: string;
-    }
-  | {
-      readonly method: "generate";
-      readonly couponId: string;
-      readonly stem: string;
-      readonly characters: string;
-      readonly count: number;
-      readonly terms: Terms;
-      readonly requestId: string;
-    }
-  | { readonly method: "cancelJob"; readonly jobId: string; readonly requestId: string }
-  | { readonly method: "listJobs"; readonly couponId: string }
-  | {
-      readonly method: "deleteCodes";
-      readonly target: { readonly couponId: string } | { readonly type: CouponType };
-      readonly which: WhichCodes;
-      readonly requestId: string;
-    }
-  | { readonly method: "runGenerator"; readonly jobs: readonly Pick<Job, "id" | "couponId">[] }
-  | { readonly method: "expireCodes" | "expire" }
-  | { readonly method: "listCodes"; readonly couponId: string }
-  | { readonly method: "getStats"; readonly scope: Scope }
-  | { readonly method: "purge"; readonly dryRun: boolean }
-  | { readonly method: "quote"; readonly order: Order }
-  | { readonly method: "lock" | "use"; readonly order: Order; readonly requestId: string }
-  | { readonly method: "unlock"; readonly userId: string; readonly choices: readonly Choice[] }
-  | {
-      readonly method: "cancel";
-      readonly userId: string;
-      /** Either of them is "". */
-      readonly usageId: string;
-      readonly userCouponId: string;
-      readonly requestId: string;
-    }
-  | {
-      readonly method: "deleteUserCoupon";
-      readonly userId: string;
-      readonly userCouponId: string;
-      readonly restock: boolean;
-      readonly deleteUsed: boolean;
-      readonly requestId: string;
-    }
-  | { readonly method: "getUserCoupon"; readonly userId: string; readonly userCouponId: string }
-  | { readonly method: "listUserCoupons"; readonly userId: string; readonly showExpired: boolean }
-  | { readonly method: "listUsages"; readonly userId: string; readonly showCancelled: boolean }
-  | { readonly method: "release" };
-
-export type Target = { readonly couponId: string } | { readonly code: string } | { readonly type: CouponType };
-
-/** null: of all coupons. */
-export type Scope = { readonly couponId: string } | { readonly type: CouponType } | null;
-
 /** What was purged of one coupon, which stays counted. */
 export interface Purged {
   readonly expired: number;
@@ -250,19 +147,21 @@ export interface Purged {
   readonly codes: number;
 }
 
-/** Plain values, so that what was answered can be held against what should have been. */
-export interface Answer {
-  /** The reason, when the call was refused. */
-  readonly refused?: string;
-  /** Of an order: every reason against each choice. */
-  readonly against?: readonly (readonly string[])[];
-  /** When only locks are in the way. */
-  readonly retryMs?: number;
-  readonly [field: string]: unknown;
+/** What happened, and whom it was about. Purges are not among them: how many steps they take is the service's choice. */
+export interface Happening {
+  readonly kind: string;
+  readonly couponId: string;
+  readonly userCouponId: string;
+  readonly userId: string;
+  readonly usageId: string;
+  /** Of the coupon, after its definition changed; 0: it did not. */
+  readonly revision: number;
+  /** Of codes. */
+  readonly count: number;
+  readonly at: number;
+  /** During which turn. */
+  readonly turn: number;
 }
-
-/** `or`: what may be answered as well, in the cases in which the contract leaves it open. */
-export type Expected = Answer & { readonly or?: readonly Answer[] };
 
 /** Everything there is, in plain data. */
 export interface State {
@@ -285,4 +184,8 @@ export interface State {
   /** By coupon: those that locks have had. */
   lockVersions: Record<string, number[]>;
   events: string[];
+  /** The same with what readers of events are told, in the order in which the model did it. */
+  history: Happening[];
+  /** Grows with each call, or crowd of calls. */
+  turn: number;
 }

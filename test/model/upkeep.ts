@@ -1,5 +1,6 @@
+import type { Answer, Call, Scope } from "./call.js";
 import { Issuing } from "./issuing.js";
-import type { Answer, Call, Code, Coupon, Scope, UserCoupon } from "./state.js";
+import type { Code, Coupon, UserCoupon } from "./state.js";
 import { dayMs, noPurged, sum } from "./world.js";
 
 const hourMs = 3_600_000;

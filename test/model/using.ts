@@ -1,5 +1,6 @@
+import type { Answer, Call, Choice, Order } from "./call.js";
 import { Orders } from "./orders.js";
-import type { Answer, Call, Choice, Money, Order, Usage, UserCoupon } from "./state.js";
+import type { Money, Usage, UserCoupon } from "./state.js";
 import { sum, usageView } from "./world.js";
 
 /** Locks, uses and cancellations. */

@@ -1,9 +1,11 @@
-import type { Answer, Call, Code, Coupon, Purged, State, Usage, UserCoupon } from "./state.js";
+import type { Answer, Call } from "./call.js";
+import type { Code, Coupon, Happening, Purged, State, Usage, UserCoupon } from "./state.js";
 
 export const dayMs = 86_400_000;
 /** Where the days of quotas begin: Nepal is 5:45 hours ahead of UTC, all year. */
 export const timeZone = "Asia/Kathmandu";
 const aheadMs = (5 * 60 + 45) * 60_000;
+const editKinds = ["CREATED", "UPDATED", "PAUSED", "RESUMED", "DELETED"].map((edit) => `COUPON_${edit}`);
 const separators = /[ ._-]/g;
 
 export const noPurged: Purged = { expired: 0, deleted: 0, released: 0, codes: 0 };
@@ -227,6 +229,22 @@ export class World {
 
   happened(kind: string, ...facts: string[]): void {
     this.state.events.push([kind, ...facts].join(" "));
+    const [couponId = "", userCouponId = "", usageId = ""] = facts;
+    const holder = this.state.userCoupons.find(({ id }) => id === userCouponId);
+    const isOfUsage = kind === "USER_COUPON_USED" || kind === "USAGE_CANCELLED";
+    this.state.history.push({
+      ...{ kind, couponId, userCouponId, userId: holder?.userId ?? "", usageId: isOfUsage ? usageId : "" },
+      revision: editKinds.includes(kind) ? this.coupon(couponId).revision + (kind === "COUPON_CREATED" ? 0 : 1) : 0,
+      count: 0,
+      at: this.state.now,
+      turn: this.state.turn,
+    });
+  }
+
+  codesHappened(kind: string, couponId: string, count: number): void {
+    this.happened(kind, couponId);
+    const { history } = this.state;
+    history.push({ ...(history.pop() as Happening), count });
   }
 }
 

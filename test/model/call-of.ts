@@ -103,9 +103,9 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
       const target = pick(coupons, command.coupon);
       if (!target) return null;
       const [couponId, requestId] = [target.id, life.requestId(command.request)];
-      if (command.kind === "delete") return { method: "delete", couponId, revoke: command.revoke, requestId };
-      if (command.kind !== "update") return { method: command.kind, couponId, requestId };
+      if (!("revision" in command)) return { method: command.kind, couponId, requestId };
       const revision = { any: 0, current: target.revision, stale: target.revision + 1 }[command.revision];
+      if (command.kind === "delete") return { method: "delete", couponId, revoke: command.revoke, revision, requestId };
       return { method: "update", couponId, revision, change: life.definitionOf(command.change), requestId };
     }
     default:

@@ -41,7 +41,13 @@ export type Call =
       readonly requestId: string;
     }
   | { readonly method: "pause" | "resume"; readonly couponId: string; readonly requestId: string }
-  | { readonly method: "delete"; readonly couponId: string; readonly revoke: boolean; readonly requestId: string }
+  | {
+      readonly method: "delete";
+      readonly couponId: string;
+      readonly revoke: boolean;
+      readonly revision: number;
+      readonly requestId: string;
+    }
   | { readonly method: "getCoupon"; readonly couponId: string }
   | {
       readonly method: "issue";

@@ -39,7 +39,7 @@ import {
   upload,
 } from "./code-calls.js";
 import {
-  choiceFields,
+  choicesFields,
   fieldsOf,
   fullUserCouponView,
   labelFields,
@@ -93,7 +93,11 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
     case "resume":
       return withCoupon(await replica.resume(create(ResumeCouponRequestSchema, inputOf(call)), context));
     case "delete": {
-      const message = create(DeleteCouponRequestSchema, { ...inputOf(call), revokeIssued: call.revoke });
+      const message = create(DeleteCouponRequestSchema, {
+        ...inputOf(call),
+        revision: BigInt(call.revision),
+        revokeIssued: call.revoke,
+      });
       return withCoupon(await replica.delete(message, context));
     }
     case "getCoupon":
@@ -131,7 +135,7 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
       return { locks };
     }
     case "unlock": {
-      const message = { userId: call.userId, coupons: call.choices.map(choiceFields) };
+      const message = { userId: call.userId, ...choicesFields(call.choices) };
       const answer = await replica.unlock(create(UnlockCouponsRequestSchema, message), context);
       return answer instanceof Refusal ? answer : { unlocked: [...answer.userCouponIds].sort() };
     }
@@ -233,7 +237,7 @@ function refusalView({ reason, detail }: Refusal, call: Call): Answer {
   const retry = retryAfterMs !== undefined && !isOfQuota && { retryMs: retryAfterMs };
   if (!preconditions || !("order" in call)) return { refused: reason, ...retry };
   const against = call.order.choices.map((_, index) =>
-    preconditions.filter(({ field }) => field === `coupons[${index}]`).map((one) => one.reason),
+    preconditions.filter(({ field }) => field === `coupons[${index}]` || field === "code").map((one) => one.reason),
   );
   return { refused: reason, against, ...retry };
 }

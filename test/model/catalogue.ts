@@ -119,6 +119,7 @@ export class Catalogue extends Using {
       lockMs: 300_000,
       claimMs: null,
       type,
+      throttle: null,
       quota: null,
       book: "folded",
     };

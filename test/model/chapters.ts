@@ -65,7 +65,15 @@ const oneOrder = fc
   )
   .map(([coupons, user, steps]): Command[] => [
     ...coupons.map(([discount, stackable, maxUses]): Command => {
-      const limits = { quantity: null, maxPerUser: 1, usageCap: null, quota: null, claim: null, validity: null };
+      const limits = {
+        quantity: null,
+        maxPerUser: 1,
+        usageCap: null,
+        throttle: null,
+        quota: null,
+        claim: null,
+        validity: null,
+      };
       const facts = {
         ...limits,
         discount,

@@ -55,7 +55,13 @@ export type Command =
       readonly request: number;
     }
   | { readonly kind: "pause" | "resume"; readonly coupon: number; readonly request: number }
-  | { readonly kind: "delete"; readonly coupon: number; readonly revoke: boolean; readonly request: number }
+  | {
+      readonly kind: "delete";
+      readonly coupon: number;
+      readonly revoke: boolean;
+      readonly revision: "any" | "current" | "stale";
+      readonly request: number;
+    }
   | { readonly kind: "read"; readonly what: (typeof reads)[number]; readonly pick: number }
   | {
       readonly kind: "upload";
@@ -122,6 +128,7 @@ export interface Facts {
   readonly lock: number;
   readonly claim: number | null;
   readonly type: CouponType | null;
+  readonly throttle: Definition["throttle"];
   readonly quota: { readonly group: number; readonly max: number } | null;
   readonly book: Definition["book"];
 }

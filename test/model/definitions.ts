@@ -46,6 +46,7 @@ export function definitionOf(facts: Partial<Facts>, startedAt: number, life: str
     stackable: (stackable) => ({ stackable }),
     maxUses: (maxUses) => ({ maxUses }),
     type: (type) => ({ type }),
+    throttle: (throttle) => ({ throttle }),
     quota: (quota) => ({ quota: quota && { group: `${life}-${quota.group}`, maxPerDay: quota.max } }),
     // Its quantity is its codes.
     book: (book) => ({ book, ...(book !== null && { quantity: null }) }),

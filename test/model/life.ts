@@ -12,7 +12,7 @@ import { Model } from "./model.js";
 import { countOutcome } from "./outcomes.js";
 import type { Service } from "./service.js";
 import type { CouponType } from "./state.js";
-import { listEvents, wrongEvents } from "./told-events.js";
+import { filters, listEvents, wrongEvents } from "./told-events.js";
 import { nextMidnight } from "./world.js";
 
 /** A coupon that could not be loaded again for a moment can be after this long. */
@@ -182,8 +182,16 @@ export class Life implements LifeNames {
 
   /** Readers are told of each change once, and in order. */
   private async checkEvents(): Promise<void> {
-    const wrong = wrongEvents(await listEvents(this.nextReplica()), this.model);
+    const all = await listEvents(this.nextReplica());
+    const wrong = wrongEvents(all, this.model);
     if (wrong.length > 0) throw new Error(`what is told of events is wrong:\n${wrong.join("\n")}`);
+    const { coupons, userCoupons } = this.model.state;
+    const wanted = filters(coupons.at(-1)?.id ?? "", userCoupons.at(-1)?.userId ?? "nobody");
+    const pick = wanted[this.turn % wanted.length] as (typeof wanted)[0];
+    const ids = (told: readonly { id: string }[]) => told.map(({ id }) => id);
+    expect(ids(await listEvents(this.nextReplica(), pick.asked)), inspect(pick.asked)).toEqual(
+      ids(all.filter(pick.isMet)),
+    );
   }
 
   private async isGateExact(): Promise<boolean> {

@@ -20,6 +20,9 @@ import type { Definition, Discount, Money } from "./state.js";
 
 /** What the model says, as messages, and messages as the model says them. Nothing is decided here. */
 
+/** The longest there is: nobody is refused who only has to wait. */
+const throttleWaitMs = 20_000;
+
 export const paths: Record<Exclude<keyof Definition, "book">, string> = {
   name: "name",
   labels: "labels",
@@ -35,6 +38,7 @@ export const paths: Record<Exclude<keyof Definition, "book">, string> = {
   lockMs: "lock_duration",
   claimMs: "claim_window",
   type: "type",
+  throttle: "throttle",
   quota: "quota",
 };
 
@@ -55,6 +59,7 @@ export function fieldsOf(one: Partial<Definition>) {
     ...(lockMs !== undefined && { lockDuration: durationFromMs(lockMs) }),
     ...(claimMs != null && { claimWindow: durationFromMs(claimMs) }),
     ...(one.type != null && { type: CouponTypes[one.type] }),
+    ...(one.throttle && { throttle: { ...one.throttle, maxWait: durationFromMs(throttleWaitMs) } }),
     ...(one.quota != null && { quota: one.quota }),
     ...(one.book != null && { codeBook: { exactMatch: one.book === "exact" } }),
   };
@@ -88,7 +93,7 @@ function moneyFields({ currency, units }: Money) {
   return { $typeName: "coupon.v1.Money" as const, currencyCode: currency, minorUnits: BigInt(units) };
 }
 
-export function choiceFields({ id, code, lockVersion }: Choice) {
+function choiceFields({ id, code, lockVersion }: Choice) {
   const target =
     code === undefined ? { case: "userCouponId" as const, value: id } : { case: "code" as const, value: code };
   return { target, lockVersion: BigInt(lockVersion) };
@@ -96,7 +101,17 @@ export function choiceFields({ id, code, lockVersion }: Choice) {
 
 export function orderFields({ userId, choices, orderId, amount }: Order) {
   const orderAmount = amount && { orderAmount: moneyFields(amount) };
-  return { userId, orderId, productId: "product", coupons: choices.map(choiceFields), ...orderAmount };
+  return { userId, orderId, productId: "product", ...choicesFields(choices), ...orderAmount };
+}
+
+let sent = 0;
+
+/** A code alone is named in either of its two ways by turns, for both are the same request. */
+export function choicesFields(choices: readonly Choice[]) {
+  const [first, ...others] = choices;
+  const code = others.length === 0 ? first?.code : undefined;
+  if (code === undefined || ++sent % 2 === 0) return { coupons: choices.map(choiceFields) };
+  return { code, lockVersion: BigInt(first?.lockVersion ?? 0) };
 }
 
 export function withCoupon(answer: { coupon?: CouponMessage | undefined } | Refusal): Answer | Refusal {
@@ -121,6 +136,9 @@ function couponView(message: CouponMessage): Answer {
     lockMs: durationOf(message.lockDuration),
     claimMs: durationOf(message.claimWindow),
     type: message.type === 0 ? null : CouponTypes[message.type],
+    throttle: message.throttle
+      ? { maxConcurrent: message.throttle.maxConcurrent, maxPerSecond: message.throttle.maxPerSecond }
+      : null,
     quota: message.quota ? { group: message.quota.group, maxPerDay: message.quota.maxPerDay } : null,
     book: message.codeBook ? (message.codeBook.exactMatch ? "exact" : "folded") : null,
     isTypePool: message.typePool,

@@ -53,7 +53,7 @@ export class Model extends Upkeep {
         );
       case "delete":
         return this.once(call, () =>
-          this.changeCoupon(call.couponId, 0, () => {
+          this.changeCoupon(call.couponId, call.revision, () => {
             this.happened("COUPON_DELETED", call.couponId);
             return { deletedAt: this.state.now, revokedAt: call.revoke ? this.state.now : null };
           }),

@@ -46,6 +46,13 @@ export const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
   lock: few(3),
   claim: orNone(few(3), 2),
   type: fc.constantFrom<(CouponType | null)[]>(null, "FREE", "FREE", "STANDARD"),
+  throttle: fc.constantFrom(
+    null,
+    null,
+    null,
+    null,
+    ...[1, 3].map((maxConcurrent) => ({ maxConcurrent, maxPerSecond: 1_000 })),
+  ),
   quota: fc.option(fc.record({ group: fc.constantFrom(0, 0, 0, 1), max: fc.constantFrom(1, 1, 2, 3) }), { freq: 2 }),
   book: fc.constantFrom<Definition["book"][]>(null, null, "folded", "folded", "exact"),
 };
@@ -65,7 +72,7 @@ export const orderCommand = (kinds: ("quote" | "lock" | "use")[], amountOf = amo
     labels: someLabels,
   });
 const { book: _, ...changeable } = fields;
-const change: fc.Arbitrary<Change> = fc.oneof(
+const oneChange: fc.Arbitrary<Change> = fc.oneof(
   ...Object.entries({ ...changeable, end: fc.integer({ min: -6, max: 30 }) }).map(([field, arbitrary]) =>
     (arbitrary as fc.Arbitrary<unknown>).map((value): Change => ({ [field]: value })),
   ),
@@ -75,6 +82,11 @@ const change: fc.Arbitrary<Change> = fc.oneof(
   fields.discount.map((chosen) => ({ discount: chosen })),
   fields.discount.map((chosen) => ({ discount: chosen })),
 );
+const change = fc.oneof(
+  { weight: 3, arbitrary: oneChange },
+  { weight: 1, arbitrary: fc.tuple(oneChange, oneChange, oneChange).map((all): Change => Object.assign({}, ...all)) },
+);
+const revision = fc.constantFrom("any" as const, "any" as const, "current" as const, "stale" as const);
 
 export const type = fc.constantFrom<CouponType[]>("FREE", "FREE", "STANDARD");
 const issueBy: fc.Arbitrary<IssueBy> = fc.oneof(
@@ -149,11 +161,11 @@ export const callCommands = {
     kind: fc.constant("update" as const),
     coupon,
     change,
-    revision: fc.constantFrom("any" as const, "any" as const, "current" as const, "stale" as const),
+    revision,
     request,
   }),
   pause: fc.record({ kind: fc.constantFrom("pause" as const, "pause" as const, "resume" as const), coupon, request }),
-  delete: fc.record({ kind: fc.constant("delete" as const), coupon, revoke: fc.boolean(), request }),
+  delete: fc.record({ kind: fc.constant("delete" as const), coupon, revoke: fc.boolean(), revision, request }),
   release: fc.record({ kind: fc.constant("release" as const) }),
 };
 const weighted = (weights: Partial<Record<keyof typeof callCommands, number>>) =>

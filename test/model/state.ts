@@ -24,6 +24,8 @@ export interface Definition {
   /** Its entries in order, "a=1,b=2"; "": none. */
   readonly labels: string;
   readonly type: CouponType | null;
+  /** Wide enough that all are let through in the end. */
+  readonly throttle: { readonly maxConcurrent: number; readonly maxPerSecond: number } | null;
   readonly quota: { readonly group: string; readonly maxPerDay: number } | null;
   /** How its codes are told apart. null: it is no code book. */
   readonly book: "folded" | "exact" | null;

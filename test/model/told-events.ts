@@ -124,3 +124,19 @@ function expectedText(one: Happening, model: Model): string {
     one.at,
   ].join(", ");
 }
+
+/** What may be asked for, and which events that leaves. */
+export function filters(couponId: string, userId: string) {
+  const kinds = [EventKind.USER_COUPON_USED, EventKind.CODES_PURGED, EventKind.USER_COUPON_ISSUED];
+  const isOfUser = (one: Event) => one.userId === userId;
+  return [
+    { asked: { userId }, isMet: isOfUser },
+    { asked: { userId, filter: { kinds } }, isMet: (one: Event) => isOfUser(one) && kinds.includes(one.kind) },
+    { asked: { filter: { couponIds: [couponId] } }, isMet: (one: Event) => one.couponId === couponId },
+    {
+      asked: { filter: { couponTypes: [CouponTypes.FREE] } },
+      isMet: ({ couponType }: Event) => couponType === CouponTypes.FREE,
+    },
+    { asked: { filter: { labels: { team: "growth" } } }, isMet: ({ labels }: Event) => labels.team === "growth" },
+  ];
+}

@@ -1,8 +1,9 @@
-import type { Call, Scope, Target } from "./call.js";
+import type { Call, Target } from "./call.js";
 import { type Command, labels } from "./commands.js";
 import { type Life, lineOf, pickBook, spelled, targetOf, termsOf } from "./definitions.js";
 import { Model } from "./model.js";
 import { choicesOf, choose, orderCall, orderOf, pick } from "./orders-of.js";
+import { readCall } from "./reads.js";
 import type { Definition } from "./state.js";
 
 /** The orders that `useAll` makes by itself are numbered from here on. */
@@ -217,26 +218,4 @@ function focus(model: Model, about: number): Model {
     coupons: [model.coupon(one.couponId)],
     usages: state.usages.filter((usage) => usage.userCouponId === one.id),
   });
-}
-
-function readCall({ what, pick: index }: Command & { kind: "read" }, model: Model): Call | null {
-  const { coupons, userCoupons } = model.state;
-  if (what === "stats") return { method: "getStats", scope: scopeOf(index, model) };
-  const target = what === "codes" || what === "jobs" ? pickBook(model, index) : pick(coupons, index);
-  const one = pick(userCoupons, index);
-  if (what === "jobs") return target ? { method: "listJobs", couponId: target.id } : null;
-  if (what === "codes") return target ? { method: "listCodes", couponId: target.id } : null;
-  if (what === "coupon") return target ? { method: "getCoupon", couponId: target.id } : null;
-  if (!one) return null;
-  const { userId } = one;
-  if (what === "userCoupon") return { method: "getUserCoupon", userId, userCouponId: one.id };
-  if (what === "usages") return { method: "listUsages", userId, showCancelled: index % 2 === 0 };
-  return { method: "listUserCoupons", userId, showExpired: what === "all" };
-}
-
-function scopeOf(index: number, model: Model): Scope {
-  if (index % 5 < 2)
-    return [null, { type: index % 2 === 0 ? ("FREE" as const) : ("STANDARD" as const) }][index % 5] as Scope;
-  const target = pick(model.state.coupons, index);
-  return target ? { couponId: target.id } : null;
 }

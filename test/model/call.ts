@@ -1,4 +1,4 @@
-import type { CouponType, Definition, Job, Money, Terms } from "./state.js";
+import type { CouponType, Definition, Discount, Job, Money, Terms } from "./state.js";
 
 /** What callers ask for, and are answered. */
 
@@ -81,7 +81,15 @@ export type Call =
     }
   | { readonly method: "runGenerator"; readonly jobs: readonly Pick<Job, "id" | "couponId">[] }
   | { readonly method: "expireCodes" | "expire" }
-  | { readonly method: "listCodes"; readonly couponId: string }
+  | { readonly method: "listCodes"; readonly couponId: string; readonly statuses: readonly string[] }
+  | { readonly method: "listCoupons"; readonly showDeleted: boolean }
+  | {
+      readonly method: "searchCoupons";
+      readonly query: string;
+      readonly type: CouponType | null;
+      readonly discountKind: Discount["kind"] | null;
+      readonly showEnded: boolean;
+    }
   | { readonly method: "getStats"; readonly scope: Scope }
   | { readonly method: "purge"; readonly dryRun: boolean }
   | { readonly method: "quote"; readonly order: Order }
@@ -104,8 +112,21 @@ export type Call =
       readonly requestId: string;
     }
   | { readonly method: "getUserCoupon"; readonly userId: string; readonly userCouponId: string }
-  | { readonly method: "listUserCoupons"; readonly userId: string; readonly showExpired: boolean }
-  | { readonly method: "listUsages"; readonly userId: string; readonly showCancelled: boolean }
+  | {
+      readonly method: "listUserCoupons";
+      readonly userId: string;
+      readonly showExpired: boolean;
+      readonly statuses: readonly string[];
+    }
+  /** "": of all. */
+  | {
+      readonly method: "listUsages";
+      readonly userId: string;
+      readonly couponId: string;
+      readonly orderId: string;
+      readonly showCancelled: boolean;
+    }
+  | { readonly method: "getUsage"; readonly userId: string; readonly usageId: string }
   | { readonly method: "release" };
 
 export type Target = { readonly couponId: string } | { readonly code: string } | { readonly type: CouponType };

@@ -13,7 +13,7 @@ import { BatchIssueCouponsRequestSchema, IssueCouponRequestSchema } from "../../
 import type { Usage as UsageMessage } from "../../gen/coupon/v1/usage_pb.js";
 import {
   CancelUsageRequestSchema,
-  ListUsagesRequestSchema,
+  GetUsageRequestSchema,
   LockCouponsRequestSchema,
   QuoteUsageRequestSchema,
   UnlockCouponsRequestSchema,
@@ -23,21 +23,12 @@ import type { UserCoupon as UserCouponMessage } from "../../gen/coupon/v1/user_c
 import {
   DeleteUserCouponRequestSchema,
   GetUserCouponRequestSchema,
-  ListUserCouponsRequestSchema,
 } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { callContext } from "../support/call-context.js";
 import type { Answer, Call } from "./call.js";
-import {
-  cancelJob,
-  deleteCodes,
-  generate,
-  listCodes,
-  listJobs,
-  runGenerator,
-  targetFields,
-  upload,
-} from "./code-calls.js";
+import { cancelJob, deleteCodes, generate, runGenerator, targetFields, upload } from "./code-calls.js";
+import { list } from "./list-calls.js";
 import {
   choicesFields,
   fieldsOf,
@@ -55,7 +46,6 @@ import type { Replica } from "./service.js";
 /** Between the calls of the model and the messages of the contract. Nothing is decided here. */
 
 const deadlineMs = 20_000;
-const pageSize = 1_000;
 const longestDayMs = 25 * 3_600_000;
 
 /** `alone`: nothing else is under way, and an issue by type does not rely on what was read a moment ago. */
@@ -164,15 +154,16 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
       const answer = await replica.getUserCoupon(create(GetUserCouponRequestSchema, inputOf(call)), context);
       return answer instanceof Refusal ? answer : fullUserCouponView(answer.userCoupon as UserCouponMessage);
     }
-    case "listUserCoupons": {
-      const message = create(ListUserCouponsRequestSchema, { ...inputOf(call), showUsages: true, pageSize });
-      const answer = await replica.listUserCoupons(message, context);
-      return answer instanceof Refusal ? answer : { userCoupons: answer.userCoupons.map(fullUserCouponView) };
-    }
-    case "listUsages": {
-      const message = create(ListUsagesRequestSchema, { ...inputOf(call), pageSize });
-      const answer = await replica.listUsages(message, context);
-      return answer instanceof Refusal ? answer : { usages: answer.usages.map(usageView) };
+    case "listCoupons":
+    case "searchCoupons":
+    case "listUserCoupons":
+    case "listUsages":
+    case "listCodes":
+    case "listJobs":
+      return await list(replica, call, context);
+    case "getUsage": {
+      const answer = await replica.getUsage(create(GetUsageRequestSchema, inputOf(call)), context);
+      return answer instanceof Refusal ? answer : usageView(answer.usage as UsageMessage);
     }
     case "upload":
       return await upload(replica, call, context);
@@ -182,12 +173,8 @@ async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
       return await runGenerator(replica, call, context);
     case "cancelJob":
       return await cancelJob(replica, call, context);
-    case "listJobs":
-      return await listJobs(replica, call.couponId, context);
     case "deleteCodes":
       return await deleteCodes(replica, call, context);
-    case "listCodes":
-      return await listCodes(replica, call.couponId, context);
     case "getStats": {
       const scope = call.scope ? (targetFields(call.scope) as { case: "couponId"; value: string }) : undefined;
       const answer = await replica.getStats(create(GetStatsRequestSchema, { ...(scope && { scope }) }), context);

@@ -1,6 +1,7 @@
 import type { Answer, Call } from "./call.js";
 import type { Code, Coupon, CouponType, Definition, Terms } from "./state.js";
 import { Using } from "./using.js";
+import { newestFirst } from "./world.js";
 
 const visible = /^[!-~]([ -~]*[!-~])?$/;
 const maxCodeLength = 64;
@@ -127,11 +128,27 @@ export class Catalogue extends Using {
     return this.coupon(id);
   }
 
-  protected listCodes(couponId: string): Answer {
+  /** Every word is the beginning of one of its name. Which come first of equals is said by their ids. */
+  protected search({ query, type, discountKind, showEnded }: Call & { method: "searchCoupons" }): Answer {
+    const words = query.split(" ").filter((word) => word !== "");
+    const found = this.state.coupons.filter(
+      (one) =>
+        !one.isTypePool &&
+        one.deletedAt === null &&
+        (type === null || one.type === type) &&
+        (discountKind === null || one.discount.kind === discountKind) &&
+        (showEnded || one.expiresAt > this.state.now) &&
+        words.every((word) => one.name.split(" ").some((part) => part.startsWith(word))),
+    );
+    return { coupons: newestFirst(found).map((one) => this.couponView(one)) };
+  }
+
+  protected listCodes(couponId: string, statuses: readonly string[]): Answer {
     const book = this.coupon(couponId);
     const refused = this.bookRefusal(book);
     if (refused) return { refused };
-    return { codes: this.codesOf(couponId).map((code) => this.codeView(code, book)) };
+    const all = this.codesOf(couponId).map((code) => this.codeView(code, book));
+    return { codes: all.filter(({ status }) => statuses.length === 0 || statuses.includes(String(status))) };
   }
 
   private codeView(code: Code, book: Coupon): Answer {

@@ -8,7 +8,6 @@ import {
   GetCodeJobRequestSchema,
   GetCouponRequestSchema,
   LineProblem,
-  ListCodeJobsRequestSchema,
   ListCodesRequestSchema,
   UploadCodesRequestSchema,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
@@ -108,7 +107,7 @@ export async function runGenerator(
   return { jobs: ended, codes: inOrder(codes), revisions };
 }
 
-function jobView(job: CodeJob | undefined): Answer {
+export function jobView(job: CodeJob | undefined): Answer {
   return { id: job?.id, made: job?.madeCount, failure: job?.failure, state: CodeJobState[job?.state ?? 0] };
 }
 
@@ -119,11 +118,6 @@ export async function cancelJob(
 ): Promise<Answer | Refusal> {
   const answer = await replica.cancelJob(create(CancelCodeJobRequestSchema, { jobId, requestId }), context);
   return answer instanceof Refusal ? answer : jobView(answer.job);
-}
-
-export async function listJobs(replica: Replica, couponId: string, context: CallContext): Promise<Answer | Refusal> {
-  const answer = await replica.listJobs(create(ListCodeJobsRequestSchema, { couponId, pageSize }), context);
-  return answer instanceof Refusal ? answer : { jobs: answer.jobs.map(jobView) };
 }
 
 export async function deleteCodes(
@@ -146,12 +140,7 @@ export async function deleteCodes(
   return { couponId, deleted, taken, outcomes: answer.outcomes.map((one) => DeleteCodeOutcome[one]) };
 }
 
-export async function listCodes(replica: Replica, couponId: string, context: CallContext): Promise<Answer | Refusal> {
-  const answer = await replica.listCodes(create(ListCodesRequestSchema, { couponId, pageSize }), context);
-  return answer instanceof Refusal ? answer : { codes: answer.codes.map(codeView) };
-}
-
-function codeView({ code, terms, status, holderCount, holders }: Code): Answer {
+export function codeView({ code, terms, status, holderCount, holders }: Code): Answer {
   return {
     code,
     discount: discountView(terms?.discount) ?? null,

@@ -181,4 +181,16 @@ export const amounts = [
 ];
 export const names = ["model", "another name"];
 export const labels = ["", "team=growth", "city.name=Z\u00fcrich,team=growth"];
-export const reads = ["coupon", "userCoupon", "all", "live", "usages", "codes", "jobs", "stats"] as const;
+export const reads = [
+  "coupon",
+  "userCoupon",
+  "all",
+  "live",
+  "usages",
+  "usage",
+  "codes",
+  "jobs",
+  "stats",
+  "coupons",
+  "search",
+] as const;

@@ -171,7 +171,7 @@ export class Life implements LifeNames {
   private async checkReports(): Promise<void> {
     const { coupons } = this.model.state;
     for (const { id } of coupons) {
-      await this.call({ method: "listCodes", couponId: id });
+      await this.call({ method: "listCodes", couponId: id, statuses: [] });
       await this.call({ method: "getStats", scope: { couponId: id } });
       const said = this.model.apply({ method: "getStats", scope: { couponId: id } }, {});
       expect(await countedStats(this.service.clocked.sql, id), "rows").toEqual(said);

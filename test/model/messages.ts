@@ -118,7 +118,7 @@ export function withCoupon(answer: { coupon?: CouponMessage | undefined } | Refu
   return answer instanceof Refusal ? answer : couponView(answer.coupon as CouponMessage);
 }
 
-function couponView(message: CouponMessage): Answer {
+export function couponView(message: CouponMessage): Answer {
   const count = (value: bigint | undefined) => (value === undefined ? null : Number(value));
   return {
     id: message.id,

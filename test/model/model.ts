@@ -73,7 +73,13 @@ export class Model extends Upkeep {
       case "runGenerator":
         return this.runGenerator(told);
       case "listCodes":
-        return this.listCodes(call.couponId);
+        return this.listCodes(call.couponId, call.statuses);
+      case "listCoupons": {
+        const shown = this.state.coupons.filter(({ deletedAt }) => call.showDeleted || deletedAt === null);
+        return { coupons: newestFirst(shown).map((coupon) => this.couponView(coupon)) };
+      }
+      case "searchCoupons":
+        return this.search(call);
       case "issue":
         return this.issue(call, { id, code: String(told.code ?? "") });
       case "quote":
@@ -101,14 +107,25 @@ export class Model extends Upkeep {
       case "listUserCoupons": {
         const held = this.state.userCoupons.filter((one) => one.userId === call.userId && one.deletedAt === null);
         const hidden = (one: UserCoupon) => ["EXPIRED", "RELEASED"].includes(this.status(one));
-        const shown = held.filter((one) => call.showExpired || !hidden(one));
+        const isWanted = (one: UserCoupon) =>
+          call.statuses.length > 0 ? call.statuses.includes(this.status(one)) : call.showExpired || !hidden(one);
+        const shown = held.filter(isWanted);
         return { userCoupons: newestFirst(shown).map((one) => this.userCouponView(one, true)) };
       }
       case "listUsages": {
-        const own = this.state.usages.filter(({ userId }) => userId === call.userId);
-        return {
-          usages: newestFirst(own.filter((one) => call.showCancelled || one.cancelledAt === null)).map(usageView),
-        };
+        const { userId, couponId, orderId, showCancelled } = call;
+        const shown = this.state.usages.filter(
+          (one) =>
+            (userId === "" || one.userId === userId) &&
+            (couponId === "" || this.couponOf(one) === couponId) &&
+            (orderId === "" || one.orderId === orderId) &&
+            (showCancelled || one.cancelledAt === null),
+        );
+        return { usages: newestFirst(shown).map(usageView) };
+      }
+      case "getUsage": {
+        const usage = this.state.usages.find(({ id, userId }) => id === call.usageId && userId === call.userId);
+        return usage ? usageView(usage) : { refused: "USAGE_NOT_FOUND" };
       }
       case "getStats":
         return this.stats(call.scope);

@@ -23,14 +23,17 @@ import { getCoupon } from "../../src/services/catalog/get-coupon.js";
 import { getStats } from "../../src/services/catalog/get-stats.js";
 import { listCodeJobs } from "../../src/services/catalog/list-code-jobs.js";
 import { listCodes } from "../../src/services/catalog/list-codes.js";
+import { listCoupons } from "../../src/services/catalog/list-coupons.js";
 import { pauseCoupon } from "../../src/services/catalog/pause-coupon.js";
 import { resumeCoupon } from "../../src/services/catalog/resume-coupon.js";
+import { searchCoupons } from "../../src/services/catalog/search-coupons.js";
 import { updateCoupon } from "../../src/services/catalog/update-coupon.js";
 import { uploadCodes } from "../../src/services/catalog/upload-codes.js";
 import { listEvents } from "../../src/services/event/list-events.js";
 import { batchIssueCoupons } from "../../src/services/issuance/batch-issue-coupons.js";
 import { issueCoupon } from "../../src/services/issuance/issue-coupon.js";
 import { cancelUsage } from "../../src/services/usage/cancel-usage.js";
+import { getUsage } from "../../src/services/usage/get-usage.js";
 import { listUsages } from "../../src/services/usage/list-usages.js";
 import { lockCoupons } from "../../src/services/usage/lock-coupons.js";
 import { quoteUsage } from "../../src/services/usage/quote-usage.js";
@@ -141,6 +144,9 @@ function startReplica(database: Database, gate: Gate, log: ServiceLog) {
     use: useCoupons(checkout, usages),
     cancel: cancelUsage(cancels),
     listUsages: listUsages(usages),
+    getUsage: getUsage(usages),
+    listCoupons: listCoupons(coupons),
+    searchCoupons: searchCoupons(stores.search),
     listEvents: listEvents(new EventReader(stores.events)),
     /** A load that straddles a jump of time would see the two clocks apart; gate-keeper.test.ts has what must hold then. */
     settled: () => Promise.all((keeper as unknown as { loads: Map<string, Promise<void>> }).loads.values()),
@@ -210,6 +216,7 @@ export async function startService(gateName: GateName): Promise<Service> {
         "events",
         "requests",
         "quota_days",
+        "coupon_search",
         "coupons",
       ])
         await sql`DELETE FROM ${sql(table)}`;

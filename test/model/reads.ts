@@ -1,0 +1,65 @@
+import type { Call, Scope } from "./call.js";
+import type { Command } from "./commands.js";
+import { pickBook } from "./definitions.js";
+import type { Model } from "./model.js";
+import { pick } from "./orders-of.js";
+
+/** What is read, of whom, and what of it. */
+export function readCall({ what, pick: index }: Command & { kind: "read" }, model: Model): Call | null {
+  const { coupons, userCoupons, usages } = model.state;
+  switch (what) {
+    case "stats":
+      return { method: "getStats", scope: scopeOf(index, model) };
+    case "coupons":
+      return { method: "listCoupons", showDeleted: index % 2 === 0 };
+    case "search": {
+      const query = ["", "", "model", "nam another", "another model"][index % 5] as string;
+      const type = [null, null, "FREE" as const][index % 3] as "FREE" | null;
+      const discountKind = [null, "fixed" as const, "percentage" as const][index % 4] ?? null;
+      return { method: "searchCoupons", query, type, discountKind, showEnded: index % 2 === 0 };
+    }
+    case "codes":
+    case "jobs": {
+      const book = pickBook(model, index);
+      if (!book) return null;
+      if (what === "jobs") return { method: "listJobs", couponId: book.id };
+      return { method: "listCodes", couponId: book.id, statuses: someOf(["FREE", "ISSUED", "USED", "EXPIRED"], index) };
+    }
+    case "coupon": {
+      const coupon = pick(coupons, index);
+      return coupon ? { method: "getCoupon", couponId: coupon.id } : null;
+    }
+    case "usage": {
+      const usage = pick(usages, index);
+      return usage ? { method: "getUsage", userId: usage.userId, usageId: usage.id } : null;
+    }
+  }
+  const one = pick(userCoupons, index);
+  if (!one) return null;
+  const { userId, couponId } = one;
+  const orderId = pick(usages, index)?.orderId ?? "";
+  switch (what) {
+    case "userCoupon":
+      return { method: "getUserCoupon", userId, userCouponId: one.id };
+    case "usages": {
+      const of = [{ userId }, { couponId }, { userId, couponId }, { userId, orderId }, { orderId }, {}][index % 6];
+      return { method: "listUsages", userId: "", couponId: "", orderId: "", ...of, showCancelled: index % 4 < 2 };
+    }
+    default: {
+      const all = ["READY", "LOCKED", "USED", "REVOKED", "EXPIRED", "RELEASED"];
+      return { method: "listUserCoupons", userId, showExpired: what === "all", statuses: someOf(all, index) };
+    }
+  }
+}
+
+/** None, which means all, or some of them. */
+function someOf(statuses: readonly string[], index: number): string[] {
+  return index % 3 > 0 ? [] : statuses.filter((_, position) => (index >> position) % 2 === 1);
+}
+
+function scopeOf(index: number, model: Model): Scope {
+  if (index % 5 < 2)
+    return [null, { type: index % 2 === 0 ? ("FREE" as const) : ("STANDARD" as const) }][index % 5] as Scope;
+  const target = pick(model.state.coupons, index);
+  return target ? { couponId: target.id } : null;
+}

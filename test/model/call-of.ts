@@ -183,13 +183,14 @@ function deleteCodesCall(command: Command & { kind: "deleteCodes" }, model: Mode
     return { ...of, which: { codes: named.map((code) => spelled(code, spelling)) } };
   }
   const { source } = command.which;
-  // -1: those of the last job.
+  // -1: those of the last job; -2: of the last upload.
   const all = [
     ...uploads.map((one) => ({ ...one, kind: "upload" as const })),
     ...jobs.map((one) => ({ ...one, kind: "job" as const })),
   ];
   const own = all.filter(({ couponId }) => couponId === book.id);
-  const chosen = pick(source % 5 > 0 && own.length > 0 ? own : all, source);
+  const chosen =
+    source === -2 ? pick(all.slice(0, uploads.length), -1) : pick(source % 5 > 0 && own.length > 0 ? own : all, source);
   if (!chosen) return null;
   return {
     ...of,

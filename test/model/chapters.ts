@@ -92,6 +92,31 @@ const oneOrder = fc
     ...[-1, -2, -3].map((nth): Command => ({ kind: "issue", by: { coupon: nth }, user, request: 0 })),
     ...steps,
   ]);
+/** Codes are taken back while they are issued: all of the last upload, or some that are named. */
+const takenWhileIssued = fc
+  .tuple(
+    upload,
+    fc.array(fc.tuple(fc.nat(3), fc.boolean(), fc.nat(4)), { minLength: 1, maxLength: 5 }),
+    fc.array(callCommands.deleteCodes, { minLength: 1, maxLength: 2 }),
+    fc.boolean(),
+  )
+  .map(([one, issues, taken, isAll]): Command[] => [
+    one,
+    {
+      kind: "crowd",
+      commands: [
+        ...issues.map(
+          ([user, byCode, nth]): Command => ({
+            ...{ kind: "issue", user, request: 0 },
+            by: byCode ? { code: -1 - nth, spelling: 0 } : { book: -1 },
+          }),
+        ),
+        ...taken.map((each): Command => ({ ...each, ...(isAll && { which: { source: -2 } }) })),
+      ],
+      ...{ about: null, doubled: false },
+    },
+    { kind: "issue", by: { book: -1 }, user: 4, request: 0 },
+  ]);
 /** What becomes of a job: it is cancelled before or after it has run, and its codes are taken back. */
 const madeThen = fc
   .tuple(fc.subarray([0, 1, 1, 2, 3]), callCommands.cancelJob, callCommands.deleteCodes)
@@ -104,6 +129,7 @@ const madeThen = fc
 const chapter: fc.Arbitrary<Command[]> = fc.oneof(
   { weight: 26, arbitrary: command.map((one) => [one]) },
   { weight: 2, arbitrary: fc.tuple(generate, madeThen).map(([one, then]) => [one, ...then]) },
+  { weight: 1, arbitrary: takenWhileIssued },
   { weight: 1, arbitrary: twice },
   { weight: 1, arbitrary: pausedOfType },
   { weight: 2, arbitrary: oneOrder },

@@ -135,6 +135,8 @@ export interface Facts {
 
 export type IssueBy =
   | { readonly coupon: number }
+  /** -1: that to which the last codes were uploaded. */
+  | { readonly book: number }
   /** One of the codes that there are, mostly. */
   | { readonly code: number; readonly spelling: number }
   | { readonly type: CouponType };

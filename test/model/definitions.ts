@@ -64,6 +64,10 @@ export function targetOf(by: IssueBy, model: Model, life: Life): Target | null {
     const target = pick(coupons, by.coupon);
     return target ? { couponId: target.id } : null;
   }
+  if ("book" in by) {
+    const couponId = pick(model.state.uploads, by.book)?.couponId;
+    return couponId === undefined ? null : { couponId };
+  }
   const code = pick(codes, by.code);
   if (!code) return null;
   // Now and then one that there is not.

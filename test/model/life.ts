@@ -4,12 +4,13 @@ import { countedStats, miscounted } from "../support/counted-stats.js";
 import type { Answer, Call, Expected } from "./call.js";
 import { callOf, crowdOf } from "./call-of.js";
 import { perform, performBatch } from "./calls.js";
-import { type Command, type Facts, stepMs } from "./commands.js";
+import { type Command, type Facts, reads, stepMs } from "./commands.js";
 import { explain } from "./crowd.js";
 import { definitionOf, type Life as LifeNames } from "./definitions.js";
 import { differences, factsOf, openTypePools, storedOf } from "./facts.js";
 import { Model } from "./model.js";
 import { countOutcome } from "./outcomes.js";
+import { readCall } from "./reads.js";
 import type { Service } from "./service.js";
 import type { CouponType } from "./state.js";
 import { filters, listEvents, wrongEvents } from "./told-events.js";
@@ -176,6 +177,11 @@ export class Life implements LifeNames {
       const said = this.model.apply({ method: "getStats", scope: { couponId: id } }, {});
       expect(await countedStats(this.service.clocked.sql, id), "rows").toEqual(said);
     }
+    const call = readCall(
+      { kind: "read", what: reads[this.turn % reads.length] as (typeof reads)[0], pick: this.turn },
+      this.model,
+    );
+    if (call) await this.call(call);
     for (const type of ["FREE", "STANDARD"] as const) await this.call({ method: "getStats", scope: { type } });
     await this.call({ method: "getStats", scope: null });
   }

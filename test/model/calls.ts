@@ -48,10 +48,9 @@ import type { Replica } from "./service.js";
 const deadlineMs = 20_000;
 const longestDayMs = 25 * 3_600_000;
 
-/** `alone`: nothing else is under way, and an issue by type does not rely on what was read a moment ago. */
-export async function perform(replica: Replica, call: Call, alone = false): Promise<Answer> {
+export async function perform(replica: Replica, call: Call): Promise<Answer> {
   try {
-    const answer = await send(alone ? { ...replica, issue: replica.issueAnew } : replica, call);
+    const answer = await send(replica, call);
     return answer instanceof Refusal ? refusalView(answer, call) : answer;
   } catch (error) {
     if (error instanceof StoreUnavailable) return { refused: "STORE_UNAVAILABLE" };

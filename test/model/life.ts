@@ -11,7 +11,7 @@ import { differences, factsOf, openTypePools, storedOf } from "./facts.js";
 import { Model } from "./model.js";
 import { countOutcome } from "./outcomes.js";
 import { readCall } from "./reads.js";
-import type { Service } from "./service.js";
+import type { Replica, Service } from "./service.js";
 import type { CouponType } from "./state.js";
 import { filters, listEvents, wrongEvents } from "./told-events.js";
 import { nextMidnight } from "./world.js";
@@ -91,7 +91,10 @@ export class Life implements LifeNames {
       case "useAll": {
         const calls = crowdOf(command, this.model, this);
         this.made.push(...calls);
-        return await this.crowd(calls, () => Promise.all(calls.map((call) => perform(this.nextReplica(), call))));
+        // They share what is looked up, but know nothing of what was a moment ago: a code that was deleted may be another coupon's by now.
+        const fresh = this.service.replicas.map(anew);
+        const performAnew = (call: Call) => perform(fresh[++this.turn % 2] as Replica, call);
+        return await this.crowd(calls, () => Promise.all(calls.map(performAnew)));
       }
       case "batch": {
         const calls = crowdOf(command, this.model, this) as (Call & { method: "issue" })[];
@@ -113,7 +116,7 @@ export class Life implements LifeNames {
   }
 
   private async call(call: Call): Promise<void> {
-    const answer = await perform(this.nextReplica(), call, true);
+    const answer = await perform(anew(this.nextReplica()), call);
     compare(call, answer, this.model.apply(call, answer));
     countOutcome(call, answer);
   }
@@ -251,6 +254,11 @@ function isOvertaken(type: CouponType, calls: readonly Call[], answers: readonly
       call.target.type === type &&
       answers[index]?.refused === "REQUEST_ID_REUSED",
   );
+}
+
+/** The replica as it is when it has not looked up codes, or the coupons of a type, a moment ago. */
+function anew(replica: Replica): Replica {
+  return { ...replica, issue: replica.issuingAnew() };
 }
 
 function compare(call: Call, answer: Answer, { or, ...expected }: Expected): void {

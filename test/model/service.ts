@@ -131,9 +131,9 @@ function startReplica(database: Database, gate: Gate, log: ServiceLog) {
     resume: resumeCoupon(coupons, invalidate),
     issue: issueCoupon(issuer, typeIssuer, targets),
     /** As `issue` is when neither the code nor the coupons of the type were looked up a moment ago. */
-    issueAnew: (...call: Parameters<ReturnType<typeof issueCoupon>>) => {
+    issuingAnew: () => {
       const freshStore = new PostgresTargetStore(database);
-      return issueCoupon(issuer, new TypeIssuer(issuer, freshStore), freshStore)(...call);
+      return issueCoupon(issuer, new TypeIssuer(issuer, freshStore), freshStore);
     },
     getUserCoupon: getUserCoupon(userCoupons, usages),
     listUserCoupons: listUserCoupons(userCoupons, usages),

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { CallTrace } from "../domain/call-context.js";
-import { DeadlinePassed, Overloaded, StoreUnavailable } from "../domain/refusal.js";
+import { CouponsHeld, DeadlinePassed, Overloaded, StoreUnavailable } from "../domain/refusal.js";
 import { steadyMs } from "../platform/clock.js";
 import type { DeadlineMs } from "../storage/ports/page.js";
+import { HeldLane } from "./held-lane.js";
 
 /** Before a batch is sent once more after the store did not answer. */
 const retryPauseMs = 50;
@@ -20,6 +21,8 @@ export interface GroupCommitOptions<I, O> {
   readonly onAfterCommitError: (error: unknown) => void;
   /** Items that share a key never go into the same batch; the later one waits for the next. */
   readonly keysOf: (item: I) => readonly string[];
+  /** Whose coupon others may hold, as `commit` says with CouponsHeld. Such items wait for it beside all others. */
+  readonly couponOf?: (item: I) => string;
   readonly maxBatchSize: number;
   /**
    * Batches under way at once. With two, the store finds the next batch at hand when one is done, however long this
@@ -56,14 +59,22 @@ export class GroupCommit<I, O> {
   private batchCount = 0;
   private starting = false;
   private readonly underWay = new Set<Promise<void>>();
+  private readonly held: HeldLane<I, O> | undefined;
 
-  constructor(private readonly options: GroupCommitOptions<I, O>) {}
+  constructor(
+    private readonly options: GroupCommitOptions<I, O>,
+    isLane = false,
+  ) {
+    const { couponOf } = options;
+    if (couponOf && !isLane) this.held = new HeldLane(couponOf, new GroupCommit({ ...options, maxBatches: 1 }, true));
+  }
 
   /**
    * Throws Overloaded or DeadlinePassed when nothing was done and will not be, StoreUnavailable when it is not known
    * whether it was.
    */
   submit(item: I, deadlineMs: DeadlineMs, trace?: CallTrace): Promise<O> {
+    if (this.held?.has(item)) return this.held.submit(item, deadlineMs, trace);
     if (this.waiting.length >= this.options.maxWaiting) return Promise.reject(new Overloaded());
     return new Promise((resolve, reject) => {
       this.waiting.push({ item, deadlineMs, sinceMs: performance.now(), trace, resolve, reject });
@@ -81,6 +92,7 @@ export class GroupCommit<I, O> {
   async drain(): Promise<void> {
     this.startBatches();
     while (this.underWay.size > 0) await Promise.all(this.underWay);
+    await this.held?.drain();
   }
 
   private startBatches(): void {
@@ -117,9 +129,15 @@ export class GroupCommit<I, O> {
         ...(outcomes[index] instanceof Error && { "error.type": outcomes[index].name }),
       });
     }
+    if (this.held) batch.filter((_, index) => outcomes[index] instanceof CouponsHeld).forEach(this.wait);
     this.startBatches();
     await this.answer(batch, outcomes, committedMs);
   }
+
+  /** Until its coupon is free. */
+  private readonly wait = ({ item, deadlineMs, trace, resolve, reject }: Waiting<I, O>) => {
+    void this.held?.submit(item, deadlineMs, trace).then(resolve, reject);
+  };
 
   /** Takes items in the order of their arrival, leaving those that clash with an earlier one. */
   private takeBatch(): Waiting<I, O>[] {
@@ -134,6 +152,10 @@ export class GroupCommit<I, O> {
       }
       if (entry.deadlineMs <= now) {
         entry.reject(new DeadlinePassed());
+        continue;
+      }
+      if (this.held?.has(entry.item)) {
+        this.wait(entry);
         continue;
       }
       const entryKeys = this.options.keysOf(entry.item);
@@ -158,20 +180,30 @@ export class GroupCommit<I, O> {
       if (outcomes.length !== batch.length) throw new Error(`${outcomes.length} outcomes for ${batch.length} items`);
       return outcomes;
     } catch (error) {
+      // Nothing was done this time; what the first time came to is not known.
+      if (again && (error instanceof Overloaded || error instanceof CouponsHeld)) {
+        const unknown = new StoreUnavailable("the store did not answer, and then did nothing", { cause: error });
+        return batch.map(() => unknown);
+      }
+      if (error instanceof CouponsHeld) return await this.commitFree(batch, error);
       if (error instanceof StoreUnavailable) {
         if (again) return batch.map(() => error);
         await sleep(retryPauseMs);
         return await this.commit(batch, true);
       }
-      // Nothing was done this time; what the first time came to is not known.
-      if (again && error instanceof Overloaded) {
-        const unknown = new StoreUnavailable("the store did not answer, and then had no room", { cause: error });
-        return batch.map(() => unknown);
-      }
       if (batch.length === 1) return [error instanceof Error ? error : new Error(String(error))];
       const half = Math.ceil(batch.length / 2);
       return [...(await this.commit(batch.slice(0, half), again)), ...(await this.commit(batch.slice(half), again))];
     }
+  }
+
+  /** Commits what no held coupon stands in the way of; of the rest the outcome is the error. */
+  private async commitFree(batch: readonly Waiting<I, O>[], error: CouponsHeld): Promise<(O | Error)[]> {
+    const isHeld = ({ item }: Waiting<I, O>) => error.couponIds.has(this.options.couponOf?.(item) ?? "");
+    const free = batch.filter((entry) => !isHeld(entry));
+    if (free.length === batch.length) return batch.map(() => new StoreUnavailable(error.message, { cause: error }));
+    const outcomes = free.length > 0 ? await this.commit(free) : [];
+    return batch.map((entry) => (isHeld(entry) ? error : (outcomes.shift() as O | Error)));
   }
 
   private async answer(
@@ -190,6 +222,7 @@ export class GroupCommit<I, O> {
     results.forEach((result, index) => {
       const entry = batch[index] as Waiting<I, O>;
       entry.trace?.step(`settle ${this.options.name}`, committedMs, performance.now());
+      if (result instanceof CouponsHeld && this.held) return;
       if (result instanceof Error) entry.reject(result);
       else entry.resolve(result);
     });

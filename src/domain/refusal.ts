@@ -105,7 +105,19 @@ export function requestIdReused(): Refusal {
 
 /** Thrown by adapters when their store cannot be reached or does not answer in time. */
 export class StoreUnavailable extends Error {
-  override readonly name = "StoreUnavailable";
+  override readonly name: string = "StoreUnavailable";
+}
+
+/** Thrown when others have held some coupons that a batch needs for longer than it waits. Nothing was done this time. */
+export class CouponsHeld extends StoreUnavailable {
+  override readonly name: string = "CouponsHeld";
+
+  constructor(
+    readonly couponIds: ReadonlySet<string>,
+    options?: ErrorOptions,
+  ) {
+    super("others hold coupons", options);
+  }
 }
 
 /** Thrown when an answer would come too late to be of use. */

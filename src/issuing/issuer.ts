@@ -109,6 +109,7 @@ export class Issuer {
           `u ${request.couponId} ${request.userId}`,
           ...(request.requestId ? [`r ${request.requestId}`] : []),
         ],
+        couponOf: ({ couponId }) => couponId,
       });
     this.queues = { any: open("issue", batches.issue), code: open("issue-code", batches.issueCode) };
   }

@@ -30,7 +30,7 @@ import type {
   UseRequest,
   UseResult,
 } from "../storage/ports/usages.js";
-import { keysOfOrder, keysOfUse, type Result, refusalOfResults, useRequests } from "./use-requests.js";
+import { lockKeys, type Result, refusalOfResults, useKeys, useRequests } from "./use-requests.js";
 
 /**
  * How often an order is judged anew because a coupon was edited between judging and using, or another call with the same order
@@ -96,12 +96,12 @@ export class Checkout {
       uses: openQueue<UseRequest, UseResult>("use", {
         commit: (requests, again) => store.useBatch(requests, { again, together: false }),
         afterCommit: (requests, results) => settleUses(gate, keeper, requests, results),
-        keysOf: keysOfUse,
+        ...useKeys,
         maxBatches: batches.use,
       }),
       locks: openQueue<LockRequest, LockResult>("lock", {
         commit: (requests) => store.lockBatch(requests, { together: false }),
-        keysOf: keysOfOrder,
+        ...lockKeys,
         maxBatches: batches.lock,
       }),
     };

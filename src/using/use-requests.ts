@@ -4,15 +4,20 @@ import { newId } from "../platform/new-id.js";
 import type { LockRequest, UseRequest } from "../storage/ports/usages.js";
 import type { JudgedOrder } from "./checkout.js";
 
-/** Uses that share one never go into the same batch. */
-export function keysOfUse(request: UseRequest): string[] {
-  return request.requestId ? [...keysOfOrder(request), `r ${request.requestId}`] : keysOfOrder(request);
-}
-
 /** Names the order, if the request names one. Neither name has a line feed. */
-export function keysOfOrder({ userId, orderId }: Pick<LockRequest, "userId" | "orderId">): string[] {
+function keysOfOrder({ userId, orderId }: Pick<LockRequest, "userId" | "orderId">): string[] {
   return orderId === "" ? [] : [`o ${userId}\n${orderId}`];
 }
+
+const couponOf = ({ couponId }: Pick<LockRequest, "couponId">) => couponId;
+
+/** What keeps locks, and uses, out of one batch. */
+export const lockKeys = { keysOf: keysOfOrder, couponOf };
+export const useKeys = {
+  keysOf: (request: UseRequest) =>
+    request.requestId ? [...keysOfOrder(request), `r ${request.requestId}`] : keysOfOrder(request),
+  couponOf,
+};
 
 /** What is asked of Postgres for an order that nothing speaks against. */
 export function useRequests(

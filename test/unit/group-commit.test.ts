@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { GroupCommit, type GroupCommitOptions } from "../../src/batching/group-commit.js";
-import { DeadlinePassed, Overloaded, StoreUnavailable } from "../../src/domain/refusal.js";
+import { CouponsHeld, DeadlinePassed, Overloaded, StoreUnavailable } from "../../src/domain/refusal.js";
+import { steadyMs } from "../../src/platform/clock.js";
 import { until } from "../support/until.js";
 
 const never = Number.POSITIVE_INFINITY;
@@ -354,6 +355,69 @@ describe("what runs after a commit", () => {
     });
     expect(await Promise.all(submit("a", "b"))).toEqual(["did a", "did b"]);
     expect(errors).toEqual([failure]);
+  });
+});
+
+describe("items whose coupons others hold", () => {
+  /** A queue of items whose first letter is their coupon's; `held`: those of which nothing can be committed. */
+  function couponQueue(...held: string[]) {
+    const holds = new Set(held);
+    const queue = ruledQueue(
+      (items) => {
+        const found = items.map(([coupon]) => coupon as string).filter((coupon) => holds.has(coupon));
+        if (found.length > 0) throw new CouponsHeld(new Set(found));
+      },
+      { couponOf: ([coupon]) => coupon as string },
+    );
+    return { ...queue, holds };
+  }
+
+  test("wait beside the others, and are committed when they are let go", async () => {
+    const { batches, submit, holds } = couponQueue("a", "c");
+    const [a1, b1, c1] = submit("a1", "b1", "c1");
+    expect(await b1).toBe("did b1");
+    const [a2, b2] = submit("a2", "b2");
+    expect(await b2).toBe("did b2");
+    expect(batches).toContainEqual(["b2"]);
+    holds.delete("a");
+    expect(await Promise.all([a1, a2])).toEqual(["did a1", "did a2"]);
+    holds.delete("c");
+    expect(await c1).toBe("did c1");
+    batches.length = 0;
+    await Promise.all(submit("a3", "b3", "c3"));
+    expect(batches).toEqual([["a3", "b3", "c3"]]);
+  });
+
+  test("wait until their time is over", async () => {
+    const { queue } = couponQueue("a");
+    await expect(queue.submit("a", steadyMs() + 20)).rejects.toThrow(DeadlinePassed);
+  });
+
+  test("are of unknown outcome when an earlier try may have committed them", async () => {
+    let tries = 0;
+    const { submit } = ruledQueue(
+      () => {
+        tries += 1;
+        throw tries === 1 ? new StoreUnavailable("away") : new CouponsHeld(new Set("a"));
+      },
+      { couponOf: ([coupon]) => coupon as string },
+    );
+    const [a] = submit("a");
+    const error = await a?.catch((thrown) => thrown);
+    expect(error).toBeInstanceOf(StoreUnavailable);
+    expect(error).not.toBeInstanceOf(CouponsHeld);
+    expect(tries).toBe(2);
+  });
+
+  test("are waited for by drain", async () => {
+    const { queue, submit, holds, batches } = couponQueue("a");
+    let answered = 0;
+    for (const one of submit("a", "b")) void one.then(() => answered++);
+    const drained = queue.drain();
+    await until("it was tried more than once", () => batches.length > 3);
+    holds.clear();
+    await drained;
+    expect(answered).toBe(2);
   });
 });
 

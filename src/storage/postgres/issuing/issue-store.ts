@@ -5,6 +5,7 @@ import { SharedReads } from "../../../platform/shared-reads.js";
 import type { GateFacts } from "../../../reservation/port.js";
 import type { IssueRequest, IssueResult, IssueStore, StoredCounts } from "../../ports/issues.js";
 import type { DeadlineMs } from "../../ports/page.js";
+import { lockingCoupons } from "../coupons/held-coupons.js";
 import type { Database } from "../database.js";
 import { guarded } from "../errors.js";
 import { patienceOf } from "../patience.js";
@@ -69,7 +70,7 @@ export class PostgresIssueStore implements IssueStore {
   }
 
   async issueBatch(requests: readonly IssueRequest[], again = false): Promise<IssueResult[]> {
-    const rows = await this.issueOnce(requests, again);
+    const rows = await lockingCoupons(this.database, requests, false, () => this.issueOnce(requests, again));
     let conflicts = 0;
     // Those that are behind another request move up each time, for what is decided is not asked again; so this ends.
     for (let tries = 1; tries <= requests.length + conflictAttempts; tries++) {

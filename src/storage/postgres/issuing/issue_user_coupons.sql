@@ -49,7 +49,7 @@ DECLARE
   first int[];
   free int[];
 BEGIN
-  PERFORM FROM coupons c WHERE c.id = ANY (item_coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
+  PERFORM lock_coupons(item_coupon_ids);
   at := coupon_clock();
   waited_ms := date_part('epoch', clock_timestamp() - statement_timestamp()) * 1000;
   today := (at AT TIME ZONE time_zone)::date;

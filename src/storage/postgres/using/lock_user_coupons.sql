@@ -27,7 +27,7 @@ DECLARE
   at timestamptz;
   micros bigint;
 BEGIN
-  PERFORM FROM coupons c WHERE c.id = ANY (coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
+  PERFORM lock_coupons(coupon_ids);
   PERFORM lock_orders(items);
   at := coupon_clock();
   -- For versions, and not whole milliseconds: of two transactions with one coupon the second reads it after the first has committed,

@@ -15,7 +15,8 @@ import type {
   UseResult,
 } from "../../ports/usages.js";
 import { CouponCache } from "../coupons/coupon-cache.js";
-import type { Database } from "../database.js";
+import { couponIdsOf, lockingCoupons } from "../coupons/held-coupons.js";
+import type { Connection, Database } from "../database.js";
 import { guarded } from "../errors.js";
 import { patienceOf } from "../patience.js";
 import { TurnBatch } from "../turn-batch.js";
@@ -114,7 +115,8 @@ export class PostgresUsageStore implements UsageStore {
     requests: readonly UseRequest[],
     options: { again: boolean; together: boolean },
   ): Promise<UseResult[]> {
-    let rows = await this.useOnce(requests, options);
+    const use = () => this.useOnce(requests, options);
+    let rows = await lockingCoupons(this.database, requests, options.together, use);
     for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
       rows = await this.useOnce(requests, { ...options, again: true });
     }
@@ -132,12 +134,11 @@ export class PostgresUsageStore implements UsageStore {
       order_amount: request.orderAmount?.minorUnits ?? null,
       currency_code: request.orderAmount?.currencyCode ?? null,
     }));
-    const rows = await this.database.commits.run(
-      noDeadlineMs,
-      ({ sql }) =>
-        sql<
-          LockRow[]
-        >`SELECT * FROM lock_user_coupons(${couponIdsOf(requests)}::uuid[], ${JSON.stringify(json)}::text::json, ${together})`,
+    const ids = couponIdsOf(requests);
+    const lock = ({ sql }: Connection) =>
+      sql<LockRow[]>`SELECT * FROM lock_user_coupons(${ids}::uuid[], ${JSON.stringify(json)}::text::json, ${together})`;
+    const rows = await lockingCoupons(this.database, requests, together, () =>
+      this.database.commits.run(noDeadlineMs, lock),
     );
     return rows.map(({ outcome, version, untilMs }, index): LockResult => {
       if (outcome === "CONSENT") return { outcome: "CONSENT" };
@@ -291,8 +292,4 @@ export class PostgresUsageStore implements UsageStore {
         >`SELECT * FROM use_user_coupons(${couponIdsOf(requests)}::uuid[], ${JSON.stringify(json(patienceOf(requests)))}::text::json, ${together}, ${again})`,
     );
   }
-}
-
-function couponIdsOf(requests: readonly { readonly couponId: string }[]): string[] {
-  return [...new Set(requests.map((request) => request.couponId))];
 }

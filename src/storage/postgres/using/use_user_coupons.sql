@@ -32,7 +32,7 @@ DECLARE
   waited_ms int;
   stored int;
 BEGIN
-  PERFORM FROM coupons c WHERE c.id = ANY (coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
+  PERFORM lock_coupons(coupon_ids);
   PERFORM lock_orders(items);
   at := coupon_clock();
   waited_ms := date_part('epoch', clock_timestamp() - statement_timestamp()) * 1000;

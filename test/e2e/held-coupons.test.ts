@@ -1,0 +1,93 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { oneReplica } from "../support/service.js";
+import { until } from "../support/until.js";
+import { lock, use, useOne } from "./checkout.js";
+import { createSample, issue, issued } from "./samples.js";
+
+/** Somebody holds the row of one coupon: an operator with a console, say, or a replica that stands still in the middle of an edit. */
+// However busy the machine is, a reservation outlasts a test.
+const { replica, sql } = await oneReplica(afterAll, { RESERVATION_MS: "60000" });
+const { client } = replica;
+let [held, free] = ["", ""];
+
+beforeAll(async () => {
+  [held, free] = [
+    (await createSample(client, { stackable: true })).id,
+    (await createSample(client, { stackable: true })).id,
+  ];
+  // So that the gate knows both.
+  for (const id of [held, free]) await until("the gate knows it", async () => (await issued(client, id, "first")).id);
+});
+
+/** Holds the coupon while others are served, and lets it go: `waits` must end well, and not before. */
+async function whileHeld(waits: () => Promise<unknown>, serve: () => Promise<unknown>): Promise<void> {
+  let letGo = () => {};
+  let hasEnded = false;
+  let waiting: Promise<unknown> = Promise.resolve();
+  await sql.begin(async (tx) => {
+    await tx`SELECT FROM coupons WHERE id = ${held} FOR UPDATE`;
+    const done = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    waiting = waits().finally(() => {
+      hasEnded = true;
+    });
+    waiting.catch(() => {});
+    await until("it waits", waitingSince);
+    await serve();
+    expect(hasEnded).toBe(false);
+    letGo();
+    await done;
+  });
+  await waiting;
+}
+
+/** When the statement began that waits for the lock; undefined: none does. */
+async function waitingSince(): Promise<string | undefined> {
+  const [row] = await sql<{ since: string }[]>`SELECT query_start::text AS since FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+  return row?.since;
+}
+
+const each = async <T>(count: number, act: (at: number) => Promise<T>) => {
+  const done: T[] = [];
+  for (let at = 0; at < count; at++) done.push(await act(at));
+  return done;
+};
+
+test("others are issued", async () => {
+  await whileHeld(
+    () => issue(client, held, "waiting"),
+    () => each(20, (at) => issue(client, free, `issue ${at}`)),
+  );
+});
+
+test.each([
+  ["locked", lock],
+  ["used", useOne],
+] as const)("others are %s", async (name, act) => {
+  const orderOf = async (couponId: string, userId: string) => ({
+    userId,
+    coupons: [(await issued(client, couponId, userId)).id],
+  });
+  const order = await orderOf(held, name);
+  const others = await each(20, (at) => orderOf(free, `${name} ${at}`));
+  await whileHeld(
+    () => act(client, order),
+    () => each<unknown>(20, (at) => act(client, others[at] as typeof order)),
+  );
+});
+
+test("an order of several waits on", async () => {
+  const userId = "several";
+  const coupons = [(await issued(client, held, userId)).id, (await issued(client, free, userId)).id];
+  const tries = new Set<string>();
+  await whileHeld(
+    () => use(client, { userId, orderId: "one", coupons }),
+    () =>
+      until("it has asked again", async () => {
+        const since = await waitingSince();
+        return since !== undefined && tries.add(since).size > 1;
+      }),
+  );
+});

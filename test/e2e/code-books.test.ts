@@ -324,3 +324,17 @@ test("what never changes of a coupon cannot be changed, and a book's quantity is
   const answer = await answerOf(newBook({ quantity: 5n }));
   expect(answer).toMatchObject({ reason: "INVALID_FIELD", fields: ["coupon.quantity"] });
 });
+
+test("a code that was deleted and is another coupon's now is issued of that one at once", async () => {
+  const [first, second] = [await newBook({ maxPerUser: 1 }), await newBook()];
+  const [held, moved] = [`HELD-${randomUUID()}`, `MOVED-${randomUUID()}`];
+  const lines = (...codes: string[]) => codes.map((code) => ({ code }));
+  const to = (couponId: string) => ({ target: { case: "couponId", value: couponId } }) as const;
+  await here.call(CatalogService.method.uploadCodes, { ...to(first.id), lines: lines(held, moved) });
+  await issueCode(here, held, "mover");
+  // So it has been looked up, and nobody holds it.
+  expect(await reasonOf(issueCode(here, moved, "mover"))).toBe("ALREADY_ISSUED");
+  await here.call(CatalogService.method.deleteCodes, { ...to(first.id), codes: [moved] });
+  await here.call(CatalogService.method.uploadCodes, { ...to(second.id), lines: lines(moved) });
+  expect((await issueCode(here, moved, "another")).userCoupon?.couponId).toBe(second.id);
+});

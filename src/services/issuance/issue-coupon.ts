@@ -1,12 +1,16 @@
 import { create } from "@bufbuild/protobuf";
 import { type IssueCouponRequest, IssueCouponResponseSchema } from "../../../gen/coupon/v1/issuance_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
+import type { FoundCode } from "../../domain/code.js";
 import type { CouponType } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
 import type { Issued, Issuer } from "../../issuing/issuer.js";
 import type { TypeIssuer } from "../../issuing/type-issuer.js";
 import type { TargetStore } from "../../storage/ports/issues.js";
 import { checkedLabels, issuedMessage, typeOf } from "../message.js";
+
+const isRefused = (answer: Issued | Refusal, reason: Refusal["reason"]) =>
+  answer instanceof Refusal && answer.reason === reason;
 
 export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: TargetStore) {
   const issue = async (
@@ -20,13 +24,19 @@ export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: Targe
       case "code": {
         // Who may not read codes is not told, either, that one exists that others hold.
         const mayKnow = principal.scopes.has("codes.read");
-        const code = await store.findCode(target.value, deadlineMs, mayKnow ? undefined : userId);
+        const find = () => store.findCode(target.value, deadlineMs, mayKnow ? undefined : userId);
+        const issueOf = ({ id: codeId, couponId }: FoundCode) =>
+          issuer.issue({ couponId, codeId, userId, requestId, labels, trace }, deadlineMs, yieldPermit);
+        const code = await find();
         if (!code) return new Refusal("CODE_NOT_FOUND");
-        const { id: codeId, couponId } = code;
-        const wish = { couponId, codeId, userId, requestId, labels, trace };
-        const issued = await issuer.issue(wish, deadlineMs, yieldPermit);
-        const isForeign = issued instanceof Refusal && issued.reason === "CODE_TAKEN" && !mayKnow;
-        return isForeign ? new Refusal("CODE_NOT_FOUND") : issued;
+        let issued = await issueOf(code);
+        if (isRefused(issued, "CODE_NOT_FOUND")) {
+          // It was deleted since it was looked up, and what was written may be another coupon's code by now.
+          store.forgetCode(target.value);
+          const other = await find();
+          if (other && other.id !== code.id) issued = await issueOf(other);
+        }
+        return !mayKnow && isRefused(issued, "CODE_TAKEN") ? new Refusal("CODE_NOT_FOUND") : issued;
       }
       case "type":
         return await typeIssuer.issue(

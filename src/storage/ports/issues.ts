@@ -92,6 +92,8 @@ export interface TargetStore {
    * that out takes as long as to find that there is none.
    */
   findCode(written: string, deadlineMs: DeadlineMs, forUser?: string): Promise<FoundCode | null>;
+  /** What is remembered of it is out of date. */
+  forgetCode(written: string): void;
   /** The coupons of a type that can be issued now, those that expire first before the others, at most `limit`. */
   listIssuable(type: CouponType, limit: number): Promise<readonly string[]>;
   findEarlierIssue(requestId: string, deadlineMs: DeadlineMs): Promise<EarlierIssue | null>;

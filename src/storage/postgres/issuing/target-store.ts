@@ -55,6 +55,10 @@ export class PostgresTargetStore implements TargetStore {
     return found;
   }
 
+  forgetCode(written: string): void {
+    this.remembered.delete(codeKeys(written)[0]);
+  }
+
   async listIssuable(type: CouponType, limit: number): Promise<string[]> {
     const rows = await this.database.reads.run(
       Number.POSITIVE_INFINITY,

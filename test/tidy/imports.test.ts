@@ -98,7 +98,7 @@ const layers: readonly Layer[] = [
     name: "transport",
     files: /^src\/transport\//,
     mayUse: ["auth", "domain", "ports", "platform", "gen"],
-    packages: /^(node:|@bufbuild\/|@connectrpc\/|@grpc\/|grpc-health-check$)/,
+    packages: /^(node:|@bufbuild\/|@connectrpc\/|@grpc\/)/,
     advice: "a front end hands calls to the handlers that src/app.ts mounts; it knows no service and no store.",
   },
   {
@@ -260,6 +260,14 @@ test("every import in src follows the rules", () => {
   expect(files.length).toBeGreaterThan(40);
   const wrong = files.flatMap((file) => importsOf(read(file)).map((specifier) => verdict(file, specifier)));
   expect(wrong.filter((one) => one !== null)).toEqual([]);
+});
+
+test("a package that the service is installed with is one that it needs", () => {
+  const needs = repositoryFiles().filter((path) => /^(src|embedded|gen)\/.*\.ts$|^scripts\/build\.mjs$/.test(path));
+  const text = needs.map(read).join("\n");
+  const { dependencies } = JSON.parse(read("package.json")) as { dependencies: Record<string, string> };
+  const wrong = Object.keys(dependencies).filter((name) => !text.includes(`"${name}"`) && !text.includes(`"${name}/`));
+  expect(wrong, "to fix: `npm install --save-dev <name>`, or uninstall it").toEqual([]);
 });
 
 /** A package that may be imported only from the folders given, over the whole repository. */

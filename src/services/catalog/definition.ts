@@ -95,13 +95,6 @@ function withViolations(
 /** An error names no more fields, and a mask may have thousands of paths. */
 const maxNamedPaths = 20;
 
-/** Checks a mask before anything is read from the store. */
-export function maskedFields(mask: FieldMask | undefined): (keyof CouponDefinition)[] | Refusal {
-  const violations: FieldViolation[] = [];
-  const masked = readMask(mask, violations);
-  return violations.length > 0 ? invalid(...violations) : masked;
-}
-
 /** The fields that a mask names and that can be updated. */
 export function readMask(mask: FieldMask | undefined, violations: FieldViolation[]): (keyof CouponDefinition)[] {
   const paths = mask?.paths ?? [];

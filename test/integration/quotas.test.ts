@@ -235,11 +235,12 @@ test.for([
   const rows = await clocked.sql`
       SELECT (at AT TIME ZONE ${timeZone})::date::text AS day, (at AT TIME ZONE ${timeZone} - at AT TIME ZONE 'UTC')::text AS ahead
       FROM unnest(${times.map(String)}::text[]) WITH ORDINALITY AS t (ms, i), to_timestamp(ms::float8 / 1000) AS at ORDER BY i`;
-  const differing = times.filter((ms, index) => days.nameOf(ms) !== rows[index]?.day);
-  expect(differing.map((ms) => new Date(ms).toISOString())).toEqual([]);
-  // All of those within two days before clocks are changed, and some of the others.
+  // All of those within two days before clocks are changed, and of the others one day of 29, as a whole.
   const isNearChange = (index: number) => rows[index]?.ahead !== rows[Math.min(index + 192, times.length - 1)]?.ahead;
-  for (const ms of times.filter((_, index) => index % 9 === 0 || isNearChange(index))) {
+  const looked = [...times.entries()].filter(([index]) => index % (29 * 96) < 96 || isNearChange(index));
+  const differing = looked.filter(([index, ms]) => days.nameOf(ms) !== rows[index]?.day);
+  expect(differing.map(([, ms]) => new Date(ms).toISOString())).toEqual([]);
+  for (const [, ms] of looked) {
     const leftMs = days.leftMs(ms);
     if (days.nameOf(ms + leftMs) === days.nameOf(ms) || days.nameOf(ms + leftMs - 1) !== days.nameOf(ms)) {
       expect.fail(`${new Date(ms).toISOString()} has ${leftMs} ms left`);

@@ -6,7 +6,7 @@ interface PlanNode {
   readonly "Shared Read Blocks": number;
 }
 
-/** A database that counts what is read for each query of one of its pools: each is explained first, and then asked. */
+/** A database that counts what is read for each query of one of its pools: what is to be counted is explained first, and then asked. */
 export function explained(
   database: Database,
   pool: "reads" | "background" = "reads",
@@ -14,6 +14,7 @@ export function explained(
   database: Database;
   blocksOf(work: () => Promise<unknown>): Promise<number>;
 } {
+  let isCounting = false;
   let blocks = 0;
   const explainOnce = async (sql: Sql, text: TemplateStringsArray, values: unknown[]) => {
     const [row] = await sql<Record<string, { Plan: PlanNode }[]>[]>`
@@ -29,6 +30,7 @@ export function explained(
   const counted = ({ sql, ...others }: Connection): Connection => {
     const counting = (text: TemplateStringsArray, ...values: unknown[]) => {
       const query = (sql as unknown as (...parts: unknown[]) => Promise<unknown>)(text, ...values);
+      if (!isCounting) return query;
       const run = query.then.bind(query);
       // A part of a query is not awaited, and stays what it is.
       // biome-ignore lint/suspicious/noThenProperty: the driver's queries are thenables, which begin when they are awaited.
@@ -44,9 +46,14 @@ export function explained(
   return {
     database: { ...database, [pool]: counting },
     blocksOf: async (work) => {
+      isCounting = true;
       blocks = 0;
-      await work();
-      return blocks;
+      try {
+        await work();
+        return blocks;
+      } finally {
+        isCounting = false;
+      }
     },
   };
 }

@@ -24,10 +24,6 @@ export default async function setup(project: TestProject): Promise<() => Promise
     if (!servers.redisUrl) throw new Error(`the tests need a real Redis: ${servers.redisUnavailable}`);
     const admin = postgres(servers.databaseUrl, { max: 1, onnotice: () => {} });
     await admin`CREATE DATABASE coupon_template`;
-    // The 4,096 rounds that a password has take each of thousands of connections a millisecond, and this one is random.
-    await admin`SET scram_iterations = 1`;
-    const { username, password } = new URL(servers.databaseUrl);
-    await admin.unsafe(`ALTER USER ${username} PASSWORD '${password}'`);
     await admin.end();
     await migrate(withDatabase(servers.databaseUrl, "coupon_template"));
     project.provide("databaseUrl", servers.databaseUrl);

@@ -41,7 +41,7 @@ export interface GroupCommitOptions<I, O> {
   readonly onCommitted?: (ms: number) => void;
 }
 
-interface Waiting<I, O> {
+export interface Waiting<I, O> {
   readonly item: I;
   readonly deadlineMs: DeadlineMs;
   readonly sinceMs: number;
@@ -65,8 +65,10 @@ export class GroupCommit<I, O> {
     private readonly options: GroupCommitOptions<I, O>,
     isLane = false,
   ) {
-    const { couponOf } = options;
-    if (couponOf && !isLane) this.held = new HeldLane(couponOf, new GroupCommit({ ...options, maxBatches: 1 }, true));
+    const { couponOf, onBatch: _, onWaited: __, ...rest } = options;
+    if (!couponOf || isLane) return;
+    const lane = new GroupCommit<I, O>({ ...rest, couponOf, maxBatches: 1 }, true);
+    this.held = new HeldLane(couponOf, lane, (entries) => this.add(entries));
   }
 
   /**
@@ -74,25 +76,31 @@ export class GroupCommit<I, O> {
    * whether it was.
    */
   submit(item: I, deadlineMs: DeadlineMs, trace?: CallTrace): Promise<O> {
-    if (this.held?.has(item)) return this.held.submit(item, deadlineMs, trace);
-    if (this.waiting.length >= this.options.maxWaiting) return Promise.reject(new Overloaded());
+    if (this.waiting.length + (this.held?.size ?? 0) >= this.options.maxWaiting)
+      return Promise.reject(new Overloaded());
     return new Promise((resolve, reject) => {
-      this.waiting.push({ item, deadlineMs, sinceMs: performance.now(), trace, resolve, reject });
-      if (this.starting) return;
-      this.starting = true;
-      // What else arrives in this turn of the event loop comes along.
-      setImmediate(() => {
-        this.starting = false;
-        this.startBatches();
-      });
+      this.add([{ item, deadlineMs, sinceMs: performance.now(), trace, resolve, reject }]);
     });
   }
 
   /** Resolves when everything that was submitted so far has been answered. */
   async drain(): Promise<void> {
-    this.startBatches();
-    while (this.underWay.size > 0) await Promise.all(this.underWay);
-    await this.held?.drain();
+    do {
+      this.startBatches();
+      while (this.underWay.size > 0) await Promise.all(this.underWay);
+      await this.held?.drain();
+    } while (this.waiting.length > 0);
+  }
+
+  private add(entries: readonly Waiting<I, O>[]): void {
+    this.waiting.push(...entries);
+    if (this.starting) return;
+    this.starting = true;
+    // What else arrives in this turn of the event loop comes along.
+    setImmediate(() => {
+      this.starting = false;
+      this.startBatches();
+    });
   }
 
   private startBatches(): void {
@@ -129,15 +137,10 @@ export class GroupCommit<I, O> {
         ...(outcomes[index] instanceof Error && { "error.type": outcomes[index].name }),
       });
     }
-    if (this.held) batch.filter((_, index) => outcomes[index] instanceof CouponsHeld).forEach(this.wait);
+    for (const [index, entry] of batch.entries()) if (outcomes[index] instanceof CouponsHeld) this.held?.wait(entry);
     this.startBatches();
     await this.answer(batch, outcomes, committedMs);
   }
-
-  /** Until its coupon is free. */
-  private readonly wait = ({ item, deadlineMs, trace, resolve, reject }: Waiting<I, O>) => {
-    void this.held?.submit(item, deadlineMs, trace).then(resolve, reject);
-  };
 
   /** Takes items in the order of their arrival, leaving those that clash with an earlier one. */
   private takeBatch(): Waiting<I, O>[] {
@@ -155,7 +158,7 @@ export class GroupCommit<I, O> {
         continue;
       }
       if (this.held?.has(entry.item)) {
-        this.wait(entry);
+        this.held.wait(entry);
         continue;
       }
       const entryKeys = this.options.keysOf(entry.item);

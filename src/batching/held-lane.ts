@@ -1,48 +1,80 @@
-import type { CallTrace } from "../domain/call-context.js";
-import { CouponsHeld } from "../domain/refusal.js";
-import type { DeadlineMs } from "../storage/ports/page.js";
-import type { GroupCommit } from "./group-commit.js";
+import { CouponsHeld, DeadlinePassed } from "../domain/refusal.js";
+import { steadyMs } from "../platform/clock.js";
+import type { GroupCommit, Waiting } from "./group-commit.js";
 
-/** Where items wait whose coupons somebody holds, while a queue goes on with all others: until they are free, or the item's time is over. */
+/**
+ * Where items wait whose coupons somebody holds, while their queue goes on with all others. Of each coupon one item, the scout, is tried
+ * until the coupon is free; then those behind it go back to the queue.
+ */
 export class HeldLane<I, O> {
-  /** By coupon, those that wait. While there are any, others for that coupon come here at once. */
-  private readonly waiting = new Map<string, number>();
-  private readonly underWay = new Set<Promise<unknown>>();
+  /** By coupon, those behind the scout. */
+  private readonly behind = new Map<string, Waiting<I, O>[]>();
+  private readonly scouts = new Set<Promise<void>>();
+  private count = 0;
 
   constructor(
     private readonly couponOf: (item: I) => string,
-    private readonly queue: GroupCommit<I, O>,
+    private readonly queue: Pick<GroupCommit<I, O>, "submit">,
+    private readonly goBack: (entries: readonly Waiting<I, O>[]) => void,
   ) {}
 
-  has(item: I): boolean {
-    return this.waiting.size > 0 && this.waiting.has(this.couponOf(item));
+  /** How many wait here. */
+  get size(): number {
+    return this.count;
   }
 
-  /** Throws as `GroupCommit.submit` does. */
-  submit(item: I, deadlineMs: DeadlineMs, trace: CallTrace | undefined): Promise<O> {
-    const couponId = this.couponOf(item);
-    this.waiting.set(couponId, (this.waiting.get(couponId) ?? 0) + 1);
-    const done = this.untilFree(item, deadlineMs, trace).finally(() => {
-      this.underWay.delete(done);
-      const others = (this.waiting.get(couponId) ?? 1) - 1;
-      if (others > 0) this.waiting.set(couponId, others);
-      else this.waiting.delete(couponId);
+  has(item: I): boolean {
+    return this.behind.size > 0 && this.behind.has(this.couponOf(item));
+  }
+
+  wait(entry: Waiting<I, O>): void {
+    const couponId = this.couponOf(entry.item);
+    const behind = this.behind.get(couponId) ?? [];
+    this.count += 1;
+    if (this.behind.has(couponId)) {
+      behind.push(entry);
+      return;
+    }
+    this.behind.set(couponId, behind);
+    const scouting = this.scout(entry, behind).finally(() => {
+      this.behind.delete(couponId);
+      this.scouts.delete(scouting);
+      this.count -= behind.length;
+      this.goBack(behind);
     });
-    this.underWay.add(done);
-    return done;
+    this.scouts.add(scouting);
   }
 
   async drain(): Promise<void> {
-    while (this.underWay.size > 0) await Promise.allSettled(this.underWay);
+    while (this.scouts.size > 0) await Promise.all(this.scouts);
   }
 
-  private async untilFree(item: I, deadlineMs: DeadlineMs, trace: CallTrace | undefined): Promise<O> {
-    for (;;) {
-      try {
-        return await this.queue.submit(item, deadlineMs, trace);
-      } catch (error) {
-        if (!(error instanceof CouponsHeld)) throw error;
+  private async scout(first: Waiting<I, O>, behind: Waiting<I, O>[]): Promise<void> {
+    let scout: Waiting<I, O> | undefined = first;
+    while (scout) {
+      const { item, deadlineMs, trace, resolve, reject }: Waiting<I, O> = scout;
+      const error: unknown = await this.queue
+        .submit(item, deadlineMs, trace)
+        .then(resolve, (thrown: unknown) => thrown);
+      if (error instanceof CouponsHeld) {
+        this.endLate(behind);
+        continue;
       }
+      this.count -= 1;
+      if (error !== undefined) reject(error);
+      // Else the coupon is free, as far as anybody knows.
+      scout = error instanceof DeadlinePassed ? behind.shift() : undefined;
     }
+  }
+
+  private endLate(behind: Waiting<I, O>[]): void {
+    const now = steadyMs();
+    const inTime = behind.filter((entry) => {
+      if (entry.deadlineMs > now) return true;
+      entry.reject(new DeadlinePassed());
+      return false;
+    });
+    this.count -= behind.length - inTime.length;
+    behind.splice(0, behind.length, ...inTime);
   }
 }

@@ -177,7 +177,8 @@ describe.each(services)("$name", async ({ start }) => {
       const all = await Promise.all(calls);
       // The first one may have waited for longer than a statement may, and another one have got the unit.
       expect(all.filter((said) => said === "ISSUED").length).toBeLessThanOrEqual(1);
-      expect((await rowsOf(replica)) - before).toBeLessThanOrEqual(1 + maxAsking);
+      // What was on its way when it became known that the coupon is held is sent once more when it is free.
+      expect((await rowsOf(replica)) - before).toBeLessThanOrEqual(2 * (1 + maxAsking));
       await until("the last unit is sold", async () => {
         await issueOnce(replica.client, target, "late");
         return (await issuedCount(couponId)) === 2;

@@ -379,6 +379,8 @@ describe("items whose coupons others hold", () => {
     const [a2, b2] = submit("a2", "b2");
     expect(await b2).toBe("did b2");
     expect(batches).toContainEqual(["b2"]);
+    // One of each coupon is tried.
+    expect(batches.slice(2).every((batch) => !batch.includes("a2") && batch.length < 3)).toBe(true);
     holds.delete("a");
     expect(await Promise.all([a1, a2])).toEqual(["did a1", "did a2"]);
     holds.delete("c");
@@ -389,8 +391,29 @@ describe("items whose coupons others hold", () => {
   });
 
   test("wait until their time is over", async () => {
-    const { queue } = couponQueue("a");
-    await expect(queue.submit("a", steadyMs() + 20)).rejects.toThrow(DeadlinePassed);
+    const { queue, holds } = couponQueue("a");
+    const last = queue.submit("a0", never);
+    const others = ["a1", "a2"].map((item) => queue.submit(item, steadyMs() + 20));
+    for (const one of others) await expect(one).rejects.toThrow(DeadlinePassed);
+    holds.clear();
+    expect(await last).toBe("did a0");
+    // Also the one that is tried for all.
+    holds.add("a");
+    const scout = queue.submit("a3", steadyMs() + 20);
+    const behind = queue.submit("a4", never);
+    await expect(scout).rejects.toThrow(DeadlinePassed);
+    holds.clear();
+    expect(await behind).toBe("did a4");
+  });
+
+  test("are no more than may wait at all", async () => {
+    const { queue, submit, holds } = couponQueue("a");
+    const accepted = submit(...Array.from({ length: 100 }, (_, at) => `a${at}`));
+    await turns();
+    await expect(queue.submit("a", never)).rejects.toThrow(Overloaded);
+    holds.clear();
+    expect((await Promise.all(accepted)).length).toBe(100);
+    await Promise.all(submit("a"));
   });
 
   test("are of unknown outcome when an earlier try may have committed them", async () => {

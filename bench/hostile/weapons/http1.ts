@@ -47,7 +47,12 @@ export const splitPreface: Weapon = {
   what: "a check: an HTTP/2 preface that arrives on the HTTP port in two segments begins a connection like any other",
   seconds: 1,
   async fire(field) {
-    const headers = headerBlock({ ":method": "GET", ":scheme": "http", ":authority": "x", ":path": "/healthz" });
+    const headers = headerBlock({
+      ":method": "GET",
+      ":scheme": "http",
+      ":authority": "127.0.0.1",
+      ":path": "/healthz",
+    });
     const ask = frame(frameType.headers, flag.endHeaders | flag.endStream, 1, headers);
     const rest = Buffer.concat([frame(frameType.settings, 0, 0), ask]);
     await field.begin();

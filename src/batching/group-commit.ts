@@ -61,10 +61,12 @@ export class GroupCommit<I, O> {
   private readonly underWay = new Set<Promise<void>>();
   private readonly held: HeldLane<I, O> | undefined;
 
+  /** `isLane`: a lane of another one, which is told by CouponsHeld what still cannot be committed. */
   constructor(
     private readonly options: GroupCommitOptions<I, O>,
     isLane = false,
   ) {
+    // What is tried again was counted as a part of its first batch.
     const { couponOf, onBatch: _, onWaited: __, ...rest } = options;
     if (!couponOf || isLane) return;
     const lane = new GroupCommit<I, O>({ ...rest, couponOf, maxBatches: 1 }, true);
@@ -224,8 +226,9 @@ export class GroupCommit<I, O> {
     if (items.length > 0) await this.options.afterCommit(items, outcomes).catch(this.options.onAfterCommitError);
     results.forEach((result, index) => {
       const entry = batch[index] as Waiting<I, O>;
-      entry.trace?.step(`settle ${this.options.name}`, committedMs, performance.now());
+      // It waits in the lane.
       if (result instanceof CouponsHeld && this.held) return;
+      entry.trace?.step(`settle ${this.options.name}`, committedMs, performance.now());
       if (result instanceof Error) entry.reject(result);
       else entry.resolve(result);
     });

@@ -10,7 +10,6 @@ export class HeldLane<I, O> {
   /** By coupon, those behind the scout. */
   private readonly behind = new Map<string, Waiting<I, O>[]>();
   private readonly scouts = new Set<Promise<void>>();
-  private count = 0;
 
   constructor(
     private readonly couponOf: (item: I) => string,
@@ -20,7 +19,9 @@ export class HeldLane<I, O> {
 
   /** How many wait here. */
   get size(): number {
-    return this.count;
+    let size = this.behind.size;
+    for (const { length } of this.behind.values()) size += length;
+    return size;
   }
 
   has(item: I): boolean {
@@ -29,17 +30,16 @@ export class HeldLane<I, O> {
 
   wait(entry: Waiting<I, O>): void {
     const couponId = this.couponOf(entry.item);
-    const behind = this.behind.get(couponId) ?? [];
-    this.count += 1;
-    if (this.behind.has(couponId)) {
-      behind.push(entry);
+    const others = this.behind.get(couponId);
+    if (others) {
+      others.push(entry);
       return;
     }
+    const behind: Waiting<I, O>[] = [];
     this.behind.set(couponId, behind);
     const scouting = this.scout(entry, behind).finally(() => {
       this.behind.delete(couponId);
       this.scouts.delete(scouting);
-      this.count -= behind.length;
       this.goBack(behind);
     });
     this.scouts.add(scouting);
@@ -60,7 +60,6 @@ export class HeldLane<I, O> {
         this.endLate(behind);
         continue;
       }
-      this.count -= 1;
       if (error !== undefined) reject(error);
       // Else the coupon is free, as far as anybody knows.
       scout = error instanceof DeadlinePassed ? behind.shift() : undefined;
@@ -74,7 +73,6 @@ export class HeldLane<I, O> {
       entry.reject(new DeadlinePassed());
       return false;
     });
-    this.count -= behind.length - inTime.length;
     behind.splice(0, behind.length, ...inTime);
   }
 }

@@ -41,12 +41,6 @@ function processes(): number[][] {
   return rows.map((row) => row.trim().split(/\s+/).map(Number));
 }
 
-/** The server and its sessions: a frozen postmaster alone would leave the sessions at work. */
-function postgresPids(): number[] {
-  const postmaster = own.postgresPid as number;
-  return [postmaster, ...processes().flatMap(([pid, parent]) => (parent === postmaster ? [pid as number] : []))];
-}
-
 function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
   for (const pid of pids) {
     try {
@@ -55,6 +49,20 @@ function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
       // A session that has ended meanwhile.
     }
   }
+}
+
+/**
+ * Holds still the server and all its sessions until `thaw`. The postmaster first: it starts no session any more. With one
+ * session left at work, that one would answer for all of them.
+ */
+function freeze(): { thaw(): void } {
+  const postmaster = own.postgresPid as number;
+  signalAll([postmaster], "SIGSTOP");
+  const sessions = processes().flatMap(([pid, parent]) => (parent === postmaster ? [pid as number] : []));
+  signalAll(sessions, "SIGSTOP");
+  const thaw = () => signalAll([postmaster, ...sessions], "SIGCONT");
+  onTestFinished(thaw);
+  return { thaw };
 }
 
 /** The reason of the refusal; "ISSUED" if there was none. */
@@ -140,14 +148,11 @@ test("killed in the middle of a sale: refused with the reason, and served again 
 
 test("frozen in the middle of a sale: refused with the reason, and served again by itself", async () => {
   const replica = await start();
-  let frozen: number[] = [];
-  onTestFinished(() => signalAll(frozen, "SIGCONT"));
   await sale(replica, async (couponId, crowd) => {
-    frozen = postgresPids();
-    signalAll(frozen, "SIGSTOP");
+    const { thaw } = freeze();
     await expectDown(replica, couponId);
     await expectTold(crowd);
-    signalAll(frozen, "SIGCONT");
+    thaw();
   });
 });
 
@@ -157,13 +162,11 @@ test("a call that Postgres leaves unanswered is answered at its deadline", async
   const audit = openAudit();
   // The connection is open already, so nothing but the deadline ends the wait.
   expect(await reasonOf(replica, wants(couponId, "first", 1)[0] as Want)).toBe("ISSUED");
-  const frozen = postgresPids();
-  onTestFinished(() => signalAll(frozen, "SIGCONT"));
-  signalAll(frozen, "SIGSTOP");
+  const { thaw } = freeze();
   const want = wants(couponId, "user", 1)[0] as Want;
   // The server cuts every deadline to 1.5 s; the client would wait for five times as long.
   const reason = await reasonOf(replica, want, 7_500);
-  signalAll(frozen, "SIGCONT");
+  thaw();
   expect(["4 DEADLINE_EXCEEDED", "14 STORE_UNAVAILABLE"]).toContain(reason);
   // Whether it took effect was not known; the same request tells, and there is one row in the end.
   await until("the retry is answered", async () => (await reasonOf(replica, want)) === "ISSUED");

@@ -92,21 +92,11 @@ export class PostgresUsageStore implements UsageStore {
         const row = byId.get(userCouponId);
         const dated = { now, standing: standing[index] ?? noStandingUses };
         if (row?.userId !== userId) return { value: null, ...dated };
-        const {
-          lockVersion,
-          lockToken,
-          revision: _,
-          couponUpdatedAt: _u,
-          exhaustedAt,
-          couponPlaceCount,
-          now: __,
-          standing: ___,
-          ...userCoupon
-        } = row;
-        const definition = coupons.get(userCoupon.couponId);
-        if (!definition) throw new Error(`coupon ${userCoupon.couponId} is gone`);
-        const coupon = { ...definition, exhaustedAt, placeCount: couponPlaceCount };
-        return { value: { userCoupon, coupon, lockVersion, lockToken }, ...dated };
+        const definition = coupons.get(row.couponId);
+        if (!definition) throw new Error(`coupon ${row.couponId} is gone`);
+        const coupon = { ...definition, exhaustedAt: row.exhaustedAt, placeCount: row.couponPlaceCount };
+        const { lockVersion, lockToken } = row;
+        return { value: { userCoupon: row, coupon, lockVersion, lockToken }, ...dated };
       });
     });
   }

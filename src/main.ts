@@ -15,12 +15,23 @@ const maxFaults = 2;
  * loads its own code only when it runs: of a start, that is what takes longest.
  */
 const commands = ["serve", "migrate", "keys"] as const;
+const usage = `main.js [serve]     serves
+main.js migrate     brings the database that DATABASE_URL names up to date, and ends
+main.js keys ...    makes and ends keys of callers; keys --help says how
+Settings are environment variables: docs/configuration.md has them all.
+`;
 
 async function main(): Promise<void> {
   let config: Config;
-  const command = commands.find((name) => name === (process.argv[2] ?? "serve"));
+  const [name = "serve", ...args] = process.argv.slice(2);
+  const command = commands.find((one) => one === name);
+  if (command !== "keys" && [name, ...args].some((one) => one === "--help" || one === "-h")) {
+    process.stdout.write(usage);
+    return;
+  }
   try {
-    if (!command) throw new Error(`there is no command ${process.argv[2]}; there are: ${commands.join(", ")}`);
+    if (!command) throw new Error(`there is no command ${name}; there are: ${commands.join(", ")}`);
+    if (command !== "keys" && args.length > 0) throw new Error(`${command} takes no arguments: ${args.join(" ")}`);
     config = readConfig(process.env);
     // So that no program that is started from here, and no report of a crash, has them.
     for (const name of secretNames) delete process.env[name];
@@ -33,7 +44,7 @@ async function main(): Promise<void> {
     return;
   }
   if (command === "keys") {
-    await runKeys(config);
+    await runKeys(config, args);
     return;
   }
   const logger = createLogger(config.LOG_LEVEL, { service: config.OTEL_SERVICE_NAME, version: packageVersion() });
@@ -103,15 +114,18 @@ async function startOwnServers(
   return await startEmbedded({ dataDir, servers, ifInUse });
 }
 
-async function runKeys(config: Config): Promise<void> {
+async function runKeys(config: Config, args: readonly string[]): Promise<void> {
   let own: EmbeddedServers | undefined;
   try {
     const { keysCommand } = await import("./wiring/keys.js");
     // A key holds only where it is made, so that another folder is no way out.
     const ifInUse = "Stop that one first; or, where the service has a database elsewhere, name that by DATABASE_URL.";
-    if (!config.DATABASE_URL) own = await startOwnServers(config.DATA_DIR, ["postgres"], ifInUse);
-    const url = config.DATABASE_URL ?? new Secret(own?.databaseUrl as string);
-    process.exitCode = await keysCommand(process.argv.slice(3), { ...config, DATABASE_URL: url });
+    const databaseUrl = async () => {
+      if (config.DATABASE_URL) return config.DATABASE_URL;
+      own = await startOwnServers(config.DATA_DIR, ["postgres"], ifInUse);
+      return new Secret(own.databaseUrl as string);
+    };
+    process.exitCode = await keysCommand(args, config, databaseUrl);
   } catch (error) {
     process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);
     process.exitCode = 1;

@@ -87,13 +87,13 @@ function keysProgram({ freshKey, withKeys, withCallers, out, say }: KeysCommandP
   program
     .command("rotate")
     .description("creates a key of the same caller with the same scopes, prints it, and lets the old one expire")
-    .argument("<id>", "of the old key")
+    .argument("<id>", "of the old key", idOf)
     .option("--overlap <time>", "for how long the old one still holds: 24h, 30m, 0m; at most 90d", overlapOf)
     .addOption(expires().argParser(timeOf))
     .action(async (id: string, { overlap, expires }: { overlap?: number; expires?: Date }) => {
       const { text, ...fresh } = freshKey();
       const next = { ...fresh, overlapMs: overlap ?? defaultOverlapMs, expiresAt: expires ?? null };
-      const made = accepted(await withKeys((store) => store.rotate(idOf(id), next, null, callOf("RotateKey"))));
+      const made = accepted(await withKeys((store) => store.rotate(id, next, null, callOf("RotateKey"))));
       tell(made.key, text);
       say(`${described(made.replaced)}\n`);
     });
@@ -101,20 +101,18 @@ function keysProgram({ freshKey, withKeys, withCallers, out, say }: KeysCommandP
   program
     .command("expire")
     .description("has a key expire earlier than it would")
-    .argument("<id>", "of the key")
+    .argument("<id>", "of the key", idOf)
     .addOption(expires().argParser(timeOf).makeOptionMandatory())
     .action(async (id: string, { expires }: { expires: Date }) => {
-      say(
-        `${described(accepted(await withKeys((store) => store.expire(idOf(id), expires, null, callOf("ExpireKey")))))}\n`,
-      );
+      say(`${described(accepted(await withKeys((store) => store.expire(id, expires, null, callOf("ExpireKey")))))}\n`);
     });
 
   program
     .command("revoke")
     .description("ends a key for ever, within 5 seconds on every replica")
-    .argument("<id>", "of the key")
+    .argument("<id>", "of the key", idOf)
     .action(async (id: string) => {
-      say(`${described(accepted(await withKeys((store) => store.revoke(idOf(id), null, callOf("RevokeKey")))))}\n`);
+      say(`${described(accepted(await withKeys((store) => store.revoke(id, null, callOf("RevokeKey")))))}\n`);
     });
 
   program

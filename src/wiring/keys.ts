@@ -9,14 +9,17 @@ import { PostgresKeyStore } from "../storage/postgres/keys/key-store.js";
 import { leastPoolSize } from "../storage/postgres/pool-sizes.js";
 import { prepareDatabase } from "./migrating.js";
 
-type Settings = Pick<Config, "MIGRATE" | "DATABASE_DURABILITY" | "DATABASE_START_WAIT_MS"> & {
-  readonly DATABASE_URL: Secret;
-};
+type Settings = Pick<Config, "MIGRATE" | "DATABASE_DURABILITY" | "DATABASE_START_WAIT_MS">;
 
-/** The command `keys`, on the database itself: so the first key can be made, whose owner makes others. Answers the exit code. */
-export function keysCommand(args: readonly string[], config: Settings): Promise<number> {
-  const { DATABASE_DURABILITY } = config;
-  const url = config.DATABASE_URL.reveal();
+/**
+ * The command `keys`, on the database itself: so the first key can be made, whose owner makes others. Answers the exit code. `databaseUrl`
+ * is asked for by what works on the database: whoever only reads how the command is used needs none.
+ */
+export function keysCommand(
+  args: readonly string[],
+  config: Settings,
+  databaseUrl: () => Promise<Secret>,
+): Promise<number> {
   const say = (text: string) => void process.stderr.write(text);
   return runKeysCommand(args, {
     freshKey,
@@ -29,8 +32,10 @@ export function keysCommand(args: readonly string[], config: Settings): Promise<
   async function withDatabase<T>(work: (database: Database) => Promise<T>): Promise<T> {
     // Standard output is for the key.
     const log = { info: () => {}, warn: (_: object, text?: string) => say(`coupon-service: ${text}\n`) };
-    await prepareDatabase(config, log as Parameters<typeof prepareDatabase>[1]);
-    const synchronousCommit = await readCommitLevel(url, DATABASE_DURABILITY);
+    const DATABASE_URL = await databaseUrl();
+    await prepareDatabase({ ...config, DATABASE_URL }, log as Parameters<typeof prepareDatabase>[1]);
+    const url = DATABASE_URL.reveal();
+    const synchronousCommit = await readCommitLevel(url, config.DATABASE_DURABILITY);
     const database = openDatabase({
       ...{ url, synchronousCommit, poolSize: leastPoolSize, applicationName: "coupon-service keys" },
     });

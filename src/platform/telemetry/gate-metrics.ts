@@ -94,7 +94,7 @@ export class GateMetrics {
     const registers = [this.registry];
     const mode: Gauge<"mode"> = new Gauge({
       name: "coupon_redis_mode",
-      help: "1 for what Redis is: used; bypassed, for its last answer was none; none, for there is none.",
+      help: "1 for what Redis is: used; bypassed, for it has not answered lately, or refused something; none, for there is none.",
       labelNames: ["mode"],
       registers,
       collect: () => {

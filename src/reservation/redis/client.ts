@@ -1,5 +1,6 @@
 import { StoreUnavailable } from "../../domain/refusal.js";
 import { BoundedCache } from "../../platform/bounded-cache.js";
+import { steadyMs } from "../../platform/clock.js";
 import type { FailureLog } from "../../platform/failure-log.js";
 import type { RedisServers } from "../../platform/redis-servers.js";
 import { type Commands, type Connection, openConnection, withoutArguments } from "./connection.js";
@@ -8,6 +9,8 @@ import { type Script, scripts, sourceOf } from "./scripts.js";
 
 /** After a command timed out, Redis is not asked again for this long, so that not every call waits for the timeout. */
 const restAfterTimeoutMs = 500;
+/** What has failed within this time is not over, though other things are answered: a Redis that is full still tells what it has. */
+const calmMs = 5_000;
 /** Slots of a Cluster that are not asked; of further ones each call waits for its timeout. */
 const maxResting = 10_000;
 
@@ -34,6 +37,7 @@ export class RedisClient {
   private readonly resting = new BoundedCache<Error>(maxResting, { ttl: restAfterTimeoutMs });
 
   private hasAnswered = true;
+  private lastFailureMs = Number.NEGATIVE_INFINITY;
 
   constructor(
     servers: RedisServers,
@@ -70,9 +74,9 @@ export class RedisClient {
     return this.guard(key, () => command(this.connection.commands));
   }
 
-  /** Whether the last that was asked had no answer. */
+  /** Whether what was asked last, or anything within some seconds, had no answer. */
   get isAway(): boolean {
-    return !this.hasAnswered;
+    return !this.hasAnswered || steadyMs() - this.lastFailureMs < calmMs;
   }
 
   close(): void {
@@ -94,6 +98,7 @@ export class RedisClient {
       if (script) error.message += missingRight(error.message, this.sources.get(script.name) as string);
       if (error.message.includes("timed out")) this.resting.set(slot, error);
       this.hasAnswered = false;
+      this.lastFailureMs = steadyMs();
       const isOurs = error.name === "ReplyError" && !awayReplies.test(error.message);
       this.failures.failed(isOurs ? fault : away, error);
       // The answers do not change without Redis, so callers are served in both cases.

@@ -8,6 +8,7 @@ import { type Database, type DatabaseOptions, openDatabase } from "../../src/sto
 import { readCommitLevel } from "../../src/storage/postgres/durability.js";
 import type { ErrorReport } from "../../src/storage/postgres/error-report.js";
 import { isRefusal } from "../../src/storage/postgres/errors.js";
+import { leastPoolSize } from "../../src/storage/postgres/pool-sizes.js";
 import { probePostgres } from "../../src/storage/postgres/probe-postgres.js";
 import { createStores, type TestStores } from "../support/stores.js";
 import { until } from "../support/until.js";
@@ -223,6 +224,24 @@ test("errors are reported with their SQLSTATE, also those that come after their 
   expect(reports[0]?.message).toContain("lock timeout");
   await locker`ROLLBACK`;
   locker.release();
+});
+
+test("what a statement that fails had sent before is no part of the next result", async () => {
+  const database = open({ poolSize: leastPoolSize });
+  const pools = [database.commits, database.reads, database.background];
+  expect(pools.map(({ size }) => size)).toEqual([1, 1, 1]);
+  for (const pool of pools) {
+    const failed = pool.run(forever, ({ sql }) => sql`SELECT 1 / (3 - n) FROM generate_series(1, 3) n`);
+    await expect(failed).rejects.toThrow(/division by zero/);
+    expect(await pool.run(forever, async ({ sql }) => [...(await sql`SELECT 7 AS one`)])).toEqual([{ one: 7 }]);
+  }
+  // A transaction has its own statements after that.
+  await expect(
+    database.commits.run(forever, ({ orm }) =>
+      orm.transaction((tx) => tx.execute(statement`SELECT 1 / (3 - n) FROM generate_series(1, 3) n`)),
+    ),
+  ).rejects.toThrow();
+  expect(await database.commits.run(forever, ({ orm }) => orm.execute(statement`SELECT 7 AS one`))).toHaveLength(1);
 });
 
 test("an event loop that is held for seconds says nothing of Postgres", async () => {

@@ -49,6 +49,16 @@ function arrayLiteral(items: readonly (string | null)[]): string {
   return `{${quoted.join(",")}}`;
 }
 
+/**
+ * postgres 3.4.9 goes on to count the rows of a statement that fails after some of them, and leaves the places of those empty in the next
+ * result (its issues 1119 and 1181): the first row is undefined there. What ends well has it count anew.
+ */
+async function forgetRows(life: Life, connection: Connection): Promise<Connection> {
+  await connection.sql`SELECT`;
+  life.hasFailed = false;
+  return connection;
+}
+
 /** A client of the driver, which has one connection. */
 interface Life {
   readonly connection: Connection | undefined;
@@ -62,11 +72,13 @@ interface Life {
   isEnded: boolean;
   /** Since the work began, it was told of a COMMIT that was not waited for. */
   isNotSynced: boolean;
+  /** The last work has failed. */
+  hasFailed: boolean;
 }
 
 const noLife = (): Life => ({
   ...{ connection: undefined, server: undefined, term: 0 },
-  ...{ isOpen: false, isLost: false, isEnded: true, isNotSynced: false },
+  ...{ isOpen: false, isLost: false, isEnded: true, isNotSynced: false, hasFailed: false },
 });
 
 /** A client of the driver with one connection, so that what is sent on it is decided here. Each connection is to the primary. */
@@ -89,7 +101,7 @@ export class PostgresLink implements Link<Connection> {
     if (life.connection && life.isOpen && life.term === this.options.primary.term) {
       life.isLost = false;
       life.isNotSynced = false;
-      return life.connection;
+      return life.hasFailed ? forgetRows(life, life.connection) : life.connection;
     }
     const givenUp = new Promise<never>((_, reject) => {
       this.giveUp = reject;
@@ -101,9 +113,10 @@ export class PostgresLink implements Link<Connection> {
     return this.life.isNotSynced ? new NotSynced("a COMMIT was not waited for on the standbys") : undefined;
   }
 
-  giveBack(): void {
+  giveBack(hasFailed = false): void {
     const { life } = this;
     this.isAtWork = false;
+    life.hasFailed ||= hasFailed;
     const isOld = life.term !== this.options.primary.term || performance.now() - this.openedMs > maxAgeMs;
     // The driver keeps the server's last word on a connection that was lost, and would fail the next statement with it.
     if (!life.isOpen || life.isLost || isOld) this.end();

@@ -16,7 +16,8 @@ export interface Link<C> {
   take(): C | Promise<C>;
   /** Of work that has ended well: why its result counts for nothing. Asked before the connection is given back. */
   objection?(): Error | undefined;
-  giveBack(): void;
+  /** `hasFailed`: of the work that comes to its end. */
+  giveBack(hasFailed?: boolean): void;
 }
 
 export interface PoolEvents {
@@ -80,7 +81,7 @@ export class Pool<C> {
         const fail = (error: unknown) => {
           item.stopTimer();
           this.events.onFailed?.(error, item.isOver);
-          this.release(mine);
+          this.release(mine, true);
           reject(translateError(error));
         };
         startWork(item, work, mine.take()).then((value) => {
@@ -88,7 +89,7 @@ export class Pool<C> {
           if (objection) return fail(objection);
           item.stopTimer();
           this.events.onAnswered?.();
-          this.release(mine);
+          this.release(mine, false);
           resolve(value);
         }, fail);
       });
@@ -101,8 +102,8 @@ export class Pool<C> {
     });
   }
 
-  private release(link: Link<C>): void {
-    link.giveBack();
+  private release(link: Link<C>, hasFailed: boolean): void {
+    link.giveBack(hasFailed);
     for (const item of this.queue) {
       this.queue.delete(item);
       if (item.isDead()) continue;

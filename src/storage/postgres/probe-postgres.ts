@@ -13,14 +13,16 @@ export async function probePostgres(
 ): Promise<void> {
   const giveUp = () => link.discard();
   signal.addEventListener("abort", giveUp, { once: true });
+  let hasFailed = true;
   try {
     const { sql } = await link.take();
     await link.confirm();
     const sentMs = steadyMs();
     const [answer] = await sql<[{ ms: number }]>`SELECT millis(coupon_clock()) AS ms`;
     onTime(sentMs, answer.ms, steadyMs());
+    hasFailed = false;
   } finally {
     signal.removeEventListener("abort", giveUp);
-    link.giveBack();
+    link.giveBack(hasFailed);
   }
 }

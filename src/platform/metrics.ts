@@ -88,7 +88,7 @@ export class Metrics {
   });
   private readonly poolErrors = new Counter({
     name: "coupon_postgres_errors_total",
-    help: "Errors of statements by SQLSTATE, or by the code of the driver or the network; counted when they are reported.",
+    help: "Errors of statements by SQLSTATE, or by the code of the driver or the network.",
     labelNames: ["code"] as const,
     registers: [this.registry],
   });
@@ -245,8 +245,8 @@ export class Metrics {
     this.poolWaits.observe(seconds, pool);
   }
 
-  storeErrors(code: string, count: number): void {
-    this.poolErrors.labels(code).inc(count);
+  storeFailed(code: string): void {
+    this.poolErrors.labels(code).inc();
   }
 
   handshakeFailed(why: string): void {

@@ -27,10 +27,8 @@ export async function openPostgres({ config, metrics, failures, log }: PostgresP
     url: config.DATABASE_URL.reveal(),
     poolSize: config.DATABASE_POOL_SIZE,
     synchronousCommit: await readCommitLevel(config.DATABASE_URL.reveal(), config.DATABASE_DURABILITY),
-    onErrors: (report) => {
-      metrics.storeErrors(report.code, report.count);
-      log.warn(report, "postgres answered with an error");
-    },
+    onError: (code) => metrics.storeFailed(code),
+    onErrors: (report) => log.warn(report, "postgres answered with an error"),
     onTaken: (pool, waitedMs) => metrics.poolWait(pool, waitedMs / 1_000),
     onMoved: (move) => {
       metrics.primaryMoved();

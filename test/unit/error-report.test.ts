@@ -3,13 +3,16 @@ import { type ErrorReport, ErrorReports } from "../../src/storage/postgres/error
 
 let nowMs: number;
 let reported: ErrorReport[];
+let counted: string[];
 let reports: ErrorReports;
 
 beforeEach(() => {
   nowMs = 1_000_000;
   reported = [];
+  counted = [];
   reports = new ErrorReports(
     (report) => void reported.push(report),
+    (code) => void counted.push(code),
     () => nowMs,
   );
 });
@@ -26,6 +29,7 @@ test("one report of each kind and minute, with how many there were", () => {
     ["57014", 1, 1],
     ["55P03", 1, 0],
   ]);
+  expect(counted).toEqual(["57014", "57014", "55P03", "57014"]);
   nowMs += 1;
   reports.note(errorOf("57014", "the latest"), true);
   expect(reported.slice(2)).toEqual([{ code: "57014", count: 3, lateCount: 2, message: "Error: the latest" }]);

@@ -37,6 +37,8 @@ export interface DatabaseOptions extends Pick<PrimaryOptions, "url" | "onMoved" 
   readonly applicationName?: string;
   /** As `readCommitLevel` says; without it, a COMMIT is done when it is on disk here and on standbys that must have it. */
   readonly synchronousCommit?: string;
+  /** Each error, by its SQLSTATE or the code of the driver or the network. */
+  readonly onError?: (code: string) => void;
   /** Called at most once for each kind of error and minute. */
   readonly onErrors?: (report: ErrorReport) => void;
   /** How long something waited for a connection of the pool, in ms. */
@@ -48,6 +50,7 @@ export function openDatabase({
   poolSize,
   applicationName = "coupon-service",
   synchronousCommit = "on",
+  onError = () => {},
   onErrors = () => {},
   onTaken = () => {},
   onMoved = () => {},
@@ -66,7 +69,7 @@ export function openDatabase({
     links.push(link);
     return link;
   };
-  const errors = new ErrorReports(onErrors);
+  const errors = new ErrorReports(onErrors, onError);
   let lastAnswerMs = Number.NEGATIVE_INFINITY;
   const events = {
     onTaken,

@@ -28,6 +28,7 @@ export class ErrorReports {
 
   constructor(
     private readonly report: (report: ErrorReport) => void,
+    private readonly count: (code: string) => void = () => {},
     private readonly now: () => number = steadyMs,
   ) {}
 
@@ -36,6 +37,7 @@ export class ErrorReports {
     const code = errorCode(error) ?? (isLate ? otherKind : undefined);
     if (code === undefined) return;
     const name = this.kinds.has(code) || this.kinds.size < maxKinds ? code : otherKind;
+    this.count(name);
     const kind = this.kinds.get(name) ?? { untilMs: 0, count: 0, lateCount: 0, error };
     this.kinds.set(name, kind);
     kind.count += 1;

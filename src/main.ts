@@ -164,10 +164,13 @@ function firstFault(log: Logger, exit: (code: number) => Promise<void>): Promise
   });
 }
 
-/** Resolves on SIGTERM or SIGINT, or when whoever started this process has gone. */
+/**
+ * Resolves on SIGTERM or SIGINT, or when whoever started this process has gone. SIGTERM may come again: whoever sends it to a whole group
+ * sends it to `npm start` as well, which passes it on. A second Ctrl-C is somebody who does not want to wait.
+ */
 function stopRequested(exitOnStdinClose: boolean): Promise<void> {
   return new Promise((resolve) => {
-    process.once("SIGTERM", () => resolve());
+    process.on("SIGTERM", () => resolve());
     process.once("SIGINT", () => resolve());
     if (exitOnStdinClose) process.stdin.resume().once("close", resolve).once("end", resolve).once("error", resolve);
   });

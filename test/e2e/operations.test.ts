@@ -292,6 +292,8 @@ describe("SIGTERM", () => {
     await until("nobody is let in any more", async () => {
       return (await refusesConnections(other.grpcPort)) && (await refusesConnections(other.httpPort));
     });
+    // From a process manager and from `npm start`, say.
+    other.process.kill("SIGTERM");
     await holder`ROLLBACK`;
     holder.release();
 

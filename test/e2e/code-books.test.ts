@@ -338,3 +338,37 @@ test("a code that was deleted and is another coupon's now is issued of that one 
   await here.call(CatalogService.method.uploadCodes, { ...to(second.id), lines: lines(moved) });
   expect((await issueCode(here, moved, "another")).userCoupon?.couponId).toBe(second.id);
 });
+
+describe("after its code was deleted, and was added to another book,", () => {
+  const { useCoupons, cancelUsage } = UsageService.method;
+  const { uploadCodes, deleteCodes } = CatalogService.method;
+  const to = (couponId: string) => ({ target: { case: "couponId", value: couponId } }) as const;
+  test.for([
+    { name: "a repeated use", exactMatch: false, holder: "another" },
+    { name: "a repeated use by who holds the code of the other book", exactMatch: false, holder: "user" },
+    { name: "a repeated use in a book that tells codes apart by case", exactMatch: true, holder: "another" },
+  ])("$name gets its first answer", async ({ exactMatch, holder }) => {
+    const book = await newBook({ codeBook: { exactMatch } });
+    const code = `Moved-${randomUUID()}`;
+    await upload(book.id, [{ code }]);
+    const { userCoupon } = await issueCode(here, code, "user");
+    const order = orderOf(exactMatch ? code : code.toLowerCase(), "user", randomUUID());
+    const used = await here.call(useCoupons, order);
+    const [{ id: usageId } = { id: "" }] = used.usages;
+    await here.call(cancelUsage, { userId: "user", usageId });
+    await here.call(UserCouponService.method.deleteUserCoupon, {
+      ...{ userId: "user", userCouponId: userCoupon!.id, restock: true },
+    });
+    expect(await here.call(deleteCodes, { ...to(book.id), codes: [code] })).toMatchObject({ deletedCount: 1 });
+    expect(await there.call(useCoupons, order)).toMatchObject({ replayed: true, usages: [{ id: usageId }] });
+    const other = await newBook();
+    await here.call(uploadCodes, { ...to(other.id), lines: [{ code }] });
+    await issueCode(here, code, holder);
+    expect(await there.call(useCoupons, order)).toMatchObject({ replayed: true, usages: [{ id: usageId }] });
+    // Only so written is it another code, where the book says so.
+    const capital = { ...order, coupons: orderOf(code.toUpperCase(), "").coupons };
+    const answer = there.call(useCoupons, capital);
+    if (exactMatch) expect(await reasonOf(answer)).toBe("REQUEST_ID_REUSED");
+    else expect(await answer).toMatchObject({ replayed: true });
+  });
+});

@@ -117,6 +117,39 @@ const takenWhileIssued = fc
     },
     { kind: "issue", by: { book: -1 }, user: 4, request: 0 },
   ]);
+/** A code is given back, deleted, and added to another book, and what was asked of it is asked again meanwhile. */
+const again = fc
+  .array(fc.nat(2), { minLength: 1, maxLength: 2 })
+  .map((backs) => backs.map((back): Command => ({ kind: "again", back })));
+const movedCode = fc
+  .tuple(
+    upload,
+    orderCommand(["use"]),
+    fc.record({
+      isUsed: fc.boolean(),
+      isReleased: fc.boolean(),
+      ...{ user: fc.nat(3), spelling: fc.nat(3), number: fc.integer({ min: 100, max: 1_000_000 }), book: fc.nat(20) },
+    }),
+    again,
+    again,
+  )
+  .map(([one, use, { isUsed, isReleased, user, spelling, number, book }, then, last]): Command[] => {
+    const added = { ...one, request: 0 };
+    const used = { ...use, picks: [-1], spelling, lock: "own" as const, request: number + 1 };
+    const cancelled = { kind: "cancel" as const, usage: -1, byUserCoupon: false, request: 0 };
+    const deleted = { kind: "deleteUserCoupon" as const, pick: -1, restock: true, deleteUsed: true, request: 0 };
+    const named = { book: 0, byType: false, which: { source: -2 }, request: 0 };
+    return [
+      added,
+      { kind: "issue", by: { code: -1, spelling }, user, request: number },
+      ...(isUsed ? [used, cancelled] : []),
+      ...(isReleased ? [{ kind: "advance", steps: 3 } as const, { kind: "release" } as const] : [deleted]),
+      { kind: "deleteCodes", ...named },
+      ...then,
+      { ...added, to: { book } },
+      ...last,
+    ];
+  });
 /** What becomes of a job: it is cancelled before or after it has run, and its codes are taken back. */
 const madeThen = fc
   .tuple(fc.subarray([0, 1, 1, 2, 3]), callCommands.cancelJob, callCommands.deleteCodes)
@@ -130,6 +163,7 @@ const chapter: fc.Arbitrary<Command[]> = fc.oneof(
   { weight: 26, arbitrary: command.map((one) => [one]) },
   { weight: 2, arbitrary: fc.tuple(generate, madeThen).map(([one, then]) => [one, ...then]) },
   { weight: 1, arbitrary: takenWhileIssued },
+  { weight: 1, arbitrary: movedCode },
   { weight: 1, arbitrary: twice },
   { weight: 1, arbitrary: pausedOfType },
   { weight: 2, arbitrary: oneOrder },

@@ -16,13 +16,14 @@ export class Orders extends World {
       const hasUsed = (one: UserCoupon) =>
         requestId !== "" &&
         this.state.usages.some((usage) => usage.userCouponId === one.id && usage.requestId === requestId);
+      const { code } = choice;
+      // What a request has used, it names for good.
+      const isNamed = (one: UserCoupon) =>
+        hasUsed(one)
+          ? this.isNamed(code, one.code, one.couponId)
+          : one.deletedAt === null && numbers.includes(one.codeNumber ?? 0);
       const carrying = this.state.userCoupons.filter(
-        (one) =>
-          numbers.includes(one.codeNumber ?? 0) &&
-          one.userId === order.userId &&
-          // What a request has used, it names for good.
-          (one.deletedAt === null || hasUsed(one)) &&
-          !taken.has(one.id),
+        (one) => one.userId === order.userId && isNamed(one) && !taken.has(one.id),
       );
       const rank = (one: UserCoupon) => {
         const isLocked = this.isLocked(one) && one.lock.requestId === requestId;

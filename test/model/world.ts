@@ -103,6 +103,13 @@ export class World {
     return found.sort((a, b) => keys.indexOf(this.keyOf(a)) - keys.indexOf(this.keyOf(b)));
   }
 
+  /** Whether what is written names this code of a coupon, which may have been deleted since. */
+  isNamed(written: string, code: string | null, couponId: string): boolean {
+    if (code === null) return false;
+    const { book } = this.coupon(couponId);
+    return this.codeKey(written, book) === this.codeKey(code, book);
+  }
+
   codesOf(couponId: string): Code[] {
     return this.state.codes.filter((one) => one.couponId === couponId);
   }

@@ -83,14 +83,14 @@ export async function choicesOf(
   const twice = wrongInChoices({ coupons });
   if (violations.length + twice.length > 0) return invalid(...violations, ...twice);
 
-  const coded = named.flatMap((choice, item) => (hasCode(choice) ? [{ ...choice, item }] : []));
+  const coded = named.filter(hasCode);
   if (coded.length === 0) return named;
   const found = await store.findByCodes(userId, coded, requestId, deadlineMs);
   const taken = new Set(named.map(({ userCouponId }) => userCouponId));
   const again: FieldViolation[] = [];
   const choices = named.map((choice, index) => {
     if (!hasCode(choice)) return choice;
-    const held = found[coded.findIndex(({ item }) => item === index)] ?? [];
+    const held = found[coded.indexOf(choice)] ?? [];
     const userCouponId = held.find((id) => !taken.has(id)) ?? nobody;
     // Two ways to write one code, or a code and the id of what it names, are two user coupons, if the user holds two.
     if (userCouponId !== nobody) taken.add(userCouponId);

@@ -141,12 +141,12 @@ export interface UsageStore {
 
   /**
    * For each choice that names a code, the ids of the user's user coupons with it, best first: what this very request has
-   * used before, for this item of the order (from 0) or for another one, or locked, then the one whose lock the choice names,
-   * then what can be used, the earliest expiry first.
+   * used before, in the order of its items and whatever has become of the code since, or locked, then the one whose lock the
+   * choice names, then what can be used, the earliest expiry first.
    */
   findByCodes(
     userId: string,
-    choices: readonly (Choice & { readonly code: string; readonly item?: number })[],
+    choices: readonly (Choice & { readonly code: string })[],
     requestId: string,
     deadlineMs: DeadlineMs,
   ): Promise<readonly (readonly string[])[]>;

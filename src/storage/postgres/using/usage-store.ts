@@ -1,4 +1,3 @@
-import { codeKeys } from "../../../domain/code.js";
 import { type Choice, noStandingUses, type Usage } from "../../../domain/usage.js";
 import type { UserCoupon } from "../../../domain/user-coupon.js";
 import type { DeadlineMs, Page, Rows } from "../../ports/page.js";
@@ -21,10 +20,10 @@ import { guarded } from "../errors.js";
 import { patienceOf } from "../patience.js";
 import { TurnBatch } from "../turn-batch.js";
 import { userCouponColumns } from "../user-coupons/user-coupon-store.js";
+import { findByCodes } from "./find-by-codes.js";
 import { OrdersOf, type StandingRow } from "./standing-uses.js";
 import {
   listUsages,
-  maxItems,
   maxRequests,
   type UsageRow,
   usagesOf,
@@ -140,44 +139,13 @@ export class PostgresUsageStore implements UsageStore {
 
   async findByCodes(
     userId: string,
-    choices: readonly (Choice & { readonly code: string; readonly item?: number })[],
+    choices: readonly (Choice & { readonly code: string })[],
     requestId: string,
     deadlineMs: DeadlineMs,
   ): Promise<string[][]> {
-    const json = choices.map(({ code, lockVersion, item }) => ({
-      keys: codeKeys(code),
-      lock_version: lockVersion,
-      item,
-    }));
-    // What one user holds of one coupon is little; many may hold one code. What is deleted is left out later, or the index of
-    // all that is not deleted would serve, too.
-    const rows = await this.database.reads.run(
-      deadlineMs,
-      ({ sql }) => sql<{ ids: string[] }[]>`
-        SELECT to_json(array(
-          SELECT u.id
-          FROM codes k
-          CROSS JOIN LATERAL (
-            SELECT * FROM user_coupons one
-            WHERE one.user_id = ${userId} AND one.coupon_id = k.coupon_id OFFSET 0
-          ) u
-          JOIN coupons c ON c.id = k.coupon_id
-          CROSS JOIN (SELECT coupon_clock() AS now OFFSET 0) clock
-          WHERE k.code_key IN (a.keys ->> 0, a.keys ->> 1) AND u.code_id = k.id
-            -- One that this request has used, it names for good.
-            AND (u.deleted_at IS NULL OR EXISTS (SELECT FROM usages s WHERE s.request_id = ${requestId} AND s.user_coupon_id = u.id))
-          ORDER BY
-            (SELECT max(1 + (s.item IS NOT DISTINCT FROM a.item)::int) FROM usages s
-              WHERE s.request_id = ${requestId} AND s.user_coupon_id = u.id) DESC NULLS LAST,
-            (u.lock_token = ${requestId} AND u.locked_until > clock.now) IS TRUE DESC,
-            (u.lock_version = a.lock_version AND u.locked_until > clock.now) IS TRUE DESC,
-            (usage_refusal(u, c, a.lock_version, clock.now) IS NULL) DESC,
-            least(u.valid_until, c.expires_at), u.id
-          LIMIT ${maxItems}
-        )) AS ids
-        FROM json_to_recordset(${JSON.stringify(json)}::text::json) AS a (keys json, lock_version bigint, item smallint)`,
+    return await this.database.reads.run(deadlineMs, (connection) =>
+      findByCodes(connection, userId, choices, requestId),
     );
-    return rows.map(({ ids }) => ids);
   }
 
   async unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null> {

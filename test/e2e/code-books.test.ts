@@ -1,17 +1,18 @@
 import { randomUUID } from "node:crypto";
-import { timestampDate, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, timestampDate, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, describe, expect, test } from "vitest";
 import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
 import { ErrorReason } from "../../gen/coupon/v1/error_reason_pb.js";
 import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
-import type { UserCoupon } from "../../gen/coupon/v1/user_coupon_pb.js";
+import { type UserCoupon, UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { discountMessage } from "../../src/services/message.js";
 import { type GrpcClient, letIn } from "../support/clients.js";
 import { addCodes as addCodesBySql, type CodeFacts } from "../support/codes.js";
 import { twoReplicas } from "../support/service.js";
+import { until } from "../support/until.js";
 import { usd } from "./checkout.js";
 import { type Answer, answerOf } from "./front-ends.js";
 import { type CouponInit, createSample, issue, readCoupon } from "./samples.js";
@@ -370,5 +371,28 @@ describe("after its code was deleted, and was added to another book,", () => {
     const answer = there.call(useCoupons, capital);
     if (exactMatch) expect(await reasonOf(answer)).toBe("REQUEST_ID_REUSED");
     else expect(await answer).toMatchObject({ replayed: true });
+  });
+
+  test("a repeated issue of it gets its first answer", async () => {
+    const book = await newBook({ claimWindow: durationFromMs(1_000) });
+    const code = `Moved-${randomUUID()}`;
+    await upload(book.id, [{ code }]);
+    const requestId = randomUUID();
+    const { userCoupon } = await issueCode(here, code, "user", requestId);
+    await until("it is released", async () => (await readCoupon(here, book.id)).remainingCount === 1n);
+    expect(await here.call(deleteCodes, { ...to(book.id), codes: [code] })).toMatchObject({ deletedCount: 1 });
+    // This replica has not looked it up before.
+    const again = (written: string, userId = "user") => issueCode(there, written, userId, requestId);
+    const released = { replayed: true, userCoupon: { id: userCoupon!.id, status: UserCouponStatus.RELEASED } };
+    expect(await again(code.toLowerCase())).toMatchObject(released);
+    expect(await reasonOf(again(`${code}-2`))).toBe("CODE_NOT_FOUND");
+    expect(await reasonOf(again(code, "another"))).toBe("CODE_NOT_FOUND");
+    const other = await newBook();
+    await upload(other.id, [{ code, maxHolders: 2 }]);
+    expect(await again(code)).toMatchObject(released);
+    expect(await reasonOf(again(code, "another"))).toBe("REQUEST_ID_REUSED");
+    await here.call(UserCouponService.method.deleteUserCoupon, { userId: "user", userCouponId: userCoupon!.id });
+    expect(await reasonOf(again(code))).toBe("USER_COUPON_NOT_FOUND");
+    await expectBookBalances(other.id);
   });
 });

@@ -16,10 +16,20 @@ export class Issuing extends CodeJobs {
     const { target, userId } = call;
     if ("type" in target) return this.issueByType(call, target.type, made);
     const code = "code" in target ? this.findCodes(target.code)[0] : undefined;
+    const earlier = this.earlierIssue(call);
+    const isGiven =
+      earlier &&
+      "code" in target &&
+      earlier.userId === userId &&
+      this.isNamed(target.code, earlier.code, earlier.couponId);
+    if (!code && isGiven) return this.issuedBefore(earlier, call, true, []);
     if ("code" in target && !code) return { refused: "CODE_NOT_FOUND" };
     const coupon = this.coupon("couponId" in target ? target.couponId : (code as Code).couponId);
     const refused = this.refusals(coupon, userId, code);
-    const earlier = this.earlierIssue(call);
+    // Of the coupon that has the code now, the gate knows no such request.
+    if (isGiven && earlier.codeNumber !== code?.number) {
+      return { ...this.issuedBefore(earlier, call, true, []), or: refused.map((reason) => ({ refused: reason })) };
+    }
     if (earlier) {
       const isSame = earlier.couponId === coupon.id && (!code || earlier.codeNumber === code.number);
       return this.issuedBefore(earlier, call, isSame, refused);

@@ -245,7 +245,8 @@ export const IssuanceService: GenService<{
    * A repeated request gets the same user coupon again, as it is now, also when that was released, and when the coupon
    * has been paused, deleted, has ended or is sold out meanwhile. When that user coupon has expired it may be refused
    * instead, and when it was deleted the answer is USER_COUPON_NOT_FOUND; it never issues a second one. When its user does
-   * not hold it any more, it may wait in the queue of a throttled coupon like others, and be told THROTTLED.
+   * not hold it any more, it may wait in the queue of a throttled coupon like others, and be told THROTTLED. So it is after its
+   * code was deleted, too; once that is another coupon's code, a refusal of that one may be the answer.
    * Of the refusals, the first that applies is the answer: COUPON_NOT_FOUND, COUPON_PAUSED, COUPON_NOT_STARTED,
    * COUPON_ENDED, USAGE_CAP_REACHED, ALREADY_ISSUED, QUOTA_REACHED, CODE_EXPIRED, SOLD_OUT or, of one code, CODE_TAKEN,
    * THROTTLED. A request id that was used for something else gets REQUEST_ID_REUSED, unless one of these applies. Other

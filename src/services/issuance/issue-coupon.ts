@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { type IssueCouponRequest, IssueCouponResponseSchema } from "../../../gen/coupon/v1/issuance_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
-import type { FoundCode } from "../../domain/code.js";
+import { codeKeys, type FoundCode } from "../../domain/code.js";
 import type { CouponType } from "../../domain/coupon.js";
 import { Refusal } from "../../domain/refusal.js";
 import type { Issued, Issuer } from "../../issuing/issuer.js";
@@ -25,16 +25,21 @@ export function issueCoupon(issuer: Issuer, typeIssuer: TypeIssuer, store: Targe
         // Who may not read codes is not told, either, that one exists that others hold.
         const mayKnow = principal.scopes.has("codes.read");
         const find = () => store.findCode(target.value, deadlineMs, mayKnow ? undefined : userId);
-        const issueOf = ({ id: codeId, couponId }: FoundCode) =>
+        const issueOf = ({ id: codeId, couponId }: Omit<FoundCode, "isTaken">) =>
           issuer.issue({ couponId, codeId, userId, requestId, labels, trace }, deadlineMs, yieldPermit);
         const code = await find();
-        if (!code) return new Refusal("CODE_NOT_FOUND");
-        let issued = await issueOf(code);
-        if (isRefused(issued, "CODE_NOT_FOUND")) {
+        let issued = code ? await issueOf(code) : new Refusal("CODE_NOT_FOUND");
+        if (code && isRefused(issued, "CODE_NOT_FOUND")) {
           // It was deleted since it was looked up, and what was written may be another coupon's code by now.
           store.forgetCode(target.value);
           const other = await find();
           if (other && other.id !== code.id) issued = await issueOf(other);
+        }
+        if (isRefused(issued, "CODE_NOT_FOUND") || isRefused(issued, "REQUEST_ID_REUSED")) {
+          // Of a repeated request it is the code that it was given, which may be gone since, or another coupon's.
+          const earlier = requestId === "" ? null : await store.findEarlierIssue(requestId, deadlineMs);
+          if (earlier?.code && earlier.userId === userId && codeKeys(target.value).includes(earlier.code.key))
+            issued = await issueOf({ id: earlier.code.id, couponId: earlier.couponId });
         }
         return !mayKnow && isRefused(issued, "CODE_TAKEN") ? new Refusal("CODE_NOT_FOUND") : issued;
       }

@@ -83,6 +83,8 @@ export interface EarlierIssue {
   readonly couponId: string;
   /** Of the coupon, as it is now. */
   readonly type: CouponType | null;
+  /** What was issued of a code book: its code, and what that is found by. It may not be there any more. */
+  readonly code: { readonly id: number; readonly key: string } | null;
 }
 
 /** Finds what is to be issued where the caller names no coupon. */

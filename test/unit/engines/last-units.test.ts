@@ -21,7 +21,7 @@ function openLastUnits(stocks: readonly (number | null)[], known: readonly strin
     },
     {
       findEarlierIssue: async (requestId) =>
-        known.includes(requestId) ? { userId: "user", couponId: "coupon", type: null } : null,
+        known.includes(requestId) ? { userId: "user", couponId: "coupon", type: null, code: null } : null,
     },
   );
   const decide = (pauses: number, request = wanted, result: IssueResult = refused, deadlineMs = farMs) =>

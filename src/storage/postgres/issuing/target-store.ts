@@ -1,4 +1,4 @@
-import { codeKeys, type FoundCode } from "../../../domain/code.js";
+import { codeKey, codeKeys, type FoundCode } from "../../../domain/code.js";
 import type { CouponType } from "../../../domain/coupon.js";
 import { BoundedCache } from "../../../platform/bounded-cache.js";
 import type { EarlierIssue, TargetStore } from "../../ports/issues.js";
@@ -28,6 +28,13 @@ interface CodeRow {
   readonly codeKey: string;
   /** Of those who asked, who holds it or has held it. null: it has free seats. */
   readonly holders: readonly string[] | null;
+}
+
+interface EarlierRow extends Omit<EarlierIssue, "code"> {
+  readonly requestId: string;
+  readonly codeId: number | null;
+  readonly code: string | null;
+  readonly exactCodes: boolean;
 }
 
 export class PostgresTargetStore implements TargetStore {
@@ -75,8 +82,8 @@ export class PostgresTargetStore implements TargetStore {
   private async readEarlierIssues(requestIds: readonly string[]): Promise<(EarlierIssue | null)[]> {
     const rows = await this.database.reads.run(
       Number.POSITIVE_INFINITY,
-      ({ sql }) => sql<(EarlierIssue & { requestId: string })[]>`
-        SELECT u.request_id, u.user_id, u.coupon_id, c.type
+      ({ sql }) => sql<EarlierRow[]>`
+        SELECT u.request_id, u.user_id, u.coupon_id, c.type, u.code_id, u.code, c.exact_codes
         FROM (
           SELECT * FROM json_array_elements_text(${JSON.stringify(requestIds)}::text::json) AS asked (request_id)
           LIMIT ${sql.unsafe(String(maxRequestsPerQuery))}
@@ -84,7 +91,12 @@ export class PostgresTargetStore implements TargetStore {
         CROSS JOIN LATERAL (SELECT * FROM user_coupons WHERE request_id = asked.request_id OFFSET 0) u
         CROSS JOIN LATERAL (SELECT * FROM coupons WHERE id = u.coupon_id OFFSET 0) c`,
     );
-    const found = new Map(rows.map(({ requestId, ...earlier }) => [requestId, earlier]));
+    const found = new Map(
+      rows.map(({ requestId, codeId: id, code, exactCodes, ...earlier }) => {
+        const given = id === null || code === null ? null : { id, key: codeKey(code, exactCodes) };
+        return [requestId, { code: given, ...earlier }];
+      }),
+    );
     return requestIds.map((requestId) => found.get(requestId) ?? null);
   }
 

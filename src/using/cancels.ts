@@ -7,14 +7,19 @@ export type Cancels = Queue<CancelRequest, CancelResult>;
 /** The queue of the uses that are to be cancelled. Cancels are few: no connection is kept for them. */
 export function openCancels(
   openQueue: OpenQueue,
-  store: Pick<UsageStore, "cancelBatch">,
+  store: Pick<UsageStore, "cancelBatch" | "couponOf">,
   keeper: Pick<GateKeeper, "invalidate">,
 ): Cancels {
-  return openQueue<CancelRequest, CancelResult>("cancel", {
+  const queue = openQueue<CancelRequest, CancelResult>("cancel", {
     commit: (requests, again) => store.cancelBatch(requests, again),
     afterCommit: (_, results) => settleCancels(keeper, results),
     keysOf: keysOfCancel,
+    couponOf: ({ couponId = "" }) => couponId,
   });
+  return {
+    submit: async (request, deadlineMs, trace) =>
+      queue.submit({ couponId: await store.couponOf(request, deadlineMs), ...request }, deadlineMs, trace),
+  };
 }
 
 /** What never goes into one batch of cancels. */

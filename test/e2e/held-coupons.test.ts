@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
 import { lock, use, useOne } from "./checkout.js";
@@ -75,6 +76,20 @@ test.each([
   await whileHeld(
     () => act(client, order),
     () => each<unknown>(20, (at) => act(client, others[at] as typeof order)),
+  );
+});
+
+test("uses of others are cancelled", async () => {
+  const usedBy = async (couponId: string, userId: string) => {
+    const { id } = await issued(client, couponId, userId);
+    return { userId, usageId: (await useOne(client, { userId, coupons: [id] })).id };
+  };
+  const cancel = (one: { userId: string; usageId: string }) => client.call(UsageService.method.cancelUsage, one);
+  const first = await usedBy(held, "cancelled");
+  const others = await each(20, (at) => usedBy(free, `cancelled ${at}`));
+  await whileHeld(
+    () => cancel(first),
+    () => each(20, (at) => cancel(others[at]!)),
   );
 });
 

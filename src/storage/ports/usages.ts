@@ -79,11 +79,16 @@ export type LockResult =
   | { /** As for UseOutcome. */ readonly outcome: "CONSENT" }
   | { readonly outcome: "REFUSED"; readonly reason: UseRefusal };
 
-export interface CancelRequest {
+/** Which usage of a user: by its id, or as the only one that stands of a user coupon. */
+export interface UsageName {
   readonly userId: string;
-  /** Which usage: by its id, or as the only one that stands of a user coupon. */
   readonly usageId?: string;
   readonly userCouponId?: string;
+}
+
+export interface CancelRequest extends UsageName {
+  /** Of that usage, if there is one. */
+  readonly couponId?: string | undefined;
   /** Of a call without a request id, one that the call was given on its way. */
   readonly request: Pick<RequestKey, "requestId" | "inputHash">;
 }
@@ -153,6 +158,9 @@ export interface UsageStore {
 
   /** The ids of those whose locks were given up; null, and nothing done, when the user does not hold all of them. */
   unlock(userId: string, choices: readonly Choice[], deadlineMs: DeadlineMs): Promise<string[] | null>;
+
+  /** Whose coupon it is; undefined: there is no such usage. Calls of one moment share a query. */
+  couponOf(named: UsageName, deadlineMs: DeadlineMs): Promise<string | undefined>;
 
   /**
    * Cancels a batch in one round trip, with one result for each request in order. Within a batch no two may carry the same

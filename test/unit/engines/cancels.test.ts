@@ -17,6 +17,7 @@ function open(decide: () => CancelResult) {
   const queues = new FailingQueues();
   const sent: boolean[] = [];
   const store = {
+    couponOf: async () => undefined,
     cancelBatch: async (requests: readonly CancelRequest[], again: boolean) => {
       sent.push(again);
       return requests.map(decide);

@@ -9,7 +9,7 @@ const patientTries = 4;
 const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 interface OfCoupon {
-  readonly couponId: string;
+  readonly couponId?: string | undefined;
 }
 
 /**
@@ -41,5 +41,5 @@ export async function lockingCoupons<T>(
 }
 
 export function couponIdsOf(requests: readonly OfCoupon[]): string[] {
-  return [...new Set(requests.map(({ couponId }) => couponId))];
+  return [...new Set(requests.flatMap(({ couponId }) => couponId ?? []))];
 }

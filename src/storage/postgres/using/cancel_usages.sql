@@ -33,15 +33,13 @@ DECLARE
   this_method CONSTANT text := 'CancelUsage';
   at timestamptz;
 BEGIN
-  PERFORM FROM coupons c
-  WHERE c.id IN (
+  PERFORM lock_coupons(array(
     SELECT s.coupon_id FROM json_to_recordset(items) AS a (usage_id uuid, user_id text)
     JOIN usages s ON s.id = a.usage_id AND s.user_id = a.user_id
     UNION ALL
     SELECT u.coupon_id FROM json_to_recordset(items) AS a (user_coupon_id uuid, user_id text)
     JOIN user_coupons u ON u.id = a.user_coupon_id AND u.user_id = a.user_id
-  )
-  ORDER BY c.id FOR NO KEY UPDATE;
+  ));
   -- Whoever judges one of these orders meanwhile sees what stands of it before this and all that is under way, or after both. Of a user
   -- coupon with several usages that stand none is cancelled.
   PERFORM lock_orders((

@@ -2,7 +2,7 @@ import type { CouponType } from "../../../domain/coupon.js";
 import type { Usage } from "../../../domain/usage.js";
 import { groupBy } from "../../../platform/group-by.js";
 import type { Page, Rows } from "../../ports/page.js";
-import type { UsageFilter } from "../../ports/usages.js";
+import type { UsageFilter, UsageName } from "../../ports/usages.js";
 import type { Connection } from "../database.js";
 import type { usages } from "../schema.js";
 
@@ -77,6 +77,21 @@ export async function usagesOfUserCoupons(
     WHERE s.user_id = ${userId}
     ORDER BY s.id DESC LIMIT ${most}`;
   return usagesOf(sql, rows);
+}
+
+/** Of each in order; one by one by their keys. */
+export async function couponsOfUsages(
+  { sql }: Connection,
+  named: readonly UsageName[],
+): Promise<(string | undefined)[]> {
+  const items = named.map(({ userId, usageId, userCouponId }) => ({ userId, usageId, userCouponId }));
+  const rows = await sql<{ couponId: string | null }[]>`
+    SELECT coalesce(
+      (SELECT coupon_id FROM usages WHERE id = a."usageId" AND user_id = a."userId"),
+      (SELECT coupon_id FROM user_coupons WHERE id = a."userCouponId" AND user_id = a."userId")
+    ) AS coupon_id
+    FROM json_to_recordset(${JSON.stringify(items)}::text::json) AS a ("userId" text, "usageId" uuid, "userCouponId" uuid)`;
+  return rows.map(({ couponId }) => couponId ?? undefined);
 }
 
 /** What a release did not store that knew nothing of it, as it is now. */

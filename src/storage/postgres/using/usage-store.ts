@@ -9,6 +9,7 @@ import type {
   OrderChoice,
   ReadChoice,
   UsageFilter,
+  UsageName,
   UsageStore,
   UseRequest,
   UseResult,
@@ -23,6 +24,7 @@ import { userCouponColumns } from "../user-coupons/user-coupon-store.js";
 import { findByCodes } from "./find-by-codes.js";
 import { OrdersOf, type StandingRow } from "./standing-uses.js";
 import {
+  couponsOfUsages,
   listUsages,
   maxRequests,
   type UsageRow,
@@ -55,6 +57,11 @@ export class PostgresUsageStore implements UsageStore {
     maxItems: maxRequests,
     run: (requestIds) =>
       this.database.reads.run(noDeadlineMs, (connection) => usagesOfRequests(connection, requestIds)),
+  });
+
+  private readonly couponsOf = new TurnBatch<UsageName, string | undefined>({
+    maxItems: maxRequests,
+    run: (named) => this.database.reads.run(noDeadlineMs, (connection) => couponsOfUsages(connection, named)),
   });
 
   constructor(private readonly database: Database) {
@@ -163,8 +170,12 @@ export class PostgresUsageStore implements UsageStore {
     return rows.length < choices.length ? null : rows.filter((row) => row.unlocked).map((row) => row.id);
   }
 
+  couponOf(named: UsageName, deadlineMs: DeadlineMs): Promise<string | undefined> {
+    return guarded(deadlineMs, () => this.couponsOf.add(named));
+  }
+
   async cancelBatch(requests: readonly CancelRequest[], again: boolean): Promise<CancelResult[]> {
-    let rows = await this.cancelOnce(requests, again);
+    let rows = await lockingCoupons(this.database, requests, false, () => this.cancelOnce(requests, again));
     for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
       rows = await this.cancelOnce(requests, true);
     }

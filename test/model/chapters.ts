@@ -8,6 +8,7 @@ import {
   daySteps,
   fields,
   generate,
+  meanwhile,
   orderCommand,
   request,
   rush,
@@ -56,7 +57,7 @@ const oneOrder = fc
               minLength: 2,
               maxLength: 4,
             }),
-            ...{ about: fc.constant(null), doubled: fc.boolean() },
+            ...{ about: fc.constant(null), doubled: fc.boolean(), meanwhile },
           }),
         },
       ),
@@ -99,8 +100,9 @@ const takenWhileIssued = fc
     fc.array(fc.tuple(fc.nat(3), fc.boolean(), fc.nat(4)), { minLength: 1, maxLength: 5 }),
     fc.array(callCommands.deleteCodes, { minLength: 1, maxLength: 2 }),
     fc.boolean(),
+    meanwhile,
   )
-  .map(([one, issues, taken, isAll]): Command[] => [
+  .map(([one, issues, taken, isAll, during]): Command[] => [
     one,
     {
       kind: "crowd",
@@ -113,7 +115,7 @@ const takenWhileIssued = fc
         ),
         ...taken.map((each): Command => ({ ...each, ...(isAll && { which: { source: -2 } }) })),
       ],
-      ...{ about: null, doubled: false },
+      ...{ about: null, doubled: false, meanwhile: during },
     },
     { kind: "issue", by: { book: -1 }, user: 4, request: 0 },
   ]);

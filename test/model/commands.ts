@@ -102,15 +102,22 @@ export type Command =
       readonly commands: readonly Command[];
       readonly about: number | null;
       readonly doubled: boolean;
+      /** What becomes of the gate meanwhile. */
+      readonly meanwhile: Meanwhile;
     }
-  | { readonly kind: "rush"; readonly coupon: number; readonly users: readonly number[] }
+  | {
+      readonly kind: "rush";
+      readonly coupon: number;
+      readonly users: readonly number[];
+      readonly meanwhile?: Meanwhile;
+    }
   /** The same as one call. */
   | { readonly kind: "batch"; readonly coupon: number; readonly users: readonly number[]; readonly request: number }
   /** Many at once for the same code, for a type, and one user for all coupons of a quota group. */
   | { readonly kind: "codeRush"; readonly code: number; readonly users: readonly number[] }
   | { readonly kind: "typeRush"; readonly type: CouponType; readonly users: readonly number[] }
   | { readonly kind: "groupRush"; readonly coupon: number; readonly user: number; readonly picks: readonly number[] }
-  | { readonly kind: "useAll"; readonly coupon: number };
+  | { readonly kind: "useAll"; readonly coupon: number; readonly meanwhile: Meanwhile };
 
 /** Times in steps; discounts by their index in `discounts`. null: no limit. */
 export interface Facts {
@@ -159,6 +166,7 @@ export interface LineFacts {
   readonly terms: TermFacts;
 }
 
+export type Meanwhile = "wipe" | "load" | "forget" | "sweep" | null;
 export type Change = Partial<Facts>;
 export type LockChoice = "own" | "none" | "stale";
 

@@ -4,7 +4,7 @@ import { countedStats, miscounted } from "../support/counted-stats.js";
 import type { Answer, Call, Expected } from "./call.js";
 import { callOf, crowdOf } from "./call-of.js";
 import { perform, performBatch } from "./calls.js";
-import { type Command, type Facts, reads, stepMs } from "./commands.js";
+import { type Command, type Facts, type Meanwhile, reads, stepMs } from "./commands.js";
 import { explain } from "./crowd.js";
 import { definitionOf, type Life as LifeNames } from "./definitions.js";
 import { differences, factsOf, openTypePools, storedOf } from "./facts.js";
@@ -94,7 +94,11 @@ export class Life implements LifeNames {
         // They share what is looked up, but know nothing of what was a moment ago: a code that was deleted may be another coupon's by now.
         const fresh = this.service.replicas.map(anew);
         const performAnew = (call: Call) => perform(fresh[++this.turn % 2] as Replica, call);
-        return await this.crowd(calls, () => Promise.all(calls.map(performAnew)));
+        const happens = "meanwhile" in command ? this.meanwhile(command.meanwhile ?? null) : null;
+        return await this.crowd(calls, async () => {
+          const [answers] = await Promise.all([Promise.all(calls.map(performAnew)), happens?.()]);
+          return answers;
+        });
       }
       case "batch": {
         const calls = crowdOf(command, this.model, this) as (Call & { method: "issue" })[];
@@ -113,6 +117,23 @@ export class Life implements LifeNames {
     if (!call) return;
     this.made.push(call);
     await this.call(call);
+  }
+
+  /** No caller may notice. */
+  private meanwhile(what: Meanwhile): (() => Promise<unknown>) | null {
+    const all = this.model.state.coupons.map(({ id }) => id);
+    switch (what) {
+      case "wipe":
+        return () => this.service.wipe();
+      case "sweep":
+        return () => this.nextReplica().keeper.sweep();
+      case "load":
+        return () => Promise.all(all.map((id) => this.service.load(id)));
+      case "forget":
+        return () => Promise.all(all.map((id) => this.service.gate.invalidate(id)));
+      case null:
+        return null;
+    }
   }
 
   private async call(call: Call): Promise<void> {

@@ -7,6 +7,7 @@ import {
   type Facts,
   type IssueBy,
   type LockChoice,
+  type Meanwhile,
   reads,
   stepMs,
   type TermFacts,
@@ -173,6 +174,7 @@ const weighted = (weights: Partial<Record<keyof typeof callCommands, number>>) =
     weight,
     arbitrary: callCommands[name as keyof typeof callCommands] as fc.Arbitrary<Command>,
   }));
+export const meanwhile = fc.constantFrom<Meanwhile[]>(null, null, null, null, "wipe", "load", "forget", "sweep");
 const crowd = fc.record({
   kind: fc.constant("crowd" as const),
   commands: fc.array(
@@ -196,12 +198,13 @@ const crowd = fc.record({
     { minLength: 2, maxLength: 6 },
   ),
   about: fc.option(fc.nat(40), { freq: 2 }),
-  doubled: fc.boolean(),
+  ...{ doubled: fc.boolean(), meanwhile },
 });
 export const rush = fc.record({
   kind: fc.constant("rush" as const),
   coupon,
   users: fc.array(fc.nat(4), { minLength: 2, maxLength: 10 }),
+  meanwhile,
 });
 const users = fc.array(fc.nat(4), { minLength: 2, maxLength: 8 });
 const otherRushes: fc.Arbitrary<Command> = fc.oneof(
@@ -259,5 +262,5 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("again" as const), back: fc.nat(6) }) },
   { weight: 5, arbitrary: crowd },
   { weight: 2, arbitrary: rush },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("useAll" as const), coupon }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("useAll" as const), coupon, meanwhile }) },
 );

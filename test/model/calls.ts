@@ -24,6 +24,8 @@ import {
   DeleteUserCouponRequestSchema,
   GetUserCouponRequestSchema,
 } from "../../gen/coupon/v1/user_coupon_service_pb.js";
+import type { CallContext } from "../../src/domain/call-context.js";
+import { anybody } from "../../src/domain/principal.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { callContext } from "../support/call-context.js";
 import type { Answer, Call } from "./call.js";
@@ -48,9 +50,10 @@ import type { Replica } from "./service.js";
 const deadlineMs = 20_000;
 const longestDayMs = 25 * 3_600_000;
 
-export async function perform(replica: Replica, call: Call): Promise<Answer> {
+/** `caller`: who calls, as records name it. */
+export async function perform(replica: Replica, call: Call, caller = ""): Promise<Answer> {
   try {
-    const answer = await send(replica, call);
+    const answer = await send(replica, call, contextOf(call, caller));
     return answer instanceof Refusal ? refusalView(answer, call) : answer;
   } catch (error) {
     if (error instanceof StoreUnavailable) return { refused: "STORE_UNAVAILABLE" };
@@ -58,10 +61,13 @@ export async function perform(replica: Replica, call: Call): Promise<Answer> {
   }
 }
 
-const contextNow = () => callContext(Date.now() + deadlineMs);
+function contextOf(call: Call, caller: string): CallContext {
+  const callerRequestId = "requestId" in call ? call.requestId : "";
+  const principal = { ...anybody, id: caller };
+  return callContext(Date.now() + deadlineMs, { method: call.method, callerRequestId, principal });
+}
 
-async function send(replica: Replica, call: Call): Promise<Answer | Refusal> {
-  const context = contextNow();
+async function send(replica: Replica, call: Call, context: CallContext): Promise<Answer | Refusal> {
   switch (call.method) {
     case "create": {
       const { definition, requestId } = call;
@@ -207,7 +213,7 @@ export async function performBatch(
   { couponId, userIds, requestId }: { couponId: string; userIds: readonly string[]; requestId: string },
 ): Promise<Answer[]> {
   const message = create(BatchIssueCouponsRequestSchema, { couponId, userIds: [...userIds], requestId });
-  const answer = await replica.batchIssue(message, contextNow());
+  const answer = await replica.batchIssue(message, callContext(Date.now() + deadlineMs));
   if (answer instanceof Refusal) throw new Error(answer.reason);
   return answer.outcomes.map(({ outcome, replayed }) =>
     outcome.case === "userCoupon"

@@ -15,6 +15,25 @@ export class Catalogue extends Using {
     return this.couponView(this.coupon(id));
   }
 
+  /** `edit` answers what changes, null for nothing, or a refusal. */
+  protected change(
+    call: Call & { couponId: string; requestId: string },
+    revision: number,
+    edit: (current: Coupon) => Partial<Coupon> | string | null,
+  ): Answer {
+    const { couponId } = call;
+    return this.once(call, () => this.administered(call, couponId, () => this.changeCoupon(couponId, revision, edit)));
+  }
+
+  /** A coupon is on record as it was before and after, also when nothing has changed. */
+  protected administered(call: Call & { requestId: string }, couponId: string, work: () => Answer): Answer {
+    const coupon = this.coupon(couponId);
+    const before = coupon ? { coupon: this.couponView(coupon) } : null;
+    const answer = work();
+    if (!answer.refused) this.onRecord(call, couponId, before, { coupon: answer });
+    return answer;
+  }
+
   private addCoupon(definition: Definition, id: string, isTypePool: boolean): void {
     const none = { pausedAt: null, deletedAt: null, revokedAt: null, exhaustedAt: null };
     const updatedAt = this.state.now;
@@ -22,16 +41,15 @@ export class Catalogue extends Using {
     this.happened("COUPON_CREATED", id);
   }
 
-  /** `change` answers what changes, null for nothing, or a refusal. */
-  protected changeCoupon(
+  private changeCoupon(
     id: string,
     revision: number,
-    change: (current: Coupon) => Partial<Coupon> | string | null,
+    edit: (current: Coupon) => Partial<Coupon> | string | null,
   ): Answer {
     const current = this.coupon(id);
     if (current.deletedAt !== null) return { refused: "COUPON_NOT_FOUND" };
     if (revision !== 0 && revision !== current.revision) return { refused: "STALE_REVISION" };
-    const changed = change(current);
+    const changed = edit(current);
     if (typeof changed === "string") return { refused: changed };
     if (changed) this.revise(id, changed);
     return this.couponView(this.coupon(id));
@@ -59,7 +77,8 @@ export class Catalogue extends Using {
 
   // Codes.
 
-  protected upload({ target, lines }: Call & { method: "upload" }, typePoolId: string, uploadId: string): Answer {
+  protected upload(call: Call & { method: "upload" }, typePoolId: string, uploadId: string): Answer {
+    const { target, lines } = call;
     const book = "type" in target ? this.openTypePool(target.type, typePoolId) : this.coupon(target.couponId);
     const refused = this.bookRefusal(book);
     if (refused) return { refused };
@@ -73,6 +92,9 @@ export class Catalogue extends Using {
       if (isGood) keys.add(key);
     });
     const added = lines.length - rejected.length;
+    const duplicateCount = rejected.filter(({ problem }) => problem === "DUPLICATE").length;
+    const counts = { addedCount: added, duplicateCount, invalidCount: rejected.length - duplicateCount };
+    this.onRecord(call, book.id, null, { ...(added > 0 && { uploadId }), ...counts });
     if (added > 0) {
       this.revise(book.id, {});
       this.codesHappened("CODES_UPLOADED", book.id, added);
@@ -125,7 +147,9 @@ export class Catalogue extends Using {
       book: "folded",
     };
     this.addCoupon(pool, id, true);
-    return this.coupon(id);
+    const made = this.coupon(id);
+    this.onRecord({ method: "upload", requestId: "" }, id, null, { coupon: this.couponView(made) });
+    return made;
   }
 
   /** Every word is the beginning of one of its name. Which come first of equals is said by their ids. */

@@ -22,17 +22,23 @@ export class CodeJobs extends Catalogue {
     if (!isGood) return { refused: "INVALID_FIELD" };
     const job: Job = { id, ...wanted, made: 0, failure: "", isEnded: false };
     this.state.jobs.push(job);
+    this.onRecord(call, call.couponId, null, { jobId: id, count: job.count });
     return job;
   }
 
-  protected cancelJob({ jobId, requestId }: Call & { method: "cancelJob" }): Answer {
+  protected cancelJob(call: Call & { method: "cancelJob" }): Answer {
+    const { jobId, requestId } = call;
     return this.onceForJob("cancelJob", requestId, jobId, () => {
       const job = this.state.jobs.find(({ id }) => id === jobId);
       if (!job) return { refused: "CODE_JOB_NOT_FOUND" };
-      if (job.isEnded) return job;
-      job.isEnded = true;
-      job.failure = cancelled;
-      this.codesHappened("CODES_GENERATED", job.couponId, job.made);
+      const known = () => ({ state: stateOf(job), madeCount: job.made });
+      const before = known();
+      if (!job.isEnded) {
+        job.isEnded = true;
+        job.failure = cancelled;
+        this.codesHappened("CODES_GENERATED", job.couponId, job.made);
+      }
+      this.onRecord(call, jobId, before, { couponId: job.couponId, ...known() });
       return job;
     });
   }
@@ -57,7 +63,8 @@ export class CodeJobs extends Catalogue {
   }
 
   /** Free ones go, and leave the stock; the others stay as they are. */
-  protected deleteCodes({ target, which }: Call & { method: "deleteCodes" }): Answer {
+  protected deleteCodes(call: Call & { method: "deleteCodes" }): Answer {
+    const { target, which } = call;
     const book = "type" in target ? this.typePool(target.type) : this.coupon(target.couponId);
     const refused = book ? this.bookRefusal(book) : "COUPON_NOT_FOUND";
     if (refused || !book) return { refused: refused ?? "" };
@@ -76,6 +83,8 @@ export class CodeJobs extends Catalogue {
       this.codesHappened("CODES_DELETED", book.id, free.length);
     }
     const [deleted, taken] = [free.length, known.length - free.length];
+    const named = "id" in which ? { source: which } : { namedCount: which.codes.length };
+    this.onRecord(call, book.id, null, { ...named, deletedCount: deleted, takenCount: taken });
     return { couponId: book.id, deleted, taken, outcomes: "id" in which ? [] : outcomes };
   }
 

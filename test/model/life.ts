@@ -1,25 +1,18 @@
 import { inspect, isDeepStrictEqual } from "node:util";
-import { expect } from "vitest";
-import { countedStats, miscounted } from "../support/counted-stats.js";
+import { checkBooks } from "./books.js";
 import type { Answer, Call, Expected } from "./call.js";
 import { callOf, crowdOf } from "./call-of.js";
 import { perform, performBatch } from "./calls.js";
-import { type Command, type Facts, type Meanwhile, reads, stepMs } from "./commands.js";
+import { type Command, type Facts, type Meanwhile, stepMs } from "./commands.js";
 import { explain } from "./crowd.js";
 import { definitionOf, type Life as LifeNames } from "./definitions.js";
 import { differences, factsOf, openTypePools, storedOf } from "./facts.js";
 import { Model } from "./model.js";
 import { countOutcome } from "./outcomes.js";
-import { readCall } from "./reads.js";
 import type { Replica, Service } from "./service.js";
 import type { CouponType } from "./state.js";
-import { filters, listEvents, wrongEvents } from "./told-events.js";
 import { nextMidnight } from "./world.js";
 
-/** A coupon that could not be loaded again for a moment can be after this long. */
-const reloadPauseMs = 260;
-/** How often two sweeps are tried. */
-const maxSweepAttempts = 3;
 /** Midnight comes between two steps. */
 const beforeMidnightMs = 4.5 * stepMs;
 
@@ -29,18 +22,20 @@ let lives = 0;
 export class Life implements LifeNames {
   private readonly number = ++lives;
   private readonly startedAt = nextMidnight(Date.now()) - beforeMidnightMs;
-  private model = Model.at(this.startedAt);
-  private turn = 0;
+  model = Model.at(this.startedAt);
+  turn = 0;
+  /** No other life has it: what is on record stays. */
+  readonly caller = `life-${this.number}`;
   readonly made: Call[] = [];
 
-  constructor(private readonly service: Service) {}
+  constructor(readonly service: Service) {}
 
   async live(commands: readonly Command[]): Promise<void> {
     await this.service.setClock(new Date(this.startedAt));
     await this.service.clear();
     try {
       for (const command of commands) await this.act(command);
-      await this.checkBooks();
+      await checkBooks(this);
     } finally {
       await this.service.settled();
       for (const { couponId } of await this.service.gate.survey(10_000, 0))
@@ -93,7 +88,7 @@ export class Life implements LifeNames {
         this.made.push(...calls);
         // They share what is looked up, but know nothing of what was a moment ago: a code that was deleted may be another coupon's by now.
         const fresh = this.service.replicas.map(anew);
-        const performAnew = (call: Call) => perform(fresh[++this.turn % 2] as Replica, call);
+        const performAnew = (call: Call) => perform(fresh[++this.turn % 2] as Replica, call, this.caller);
         const happens = "meanwhile" in command ? this.meanwhile(command.meanwhile ?? null) : null;
         return await this.crowd(calls, async () => {
           const [answers] = await Promise.all([Promise.all(calls.map(performAnew)), happens?.()]);
@@ -136,14 +131,14 @@ export class Life implements LifeNames {
     }
   }
 
-  private async call(call: Call): Promise<void> {
-    const answer = await perform(anew(this.nextReplica()), call);
+  async call(call: Call): Promise<void> {
+    const answer = await perform(anew(this.nextReplica()), call, this.caller);
     compare(call, answer, this.model.apply(call, answer));
     countOutcome(call, answer);
   }
 
   /** Sequential calls take turns as well, so that one replica knows nothing of what the other has done. */
-  private nextReplica() {
+  nextReplica() {
     this.turn += 1;
     return this.service.replicas[this.turn % 2] as Service["replicas"][0];
   }
@@ -169,97 +164,6 @@ export class Life implements LifeNames {
     }
     this.model = after;
     for (const [index, call] of calls.entries()) countOutcome(call, answers[index] as Answer, "at once: ");
-  }
-
-  /** Postgres has what callers were told, no more and no less, and the gate counts the same. */
-  private async checkBooks(): Promise<void> {
-    const { sql } = this.service.clocked;
-    const differing = differences(await storedOf(sql, this.model.state.now), factsOf(this.model));
-    if (differing.length > 0) throw new Error(`what is stored differs:\n${differing.join("\n")}`);
-    const miscounts = await miscounted(sql);
-    if (miscounts.length > 0) throw new Error(`counters differ from what they count: ${inspect(miscounts)}`);
-    await this.checkReports();
-    await this.checkEvents();
-    await this.service.settled();
-    await this.checkGate(false);
-    for (let attempt = 0; attempt < maxSweepAttempts; attempt++) {
-      for (let round = 0; round < 2; round++) await this.service.replicas[0].keeper.sweep();
-      await this.service.settled();
-      if (await this.isGateExact()) break;
-      await new Promise((resolve) => setTimeout(resolve, reloadPauseMs));
-    }
-    await this.checkGate(true);
-    expect(this.service.reported).toEqual([]);
-  }
-
-  /** What is told of codes and in numbers is what happened, and the numbers are those of the rows. */
-  private async checkReports(): Promise<void> {
-    const { coupons } = this.model.state;
-    for (const { id } of coupons) {
-      await this.call({ method: "listCodes", couponId: id, statuses: [] });
-      await this.call({ method: "getStats", scope: { couponId: id } });
-      const said = this.model.apply({ method: "getStats", scope: { couponId: id } }, {});
-      expect(await countedStats(this.service.clocked.sql, id), "rows").toEqual(said);
-    }
-    const call = readCall(
-      { kind: "read", what: reads[this.turn % reads.length] as (typeof reads)[0], pick: this.turn },
-      this.model,
-    );
-    if (call) await this.call(call);
-    for (const type of ["FREE", "STANDARD"] as const) await this.call({ method: "getStats", scope: { type } });
-    await this.call({ method: "getStats", scope: null });
-  }
-
-  /** Readers are told of each change once, and in order. */
-  private async checkEvents(): Promise<void> {
-    const all = await listEvents(this.nextReplica());
-    const wrong = wrongEvents(all, this.model);
-    if (wrong.length > 0) throw new Error(`what is told of events is wrong:\n${wrong.join("\n")}`);
-    const { coupons, userCoupons } = this.model.state;
-    const wanted = filters(coupons.at(-1)?.id ?? "", userCoupons.at(-1)?.userId ?? "nobody");
-    const pick = wanted[this.turn % wanted.length] as (typeof wanted)[0];
-    const ids = (told: readonly { id: string }[]) => told.map(({ id }) => id);
-    expect(ids(await listEvents(this.nextReplica(), pick.asked)), inspect(pick.asked)).toEqual(
-      ids(all.filter(pick.isMet)),
-    );
-  }
-
-  private async isGateExact(): Promise<boolean> {
-    return await this.checkGate(true).then(
-      () => true,
-      () => false,
-    );
-  }
-
-  /**
-   * At rest nothing is pending. Stock is exact. Of places it may know more than there are, until it is swept, but never
-   * fewer; and those of an earlier revision, which nobody gets.
-   */
-  private async checkGate(exact: boolean): Promise<void> {
-    // Looking goes on where the last look ended; the second one begins at the beginning.
-    await this.service.gate.survey(10_000, 10);
-    for (const survey of await this.service.gate.survey(10_000, 10)) {
-      const target = this.model.state.coupons.find(({ id }) => id === survey.couponId);
-      if (!target) continue;
-      expect([survey.pendingCount, survey.takenCount], "pending at rest").toEqual([0, 0]);
-      const quantity = this.model.quantityOf(target);
-      const stock = quantity === null ? null : quantity - target.issuedCount;
-      // What comes back with a code that has expired is in no stock any more; the gate learns that from a sweep.
-      const isBehind = !exact && target.book !== null && survey.loaded?.revision !== target.revision;
-      const { deletedCount, releasedCount } = this.model.apply(
-        { method: "getStats", scope: { couponId: target.id } },
-        {},
-      ) as Answer & Record<"deletedCount" | "releasedCount", number>;
-      const facts = { revision: target.revision, updatedAt: new Date(target.updatedAt), stock };
-      if (survey.loaded && !isBehind)
-        expect(survey.loaded, "coupon in the gate").toEqual({ ...facts, givenBackTo: deletedCount + releasedCount });
-      if (!survey.places) continue;
-      const left = this.model.placesLeft(target);
-      if (!exact && survey.places.revision !== target.revision) continue;
-      expect(survey.places.revision, "revision of the places in the gate").toBe(target.revision);
-      if (exact) expect(survey.places.remaining, "places in the gate after sweeps").toBe(left);
-      else expect(survey.places.remaining, "places in the gate").toBeGreaterThanOrEqual(left);
-    }
   }
 }
 

@@ -24,6 +24,7 @@ export class Model extends Upkeep {
       lockVersions: {},
       events: [],
       history: [],
+      records: [],
       turn: 0,
     });
   }
@@ -37,27 +38,21 @@ export class Model extends Upkeep {
     const id = String(told.id ?? "?");
     switch (call.method) {
       case "create":
-        return this.once(call, () => this.create(call.definition, id));
+        return this.once(call, () => this.administered(call, id, () => this.create(call.definition, id)));
       case "update":
-        return this.once(call, () =>
-          this.changeCoupon(call.couponId, call.revision, (it) => this.edit(it, call.change)),
-        );
+        return this.change(call, call.revision, (it) => this.edit(it, call.change));
       case "pause":
       case "resume":
-        return this.once(call, () =>
-          this.changeCoupon(call.couponId, 0, ({ pausedAt }) => {
-            if ((call.method === "pause") === (pausedAt !== null)) return null;
-            this.happened(`COUPON_${call.method.toUpperCase()}D`, call.couponId);
-            return { pausedAt: call.method === "pause" ? this.state.now : null };
-          }),
-        );
+        return this.change(call, 0, ({ pausedAt }) => {
+          if ((call.method === "pause") === (pausedAt !== null)) return null;
+          this.happened(`COUPON_${call.method.toUpperCase()}D`, call.couponId);
+          return { pausedAt: call.method === "pause" ? this.state.now : null };
+        });
       case "delete":
-        return this.once(call, () =>
-          this.changeCoupon(call.couponId, call.revision, () => {
-            this.happened("COUPON_DELETED", call.couponId);
-            return { deletedAt: this.state.now, revokedAt: call.revoke ? this.state.now : null };
-          }),
-        );
+        return this.change(call, call.revision, () => {
+          this.happened("COUPON_DELETED", call.couponId);
+          return { deletedAt: this.state.now, revokedAt: call.revoke ? this.state.now : null };
+        });
       case "getCoupon":
         return this.couponView(this.coupon(call.couponId));
       case "upload":

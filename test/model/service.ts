@@ -13,6 +13,7 @@ import { QuotaDays } from "../../src/platform/quotas/quota-days.js";
 import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
 import type { Gate } from "../../src/reservation/port.js";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
+import { listAuditRecords } from "../../src/services/audit/list-audit-records.js";
 import { cancelCodeJob } from "../../src/services/catalog/cancel-code-job.js";
 import { createCoupon } from "../../src/services/catalog/create-coupon.js";
 import { deleteCodes } from "../../src/services/catalog/delete-codes.js";
@@ -147,6 +148,7 @@ function startReplica(database: Database, gate: Gate, log: ServiceLog) {
     getUsage: getUsage(usages),
     listCoupons: listCoupons(coupons),
     searchCoupons: searchCoupons(stores.search),
+    listRecords: listAuditRecords(stores.audit),
     listEvents: listEvents(new EventReader(stores.events)),
     /** A load that straddles a jump of time would see the two clocks apart; gate-keeper.test.ts has what must hold then. */
     settled: () => Promise.all((keeper as unknown as { loads: Map<string, Promise<void>> }).loads.values()),

@@ -165,6 +165,16 @@ export interface Happening {
   readonly turn: number;
 }
 
+/** What is on record of an administrative call that was done: what it was about, and what that was before and afterwards. */
+export interface AdminRecord {
+  readonly method: string;
+  readonly requestId: string;
+  readonly targetId: string;
+  readonly before: object | null;
+  readonly after: object;
+  readonly at: number;
+}
+
 /** Everything there is, in plain data. */
 export interface State {
   now: number;
@@ -188,6 +198,7 @@ export interface State {
   events: string[];
   /** The same with what readers of events are told, in the order in which the model did it. */
   history: Happening[];
+  records: AdminRecord[];
   /** Grows with each call, or crowd of calls. */
   turn: number;
 }

@@ -248,6 +248,17 @@ export class World {
     });
   }
 
+  /** What an administrative call has done, besides its event. */
+  onRecord(
+    { method, requestId }: { readonly method: string; readonly requestId: string },
+    targetId: string,
+    before: object | null,
+    after: object,
+  ): void {
+    const { now, records } = this.state;
+    records.push({ method, requestId, targetId, before, after, at: now });
+  }
+
   codesHappened(kind: string, couponId: string, count: number): void {
     this.happened(kind, couponId);
     const { history } = this.state;

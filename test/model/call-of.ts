@@ -73,7 +73,7 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
       const book = pickBook(model, command.book);
       const stem = life.code(`g${command.stem}-`);
       // Two jobs under way would draw from the same codes.
-      if (!book || model.state.jobs.some((job) => job.stem === stem && !job.isEnded)) return null;
+      if (!book || model.state.jobs.some((job) => job.stem === stem && job.endedAt === null)) return null;
       const { characters, count } = command;
       const requestId = life.requestId(command.request);
       const terms = termsOf(command.terms, book.isTypePool, model);
@@ -81,14 +81,14 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
     }
     case "cancelJob": {
       const { jobs } = model.state;
-      const running = jobs.filter(({ isEnded }) => !isEnded);
+      const running = jobs.filter(({ endedAt }) => endedAt === null);
       const job = pick(command.job % 4 > 0 && running.length > 0 ? running : jobs, command.job);
       return job ? { method: "cancelJob", jobId: job.id, requestId: life.requestId(command.request) } : null;
     }
     case "deleteCodes":
       return deleteCodesCall(command, model, life);
     case "runGenerator": {
-      const jobs = model.state.jobs.filter(({ isEnded }) => !isEnded);
+      const jobs = model.state.jobs.filter(({ endedAt }) => endedAt === null);
       return { method: "runGenerator", jobs: jobs.map(({ id, couponId }) => ({ id, couponId })) };
     }
     case "issue": {

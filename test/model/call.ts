@@ -24,6 +24,7 @@ export interface Choice {
 export interface Order {
   readonly userId: string;
   readonly choices: readonly Choice[];
+  readonly productId: string;
   readonly orderId: string;
   /** null: not known yet. */
   readonly amount: Money | null;
@@ -72,7 +73,9 @@ export type Call =
       readonly requestId: string;
     }
   | { readonly method: "cancelJob"; readonly jobId: string; readonly requestId: string }
-  | { readonly method: "listJobs"; readonly couponId: string }
+  | { readonly method: "getJob"; readonly jobId: string }
+  /** "": of all. */
+  | { readonly method: "listJobs"; readonly couponId: string; readonly states: readonly string[] }
   | {
       readonly method: "deleteCodes";
       readonly target: { readonly couponId: string } | { readonly type: CouponType };
@@ -86,6 +89,7 @@ export type Call =
   | {
       readonly method: "searchCoupons";
       readonly query: string;
+      readonly category: string;
       readonly type: CouponType | null;
       readonly discountKind: Discount["kind"] | null;
       readonly showEnded: boolean;
@@ -116,6 +120,7 @@ export type Call =
       readonly method: "listUserCoupons";
       readonly userId: string;
       readonly showExpired: boolean;
+      readonly showUsages: boolean;
       readonly statuses: readonly string[];
     }
   /** "": of all. */
@@ -123,6 +128,7 @@ export type Call =
       readonly method: "listUsages";
       readonly userId: string;
       readonly couponId: string;
+      readonly productId: string;
       readonly orderId: string;
       readonly showCancelled: boolean;
     }

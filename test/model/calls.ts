@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import {
   CreateCouponRequestSchema,
   DeleteCouponRequestSchema,
+  GetCodeJobRequestSchema,
   GetCouponRequestSchema,
   GetStatsRequestSchema,
   PauseCouponRequestSchema,
@@ -29,7 +30,7 @@ import { anybody } from "../../src/domain/principal.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { callContext } from "../support/call-context.js";
 import type { Answer, Call } from "./call.js";
-import { cancelJob, deleteCodes, generate, runGenerator, targetFields, upload } from "./code-calls.js";
+import { cancelJob, deleteCodes, generate, jobView, runGenerator, targetFields, upload } from "./code-calls.js";
 import { list } from "./list-calls.js";
 import {
   choicesFields,
@@ -170,6 +171,10 @@ async function send(replica: Replica, call: Call, context: CallContext): Promise
       const answer = await replica.getUsage(create(GetUsageRequestSchema, inputOf(call)), context);
       return answer instanceof Refusal ? answer : usageView(answer.usage as UsageMessage);
     }
+    case "getJob": {
+      const answer = await replica.getCodeJob(create(GetCodeJobRequestSchema, inputOf(call)), context);
+      return answer instanceof Refusal ? answer : jobView(answer.job);
+    }
     case "upload":
       return await upload(replica, call, context);
     case "generate":
@@ -185,7 +190,8 @@ async function send(replica: Replica, call: Call, context: CallContext): Promise
       const answer = await replica.getStats(create(GetStatsRequestSchema, { ...(scope && { scope }) }), context);
       if (answer instanceof Refusal) return answer;
       const { $typeName: _, ...stats } = answer.stats as NonNullable<typeof answer.stats>;
-      return Object.fromEntries(Object.entries(stats).map(([name, count]) => [name, Number(count)]));
+      const counts = Object.fromEntries(Object.entries(stats).map(([name, count]) => [name, Number(count)]));
+      return { ...counts, readAt: msOf(answer.readTime) };
     }
     case "release":
       await replica.releaser.run();

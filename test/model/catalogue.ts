@@ -37,7 +37,16 @@ export class Catalogue extends Using {
   private addCoupon(definition: Definition, id: string, isTypePool: boolean): void {
     const none = { pausedAt: null, deletedAt: null, revokedAt: null, exhaustedAt: null };
     const updatedAt = this.state.now;
-    this.state.coupons.push({ ...definition, ...none, id, isTypePool, revision: 1, updatedAt, issuedCount: 0 });
+    this.state.coupons.push({
+      ...definition,
+      ...none,
+      id,
+      isTypePool,
+      revision: 1,
+      createdAt: updatedAt,
+      updatedAt,
+      issuedCount: 0,
+    });
     this.happened("COUPON_CREATED", id);
   }
 
@@ -116,7 +125,16 @@ export class Catalogue extends Using {
 
   protected addCode(couponId: string, code: string, terms: Terms, source: string): void {
     const number = ++this.state.lastCode;
-    this.state.codes.push({ ...terms, number, couponId, code, source, holders: 0, outOfStockAt: null });
+    this.state.codes.push({
+      ...terms,
+      number,
+      couponId,
+      code,
+      source,
+      createdAt: this.state.now,
+      holders: 0,
+      outOfStockAt: null,
+    });
   }
 
   protected typePool(type: CouponType): Coupon | undefined {
@@ -129,7 +147,8 @@ export class Catalogue extends Using {
     if (known) return known;
     const pool: Definition = {
       name: `${type} codes`,
-      labels: "",
+      description: `Codes that were uploaded for the type ${type}, and for no coupon`,
+      ...{ category: "", labels: "" },
       discount: { kind: "percentage", value: 1, currency: null, maximum: null, minimum: null },
       startsAt: this.state.now,
       expiresAt: typePoolEnd,
@@ -152,19 +171,27 @@ export class Catalogue extends Using {
     return made;
   }
 
-  /** Every word is the beginning of one of its name. Which come first of equals is said by their ids. */
-  protected search({ query, type, discountKind, showEnded }: Call & { method: "searchCoupons" }): Answer {
+  /** Every word is the beginning of one of its texts: first come those of which the name has all. Of equals the newest come first. */
+  protected search(call: Call & { method: "searchCoupons" }): Answer {
+    const { query, type, category, discountKind, showEnded } = call;
+    const hasAll = (text: string) => {
+      const parts = text.toLowerCase().split(" ");
+      return words.every((word) => parts.some((part) => part.startsWith(word)));
+    };
     const words = query.split(" ").filter((word) => word !== "");
     const found = this.state.coupons.filter(
       (one) =>
         !one.isTypePool &&
         one.deletedAt === null &&
         (type === null || one.type === type) &&
+        (category === "" || one.category.toLowerCase() === category.toLowerCase()) &&
         (discountKind === null || one.discount.kind === discountKind) &&
         (showEnded || one.expiresAt > this.state.now) &&
-        words.every((word) => one.name.split(" ").some((part) => part.startsWith(word))),
+        hasAll(`${one.name} ${one.category} ${one.description}`),
     );
-    return { coupons: newestFirst(found).map((one) => this.couponView(one)) };
+    const isFirst = ({ name }: Coupon) => hasAll(name);
+    const ranked = [...newestFirst(found.filter(isFirst)), ...newestFirst(found.filter((one) => !isFirst(one)))];
+    return { coupons: ranked.map((one) => this.couponView(one)) };
   }
 
   protected listCodes(couponId: string, statuses: readonly string[]): Answer {
@@ -183,6 +210,7 @@ export class Catalogue extends Using {
     const isOver = book.expiresAt <= this.state.now || (expiresAt !== null && expiresAt <= this.state.now);
     return {
       code: code.code,
+      ...{ couponId: code.couponId, createdAt: code.createdAt },
       ...{ discount, expiresAt, maxUses, maxHolders },
       status: usedUp ? "USED" : isOver ? "EXPIRED" : isFull ? "ISSUED" : "FREE",
       holderCount: holders,

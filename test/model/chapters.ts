@@ -85,7 +85,7 @@ const oneOrder = fc
         lock: 3,
         type: null,
         book: null,
-        name: 0,
+        ...{ name: 0, description: 0, category: 0 },
         labels: 0,
       };
       return { kind: "create", facts, request: 0 };

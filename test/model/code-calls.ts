@@ -108,7 +108,10 @@ export async function runGenerator(
 }
 
 export function jobView(job: CodeJob | undefined): Answer {
-  return { id: job?.id, made: job?.madeCount, failure: job?.failure, state: CodeJobState[job?.state ?? 0] };
+  if (!job) return {};
+  const { id, couponId, pattern, count, madeCount: made, failure, state } = job;
+  const times = { createdAt: msOf(job.createTime), endedAt: msOf(job.endTime) };
+  return { id, couponId, pattern, count, made, failure, ...times, state: CodeJobState[state] };
 }
 
 export async function cancelJob(
@@ -140,9 +143,10 @@ export async function deleteCodes(
   return { couponId, deleted, taken, outcomes: answer.outcomes.map((one) => DeleteCodeOutcome[one]) };
 }
 
-export function codeView({ code, terms, status, holderCount, holders }: Code): Answer {
+export function codeView({ code, couponId, terms, status, holderCount, holders, createTime }: Code): Answer {
   return {
     code,
+    ...{ couponId, createdAt: msOf(createTime) },
     discount: discountView(terms?.discount) ?? null,
     expiresAt: msOf(terms?.expireTime),
     maxUses: terms?.maxUses ?? null,

@@ -20,7 +20,7 @@ export class CodeJobs extends Catalogue {
     const different = new Set([...call.characters].map((one) => this.codeKey(one, book.book))).size;
     const isGood = this.areGood(call.terms, book) && different === call.characters.length && different >= call.count;
     if (!isGood) return { refused: "INVALID_FIELD" };
-    const job: Job = { id, ...wanted, made: 0, failure: "", isEnded: false };
+    const job: Job = { id, ...wanted, made: 0, failure: "", createdAt: this.state.now, endedAt: null };
     this.state.jobs.push(job);
     this.onRecord(call, call.couponId, null, { jobId: id, count: job.count });
     return job;
@@ -33,8 +33,8 @@ export class CodeJobs extends Catalogue {
       if (!job) return { refused: "CODE_JOB_NOT_FOUND" };
       const known = () => ({ state: stateOf(job), madeCount: job.made });
       const before = known();
-      if (!job.isEnded) {
-        job.isEnded = true;
+      if (job.endedAt === null) {
+        job.endedAt = this.state.now;
         job.failure = cancelled;
         this.codesHappened("CODES_GENERATED", job.couponId, job.made);
       }
@@ -57,8 +57,15 @@ export class CodeJobs extends Catalogue {
     return answer;
   }
 
-  protected listJobs(couponId: string): Answer {
-    const jobs = this.state.jobs.filter((job) => job.couponId === couponId);
+  protected getJob(jobId: string): Answer {
+    const job = this.state.jobs.find(({ id }) => id === jobId);
+    return job ? this.jobView(job) : { refused: "CODE_JOB_NOT_FOUND" };
+  }
+
+  protected listJobs(couponId: string, states: readonly string[]): Answer {
+    const jobs = this.state.jobs.filter(
+      (job) => (couponId === "" || job.couponId === couponId) && (states.length === 0 || states.includes(stateOf(job))),
+    );
     return { jobs: newestFirst(jobs).map((job) => this.jobView(job)) };
   }
 
@@ -97,7 +104,7 @@ export class CodeJobs extends Catalogue {
   protected runGenerator(told: Answer): Answer {
     const stored = (told.codes ?? []) as { couponId: string; code: string }[];
     const revisions: Record<string, number> = {};
-    const running = this.state.jobs.filter(({ isEnded }) => !isEnded);
+    const running = this.state.jobs.filter(({ endedAt }) => endedAt === null);
     const known = new Set(this.state.codes.map((code) => this.keyOf(code)));
     const added: { job: Job; code: string; position: number }[] = [];
     for (const job of running) {
@@ -110,7 +117,7 @@ export class CodeJobs extends Catalogue {
       );
       added.push(...made.slice(0, due));
       job.made = due;
-      job.isEnded = true;
+      job.endedAt = this.state.now;
       if (book.deletedAt !== null) job.failure = "the coupon was deleted";
       else if (due < job.count) job.failure = "the pattern has no more codes that are not taken";
       this.codesHappened("CODES_GENERATED", job.couponId, due);
@@ -133,12 +140,14 @@ export class CodeJobs extends Catalogue {
     return { jobs: running.map((job) => this.jobView(job)), codes: inOrder(codes), revisions };
   }
 
-  private jobView({ id, made, failure, isEnded }: Job): Answer {
-    return { id, made, failure, state: stateOf({ failure, isEnded }) };
+  private jobView(job: Job): Answer {
+    const { id, couponId, stem, characters, count, made, failure, createdAt, endedAt } = job;
+    const asked = { couponId, pattern: `${stem}[${characters}]`, count };
+    return { id, ...asked, made, failure, createdAt, endedAt, state: stateOf(job) };
   }
 }
 
-function stateOf({ isEnded, failure }: Pick<Job, "isEnded" | "failure">): string {
-  if (!isEnded) return "RUNNING";
+function stateOf({ endedAt, failure }: Pick<Job, "endedAt" | "failure">): string {
+  if (endedAt === null) return "RUNNING";
   return failure === "" ? "DONE" : failure === cancelled ? "CANCELLED" : "FAILED";
 }

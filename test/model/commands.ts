@@ -16,12 +16,19 @@ export type OrderCommand = {
   readonly lock: LockChoice;
   readonly amount: number;
   readonly order: number;
+  readonly product: number;
   /** How the codes of those that have one are written. null: all are named by their ids. */
   readonly spelling: number | null;
   readonly request: number;
   /** Of a use, by their index in `labels`. */
   readonly labels: number;
 };
+
+export interface ReadCommand {
+  readonly kind: "read";
+  readonly what: (typeof reads)[number];
+  readonly pick: number;
+}
 
 export type Command =
   | { readonly kind: "create"; readonly facts: Facts; readonly request: number }
@@ -62,7 +69,9 @@ export type Command =
       readonly revision: "any" | "current" | "stale";
       readonly request: number;
     }
-  | { readonly kind: "read"; readonly what: (typeof reads)[number]; readonly pick: number }
+  | ReadCommand
+  /** By one replica, which answers many of them with one query. */
+  | { readonly kind: "readAtOnce"; readonly commands: readonly (ReadCommand | OrderCommand)[] }
   | {
       readonly kind: "upload";
       readonly to: { readonly book: number } | { readonly type: CouponType };
@@ -122,6 +131,8 @@ export type Command =
 /** Times in steps; discounts by their index in `discounts`. null: no limit. */
 export interface Facts {
   readonly name: number;
+  readonly description: number;
+  readonly category: number;
   readonly labels: number;
   readonly discount: number;
   readonly start: number;
@@ -190,6 +201,8 @@ export const amounts = [
   { currency: "EUR", units: 2_000 },
 ];
 export const names = ["model", "another name"];
+export const descriptions = ["", "Another coffee", "for a Model"];
+export const categories = ["", "Food", "name of a model"];
 export const labels = ["", "team=growth", "city.name=Z\u00fcrich,team=growth"];
 export const reads = [
   "coupon",
@@ -199,6 +212,7 @@ export const reads = [
   "usages",
   "usage",
   "codes",
+  "job",
   "jobs",
   "stats",
   "coupons",

@@ -1,5 +1,7 @@
 import type { Call, Line, Target } from "./call.js";
 import {
+  categories,
+  descriptions,
   discounts,
   type Facts,
   type IssueBy,
@@ -32,6 +34,8 @@ export function definitionOf(facts: Partial<Facts>, startedAt: number, life: str
   const moment = (steps: number) => startedAt + steps * stepMs + stepMs / 2;
   const length = (steps: number | null) => (steps === null ? null : steps * stepMs - stepMs / 2);
   const all: { [K in keyof Facts]: (value: Facts[K]) => Partial<Definition> } = {
+    description: (index) => ({ description: descriptions[index] as string }),
+    category: (index) => ({ category: categories[index] as string }),
     name: (index) => ({ name: names[index] as string }),
     labels: (index) => ({ labels: labels[index] as string }),
     discount: (index) => ({ discount: discounts[index] as Discount }),

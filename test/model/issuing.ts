@@ -129,6 +129,7 @@ export class Issuing extends CodeJobs {
       couponId,
       userId: call.userId,
       requestId: call.requestId,
+      issuedAt: now,
       codeNumber: code?.number ?? null,
       code: code?.code ?? null,
       discount: code?.discount ?? null,

@@ -78,6 +78,13 @@ export class Life implements LifeNames {
       }
       case "wipe":
         return await this.service.wipe();
+      case "readAtOnce": {
+        const calls = command.commands.flatMap((one) => callOf(one, this.model, this) ?? []);
+        const replica = this.nextReplica();
+        const answers = await Promise.all(calls.map((call) => perform(replica, call, this.caller)));
+        for (const [index, call] of calls.entries()) this.check(call, answers[index] as Answer);
+        return;
+      }
       case "crowd":
       case "rush":
       case "codeRush":
@@ -132,7 +139,10 @@ export class Life implements LifeNames {
   }
 
   async call(call: Call): Promise<void> {
-    const answer = await perform(anew(this.nextReplica()), call, this.caller);
+    this.check(call, await perform(anew(this.nextReplica()), call, this.caller));
+  }
+
+  private check(call: Call, answer: Answer): void {
     compare(call, answer, this.model.apply(call, answer));
     countOutcome(call, answer);
   }

@@ -6,7 +6,7 @@ import {
   ListCouponsRequestSchema,
   SearchCouponsRequestSchema,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
-import { CodeStatus } from "../../gen/coupon/v1/code_pb.js";
+import { CodeJobState, CodeStatus } from "../../gen/coupon/v1/code_pb.js";
 import { CouponType as CouponTypes } from "../../gen/coupon/v1/coupon_pb.js";
 import { ListUsagesRequestSchema } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
@@ -34,22 +34,22 @@ export async function list(replica: Replica, call: ListCall, context: CallContex
       return pages instanceof Refusal ? pages : { coupons: pages.flatMap(({ coupons }) => coupons.map(couponView)) };
     }
     case "searchCoupons": {
-      const { query, showEnded, discountKind, type } = call;
+      const { query, category, showEnded, discountKind, type } = call;
       const kind = { percentage: DiscountKind.PERCENTAGE, fixed: DiscountKind.FIXED_AMOUNT };
       const message = create(SearchCouponsRequestSchema, {
-        ...{ query, showEnded, pageSize, type: CouponTypes[type ?? "UNSPECIFIED"] },
+        ...{ query, category, showEnded, pageSize, type: CouponTypes[type ?? "UNSPECIFIED"] },
         discountKind: discountKind ? kind[discountKind] : DiscountKind.UNSPECIFIED,
       });
       const pages = await allPages((pageToken) => replica.searchCoupons({ ...message, pageToken }, context));
       return pages instanceof Refusal ? pages : { coupons: pages.flatMap(({ coupons }) => coupons.map(couponView)) };
     }
     case "listUserCoupons": {
-      const { userId, showExpired } = call;
+      const { userId, showExpired, showUsages } = call;
       const statuses = call.statuses.map((status) => UserCouponStatus[status as "READY"]);
       const message = create(ListUserCouponsRequestSchema, {
         userId,
         showExpired,
-        showUsages: true,
+        showUsages,
         statuses,
         pageSize,
       });
@@ -70,7 +70,8 @@ export async function list(replica: Replica, call: ListCall, context: CallContex
       return pages instanceof Refusal ? pages : { codes: pages.flatMap(({ codes }) => codes.map(codeView)) };
     }
     case "listJobs": {
-      const message = create(ListCodeJobsRequestSchema, { couponId: call.couponId, pageSize });
+      const states = call.states.map((state) => CodeJobState[state as "DONE"]);
+      const message = create(ListCodeJobsRequestSchema, { couponId: call.couponId, states, pageSize });
       const pages = await allPages((pageToken) => replica.listJobs({ ...message, pageToken }, context));
       return pages instanceof Refusal ? pages : { jobs: pages.flatMap(({ jobs }) => jobs.map(jobView)) };
     }

@@ -20,11 +20,10 @@ import type { Definition, Discount, Money } from "./state.js";
 
 /** What the model says, as messages, and messages as the model says them. Nothing is decided here. */
 
-/** The longest there is: nobody is refused who only has to wait. */
-const throttleWaitMs = 20_000;
-
 export const paths: Record<Exclude<keyof Definition, "book">, string> = {
   name: "name",
+  description: "description",
+  category: "category",
   labels: "labels",
   discount: "discount",
   startsAt: "start_time",
@@ -46,6 +45,8 @@ export function fieldsOf(one: Partial<Definition>) {
   const { discount, startsAt, expiresAt, quantity, validityMs, usageCap, lockMs, claimMs } = one;
   return {
     name: one.name ?? "model",
+    description: one.description ?? "",
+    category: one.category ?? "",
     labels: labelFields(one.labels),
     stackable: one.stackable ?? false,
     ...(discount && { discount: discountFields(discount) }),
@@ -59,10 +60,14 @@ export function fieldsOf(one: Partial<Definition>) {
     ...(lockMs !== undefined && { lockDuration: durationFromMs(lockMs) }),
     ...(claimMs != null && { claimWindow: durationFromMs(claimMs) }),
     ...(one.type != null && { type: CouponTypes[one.type] }),
-    ...(one.throttle && { throttle: { ...one.throttle, maxWait: durationFromMs(throttleWaitMs) } }),
+    ...(one.throttle && { throttle: throttleFields(one.throttle) }),
     ...(one.quota != null && { quota: one.quota }),
     ...(one.book != null && { codeBook: { exactMatch: one.book === "exact" } }),
   };
+}
+
+function throttleFields({ maxWaitMs, ...throttle }: NonNullable<Definition["throttle"]>) {
+  return { ...throttle, maxWait: durationFromMs(maxWaitMs) };
 }
 
 /** With the last entry first, which makes no difference. */
@@ -99,9 +104,9 @@ function choiceFields({ id, code, lockVersion }: Choice) {
   return { target, lockVersion: BigInt(lockVersion) };
 }
 
-export function orderFields({ userId, choices, orderId, amount }: Order) {
+export function orderFields({ userId, choices, productId, orderId, amount }: Order) {
   const orderAmount = amount && { orderAmount: moneyFields(amount) };
-  return { userId, orderId, productId: "product", ...choicesFields(choices), ...orderAmount };
+  return { userId, orderId, productId, ...choicesFields(choices), ...orderAmount };
 }
 
 let sent = 0;
@@ -123,6 +128,8 @@ export function couponView(message: CouponMessage): Answer {
   return {
     id: message.id,
     name: message.name,
+    description: message.description,
+    category: message.category,
     labels: labelsView(message.labels),
     discount: discountView(message.discount),
     startsAt: msOf(message.startTime),
@@ -136,13 +143,13 @@ export function couponView(message: CouponMessage): Answer {
     lockMs: durationOf(message.lockDuration),
     claimMs: durationOf(message.claimWindow),
     type: message.type === 0 ? null : CouponTypes[message.type],
-    throttle: message.throttle
-      ? { maxConcurrent: message.throttle.maxConcurrent, maxPerSecond: message.throttle.maxPerSecond }
-      : null,
+    throttle: throttleView(message.throttle),
     quota: message.quota ? { group: message.quota.group, maxPerDay: message.quota.maxPerDay } : null,
     book: message.codeBook ? (message.codeBook.exactMatch ? "exact" : "folded") : null,
     isTypePool: message.typePool,
     revision: Number(message.revision),
+    createdAt: msOf(message.createTime),
+    updatedAt: msOf(message.updateTime),
     deletedAt: msOf(message.deleteTime),
     exhaustedAt: msOf(message.exhaustTime),
     state: CouponState[message.state],
@@ -151,6 +158,12 @@ export function couponView(message: CouponMessage): Answer {
     usedCount: Number(message.usedCount),
     remainingUses: count(message.remainingUseCount),
   };
+}
+
+function throttleView(message: CouponMessage["throttle"]): Definition["throttle"] {
+  if (!message) return null;
+  const { maxConcurrent, maxPerSecond, maxWait } = message;
+  return { maxConcurrent, maxPerSecond, maxWaitMs: durationOf(maxWait) ?? 0 };
 }
 
 export function discountView(message: CouponMessage["discount"]): Discount | undefined {
@@ -171,6 +184,8 @@ export function userCouponView(message: UserCouponMessage): Answer {
   return {
     id: message.id,
     couponId: message.couponId,
+    userId: message.userId,
+    issuedAt: msOf(message.issueTime),
     code: message.code === "" ? null : message.code,
     labels: labelsView(message.labels),
     discount: discountView(message.discount) ?? null,
@@ -196,7 +211,9 @@ export function usageView(message: UsageMessage): Answer {
   return {
     id: message.id,
     userCouponId: message.userCouponId,
+    couponId: message.couponId,
     userId: message.userId,
+    productId: message.productId,
     orderId: message.orderId,
     amount: { currency: orderAmount?.currencyCode, units: Number(orderAmount?.minorUnits) },
     discount: Number(message.discountAmount?.minorUnits),

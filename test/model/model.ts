@@ -62,7 +62,9 @@ export class Model extends Upkeep {
       case "cancelJob":
         return this.cancelJob(call);
       case "listJobs":
-        return this.listJobs(call.couponId);
+        return this.listJobs(call.couponId, call.states);
+      case "getJob":
+        return this.getJob(call.jobId);
       case "deleteCodes":
         return this.once(call, () => this.deleteCodes(call));
       case "runGenerator":
@@ -105,14 +107,15 @@ export class Model extends Upkeep {
         const isWanted = (one: UserCoupon) =>
           call.statuses.length > 0 ? call.statuses.includes(this.status(one)) : call.showExpired || !hidden(one);
         const shown = held.filter(isWanted);
-        return { userCoupons: newestFirst(shown).map((one) => this.userCouponView(one, true)) };
+        return { userCoupons: newestFirst(shown).map((one) => this.userCouponView(one, true, call.showUsages)) };
       }
       case "listUsages": {
-        const { userId, couponId, orderId, showCancelled } = call;
+        const { userId, couponId, productId, orderId, showCancelled } = call;
         const shown = this.state.usages.filter(
           (one) =>
             (userId === "" || one.userId === userId) &&
-            (couponId === "" || this.couponOf(one) === couponId) &&
+            (couponId === "" || one.couponId === couponId) &&
+            (productId === "" || one.productId === productId) &&
             (orderId === "" || one.orderId === orderId) &&
             (showCancelled || one.cancelledAt === null),
         );
@@ -123,7 +126,7 @@ export class Model extends Upkeep {
         return usage ? usageView(usage) : { refused: "USAGE_NOT_FOUND" };
       }
       case "getStats":
-        return this.stats(call.scope);
+        return { ...this.stats(call.scope), readAt: this.state.now };
       case "release":
         this.release();
         return {};

@@ -14,7 +14,7 @@ const otherAmount = 3;
 export function orderCall(command: OrderCommand, model: Model, life: Life): Call | null {
   const chosen = choose(model, command.picks);
   if (chosen.length === 0) return null;
-  const named = orderOf(model, chosen, command.lock, command.amount, command.order, command.spelling);
+  const named = orderOf(model, chosen, command.lock, command.amount, command.order, command.spelling, command.product);
   // A quote and a lock need not name one.
   const isNameless = command.kind !== "use" && command.order === namelessOrder;
   const order = isNameless ? { ...named, orderId: "" } : named;
@@ -34,6 +34,7 @@ export function orderOf(
   amountOf: number,
   order: number,
   spelling: number | null = null,
+  product = 0,
 ): Order {
   const userId = chosen[0]?.userId ?? "";
   const orderId = `order-${order}`;
@@ -44,7 +45,7 @@ export function orderOf(
   return {
     userId,
     choices: choicesOf(model, chosen, held, spelling),
-    orderId,
+    ...{ productId: `product-${product}`, orderId },
     // Mostly what earlier calls were told of it.
     amount: standing && amountOf < otherAmount ? standing.amount : amount,
   };

@@ -6,23 +6,31 @@ import { pick } from "./orders-of.js";
 
 /** What is read, of whom, and what of it. */
 export function readCall({ what, pick: index }: Command & { kind: "read" }, model: Model): Call | null {
-  const { coupons, userCoupons, usages } = model.state;
+  const { coupons, userCoupons, usages, jobs } = model.state;
   switch (what) {
     case "stats":
       return { method: "getStats", scope: scopeOf(index, model) };
     case "coupons":
       return { method: "listCoupons", showDeleted: index % 2 === 0 };
     case "search": {
-      const query = ["", "", "model", "nam another", "another model"][index % 5] as string;
+      const query = ["", "", "model", "nam another", "another model", "mod", "coffee a"][index % 7] as string;
+      const category = ["", "", "FOOD", "name of a Model"][index % 4] as string;
       const type = [null, null, "FREE" as const][index % 3] as "FREE" | null;
       const discountKind = [null, "fixed" as const, "percentage" as const][index % 4] ?? null;
-      return { method: "searchCoupons", query, type, discountKind, showEnded: index % 2 === 0 };
+      return { method: "searchCoupons", query, category, type, discountKind, showEnded: index % 2 === 0 };
+    }
+    case "job": {
+      const job = pick(jobs, index);
+      return job ? { method: "getJob", jobId: job.id } : null;
     }
     case "codes":
     case "jobs": {
       const book = pickBook(model, index);
       if (!book) return null;
-      if (what === "jobs") return { method: "listJobs", couponId: book.id };
+      if (what === "jobs") {
+        const states = someOf(["RUNNING", "DONE", "FAILED", "CANCELLED"], index);
+        return { method: "listJobs", couponId: index % 2 === 0 ? book.id : "", states };
+      }
       return { method: "listCodes", couponId: book.id, statuses: someOf(["FREE", "ISSUED", "USED", "EXPIRED"], index) };
     }
     case "coupon": {
@@ -37,17 +45,20 @@ export function readCall({ what, pick: index }: Command & { kind: "read" }, mode
   const one = pick(userCoupons, index);
   if (!one) return null;
   const { userId, couponId } = one;
-  const orderId = pick(usages, index)?.orderId ?? "";
+  const { orderId = "", productId = "" } = pick(usages, index) ?? {};
   switch (what) {
     case "userCoupon":
       return { method: "getUserCoupon", userId, userCouponId: one.id };
     case "usages": {
-      const of = [{ userId }, { couponId }, { userId, couponId }, { userId, orderId }, { orderId }, {}][index % 6];
-      return { method: "listUsages", userId: "", couponId: "", orderId: "", ...of, showCancelled: index % 4 < 2 };
+      const some = [{ userId }, { couponId }, { userId, couponId }, { userId, orderId }, { orderId }, {}];
+      const of = [...some, { productId }, { couponId, productId }][index % 8];
+      const any = { userId: "", couponId: "", productId: "", orderId: "" };
+      return { method: "listUsages", ...any, ...of, showCancelled: index % 4 < 2 };
     }
     default: {
       const all = ["READY", "LOCKED", "USED", "REVOKED", "EXPIRED", "RELEASED"];
-      return { method: "listUserCoupons", userId, showExpired: what === "all", statuses: someOf(all, index) };
+      const [showExpired, showUsages] = [what === "all", index % 2 === 0];
+      return { method: "listUserCoupons", userId, showExpired, showUsages, statuses: someOf(all, index) };
     }
   }
 }

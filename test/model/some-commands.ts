@@ -3,11 +3,14 @@ import {
   amounts,
   type Change,
   type Command,
+  categories,
+  descriptions,
   discounts,
   type Facts,
   type IssueBy,
   type LockChoice,
   type Meanwhile,
+  names,
   reads,
   stepMs,
   type TermFacts,
@@ -16,6 +19,8 @@ import type { CouponType, Definition } from "./state.js";
 
 /** Any command, with the frequencies that make lives in which much happens. */
 
+/** The longest there is: nobody is refused who only has to wait. */
+const maxWaitMs = 20_000;
 /** Of a lock, one may come without an amount. */
 const noAmount = amounts.length;
 
@@ -33,7 +38,9 @@ const few = (max: number) => fc.integer({ min: 1, max });
 /** null once in `freq` times. */
 const orNone = (arbitrary: fc.Arbitrary<number>, freq = 2) => fc.option(arbitrary, { freq });
 export const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
-  name: fc.nat(1),
+  name: fc.nat(names.length - 1),
+  description: fc.nat(descriptions.length - 1),
+  category: fc.nat(categories.length - 1),
   labels: someLabels,
   discount: fc.nat(discounts.length - 1),
   start: fc.constantFrom(-5, -5, -5, -5, -5, 1),
@@ -52,7 +59,7 @@ export const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
     null,
     null,
     null,
-    ...[1, 3].map((maxConcurrent) => ({ maxConcurrent, maxPerSecond: 1_000 })),
+    ...[1, 3].map((maxConcurrent) => ({ maxConcurrent, maxPerSecond: 1_000, maxWaitMs })),
   ),
   quota: fc.option(fc.record({ group: fc.constantFrom(0, 0, 0, 1), max: fc.constantFrom(1, 1, 2, 3) }), { freq: 2 }),
   book: fc.constantFrom<Definition["book"][]>(null, null, "folded", "folded", "exact"),
@@ -68,6 +75,7 @@ export const orderCommand = (kinds: ("quote" | "lock" | "use")[], amountOf = amo
     lock,
     amount: amountOf,
     order: fc.nat(4),
+    product: fc.constantFrom(0, 0, 0, 1),
     spelling,
     request,
     labels: someLabels,
@@ -227,6 +235,7 @@ export const generate = fc.record({
   terms,
   request,
 });
+const read = fc.record({ kind: fc.constant("read" as const), what: fc.constantFrom(...reads), pick: fc.nat(40) });
 export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: createCommand },
   ...weighted({
@@ -252,9 +261,16 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: fc.constant({ kind: "runGenerator" as const }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("wipe" as const) }) },
   { weight: 4, arbitrary: otherRushes },
+  { weight: 4, arbitrary: read },
   {
-    weight: 4,
-    arbitrary: fc.record({ kind: fc.constant("read" as const), what: fc.constantFrom(...reads), pick: fc.nat(40) }),
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("readAtOnce" as const),
+      commands: fc.array(fc.oneof({ weight: 3, arbitrary: read }, { weight: 2, arbitrary: orderCommand(["quote"]) }), {
+        minLength: 2,
+        maxLength: 8,
+      }),
+    }),
   },
   { weight: 8, arbitrary: fc.record({ kind: fc.constant("load" as const), coupon }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("forget" as const), coupon }) },

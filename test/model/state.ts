@@ -21,11 +21,17 @@ export type CouponType = "FREE" | "STANDARD";
 /** What a merchant decides. null: no limit, or none. */
 export interface Definition {
   readonly name: string;
+  readonly description: string;
+  readonly category: string;
   /** Its entries in order, "a=1,b=2"; "": none. */
   readonly labels: string;
   readonly type: CouponType | null;
   /** Wide enough that all are let through in the end. */
-  readonly throttle: { readonly maxConcurrent: number; readonly maxPerSecond: number } | null;
+  readonly throttle: {
+    readonly maxConcurrent: number;
+    readonly maxPerSecond: number;
+    readonly maxWaitMs: number;
+  } | null;
   readonly quota: { readonly group: string; readonly maxPerDay: number } | null;
   /** How its codes are told apart. null: it is no code book. */
   readonly book: "folded" | "exact" | null;
@@ -46,6 +52,7 @@ export interface Coupon extends Definition {
   readonly id: string;
   /** Whether it is the pool of its type. */
   readonly isTypePool: boolean;
+  readonly createdAt: number;
   /** When the definition last changed. */
   readonly updatedAt: number;
   readonly revision: number;
@@ -69,6 +76,7 @@ export interface Code extends Terms {
   readonly couponId: string;
   /** As it was uploaded or generated. */
   readonly code: string;
+  readonly createdAt: number;
   /** Seats that are taken. */
   holders: number;
   /** When it was taken out of stock. */
@@ -88,7 +96,8 @@ export interface Job {
   readonly terms: Terms;
   made: number;
   failure: string;
-  isEnded: boolean;
+  readonly createdAt: number;
+  endedAt: number | null;
 }
 
 /** One call of UploadCodes that has added codes. */
@@ -111,6 +120,7 @@ export interface UserCoupon {
   readonly couponId: string;
   readonly userId: string;
   readonly requestId: string;
+  readonly issuedAt: number;
   readonly validUntil: number | null;
   readonly maxUses: number;
   /** The most uses that ever stood at once: a cancelled one keeps its place under the usage cap. */
@@ -130,7 +140,9 @@ export interface Usage {
   readonly couponName: string;
   readonly couponType: CouponType | null;
   readonly userCouponId: string;
+  readonly couponId: string;
   readonly userId: string;
+  readonly productId: string;
   readonly orderId: string;
   readonly amount: Money;
   readonly discount: number;

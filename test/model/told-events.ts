@@ -114,7 +114,7 @@ function expectedText(one: Happening, model: Model): string {
     one.userId,
     one.usageId,
     usage?.orderId ?? "",
-    usage ? "product" : "",
+    usage?.productId ?? "",
     usage ? `${usage.amount.currency} ${usage.amount.units}` : "",
     usage ? `${usage.amount.currency} ${usage.discount}` : "",
     usage?.code ?? holder?.code ?? "",

@@ -151,7 +151,7 @@ export class Upkeep extends Issuing {
     const all = this.state.userCoupons.filter(({ couponId }) => couponId === id);
     const deleted = all.filter((one) => one.deletedAt !== null && one.releasedAt === null);
     const held = all.filter((one) => one.deletedAt === null);
-    const usages = this.state.usages.filter((usage) => this.couponOf(usage) === id);
+    const usages = this.state.usages.filter((usage) => usage.couponId === id);
     const statusCount = (status: string) => held.filter((one) => this.status(one) === status).length;
     // What was purged had expired, and was never used.
     const isRevoked = revokedAt !== null || exhaustedAt !== null;

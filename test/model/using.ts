@@ -83,10 +83,8 @@ export class Using extends Orders {
     if (this.isTakenTwice(asked, order)) return { refused: "INVALID_FIELD" };
     const earlier = this.state.usages.filter((usage) => requestId !== "" && usage.requestId === requestId);
     if (earlier.length > 0) {
-      const inputOf = (
-        one: { userId: string; orderId: string; amount: Money | null; labels?: string },
-        chosen: string[],
-      ) => JSON.stringify([one.userId, one.orderId, one.amount, one.labels ?? "", chosen]);
+      const inputOf = (one: Pick<Order, "userId" | "productId" | "orderId" | "amount" | "labels">, chosen: string[]) =>
+        JSON.stringify([one.userId, one.productId, one.orderId, one.amount, one.labels ?? "", chosen]);
       const before = inputOf(
         earlier[0] as Usage,
         earlier.map(({ userCouponId }) => userCouponId),
@@ -107,13 +105,24 @@ export class Using extends Orders {
     const discounts = this.discounts(order, against);
     const before = this.takenBefore(order);
     const usages = order.choices.map((choice, index): Usage => {
-      const { userId, orderId, labels = "" } = order;
+      const { userId, productId, orderId, labels = "" } = order;
       const { code, couponId } = this.held(userId, choice.id) as UserCoupon;
       const { name: couponName, type: couponType } = this.coupon(couponId);
       const amount = order.amount as Money;
       const discount = discounts[index] ?? 0;
       const of = { labels, code, couponName, couponType };
-      const common = { userCouponId: choice.id, userId, orderId, amount, discount, before, requestId, ...of };
+      const common = {
+        userCouponId: choice.id,
+        couponId,
+        userId,
+        productId,
+        orderId,
+        amount,
+        discount,
+        before,
+        requestId,
+        ...of,
+      };
       return { id: ids[index] ?? "?", ...common, usedAt: this.state.now, cancelledAt: null };
     });
     for (const usage of usages) this.spend(this.held(order.userId, usage.userCouponId) as UserCoupon, usage);

@@ -161,7 +161,7 @@ export class World {
   }
 
   couponView(coupon: Coupon): Answer {
-    const { pausedAt: _, revokedAt: __, updatedAt: ___, ...shown } = coupon;
+    const { pausedAt: _, revokedAt: __, ...shown } = coupon;
     const { usageCap } = coupon;
     const quantity = this.quantityOf(coupon);
     return {
@@ -170,24 +170,21 @@ export class World {
       discount: coupon.isTypePool ? undefined : coupon.discount,
       quantity,
       state: this.couponState(coupon),
-      usedCount: this.state.usages.filter((usage) => usage.cancelledAt === null && this.couponOf(usage) === coupon.id)
-        .length,
+      usedCount: this.state.usages.filter((usage) => usage.cancelledAt === null && usage.couponId === coupon.id).length,
       remaining: quantity === null ? null : quantity - coupon.issuedCount,
       // A place that is freed after the cap was reached is nobody's.
       remainingUses: usageCap === null ? null : coupon.exhaustedAt === null ? this.placesLeft(coupon) : 0,
     };
   }
 
-  couponOf(usage: Usage): string {
-    return this.state.userCoupons.find((one) => one.id === usage.userCouponId)?.couponId ?? "";
-  }
-
-  userCouponView(one: UserCoupon, withCoupon: boolean): Answer {
+  userCouponView(one: UserCoupon, withCoupon: boolean, withUsages = withCoupon): Answer {
     const status = this.status(one);
     const usages = this.state.usages.filter((usage) => usage.userCouponId === one.id);
     return {
       id: one.id,
       couponId: one.couponId,
+      userId: one.userId,
+      issuedAt: one.issuedAt,
       code: one.code,
       labels: one.labels,
       discount: one.discount,
@@ -199,7 +196,7 @@ export class World {
       claimUntil: one.claimUntil,
       ...(withCoupon && {
         coupon: this.couponView(this.coupon(one.couponId)),
-        usages: newestFirst(usages).map(usageView),
+        usages: withUsages ? newestFirst(usages).map(usageView) : [],
       }),
     };
   }

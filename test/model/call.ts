@@ -133,7 +133,26 @@ export type Call =
       readonly showCancelled: boolean;
     }
   | { readonly method: "getUsage"; readonly userId: string; readonly usageId: string }
-  | { readonly method: "release" };
+  | { readonly method: "release" }
+  /** Of a list, those after the one that is named by `after`: null for the first page. */
+  | {
+      readonly method: "page";
+      readonly list: ListCall;
+      readonly size: number;
+      readonly token: string;
+      readonly after: string | number | null;
+    };
+
+/** By their methods. */
+export const namesOfItems = {
+  listCoupons: "coupons",
+  searchCoupons: "coupons",
+  listUserCoupons: "userCoupons",
+  listUsages: "usages",
+  listCodes: "codes",
+  listJobs: "jobs",
+} as const;
+export type ListCall = Call & { method: keyof typeof namesOfItems };
 
 export type Target = { readonly couponId: string } | { readonly code: string } | { readonly type: CouponType };
 

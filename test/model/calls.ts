@@ -31,7 +31,7 @@ import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { callContext } from "../support/call-context.js";
 import type { Answer, Call } from "./call.js";
 import { cancelJob, deleteCodes, generate, jobView, runGenerator, targetFields, upload } from "./code-calls.js";
-import { list } from "./list-calls.js";
+import { list, onePage } from "./list-calls.js";
 import {
   choicesFields,
   fieldsOf,
@@ -167,6 +167,8 @@ async function send(replica: Replica, call: Call, context: CallContext): Promise
     case "listCodes":
     case "listJobs":
       return await list(replica, call, context);
+    case "page":
+      return await onePage(replica, call, context);
     case "getUsage": {
       const answer = await replica.getUsage(create(GetUsageRequestSchema, inputOf(call)), context);
       return answer instanceof Refusal ? answer : usageView(answer.usage as UsageMessage);

@@ -160,12 +160,38 @@ const madeThen = fc
     const all: Command[] = [cancelLast, { kind: "runGenerator" }, cancelLast, { ...taken, which: { source: -1 } }];
     return parts.map((part) => all[part] as Command);
   });
+/** A list is gone through while what is in it changes. */
+const pages = fc
+  .tuple(
+    fc.record({
+      kind: fc.constant("read" as const),
+      what: fc.constantFrom(
+        "all" as const,
+        "live" as const,
+        "usages" as const,
+        "codes" as const,
+        "jobs" as const,
+        "coupons" as const,
+      ),
+      pick: fc.nat(40),
+    }),
+    fc.integer({ min: 1, max: 3 }),
+    fc.array(fc.tuple(fc.array(command, { minLength: 1, maxLength: 3 }), fc.integer({ min: 1, max: 4 })), {
+      minLength: 1,
+      maxLength: 3,
+    }),
+  )
+  .map(([list, size, steps]): Command[] => [
+    { kind: "page", list, size },
+    ...steps.flatMap(([between, next]): Command[] => [...between, { kind: "nextPage", size: next }]),
+  ]);
 /** What belongs together, or would seldom come together. */
 const chapter: fc.Arbitrary<Command[]> = fc.oneof(
   { weight: 26, arbitrary: command.map((one) => [one]) },
   { weight: 2, arbitrary: fc.tuple(generate, madeThen).map(([one, then]) => [one, ...then]) },
   { weight: 1, arbitrary: takenWhileIssued },
   { weight: 1, arbitrary: movedCode },
+  { weight: 2, arbitrary: pages },
   { weight: 1, arbitrary: twice },
   { weight: 1, arbitrary: pausedOfType },
   { weight: 2, arbitrary: oneOrder },

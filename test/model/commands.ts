@@ -70,6 +70,9 @@ export type Command =
       readonly request: number;
     }
   | ReadCommand
+  /** The first page of a list, which goes on with the next command of the other kind. */
+  | { readonly kind: "page"; readonly list: ReadCommand; readonly size: number }
+  | { readonly kind: "nextPage"; readonly size: number }
   /** By one replica, which answers many of them with one query. */
   | { readonly kind: "readAtOnce"; readonly commands: readonly (ReadCommand | OrderCommand)[] }
   | {

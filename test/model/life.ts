@@ -1,6 +1,6 @@
 import { inspect, isDeepStrictEqual } from "node:util";
 import { checkBooks } from "./books.js";
-import type { Answer, Call, Expected } from "./call.js";
+import { type Answer, type Call, type Expected, type ListCall, namesOfItems } from "./call.js";
 import { callOf, crowdOf } from "./call-of.js";
 import { perform, performBatch } from "./calls.js";
 import { type Command, type Facts, type Meanwhile, stepMs } from "./commands.js";
@@ -27,6 +27,8 @@ export class Life implements LifeNames {
   /** No other life has it: what is on record stays. */
   readonly caller = `life-${this.number}`;
   readonly made: Call[] = [];
+  /** A list that goes on. */
+  private listing: (Call & { method: "page" }) | null = null;
 
   constructor(readonly service: Service) {}
 
@@ -78,6 +80,15 @@ export class Life implements LifeNames {
       }
       case "wipe":
         return await this.service.wipe();
+      case "page": {
+        const list = callOf(command.list, this.model, this);
+        this.listing = null;
+        if (!list || !isListed(list)) return;
+        return await this.page({ method: "page", list, size: command.size, token: "", after: null });
+      }
+      case "nextPage":
+        if (!this.listing) return;
+        return await this.page({ ...this.listing, size: command.size });
       case "readAtOnce": {
         const calls = command.commands.flatMap((one) => callOf(one, this.model, this) ?? []);
         const replica = this.nextReplica();
@@ -142,6 +153,14 @@ export class Life implements LifeNames {
     this.check(call, await perform(anew(this.nextReplica()), call, this.caller));
   }
 
+  private async page(call: Call & { method: "page" }): Promise<void> {
+    const { token, ...answer } = await perform(anew(this.nextReplica()), call, this.caller);
+    this.check(call, answer.refused ? answer : { ...answer, isLast: token === "" });
+    const last = ((answer.items ?? []) as Answer[]).at(-1);
+    const after = last ? this.model.placeOf(call.list.method, last) : call.after;
+    this.listing = token ? { ...call, token: String(token), after } : null;
+  }
+
   private check(call: Call, answer: Answer): void {
     compare(call, answer, this.model.apply(call, answer));
     countOutcome(call, answer);
@@ -194,6 +213,11 @@ function isOvertaken(type: CouponType, calls: readonly Call[], answers: readonly
 /** The replica as it is when it has not looked up codes, or the coupons of a type, a moment ago. */
 function anew(replica: Replica): Replica {
   return { ...replica, issue: replica.issuingAnew() };
+}
+
+/** In an order that nothing changes. */
+function isListed(call: Call): call is ListCall {
+  return call.method in namesOfItems && call.method !== "searchCoupons";
 }
 
 function compare(call: Call, answer: Answer, { or, ...expected }: Expected): void {

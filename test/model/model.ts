@@ -1,4 +1,4 @@
-import type { Answer, Call, Expected } from "./call.js";
+import { type Answer, type Call, type Expected, type ListCall, namesOfItems } from "./call.js";
 import type { UserCoupon } from "./state.js";
 import { Upkeep } from "./upkeep.js";
 import { newestFirst, usageView } from "./world.js";
@@ -31,6 +31,25 @@ export class Model extends Upkeep {
 
   clone(): Model {
     return new Model(structuredClone(this.state));
+  }
+
+  /** The next of those that there are now, whatever has become of those before. */
+  private page({ list, size, after }: Call & { method: "page" }, all: Expected): Expected {
+    if (all.refused) return all;
+    const isNext = (one: Answer) => after === null || this.isBehind(list, one, after);
+    const left = (all[namesOfItems[list.method]] as Answer[]).filter(isNext);
+    const items = left.slice(0, size);
+    return { items, isLast: left.length <= size };
+  }
+
+  /** By what a list is in the order of. */
+  private isBehind({ method }: ListCall, one: Answer, after: string | number): boolean {
+    return method === "listCodes" ? this.placeOf(method, one) > after : this.placeOf(method, one) < after;
+  }
+
+  placeOf(method: ListCall["method"], one: Answer): string | number {
+    if (method !== "listCodes") return String(one.id);
+    return this.codesOf(String(one.couponId)).find(({ code }) => code === one.code)?.number ?? 0;
   }
 
   /** The right answer, after which the state is what it must be. `told`: the service's own, for what it made and chose. */
@@ -121,6 +140,8 @@ export class Model extends Upkeep {
         );
         return { usages: newestFirst(shown).map(usageView) };
       }
+      case "page":
+        return this.page(call, this.apply(call.list, {}));
       case "getUsage": {
         const usage = this.state.usages.find(({ id, userId }) => id === call.usageId && userId === call.userId);
         return usage ? usageView(usage) : { refused: "USAGE_NOT_FOUND" };

@@ -1,4 +1,4 @@
-import type { Call, Target } from "./call.js";
+import { type Call, isListed, type Target } from "./call.js";
 import { type Command, labels } from "./commands.js";
 import { type Life, lineOf, pickBook, spelled, targetOf, termsOf } from "./definitions.js";
 import { Model } from "./model.js";
@@ -52,6 +52,13 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
       const { restock, deleteUsed } = command;
       const requestId = life.requestId(command.request);
       return { method: "deleteUserCoupon", userId: one.userId, userCouponId: one.id, restock, deleteUsed, requestId };
+    }
+    case "glance": {
+      const list = readCall(command.list, model);
+      if (!list || !isListed(list)) return list?.method === "getCoupon" ? list : null;
+      // Usages are read on their own.
+      const whole = list.method === "listUserCoupons" ? { ...list, showUsages: false } : list;
+      return { method: "page", list: whole, size: 100, token: "", after: null };
     }
     case "read":
       return readCall(command, model);

@@ -152,6 +152,12 @@ export const namesOfItems = {
   listCodes: "codes",
   listJobs: "jobs",
 } as const;
+
+/** In an order that nothing changes. */
+export function isListed(call: Call): call is ListCall {
+  return call.method in namesOfItems && call.method !== "searchCoupons";
+}
+
 export type ListCall = Call & { method: keyof typeof namesOfItems };
 
 export type Target = { readonly couponId: string } | { readonly code: string } | { readonly type: CouponType };

@@ -73,6 +73,8 @@ export type Command =
   /** The first page of a list, which goes on with the next command of the other kind. */
   | { readonly kind: "page"; readonly list: ReadCommand; readonly size: number }
   | { readonly kind: "nextPage"; readonly size: number }
+  /** The whole of a list, in one page. */
+  | { readonly kind: "glance"; readonly list: ReadCommand }
   /** By one replica, which answers many of them with one query. */
   | { readonly kind: "readAtOnce"; readonly commands: readonly (ReadCommand | OrderCommand)[] }
   | {

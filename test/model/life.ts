@@ -1,6 +1,6 @@
 import { inspect, isDeepStrictEqual } from "node:util";
 import { checkBooks } from "./books.js";
-import { type Answer, type Call, type Expected, type ListCall, namesOfItems } from "./call.js";
+import { type Answer, type Call, type Expected, isListed } from "./call.js";
 import { callOf, crowdOf } from "./call-of.js";
 import { perform, performBatch } from "./calls.js";
 import { type Command, type Facts, type Meanwhile, stepMs } from "./commands.js";
@@ -154,8 +154,9 @@ export class Life implements LifeNames {
   }
 
   private async page(call: Call & { method: "page" }): Promise<void> {
-    const { token, ...answer } = await perform(anew(this.nextReplica()), call, this.caller);
-    this.check(call, answer.refused ? answer : { ...answer, isLast: token === "" });
+    const answer = await perform(anew(this.nextReplica()), call, this.caller);
+    this.check(call, answer);
+    const { token } = answer;
     const last = ((answer.items ?? []) as Answer[]).at(-1);
     const after = last ? this.model.placeOf(call.list.method, last) : call.after;
     this.listing = token ? { ...call, token: String(token), after } : null;
@@ -213,11 +214,6 @@ function isOvertaken(type: CouponType, calls: readonly Call[], answers: readonly
 /** The replica as it is when it has not looked up codes, or the coupons of a type, a moment ago. */
 function anew(replica: Replica): Replica {
   return { ...replica, issue: replica.issuingAnew() };
-}
-
-/** In an order that nothing changes. */
-function isListed(call: Call): call is ListCall {
-  return call.method in namesOfItems && call.method !== "searchCoupons";
 }
 
 function compare(call: Call, answer: Answer, { or, ...expected }: Expected): void {

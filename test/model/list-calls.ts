@@ -47,7 +47,8 @@ export async function onePage(
   context: CallContext,
 ): Promise<Answer | Refusal> {
   const page = await read(replica, call, { pageSize: size, pageToken: token }, context);
-  return page instanceof Refusal ? page : { items: page.items, token: page.nextPageToken };
+  if (page instanceof Refusal) return page;
+  return { items: page.items, isLast: page.nextPageToken === "", token: page.nextPageToken };
 }
 
 async function read(replica: Replica, call: ListCall, page: Page, context: CallContext): Promise<Listed | Refusal> {

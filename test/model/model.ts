@@ -34,12 +34,13 @@ export class Model extends Upkeep {
   }
 
   /** The next of those that there are now, whatever has become of those before. */
-  private page({ list, size, after }: Call & { method: "page" }, all: Expected): Expected {
+  private page({ list, size, after }: Call & { method: "page" }, all: Expected, token: unknown): Expected {
     if (all.refused) return all;
     const isNext = (one: Answer) => after === null || this.isBehind(list, one, after);
     const left = (all[namesOfItems[list.method]] as Answer[]).filter(isNext);
     const items = left.slice(0, size);
-    return { items, isLast: left.length <= size };
+    // What it says is the service's choice.
+    return { items, isLast: left.length <= size, token };
   }
 
   /** By what a list is in the order of. */
@@ -141,7 +142,7 @@ export class Model extends Upkeep {
         return { usages: newestFirst(shown).map(usageView) };
       }
       case "page":
-        return this.page(call, this.apply(call.list, {}));
+        return this.page(call, this.apply(call.list, {}), told.token);
       case "getUsage": {
         const usage = this.state.usages.find(({ id, userId }) => id === call.usageId && userId === call.userId);
         return usage ? usageView(usage) : { refused: "USAGE_NOT_FOUND" };

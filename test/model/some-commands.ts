@@ -183,6 +183,8 @@ const weighted = (weights: Partial<Record<keyof typeof callCommands, number>>) =
     arbitrary: callCommands[name as keyof typeof callCommands] as fc.Arbitrary<Command>,
   }));
 export const meanwhile = fc.constantFrom<Meanwhile[]>(null, null, null, null, "wipe", "load", "forget", "sweep");
+const read = fc.record({ kind: fc.constant("read" as const), what: fc.constantFrom(...reads), pick: fc.nat(40) });
+const glance = fc.record({ kind: fc.constant("glance" as const), list: read });
 const crowd = fc.record({
   kind: fc.constant("crowd" as const),
   commands: fc.array(
@@ -201,7 +203,11 @@ const crowd = fc.record({
         deleteCodes: 1,
         expireCodes: 1,
         expire: 1,
+        pause: 1,
+        cancelJob: 1,
       }),
+      { weight: 1, arbitrary: createCommand },
+      { weight: 3, arbitrary: glance },
     ),
     { minLength: 2, maxLength: 6 },
   ),
@@ -235,7 +241,6 @@ export const generate = fc.record({
   terms,
   request,
 });
-const read = fc.record({ kind: fc.constant("read" as const), what: fc.constantFrom(...reads), pick: fc.nat(40) });
 export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: createCommand },
   ...weighted({

@@ -220,6 +220,23 @@ test("a lock is judged by what another caller's call of the same batch holds", a
   expect(results).toMatchObject([{ outcome: "REFUSED", reason: "NOT_STACKABLE" }, { outcome: "GRANTED" }]);
 });
 
+test("a lock that several calls of a batch are granted, or renew, is for the order that any of them names", async () => {
+  const userId = newUser();
+  const [alone] = (await heldBy(userId, 1, { stackable: false })) as [Held];
+  const [other] = (await heldBy(userId, 1)) as [Held];
+  const lockTwice = async (same: { token: string } | { lockVersion: number }, orderId: string) => {
+    const both = [lockRequestOf(other, same), lockRequestOf(other, { ...same, orderId })];
+    const results = await store.lockBatch(both, { together: false });
+    const version = results[0]?.outcome === "GRANTED" ? results[0].lock.version : 0;
+    expect(results).toMatchObject([{ lock: { version } }, { lock: { version } }]);
+    return version;
+  };
+  const lockVersion = await lockTwice({ token: "of one call" }, "one");
+  expect(await lock(alone, "one")).toBe("NOT_STACKABLE");
+  expect(await lockTwice({ lockVersion }, "two")).toBe(lockVersion);
+  expect(await lock(alone, "two")).toBe("NOT_STACKABLE");
+});
+
 describe("CancelUsage by user coupon", () => {
   const cancel = async ({ userId, userCouponId }: Held, requestId = randomUUID(), again = false) => {
     const request = { requestId, inputHash: new Uint8Array([1]) };

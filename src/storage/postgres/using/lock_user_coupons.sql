@@ -103,7 +103,8 @@ BEGIN
         WHEN n.order_id <> '' THEN n.new_version || ' ' || n.order_id
         WHEN n.locked THEN u.lock_order
       END
-    FROM (SELECT DISTINCT ON (user_coupon_id) * FROM chosen WHERE taken ORDER BY user_coupon_id, ord) n
+    -- Of several calls for one lock some may name no order: it is for the order that the first of the others names.
+    FROM (SELECT DISTINCT ON (user_coupon_id) * FROM chosen WHERE taken ORDER BY user_coupon_id, order_id = '', ord) n
     WHERE u.id = n.user_coupon_id
     RETURNING u.id, u.coupon_id, u.user_id, u.lock_version, u.locked_until
   ),

@@ -19,6 +19,12 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
         definition: life.definitionOf(command.facts) as Definition,
         requestId: life.requestId(command.request),
       };
+    case "createMany":
+      return {
+        method: "createMany",
+        definitions: command.facts.map((facts) => life.definitionOf(facts) as Definition),
+        requestId: life.requestId(command.request),
+      };
     case "quote":
     case "lock":
     case "use":

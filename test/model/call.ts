@@ -34,6 +34,7 @@ export interface Order {
 
 export type Call =
   | { readonly method: "create"; readonly definition: Definition; readonly requestId: string }
+  | { readonly method: "createMany"; readonly definitions: readonly Definition[]; readonly requestId: string }
   | {
       readonly method: "update";
       readonly couponId: string;

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import {
+  BatchCreateCouponsRequestSchema,
   CreateCouponRequestSchema,
   DeleteCouponRequestSchema,
   GetCodeJobRequestSchema,
@@ -34,6 +35,7 @@ import { cancelJob, deleteCodes, generate, jobView, runGenerator, targetFields, 
 import { list, onePage } from "./list-calls.js";
 import {
   choicesFields,
+  couponView,
   fieldsOf,
   fullUserCouponView,
   labelFields,
@@ -74,6 +76,18 @@ async function send(replica: Replica, call: Call, context: CallContext): Promise
       const { definition, requestId } = call;
       const message = create(CreateCouponRequestSchema, { coupon: fieldsOf(definition), requestId });
       return withCoupon(await replica.create(message, context));
+    }
+    case "createMany": {
+      const coupons = call.definitions.map(fieldsOf);
+      const message = create(BatchCreateCouponsRequestSchema, { coupons, requestId: call.requestId });
+      const answer = await replica.createMany(message, context);
+      if (answer instanceof Refusal) return answer;
+      const outcomes = answer.outcomes.map(({ outcome }) =>
+        outcome.case === "coupon"
+          ? couponView(outcome.value)
+          : { refused: String(ErrorReason[outcome.value?.reason ?? 0]) },
+      );
+      return { outcomes };
     }
     case "update": {
       const { couponId, revision, change, requestId } = call;

@@ -15,6 +15,18 @@ export class Catalogue extends Using {
     return this.couponView(this.coupon(id));
   }
 
+  /** Each on its own, and all on record as one. */
+  protected createMany(call: Call & { method: "createMany" }, told: readonly Answer[]): Answer {
+    const outcomes = call.definitions.map((definition, index) => {
+      if (definition.expiresAt <= definition.startsAt) return { refused: "INVALID_FIELD" };
+      return this.create(definition, String(told[index]?.id ?? "?"));
+    });
+    const couponIds = outcomes.flatMap((one) => ("id" in one ? [String(one.id)] : []));
+    const createdCount = couponIds.length;
+    this.onRecord(call, "", null, { createdCount, refusedCount: outcomes.length - createdCount, couponIds });
+    return { outcomes };
+  }
+
   /** `edit` answers what changes, null for nothing, or a refusal. */
   protected change(
     call: Call & { couponId: string; requestId: string },

@@ -32,6 +32,8 @@ export interface ReadCommand {
 
 export type Command =
   | { readonly kind: "create"; readonly facts: Facts; readonly request: number }
+  /** Some of them end before they begin. */
+  | { readonly kind: "createMany"; readonly facts: readonly Facts[]; readonly request: number }
   | {
       readonly kind: "issue";
       readonly by: IssueBy;

@@ -59,6 +59,8 @@ export class Model extends Upkeep {
     switch (call.method) {
       case "create":
         return this.once(call, () => this.administered(call, id, () => this.create(call.definition, id)));
+      case "createMany":
+        return this.once(call, () => this.createMany(call, (told.outcomes ?? []) as Answer[]));
       case "update":
         return this.change(call, call.revision, (it) => this.edit(it, call.change));
       case "pause":

@@ -14,8 +14,9 @@ import { MemoryGate } from "../../src/reservation/memory/memory-gate.js";
 import type { Gate } from "../../src/reservation/port.js";
 import { RedisGate } from "../../src/reservation/redis/redis-gate.js";
 import { listAuditRecords } from "../../src/services/audit/list-audit-records.js";
+import { batchCreateCoupons } from "../../src/services/catalog/batch-create-coupons.js";
 import { cancelCodeJob } from "../../src/services/catalog/cancel-code-job.js";
-import { createCoupon } from "../../src/services/catalog/create-coupon.js";
+import { createCoupon, wrongInCoupon } from "../../src/services/catalog/create-coupon.js";
 import { deleteCodes } from "../../src/services/catalog/delete-codes.js";
 import { deleteCoupon } from "../../src/services/catalog/delete-coupon.js";
 import { generateCodes } from "../../src/services/catalog/generate-codes.js";
@@ -125,6 +126,7 @@ function startReplica(database: Database, gate: Gate, log: ServiceLog) {
     batchIssue: batchIssueCoupons(issuer, explain, (error) => log.error({ err: error }, "issuing to one failed")),
     issueStore: stores.issues,
     create: createCoupon(coupons),
+    createMany: batchCreateCoupons(coupons, wrongInCoupon, explain),
     getCoupon: getCoupon(coupons),
     update: updateCoupon(coupons, invalidate),
     delete: deleteCoupon(coupons, invalidate),

@@ -65,6 +65,11 @@ export const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
   book: fc.constantFrom<Definition["book"][]>(null, null, "folded", "folded", "exact"),
 };
 export const createCommand = fc.record({ kind: fc.constant("create" as const), facts: fc.record(fields), request });
+const createMany = fc.record({
+  kind: fc.constant("createMany" as const),
+  facts: fc.array(fc.record({ ...fields, end: fc.constantFrom(30, 30, 4, -6) }), { minLength: 1, maxLength: 3 }),
+  request,
+});
 const lock = fc.constantFrom<LockChoice>("own", "own", "none", "none", "none", "stale");
 const amount: fc.Arbitrary<number> = fc.constantFrom(0, 0, 0, 1, 1, 2, 2, 3);
 const spelling = fc.option(fc.nat(3), { freq: 2 });
@@ -206,7 +211,7 @@ const crowd = fc.record({
         pause: 1,
         cancelJob: 1,
       }),
-      { weight: 1, arbitrary: createCommand },
+      { weight: 1, arbitrary: fc.oneof(createCommand, createMany) },
       { weight: 3, arbitrary: glance },
     ),
     { minLength: 2, maxLength: 6 },
@@ -242,7 +247,7 @@ export const generate = fc.record({
   request,
 });
 export const command: fc.Arbitrary<Command> = fc.oneof(
-  { weight: 1, arbitrary: createCommand },
+  { weight: 1, arbitrary: fc.oneof(createCommand, createMany) },
   ...weighted({
     issue: 16,
     use: 12,

@@ -181,13 +181,16 @@ export async function startService(gateName: GateName): Promise<Service> {
   const { redisUrl, keyPrefix } = clocked.stores;
   // So that a sweep looks at whatever has changed, however little time has passed.
   const pauses = { announceMs: 0 };
+  const redisGate = () =>
+    new RedisGate({ url: redisUrl, keyPrefix, failures, clockOffsetMs: () => offsetMs, pauses, ...quotas });
+  // Each replica has its own way to Redis; the memory of one process is all that both have in common.
   const gate =
-    gateName === "redis"
-      ? new RedisGate({ url: redisUrl, keyPrefix, failures, clockOffsetMs: () => offsetMs, pauses, ...quotas })
-      : new MemoryGate({ now: () => Date.now() + offsetMs, pauses, ...quotas });
-  if (gate instanceof RedisGate && !(await gate.ready())) throw new Error("no redis");
+    gateName === "redis" ? redisGate() : new MemoryGate({ now: () => Date.now() + offsetMs, pauses, ...quotas });
+  const otherGate = gateName === "redis" ? redisGate() : gate;
+  for (const one of [gate, otherGate])
+    if (one instanceof RedisGate && !(await one.ready())) throw new Error("no redis");
   const redis = gateName === "redis" ? new Redis(redisUrl) : null;
-  const replicas = [startReplica(clocked.database, gate, log), startReplica(second, gate, log)] as const;
+  const replicas = [startReplica(clocked.database, gate, log), startReplica(second, otherGate, log)] as const;
   const { issueStore } = replicas[0];
   const settled = async () => void (await Promise.all(replicas.map((replica) => replica.settled())));
   return {
@@ -238,6 +241,7 @@ export async function startService(gateName: GateName): Promise<Service> {
     close: async () => {
       for (const replica of replicas) await replica.close();
       await gate.close();
+      if (otherGate !== gate) await otherGate.close();
       redis?.disconnect();
       await second.close();
       await clocked.close();

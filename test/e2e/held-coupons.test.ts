@@ -2,20 +2,18 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
-import { lock, use, useOne } from "./checkout.js";
+import { lock, unlock, use, useOne } from "./checkout.js";
 import { createSample, issue, issued } from "./samples.js";
 
 /** Somebody holds the row of one coupon: an operator with a console, say, or a replica that stands still in the middle of an edit. */
 // However busy the machine is, a reservation outlasts a test.
 const { replica, sql } = await oneReplica(afterAll, { RESERVATION_MS: "60000" });
 const { client } = replica;
-let [held, free] = ["", ""];
+let [held, free, another] = ["", "", ""];
 
 beforeAll(async () => {
-  [held, free] = [
-    (await createSample(client, { stackable: true })).id,
-    (await createSample(client, { stackable: true })).id,
-  ];
+  const create = async () => (await createSample(client, { stackable: true })).id;
+  [held, free, another] = [await create(), await create(), await create()];
   // So that the gate knows both.
   for (const id of [held, free]) await until("the gate knows it", async () => (await issued(client, id, "first")).id);
 });
@@ -56,6 +54,19 @@ const each = async <T>(count: number, act: (at: number) => Promise<T>) => {
   return done;
 };
 
+type Order = Parameters<typeof use>[1];
+
+async function lockedOne(userId: string): Promise<Order> {
+  const { id } = await issued(client, held, userId);
+  const [{ lockVersion } = { lockVersion: 0n }] = await lock(client, { userId, coupons: [id] });
+  return { userId, coupons: [{ id, lockVersion }] };
+}
+const unlockOne = ({ userId, coupons }: Order) => unlock(client, userId, coupons);
+
+async function heldAndAnother(userId: string): Promise<Order> {
+  return { userId, coupons: [(await issued(client, held, userId)).id, (await issued(client, another, userId)).id] };
+}
+
 test("others are issued", async () => {
   await whileHeld(
     () => issue(client, held, "waiting"),
@@ -90,6 +101,17 @@ test("uses of others are cancelled", async () => {
   await whileHeld(
     () => cancel(first),
     () => each(20, (at) => cancel(others[at]!)),
+  );
+});
+
+test.each([
+  ["locks of it are to be ended", lockedOne, unlockOne],
+  ["orders of several name it", heldAndAnother, (order: Order) => use(client, order)],
+] as const)("others are issued while many %s", async (name, orderOf, act) => {
+  const orders = await each(8, (at) => orderOf(`${name} ${at}`));
+  await whileHeld(
+    () => Promise.all(orders.map((order) => act(order))),
+    () => each(10, (at) => issue(client, free, `beside ${name} ${at}`)),
   );
 });
 

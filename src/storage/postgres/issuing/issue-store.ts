@@ -70,7 +70,7 @@ export class PostgresIssueStore implements IssueStore {
   }
 
   async issueBatch(requests: readonly IssueRequest[], again = false): Promise<IssueResult[]> {
-    const rows = await lockingCoupons(this.database, requests, false, () => this.issueOnce(requests, again));
+    const rows = await lockingCoupons(this.database, requests, () => this.issueOnce(requests, again));
     let conflicts = 0;
     // Those that are behind another request move up each time, for what is decided is not asked again; so this ends.
     for (let tries = 1; tries <= requests.length + conflictAttempts; tries++) {

@@ -14,10 +14,8 @@ AS $$
 DECLARE
   at timestamptz;
   named uuid[] := array(SELECT a.user_coupon_id FROM json_to_recordset(items) AS a (user_coupon_id uuid));
-  coupon_ids uuid[];
 BEGIN
-  coupon_ids := array(SELECT u.coupon_id FROM user_coupons u WHERE u.id = ANY (named) AND u.user_id = holder);
-  PERFORM FROM coupons c WHERE c.id = ANY (coupon_ids) ORDER BY c.id FOR NO KEY UPDATE;
+  PERFORM lock_coupons(array(SELECT u.coupon_id FROM user_coupons u WHERE u.id = ANY (named) AND u.user_id = holder));
   at := coupon_clock();
 
   RETURN QUERY

@@ -15,7 +15,7 @@ import type {
   UseResult,
 } from "../../ports/usages.js";
 import { CouponCache } from "../coupons/coupon-cache.js";
-import { couponIdsOf, lockingCoupons } from "../coupons/held-coupons.js";
+import { couponIdsOf, lockingCoupons, type OfCoupon, PatientCommits } from "../coupons/held-coupons.js";
 import type { Connection, Database } from "../database.js";
 import { guarded } from "../errors.js";
 import { patienceOf } from "../patience.js";
@@ -53,6 +53,7 @@ interface ChosenRow extends UserCoupon {
 
 export class PostgresUsageStore implements UsageStore {
   private readonly coupons: CouponCache;
+  private readonly patient = new PatientCommits();
   private readonly ofRequests = new TurnBatch<string, Usage[]>({
     maxItems: maxRequests,
     run: (requestIds) =>
@@ -112,7 +113,7 @@ export class PostgresUsageStore implements UsageStore {
     options: { again: boolean; together: boolean },
   ): Promise<UseResult[]> {
     const use = () => this.useOnce(requests, options);
-    let rows = await lockingCoupons(this.database, requests, options.together, use);
+    let rows = await this.lockingCoupons(requests, options.together, use);
     for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
       rows = await this.useOnce(requests, { ...options, again: true });
     }
@@ -133,9 +134,7 @@ export class PostgresUsageStore implements UsageStore {
     const ids = couponIdsOf(requests);
     const lock = ({ sql }: Connection) =>
       sql<LockRow[]>`SELECT * FROM lock_user_coupons(${ids}::uuid[], ${JSON.stringify(json)}::text::json, ${together})`;
-    const rows = await lockingCoupons(this.database, requests, together, () =>
-      this.database.commits.run(noDeadlineMs, lock),
-    );
+    const rows = await this.lockingCoupons(requests, together, () => this.database.commits.run(noDeadlineMs, lock));
     return rows.map(({ outcome, version, untilMs }, index): LockResult => {
       if (outcome === "CONSENT") return { outcome: "CONSENT" };
       if (outcome !== "GRANTED") return { outcome: "REFUSED", reason: outcome };
@@ -160,13 +159,13 @@ export class PostgresUsageStore implements UsageStore {
       user_coupon_id: userCouponId,
       lock_version: lockVersion,
     }));
-    const rows = await this.database.commits.run(
-      deadlineMs,
-      ({ sql }) =>
-        sql<
-          { id: string; unlocked: boolean }[]
-        >`SELECT * FROM unlock_user_coupons(${userId}, ${JSON.stringify(json)}::text::json)`,
-    );
+    const unlock = ({ sql }: Connection) =>
+      sql<{ id: string; unlocked: boolean }[]>`
+        SELECT * FROM unlock_user_coupons(${userId}, ${JSON.stringify(json)}::text::json)`;
+    const named = choices.map(async ({ userCouponId }) => ({
+      couponId: await this.couponOf({ userId, userCouponId }, deadlineMs),
+    }));
+    const rows = await this.patient.run(await Promise.all(named), () => this.database.commits.run(deadlineMs, unlock));
     return rows.length < choices.length ? null : rows.filter((row) => row.unlocked).map((row) => row.id);
   }
 
@@ -175,7 +174,7 @@ export class PostgresUsageStore implements UsageStore {
   }
 
   async cancelBatch(requests: readonly CancelRequest[], again: boolean): Promise<CancelResult[]> {
-    let rows = await lockingCoupons(this.database, requests, false, () => this.cancelOnce(requests, again));
+    let rows = await lockingCoupons(this.database, requests, () => this.cancelOnce(requests, again));
     for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
       rows = await this.cancelOnce(requests, true);
     }
@@ -214,6 +213,10 @@ export class PostgresUsageStore implements UsageStore {
       ({ sql }) => sql<{ id: string }[]>`SELECT id FROM usages WHERE id = ANY (${[...usageIds]}::uuid[])`,
     );
     return new Set(rows.map(({ id }) => id));
+  }
+
+  private lockingCoupons<T>(requests: readonly OfCoupon[], together: boolean, commit: () => Promise<T>): Promise<T> {
+    return together ? this.patient.run(requests, commit) : lockingCoupons(this.database, requests, commit);
   }
 
   private cancelOnce(requests: readonly CancelRequest[], again: boolean): Promise<CancelRow[]> {

@@ -55,8 +55,9 @@ export class MeasuredClock implements Clock {
     const agrees = lowMs <= before.highMs && highMs >= before.lowMs;
     this.lowMs = agrees ? Math.max(lowMs, before.lowMs) : lowMs;
     this.highMs = agrees ? Math.min(highMs, before.highMs) : highMs;
-    const wanted = agrees ? this.offsetMs : (lowMs + highMs) / 2;
-    this.offsetMs = Math.min(Math.max(wanted, this.lowMs), this.highMs);
+    const wanted = agrees ? this.offsetMs : lowMs;
+    // Less than the last millisecond, which is only there for what the other clock left out.
+    this.offsetMs = Math.max(Math.min(wanted, this.highMs - 1), this.lowMs);
     this.notedMs = receivedMs;
     this.judge();
   }

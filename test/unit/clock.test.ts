@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { MeasuredClock, steadyMs } from "../../src/platform/clock.js";
 import { newId, timeOf } from "../../src/platform/new-id.js";
 
@@ -73,6 +73,31 @@ describe.each([2 * hourMs, -2 * hourMs, 0])("the other clock is %i ms ahead", (a
     for (let n = 0; n < 1_000; n++) answered(clock, { aheadMs: aheadMs + n * 0.5 });
     expect(Math.abs(offsetOf(clock) - aheadMs - 500)).toBeLessThan(4);
   });
+});
+
+test("what is asked just before the next millisecond of the other clock is not of that millisecond", () => {
+  const atMs = vi.spyOn(performance, "now");
+  onTestFinished(() => void atMs.mockRestore());
+  const ask = (clock: MeasuredClock, aheadMs: number, thereMs: number) => {
+    // It gets there before the millisecond has begun.
+    const nextMs = Math.ceil(nowMs + aheadMs + thereMs) + 1;
+    atMs.mockReturnValue(nextMs - aheadMs - thereMs - 0.02 - performance.timeOrigin);
+    expect(clock.nowMs()).toBeLessThan(nextMs);
+  };
+  for (let n = 0; n < 1_000; n++) {
+    const clock = new MeasuredClock();
+    nowMs += n * 0.371;
+    // The first one is slow on its way, as it is when a process begins.
+    answered(clock, { aheadMs: 0, thereMs: 0.1 + (n % 9), backMs: 0.1 + (n % 2) });
+    ask(clock, 0, 0.1);
+  }
+  const clock = new MeasuredClock();
+  for (let aheadMs = 0; aheadMs > -50; aheadMs -= 0.05) {
+    answered(clock, { aheadMs });
+    nowMs -= 1_000;
+    ask(clock, aheadMs, 0.3);
+    nowMs += 1_000.173;
+  }
 });
 
 test("it says once that this machine's clock is wrong, and once that it is right again", () => {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
+import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
 import { lock, unlock, use, useOne } from "./checkout.js";
@@ -112,6 +113,21 @@ test.each([
   await whileHeld(
     () => Promise.all(orders.map((order) => act(order))),
     () => each(10, (at) => issue(client, free, `beside ${name} ${at}`)),
+  );
+});
+
+test("user coupons of others are deleted while many of it are to be", async () => {
+  const heldBy = async (couponId: string, userId: string) => ({
+    userId,
+    userCouponId: (await issued(client, couponId, userId)).id,
+  });
+  const remove = (one: Awaited<ReturnType<typeof heldBy>>) =>
+    client.call(UserCouponService.method.deleteUserCoupon, one);
+  const mine = await each(4, (at) => heldBy(held, `deleted ${at}`));
+  const others = await each(5, (at) => heldBy(free, `deleted ${at}`));
+  await whileHeld(
+    () => Promise.all(mine.map(remove)),
+    () => each(5, (at) => remove(others[at]!)),
   );
 });
 

@@ -1,14 +1,10 @@
-import { CouponsHeld, Overloaded } from "../../../domain/refusal.js";
-import { steadyMs } from "../../../platform/clock.js";
+import { CouponsHeld } from "../../../domain/refusal.js";
 import { errorCode } from "../../../platform/error-code.js";
 import type { Database } from "../database.js";
-import { lockTimeoutMs } from "../errors.js";
 
 const lockNotAvailable = "55P03";
 /** What is no batch waits for lock_coupons() so many times, together as long as for any other lock. */
 const patientTries = 4;
-/** Of what is no batch and of one coupon: one that has the lock, and one that gets it next. */
-const mostAtOnce = 2;
 /** Work that serves many callers has no deadline of its own but the one every query has. */
 const noDeadlineMs = Number.POSITIVE_INFINITY;
 
@@ -40,40 +36,8 @@ export async function lockingCoupons<T>(
   }
 }
 
-/**
- * Commits what is a transaction of its own, and locks its coupons with lock_coupons(), too. It waits on when others hold some of these; so of each
- * coupon only a few are under way at once, or they would have all connections.
- */
-export class PatientCommits {
-  /** By coupon, the ends of those that are under way or wait, in order. */
-  private readonly ends = new Map<string, Promise<void>[]>();
-
-  /** Throws Overloaded, and nothing was done, when it has waited for those before it as long as for any other lock. */
-  async run<T>(requests: readonly OfCoupon[], commit: () => Promise<T>): Promise<T> {
-    const ids = couponIdsOf(requests);
-    const untilMs = steadyMs() + lockTimeoutMs;
-    const before = ids.map((id) => this.ends.get(id)?.at(-mostAtOnce));
-    let end = () => {};
-    const ended = new Promise<void>((resolve) => {
-      end = resolve;
-    });
-    for (const id of ids) this.ends.set(id, [...(this.ends.get(id) ?? []), ended]);
-    try {
-      await Promise.all(before);
-      if (steadyMs() >= untilMs) throw new Overloaded();
-      return await patiently(commit);
-    } finally {
-      end();
-      for (const id of ids) {
-        const others = this.ends.get(id)!.filter((one) => one !== ended);
-        if (others.length > 0) this.ends.set(id, others);
-        else this.ends.delete(id);
-      }
-    }
-  }
-}
-
-async function patiently<T>(commit: () => Promise<T>): Promise<T> {
+/** Commits what is a transaction of its own, and locks its coupons with lock_coupons(), too: when others hold some of these, it waits on. */
+export async function patiently<T>(commit: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
       return await commit();

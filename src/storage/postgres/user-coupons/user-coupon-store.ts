@@ -6,14 +6,18 @@ import type { UserChoice } from "../../ports/usages.js";
 import type { FoundUserCoupon, GivenBack, UserCouponStore, UserCouponWithCoupon } from "../../ports/user-coupons.js";
 import { CountedCoupons, type CouponVersion } from "../coupons/counted-coupons.js";
 import { CouponCache } from "../coupons/coupon-cache.js";
+import { FewAtOnce } from "../coupons/few-at-once.js";
 import type { Connection, Database } from "../database.js";
 import { guarded } from "../errors.js";
-import { findEarlier, once, readClock, recordRequest } from "../requests.js";
+import { findEarlier, once, readClock, recordRequest, type Tx } from "../requests.js";
 import { TurnBatch } from "../turn-batch.js";
 import { UserCouponPages } from "./user-coupon-page.js";
 
 /** User coupons that are read in one query. */
 const maxGets = 64;
+
+/** Deletions of one coupon: there may be two connections for all. */
+const mostAtOnce = 1;
 
 interface UserCouponRow extends UserCoupon {
   readonly ordinal: number;
@@ -52,6 +56,7 @@ interface ReleasedRow extends Pick<GivenBack, "couponId" | "userId" | "freed" | 
 export class PostgresUserCouponStore implements UserCouponStore {
   private readonly coupons: CountedCoupons;
   private readonly pages: UserCouponPages;
+  private readonly fewAtOnce = new FewAtOnce(mostAtOnce);
   private readonly gets = new TurnBatch<UserChoice, Dated<FoundUserCoupon> | null>({
     maxItems: maxGets,
     run: (items) => this.read(items),
@@ -75,7 +80,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
     return this.pages.read(userId, page, statuses, deadlineMs);
   }
 
-  delete(
+  async delete(
     deletion: {
       userId: string;
       userCouponId: string;
@@ -87,7 +92,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
     deadlineMs: DeadlineMs,
   ): Promise<{ restocked: boolean; replayed: boolean } | Refusal> {
     const { userId, userCouponId, restock, deleteUsed, request } = deletion;
-    return once(this.database, request, deadlineMs, async (tx) => {
+    const remove = async (tx: Tx) => {
       const earlier = await findEarlier(tx, request);
       if (earlier instanceof Refusal) return earlier;
       if (earlier) return replayOf(earlier.answer);
@@ -111,7 +116,10 @@ export class PostgresUserCouponStore implements UserCouponStore {
         });
       await recordRequest(tx, { restocked }, request, now);
       return { restocked, replayed: false };
-    });
+    };
+    const found = await this.get(userId, userCouponId, deadlineMs);
+    const couponIds = found ? [found.value.coupon.id] : [];
+    return await this.fewAtOnce.run(couponIds, () => once(this.database, request, deadlineMs, remove));
   }
 
   async release(limit: number): Promise<GivenBack[]> {

@@ -15,7 +15,8 @@ import type {
   UseResult,
 } from "../../ports/usages.js";
 import { CouponCache } from "../coupons/coupon-cache.js";
-import { couponIdsOf, lockingCoupons, type OfCoupon, PatientCommits } from "../coupons/held-coupons.js";
+import { FewAtOnce } from "../coupons/few-at-once.js";
+import { couponIdsOf, lockingCoupons, type OfCoupon, patiently } from "../coupons/held-coupons.js";
 import type { Connection, Database } from "../database.js";
 import { guarded } from "../errors.js";
 import { patienceOf } from "../patience.js";
@@ -38,6 +39,8 @@ import { type CancelRow, type LockRow, toCancelResult, toUseResult, type UseRow 
 const noDeadlineMs = Number.POSITIVE_INFINITY;
 /** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
 const conflictAttempts = 3;
+/** Of what is no batch and of one coupon: one that has the lock, and one that gets it next. */
+const mostAtOnce = 2;
 
 interface ChosenRow extends UserCoupon {
   readonly lockVersion: number;
@@ -53,7 +56,7 @@ interface ChosenRow extends UserCoupon {
 
 export class PostgresUsageStore implements UsageStore {
   private readonly coupons: CouponCache;
-  private readonly patient = new PatientCommits();
+  private readonly fewAtOnce = new FewAtOnce(mostAtOnce);
   private readonly ofRequests = new TurnBatch<string, Usage[]>({
     maxItems: maxRequests,
     run: (requestIds) =>
@@ -165,7 +168,9 @@ export class PostgresUsageStore implements UsageStore {
     const named = choices.map(async ({ userCouponId }) => ({
       couponId: await this.couponOf({ userId, userCouponId }, deadlineMs),
     }));
-    const rows = await this.patient.run(await Promise.all(named), () => this.database.commits.run(deadlineMs, unlock));
+    const rows = await this.lockingCoupons(await Promise.all(named), true, () =>
+      this.database.commits.run(deadlineMs, unlock),
+    );
     return rows.length < choices.length ? null : rows.filter((row) => row.unlocked).map((row) => row.id);
   }
 
@@ -216,7 +221,8 @@ export class PostgresUsageStore implements UsageStore {
   }
 
   private lockingCoupons<T>(requests: readonly OfCoupon[], together: boolean, commit: () => Promise<T>): Promise<T> {
-    return together ? this.patient.run(requests, commit) : lockingCoupons(this.database, requests, commit);
+    if (!together) return lockingCoupons(this.database, requests, commit);
+    return this.fewAtOnce.run(couponIdsOf(requests), () => patiently(commit));
   }
 
   private cancelOnce(requests: readonly CancelRequest[], again: boolean): Promise<CancelRow[]> {

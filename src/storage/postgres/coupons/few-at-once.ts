@@ -1,0 +1,37 @@
+import { Overloaded } from "../../../domain/refusal.js";
+import { steadyMs } from "../../../platform/clock.js";
+import { lockTimeoutMs } from "../errors.js";
+
+/**
+ * Of each coupon only a few transactions that are no batch are under way at once: when somebody holds it, all of them together would have all
+ * connections, and what is asked of other coupons would wait behind them.
+ */
+export class FewAtOnce {
+  /** By coupon, the ends of those that are under way or wait, in order. */
+  private readonly ends = new Map<string, Promise<void>[]>();
+
+  constructor(private readonly most: number) {}
+
+  /** Throws Overloaded, and nothing was done, when it has waited for those before it as long as for any other lock. */
+  async run<T>(couponIds: readonly string[], work: () => Promise<T>): Promise<T> {
+    const untilMs = steadyMs() + lockTimeoutMs;
+    const before = couponIds.map((id) => this.ends.get(id)?.at(-this.most));
+    let end = () => {};
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    for (const id of couponIds) this.ends.set(id, [...(this.ends.get(id) ?? []), ended]);
+    try {
+      await Promise.all(before);
+      if (steadyMs() >= untilMs) throw new Overloaded();
+      return await work();
+    } finally {
+      end();
+      for (const id of couponIds) {
+        const others = this.ends.get(id)!.filter((one) => one !== ended);
+        if (others.length > 0) this.ends.set(id, others);
+        else this.ends.delete(id);
+      }
+    }
+  }
+}

@@ -234,7 +234,7 @@ test("what an earlier release has in public is left as it is", async () => {
   const before = await seen();
   await migrate(url);
   expect(await seen()).toEqual(before);
-  await old`SELECT * FROM expire_codes(1)`;
+  await old`SELECT * FROM expire_codes(1, false)`;
   await old.end();
 });
 

@@ -17,6 +17,7 @@ import type {
 import type { Dated, DeadlineMs, Page, RequestKey, Rows } from "../../ports/page.js";
 import { type Administered, administer, again, couponSnapshot, record } from "../audit/administer.js";
 import { fromDefinition } from "../coupons/coupon-row.js";
+import { passingHeld } from "../coupons/held-coupons.js";
 import type { Connection, Database } from "../database.js";
 import { longStatementTimeoutMs } from "../errors.js";
 import { clock, findEarlier, readClock, recordRequest, type Tx } from "../requests.js";
@@ -106,9 +107,12 @@ export class PostgresCodeStore implements CodeStore {
   }
 
   async expire(limit: number): Promise<{ couponIds: string[] } | null> {
-    const rows = await this.database.background.run(
-      noDeadlineMs,
-      ({ sql }) => sql<{ couponId: string; expiredCount: number }[]>`SELECT * FROM expire_codes(${limit})`,
+    const rows = await passingHeld((skipHeld) =>
+      this.database.background.run(
+        noDeadlineMs,
+        ({ sql }) => sql<{ couponId: string; expiredCount: number }[]>`
+          SELECT * FROM expire_codes(${limit}, ${skipHeld})`,
+      ),
     );
     if (rows.length === 0) return null;
     return { couponIds: rows.filter((row) => row.expiredCount > 0).map((row) => row.couponId) };

@@ -1,7 +1,7 @@
 -- Takes codes whose own expire time has passed out of stock, at most `batch_size` at once, exactly once, however many
 -- replicas do this at the same time. Those that have no free seat are marked, too, so that they are not looked at again.
--- One row for each of their coupons: how many codes left its stock.
-CREATE OR REPLACE FUNCTION expire_codes(batch_size int)
+-- With `skip_held` coupons that others hold are left for the next time. One row for each of their coupons: how many codes left its stock.
+CREATE OR REPLACE FUNCTION expire_codes(batch_size int, skip_held boolean)
 RETURNS TABLE (coupon_id uuid, expired_count bigint)
 LANGUAGE plpgsql VOLATILE
 -- The plans are cached while the tables are still small.
@@ -11,6 +11,7 @@ AS $$
 DECLARE
   at timestamptz := coupon_clock();
   ids bigint[];
+  locked uuid[];
 BEGIN
   SELECT array_agg(due.id) INTO ids
   FROM (
@@ -19,14 +20,13 @@ BEGIN
     ORDER BY k.expires_at LIMIT batch_size
   ) due;
   IF ids IS NULL THEN RETURN; END IF;
-  PERFORM FROM coupons c
-  WHERE c.id IN (SELECT k.coupon_id FROM codes k WHERE k.id = ANY (ids)) ORDER BY c.id FOR NO KEY UPDATE;
+  locked := lock_free_coupons(array(SELECT DISTINCT k.coupon_id FROM codes k WHERE k.id = ANY (ids)), skip_held);
   at := coupon_clock();
 
   RETURN QUERY
   WITH expired AS (
     UPDATE codes k SET retired_at = at
-    WHERE k.id = ANY (ids) AND k.retired_at IS NULL
+    WHERE k.id = ANY (ids) AND k.coupon_id = ANY (locked) AND k.retired_at IS NULL
     RETURNING k.coupon_id, k.max_holders - k.holder_count AS seats
   ),
   by_coupon AS (

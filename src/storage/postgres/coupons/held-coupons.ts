@@ -47,6 +47,16 @@ export async function patiently<T>(commit: () => Promise<T>): Promise<T> {
   }
 }
 
+/** Runs a batch of a job, which locks its coupons with lock_free_coupons(). */
+export async function passingHeld<T>(run: (skipHeld: boolean) => Promise<T>): Promise<T> {
+  try {
+    return await run(false);
+  } catch (error) {
+    if (errorCode(error) !== lockNotAvailable) throw error;
+    return await run(true);
+  }
+}
+
 export function couponIdsOf(requests: readonly OfCoupon[]): string[] {
   return [...new Set(requests.flatMap(({ couponId }) => couponId ?? []))];
 }

@@ -1,7 +1,7 @@
 -- Counts the user coupons whose own validity has run out before they were used up, at most `batch_size` at once: each once,
 -- however many replicas do this at the same time. Those that were not used within their claim window before are left to
--- release_user_coupons(). Answers how many it has looked at.
-CREATE OR REPLACE FUNCTION expire_user_coupons(batch_size int) RETURNS int
+-- release_user_coupons(), and with `skip_held` coupons that others hold to the next time. Answers how many it has looked at.
+CREATE OR REPLACE FUNCTION expire_user_coupons(batch_size int, skip_held boolean) RETURNS int
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -10,6 +10,7 @@ AS $$
 DECLARE
   at timestamptz := coupon_clock();
   ids uuid[];
+  locked uuid[];
 BEGIN
   SELECT array_agg(due.id) INTO ids
   FROM (
@@ -18,8 +19,8 @@ BEGIN
     ORDER BY u.lapse_at LIMIT batch_size
   ) due;
   IF ids IS NULL THEN RETURN 0; END IF;
-  PERFORM FROM coupons c
-  WHERE c.id IN (SELECT u.coupon_id FROM user_coupons u WHERE u.id = ANY (ids)) ORDER BY c.id FOR NO KEY UPDATE;
+  locked := lock_free_coupons(array(SELECT DISTINCT u.coupon_id FROM user_coupons u WHERE u.id = ANY (ids)), skip_held);
+  ids := array(SELECT u.id FROM user_coupons u WHERE u.id = ANY (ids) AND u.coupon_id = ANY (locked));
   at := coupon_clock();
 
   WITH expired AS (

@@ -1,7 +1,7 @@
 -- Takes back what was not used within its claim window, at most `batch_size` at once: frees the slots and puts the stock
--- back with the codes, exactly once, however many replicas do this at the same time. One row for each that was released;
+-- back with the codes, exactly once, however many replicas do this at the same time. With `skip_held` coupons that others hold are left for the next time. One row for each that was released;
 -- `freed` and `given_back_no` as in delete_user_coupon().
-CREATE OR REPLACE FUNCTION release_user_coupons(batch_size int)
+CREATE OR REPLACE FUNCTION release_user_coupons(batch_size int, skip_held boolean)
 RETURNS TABLE (id uuid, coupon_id uuid, user_id text, request_id text, freed boolean, given_back_no bigint)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
@@ -12,13 +12,14 @@ AS $$
 DECLARE
   at timestamptz := coupon_clock();
   ids uuid[];
+  locked uuid[];
   code_ids bigint[];
 BEGIN
   SELECT array_agg(due.id) INTO ids
   FROM (SELECT u.id FROM user_coupons u WHERE u.claim_until <= at ORDER BY u.claim_until LIMIT batch_size) due;
   IF ids IS NULL THEN RETURN; END IF;
-  PERFORM FROM coupons c
-  WHERE c.id IN (SELECT u.coupon_id FROM user_coupons u WHERE u.id = ANY (ids)) ORDER BY c.id FOR NO KEY UPDATE;
+  locked := lock_free_coupons(array(SELECT DISTINCT u.coupon_id FROM user_coupons u WHERE u.id = ANY (ids)), skip_held);
+  ids := array(SELECT u.id FROM user_coupons u WHERE u.id = ANY (ids) AND u.coupon_id = ANY (locked));
 
   -- What has expired before its window ended is not released any more: its stock has gone with it.
   UPDATE user_coupons u SET claim_until = NULL

@@ -7,6 +7,7 @@ import type { FoundUserCoupon, GivenBack, UserCouponStore, UserCouponWithCoupon 
 import { CountedCoupons, type CouponVersion } from "../coupons/counted-coupons.js";
 import { CouponCache } from "../coupons/coupon-cache.js";
 import { FewAtOnce } from "../coupons/few-at-once.js";
+import { passingHeld } from "../coupons/held-coupons.js";
 import type { Connection, Database } from "../database.js";
 import { guarded } from "../errors.js";
 import { findEarlier, once, readClock, recordRequest, type Tx } from "../requests.js";
@@ -123,10 +124,11 @@ export class PostgresUserCouponStore implements UserCouponStore {
   }
 
   async release(limit: number): Promise<GivenBack[]> {
-    const rows = await this.database.background.run(
-      Number.POSITIVE_INFINITY,
-      ({ sql }) => sql<ReleasedRow[]>`
-        SELECT * FROM release_user_coupons(${limit})`,
+    const rows = await passingHeld((skipHeld) =>
+      this.database.background.run(
+        Number.POSITIVE_INFINITY,
+        ({ sql }) => sql<ReleasedRow[]>`SELECT * FROM release_user_coupons(${limit}, ${skipHeld})`,
+      ),
     );
     return rows.map(({ id, requestId, ...same }) => ({
       userCouponId: id,
@@ -137,9 +139,11 @@ export class PostgresUserCouponStore implements UserCouponStore {
   }
 
   async expire(limit: number): Promise<number> {
-    const [row] = await this.database.background.run(
-      Number.POSITIVE_INFINITY,
-      ({ sql }) => sql<{ looked: number }[]>`SELECT expire_user_coupons(${limit}) AS looked`,
+    const [row] = await passingHeld((skipHeld) =>
+      this.database.background.run(
+        Number.POSITIVE_INFINITY,
+        ({ sql }) => sql<{ looked: number }[]>`SELECT expire_user_coupons(${limit}, ${skipHeld}) AS looked`,
+      ),
     );
     return row?.looked ?? 0;
   }

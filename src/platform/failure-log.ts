@@ -1,4 +1,5 @@
 import { steadyMs } from "./clock.js";
+import { WrongFile } from "./watched-files.js";
 
 /** Kinds of errors of one work that are told apart; any further ones are one kind. */
 const maxKinds = 20;
@@ -59,11 +60,11 @@ export class FailureLog {
   }
 }
 
-/** Its class and code, and those of what it was caused by. */
+/** Its class and code, and those of what it was caused by; of a file, all that is wrong with it. */
 function kindOf(error: unknown): string {
   const kinds: string[] = [];
   for (let at: unknown = error; at instanceof Error && kinds.length < 5; at = at.cause) {
-    kinds.push(`${at.name} ${(at as { code?: unknown }).code ?? ""}`);
+    kinds.push(`${at.name} ${at instanceof WrongFile ? at.message : ((at as { code?: unknown }).code ?? "")}`);
   }
   return kinds.join(" < ") || typeof error;
 }

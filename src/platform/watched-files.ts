@@ -10,6 +10,11 @@ export interface NamedFile {
   readonly path: string;
 }
 
+/** What is wrong with a file while the service runs. Whoever mends it is told what is wrong next. */
+export class WrongFile extends Error {
+  override readonly name = "WrongFile";
+}
+
 /**
  * Files that are read at the start, and again and again, because others exchange them while the service runs. Their text is
  * compared: their time says little where they are links into a folder that is exchanged as a whole, as in Kubernetes.
@@ -27,14 +32,18 @@ export class WatchedFiles {
   }
 
   /**
-   * Uses them again if they have changed. Throws when they cannot be read or are no good, and tries again the next time:
+   * Uses them again if they have changed. Throws WrongFile when they cannot be read or are no good, and tries again the next time:
    * somebody may just be about to exchange a second one.
    */
   async check(): Promise<void> {
-    const texts = await Promise.all(this.files.map(read));
-    if (texts.every((text, at) => text === this.texts[at])) return;
-    this.use(texts);
-    this.texts = texts;
+    try {
+      const texts = await Promise.all(this.files.map(read));
+      if (texts.every((text, at) => text === this.texts[at])) return;
+      this.use(texts);
+      this.texts = texts;
+    } catch (error) {
+      throw new WrongFile((error as Error).message);
+    }
   }
 }
 

@@ -297,6 +297,9 @@ describe("files that are exchanged", () => {
     await until("it was seen", async () => (await runs("reload TLS files", "FAILED")) > failed);
     expect(await served()).toBe(before);
     await until("the log has it", () => strict.log().includes("TLS_KEY_FILE: is not the key"));
+    files.write("TLS_KEY_FILE", "");
+    strict.process.kill("SIGHUP");
+    await until("and what is wrong next", () => strict.log().includes("TLS_KEY_FILE: is no private key in PEM"));
   });
 
   test("and take a scope away from a caller end the streams that began with it", async () => {

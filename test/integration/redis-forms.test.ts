@@ -163,16 +163,23 @@ test("a server that says nothing is left: a call meets an end of the connection,
   await until("the other one is asked", async () => (await ask(gate)) === "NOT_LOADED");
 });
 
-test("a server that is full is away, though it still tells what it has", async () => {
+test("a server that is full is away, though it still tells what it has; what is wrong after that is reported, too", async () => {
   const gate = open({ url: `redis://${serviceUserInfo}@127.0.0.1:${second?.port}` });
   expect(await gate.ready()).toBe(true);
-  const limit = (bytes: string) =>
-    processes.ask((second as Server).port, adminPassword, "CONFIG", "SET", "maxmemory", bytes);
+  const set = (name: string, value: string) =>
+    processes.ask((second as Server).port, adminPassword, "CONFIG", "SET", name, value);
+  const write = () => gate.loadPlaces(randomUUID(), { revision: 1, remaining: 1 });
   expect(gate.isAway).toBe(false);
-  await limit("1");
-  onTestFinished(async () => void (await limit("0")));
-  await expect(gate.loadPlaces(randomUUID(), { revision: 1, remaining: 1 })).rejects.toThrow(/OOM/);
+  await set("maxmemory", "1");
+  onTestFinished(async () => void (await set("maxmemory", "0")));
+  await expect(write()).rejects.toThrow(/OOM/);
   expect(await gate.survey(10, 10)).toEqual([]);
   expect(await ask(gate)).toBe("NOT_LOADED");
   expect(gate.isAway).toBe(true);
+
+  await set("maxmemory", "0");
+  await set("min-replicas-to-write", "1");
+  onTestFinished(async () => void (await set("min-replicas-to-write", "0")));
+  await expect(write()).rejects.toThrow(/NOREPLICAS/);
+  for (const word of ["OOM", "NOREPLICAS"]) expect(logged).toContain(`"code":"${word}"`);
 });

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { StoreUnavailable } from "../../src/domain/refusal.js";
 import { FailureLog } from "../../src/platform/failure-log.js";
+import { WrongFile } from "../../src/platform/watched-files.js";
 
 function opened() {
   const lines: [string, object][] = [];
@@ -53,6 +54,13 @@ test("what an error was caused by makes it another kind", () => {
   for (const code of ["ECONNREFUSED", "57P03", "ECONNREFUSED"]) {
     failures.failed("purge", new Error("away", { cause: coded(code) }));
   }
+  expect(lines.length).toBe(2);
+});
+
+test("what is wrong with a file is reported, and what is wrong with it after that", () => {
+  const { failures, lines } = opened();
+  for (const what of ["is not JSON", "has no such scope", "is not JSON"])
+    failures.failed("reload callers", new WrongFile(`AUTH_CERTIFICATES_FILE: ${what}`));
   expect(lines.length).toBe(2);
 });
 

@@ -99,7 +99,10 @@ export class RedisClient {
       if (error.message.includes("timed out")) this.resting.set(slot, error);
       this.hasAnswered = false;
       this.lastFailureMs = steadyMs();
-      const isOurs = error.name === "ReplyError" && !awayReplies.test(error.message);
+      const [, awayReply] = awayReplies.exec(error.message) ?? [];
+      const isOurs = error.name === "ReplyError" && awayReply === undefined;
+      // So that each is reported: when there is room again, it may be a replica.
+      if (awayReply !== undefined) Object.assign(error, { code: awayReply });
       this.failures.failed(isOurs ? fault : away, error);
       // The answers do not change without Redis, so callers are served in both cases.
       throw new StoreUnavailable(`redis: ${error.message}`, { cause: error });

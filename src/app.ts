@@ -116,6 +116,7 @@ export async function startApp(
     wrongCodes: limits.wrongCodes,
   });
   pipeline.warm(routes.map(({ method }) => method));
+  for (const { method } of routes) metrics.serves(method.name);
 
   const frontEnds = await openFrontEnds({ config, routes, arrivals, tls, isServing, metrics, log });
   if (config.AUTH === undefined)

@@ -157,6 +157,11 @@ export class Metrics {
     }).set({ version, node: process.version }, 1);
   }
 
+  /** Of this one it is counted how often it ends with a fault, from none on: a few are an alert. */
+  serves(rpc: string): void {
+    this.outcomes.begin(rpc, "INTERNAL");
+  }
+
   /** What the overload protection allows and what there is, looked up when the metrics are. */
   watchOverload(state: () => OverloadFacts): void {
     showOverload(this.registry, state);
@@ -219,12 +224,8 @@ export class Metrics {
 
   /** Shows it whenever it is asked. */
   clock(aheadS: () => number): void {
-    const gauge: Gauge = new Gauge({
-      name: "coupon_clock_offset_seconds",
-      help: "How far this machine's clock is ahead of Postgres'; below 0: behind.",
-      registers: [this.registry],
-      collect: () => gauge.set(aheadS()),
-    });
+    const help = "How far this machine's clock is ahead of Postgres'; below 0: behind.";
+    this.show("coupon_clock_offset_seconds", help, aheadS);
   }
 
   eventsSent(count: number): void {
@@ -233,12 +234,7 @@ export class Metrics {
 
   /** Shows them whenever it is asked. */
   watchers(count: () => number): void {
-    const gauge: Gauge = new Gauge({
-      name: "coupon_watchers",
-      help: "Streams of events that are open.",
-      registers: [this.registry],
-      collect: () => gauge.set(count()),
-    });
+    this.show("coupon_watchers", "Streams of events that are open.", count);
   }
 
   poolWait(pool: string, seconds: number): void {
@@ -292,5 +288,8 @@ export class Metrics {
   /** `accept`: the header of whoever asks. Prometheus' own text format, unless there is a reason for another one. */
   page(accept: string | undefined): Promise<{ contentType: string; text: string }> {
     return this.pages.read(this.hasTraces && wantsOpenMetrics(accept));
+  }
+  private show(name: string, help: string, read: () => number): void {
+    const gauge: Gauge = new Gauge({ name, help, registers: [this.registry], collect: () => gauge.set(read()) });
   }
 }

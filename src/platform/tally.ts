@@ -17,6 +17,11 @@ export class Tally {
     });
   }
 
+  /** There before anything has happened, so that all of it is seen to rise, however much comes before the first look. */
+  begin(...labels: string[]): void {
+    this.counts.set(labels.join(" "), { labels, added: 0 });
+  }
+
   /** The values of all labels, in their order. */
   add(...labels: string[]): void {
     const key = labels.join(" ");

@@ -251,6 +251,10 @@ describe("pages", () => {
     expect([await countOf("OK"), await countOf("SOLD_OUT")]).toEqual([ok + 1, soldOut + 2]);
     expect((await get("/metrics")).text).toMatch(/^coupon_calls_in_flight 0$/m);
   });
+
+  test("/metrics has the faults of a call before there is one: what is there at the first look does not rise", async () => {
+    expect((await get("/metrics")).text).toMatch(/^coupon_calls_total\{rpc="ExpireKey",outcome="INTERNAL"\} 0$/m);
+  });
 });
 
 const refusesConnections = (port: number) =>

@@ -7,7 +7,7 @@ import { differences, factsOf, storedOf } from "./facts.js";
 import type { Model } from "./model.js";
 import { readCall } from "./reads.js";
 import type { Replica, Service } from "./service.js";
-import { filters, listEvents, wrongEvents } from "./told-events.js";
+import { type EventFollower, filters, listEvents, wrongEvents } from "./told-events.js";
 import { listRecords, recordFilters, wrongRecords } from "./told-records.js";
 
 /** A coupon that could not be loaded again for a moment can be after this long. */
@@ -22,6 +22,7 @@ export interface Lived {
   /** How many calls there were: chooses what is looked at. */
   readonly turn: number;
   readonly caller: string;
+  readonly follower: EventFollower;
   nextReplica(): Replica;
   /** Makes a call, and holds the answer against the model. */
   call(call: Call): Promise<void>;
@@ -70,6 +71,8 @@ async function checkReports(life: Lived): Promise<void> {
 /** Readers are told of each change once, and in order. */
 async function checkEvents(life: Lived): Promise<void> {
   const all = await listEvents(life.nextReplica());
+  await life.follower.follow(life.nextReplica());
+  expect(life.follower.ids, "who reads while events come misses none").toEqual(idsOf(all));
   const wrong = wrongEvents(all, life.model);
   if (wrong.length > 0) throw new Error(`what is told of events is wrong:\n${wrong.join("\n")}`);
   const { coupons, userCoupons } = life.model.state;

@@ -62,7 +62,8 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
     case "glance": {
       const list = readCall(command.list, model);
       if (!list || !isListed(list)) return list?.method === "getCoupon" ? list : null;
-      // Usages are read on their own.
+      // Who holds codes is read after them, and usages after their user coupons.
+      if (list.method === "listCodes") return null;
       const whole = list.method === "listUserCoupons" ? { ...list, showUsages: false } : list;
       return { method: "page", list: whole, size: 100, token: "", after: null };
     }

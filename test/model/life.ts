@@ -11,6 +11,7 @@ import { Model } from "./model.js";
 import { countOutcome } from "./outcomes.js";
 import type { Replica, Service } from "./service.js";
 import type { CouponType } from "./state.js";
+import { EventFollower } from "./told-events.js";
 import { nextMidnight } from "./world.js";
 
 /** Midnight comes between two steps. */
@@ -27,6 +28,8 @@ export class Life implements LifeNames {
   /** No other life has it: what is on record stays. */
   readonly caller = `life-${this.number}`;
   readonly made: Call[] = [];
+  /** Who reads events while they come. */
+  readonly follower = new EventFollower();
   /** A list that goes on. */
   private listing: (Call & { method: "page" }) | null = null;
 
@@ -175,7 +178,7 @@ export class Life implements LifeNames {
 
   /** All at once: which order they come in is open, but there must be one. */
   private async crowd(calls: readonly Call[], perform: () => Promise<Answer[]>): Promise<void> {
-    const answers = await perform();
+    const [answers] = await Promise.all([perform(), this.follower.follow(this.nextReplica())]);
     const { sql } = this.service.clocked;
     const stored = await storedOf(sql, this.model.state.now);
     const before = this.model.clone();

@@ -30,6 +30,23 @@ export async function listEvents(
   }
 }
 
+/** Reads what has come since it read last. */
+export class EventFollower {
+  readonly ids: string[] = [];
+  private cursor = "";
+
+  async follow(replica: Replica): Promise<void> {
+    for (;;) {
+      const message = create(ListEventsRequestSchema, { cursor: this.cursor });
+      const page = await replica.listEvents(message, callContext(Date.now() + deadlineMs));
+      if (page instanceof Refusal) throw new Error(page.reason);
+      this.ids.push(...page.events.map(({ id }) => id));
+      this.cursor = page.cursor;
+      if (page.end) return;
+    }
+  }
+}
+
 /** What is wrong with the events that a reader is told: each once, none before those of an earlier turn, with all that they say. */
 export function wrongEvents(told: readonly Event[], model: Model): string[] {
   const wrong: string[] = [];

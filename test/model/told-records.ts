@@ -78,14 +78,16 @@ function sorted(value: unknown): unknown {
 /** What may be asked for, and which records that leaves. */
 export function recordFilters({ targetId, method, createTime }: AuditRecord) {
   const at = msOf(createTime) ?? 0;
+  // Of many coupons there is none, and then it is no condition.
+  const isOfTarget = (one: AuditRecord) => targetId === "" || one.targetId === targetId;
   const times = createTime && { startTime: createTime };
   return [
-    { asked: { targetId }, isMet: (one: AuditRecord) => one.targetId === targetId },
+    { asked: { targetId }, isMet: isOfTarget },
     { asked: { method }, isMet: (one: AuditRecord) => one.method === method },
     { asked: { ...times }, isMet: (one: AuditRecord) => (msOf(one.createTime) ?? 0) >= at },
     {
       asked: { targetId, method },
-      isMet: (one: AuditRecord) => one.targetId === targetId && one.method === method,
+      isMet: (one: AuditRecord) => isOfTarget(one) && one.method === method,
     },
   ];
 }

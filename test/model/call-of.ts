@@ -134,7 +134,11 @@ export function crowdOf(command: Command, model: Model, life: Life): Call[] {
   switch (command.kind) {
     case "crowd": {
       const scope = command.about === null ? model : focus(model, command.about);
-      const calls = command.commands.flatMap((one) => callOf(inCrowd(one), scope, life) ?? []);
+      const all = command.commands.flatMap((one) => callOf(inCrowd(one), scope, life) ?? []);
+      // The pool of a type is there some time before what opens it is done, or refused.
+      const isOpening = all.some((one) => one.method === "upload" && "type" in one.target);
+      const isOfAll = (one: Call) => one.method === "page" && one.list.method === "listCoupons";
+      const calls = isOpening ? all.filter((one) => !isOfAll(one)) : all;
       return command.doubled ? [...calls, ...structuredClone(calls.slice(0, 1))] : calls;
     }
     case "rush": {

@@ -109,7 +109,8 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
       const target = targetOf(command.by, model, life);
       if (!target) return null;
       const issue = issueCall(target, life.userId(command.user), life.requestId(command.request));
-      return { ...issue, labels: labels[command.labels ?? 0] ?? "" } as Call;
+      const isBlind = "code" in target && command.isBlind === true;
+      return { ...issue, labels: labels[command.labels ?? 0] ?? "", ...(isBlind && { isBlind }) } as Call;
     }
     case "update":
     case "pause":

@@ -54,6 +54,8 @@ export type Call =
   | {
       readonly method: "issue";
       readonly target: Target;
+      /** Whether the caller may not read codes. */
+      readonly isBlind?: boolean;
       readonly userId: string;
       readonly requestId: string;
       readonly labels?: string;

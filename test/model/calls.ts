@@ -66,7 +66,12 @@ export async function perform(replica: Replica, call: Call, caller = ""): Promis
 
 function contextOf(call: Call, caller: string): CallContext {
   const callerRequestId = "requestId" in call ? call.requestId : "";
-  const principal = { ...anybody, id: caller };
+  const { scopes } = anybody;
+  const isBlind = "isBlind" in call && call.isBlind;
+  const principal = {
+    id: caller,
+    scopes: isBlind ? new Set([...scopes].filter((one) => one !== "codes.read")) : scopes,
+  };
   return callContext(Date.now() + deadlineMs, { method: call.method, callerRequestId, principal });
 }
 

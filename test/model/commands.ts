@@ -1,8 +1,8 @@
 import type { CouponType, Definition, Discount } from "./state.js";
 
 /**
- * Postgres' clock stands still between steps of ten seconds and the gate's runs on, so everything that depends on time
- * lies five seconds past a step. A life takes far less than that.
+ * Postgres' clock stands still between steps of ten seconds and the gate's runs on from there, so that both agree on all that
+ * begins or ends on a step. A life takes far less than ten seconds.
  */
 export const stepMs = 10_000;
 
@@ -40,6 +40,7 @@ export type Command =
       readonly user: number;
       readonly request: number;
       readonly labels?: number;
+      readonly isBlind?: boolean;
     }
   | OrderCommand
   | {

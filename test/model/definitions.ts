@@ -29,10 +29,10 @@ export interface Life {
   definitionOf(facts: Partial<Facts>): Partial<Definition>;
 }
 
-/** Times lie five seconds past a step, counted from the beginning of the life. */
+/** Times lie on steps, counted from the beginning of the life: what ends does so in the very millisecond in which it is asked for. */
 export function definitionOf(facts: Partial<Facts>, startedAt: number, life: string): Partial<Definition> {
-  const moment = (steps: number) => startedAt + steps * stepMs + stepMs / 2;
-  const length = (steps: number | null) => (steps === null ? null : steps * stepMs - stepMs / 2);
+  const moment = (steps: number) => startedAt + steps * stepMs;
+  const length = (steps: number | null) => (steps === null ? null : steps * stepMs);
   const all: { [K in keyof Facts]: (value: Facts[K]) => Partial<Definition> } = {
     description: (index) => ({ description: descriptions[index] as string }),
     category: (index) => ({ category: categories[index] as string }),
@@ -99,7 +99,7 @@ export function lineOf(
     code: bad === "text" ? (badTexts[code % badTexts.length] as string) : text,
     terms: {
       ...good,
-      ...(bad === "end" && { expiresAt: model.state.now - stepMs / 2 }),
+      ...(bad === "end" && { expiresAt: model.state.now }),
       ...(bad === "uses" && { maxUses: 0 }),
       ...(bad === "holders" && { maxHolders: 0 }),
     },
@@ -116,7 +116,7 @@ export function termsOf(
   const steps = end ?? (isFull ? 3 : null);
   return {
     discount: index === null ? null : (discounts[index] as Discount),
-    expiresAt: steps === null ? null : model.state.now + steps * stepMs + stepMs / 2,
+    expiresAt: steps === null ? null : model.state.now + steps * stepMs,
     maxUses,
     maxHolders,
   };

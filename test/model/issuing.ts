@@ -10,6 +10,11 @@ export interface Made {
   readonly code: string;
 }
 
+/** That a code is taken is not told to who may not read codes. */
+function hidden(answer: Answer): Answer {
+  return answer.refused === "CODE_TAKEN" ? { refused: "CODE_NOT_FOUND" } : answer;
+}
+
 /** Issues by coupon, by code and by type. */
 export class Issuing extends CodeJobs {
   protected issue(call: IssueCall, made: Made): Expected {
@@ -24,6 +29,14 @@ export class Issuing extends CodeJobs {
       this.isNamed(target.code, earlier.code, earlier.couponId);
     if (!code && isGiven) return this.issuedBefore(earlier, call, true, []);
     if ("code" in target && !code) return { refused: "CODE_NOT_FOUND" };
+    if (code && call.isBlind) {
+      const { isBlind: _, ...seeing } = call;
+      const isMine = this.state.userCoupons.some((one) => one.codeNumber === code.number && one.userId === userId);
+      const isTaken = code.holders >= code.maxHolders;
+      const answer = isTaken && !isMine ? { refused: "CODE_NOT_FOUND" } : this.issue(seeing, made);
+      const { or = [], ...first } = answer;
+      return { ...hidden(first), ...(or.length > 0 && { or: or.map(hidden) }) };
+    }
     const coupon = this.coupon("couponId" in target ? target.couponId : (code as Code).couponId);
     const refused = this.refusals(coupon, userId, code);
     // Of the coupon that has the code now, the gate knows no such request.
@@ -47,9 +60,8 @@ export class Issuing extends CodeJobs {
     const isOut = reason === "CODE_EXPIRED" && this.freeSeats(coupon.id) === 0;
     if (isOut) return [reason, "CODE_TAKEN"];
     // Of quotas it may know less than was issued, since it was wiped, so that it says what comes after.
-    const isSoldOut =
-      reason === "QUOTA_REACHED" && code === undefined && this.quantityOf(coupon) === coupon.issuedCount;
-    return isSoldOut ? [reason, "SOLD_OUT"] : [reason];
+    const isSoldOut = reason === "QUOTA_REACHED" && this.quantityOf(coupon) === coupon.issuedCount;
+    return isSoldOut ? [reason, code ? "CODE_TAKEN" : "SOLD_OUT"] : [reason];
   }
 
   private issueByType(call: IssueCall, type: CouponType, made: Made): Expected {

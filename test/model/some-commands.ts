@@ -149,7 +149,10 @@ const deleteCodes = fc.record({
 
 /** What one caller may do while others do the like. */
 export const callCommands = {
-  issue: fc.record({ kind: fc.constant("issue" as const), by: issueBy, user: fc.nat(3), request, labels: someLabels }),
+  issue: fc.record({
+    ...{ kind: fc.constant("issue" as const), by: issueBy, user: fc.nat(3), request, labels: someLabels },
+    isBlind: fc.constantFrom(false, false, true),
+  }),
   upload,
   deleteCodes,
   cancelJob: fc.record({ kind: fc.constant("cancelJob" as const), job: fc.nat(20), request }),

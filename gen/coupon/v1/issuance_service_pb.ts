@@ -253,8 +253,8 @@ export const IssuanceService: GenService<{
    * errors: INVALID_FIELD, CODE_NOT_FOUND, OVERLOADED, STORE_UNAVAILABLE, DEADLINE_EXCEEDED.
    *
    * SOLD_OUT and CODE_TAKEN are said when nothing is left, and not while the last units are held by calls that may still be
-   * refused: then this one waits for a moment, and is told OVERLOADED when that does not help. Of one code, when nothing at
-   * all is left of its coupon, the answer may be CODE_TAKEN instead of CODE_EXPIRED.
+   * refused: then this one waits for a moment, and is told OVERLOADED when that does not help. When nothing at all is
+   * left of a coupon, the answer may be SOLD_OUT, or CODE_TAKEN of one of its codes, instead of QUOTA_REACHED and CODE_EXPIRED.
    *
    * A request that was repeated by type, after the coupon that it was given was made one of another type, gets
    * REQUEST_ID_REUSED.

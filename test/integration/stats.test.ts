@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { exhaustionOf } from "../../src/domain/coupon.js";
@@ -104,6 +105,8 @@ const steps = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("end" as const), pick, revoke: fc.boolean() }) },
 );
 type Step = typeof steps extends fc.Arbitrary<infer T> ? T : never;
+/** What changes rows from which the same may be counted: time, and the jobs. */
+const bySelf = new Set<Step["kind"]>(["wait", "release", "expireUserCoupons", "expireCodes", "purge"]);
 /** How each run ends: in a fifth of them alone something would be purged otherwise. */
 const lastSteps: readonly Step[] = [{ kind: "wait", ms: 200 * hourMs }, { kind: "purge" }];
 
@@ -267,6 +270,7 @@ test("GetStats says what the rows say, whatever happens to them", async () => {
         await clocked.setClock(noon);
         const ids: string[] = [];
         for (const definition of defined) ids.push(await newCoupon(definition));
+        let last: readonly Stats[] = [];
         for (const step of [...taken, ...lastSteps]) {
           await take(step, ids);
           const counted = await Promise.all(ids.map((id) => countedStats(clocked.sql, id)));
@@ -275,13 +279,16 @@ test("GetStats says what the rows say, whatever happens to them", async () => {
           expect((await stats.read({ couponId: null, type: null }, farMs))?.value).toEqual(sum(counted));
           const ofFree = counted.filter((_, index) => defined[index]?.type === "FREE");
           expect((await stats.read({ couponId: null, type: "FREE" }, farMs))?.value).toEqual(sum(ofFree));
+          seen = sum([seen, ...counted]);
+          // Most other steps are refused, and change nothing.
+          if (!bySelf.has(step.kind) && isDeepStrictEqual(counted, last)) continue;
+          last = counted;
           // Counted in another way, for when it is too much to read.
           await clocked.sql`SELECT count_stats(false)`;
           const ofEach = await Promise.all(ids.map((couponId) => keptStats.read({ couponId, type: null }, farMs)));
           expect(ofEach.map((one) => one?.value)).toEqual(counted);
           expect((await keptStats.read({ couponId: null, type: null }, farMs))?.value).toEqual(sum(counted));
           expect((await keptStats.read({ couponId: null, type: "FREE" }, farMs))?.value).toEqual(sum(ofFree));
-          seen = sum([seen, ...counted]);
         }
         expect(await miscounted(clocked.sql)).toEqual([]);
       },

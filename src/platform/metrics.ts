@@ -289,6 +289,7 @@ export class Metrics {
   page(accept: string | undefined): Promise<{ contentType: string; text: string }> {
     return this.pages.read(this.hasTraces && wantsOpenMetrics(accept));
   }
+
   private show(name: string, help: string, read: () => number): void {
     const gauge: Gauge = new Gauge({ name, help, registers: [this.registry], collect: () => gauge.set(read()) });
   }

@@ -161,9 +161,8 @@ export class Pipeline {
     const { defaultDeadlineMs, maxDeadlineMs } = this.options;
     const now = steadyMs();
     const answerMs = Math.min(maxAnswerMs, Math.max(0, call.deadlineMs - now) * answerShare);
-    const deadlineMs = Number.isFinite(call.deadlineMs)
-      ? Math.min(call.deadlineMs - answerMs, now + maxDeadlineMs)
-      : now + defaultDeadlineMs;
+    const wantedMs = Number.isFinite(call.deadlineMs) ? call.deadlineMs - answerMs : now + defaultDeadlineMs;
+    const deadlineMs = Math.min(wantedMs, now + maxDeadlineMs);
     const given = call.header("x-request-id");
     return {
       principal: anybody,

@@ -287,6 +287,11 @@ describe("a wrong variable is named", () => {
     expect(namedBy({ ...wrong, MAX_IN_FLIGHT: "5" }).sort()).toEqual(Object.keys(wrong).sort());
   });
 
+  test("and a port that both front ends would have, unless the system chooses it", () => {
+    expect(namedBy({ GRPC_PORT: "9000", HTTP_PORT: "9000" })).toEqual(["HTTP_PORT"]);
+    expect(readConfig({ GRPC_PORT: "0", HTTP_PORT: "0" })).toMatchObject({ GRPC_PORT: 0, HTTP_PORT: 0 });
+  });
+
   test("and its value, which may be a password, is not told", () => {
     const read = () =>
       readConfig({ DATABASE_URL: "postgress://anna:secret@db/x", REDIS_URL: "redis+cluster://:secret@" });

@@ -18,7 +18,7 @@ import { until } from "../support/until.js";
 
 let principal: Principal | Refusal = anybody;
 const logged: object[] = [];
-const pipeline = new Pipeline({
+const options = {
   authenticator: { authenticate: () => principal },
   log: { info: (details) => void logged.push(details), error: () => {} },
   metrics: { observe: () => {} },
@@ -26,7 +26,8 @@ const pipeline = new Pipeline({
   defaultDeadlineMs: 15_000,
   maxDeadlineMs: 30_000,
   isServing: () => true,
-});
+} satisfies ConstructorParameters<typeof Pipeline>[0];
+const pipeline = new Pipeline(options);
 
 // Deadlines are counted on a clock that stands still.
 beforeEach(() => {
@@ -36,11 +37,11 @@ beforeEach(() => {
 afterEach(() => void vi.useRealTimers());
 
 /** How much of its time a call hands on to its handler, in ms. */
-async function handedOnMs(leftMs: number): Promise<number> {
+async function handedOnMs(leftMs: number, served = pipeline): Promise<number> {
   const now = Date.now();
   let deadlineMs = Number.NaN;
   const method = CatalogService.method.listCoupons;
-  const invoke = pipeline.mount(method, async (_, context) => {
+  const invoke = served.mount(method, async (_, context) => {
     deadlineMs = context.deadlineMs;
     return new Refusal("SOLD_OUT");
   });
@@ -73,6 +74,11 @@ test.for([
   [Number.POSITIVE_INFINITY, 15_000],
 ] as const)("of %i ms a handler has %i", async ([leftMs, expectedMs]) => {
   expect(await handedOnMs(leftMs)).toBe(expectedMs);
+});
+
+test("who sends no deadline has no more time than anybody", async () => {
+  const hasty = new Pipeline({ ...options, maxDeadlineMs: 2_000 });
+  expect(await handedOnMs(Number.POSITIVE_INFINITY, hasty)).toBe(2_000);
 });
 
 test("what the store has said of an error is in the log, and not in the answer", async () => {

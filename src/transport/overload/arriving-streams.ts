@@ -16,8 +16,10 @@ import type { Sheddable } from "./connection-shedder.js";
 import { FirstBytes } from "./first-bytes.js";
 import type { LoadShedder } from "./load-shedder.js";
 import { ReadTurns } from "./read-turns.js";
+import { SessionEnds } from "./session-ends.js";
 
 interface Connection extends Sheddable {
+  openStreams: number;
   /** Calls that have come to their end. */
   wholeCalls: number;
   /** It is proven. */
@@ -44,6 +46,7 @@ export interface StreamFrontEnd {
 /** Stands before the library that serves an HTTP/2 port: it sees only those streams for which there is a permit. */
 export class ArrivingStreams {
   private readonly turns: ReadTurns;
+  private readonly ends = new SessionEnds();
   private readonly firstBytes = new FirstBytes();
   private readonly open = new OpenStreams();
   private readonly connections = new WeakMap<Http2Session, Connection>();
@@ -69,8 +72,8 @@ export class ArrivingStreams {
   }
 
   private opened(session: Http2Session): void {
-    this.turns.opened(session);
     const connection = {
+      openStreams: 0,
       // Only at the end of a turn: within what a read has brought, over TLS, Node 20 corrupts its memory by this.
       leave: () => session.close(),
       wholeCalls: 0,
@@ -78,13 +81,20 @@ export class ArrivingStreams {
         if (!session.destroyed) session.settings({ maxConcurrentStreams: provenConnectionStreams });
       },
     };
+    const destroy = this.ends.opened(session, {
+      openStreams: () => connection.openStreams,
+      stopReading: () => this.turns.stop(session),
+    });
+    this.turns.opened(session, destroy);
     this.connections.set(session, connection);
     this.loadShedder.opened(connection);
     session.once("close", () => this.loadShedder.closed(connection));
   }
 
   /** Whoever brings calls to their end may have more of them open at once. */
-  private cameToItsEnd(connection: Connection): void {
+  private closed(connection: Connection, { isWhole }: ArrivingStream): void {
+    connection.openStreams -= 1;
+    if (!isWhole) return;
     connection.wholeCalls += 1;
     if (connection.wholeCalls === provingCalls) connection.allowMore();
   }
@@ -103,11 +113,12 @@ export class ArrivingStreams {
     }
     const route = this.frontEnd.routeOf(headers[":path"] ?? "", headers);
     const connection = stream.session && this.connections.get(stream.session);
+    if (connection) connection.openStreams += 1;
     const forget = route?.method.methodKind === "server_streaming" ? nothing : this.open.watch(stream);
     stream.once("close", () => {
       forget();
       arriving.closed();
-      if (connection && arriving.isWhole) this.cameToItsEnd(connection);
+      if (connection) this.closed(connection, arriving);
       process.nextTick(letGo, stream);
     });
     if (!route || !connection) {

@@ -14,6 +14,7 @@ interface Handle {
 
 interface Reading {
   readonly handle: Handle;
+  readonly destroy: Http2Session["destroy"];
   /** Of this turn. */
   readonly streams: ServerHttp2Stream[];
 }
@@ -37,11 +38,18 @@ export class ReadTurns {
 
   constructor(private readonly watch: TurnWatch) {}
 
-  opened(session: Http2Session): void {
+  /** `destroy` ends it at once, within a turn. */
+  opened(session: Http2Session, destroy: Http2Session["destroy"]): void {
     const { _handle: handle } = session.socket as unknown as { readonly _handle?: Handle };
     if (!handle) return;
-    this.readings.set(session, { handle, streams: [] });
+    this.readings.set(session, { handle, destroy, streams: [] });
     session.once("close", () => this.readings.delete(session));
+  }
+
+  /** Its connection is not read any more. */
+  stop(session: Http2Session): void {
+    this.readings.get(session)?.handle.readStop();
+    this.readings.delete(session);
   }
 
   /** A stream has arrived. */
@@ -59,7 +67,7 @@ export class ReadTurns {
     streams.push(stream);
     // What is reset before it was even read is not given up by a caller whose time is over, but a flood (CVE-2023-44487).
     if (streams.length % checkEvery === 0 && streams.filter(wasReset).length > maxReset) {
-      session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+      reading.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
     }
     if (this.inTurn === maxInTurn) for (const { handle } of this.readings.values()) handle.readStop();
   }

@@ -30,7 +30,7 @@ beforeEach(async () => {
   server = http2.createServer({ settings: { maxConcurrentStreams: 2_000 } });
   server.on("connection", (socket: Socket) => sockets.push(socket));
   server.on("session", (session) => {
-    reading.opened(session);
+    reading.opened(session, session.destroy.bind(session));
     session.on("error", () => {});
   });
   server.on("stream", (stream) => {

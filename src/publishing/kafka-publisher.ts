@@ -26,12 +26,18 @@ type EventProducer = Producer<string, Buffer, string, string>;
  */
 export class KafkaPublisher implements Publisher {
   private open: { readonly producer: EventProducer; readonly connections: Set<Connection> } | undefined;
+  /** Which broker of the list is asked first. The library itself goes on to the next one when it cannot connect, not when no answer comes. */
+  private first = 0;
 
   constructor(private readonly settings: KafkaSettings) {}
 
   async publish(records: readonly EventRecord[], limitMs: number): Promise<void> {
-    const { topic } = this.settings;
-    this.open ??= openProducer(this.settings, limitMs);
+    const { topic, brokers } = this.settings;
+    const { first } = this;
+    this.open ??= openProducer(
+      { ...this.settings, brokers: [...brokers.slice(first), ...brokers.slice(0, first)] },
+      limitMs,
+    );
     const messages = records.map(({ key, headers, value }) => ({ topic, key, headers, value: Buffer.from(value) }));
     try {
       await within(this.open.producer.send({ messages, acks: ProduceAcks.ALL }), limitMs, () => {
@@ -39,6 +45,7 @@ export class KafkaPublisher implements Publisher {
       });
     } catch (error) {
       await this.close();
+      this.first = (first + 1) % brokers.length;
       throw new Error(`kafka: events were not published to the topic ${topic}: ${reasonOf(error)}`, { cause: error });
     }
   }

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { EventReader } from "../../src/following/event-reader.js";
 import { EventRelay, maxBatchBytes } from "../../src/jobs/event-relay.js";
 import { KafkaPublisher } from "../../src/publishing/kafka-publisher.js";
@@ -200,26 +200,34 @@ test("a relay that begins now leaves out what was before, and nothing after", as
   expect(topic).toEqual(["after", "later"]);
 });
 
-test("a broker that says nothing is left in time, and its connection is cut", async () => {
-  const connections: Socket[] = [];
-  const silent = createServer((socket) => {
-    socket.on("error", () => {}).resume();
-    connections.push(socket);
-  });
-  silent.listen(0, "127.0.0.1");
-  await once(silent, "listening");
-  const { port } = silent.address() as { port: number };
-  const publisher = new KafkaPublisher({
-    brokers: [{ host: "127.0.0.1", port }],
-    topic: "t",
-    tls: undefined,
-    sasl: undefined,
-  });
-  const record = { key: "k", headers: {}, value: Buffer.from("v") };
-  await expect(publisher.publish([record], 200)).rejects.toThrow(
-    "kafka: events were not published to the topic t: no answer within 200 ms",
+test("a broker that says nothing is left in time, its connection is cut, and the next one is asked", async () => {
+  const connections: Socket[][] = [];
+  const brokers = await Promise.all(
+    [0, 1].map(async (broker) => {
+      const sockets: Socket[] = [];
+      connections[broker] = sockets;
+      const silent = createServer((socket) => {
+        socket.on("error", () => {}).resume();
+        sockets.push(socket);
+      });
+      silent.listen(0, "127.0.0.1");
+      onTestFinished(() => void silent.close());
+      await once(silent, "listening");
+      return { host: "127.0.0.1", port: (silent.address() as { port: number }).port };
+    }),
   );
-  await until("it is cut", () => connections.length === 1 && connections.every(({ closed }) => closed));
+  const publisher = new KafkaPublisher({ brokers, topic: "t", tls: undefined, sasl: undefined });
+  const record = { key: "k", headers: {}, value: Buffer.from("v") };
+  for (const counts of [
+    [1, 0],
+    [1, 1],
+    [2, 1],
+  ]) {
+    await expect(publisher.publish([record], 500)).rejects.toThrow(
+      "kafka: events were not published to the topic t: no answer within 500 ms",
+    );
+    await until("it was asked", () => connections.every(({ length }, broker) => length === counts[broker]));
+    await until("it is cut", () => connections.flat().every(({ closed }) => closed));
+  }
   await publisher.close();
-  silent.close();
 });

@@ -46,7 +46,9 @@ export class KafkaPublisher implements Publisher {
     } catch (error) {
       await this.close();
       this.first = (first + 1) % brokers.length;
-      throw new Error(`kafka: events were not published to the topic ${topic}: ${reasonOf(error)}`, { cause: error });
+      const { message, code } = reasonOf(error);
+      const failure = new Error(`kafka: events were not published to the topic ${topic}: ${message}`, { cause: error });
+      throw Object.assign(failure, { code });
     }
   }
 
@@ -109,8 +111,8 @@ function partitionHash(key: string): number {
   return murmur2(key) & 0x7fff_ffff;
 }
 
-/** The first reason of all. The library wraps errors into errors. */
-function reasonOf(error: unknown): string {
+/** The first reason of all: the library wraps errors into errors. `code` tells its kind, in the words of Kafka or of the network. */
+function reasonOf(error: unknown): { message: string; code?: string | undefined } {
   let at = error;
   for (let depth = 0; depth < 10; depth++) {
     const [first] = at instanceof AggregateError ? at.errors : [];
@@ -118,5 +120,7 @@ function reasonOf(error: unknown): string {
     if (!next) break;
     at = next;
   }
-  return at instanceof Error ? at.message : String(at);
+  if (!(at instanceof Error)) return { message: String(at) };
+  const { message, apiId, code } = at as Error & { apiId?: string; code?: string };
+  return { message, code: apiId ?? code };
 }

@@ -82,6 +82,23 @@ describe.skipIf(!classPath)("with a real Kafka (RUN_KAFKA=1, with Java and Maven
     expect(keys).toEqual(saslMechanisms);
   });
 
+  test("what Kafka refuses is told by its own word, so that one trouble is told apart from the next", async () => {
+    await broker.createTopic("told", 1);
+    const [host = "", port] = broker.address.split(":");
+    const publish = async (topic: string, bytes: number, to = Number(port)) => {
+      const brokers = [{ host, port: to }];
+      const publisher = new KafkaPublisher({ brokers, topic, tls: undefined, sasl: undefined });
+      try {
+        await publisher.publish([{ key: "k", headers: {}, value: Buffer.alloc(bytes) }], 10_000);
+      } finally {
+        await publisher.close();
+      }
+    };
+    await expect(publish("told", 1, await freePort())).rejects.toMatchObject({ code: "ECONNREFUSED" });
+    await expect(publish("missing", 1)).rejects.toMatchObject({ code: "UNKNOWN_TOPIC_OR_PARTITION" });
+    await expect(publish("told", 2 * 2 ** 20)).rejects.toMatchObject({ code: "MESSAGE_TOO_LARGE" });
+  });
+
   test("replicas and the broker are killed while events are written: none is missed, and each coupon's come in order", async () => {
     const topic = "coupon.events";
     await broker.createTopic(topic, 3);

@@ -89,13 +89,18 @@ export function reasonOf({ reason }: { readonly reason: ErrorReason }): Reason {
   return (ErrorReason[reason] ?? `REASON_${reason}`) as Reason;
 }
 
-/** Throws refusals as what they are. */
+/** A refusal as what it is; any other error as it came. */
+export function told(error: unknown): unknown {
+  const refusal = refusalOf(error);
+  return refusal ? new RefusalError(error as ConnectError, refusal) : error;
+}
+
+/** Throws refusals as what they are. Those that end a stream come later, while it is read. */
 export const tellRefusals: Interceptor = (next) => async (request) => {
   try {
     return await next(request);
   } catch (error) {
-    const refusal = refusalOf(error);
-    throw refusal ? new RefusalError(error as ConnectError, refusal) : error;
+    throw told(error);
   }
 };
 

@@ -1,4 +1,4 @@
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { beforeAll, describe, expect, test } from "vitest";
 import {
   type CouponClient,
@@ -14,6 +14,7 @@ import { createCouponClient as createWebClient } from "../../../clients/typescri
 import { atEndOfFile } from "../../support/at-end.js";
 import type { Replica } from "../../support/replica.js";
 import { type Backing, oneReplica } from "../../support/service.js";
+import { until } from "../../support/until.js";
 
 const timeoutMs = 25_000;
 let around: Backing & { replica: Replica };
@@ -70,6 +71,43 @@ describe.for(ways)("%s", (way) => {
     expect(wrong).toMatchObject({ reason: "INVALID_FIELD", retryAfterMs: undefined });
     expect(wrong).toHaveProperty("fieldViolations.length", 3);
   });
+
+  test("follows events until it leaves the loop, and hears why a stream was refused", async () => {
+    const { events } = clients[way] as CouponClient;
+    let ends = false;
+    for await (const { cursor } of events.watchEvents({ heartbeatInterval: durationFromMs(1_000) })) {
+      expect(cursor).not.toBe("");
+      if (ends) break;
+      ends = true;
+    }
+    await until("the stream is gone", async () => (await watchers()) === 0);
+    const refused = await all(events.watchEvents({ cursor: "none", fromBeginning: true })).catch((error) => error);
+    expect(isRefusal(refused, "INVALID_FIELD")).toBe(true);
+  });
+});
+
+async function all<T>(stream: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = [];
+  for await (const one of stream) list.push(one);
+  return list;
+}
+
+async function watchers(): Promise<number> {
+  const metrics = await (await fetch(`http://127.0.0.1:${around.replica.httpPort}/metrics`)).text();
+  return Number(/^coupon_watchers (\d+)/m.exec(metrics)?.[1]);
+}
+
+test("a stream outlasts the deadline of other calls, and has the one that it is given", async () => {
+  const { grpcPort } = around.replica;
+  const { events, close } = createCouponClient({ baseUrl: `http://127.0.0.1:${grpcPort}`, timeoutMs: 500 });
+  atEnd(async () => close());
+  let messages = 0;
+  for await (const _ of events.watchEvents({ heartbeatInterval: durationFromMs(1_000) })) {
+    messages += 1;
+    if (messages === 2) break;
+  }
+  const timed = all(events.watchEvents({}, { timeoutMs: 200 }));
+  await expect(timed).rejects.toMatchObject({ code: StatusCode.DeadlineExceeded });
 });
 
 test("all pages are gone through", async () => {

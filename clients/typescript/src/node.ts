@@ -29,6 +29,12 @@ export interface NodeClientOptions extends ClientOptions {
   readonly tls?: TlsOptions;
 }
 
+/**
+ * A connection that is silent for so long is asked for a sign of life, and given up when there is none: else calls would go into one whose
+ * other end is gone without a word for as long as the system believes in it, up to 15 minutes.
+ */
+const keepalive = { pingIntervalMs: 5_000, pingTimeoutMs: 3_000 };
+
 /** What Connect opens at most, whose calls have a connection each. */
 const maxSockets = 256;
 
@@ -37,7 +43,7 @@ export function createCouponClient(options: NodeClientOptions): CouponClient {
   const common = transportOptions(options);
   const tls = tlsOf(options.tls);
   if (protocol === "grpc") {
-    const sessionManager = new Http2SessionManager(originOf(common.baseUrl), {}, tls);
+    const sessionManager = new Http2SessionManager(originOf(common.baseUrl), keepalive, tls);
     return clientOver(createGrpcTransport({ ...common, sessionManager }), () => sessionManager.abort());
   }
   const createTransport = { connect: createConnectTransport, "grpc-web": createGrpcWebTransport }[protocol];

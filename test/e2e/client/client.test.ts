@@ -1,3 +1,4 @@
+import { connect, createServer, type Socket } from "node:net";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { beforeAll, describe, expect, test } from "vitest";
 import {
@@ -108,6 +109,35 @@ test("a stream outlasts the deadline of other calls, and has the one that it is 
   }
   const timed = all(events.watchEvents({}, { timeoutMs: 200 }));
   await expect(timed).rejects.toMatchObject({ code: StatusCode.DeadlineExceeded });
+});
+
+test("a connection whose other end is gone without a word is given up, and the calls go over another one", async () => {
+  const sockets: Socket[] = [];
+  const gone = new Set<Socket>();
+  const between = createServer((socket) => {
+    const onward = connect(around.replica.grpcPort, "127.0.0.1");
+    sockets.push(socket, onward);
+    for (const [from, to] of [
+      [socket, onward],
+      [onward, socket],
+    ] as const) {
+      from.on("error", () => {}).on("close", () => to.destroy());
+      from.on("data", (part) => !gone.has(socket) && to.write(part));
+    }
+  });
+  await new Promise<void>((resolve) => between.listen(0, "127.0.0.1", resolve));
+  atEnd(async () => {
+    between.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  const { port } = between.address() as { port: number };
+  const client = createCouponClient({ baseUrl: `http://127.0.0.1:${port}`, timeoutMs });
+  atEnd(async () => client.close());
+  await client.catalog.listCoupons({ pageSize: 1 });
+  expect(sockets).toHaveLength(2);
+  gone.add(sockets[0] as Socket);
+  await client.catalog.listCoupons({ pageSize: 1 });
+  expect(sockets).toHaveLength(4);
 });
 
 test("all pages are gone through", async () => {

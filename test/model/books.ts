@@ -31,7 +31,7 @@ export interface Lived {
 /** Postgres has what callers were told, no more and no less, and the gate counts the same. */
 export async function checkBooks(life: Lived): Promise<void> {
   const { sql } = life.service.clocked;
-  const differing = differences(await storedOf(sql, life.model.state.now), factsOf(life.model));
+  const differing = differences(await storedOf(sql, life.model.state.now, life.caller), factsOf(life.model));
   if (differing.length > 0) throw new Error(`what is stored differs:\n${differing.join("\n")}`);
   const miscounts = await miscounted(sql);
   if (miscounts.length > 0) throw new Error(`counters differ from what they count: ${inspect(miscounts)}`);
@@ -47,7 +47,7 @@ export async function checkBooks(life: Lived): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, reloadPauseMs));
   }
   await checkGate(life, true);
-  expect(life.service.reported).toEqual([]);
+  expect(life.service.reported, inspect(life.service.reported)).toEqual([]);
 }
 
 /** What is told of codes and in numbers is what happened, and the numbers are those of the rows. */

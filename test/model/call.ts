@@ -161,6 +161,11 @@ export function isListed(call: Call): call is ListCall {
   return call.method in namesOfItems && call.method !== "searchCoupons";
 }
 
+/** By its request id. */
+export function isRepeatable(call: Call): call is Call & { readonly requestId: string } {
+  return "requestId" in call && call.method !== "lock";
+}
+
 export type ListCall = Call & { method: keyof typeof namesOfItems };
 
 export type Target = { readonly couponId: string } | { readonly code: string } | { readonly type: CouponType };
@@ -176,6 +181,8 @@ export interface Answer {
   readonly against?: readonly (readonly string[])[];
   /** When only locks are in the way. */
   readonly retryMs?: number;
+  /** It is what a caller was told who has asked again, for the first call had no clear answer. */
+  readonly isRetold?: boolean;
   readonly [field: string]: unknown;
 }
 

@@ -28,7 +28,7 @@ import {
 } from "../../gen/coupon/v1/user_coupon_service_pb.js";
 import type { CallContext } from "../../src/domain/call-context.js";
 import { anybody } from "../../src/domain/principal.js";
-import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
+import { Refusal, refusalIn } from "../../src/domain/refusal.js";
 import { callContext } from "../support/call-context.js";
 import type { Answer, Call } from "./call.js";
 import { cancelJob, deleteCodes, generate, jobView, runGenerator, targetFields, upload } from "./code-calls.js";
@@ -50,21 +50,23 @@ import type { Replica } from "./service.js";
 
 /** Between the calls of the model and the messages of the contract. Nothing is decided here. */
 
-const deadlineMs = 20_000;
+/** How long a caller waits. */
+const callerTimeMs = 20_000;
 const longestDayMs = 25 * 3_600_000;
 
-/** `caller`: who calls, as records name it. */
-export async function perform(replica: Replica, call: Call, caller = ""): Promise<Answer> {
+/** `caller`: who calls, as records name it; `timeMs`: how long it waits for the answer. */
+export async function perform(replica: Replica, call: Call, caller = "", timeMs = callerTimeMs): Promise<Answer> {
   try {
-    const answer = await send(replica, call, contextOf(call, caller));
+    const answer = await send(replica, call, contextOf(call, caller, timeMs));
     return answer instanceof Refusal ? refusalView(answer, call) : answer;
   } catch (error) {
-    if (error instanceof StoreUnavailable) return { refused: "STORE_UNAVAILABLE" };
+    const refusal = refusalIn(error);
+    if (refusal) return { refused: refusal.reason };
     throw error;
   }
 }
 
-function contextOf(call: Call, caller: string): CallContext {
+function contextOf(call: Call, caller: string, timeMs: number): CallContext {
   const callerRequestId = "requestId" in call ? call.requestId : "";
   const { scopes } = anybody;
   const isBlind = "isBlind" in call && call.isBlind;
@@ -72,7 +74,7 @@ function contextOf(call: Call, caller: string): CallContext {
     id: caller,
     scopes: isBlind ? new Set([...scopes].filter((one) => one !== "codes.read")) : scopes,
   };
-  return callContext(Date.now() + deadlineMs, { method: call.method, callerRequestId, principal });
+  return callContext(Date.now() + timeMs, { method: call.method, callerRequestId, principal });
 }
 
 async function send(replica: Replica, call: Call, context: CallContext): Promise<Answer | Refusal> {
@@ -240,7 +242,7 @@ export async function performBatch(
   { couponId, userIds, requestId }: { couponId: string; userIds: readonly string[]; requestId: string },
 ): Promise<Answer[]> {
   const message = create(BatchIssueCouponsRequestSchema, { couponId, userIds: [...userIds], requestId });
-  const answer = await replica.batchIssue(message, callContext(Date.now() + deadlineMs));
+  const answer = await replica.batchIssue(message, callContext(Date.now() + callerTimeMs));
   if (answer instanceof Refusal) throw new Error(answer.reason);
   return answer.outcomes.map(({ outcome, replayed }) =>
     outcome.case === "userCoupon"

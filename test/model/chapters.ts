@@ -1,10 +1,11 @@
 import fc from "fast-check";
-import type { Command } from "./commands.js";
+import type { Command, Crowd, Lost } from "./commands.js";
 import {
   callCommands,
   command,
   coupon,
   createCommand,
+  crowd,
   daySteps,
   fields,
   generate,
@@ -14,6 +15,7 @@ import {
   rush,
   type,
   upload,
+  useAll,
 } from "./some-commands.js";
 
 const rounds = fc
@@ -160,6 +162,28 @@ const madeThen = fc
     const all: Command[] = [cancelLast, { kind: "runGenerator" }, cancelLast, { ...taken, which: { source: -1 } }];
     return parts.map((part) => all[part] as Command);
   });
+/** A crowd, some of whom hear nothing and ask again. */
+const lost: fc.Arbitrary<Lost> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("hurried" as const),
+      ms: fc.array(fc.option(fc.nat(25), { freq: 4 }), { minLength: 1, maxLength: 5 }),
+      isAtOnce: fc.boolean(),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("cut" as const), afterMs: fc.nat(12) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      ...{ kind: fc.constant("dies" as const), afterMessages: fc.nat(30) },
+      part: fc.constantFrom("all" as const, "all" as const, "postgres" as const, "redis" as const),
+    }),
+  },
+);
+const lossy = fc
+  .tuple(fc.oneof({ weight: 2, arbitrary: crowd }, rush, useAll), lost)
+  .map(([one, how]): Command[] => [{ kind: "lossy", crowd: { ...one, meanwhile: null } as Crowd, lost: how }]);
 /** A list is gone through while what is in it changes. */
 const pages = fc
   .tuple(
@@ -191,6 +215,7 @@ const chapter: fc.Arbitrary<Command[]> = fc.oneof(
   { weight: 2, arbitrary: fc.tuple(generate, madeThen).map(([one, then]) => [one, ...then]) },
   { weight: 1, arbitrary: takenWhileIssued },
   { weight: 1, arbitrary: movedCode },
+  { weight: 2, arbitrary: lossy },
   { weight: 2, arbitrary: pages },
   { weight: 1, arbitrary: twice },
   { weight: 1, arbitrary: pausedOfType },

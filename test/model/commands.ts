@@ -134,7 +134,22 @@ export type Command =
   | { readonly kind: "codeRush"; readonly code: number; readonly users: readonly number[] }
   | { readonly kind: "typeRush"; readonly type: CouponType; readonly users: readonly number[] }
   | { readonly kind: "groupRush"; readonly coupon: number; readonly user: number; readonly picks: readonly number[] }
-  | { readonly kind: "useAll"; readonly coupon: number; readonly meanwhile: Meanwhile };
+  | { readonly kind: "useAll"; readonly coupon: number; readonly meanwhile: Meanwhile }
+  | { readonly kind: "lossy"; readonly crowd: Crowd; readonly lost: Lost };
+
+/** Calls at once. */
+export type Crowd = Command & {
+  readonly kind: "crowd" | "rush" | "codeRush" | "typeRush" | "groupRush" | "useAll";
+};
+
+/**
+ * Why callers hear nothing: their own time is over, after so many ms, null: it is not; all connections to Postgres are cut; or a
+ * replica dies after it has sent so much to its stores, or loses one of them for good. What came last arrives, or it does not.
+ */
+export type Lost =
+  | { readonly kind: "hurried"; readonly ms: readonly (number | null)[]; readonly isAtOnce: boolean }
+  | { readonly kind: "cut"; readonly afterMs: number }
+  | { readonly kind: "dies"; readonly part: "all" | "postgres" | "redis"; readonly afterMessages: number };
 
 /** Times in steps; discounts by their index in `discounts`. null: no limit. */
 export interface Facts {

@@ -88,17 +88,22 @@ function isAnswer(answer: Answer, expected: Expected): boolean {
   const { or, ...first } = expected;
   return [first, ...(or ?? [])].some(
     (one) =>
-      isDeepStrictEqual(inCrowd(answer), inCrowd(one)) ||
+      isDeepStrictEqual(inCrowd(answer), inCrowd(answer.isRetold ? retold(answer, one) : one)) ||
       isDeepStrictEqual(inCrowd(answer), whenStored(one)) ||
       isSaidAtGate(answer, one),
   );
 }
 
 /** What was issued or used before is read once more, and may have changed by then. */
-function inCrowd({ retryMs: _, ...answer }: Answer): Answer {
+function inCrowd({ retryMs: _, isRetold: __, ...answer }: Answer): Answer {
   if (answer.refused || !answer.replayed) return answer;
   const usages = answer.usages as { id: string; discount: number }[] | undefined;
   return { id: answer.id, usages: usages?.map(({ id, discount }) => ({ id, discount })), total: answer.total };
+}
+
+/** Whose first call was done, and did not say so, is told as one who repeats it. */
+function retold({ replayed }: Answer, expected: Answer): Answer {
+  return replayed && expected.replayed === false ? { ...expected, replayed } : expected;
 }
 
 /** An order that is refused while it is stored is told the first reason against each choice that is checked there. */
@@ -128,7 +133,9 @@ function isTurnedAway(
   answers: readonly Answer[],
 ): boolean {
   const others = calls.flatMap((one, index) => (one === call ? [] : [{ call: one, answer: answers[index] as Answer }]));
-  const idle = (one: Answer) => one.replayed === true || (one.refused !== undefined && one.refused !== answer.refused);
+  // Of one that was asked for again, the first call may have been in the way, and done nothing.
+  const idle = (one: Answer) =>
+    one.isRetold || one.replayed === true || (one.refused !== undefined && one.refused !== answer.refused);
   /** The lowest that it is while the crowd is there. */
   const lowestCap = (couponId: string) => {
     const edits = calls.flatMap((one) =>
@@ -137,7 +144,10 @@ function isTurnedAway(
     const now = before.coupon(couponId).usageCap;
     return Math.min(...[now, ...edits].map((value) => value ?? Number.POSITIVE_INFINITY));
   };
-  if (call.method === "issue" && "type" in call.target) return isPassedOver(call, answer, before, calls);
+  if (call.method === "issue" && "type" in call.target) {
+    const asked = calls.flatMap((one, index) => (answers[index]?.isRetold ? [one, one] : [one]));
+    return isPassedOver(call, answer, before, asked);
+  }
   // The pool that was found was deleted before the codes came into it.
   if (call.method === "upload" && "type" in call.target)
     return answer.refused === "COUPON_NOT_FOUND" && calls.some(({ method }) => method === "delete");
@@ -154,7 +164,8 @@ function isTurnedAway(
   return couponsOf(call).every((couponId, index) => {
     if (answer.against?.[index]?.length === 0) return true;
     const rivals = [...others, { call, answer }].filter((one) => couponsOf(one.call).includes(couponId));
-    const wanted = rivals.flatMap((one) => couponsOf(one.call).filter((id) => id === couponId)).length;
+    const asked = rivals.flatMap((one) => (one.answer.isRetold ? [one, one] : [one]));
+    const wanted = asked.flatMap((one) => couponsOf(one.call).filter((id) => id === couponId)).length;
     const left = lowestCap(couponId) - before.placesTaken(before.coupon(couponId));
     const isSplit = (one: { call: Call; answer: Answer }) =>
       one.answer.refused !== undefined && couponsOf(one.call).length > 1;

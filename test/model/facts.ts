@@ -12,6 +12,8 @@ export interface Stored {
   readonly codes: string[];
   readonly quotas: string[];
   readonly events: string[];
+  /** What administrators did, and of which revision: two who pause a coupon at once are told the same. */
+  readonly records: string[];
 }
 
 /** In a crowd, one lock may be asked for twice at once: that is one change, whether it is told of once or twice. */
@@ -21,7 +23,7 @@ function changes(events: readonly string[]): string[] {
 }
 
 export function factsOf(model: Model): Stored {
-  const { coupons, userCoupons, usages, codes, issuedOnDay, events, now } = model.state;
+  const { coupons, userCoupons, usages, codes, issuedOnDay, events, records, now } = model.state;
   const byId = <T extends { id: string }>(all: readonly T[]) => [...all].sort((a, b) => (a.id < b.id ? -1 : 1));
   const line = (...values: unknown[]) => values.map((value) => value ?? "-").join(" ");
   return {
@@ -62,12 +64,18 @@ export function factsOf(model: Model): Stored {
       .map(([key, count]) => line(key.slice(0, key.lastIndexOf(" ")), count))
       .sort(),
     events: changes(events),
+    records: records
+      .map(({ method, requestId, targetId, before }) => {
+        const { coupon } = (before ?? {}) as { coupon?: { revision: number } };
+        return line(method, requestId || null, targetId || null, coupon?.revision);
+      })
+      .sort(),
   };
 }
 
-/** What is stored, which is all of one life, in the form of `factsOf`. */
-export async function storedOf(sql: Sql, now: number): Promise<Stored> {
-  const [couponRows, userCouponRows, usageRows, codeRows, quotaRows, eventRows] = await Promise.all([
+/** What is stored, which is all of one life, in the form of `factsOf`. `caller`: who has called in this life alone. */
+export async function storedOf(sql: Sql, now: number, caller: string): Promise<Stored> {
+  const [couponRows, userCouponRows, usageRows, codeRows, quotaRows, eventRows, recordRows] = await Promise.all([
     sql`SELECT id, revision::int, issued_count::int, used_count::int, place_count::int, millis(exhausted_at)::text AS exhausted_at,
           millis(paused_at)::text AS paused_at, millis(deleted_at)::text AS deleted_at, millis(revoked_at)::text AS revoked_at,
           quantity::int, type, millis(updated_at)::text AS updated_at
@@ -86,6 +94,10 @@ export async function storedOf(sql: Sql, now: number): Promise<Stored> {
     sql`SELECT kind, coupon_id, user_coupon_id, usage_id, detail->>'lockVersion' AS version,
           millis((detail->>'lockedUntil')::timestamptz)::text AS until, detail->>'restocked' AS restocked
         FROM events WHERE kind NOT LIKE '%PURGED'`,
+    // The pool of a type may have been made by any of several calls for it.
+    sql`SELECT method, CASE WHEN method = 'upload' AND after ? 'coupon' THEN NULL ELSE nullif(caller_request_id, '') END AS request_id,
+          target_id, before -> 'coupon' ->> 'revision' AS revision
+        FROM audit_records WHERE principal = ${caller} AND outcome = 'OK'`,
   ]);
   const values = (rows: readonly object[]) =>
     rows.map((row) =>
@@ -105,6 +117,7 @@ export async function storedOf(sql: Sql, now: number): Promise<Stored> {
     codes: values(codeRows),
     quotas: values(quotaRows),
     events: changes(events),
+    records: values(recordRows).sort(),
   };
 }
 

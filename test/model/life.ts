@@ -7,12 +7,16 @@ import { type Command, type Facts, type Meanwhile, stepMs } from "./commands.js"
 import { explain } from "./crowd.js";
 import { definitionOf, type Life as LifeNames } from "./definitions.js";
 import { differences, factsOf, openTypePools, storedOf } from "./facts.js";
+import { LossyCrowd, repeatable } from "./lossy.js";
 import { Model } from "./model.js";
 import { countOutcome } from "./outcomes.js";
 import type { Replica, Service } from "./service.js";
 import type { CouponType } from "./state.js";
 import { EventFollower } from "./told-events.js";
 import { nextMidnight } from "./world.js";
+
+/** Request ids of what is asked for again have numbers from here on. */
+const lostRequests = 10_000;
 
 /** Midnight comes between two steps. */
 const beforeMidnightMs = 4.5 * stepMs;
@@ -116,6 +120,18 @@ export class Life implements LifeNames {
           return answers;
         });
       }
+      case "lossy": {
+        const { crowd, lost } = command;
+        const nameOf = (index: number) => this.requestId(state.turn * lostRequests + index);
+        const calls = repeatable(crowdOf(crowd, this.model, this), lost, this.model, nameOf);
+        this.made.push(...calls);
+        const lossy = new LossyCrowd(this.service, this.caller, lost);
+        await this.crowd(calls, () => lossy.perform(calls), false);
+        if (lost.kind === "cut") this.service.reported.splice(0);
+        // The gate was later than that for a moment.
+        if (lost.kind === "dies") await this.act({ kind: "advance", steps: 1 });
+        return;
+      }
       case "batch": {
         const calls = crowdOf(command, this.model, this) as (Call & { method: "issue" })[];
         const [first] = calls;
@@ -177,10 +193,11 @@ export class Life implements LifeNames {
   }
 
   /** All at once: which order they come in is open, but there must be one. */
-  private async crowd(calls: readonly Call[], perform: () => Promise<Answer[]>): Promise<void> {
-    const [answers] = await Promise.all([perform(), this.follower.follow(this.nextReplica())]);
+  private async crowd(calls: readonly Call[], perform: () => Promise<Answer[]>, isFollowed = true): Promise<void> {
+    const following = isFollowed && this.follower.follow(this.nextReplica());
+    const [answers] = await Promise.all([perform(), following]);
     const { sql } = this.service.clocked;
-    const stored = await storedOf(sql, this.model.state.now);
+    const stored = await storedOf(sql, this.model.state.now, this.caller);
     const before = this.model.clone();
     for (const { id, type } of await openTypePools(sql))
       if (isOvertaken(type, calls, answers)) before.openTypePool(type, id);
@@ -196,7 +213,8 @@ export class Life implements LifeNames {
       );
     }
     this.model = after;
-    for (const [index, call] of calls.entries()) countOutcome(call, answers[index] as Answer, "at once: ");
+    for (const [index, call] of calls.entries())
+      countOutcome(call, answers[index] as Answer, isFollowed ? "at once: " : "some lost: ");
   }
 }
 

@@ -3,7 +3,8 @@ import type { Answer, Call } from "./call.js";
 /** How often each call had each outcome, over all lives. */
 const outcomes = new Map<string, number>();
 
-export function countOutcome(call: Call, answer: Answer, where = ""): void {
+export function countOutcome(call: Call, answer: Answer, place = ""): void {
+  const where = answer.isRetold ? `${place}asked again: ` : place;
   const count = (name: string) => outcomes.set(`${where}${name}`, (outcomes.get(`${where}${name}`) ?? 0) + 1);
   const outcome = answer.refused ?? (answer.replayed ? "replayed" : "done");
   switch (call.method) {

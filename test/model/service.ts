@@ -50,6 +50,7 @@ import { explain, messageOf } from "../../src/transport/error-table.js";
 import { openEngines } from "../../src/wiring/engines.js";
 import { openStores } from "../../src/wiring/stores.js";
 import { type ClockedDatabase, openClockedDatabase } from "../integration/clocked-database.js";
+import { Lifeline } from "./mortal.js";
 import { deletedCodesKeepHours, purgeAfterDays } from "./upkeep.js";
 import { timeZone } from "./world.js";
 
@@ -70,6 +71,12 @@ export interface Service {
   clear(): Promise<void>;
   /** Redis loses its memory. A gate in this process cannot. */
   wipe(): Promise<void>;
+  /** All connections of the replicas to Postgres are lost, and can be made anew. */
+  cutPostgres(): Promise<void>;
+  /** A further replica, which dies when it is told to: or it loses one of its stores for good. */
+  startMortal(part: "all" | "postgres" | "redis"): Promise<Mortal>;
+  /** The others find out what became of what a dead replica had reserved, as they do when that has run out. */
+  passReservations(): Promise<void>;
   /** What went wrong behind the callers' backs. Must be empty. */
   readonly reported: unknown[];
   close(): Promise<void>;
@@ -77,10 +84,18 @@ export interface Service {
 
 export type Replica = ReturnType<typeof startReplica>;
 
+export interface Mortal extends Pick<Lifeline, "dieAfter" | "death"> {
+  readonly replica: Replica;
+  /** It is dead by then. */
+  bury(): Promise<void>;
+}
+
 /** Of each queue at once: more than there are connections for, so that some wait. */
 const batches = { issue: 2, issueCode: 1, use: 2, lock: 2 };
 /** Smaller than the service's, so that a handful of callers has batches side by side. */
 const sideBatchSize = 3;
+/** A session ends in so many ms at most. */
+const cutMs = 5_000;
 /** How long a reservation lasts. */
 const reservationMs = 5_000;
 
@@ -181,8 +196,8 @@ export async function startService(gateName: GateName): Promise<Service> {
   const { redisUrl, keyPrefix } = clocked.stores;
   // So that a sweep looks at whatever has changed, however little time has passed.
   const pauses = { announceMs: 0 };
-  const redisGate = () =>
-    new RedisGate({ url: redisUrl, keyPrefix, failures, clockOffsetMs: () => offsetMs, pauses, ...quotas });
+  const redisGate = (url = redisUrl, noted = failures) =>
+    new RedisGate({ url, keyPrefix, failures: noted, clockOffsetMs: () => offsetMs, pauses, ...quotas });
   // Each replica has its own way to Redis; the memory of one process is all that both have in common.
   const gate =
     gateName === "redis" ? redisGate() : new MemoryGate({ now: () => Date.now() + offsetMs, pauses, ...quotas });
@@ -236,6 +251,39 @@ export async function startService(gateName: GateName): Promise<Service> {
         0,
         `*${keyPrefix}*`,
       );
+    },
+    cutPostgres: async () => {
+      await clocked.sql`
+        SELECT pg_terminate_backend(pid, ${cutMs}) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'coupon-service'`;
+      // The sessions are over by then; so that their sockets are here, too.
+      for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
+    },
+    startMortal: async (part) => {
+      const lifeline = new Lifeline();
+      const to = (store: typeof part, url: string) => (part === "all" || part === store ? lifeline.to(url) : url);
+      const silent = { info: () => {}, warn: () => {}, error: () => {} };
+      const database = openDatabase({ url: await to("postgres", clocked.stores.databaseUrl), poolSize: 12 });
+      const ownGate =
+        gateName === "redis" ? redisGate(await to("redis", redisUrl), new FailureLog({ log: silent })) : gate;
+      if (ownGate instanceof RedisGate && !(await ownGate.ready())) throw new Error("no redis");
+      await database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
+      const replica = startReplica(database, ownGate, silent);
+      const bury = async () => {
+        await lifeline.close();
+        await replica.close();
+        if (ownGate !== gate) await ownGate.close();
+        await database.close();
+      };
+      return { replica, bury, death: lifeline.death, dieAfter: (messages) => lifeline.dieAfter(messages) };
+    },
+    passReservations: async () => {
+      await settled();
+      offsetMs += reservationMs + 1;
+      for (const { keeper } of replicas) await keeper.sweep();
+      await settled();
+      // What begins or ends on the next step has not done so.
+      offsetMs -= reservationMs + 1;
     },
     reported,
     close: async () => {

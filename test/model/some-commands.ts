@@ -193,7 +193,7 @@ const weighted = (weights: Partial<Record<keyof typeof callCommands, number>>) =
 export const meanwhile = fc.constantFrom<Meanwhile[]>(null, null, null, null, "wipe", "load", "forget", "sweep");
 const read = fc.record({ kind: fc.constant("read" as const), what: fc.constantFrom(...reads), pick: fc.nat(40) });
 const glance = fc.record({ kind: fc.constant("glance" as const), list: read });
-const crowd = fc.record({
+export const crowd = fc.record({
   kind: fc.constant("crowd" as const),
   commands: fc.array(
     fc.oneof(
@@ -228,6 +228,7 @@ export const rush = fc.record({
   users: fc.array(fc.nat(4), { minLength: 2, maxLength: 10 }),
   meanwhile,
 });
+export const useAll = fc.record({ kind: fc.constant("useAll" as const), coupon, meanwhile });
 const users = fc.array(fc.nat(4), { minLength: 2, maxLength: 8 });
 const otherRushes: fc.Arbitrary<Command> = fc.oneof(
   fc.record({ kind: fc.constant("batch" as const), coupon, users, request }),
@@ -291,5 +292,5 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("again" as const), back: fc.nat(6) }) },
   { weight: 5, arbitrary: crowd },
   { weight: 2, arbitrary: rush },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("useAll" as const), coupon, meanwhile }) },
+  { weight: 2, arbitrary: useAll },
 );

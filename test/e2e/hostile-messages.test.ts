@@ -51,16 +51,16 @@ const deflate = (bytes: Buffer) => once(deflateSync, bytes);
 /** Every way in which bytes can come, as they are and compressed. */
 const binaryWays: Record<string, Send> = {
   "native gRPC": (method, bytes) => callNative(replica.client, method, bytes),
-  "native gRPC with gzip": (method, bytes) =>
-    callGrpc(replica.grpcPort, pathOf(method), envelope(gzip(bytes), 1), encoded("gzip")),
   "native gRPC with deflate": (method, bytes) =>
     callGrpc(replica.grpcPort, pathOf(method), envelope(deflate(bytes), 1), encoded("deflate")),
+  "native gRPC with gzip": (method, bytes) =>
+    callGrpc(replica.grpcPort, pathOf(method), envelope(gzip(bytes), 1), encoded("gzip")),
   "gRPC on the other port with gzip": (method, bytes) =>
     callGrpc(replica.httpPort, pathOf(method), envelope(gzip(bytes), 1), encoded("gzip")),
   Connect: (method, bytes) => callConnect(replica.httpPort, pathOf(method), whole(bytes), proto),
+  "gRPC-Web": (method, bytes) => callGrpcWeb(replica.httpPort, pathOf(method), envelope(bytes)),
   "Connect with gzip": (method, bytes) =>
     callConnect(replica.httpPort, pathOf(method), whole(gzip(bytes)), { ...proto, ...gzipped }),
-  "gRPC-Web": (method, bytes) => callGrpcWeb(replica.httpPort, pathOf(method), envelope(bytes)),
   "gRPC-Web with gzip": (method, bytes) =>
     callGrpcWeb(replica.httpPort, pathOf(method), envelope(gzip(bytes), 1), encoded("gzip")),
 };
@@ -128,18 +128,21 @@ async function expectServing(): Promise<void> {
   await issued(replica.client, ordinary, randomUUID());
 }
 
-describe.for(Object.entries(binaryWays))("%s", ([, send]) => {
-  test.for(binaryWeapons)("%s", async ([, method, bytes]) => {
-    expectRefused(await send(method, bytes));
-    await expectServing();
+/** Otherwise each weapon comes by every second way, as it is and compressed: behind the ways all is the same. */
+const isWhole = process.env.FAULT_SCALE === "1";
+const among = <T>(weapons: readonly T[], place: number) => weapons.filter((_, at) => isWhole || (at + place) % 2 === 0);
+
+for (const [ways, weapons] of [
+  [binaryWays, binaryWeapons],
+  [jsonWays, jsonWeapons],
+] as const) {
+  describe.for(Object.entries(ways).map(([way, send], place) => ({ way, send, place })))("$way", ({ send, place }) => {
+    test.for(among(weapons, place))("%s", async ([, method, bytes]) => {
+      expectRefused(await send(method, bytes));
+      await expectServing();
+    });
   });
-});
-describe.for(Object.entries(jsonWays))("%s", ([, send]) => {
-  test.for(jsonWeapons)("%s", async ([, method, bytes]) => {
-    expectRefused(await send(method, bytes));
-    await expectServing();
-  });
-});
+}
 
 test("GET with a message that is compressed to a thousandth", async () => {
   const message = gzipSync(`{"couponId":"${" ".repeat(7 * mib)}"}`).toString("base64url");
@@ -228,15 +231,13 @@ describe("what is large by right", () => {
       requestId: `upload-${randomUUID()}`,
     });
 
-  test.for([["native gRPC with gzip"], ["gRPC-Web with gzip"]] as const)("50,000 lines: %s", async ([way]) => {
-    const bytes = Buffer.from(
-      toBinary(UploadCodesRequestSchema, await lines((index) => `${way.slice(5, 8)}-${index}`)),
-    );
-    const answer = await (binaryWays[way] as Send)(uploadCodes, bytes);
-    expect(answer).toMatchObject({ code: "OK" });
+  test("50,000 lines, and again by another way", async () => {
+    const bytes = Buffer.from(toBinary(UploadCodesRequestSchema, await lines((index) => `LINE-${index}`)));
+    for (const way of ["native gRPC with gzip", "gRPC-Web with gzip"])
+      expect(await (binaryWays[way] as Send)(uploadCodes, bytes)).toMatchObject({ code: "OK" });
   });
 
-  test("50,000 lines that are all refused: as JSON, again, and as bytes", async () => {
+  test("50,000 lines that are all refused: as JSON, and again as bytes", async () => {
     const message = await lines(() => "é");
     const json = JSON.stringify(toJson(UploadCodesRequestSchema, message));
     const post = (body: string | Uint8Array<ArrayBuffer>, headers = {}) =>
@@ -251,7 +252,6 @@ describe("what is large by right", () => {
     expect([answer.invalidCount, answer.rejectedLines.length, answer.rejectedLines.at(-1)?.line]).toEqual([
       50_000, 50_000, 50_000,
     ]);
-    expect(await (await post(json)).json()).toEqual(answer);
     const again = await post(whole(toBinary(UploadCodesRequestSchema, message)), proto);
     const binary = fromBinary(UploadCodesResponseSchema, new Uint8Array(await again.arrayBuffer()));
     expect(toJson(UploadCodesResponseSchema, binary)).toEqual(answer);

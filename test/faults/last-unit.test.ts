@@ -11,7 +11,7 @@ import { backing, startReplicas, twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 
 /** 1: the races in their full size. */
-const scale = Number(process.env.FAULT_SCALE ?? 0.015);
+const scale = Number(process.env.FAULT_SCALE ?? 0.008);
 const rounds = Math.ceil(1_000 * scale);
 const doomedCount = 24;
 const byCodeCount = 29;
@@ -99,7 +99,7 @@ describe.each(services)("$name", async ({ start }) => {
         await issue(clientOf(0), target, "first");
         await untilGateKnows(target, "first");
         const doomed = (n: number) => issue(clientOf(n), target, `d${n}`, requestIds[n]);
-        const before = requestIds.map((_, n) => n).filter((n) => n < 1 + (round % doomedCount));
+        const before = requestIds.map((_, n) => n).filter((n) => n < 1 + ((5 * round) % doomedCount));
         const calls = before.map(doomed);
         const valid = issue(clientOf(round), target, "valid", randomUUID());
         const after = requestIds.map((_, n) => n).slice(before.length);
@@ -126,7 +126,7 @@ describe.each(services)("$name", async ({ start }) => {
         const any: Target = { case: "couponId", value: couponId };
         await untilGateKnows(any, "first");
         const wantTaken = (n: number) => issue(clientOf(n), code(taken), `t${n}`);
-        const before = 1 + (round % byCodeCount);
+        const before = 1 + ((5 * round) % byCodeCount);
         const crowd = Array.from({ length: before }, (_, n) => wantTaken(n));
         // By the book or by its own name, in turn.
         const valid = issue(clientOf(round), round % 2 ? any : code(free), "valid");

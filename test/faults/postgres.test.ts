@@ -6,10 +6,11 @@ import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js"
 import { CallError } from "../support/clients.js";
 import { type Replica, startShared } from "../support/replica.js";
 import { until } from "../support/until.js";
+import { sized } from "./checkout.js";
 import { Audit, createCoupon, issue, issueToAll, missing, sellTheRest, Tally, type Want, wants } from "./crowd.js";
 import { health } from "./health.js";
 
-const quantity = 1_500;
+const quantity = sized(500, 1_500);
 
 let own: EmbeddedServers;
 let databaseUrl: string;
@@ -95,13 +96,13 @@ const expectTold = (crowd: Tally) => until("told why", () => crowd.passing.has("
 async function sale(replica: Replica, outage: (couponId: string, crowd: Tally) => Promise<void>): Promise<void> {
   const couponId = await createCoupon(replica.client, quantity);
   let during: Promise<void> | undefined;
-  const list = wants(couponId, "user", quantity + 300);
+  const list = wants(couponId, "user", quantity * 1.2);
   const tally = new Tally();
   await issueToAll(list, {
     clients: [replica.client],
-    inFlight: 200,
+    inFlight: sized(40, 200),
     onAcknowledged: (count) => {
-      if (count >= 500) during ??= outage(couponId, tally);
+      if (count >= quantity / 3) during ??= outage(couponId, tally);
     },
     tally,
   });

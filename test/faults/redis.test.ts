@@ -20,9 +20,9 @@ import {
 } from "./crowd.js";
 import { ReplyProxy } from "./reply-proxy.js";
 
-const scarceQuantity = sized(750, 1_500);
+const scarceQuantity = sized(300, 1_500);
 const plentyQuantity = 5_000;
-const inFlight = 500;
+const inFlight = sized(150, 500);
 /** When something happens: so far into a sale, of which a whole is the quantity of the scarce coupon. */
 const after = (wholes: number) => Math.round(wholes * scarceQuantity);
 

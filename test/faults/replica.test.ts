@@ -37,12 +37,12 @@ beforeEach(async () => {
 const exactly = (n: number) => ({ issuedCount: n, rows: n, users: n, events: n });
 
 test("one of two is killed under load: nothing acknowledged is missing, nothing is sold twice", async () => {
-  const quantity = sized(1_000, 2_000);
+  const quantity = sized(400, 2_000);
   const couponId = await createCoupon(survivor.client, quantity);
   let killing: Promise<void> | undefined;
   const tally = await issueToAll(wants(couponId, "user", quantity * 1.25), {
     clients: [survivor.client, victim.client],
-    inFlight: 400,
+    inFlight: sized(150, 400),
     onAcknowledged: (count) => {
       if (count >= quantity * 0.3) killing ??= victim.process.kill("SIGKILL") ? Promise.resolve() : undefined;
     },
@@ -101,7 +101,7 @@ test("stock that a killed replica held is sellable again", async () => {
 });
 
 test("SIGTERM under load: what is under way is answered, and the others find a replica that serves", async () => {
-  const quantity = sized(750, 1_500);
+  const quantity = sized(400, 1_500);
   const couponId = await createCoupon(survivor.client, quantity);
   let stopping: Promise<number | null> | undefined;
   const tally = await issueToAll(wants(couponId, "user", quantity), {

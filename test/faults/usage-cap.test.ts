@@ -148,7 +148,7 @@ async function untilPlacesAreEven(couponId: string, remaining: number): Promise<
   );
 }
 
-const rushSize = () => [sized(100, 1_000), sized(500, 5_000)] as const;
+const rushSize = () => [sized(60, 1_000), sized(300, 5_000)] as const;
 
 test(
   "more holders than places use all at once: as many uses as places, and the others are REVOKED",
@@ -246,7 +246,7 @@ test(
 test(
   "connections to Postgres are killed again and again: retries end with one usage each",
   async () => {
-    const count = sized(500, 5_000);
+    const count = sized(300, 5_000);
     // Each could be used five times, so that a use that was made twice would be seen.
     const couponId = await createCappedCoupon(survivor.client, { maxUses: 5, usageCap: count * 2 });
     const purchases = await purchasesOf(couponId, count);

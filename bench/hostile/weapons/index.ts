@@ -1,5 +1,6 @@
 import type { Weapon } from "../weapon.js";
 import { bigList } from "./big-list.js";
+import { closedTogether } from "./closed-together.js";
 import { hostBracket, splitPreface } from "./http1.js";
 import { bigLoads, nulCode, unknownCoupons } from "./issuing.js";
 import { messageWeapons } from "./messages.js";
@@ -17,6 +18,7 @@ export const weapons: readonly Weapon[] = [
   nulCode,
   rapidReset,
   ...unfinishedStreams,
+  closedTogether,
   silentGzip,
   hostBracket,
   splitPreface,

@@ -106,18 +106,18 @@ describe("an upload", () => {
     ]);
   });
 
-  test("of a file of 50,000 lines with ten bad ones adds the rest; the same again changes nothing", async () => {
+  test("of a file of 5,000 lines with ten bad ones adds the rest; the same again changes nothing", async () => {
     const couponId = await insertBook(clocked.sql, noon);
-    const lines: Line[] = codesOf(randomUUID(), 50_000);
-    for (let n = 0; n < 10; n++) lines[n * 4_999] = { code: `bad\t${n}` };
+    const lines: Line[] = codesOf(randomUUID(), 5_000);
+    for (let n = 0; n < 10; n++) lines[n * 499] = { code: `bad\t${n}` };
     const answer = await uploaded({ couponId }, lines, `r-${couponId}`);
-    expect(answer).toMatchObject({ addedCount: 49_990, duplicateCount: 0, invalidCount: 10 });
-    expect(answer.rejectedLines.map(({ line }) => line)).toEqual(Array.from({ length: 10 }, (_, n) => n * 4_999 + 1));
+    expect(answer).toMatchObject({ addedCount: 4_990, duplicateCount: 0, invalidCount: 10 });
+    expect(answer.rejectedLines.map(({ line }) => line)).toEqual(Array.from({ length: 10 }, (_, n) => n * 499 + 1));
 
     const again = await uploaded({ couponId }, lines);
-    expect(again).toMatchObject({ addedCount: 0, duplicateCount: 49_990, invalidCount: 10 });
-    expect(again.rejectedLines.map(({ line }) => line)).toEqual(Array.from({ length: 50_000 }, (_, n) => n + 1));
-    expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 49_990, codeTotal: 49_990, revision: 2 });
+    expect(again).toMatchObject({ addedCount: 0, duplicateCount: 4_990, invalidCount: 10 });
+    expect(again.rejectedLines.map(({ line }) => line)).toEqual(Array.from({ length: 5_000 }, (_, n) => n + 1));
+    expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 4_990, codeTotal: 4_990, revision: 2 });
     expect((await storedEvents(clocked.sql, couponId)).length).toBe(1);
     expect(renewed).toEqual([couponId]);
 

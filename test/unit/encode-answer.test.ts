@@ -40,7 +40,7 @@ describe.for(schemas)("%s", ([, schema]) => {
           JSON.parse(expected),
         );
       }),
-      { numRuns: 60 },
+      { numRuns: 25 },
     );
   });
 });

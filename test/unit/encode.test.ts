@@ -24,7 +24,7 @@ describe("the bytes are those of toBinary", () => {
       fc.property(messageOf(schema), (message) => {
         expect(encode(schema, message).equals(toBinary(schema, message))).toBe(true);
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
   });
 

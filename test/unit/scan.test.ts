@@ -113,7 +113,7 @@ describe.for(methods)("%s", ([, method]) => {
         expect(scan.parts).toBe(binaryParts(schema, message) + (isUnknown ? 4 : 0));
         expect(read).toEqual(fromBinary(schema, bytes, { readUnknownFields: false }));
       }),
-      { numRuns: 60 },
+      { numRuns: 30 },
     );
   });
 
@@ -145,7 +145,7 @@ describe.for(methods)("%s", ([, method]) => {
           expect(await readJson(schema, bytes, bounds)).toEqual(fromJson(schema, json));
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 30 },
     );
   });
 
@@ -164,7 +164,7 @@ describe.for(methods)("%s", ([, method]) => {
         const read = await readBinary(schema, bytes, bounds);
         if (!(read instanceof Refusal)) expect(read).toEqual(fromBinary(schema, bytes, { readUnknownFields: false }));
       }),
-      { numRuns: 100 },
+      { numRuns: 50 },
     );
   });
 
@@ -180,7 +180,7 @@ describe.for(methods)("%s", ([, method]) => {
         const read = await readJson(schema, Buffer.from(text), bounds);
         if (!(read instanceof Refusal)) expect(read).toEqual(fromJson(schema, JSON.parse(text)));
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
   });
 });

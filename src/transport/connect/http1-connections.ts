@@ -54,7 +54,8 @@ export class Http1Connections {
       // Without effect on an answer that has begun: its connection is closed when it has been idle.
       if (connection.latest) connection.latest.shouldKeepAlive = false;
     }
-    this.ticking = setInterval(() => this.closeIdle(), tickMs);
+    // After what has come meanwhile was read: a process that was held up for a second would close those that have sent something.
+    this.ticking = setInterval(() => setImmediate(() => this.closeIdle()), tickMs);
   }
 
   /** When all of them have gone. */

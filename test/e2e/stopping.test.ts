@@ -149,7 +149,8 @@ describe.concurrent("a replica that is told to stop", () => {
 
   test("says so at once, and serves what balancers still send it", async (context) => {
     const { expect } = context;
-    const replica = await start(context, { DRAIN_DELAY_MS: "2000" });
+    // Longer than a busy machine needs for what follows, and shorter than the longest of the tests beside it.
+    const replica = await start(context, { DRAIN_DELAY_MS: "15000" });
     const exited = exitOf(replica);
     const { id } = await createSample(replica.client);
     replica.process.kill("SIGTERM");
@@ -240,9 +241,10 @@ describe.concurrent("a replica that is told to stop", () => {
     });
     await until("the busy ones are at it", () => answered > 4);
     replica.process.kill("SIGTERM");
-    expect(await Promise.all(busy)).toEqual(Array(4).fill("200 close"));
+    await Promise.race(busy);
     // On its way when the others were told.
     expect(await idle[0]?.call(list, {})).toBe("200 close");
+    expect(await Promise.all(busy)).toEqual(Array(4).fill("200 close"));
     await holder`ROLLBACK`;
     holder.release();
     expect(await underWay).toBe("200 close");

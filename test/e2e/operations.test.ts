@@ -60,13 +60,16 @@ const ports = [
   ["the HTTP port", replica.httpPort],
 ] as const;
 
+const healthOf = (port: number, options?: grpc.ClientOptions) =>
+  clientOf(healthProtoPath, "grpc.health.v1.Health", port, options);
+const watchOf = (client: ReturnType<typeof healthOf>) =>
+  follow((client.watch as (request: object) => Stream)({ service: "" }));
+
 describe.for(ports)("health on %s", ([, port]) => {
   type Unary = (
     request: object,
     answer: (error: grpc.ServiceError | null, message?: { status: string }) => void,
   ) => void;
-  const healthOf = (port: number, options?: grpc.ClientOptions) =>
-    clientOf(healthProtoPath, "grpc.health.v1.Health", port, options);
   const check = (client: ReturnType<typeof healthOf>, service: string) =>
     new Promise<string | number>((resolve) => {
       const call = (client.check as Unary).bind(client);
@@ -82,8 +85,6 @@ describe.for(ports)("health on %s", ([, port]) => {
   });
 
   test("Watch is open to 50 on one connection, and then still to those on others", async () => {
-    const watchOf = (client: ReturnType<typeof healthOf>) =>
-      follow((client.watch as (request: object) => Stream)({ service: "" }));
     const client = healthOf(port);
     const watches = Array.from({ length: 50 }, () => watchOf(client));
     await until("all are told", () => watches.every(({ seen }) => seen.length > 0));
@@ -92,20 +93,20 @@ describe.for(ports)("health on %s", ([, port]) => {
     const other = watchOf(healthOf(port, { "grpc.use_local_subchannel_pool": 1 }));
     await until("another one is told", () => other.seen.length > 0);
   });
+});
 
-  test("Watch tells at once how it stands, and that the server goes away, which does not wait for it", async () => {
-    const other = await startReplica(stores, { DRAIN_MS: "600000" });
-    const client = healthOf(port === replica.grpcPort ? other.grpcPort : other.httpPort);
-    const stream = (client.watch as (request: object) => Stream)({ service: "" });
-    const { seen, ended } = follow(stream);
-    await until("the first message", () => seen.length > 0);
-    expect(seen).toEqual([{ status: "SERVING" }]);
-    const code = await other.stop();
+test("Watch tells on both ports at once how it stands, and that the server goes away, which does not wait for it", async () => {
+  const other = await startReplica(stores, { DRAIN_MS: "600000" });
+  const streams = [other.grpcPort, other.httpPort].map((port) => watchOf(healthOf(port)));
+  await until("the first messages", () => streams.every(({ seen }) => seen.length > 0));
+  for (const { seen } of streams) expect(seen).toEqual([{ status: "SERVING" }]);
+  const code = await other.stop();
+  for (const { seen, ended } of streams) {
     // What tells a client to watch another server.
     expect(await ended).toBe(grpc.status.UNAVAILABLE);
     expect(seen).toEqual([{ status: "SERVING" }, { status: "NOT_SERVING" }]);
-    expect(code).toBe(0);
-  });
+  }
+  expect(code).toBe(0);
 });
 
 test("health in JSON", async () => {
@@ -358,8 +359,8 @@ describe("SIGTERM", () => {
       code = one;
     });
     other.process.kill("SIGTERM");
-    // Node itself closes a connection that was idle for five seconds; the server must not leave it to that.
-    await until("the process has ended", () => code !== undefined, 4_000);
+    // It may be idle for a minute otherwise, and what is left is cut off after DRAIN_MS.
+    await until("the process has ended", () => code !== undefined);
     expect(code).toBe(0);
     other.client.close();
   });

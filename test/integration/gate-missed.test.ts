@@ -27,7 +27,7 @@ let now: Date;
 async function openRedis(): Promise<Gate> {
   const url = clocked.stores.redisUrl;
   const opened = new RedisGate({ url, keyPrefix, failures: unreported, clockOffsetMs: () => offsetMs });
-  expect(await opened.ready()).toBe(true);
+  await until("redis answers", () => opened.ready());
   return opened;
 }
 
@@ -213,7 +213,9 @@ describe.each(implementations)("with $name", ({ name, open }) => {
     };
     const worker = async (some: readonly GateRequest[]) => {
       for (const [n, one] of some.entries()) {
-        if (n % 3 > 0) await remove(one, (given) => keeper.giveBack([given]));
+        // On a busy machine it may have waited too long for its turn, and nothing was done.
+        if (n % 3 > 0)
+          await until("it is deleted", () => remove(one, (given) => keeper.giveBack([given])).then(() => true));
         else {
           await makeDue([one]);
           await keeper.giveBack(await userCoupons.release(1));

@@ -5,7 +5,7 @@ import type { Usage } from "../../gen/coupon/v1/usage_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import type { GrpcClient } from "../support/clients.js";
+import { type GrpcClient, letIn } from "../support/clients.js";
 import { twoReplicas } from "../support/service.js";
 import { cancel, imbalances, lockOne, read, storedOf, unlock, use, useOne } from "./checkout.js";
 import { answerOf } from "./front-ends.js";
@@ -278,7 +278,9 @@ describe("DeleteUserCoupon", () => {
     const answers = await Promise.all(
       Array.from({ length: 20 }, (_, n) =>
         answerOf(
-          clientOf(n).call(deleteUserCoupon, { userId: "anna", userCouponId: one.id, restock: true, requestId }),
+          letIn(() =>
+            clientOf(n).call(deleteUserCoupon, { userId: "anna", userCouponId: one.id, restock: true, requestId }),
+          ),
         ),
       ),
     );

@@ -5,7 +5,7 @@ import { CatalogService } from "../../gen/coupon/v1/catalog_service_pb.js";
 import type { CouponLock } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponStatus } from "../../gen/coupon/v1/user_coupon_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import type { GrpcClient } from "../support/clients.js";
+import { type GrpcClient, letIn } from "../support/clients.js";
 import { twoReplicas } from "../support/service.js";
 import { until } from "../support/until.js";
 import { cancel, lock, lockOne, quote, read, storedOf, unlock, usd, use, useOne } from "./checkout.js";
@@ -26,6 +26,12 @@ async function held(fields: CouponInit = {}): Promise<{ id: string; couponId: st
 const refusal = (call: Promise<unknown>): Promise<string | undefined> => answerOf(call).then(({ reason }) => reason);
 /** Longer than the calls take that a lock of this kind must outlast. */
 const short = { lockDuration: durationFromMs(3_000) };
+
+const setLockDuration = (couponId: string, durationMs: number) =>
+  here.call(CatalogService.method.updateCoupon, {
+    coupon: { id: couponId, lockDuration: durationFromMs(durationMs) },
+    updateMask: { paths: ["lock_duration"] },
+  });
 
 /** RetryInfo says when a lock that ends at that moment has run out, counted from some moment of a call that was sent then. */
 function expectRetryAt({ retryDelayMs }: Answer, sentAtMs: number, endMs: number): void {
@@ -104,6 +110,7 @@ describe("a lock", () => {
     expect((await read(there, "anna", id)).status).toBe(UserCouponStatus.READY);
     const late = { userId: "anna", coupons: [{ id, lockVersion: first.lockVersion }] };
     for (const call of [use, lock]) expect(await refusal(call(there, late))).toBe("LOCK_LOST");
+    await setLockDuration(couponId, 60_000);
     const second = await lockOne(there, order);
     expect(second.lockVersion).toBeGreaterThan(first.lockVersion);
     const before = await storedOf(sql, [couponId]);
@@ -114,7 +121,7 @@ describe("a lock", () => {
   });
 
   test("is renewed by its version, which it keeps", async () => {
-    const { id } = await held();
+    const { id, couponId } = await held();
     const order = { userId: "anna", coupons: [id] };
     const first = await lockOne(here, order);
     await untilPassed(Date.now() + 5);
@@ -123,10 +130,7 @@ describe("a lock", () => {
     expect(renewed.lockVersion).toBe(first.lockVersion);
     expect(ms(renewed.expireTime)).toBeGreaterThan(ms(first.expireTime));
     // The new duration of an edited coupon holds from the next renewal on.
-    await here.call(CatalogService.method.updateCoupon, {
-      coupon: { id: (await read(here, "anna", id)).couponId, lockDuration: durationFromMs(3_000) },
-      updateMask: { paths: ["lock_duration"] },
-    });
+    await setLockDuration(couponId, 60_000);
     const shorter = await lockOne(here, renewal);
     expect(ms(shorter.expireTime)).toBeLessThan(ms(first.expireTime));
     await use(there, renewal);
@@ -147,7 +151,9 @@ describe("a lock", () => {
   test.for([1, 3])("of %i user coupons, 20 times at once with one request id, is one lock", async (count) => {
     const holdings = await Promise.all(Array.from({ length: count }, () => held({ stackable: true })));
     const order = { userId: "anna", coupons: holdings.map(({ id }) => id), requestId: randomUUID() };
-    const answers = await Promise.all(Array.from({ length: 20 }, (_, index) => lock(clientOf(index), order)));
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, index) => letIn(() => lock(clientOf(index), order))),
+    );
     const versionsOf = (locks: readonly CouponLock[]) => locks.map(({ lockVersion }) => lockVersion);
     const [first = []] = answers.map(versionsOf);
     expect(new Set(first).size).toBe(count);
@@ -158,7 +164,9 @@ describe("a lock", () => {
     const { id } = await held({ lockDuration: durationFromMs(40_000) });
     const sentAtMs = Date.now();
     const answers = await Promise.all(
-      Array.from({ length: 20 }, (_, index) => answerOf(lock(clientOf(index), { userId: "anna", coupons: [id] }))),
+      Array.from({ length: 20 }, (_, index) =>
+        answerOf(letIn(() => lock(clientOf(index), { userId: "anna", coupons: [id] }))),
+      ),
     );
     expect(answers.filter(({ code }) => code === "OK")).toHaveLength(1);
     const refused = answers.filter(({ code }) => code !== "OK");
@@ -218,7 +226,7 @@ describe("a use under a lock", () => {
     const { lockVersion } = await lockOne(here, { userId: "anna", coupons: [id] });
     const answers = await Promise.all(
       Array.from({ length: 20 }, (_, index) =>
-        answerOf(use(clientOf(index), { userId: "anna", coupons: [{ id, lockVersion }] })),
+        answerOf(letIn(() => use(clientOf(index), { userId: "anna", coupons: [{ id, lockVersion }] }))),
       ),
     );
     const outcomes = answers.map(({ code, reason }) => reason ?? code).sort();

@@ -20,6 +20,8 @@ import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
 
 /** A busy machine may take long; only what hangs takes so long. */
 const defaultTimeoutMs = 25_000;
+/** A stream lasts for as long as all the calls that it is to tell of. */
+const streamTimeoutMs = 120_000;
 
 /** What a refused call said, read as a client would. */
 export class CallError extends Error {
@@ -87,7 +89,7 @@ export class GrpcClient {
   async *stream<M extends DescMethodServerStreaming>(
     method: M,
     request: MessageInitShape<M["input"]>,
-    { timeoutMs = defaultTimeoutMs, headers = {} }: CallOptions = {},
+    { timeoutMs = streamTimeoutMs, headers = {} }: CallOptions = {},
   ): AsyncGenerator<MessageShape<M["output"]>> {
     const metadata = new grpc.Metadata();
     for (const [name, value] of Object.entries(headers)) metadata.set(name, value);

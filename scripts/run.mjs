@@ -15,6 +15,8 @@ const forwarded = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"];
 const repeatedSignalMs = 500;
 const parentPollMs = 1_000;
 const orphanGraceMs = 15_000;
+/** Read before anything is installed or built, which takes long enough for npm to be killed meanwhile. */
+const parent = process.ppid;
 
 /**
  * Loaded into the program that is run. If this script is killed outright, it can forward nothing more; so the program
@@ -100,8 +102,7 @@ async function run(nodeOptions, file, args) {
       last.set(signal, now);
     });
   }
-  // A kill ends npm and its shell, and neither passes it on.
-  const parent = process.ppid;
+  // Whoever is killed outright passes nothing on. (npm's scripts begin with `exec`: a shell in between would live on.)
   const watch = setInterval(() => {
     if (process.ppid === parent) return;
     clearInterval(watch);

@@ -1,3 +1,6 @@
+import { once } from "node:events";
+import { request as httpRequest, type IncomingMessage } from "node:http";
+import { text } from "node:stream/consumers";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
@@ -274,4 +277,36 @@ describe("where it is asked who calls", () => {
     guarded.process.kill("SIGTERM");
     expect(await Promise.all(ends)).toEqual(["WATCH_ENDED", "WATCH_ENDED"]);
   });
+});
+
+test("over HTTP/1.1, too, who has a message to take when the replica stops is told so when it has taken it", async () => {
+  const [stopping] = await startProcesses(atEnd, around.stores, {});
+  // More than there is room for on the way.
+  await around.sql`
+    INSERT INTO events (kind, happened_at, coupon_id, user_id)
+    SELECT 'USER_COUPON_ISSUED', now(), gen_random_uuid(), repeat('u', 20000) || n FROM generate_series(1, 1000) n`;
+  const baseUrl = `http://127.0.0.1:${stopping.httpPort}`;
+  const message = Buffer.from(JSON.stringify({ fromBeginning: true }));
+  const request = httpRequest(`${baseUrl}/${EventService.typeName}/${watchEvents.name}`, {
+    ...{ method: "POST", headers: { "content-type": "application/connect+json" } },
+  });
+  request.end(Buffer.concat([Buffer.from([0, 0, 0, 0, message.length]), message]));
+  const [response] = (await once(request, "response")) as [IncomingMessage];
+  let sent = 0;
+  let same = 0;
+  await until("nothing more goes on its way", async () => {
+    const before = sent;
+    sent = Number(/^coupon_events_sent_total (\d+)$/m.exec(await (await fetch(`${baseUrl}/metrics`)).text())?.[1]);
+    same = sent > 0 && sent === before ? same + 1 : 0;
+    return same === 10;
+  });
+  expect(sent).toBeLessThan(1_000);
+  stopping.process.kill("SIGTERM");
+  const isRefused = () =>
+    fetch(baseUrl).then(
+      () => false,
+      () => true,
+    );
+  await until("it takes no more calls", isRefused);
+  expect(await text(response)).toContain("WATCH_ENDED");
 });

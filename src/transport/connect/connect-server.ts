@@ -35,6 +35,9 @@ import { StandardHandlers } from "./standard-handlers.js";
 const notFound =
   "There is nothing here: RPCs are POST /coupon.v1.CatalogService/CreateCoupon and the like; REST is GET /v1/coupons and the like.\n";
 
+/** When the server stops, for clients to take the message of a stream that is on its way to them. */
+const lastTakeMs = 2_000;
+
 /** What serves a path: a method, and how it is called. */
 interface Target {
   readonly route: Route;
@@ -128,7 +131,8 @@ export class ConnectServer {
 
   /** Takes no new connections, ends idle ones with GOAWAY, and cuts off what is left after the given time. */
   close(drainMs: number): Promise<void> {
-    this.pace.close();
+    // Who has not taken it then is cut off; all others read the end of their stream behind it.
+    setTimeout(() => this.pace.close(), lastTakeMs).unref();
     return this.port.close(drainMs);
   }
 

@@ -6,13 +6,15 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { run } from "../../../clients/typescript/src/ctl/program.js";
 import { atEndOfFile } from "../../support/at-end.js";
+import { Authority } from "../../support/certificates.js";
 import { type Replica, runService } from "../../support/replica.js";
-import { backing, startReplicas } from "../../support/service.js";
+import { type Backing, backing, startReplicas } from "../../support/service.js";
 import { until } from "../../support/until.js";
 
 let replica: Replica;
 /** One that asks nobody who they are. */
 let open: Replica;
+let stores: Backing["stores"];
 let folder: string;
 /** Of somebody who may do everything, and of somebody who may read coupons. */
 const keys = { all: "", reader: "" };
@@ -20,7 +22,7 @@ let env: Record<string, string>;
 
 const atEnd = atEndOfFile();
 beforeAll(async () => {
-  const { stores } = await backing(atEnd);
+  ({ stores } = await backing(atEnd));
   folder = await mkdtemp(join(tmpdir(), "couponctl-"));
   atEnd(() => rm(folder, { recursive: true, force: true }));
   const scopes =
@@ -292,6 +294,33 @@ describe("the doctor", () => {
     expect(away.code).toBe(3);
     expect(away.out).toContain("ECONNREFUSED");
     expect(away.errors).toContain("nothing listens at");
+  });
+
+  test("looks at TLS, and says where it is missing, or whose certificate is not believed", async () => {
+    const authority = new Authority("servers");
+    const files = { TLS_CERT_FILE: join(folder, "cert.pem"), TLS_KEY_FILE: join(folder, "key.pem") };
+    const { certificate, key } = authority.issue({ names: ["IP:127.0.0.1"] });
+    const ca = join(folder, "ca.pem");
+    await Promise.all([writeFile(files.TLS_CERT_FILE, certificate), writeFile(files.TLS_KEY_FILE, key)]);
+    await writeFile(ca, authority.certificate);
+    const [{ grpcPort, httpPort }] = await startReplicas(atEnd, stores, { AUTH: "off", ...files });
+    const doctor = (scheme: string, ...args: string[]) =>
+      couponctl([
+        "doctor",
+        "--grpc",
+        `${scheme}://127.0.0.1:${grpcPort}`,
+        "--http",
+        `${scheme}://127.0.0.1:${httpPort}`,
+        ...args,
+      ]);
+    const well = await doctor("https", "--ca-file", ca);
+    expect(well.code, well.errors).toBe(0);
+    expect(well.out).toMatch(/^(ok|!) +grpc port .*TLSv1\.3, certificate for \d+ more days$/m);
+    const unknown = await doctor("https");
+    expect(unknown.code).toBe(3);
+    expect(unknown.out).toMatch(/^X +http port .*certificate for \d+ more days: \w+$/m);
+    expect(unknown.errors).toContain("--ca-file");
+    expect((await doctor("http")).out).toMatch(/^! +ready +HTTP 400: This port speaks TLS: use https/m);
   });
 
   test("says which port is missing where only that for gRPC is named", async () => {

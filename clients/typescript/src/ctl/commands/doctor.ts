@@ -129,7 +129,9 @@ async function plainPages(base: URL, tls: object, signal: AbortSignal): Promise<
   if (ready.status === 200) found.push({ check: "ready", state: "ok", what: said });
   else if (ready.status === 503) {
     found.push({ check: "ready", state: "wrong", what: said, advice: "look into the service's log and at its stores" });
-  } else found.push({ check: "ready", state: "look", what: "not told on this port", advice: "ADMIN_PORT may have it" });
+  } else if (ready.status === 404) {
+    found.push({ check: "ready", state: "look", what: "not told on this port", advice: "ADMIN_PORT may have it" });
+  } else found.push({ check: "ready", state: "look", what: `HTTP ${ready.status}: ${said}` });
   if (ready.aheadMs !== undefined) {
     const off = Math.abs(ready.aheadMs) > maxAheadMs;
     const what = `${off ? `the service's is ${(ready.aheadMs / 1_000).toFixed(1)} s ahead of` : "agrees with"} this machine's`;

@@ -1,7 +1,7 @@
 /** What can be found out of an address without a call: whether it is reached, by which TLS, and what its plain pages say. */
 import * as http from "node:http";
 import * as https from "node:https";
-import { connect } from "node:net";
+import { connect, isIP } from "node:net";
 import * as tls from "node:tls";
 import type { TlsOptions } from "../../node.js";
 
@@ -20,7 +20,12 @@ export function reach(url: URL, options: TlsOptions, signal: AbortSignal): Promi
   return new Promise((resolve, reject) => {
     // What does not hold is looked at, too: it is what the caller wants to hear of. Nothing is sent over it.
     const socket = secure
-      ? tls.connect({ servername: at.host, ...at, ...(options as object), rejectUnauthorized: false })
+      ? tls.connect({
+          ...(isIP(at.host) === 0 && { servername: at.host }),
+          ...at,
+          ...(options as object),
+          rejectUnauthorized: false,
+        })
       : connect(at);
     const end = (settle: () => void) => {
       socket.destroy();
@@ -33,7 +38,9 @@ export function reach(url: URL, options: TlsOptions, signal: AbortSignal): Promi
     socket.once("error", (error) => end(() => reject(error)));
     socket.once(secure ? "secureConnect" : "connect", () => {
       const ms = performance.now() - startedAt;
-      end(() => resolve(socket instanceof tls.TLSSocket ? { ms, tls: tlsOf(socket) } : { ms }));
+      // Before the end: a socket that is closed knows no certificate any more.
+      const found = socket instanceof tls.TLSSocket ? { ms, tls: tlsOf(socket) } : { ms };
+      end(() => resolve(found));
     });
   });
 }

@@ -16,7 +16,7 @@ import { IssuanceService } from "../../gen/coupon/v1/issuance_service_pb.js";
 import { scope } from "../../gen/coupon/v1/options_pb.js";
 import { UsageService } from "../../gen/coupon/v1/usage_service_pb.js";
 import { UserCouponService } from "../../gen/coupon/v1/user_coupon_service_pb.js";
-import { mainFile, startReplica } from "../support/replica.js";
+import { mainFile, runService, startReplica } from "../support/replica.js";
 import { oneReplica } from "../support/service.js";
 import { until } from "../support/until.js";
 import { answerOf, callConnect, callNative, pathOf } from "./front-ends.js";
@@ -53,6 +53,14 @@ function follow(stream: Stream) {
   });
   return { seen, ended };
 }
+
+test.for(["GRPC_PORT", "HTTP_PORT", "ADMIN_PORT"])("a start says that another program has %s", async (setting) => {
+  const { code, errors } = await runService({ DATABASE_URL: stores.databaseUrl, [setting]: String(replica.grpcPort) });
+  expect(code).toBe(1);
+  expect(errors).toContain(
+    `coupon-service: cannot listen for ${setting}: EADDRINUSE: address already in use 127.0.0.1:${replica.grpcPort}\n`,
+  );
+});
 
 /** gRPC is spoken on both. */
 const ports = [

@@ -57,13 +57,14 @@ export async function openFrontEnds({ config, routes, arrivals, tls, isServing, 
 
     async listen() {
       const host = hostOf(config);
-      const grpcPort = await grpcServer.listen(host, config.GRPC_PORT);
-      const httpPort = await connectServer.listen(host, config.HTTP_PORT);
+      const grpcPort = await named("GRPC_PORT", grpcServer.listen(host, config.GRPC_PORT));
+      const httpPort = await named("HTTP_PORT", connectServer.listen(host, config.HTTP_PORT));
       if (!hasAdmin) return { grpcPort, httpPort };
       admin = new AdminServer(
         allOf(statusPages, await docsPages(config, { port: httpPort, isSecure: tls !== undefined })),
       );
-      return { grpcPort, httpPort, adminPort: await admin.listen(config.ADMIN_HOST ?? host, config.ADMIN_PORT ?? 0) };
+      const adminPort = admin.listen(config.ADMIN_HOST ?? host, config.ADMIN_PORT ?? 0);
+      return { grpcPort, httpPort, adminPort: await named("ADMIN_PORT", adminPort) };
     },
 
     /** Says to whoever asks that this replica is going. Calls are served as before. */
@@ -82,4 +83,16 @@ export async function openFrontEnds({ config, routes, arrivals, tls, isServing, 
     /** Of the administrators' port, where it is seen until the end how the rest goes. */
     close: async () => admin?.close(),
   };
+}
+
+/** Says which setting it was for that a port could not be had. */
+async function named(setting: string, listening: Promise<number>): Promise<number> {
+  try {
+    return await listening;
+  } catch (error) {
+    const { message } = error as Error;
+    // grpc-js puts what the system has said into a list of one.
+    const why = /\blisten (E[^\]]*)/.exec(message)?.[1] ?? message;
+    throw new Error(`cannot listen for ${setting}: ${why}`, { cause: error });
+  }
 }

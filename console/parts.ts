@@ -1,4 +1,4 @@
-import { h, setAttribute, setText } from "./dom.js";
+import { byId, h, setAttribute, setText } from "./dom.js";
 import { count, percent } from "./model/format.js";
 import { type Coupon, numberOf, withoutPrefix } from "./model/messages.js";
 import { type Problem, sentence } from "./model/problem.js";
@@ -43,6 +43,12 @@ export function stockWords(coupon: Coupon): string {
   const share = shareLeft(coupon);
   if (share === null) return "no limit";
   return `${count(numberOf(coupon.remainingCount))} of ${count(numberOf(coupon.quantity))} (${percent(share)})`;
+}
+
+/** At the top of the page: how what it shows stands. */
+export function showState(state: "begun" | "live" | "lost", words: string): void {
+  setAttribute(byId("link"), "data-state", state);
+  setText(byId("link-text"), words);
 }
 
 /** Where a view says what went wrong, and what to do. */

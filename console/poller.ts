@@ -1,5 +1,6 @@
-import { announce, byId, setAttribute, setText } from "./dom.js";
+import { announce } from "./dom.js";
 import { Problem } from "./model/problem.js";
+import { showState } from "./parts.js";
 
 export interface Task {
   /** How long after one call the next is due, in ms. */
@@ -124,9 +125,8 @@ export class Poller {
           : ageS < 120
             ? `${ageS} s ago`
             : `${Math.round(ageS / 60)} min ago`;
-    setAttribute(byId("link"), "data-state", state);
-    setText(
-      byId("link-text"),
+    showState(
+      state,
       state === "live"
         ? `Live · ${age}`
         : state === "lost"

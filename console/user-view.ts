@@ -1,9 +1,9 @@
 import { call } from "./api.js";
 import { h, type View } from "./dom.js";
-import { discount, time } from "./model/format.js";
+import { clock, discount, time } from "./model/format.js";
 import { type UserCoupon, withoutPrefix } from "./model/messages.js";
 import { Problem } from "./model/problem.js";
-import { cell, couponLink, notice, pill, table } from "./parts.js";
+import { cell, couponLink, notice, pill, showState, table } from "./parts.js";
 
 const pageSize = 50;
 const maxRows = 1_000;
@@ -33,10 +33,12 @@ export function userView(userId: string, onProblem: (problem: Problem) => void):
       said.textContent =
         rows.childElementCount === 0 ? "This user holds nothing, and has held nothing that is kept." : "";
       problem.show(null);
+      showState("begun", `Read at ${clock(new Date())}`);
     } catch (error) {
       if (left.signal.aborted) return;
       if (!(error instanceof Problem)) throw error;
       problem.show(error);
+      showState("lost", error.label);
       onProblem(error);
     }
   };
@@ -53,6 +55,8 @@ export function userView(userId: string, onProblem: (problem: Problem) => void):
     const wanted = input.value;
     if (wanted) window.location.hash = `#/users/${encodeURIComponent(wanted)}`;
   });
+  // Nothing is read again by itself, so the page must not go on saying of it what the view before has said.
+  showState("begun", userId ? "Connecting" : "Nothing read");
   if (userId) void read("");
   else said.textContent = "Enter the id of a user, exactly as the service was given it.";
   return {

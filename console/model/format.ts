@@ -43,6 +43,11 @@ export function time(text: string | undefined): string {
   return new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" }).format(new Date(text));
 }
 
+/** Of today, in the same zone. */
+export function clock(at: Date): string {
+  return new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" }).format(at);
+}
+
 export function zone(now: Date): string {
   const { timeZone } = new Intl.DateTimeFormat().resolvedOptions();
   const minutes = -now.getTimezoneOffset();

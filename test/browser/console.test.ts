@@ -135,6 +135,18 @@ describe.skipIf(!chromiumPath)("the console in a browser (needs Chromium on PATH
     expect(complaints).toEqual([]);
   });
 
+  test("says of a user when that was read, and not what the view before has said", async () => {
+    const state = (page: Page) => page.locator("#link");
+    const { page } = await showPage(open, "#/users/nobody");
+    await state(page)
+      .filter({ hasText: /^Read at \d\d:\d\d:\d\d$/ })
+      .waitFor();
+    await page.goto(`http://127.0.0.1:${open.httpPort}/console#/coupons/none`);
+    await state(page).filter({ hasText: "Not live" }).waitFor();
+    await page.getByRole("link", { name: "Users" }).click();
+    await state(page).filter({ hasText: "Nothing read" }).waitFor();
+  });
+
   test("asks for a key where the service does, and says what a key may not do", async () => {
     const { id } = await createSample(open.client, { name: "For those with a key", quantity: 7n });
     const database = { DATABASE_URL: around.stores.databaseUrl };

@@ -65,6 +65,8 @@ export function askForKey(why: string): Promise<boolean> {
 function showKeyDialog(why: string): Promise<boolean> {
   const input = h("input", {
     ...{ id: "key-input", type: "password", autocomplete: "off", spellcheck: "false", maxlength: 8_192 },
+    // No header can carry others, so that the call would fail as if the service were away.
+    ...{ pattern: "\\s*[!-~]+\\s*", title: "Keys and tokens are visible ASCII characters, without blanks." },
     "aria-describedby": "key-help",
   });
   const forget = h("button", { type: "button", class: "quiet" }, key() ? "Forget the key" : "Not now");

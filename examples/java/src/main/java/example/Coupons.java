@@ -59,6 +59,9 @@ public final class Coupons {
         Grpc.newChannelBuilder(setting("COUPON_TARGET", "localhost:50051"), InsecureChannelCredentials.create())
             .defaultServiceConfig(SERVICE_CONFIG)
             .enableRetry()
+            // A connection whose other end is gone without a word is given up after 13 seconds, and not after 15 minutes.
+            .keepAliveTime(10, TimeUnit.SECONDS)
+            .keepAliveTimeout(3, TimeUnit.SECONDS)
             .intercept(new Deadline(), MetadataUtils.newAttachHeadersInterceptor(credentials()))
             .build();
     try {

@@ -392,7 +392,7 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
   throttle?: Throttle | undefined;
 
   /**
-   * Absent: none.
+   * Absent: none. What was created with a quota keeps one, and what was created without one gets none.
    *
    * @generated from field: coupon.v1.Quota quota = 28;
    */

@@ -328,7 +328,8 @@ export type LockCouponsRequest = Message<"coupon.v1.LockCouponsRequest"> & {
 
   /**
    * Makes a retry safe: any string of up to 64 visible ASCII characters that is new for each intent, a UUID say. While
-   * the lock that the first call was granted stands, a repeated call gets that lock.
+   * the lock that the first call was granted stands, a repeated call renews that lock. When it does not stand any more, the
+   * call locks anew.
    *
    * @generated from field: string request_id = 6;
    */

@@ -1,6 +1,8 @@
 /** The client for Node. */
 import * as http from "node:http";
 import * as https from "node:https";
+import { connect, isIP, type Socket } from "node:net";
+import * as tls from "node:tls";
 import {
   createConnectTransport,
   createGrpcTransport,
@@ -35,15 +37,20 @@ export interface NodeClientOptions extends ClientOptions {
  */
 const keepalive = { pingIntervalMs: 5_000, pingTimeoutMs: 3_000 };
 
+/** As long as the service gives a handshake. Without it one that hangs is waited for for ever, by all calls. */
+const maxConnectMs = 10_000;
+
 /** What Connect opens at most, whose calls have a connection each. */
 const maxSockets = 256;
 
 export function createCouponClient(options: NodeClientOptions): CouponClient {
   const { protocol = "grpc" } = options;
   const common = transportOptions(options);
-  const tls = tlsOf(options.tls);
+  const secured = tlsOf(options.tls);
   if (protocol === "grpc") {
-    const sessionManager = new Http2SessionManager(originOf(common.baseUrl), keepalive, tls);
+    const url = new URL(common.baseUrl);
+    const createConnection = () => connecting(url, secured);
+    const sessionManager = new Http2SessionManager(url.origin, keepalive, { createConnection });
     return clientOver(createGrpcTransport({ ...common, sessionManager }), () => sessionManager.abort());
   }
   const createTransport = { connect: createConnectTransport, "grpc-web": createGrpcWebTransport }[protocol];
@@ -51,19 +58,28 @@ export function createCouponClient(options: NodeClientOptions): CouponClient {
     throw new RangeError(`protocol must be "grpc", "connect" or "grpc-web", and not "${protocol}"`);
   }
   const agent = common.baseUrl.startsWith("https:")
-    ? new https.Agent({ keepAlive: true, maxSockets, ...tls })
+    ? new https.Agent({ keepAlive: true, maxSockets, ...secured })
     : new http.Agent({ keepAlive: true, maxSockets });
   const transport = createTransport({
     ...common,
     useBinaryFormat: true,
     httpVersion: "1.1",
-    nodeOptions: { agent, ...tls },
+    nodeOptions: { agent, ...secured },
   });
   return clientOver(transport, () => agent.destroy());
 }
 
-function originOf(baseUrl: string): string {
-  return new URL(baseUrl).origin;
+/** As `http2.connect` does it, but not for ever. */
+function connecting({ protocol, hostname, port }: URL, secured: tls.ConnectionOptions): Socket {
+  const secure = protocol === "https:";
+  const host = hostname.replace(/^\[|\]$/g, "");
+  const at = { host, port: Number(port || (secure ? 443 : 80)) };
+  const names = { ALPNProtocols: ["h2"], ...(isIP(host) === 0 && { servername: host }) };
+  const socket = secure ? tls.connect({ ...at, ...names, ...secured }) : connect(at);
+  const late = Object.assign(new Error(`no connection within ${maxConnectMs / 1_000} s`), { code: "ETIMEDOUT" });
+  const timer = setTimeout(() => socket.destroy(late), maxConnectMs);
+  const done = () => clearTimeout(timer);
+  return socket.once(secure ? "secureConnect" : "connect", done).once("close", done);
 }
 
 function tlsOf({ ca, cert, key, servername }: TlsOptions = {}) {

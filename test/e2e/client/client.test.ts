@@ -140,6 +140,20 @@ test("a connection whose other end is gone without a word is given up, and the c
   expect(sockets).toHaveLength(4);
 });
 
+test("a handshake that comes to no end is given up, and begun anew", async () => {
+  const sockets: Socket[] = [];
+  const silent = createServer((socket) => sockets.push(socket.on("error", () => {})));
+  await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+  const { port } = silent.address() as { port: number };
+  const client = createCouponClient({ baseUrl: `https://127.0.0.1:${port}`, timeoutMs });
+  const call = client.catalog.listCoupons({}).catch((error: unknown) => error);
+  await until("another connection", () => sockets.length === 2);
+  client.close();
+  for (const socket of sockets) socket.destroy();
+  silent.close();
+  expect(await call).toBeInstanceOf(Error);
+});
+
 test("all pages are gone through", async () => {
   const client = clients["gRPC from Node"] as CouponClient;
   const { coupon } = await client.catalog.createCoupon({ coupon: { ...couponOf(10n), maxPerUser: 10 } });

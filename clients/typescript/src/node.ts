@@ -45,13 +45,17 @@ const maxSockets = 256;
 
 export function createCouponClient(options: NodeClientOptions): CouponClient {
   const { protocol = "grpc" } = options;
-  const common = transportOptions(options);
+  const { life, ...common } = transportOptions(options);
+  const close = (cut: () => void) => {
+    life.isOver = true;
+    cut();
+  };
   const secured = tlsOf(options.tls);
   if (protocol === "grpc") {
     const url = new URL(common.baseUrl);
     const createConnection = () => connecting(url, secured);
     const sessionManager = new Http2SessionManager(url.origin, keepalive, { createConnection });
-    return clientOver(createGrpcTransport({ ...common, sessionManager }), () => sessionManager.abort());
+    return clientOver(createGrpcTransport({ ...common, sessionManager }), () => close(() => sessionManager.abort()));
   }
   const createTransport = { connect: createConnectTransport, "grpc-web": createGrpcWebTransport }[protocol];
   if (!createTransport) {
@@ -66,7 +70,7 @@ export function createCouponClient(options: NodeClientOptions): CouponClient {
     httpVersion: "1.1",
     nodeOptions: { agent, ...secured },
   });
-  return clientOver(transport, () => agent.destroy());
+  return clientOver(transport, () => close(() => agent.destroy()));
 }
 
 /** As `http2.connect` does it, but not for ever. */

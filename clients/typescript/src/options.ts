@@ -34,7 +34,10 @@ export function transportOptions(options: ClientOptions) {
     whole("retries.budget", retries.budget, 1_000);
     whole("retries.attemptTimeoutMs", retries.attemptTimeoutMs, maxTimeoutMs);
   }
+  const life = { isOver: false };
   return {
+    /** For who closes the client: calls that this cuts off are not tried again. */
+    life,
     baseUrl,
     defaultTimeoutMs: timeoutMs,
     // The first is around all others.
@@ -42,7 +45,7 @@ export function transportOptions(options: ClientOptions) {
       ...interceptors,
       tellRefusals,
       nameRequests,
-      ...(retries ? [retrying(retries)] : []),
+      ...(retries ? [retrying(retries, life)] : []),
       ...(credentials ? [proving(credentials)] : []),
     ],
   };

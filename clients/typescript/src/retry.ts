@@ -21,8 +21,10 @@ const passing: ReadonlySet<Reason> = new Set<Reason>([
 ]);
 /** Of these, the ones that say that nothing was done. */
 const nothingDone: ReadonlySet<Reason> = new Set<Reason>(["OVERLOADED", "RATE_LIMITED", "THROTTLED"]);
-/** What a transport says when a call was lost. */
-const lost: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Internal, Code.DeadlineExceeded]);
+/** What a transport says when a call was lost: of a connection that was reset or closed, Connect says ABORTED or CANCELED. */
+const lost: ReadonlySet<Code> = new Set([
+  ...[Code.Unavailable, Code.Internal, Code.DeadlineExceeded, Code.Aborted, Code.Canceled],
+]);
 
 const firstBackoffMs = 100;
 const maxBackoffMs = 3_000;
@@ -34,7 +36,7 @@ const timeoutHeaders: readonly (readonly [string, (ms: number) => string])[] = [
 ];
 
 /** Tries unary calls again that may be tried again, within the deadline of the whole call. */
-export function retrying(options: RetryOptions): Interceptor {
+export function retrying(options: RetryOptions, life: { readonly isOver: boolean }): Interceptor {
   const attempts = options.attempts ?? 4;
   const budget = new RetryBudget(options.budget ?? 10);
   return (next) => async (request) => {
@@ -49,7 +51,7 @@ export function retrying(options: RetryOptions): Interceptor {
         budget.succeeded();
         return response;
       } catch (error) {
-        if (request.signal.aborted || attempt >= attempts) throw error;
+        if (request.signal.aborted || life.isOver || attempt >= attempts) throw error;
         if (!mayRepeat(request.method, error, gaveUp())) throw error;
         const waitMs = waitFor(error, attempt);
         if (waitMs === undefined || waitMs >= leftMs() || !budget.take()) throw error;

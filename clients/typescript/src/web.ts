@@ -14,7 +14,8 @@ export interface WebClientOptions extends ClientOptions {
 
 export function createCouponClient(options: WebClientOptions): CouponClient {
   const { protocol = "connect", fetch } = options;
-  const common = { ...transportOptions(options), useBinaryFormat: true, ...(fetch && { fetch }) };
+  const { life: _, ...given } = transportOptions(options);
+  const common = { ...given, useBinaryFormat: true, ...(fetch && { fetch }) };
   switch (protocol) {
     case "connect":
       return clientOver(createConnectTransport(common));

@@ -140,6 +140,54 @@ test("a connection whose other end is gone without a word is given up, and the c
   expect(sockets).toHaveLength(4);
 });
 
+const cuts = (["grpc", "connect", "grpc-web"] as const).flatMap((protocol) =>
+  (["reset", "closed"] as const).map((how) => [protocol, how] as const),
+);
+
+test.for(cuts)("a call by %s whose connection is %s under way is made over another one", async ([protocol, how]) => {
+  const port = protocol === "grpc" ? around.replica.grpcPort : around.replica.httpPort;
+  const sockets: Socket[] = [];
+  let isToBeCut = false;
+  const between = createServer((socket) => {
+    const onward = connect(port, "127.0.0.1");
+    sockets.push(socket);
+    onward.on("error", () => {}).pipe(socket);
+    socket.on("error", () => {}).on("close", () => onward.destroy());
+    socket.on("data", (part) => {
+      if (!isToBeCut) return onward.write(part);
+      isToBeCut = false;
+      return how === "reset" ? socket.resetAndDestroy() : socket.destroy();
+    });
+  });
+  await new Promise<void>((resolve) => between.listen(0, "127.0.0.1", resolve));
+  atEnd(async () => void between.close());
+  const baseUrl = `http://127.0.0.1:${(between.address() as { port: number }).port}`;
+  const client = createCouponClient({ baseUrl, protocol, timeoutMs });
+  atEnd(async () => client.close());
+  const { coupon } = await client.catalog.createCoupon({ coupon: couponOf(1n) });
+  isToBeCut = true;
+  const target = { case: "couponId", value: coupon?.id as string } as const;
+  expect((await client.issuance.issueCoupon({ target, userId: "ann" })).userCoupon?.userId).toBe("ann");
+  expect(sockets).toHaveLength(2);
+});
+
+test("calls that the client's own end cuts off are not tried again", async () => {
+  for (const [protocol, port] of [
+    ["grpc", around.replica.grpcPort] as const,
+    ["connect", around.replica.httpPort] as const,
+  ]) {
+    const client = createCouponClient({ baseUrl: `http://127.0.0.1:${port}`, protocol, timeoutMs });
+    const throttle = { maxConcurrent: 1, maxPerSecond: 1, maxWait: durationFromMs(20_000) };
+    const { coupon } = await client.catalog.createCoupon({ coupon: { ...couponOf(9n), throttle } });
+    const target = { case: "couponId", value: coupon?.id as string } as const;
+    const calls = Array.from({ length: 8 }, (_, i) => client.issuance.issueCoupon({ target, userId: `ann-${i}` }));
+    const ends = Promise.allSettled(calls);
+    await Promise.race(calls);
+    client.close();
+    expect((await ends).filter(({ status }) => status === "rejected").length).toBeGreaterThan(0);
+  }
+});
+
 test("a handshake that comes to no end is given up, and begun anew", async () => {
   const sockets: Socket[] = [];
   const silent = createServer((socket) => sockets.push(socket.on("error", () => {})));

@@ -64,7 +64,8 @@ async function checkReports(life: Lived): Promise<void> {
     life.model,
   );
   if (call) await life.call(call);
-  for (const type of ["FREE", "STANDARD"] as const) await life.call({ method: "getStats", scope: { type } });
+  for (const type of ["FREE", "STANDARD", "MEGADEAL"] as const)
+    await life.call({ method: "getStats", scope: { type } });
   await life.call({ method: "getStats", scope: null });
 }
 
@@ -124,7 +125,10 @@ async function checkGate(life: Lived, exact: boolean): Promise<void> {
     ) as Answer & Record<"deletedCount" | "releasedCount", number>;
     const facts = { revision: target.revision, updatedAt: new Date(target.updatedAt), stock };
     if (survey.loaded && !isBehind)
-      expect(survey.loaded, "coupon in the gate").toEqual({ ...facts, givenBackTo: deletedCount + releasedCount });
+      expect(survey.loaded, `coupon in the gate: ${inspect(survey.loaded)}`).toEqual({
+        ...facts,
+        givenBackTo: deletedCount + releasedCount,
+      });
     if (!survey.places) continue;
     const left = life.model.placesLeft(target);
     if (!exact && survey.places.revision !== target.revision) continue;

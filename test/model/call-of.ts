@@ -129,6 +129,8 @@ export function callOf(command: Command, model: Model, life: Life): Call | null 
   }
 }
 
+const longMethods = ["deleteCodes", "release", "expire", "expireCodes"];
+
 /** The calls that are made at once. */
 export function crowdOf(command: Command, model: Model, life: Life): Call[] {
   const { coupons, userCoupons } = model.state;
@@ -139,7 +141,9 @@ export function crowdOf(command: Command, model: Model, life: Life): Call[] {
       // The pool of a type is there some time before what opens it is done, or refused.
       const isOpening = all.some((one) => one.method === "upload" && "type" in one.target);
       const isOfAll = (one: Call) => one.method === "page" && one.list.method === "listCoupons";
-      const calls = isOpening ? all.filter((one) => !isOfAll(one)) : all;
+      // They read the clock several times: a round makes several steps, and the event of what is deleted may come before its record.
+      const isOfTwoTimes = (one: Call) => command.meanwhile === "step" && longMethods.includes(one.method);
+      const calls = all.filter((one) => !(isOpening && isOfAll(one)) && !isOfTwoTimes(one));
       return command.doubled ? [...calls, ...structuredClone(calls.slice(0, 1))] : calls;
     }
     case "rush": {
@@ -153,9 +157,10 @@ export function crowdOf(command: Command, model: Model, life: Life): Call[] {
       const userIds = [...new Set(command.users)].map((user) => life.userId(user));
       const requestId = life.requestId(command.request);
       // Each user has a request id of its own, which no other call can name.
-      return userIds.map((userId) =>
-        issueCall({ couponId: target.id }, userId, requestId && `batch ${requestId} ${userId}`),
-      );
+      return userIds.map((userId) => ({
+        ...issueCall({ couponId: target.id }, userId, requestId && `batch ${requestId} ${userId}`),
+        labels: labels[command.labels] ?? "",
+      }));
     }
     case "codeRush": {
       const target = targetOf({ code: command.code, spelling: 0 }, model, life);
@@ -218,7 +223,7 @@ function deleteCodesCall(command: Command & { kind: "deleteCodes" }, model: Mode
   };
 }
 
-function issueCall(target: Target, userId: string, requestId = ""): Call {
+function issueCall(target: Target, userId: string, requestId = ""): Call & { method: "issue" } {
   return { method: "issue", target, userId, requestId };
 }
 

@@ -137,6 +137,8 @@ export type Call =
     }
   | { readonly method: "getUsage"; readonly userId: string; readonly usageId: string }
   | { readonly method: "release" }
+  /** Nobody's call: time passes. */
+  | { readonly method: "step" }
   /** Of a list, those after the one that is named by `after`: null for the first page. */
   | {
       readonly method: "page";

@@ -216,6 +216,8 @@ async function send(replica: Replica, call: Call, context: CallContext): Promise
       const counts = Object.fromEntries(Object.entries(stats).map(([name, count]) => [name, Number(count)]));
       return { ...counts, readAt: msOf(answer.readTime) };
     }
+    case "step":
+      return {};
     case "release":
       await replica.releaser.run();
       return {};
@@ -236,12 +238,20 @@ function inputOf<C extends Call>({ method: _, ...input }: C): Omit<C, "method"> 
   return input;
 }
 
+export interface Batch {
+  readonly couponId: string;
+  readonly userIds: readonly string[];
+  readonly requestId: string;
+  readonly labels: string;
+}
+
 /** One call for many users: what became of each of them, as if each had called alone. */
 export async function performBatch(
   replica: Replica,
-  { couponId, userIds, requestId }: { couponId: string; userIds: readonly string[]; requestId: string },
+  { couponId, userIds, requestId, labels }: Batch,
 ): Promise<Answer[]> {
-  const message = create(BatchIssueCouponsRequestSchema, { couponId, userIds: [...userIds], requestId });
+  const asked = { couponId, userIds: [...userIds], requestId, labels: labelFields(labels) };
+  const message = create(BatchIssueCouponsRequestSchema, asked);
   const answer = await replica.batchIssue(message, callContext(Date.now() + callerTimeMs));
   if (answer instanceof Refusal) throw new Error(answer.reason);
   return answer.outcomes.map(({ outcome, replayed }) =>

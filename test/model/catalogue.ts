@@ -5,22 +5,23 @@ import { newestFirst } from "./world.js";
 
 const visible = /^[!-~]([ -~]*[!-~])?$/;
 const maxCodeLength = 64;
+const megadealThrottle = { maxConcurrent: 5, maxPerSecond: 10, maxWaitMs: 10_000 };
 /** The pool of a type never ends by itself: its codes do. */
 const typePoolEnd = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
 
 /** Coupons, and the codes of code books. */
 export class Catalogue extends Using {
   protected create(definition: Definition, id: string): Answer {
+    if (definition.expiresAt <= (definition.startsAt ?? this.state.now)) return { refused: "INVALID_FIELD" };
     this.addCoupon(definition, id, false);
     return this.couponView(this.coupon(id));
   }
 
   /** Each on its own, and all on record as one. */
   protected createMany(call: Call & { method: "createMany" }, told: readonly Answer[]): Answer {
-    const outcomes = call.definitions.map((definition, index) => {
-      if (definition.expiresAt <= definition.startsAt) return { refused: "INVALID_FIELD" };
-      return this.create(definition, String(told[index]?.id ?? "?"));
-    });
+    const outcomes = call.definitions.map((definition, index) =>
+      this.create(definition, String(told[index]?.id ?? "?")),
+    );
     const couponIds = outcomes.flatMap((one) => ("id" in one ? [String(one.id)] : []));
     const createdCount = couponIds.length;
     this.onRecord(call, "", null, { createdCount, refusedCount: outcomes.length - createdCount, couponIds });
@@ -50,7 +51,7 @@ export class Catalogue extends Using {
     const none = { pausedAt: null, deletedAt: null, revokedAt: null, exhaustedAt: null };
     const updatedAt = this.state.now;
     this.state.coupons.push({
-      ...definition,
+      ...whole(definition, updatedAt),
       ...none,
       id,
       isTypePool,
@@ -80,8 +81,13 @@ export class Catalogue extends Using {
     this.setCoupon(id, { ...changed, revision: this.coupon(id).revision + 1, updatedAt: this.state.now });
   }
 
+  /** Whatever the coupon is now. */
+  protected isWrong({ startsAt, expiresAt }: Partial<Definition>): boolean {
+    return startsAt === null || (startsAt !== undefined && expiresAt !== undefined && expiresAt <= startsAt);
+  }
+
   protected edit(current: Coupon, change: Partial<Definition>): Partial<Coupon> | string {
-    const wanted = { ...current, ...change };
+    const wanted = { ...current, ...change, ...whole({ ...current, ...change }, this.state.now) };
     const places = this.placesTaken(current);
     if (wanted.quota?.group !== current.quota?.group) return "INVALID_FIELD";
     if (current.isTypePool && wanted.type !== current.type) return "INVALID_FIELD";
@@ -91,9 +97,9 @@ export class Catalogue extends Using {
     if (wanted.usageCap !== null && wanted.usageCap < places) return "USAGE_CAP_BELOW_USED";
     this.happened("COUPON_UPDATED", current.id);
     // Only another cap can make a coupon exhausted, or end that.
-    if (wanted.usageCap === current.usageCap) return change;
+    if (wanted.usageCap === current.usageCap) return wanted;
     const reached = wanted.usageCap !== null && places >= wanted.usageCap;
-    return { ...change, exhaustedAt: reached ? (current.exhaustedAt ?? this.state.now) : null };
+    return { ...wanted, exhaustedAt: reached ? (current.exhaustedAt ?? this.state.now) : null };
   }
 
   // Codes.
@@ -265,6 +271,20 @@ export class Catalogue extends Using {
     }
     for (const id of revised) this.setCoupon(id, { revision: this.coupon(id).revision + 1 });
   }
+}
+
+/** With all that a definition may leave out. */
+function whole(definition: Definition, now: number) {
+  const { startsAt, maxPerUser, maxUses, lockMs, throttle, type } = definition;
+  const unthrottled = type === "MEGADEAL" ? megadealThrottle : null;
+  return {
+    ...definition,
+    startsAt: startsAt ?? now,
+    maxPerUser: maxPerUser ?? 1,
+    maxUses: maxUses ?? 1,
+    lockMs: lockMs ?? 300_000,
+    throttle: throttle ?? unthrottled,
+  };
 }
 
 function isCode(code: string): boolean {

@@ -4,19 +4,15 @@ import {
   callCommands,
   command,
   coupon,
-  createCommand,
   crowd,
-  daySteps,
-  fields,
   generate,
   meanwhile,
   orderCommand,
-  request,
   rush,
-  type,
   upload,
   useAll,
 } from "./some-commands.js";
+import { createCommand, daySteps, fields, request, type } from "./some-definitions.js";
 
 const rounds = fc
   .subarray(["expire", "expireCodes", "release"] as const)

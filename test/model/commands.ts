@@ -1,3 +1,4 @@
+import type { Part } from "./mortal.js";
 import type { CouponType, Definition, Discount } from "./state.js";
 
 /**
@@ -129,7 +130,13 @@ export type Command =
       readonly meanwhile?: Meanwhile;
     }
   /** The same as one call. */
-  | { readonly kind: "batch"; readonly coupon: number; readonly users: readonly number[]; readonly request: number }
+  | {
+      readonly kind: "batch";
+      readonly coupon: number;
+      readonly users: readonly number[];
+      readonly request: number;
+      readonly labels: number;
+    }
   /** Many at once for the same code, for a type, and one user for all coupons of a quota group. */
   | { readonly kind: "codeRush"; readonly code: number; readonly users: readonly number[] }
   | { readonly kind: "typeRush"; readonly type: CouponType; readonly users: readonly number[] }
@@ -149,24 +156,24 @@ export type Crowd = Command & {
 export type Lost =
   | { readonly kind: "hurried"; readonly ms: readonly (number | null)[]; readonly isAtOnce: boolean }
   | { readonly kind: "cut"; readonly afterMs: number }
-  | { readonly kind: "dies"; readonly part: "all" | "postgres" | "redis"; readonly afterMessages: number };
+  | { readonly kind: "dies"; readonly part: Part; readonly afterMessages: number };
 
-/** Times in steps; discounts by their index in `discounts`. null: no limit. */
+/** Times in steps; discounts by their index in `discounts`. null: no limit, or left out. */
 export interface Facts {
   readonly name: number;
   readonly description: number;
   readonly category: number;
   readonly labels: number;
   readonly discount: number;
-  readonly start: number;
+  readonly start: number | null;
   readonly end: number;
   readonly quantity: number | null;
   readonly validity: number | null;
-  readonly maxPerUser: number;
+  readonly maxPerUser: number | null;
   readonly usageCap: number | null;
   readonly stackable: boolean;
-  readonly maxUses: number;
-  readonly lock: number;
+  readonly maxUses: number | null;
+  readonly lock: number | null;
   readonly claim: number | null;
   readonly type: CouponType | null;
   readonly throttle: Definition["throttle"];
@@ -200,7 +207,8 @@ export interface LineFacts {
   readonly terms: TermFacts;
 }
 
-export type Meanwhile = "wipe" | "load" | "forget" | "sweep" | null;
+/** `step`: the time comes at which much ends. */
+export type Meanwhile = "wipe" | "load" | "forget" | "sweep" | "step" | null;
 export type Change = Partial<Facts>;
 export type LockChoice = "own" | "none" | "stale";
 

@@ -12,7 +12,7 @@ export interface Stored {
   readonly codes: string[];
   readonly quotas: string[];
   readonly events: string[];
-  /** What administrators did, and of which revision: two who pause a coupon at once are told the same. */
+  /** What administrators did, when, and of which revision: two who pause a coupon at once are told the same. */
   readonly records: string[];
 }
 
@@ -65,9 +65,9 @@ export function factsOf(model: Model): Stored {
       .sort(),
     events: changes(events),
     records: records
-      .map(({ method, requestId, targetId, before }) => {
+      .map(({ method, requestId, targetId, before, at }) => {
         const { coupon } = (before ?? {}) as { coupon?: { revision: number } };
-        return line(method, requestId || null, targetId || null, coupon?.revision);
+        return line(method, requestId || null, targetId || null, coupon?.revision, at);
       })
       .sort(),
   };
@@ -92,11 +92,12 @@ export async function storedOf(sql: Sql, now: number, caller: string): Promise<S
     sql`SELECT quota_group || ' ' || user_id AS who, issued_count FROM quota_days
         WHERE issued_count > 0 AND day = ${new Date(dayOf(now) * dayMs).toISOString().slice(0, 10)}::text::date ORDER BY who`,
     sql`SELECT kind, coupon_id, user_coupon_id, usage_id, detail->>'lockVersion' AS version,
-          millis((detail->>'lockedUntil')::timestamptz)::text AS until, detail->>'restocked' AS restocked
+          millis((detail->>'lockedUntil')::timestamptz)::text AS until, detail->>'restocked' AS restocked,
+          millis(happened_at)::text AS at
         FROM events WHERE kind NOT LIKE '%PURGED'`,
     // The pool of a type may have been made by any of several calls for it.
     sql`SELECT method, CASE WHEN method = 'upload' AND after ? 'coupon' THEN NULL ELSE nullif(caller_request_id, '') END AS request_id,
-          target_id, before -> 'coupon' ->> 'revision' AS revision
+          target_id, before -> 'coupon' ->> 'revision' AS revision, millis(happened_at)::text AS at
         FROM audit_records WHERE principal = ${caller} AND outcome = 'OK'`,
   ]);
   const values = (rows: readonly object[]) =>

@@ -1,4 +1,5 @@
 import { type Answer, type Call, type Expected, type ListCall, namesOfItems } from "./call.js";
+import { stepMs } from "./commands.js";
 import type { UserCoupon } from "./state.js";
 import { Upkeep } from "./upkeep.js";
 import { newestFirst, usageView } from "./world.js";
@@ -62,6 +63,7 @@ export class Model extends Upkeep {
       case "createMany":
         return this.once(call, () => this.createMany(call, (told.outcomes ?? []) as Answer[]));
       case "update":
+        if (this.isWrong(call.change)) return { refused: "INVALID_FIELD" };
         return this.change(call, call.revision, (it) => this.edit(it, call.change));
       case "pause":
       case "resume":
@@ -151,6 +153,9 @@ export class Model extends Upkeep {
       }
       case "getStats":
         return { ...this.stats(call.scope), readAt: this.state.now };
+      case "step":
+        this.state.now += stepMs;
+        return {};
       case "release":
         this.release();
         return {};

@@ -50,7 +50,7 @@ import { explain, messageOf } from "../../src/transport/error-table.js";
 import { openEngines } from "../../src/wiring/engines.js";
 import { openStores } from "../../src/wiring/stores.js";
 import { type ClockedDatabase, openClockedDatabase } from "../integration/clocked-database.js";
-import { Lifeline } from "./mortal.js";
+import { type Mortal, type Part, startMortal } from "./mortal.js";
 import { deletedCodesKeepHours, purgeAfterDays } from "./upkeep.js";
 import { timeZone } from "./world.js";
 
@@ -63,6 +63,8 @@ export interface Service {
   readonly replicas: readonly [Replica, Replica];
   /** Sets the clocks of both stores. Postgres' then stands still; the gate's runs on. */
   setClock(at: Date): Promise<void>;
+  /** The same in the middle of what is at work: first of Postgres, for the gate is late rather than early. */
+  jumpClock(at: Date): Promise<void>;
   /** Loads a coupon and its places into the gate, as another replica might at any time. */
   load(couponId: string): Promise<void>;
   /** Waits for the loads that the replicas have begun. */
@@ -74,7 +76,7 @@ export interface Service {
   /** All connections of the replicas to Postgres are lost, and can be made anew. */
   cutPostgres(): Promise<void>;
   /** A further replica, which dies when it is told to: or it loses one of its stores for good. */
-  startMortal(part: "all" | "postgres" | "redis"): Promise<Mortal>;
+  startMortal(part: Part): Promise<Mortal>;
   /** The others find out what became of what a dead replica had reserved, as they do when that has run out. */
   passReservations(): Promise<void>;
   /** What went wrong behind the callers' backs. Must be empty. */
@@ -83,12 +85,6 @@ export interface Service {
 }
 
 export type Replica = ReturnType<typeof startReplica>;
-
-export interface Mortal extends Pick<Lifeline, "dieAfter" | "death"> {
-  readonly replica: Replica;
-  /** It is dead by then. */
-  bury(): Promise<void>;
-}
 
 /** Of each queue at once: more than there are connections for, so that some wait. */
 const batches = { issue: 2, issueCode: 1, use: 2, lock: 2 };
@@ -100,6 +96,9 @@ const cutMs = 5_000;
 const reservationMs = 5_000;
 
 type ServiceLog = FailureLogOptions["log"] & { info(details: object, message: string): void };
+
+/** Of a replica that dies nobody reads the log. */
+const silent: ServiceLog = { info: () => {}, warn: () => {}, error: () => {} };
 
 /** The service as `app.ts` wires it, without front ends and timers. */
 function startReplica(database: Database, gate: Gate, log: ServiceLog) {
@@ -208,6 +207,11 @@ export async function startService(gateName: GateName): Promise<Service> {
   const replicas = [startReplica(clocked.database, gate, log), startReplica(second, otherGate, log)] as const;
   const { issueStore } = replicas[0];
   const settled = async () => void (await Promise.all(replicas.map((replica) => replica.settled())));
+  const jumpClock = async (at: Date) => {
+    await clocked.setClock(at);
+    offsetMs = at.getTime() - Date.now();
+    for (const replica of replicas) replica.forgetTypes();
+  };
   return {
     clocked,
     gate,
@@ -215,10 +219,9 @@ export async function startService(gateName: GateName): Promise<Service> {
     settled,
     setClock: async (at) => {
       await settled();
-      offsetMs = at.getTime() - Date.now();
-      await clocked.setClock(at);
-      for (const replica of replicas) replica.forgetTypes();
+      await jumpClock(at);
     },
+    jumpClock,
     load: async (couponId) => {
       const loading = await gate.beginLoad(couponId);
       const facts = loading && (await issueStore.readGate(couponId, (holdings) => loading.addHoldings(holdings)));
@@ -259,23 +262,15 @@ export async function startService(gateName: GateName): Promise<Service> {
       // The sessions are over by then; so that their sockets are here, too.
       for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
     },
-    startMortal: async (part) => {
-      const lifeline = new Lifeline();
-      const to = (store: typeof part, url: string) => (part === "all" || part === store ? lifeline.to(url) : url);
-      const silent = { info: () => {}, warn: () => {}, error: () => {} };
-      const database = openDatabase({ url: await to("postgres", clocked.stores.databaseUrl), poolSize: 12 });
-      const ownGate =
-        gateName === "redis" ? redisGate(await to("redis", redisUrl), new FailureLog({ log: silent })) : gate;
-      if (ownGate instanceof RedisGate && !(await ownGate.ready())) throw new Error("no redis");
-      await database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => sql`SELECT 1`);
-      const replica = startReplica(database, ownGate, silent);
-      const bury = async () => {
-        await lifeline.close();
-        await replica.close();
-        if (ownGate !== gate) await ownGate.close();
-        await database.close();
-      };
-      return { replica, bury, death: lifeline.death, dieAfter: (messages) => lifeline.dieAfter(messages) };
+    startMortal: (part) => {
+      const { databaseUrl } = clocked.stores;
+      const openOwnGate = (url: string) => redisGate(url, new FailureLog({ log: silent }));
+      return startMortal(part, {
+        ...{ databaseUrl, redisUrl },
+        openGate: async (url) => (gateName === "redis" ? openOwnGate(url) : gate),
+        start: (database, itsGate) => startReplica(database, itsGate, silent),
+        close: async (itsGate) => void (itsGate !== gate && (await itsGate.close())),
+      });
     },
     passReservations: async () => {
       await settled();

@@ -1,75 +1,37 @@
 import fc from "fast-check";
 import {
   amounts,
-  type Change,
   type Command,
-  categories,
-  descriptions,
   discounts,
-  type Facts,
   type IssueBy,
   type LockChoice,
   type Meanwhile,
-  names,
   reads,
-  stepMs,
   type TermFacts,
 } from "./commands.js";
-import type { CouponType, Definition } from "./state.js";
+import {
+  change,
+  createCommand,
+  createMany,
+  daySteps,
+  few,
+  orNone,
+  request,
+  revision,
+  someLabels,
+  type,
+} from "./some-definitions.js";
 
 /** Any command, with the frequencies that make lives in which much happens. */
 
-/** The longest there is: nobody is refused who only has to wait. */
-const maxWaitMs = 20_000;
 /** Of a lock, one may come without an amount. */
 const noAmount = amounts.length;
 
-export const daySteps = 86_400_000 / stepMs;
-const monthSteps = 30 * daySteps;
-
 export const coupon = fc.nat(5);
-export const request = fc.constantFrom(0, 0, 0, 1, 2, 3);
 const picks = fc.oneof(
   { weight: 2, arbitrary: fc.tuple(fc.nat(40)) },
   { weight: 1, arbitrary: fc.array(fc.nat(40), { minLength: 2, maxLength: 3 }) },
 );
-const someLabels = fc.constantFrom(0, 0, 0, 1, 2);
-const few = (max: number) => fc.integer({ min: 1, max });
-/** null once in `freq` times. */
-const orNone = (arbitrary: fc.Arbitrary<number>, freq = 2) => fc.option(arbitrary, { freq });
-export const fields: { [K in keyof Facts]: fc.Arbitrary<Facts[K]> } = {
-  name: fc.nat(names.length - 1),
-  description: fc.nat(descriptions.length - 1),
-  category: fc.nat(categories.length - 1),
-  labels: someLabels,
-  discount: fc.nat(discounts.length - 1),
-  start: fc.constantFrom(-5, -5, -5, -5, -5, 1),
-  end: fc.constantFrom(30, 30, 30, monthSteps, monthSteps, 4),
-  quantity: orNone(few(6), 4),
-  validity: orNone(few(4), 3),
-  maxPerUser: fc.constantFrom(1, 2, 2),
-  usageCap: orNone(few(4), 3),
-  stackable: fc.constantFrom(true, true, true, false),
-  maxUses: fc.constantFrom(1, 1, 2, 3),
-  lock: few(3),
-  claim: orNone(few(3), 2),
-  type: fc.constantFrom<(CouponType | null)[]>(null, "FREE", "FREE", "STANDARD"),
-  throttle: fc.constantFrom(
-    null,
-    null,
-    null,
-    null,
-    ...[1, 3].map((maxConcurrent) => ({ maxConcurrent, maxPerSecond: 1_000, maxWaitMs })),
-  ),
-  quota: fc.option(fc.record({ group: fc.constantFrom(0, 0, 0, 1), max: fc.constantFrom(1, 1, 2, 3) }), { freq: 2 }),
-  book: fc.constantFrom<Definition["book"][]>(null, null, "folded", "folded", "exact"),
-};
-export const createCommand = fc.record({ kind: fc.constant("create" as const), facts: fc.record(fields), request });
-const createMany = fc.record({
-  kind: fc.constant("createMany" as const),
-  facts: fc.array(fc.record({ ...fields, end: fc.constantFrom(30, 30, 4, -6) }), { minLength: 1, maxLength: 3 }),
-  request,
-});
 const lock = fc.constantFrom<LockChoice>("own", "own", "none", "none", "none", "stale");
 const amount: fc.Arbitrary<number> = fc.constantFrom(0, 0, 0, 1, 1, 2, 2, 3);
 const spelling = fc.option(fc.nat(3), { freq: 2 });
@@ -85,24 +47,6 @@ export const orderCommand = (kinds: ("quote" | "lock" | "use")[], amountOf = amo
     request,
     labels: someLabels,
   });
-const { book: _, ...changeable } = fields;
-const oneChange: fc.Arbitrary<Change> = fc.oneof(
-  ...Object.entries({ ...changeable, end: fc.integer({ min: -6, max: 30 }) }).map(([field, arbitrary]) =>
-    (arbitrary as fc.Arbitrary<unknown>).map((value): Change => ({ [field]: value })),
-  ),
-  // Those that matter most to using.
-  fields.usageCap.map((usageCap) => ({ usageCap })),
-  fc.record({ group: fc.constant(0), max: few(3) }).map((quota) => ({ quota })),
-  fields.discount.map((chosen) => ({ discount: chosen })),
-  fields.discount.map((chosen) => ({ discount: chosen })),
-);
-const change = fc.oneof(
-  { weight: 3, arbitrary: oneChange },
-  { weight: 1, arbitrary: fc.tuple(oneChange, oneChange, oneChange).map((all): Change => Object.assign({}, ...all)) },
-);
-const revision = fc.constantFrom("any" as const, "any" as const, "current" as const, "stale" as const);
-
-export const type = fc.constantFrom<CouponType[]>("FREE", "FREE", "STANDARD");
 const issueBy: fc.Arbitrary<IssueBy> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ coupon }) },
   { weight: 4, arbitrary: fc.record({ code: fc.nat(40), spelling: fc.nat(3) }) },
@@ -190,7 +134,10 @@ const weighted = (weights: Partial<Record<keyof typeof callCommands, number>>) =
     weight,
     arbitrary: callCommands[name as keyof typeof callCommands] as fc.Arbitrary<Command>,
   }));
-export const meanwhile = fc.constantFrom<Meanwhile[]>(null, null, null, null, "wipe", "load", "forget", "sweep");
+export const meanwhile = fc.constantFrom<Meanwhile[]>(
+  ...[null, null, null, null],
+  ...(["wipe", "load", "forget", "sweep", "step"] as const),
+);
 const read = fc.record({ kind: fc.constant("read" as const), what: fc.constantFrom(...reads), pick: fc.nat(40) });
 const glance = fc.record({ kind: fc.constant("glance" as const), list: read });
 export const crowd = fc.record({
@@ -231,7 +178,7 @@ export const rush = fc.record({
 export const useAll = fc.record({ kind: fc.constant("useAll" as const), coupon, meanwhile });
 const users = fc.array(fc.nat(4), { minLength: 2, maxLength: 8 });
 const otherRushes: fc.Arbitrary<Command> = fc.oneof(
-  fc.record({ kind: fc.constant("batch" as const), coupon, users, request }),
+  fc.record({ kind: fc.constant("batch" as const), coupon, users, request, labels: someLabels }),
   fc.record({ kind: fc.constant("codeRush" as const), code: fc.nat(40), users }),
   fc.record({ kind: fc.constant("typeRush" as const), type, users }),
   fc.record({

@@ -16,9 +16,9 @@ export interface Discount {
   readonly minimum: number | null;
 }
 
-export type CouponType = "FREE" | "STANDARD";
+export type CouponType = "FREE" | "STANDARD" | "MEGADEAL";
 
-/** What a merchant decides. null: no limit, or none. */
+/** What a merchant decides. null: no limit, or none; or it is left out, and has what the contract says then. */
 export interface Definition {
   readonly name: string;
   readonly description: string;
@@ -36,19 +36,23 @@ export interface Definition {
   /** How its codes are told apart. null: it is no code book. */
   readonly book: "folded" | "exact" | null;
   readonly discount: Discount;
-  readonly startsAt: number;
+  readonly startsAt: number | null;
   readonly expiresAt: number;
   readonly quantity: number | null;
   readonly validityMs: number | null;
-  readonly maxPerUser: number;
+  readonly maxPerUser: number | null;
   readonly usageCap: number | null;
   readonly stackable: boolean;
-  readonly maxUses: number;
-  readonly lockMs: number;
+  readonly maxUses: number | null;
+  readonly lockMs: number | null;
   readonly claimMs: number | null;
 }
 
 export interface Coupon extends Definition {
+  readonly startsAt: number;
+  readonly maxPerUser: number;
+  readonly maxUses: number;
+  readonly lockMs: number;
   readonly id: string;
   /** Whether it is the pool of its type. */
   readonly isTypePool: boolean;

@@ -232,7 +232,7 @@ export class World {
   }
 
   happened(kind: string, ...facts: string[]): void {
-    this.state.events.push([kind, ...facts].join(" "));
+    this.state.events.push([kind, ...facts, this.state.now].join(" "));
     const [couponId = "", userCouponId = "", usageId = ""] = facts;
     const holder = this.state.userCoupons.find(({ id }) => id === userCouponId);
     const isOfUsage = kind === "USER_COUPON_USED" || kind === "USAGE_CANCELLED";

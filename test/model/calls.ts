@@ -249,10 +249,11 @@ export interface Batch {
 export async function performBatch(
   replica: Replica,
   { couponId, userIds, requestId, labels }: Batch,
+  timeMs = callerTimeMs,
 ): Promise<Answer[]> {
   const asked = { couponId, userIds: [...userIds], requestId, labels: labelFields(labels) };
   const message = create(BatchIssueCouponsRequestSchema, asked);
-  const answer = await replica.batchIssue(message, callContext(Date.now() + callerTimeMs));
+  const answer = await replica.batchIssue(message, callContext(Date.now() + timeMs));
   if (answer instanceof Refusal) throw new Error(answer.reason);
   return answer.outcomes.map(({ outcome, replayed }) =>
     outcome.case === "userCoupon"

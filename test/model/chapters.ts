@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import type { Command, Crowd, Lost } from "./commands.js";
 import {
+  batch,
   callCommands,
   command,
   coupon,
@@ -178,8 +179,8 @@ const lost: fc.Arbitrary<Lost> = fc.oneof(
   },
 );
 const lossy = fc
-  .tuple(fc.oneof({ weight: 2, arbitrary: crowd }, rush, useAll), lost)
-  .map(([one, how]): Command[] => [{ kind: "lossy", crowd: { ...one, meanwhile: null } as Crowd, lost: how }]);
+  .tuple(fc.oneof({ weight: 2, arbitrary: crowd }, rush, useAll, batch), lost)
+  .map(([one, how]): Command[] => [{ kind: "lossy", crowd: one as Crowd, lost: how }]);
 /** A list is gone through while what is in it changes. */
 const pages = fc
   .tuple(

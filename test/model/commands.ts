@@ -146,7 +146,7 @@ export type Command =
 
 /** Calls at once. */
 export type Crowd = Command & {
-  readonly kind: "crowd" | "rush" | "codeRush" | "typeRush" | "groupRush" | "useAll";
+  readonly kind: "crowd" | "rush" | "useAll" | "batch";
 };
 
 /**

@@ -3,12 +3,12 @@ import { inspect, isDeepStrictEqual } from "node:util";
 import { checkBooks } from "./books.js";
 import { type Answer, type Call, type Expected, isListed } from "./call.js";
 import { callOf, crowdOf } from "./call-of.js";
-import { perform, performBatch } from "./calls.js";
+import { type Batch, perform, performBatch } from "./calls.js";
 import { type Command, type Facts, type Meanwhile, stepMs } from "./commands.js";
 import { explain } from "./crowd.js";
 import { definitionOf, type Life as LifeNames } from "./definitions.js";
 import { differences, factsOf, openTypePools, storedOf } from "./facts.js";
-import { LossyCrowd, repeatable } from "./lossy.js";
+import { isThrottled, LossyCrowd, repeatable } from "./lossy.js";
 import { Model } from "./model.js";
 import { countOutcome } from "./outcomes.js";
 import type { Replica, Service } from "./service.js";
@@ -137,36 +137,51 @@ export class Life implements LifeNames {
         if (what === "step") await this.nextReplica().keeper.sweep();
         return;
       }
-      case "lossy": {
-        const { crowd, lost } = command;
-        const nameOf = (index: number) => this.requestId(state.turn * lostRequests + index);
-        const calls = repeatable(crowdOf(crowd, this.model, this), lost, this.model, nameOf);
-        this.made.push(...calls);
-        const lossy = new LossyCrowd(this.service, this.caller, lost);
-        await this.crowd(calls, () => lossy.perform(calls), false);
-        if (lost.kind === "cut") this.service.reported.splice(0);
-        // The gate was later than that for a moment.
-        if (lost.kind === "dies") await this.act({ kind: "advance", steps: 1 });
-        return;
-      }
-      case "batch": {
-        const calls = crowdOf(command, this.model, this) as (Call & { method: "issue" })[];
-        const [first] = calls;
-        if (!first || !("couponId" in first.target)) return;
-        const { couponId } = first.target;
-        const asked = {
-          couponId,
-          userIds: calls.map(({ userId }) => userId),
-          requestId: this.requestId(command.request),
-          labels: first.labels ?? "",
-        };
-        return await this.crowd(calls, () => performBatch(this.nextReplica(), asked));
-      }
+      case "lossy":
+        return await this.lose(command);
+      case "batch":
+        return await this.batch(command, (asked) => performBatch(this.nextReplica(), asked));
     }
     const call = callOf(command, this.model, this);
     if (!call) return;
     this.made.push(call);
     await this.call(call);
+  }
+
+  private async lose({ crowd, lost }: Command & { kind: "lossy" }): Promise<void> {
+    const firstName = this.model.state.turn * lostRequests;
+    const lossy = new LossyCrowd(this.service, this.caller, lost);
+    if (crowd.kind === "batch") {
+      const one = { ...crowd, request: crowd.request || firstName };
+      if (lost.kind === "dies" && crowdOf(one, this.model, this).some((call) => isThrottled(call, this.model))) return;
+      await this.batch(one, (asked) => lossy.performBatch(asked), false);
+    } else {
+      const nameOf = (index: number) => this.requestId(firstName + index);
+      const calls = repeatable(crowdOf(crowd, this.model, this), lost, this.model, nameOf);
+      this.made.push(...calls);
+      await this.crowd(calls, () => lossy.perform(calls), false);
+    }
+    if (lost.kind === "cut") this.service.reported.splice(0);
+    // The gate was later than that for a moment.
+    if (lost.kind === "dies") await this.act({ kind: "advance", steps: 1 });
+  }
+
+  private async batch(
+    command: Command & { kind: "batch" },
+    perform: (asked: Batch) => Promise<Answer[]>,
+    isFollowed = true,
+  ): Promise<void> {
+    const calls = crowdOf(command, this.model, this) as (Call & { method: "issue" })[];
+    const [first] = calls;
+    if (!first || !("couponId" in first.target)) return;
+    const { couponId } = first.target;
+    const asked = {
+      couponId,
+      userIds: calls.map(({ userId }) => userId),
+      requestId: this.requestId(command.request),
+      labels: first.labels ?? "",
+    };
+    await this.crowd(calls, () => perform(asked), isFollowed);
   }
 
   /** No caller may notice. */

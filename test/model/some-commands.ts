@@ -177,8 +177,9 @@ export const rush = fc.record({
 });
 export const useAll = fc.record({ kind: fc.constant("useAll" as const), coupon, meanwhile });
 const users = fc.array(fc.nat(4), { minLength: 2, maxLength: 8 });
+export const batch = fc.record({ kind: fc.constant("batch" as const), coupon, users, request, labels: someLabels });
 const otherRushes: fc.Arbitrary<Command> = fc.oneof(
-  fc.record({ kind: fc.constant("batch" as const), coupon, users, request, labels: someLabels }),
+  batch,
   fc.record({ kind: fc.constant("codeRush" as const), code: fc.nat(40), users }),
   fc.record({ kind: fc.constant("typeRush" as const), type, users }),
   fc.record({

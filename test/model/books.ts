@@ -3,6 +3,7 @@ import { expect } from "vitest";
 import { countedStats, miscounted } from "../support/counted-stats.js";
 import type { Answer, Call } from "./call.js";
 import { reads } from "./commands.js";
+import type { EventStream } from "./event-stream.js";
 import { differences, factsOf, storedOf } from "./facts.js";
 import type { Model } from "./model.js";
 import { readCall } from "./reads.js";
@@ -23,6 +24,7 @@ export interface Lived {
   readonly turn: number;
   readonly caller: string;
   readonly follower: EventFollower;
+  readonly stream: EventStream | null;
   nextReplica(): Replica;
   /** Makes a call, and holds the answer against the model. */
   call(call: Call): Promise<void>;
@@ -74,6 +76,8 @@ async function checkEvents(life: Lived): Promise<void> {
   const all = await listEvents(life.nextReplica());
   await life.follower.follow(life.nextReplica());
   expect(life.follower.ids, "who reads while events come misses none").toEqual(idsOf(all));
+  await life.stream?.hasTold(all.length);
+  if (life.stream) expect(life.stream.ids, "who watches events misses none").toEqual(idsOf(all));
   const wrong = wrongEvents(all, life.model);
   if (wrong.length > 0) throw new Error(`what is told of events is wrong:\n${wrong.join("\n")}`);
   const { coupons, userCoupons } = life.model.state;

@@ -7,6 +7,7 @@ import { type Batch, perform, performBatch } from "./calls.js";
 import { type Command, type Facts, type Meanwhile, stepMs } from "./commands.js";
 import { explain } from "./crowd.js";
 import { definitionOf, type Life as LifeNames } from "./definitions.js";
+import { EventStream } from "./event-stream.js";
 import { differences, factsOf, openTypePools, storedOf } from "./facts.js";
 import { isThrottled, LossyCrowd, repeatable } from "./lossy.js";
 import { Model } from "./model.js";
@@ -16,6 +17,10 @@ import type { CouponType } from "./state.js";
 import { EventFollower } from "./told-events.js";
 import { nextMidnight } from "./world.js";
 
+/** In one of so many lives somebody watches events. */
+const streamEvery = 4;
+/** After so many turns who watches events goes on with the other replica. */
+const streamTurns = 12;
 /** If the gate's time has gone on for so long since a step, the next step comes. */
 const slowMs = stepMs / 2;
 /** Before time passes in the middle of a crowd. */
@@ -39,6 +44,7 @@ export class Life implements LifeNames {
   readonly made: Call[] = [];
   /** Who reads events while they come. */
   readonly follower = new EventFollower();
+  stream: EventStream | null = null;
   /** By performance.now(), when time last passed in the stores. */
   private steppedMs = performance.now();
   /** A list that goes on. */
@@ -49,10 +55,13 @@ export class Life implements LifeNames {
   async live(commands: readonly Command[]): Promise<void> {
     await this.service.setClock(new Date(this.startedAt));
     await this.service.clear();
+    // One tells late, and costs a query for each fifth of a second.
+    if (this.number % streamEvery === 0) this.stream = new EventStream(this.service.replicas);
     try {
       for (const command of commands) await this.act(command);
       await checkBooks(this);
     } finally {
+      await this.stream?.end();
       await this.service.settled();
       for (const { couponId } of await this.service.gate.survey(10_000, 0))
         await this.service.gate.invalidate(couponId);
@@ -82,6 +91,7 @@ export class Life implements LifeNames {
       await this.act({ kind: "advance", steps: 1 });
     const { state } = this.model;
     state.turn += 1;
+    if (state.turn % streamTurns === 0) this.stream?.moveOn();
     switch (command.kind) {
       case "advance":
         state.now += command.steps * stepMs;

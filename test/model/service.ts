@@ -1,6 +1,8 @@
 import { Redis } from "ioredis";
 import { Queues } from "../../src/batching/queues.js";
+import { EventFeed } from "../../src/following/event-feed.js";
 import { EventReader } from "../../src/following/event-reader.js";
+import { Watchers } from "../../src/following/watchers.js";
 import { GateKeeper } from "../../src/issuing/gate-keeper.js";
 import { TypeIssuer } from "../../src/issuing/type-issuer.js";
 import { CodeExpirer } from "../../src/jobs/code-expirer.js";
@@ -32,6 +34,7 @@ import { searchCoupons } from "../../src/services/catalog/search-coupons.js";
 import { updateCoupon } from "../../src/services/catalog/update-coupon.js";
 import { uploadCodes } from "../../src/services/catalog/upload-codes.js";
 import { listEvents } from "../../src/services/event/list-events.js";
+import { watchEvents } from "../../src/services/event/watch-events.js";
 import { batchIssueCoupons } from "../../src/services/issuance/batch-issue-coupons.js";
 import { issueCoupon } from "../../src/services/issuance/issue-coupon.js";
 import { cancelUsage } from "../../src/services/usage/cancel-usage.js";
@@ -92,6 +95,9 @@ const batches = { issue: 2, issueCode: 1, use: 2, lock: 2 };
 const sideBatchSize = 3;
 /** A session ends in so many ms at most. */
 const cutMs = 5_000;
+const maxWatchers = 2;
+const ofUsers = ["user_coupons", "usages", "requests", "quota_days"];
+const ofCoupons = ["codes", "code_jobs", "code_sources", "events", "coupon_search", "coupons"];
 /** How long a reservation lasts. */
 const reservationMs = 5_000;
 
@@ -117,6 +123,8 @@ function startReplica(database: Database, gate: Gate, log: ServiceLog) {
     clock: { nowMs: Date.now },
   });
   const invalidate = (couponId: string) => keeper.invalidate(couponId);
+  const reader = new EventReader(stores.events);
+  let feed: EventFeed | undefined;
   const codeGenerator = new CodeGenerator(codes, keeper, log, failures);
   const purger = (dryRun: boolean) =>
     new Purger(stores.purge, { afterDays: purgeAfterDays, deletedCodesKeepHours, everyMinutes: 60, dryRun }, log);
@@ -165,12 +173,19 @@ function startReplica(database: Database, gate: Gate, log: ServiceLog) {
     listCoupons: listCoupons(coupons),
     searchCoupons: searchCoupons(stores.search),
     listRecords: listAuditRecords(stores.audit),
-    listEvents: listEvents(new EventReader(stores.events)),
+    listEvents: listEvents(reader),
+    /** What was kept of the events of an earlier life, which nobody can know of, is not told in this one. */
+    watchingAnew: () => {
+      feed?.close();
+      feed = new EventFeed(reader, failures);
+      return watchEvents(new Watchers(feed, maxWatchers), feed, reader);
+    },
     /** A load that straddles a jump of time would see the two clocks apart; gate-keeper.test.ts has what must hold then. */
     settled: () => Promise.all((keeper as unknown as { loads: Map<string, Promise<void>> }).loads.values()),
     /** Which coupons of a type can be issued is remembered for a moment, by a clock that does not jump. */
     forgetTypes: () => typeIssuer.forget(),
     close: async () => {
+      feed?.close();
       await queues.drain();
       await keeper.close();
     },
@@ -232,19 +247,7 @@ export async function startService(gateName: GateName): Promise<Service> {
     },
     clear: async () => {
       const { sql } = clocked;
-      for (const table of [
-        "user_coupons",
-        "codes",
-        "code_jobs",
-        "code_sources",
-        "usages",
-        "events",
-        "requests",
-        "quota_days",
-        "coupon_search",
-        "coupons",
-      ])
-        await sql`DELETE FROM ${sql(table)}`;
+      for (const table of [...ofUsers, ...ofCoupons]) await sql`DELETE FROM ${sql(table)}`;
     },
     wipe: async () => {
       if (!redis) return;

@@ -139,10 +139,13 @@ export function crowdOf(command: Command, model: Model, life: Life): Call[] {
       const scope = command.about === null ? model : focus(model, command.about);
       const all = command.commands.flatMap((one) => callOf(inCrowd(one), scope, life) ?? []);
       // The pool of a type is there some time before what opens it is done, or refused.
-      const isOpening = all.some((one) => one.method === "upload" && "type" in one.target);
+      const opens = (one: Call) => one.method === "upload" && "type" in one.target;
+      const isOpening = all.some(opens);
       const isOfAll = (one: Call) => one.method === "page" && one.list.method === "listCoupons";
-      // They read the clock several times: a round makes several steps, and the event of what is deleted may come before its record.
-      const isOfTwoTimes = (one: Call) => command.meanwhile === "step" && longMethods.includes(one.method);
+      // They read the clock several times: a round makes several steps, a pool comes before its codes, and the event of what is
+      // deleted may come before its record.
+      const readsTwice = (one: Call) => longMethods.includes(one.method) || opens(one);
+      const isOfTwoTimes = (one: Call) => command.meanwhile === "step" && readsTwice(one);
       const calls = all.filter((one) => !(isOpening && isOfAll(one)) && !isOfTwoTimes(one));
       return command.doubled ? [...calls, ...structuredClone(calls.slice(0, 1))] : calls;
     }

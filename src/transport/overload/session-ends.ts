@@ -58,7 +58,8 @@ export class SessionEnds {
   }
 
   private fits({ session }: Ending): boolean {
-    return this.inTurn === 0 || this.inTurn + session.openStreams() <= maxInTurn;
+    const streams = session.openStreams();
+    return streams === 0 || this.inTurn === 0 || this.inTurn + streams <= maxInTurn;
   }
 
   private run({ session, end }: Ending): void {

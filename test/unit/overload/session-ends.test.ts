@@ -88,7 +88,7 @@ describe.each(ways)("sessions whose streams are many, when in one turn %s", (_, 
   });
 
   test("those that have no stream do not wait for them", async () => {
-    const all = [await open(60), await open(60)];
+    const all = [await open(150), await open(60)];
     const none = await open(0);
     for (const one of all) end(one);
     end(none);

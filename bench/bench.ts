@@ -18,7 +18,7 @@ import { issue } from "./rows/issue.js";
 import { Api } from "./support/api.js";
 import { busyShare, describeMachine } from "./support/machine.js";
 import { grouped, UsageError } from "./support/numbers.js";
-import { type Replica, startFrontEnd, startReplica } from "./support/replica.js";
+import { type Replica, startBareServer, startFrontEnd, startReplica } from "./support/replica.js";
 
 const warmUpSeconds = 3;
 /** Between two runs, so that the first one's last writes do not count against the second. */
@@ -113,6 +113,8 @@ async function runRows(
   const databaseUrl = stores.databaseUrl!;
   const frontEnd = await startFrontEnd();
   cleanups.push(() => frontEnd.stop());
+  const bareServer = await startBareServer();
+  cleanups.push(() => bareServer.stop());
   const folder = await mkdtemp(join(tmpdir(), "coupon-bench-"));
   cleanups.push(() => rm(folder, { recursive: true, force: true }));
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
@@ -132,6 +134,7 @@ async function runRows(
     const context: RowContext = {
       api: service.api,
       frontEndTarget: frontEnd.target,
+      bareTarget: bareServer.target,
       sql,
       maxCalls: Math.ceil(maxCallsPerSecond * (seconds + spareSeconds)),
     };

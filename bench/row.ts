@@ -19,6 +19,8 @@ export interface RowContext {
   readonly api: Api;
   /** Address of the front end with nothing behind it. */
   readonly frontEndTarget: string;
+  /** Address of grpc-js alone. */
+  readonly bareTarget: string;
   readonly sql: postgres.Sql;
   /** How many calls the run may make at most: no message is to be sent twice. */
   readonly maxCalls: number;

@@ -6,8 +6,9 @@ const emptyMessage = new Uint8Array();
 export const bare: Row = {
   name: "bare",
   title: "health check: grpc-js alone, empty messages",
-  async prepare() {
+  async prepare({ bareTarget }) {
     return {
+      target: bareTarget,
       method: "/grpc.health.v1.Health/Check",
       messages: [emptyMessage],
       verify: async (measured) => expectOnly(measured, "OK"),

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const frontEndMain = fileURLToPath(new URL("./front-end.js", import.meta.url));
+const bareMain = fileURLToPath(new URL("./bare-server.js", import.meta.url));
 /** As `npm start` and the image have them. */
 const nodeFlags = ["--max-semi-space-size=32", "--no-allocation-site-pretenuring", "--heap-growing-percent=100"];
 const serviceMain = fileURLToPath(new URL("../../src/main.js", import.meta.url));
@@ -63,6 +64,11 @@ export function startReplica(stores: ReplicaStores, options: ReplicaOptions = {}
 /** Starts the gRPC front end with nothing behind it. */
 export function startFrontEnd(): Promise<Replica> {
   return startServer(frontEndMain, {});
+}
+
+/** Starts grpc-js alone. */
+export function startBareServer(): Promise<Replica> {
+  return startServer(bareMain, {});
 }
 
 async function startServer(

@@ -1,3 +1,4 @@
+import { EventEmitter } from "node:events";
 import {
   constants,
   type Http2Server,
@@ -151,6 +152,9 @@ const nothing = () => {};
  * calls of all of them.
  */
 function letGo(stream: ServerHttp2Stream): void {
-  stream.removeAllListeners();
+  // While somebody listens to that, and Node does, all others are taken away one by one, and told of.
+  stream.removeAllListeners("removeListener");
+  // The stream's own would look in a later turn whether somebody still reads.
+  EventEmitter.prototype.removeAllListeners.call(stream);
   stream.on("error", nothing);
 }

@@ -35,9 +35,8 @@ export class RefusalRecorder implements Job {
   }
 
   add(refused: Omit<RefusedCall, "at" | "id">): void {
-    const { clock } = this.options;
-    if (this.waiting.length < this.maxWaiting)
-      this.waiting.push({ ...refused, at: new Date(clock.nowMs()), id: newId(clock.nowMs()) });
+    const nowMs = this.options.clock.nowMs();
+    if (this.waiting.length < this.maxWaiting) this.waiting.push({ ...refused, at: new Date(nowMs), id: newId(nowMs) });
     else this.drop(1, new Error(`${this.maxWaiting} refusals wait to be put on record`));
   }
 

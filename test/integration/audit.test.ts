@@ -4,7 +4,7 @@ import type { CouponDefinition } from "../../src/domain/coupon.js";
 import { anybody } from "../../src/domain/principal.js";
 import { Refusal, StoreUnavailable } from "../../src/domain/refusal.js";
 import { RefusalRecorder } from "../../src/jobs/refusal-recorder.js";
-import { newId } from "../../src/platform/new-id.js";
+import { newId, timeOf } from "../../src/platform/new-id.js";
 import type { AuditFilter, AuditRecord, RefusedCall } from "../../src/storage/ports/audit.js";
 import { PostgresAuditStore } from "../../src/storage/postgres/audit/audit-store.js";
 import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.js";
@@ -314,6 +314,21 @@ test("refusals wait for Postgres, as many as there is room for, and are counted 
   add();
   await recorder.stop();
   expect(dropped).toEqual([1, 1, 1]);
+});
+
+test("a refusal's id is of the time that it is on record with, by which it is found", async () => {
+  let nowMs = noon.getTime();
+  const written: RefusedCall[] = [];
+  const recorder = new RefusalRecorder({
+    store: { recordRefused: async (calls) => void written.push(...calls) },
+    clock: { nowMs: () => nowMs++ },
+    failures: { failed: () => {}, succeeded: () => {} },
+    onDropped: () => {},
+  });
+  recorder.add({ call: calling("PauseCoupon"), reason: "PERMISSION_DENIED", targetId: null });
+  await recorder.run();
+  expect(written.map(({ id }) => timeOf(id))).toEqual(written.map(({ at }) => at.getTime()));
+  expect(written.length).toBe(1);
 });
 
 test("a refusal that Postgres does not take is dropped alone, and counted", async () => {

@@ -467,6 +467,29 @@ describe("request ids of single uses", () => {
     }
   });
 
+  test("who waits for the same one in another call's transaction takes nothing from the others of the batch: a place is told of, and the last one too", async () => {
+    const [capped, held] = [await heldOfNew({ usageCap: 1 }), await heldOfNew()];
+    const requestId = randomUUID();
+    const batch = [useRequestOf(capped), useRequestOf(held, { requestId })];
+    let running: Promise<UseResult[]> | undefined;
+    await clocked.sql.begin(async (tx) => {
+      // For another user coupon, so that it is the request id that is waited for.
+      const first = await heldOfNew();
+      const request = { id: randomUUID(), user_coupon_id: first.userCouponId, coupon_id: first.couponId };
+      const ofOrder = { user_id: first.userId, order_id: "order", product_id: "product", currency_code: "USD" };
+      const amounts = { order_amount: 10_000, discount_amount: 1_000, discounted_before: 0, order_mark: "" };
+      const item = { ...request, ...ofOrder, ...amounts, lock_version: 0, revision: 1, request_id: requestId, item: 0 };
+      const rows =
+        await tx`SELECT outcome FROM use_user_coupons(${[first.couponId]}::uuid[], ${JSON.stringify([item])}::text::json, false, false)`;
+      expect(rows.map(({ outcome }) => outcome)).toEqual(["USED"]);
+      running = store.useBatch(batch, single);
+      running.catch(() => {});
+      await untilWaiting(clocked.sql, 1);
+    });
+    expect(await running).toMatchObject([{ outcome: "USED", placed: true, exhausted: true }, { outcome: "REPLAYED" }]);
+    expect(await readCoupon(clocked.sql, capped.couponId)).toMatchObject({ placeCount: 1, exhaustedAt: noon });
+  });
+
   test("two connections that wait for the same coupon with one: once", async () => {
     const held = await heldOfNew({ maxUses: 5 }, { maxUses: 5 });
     const requestId = randomUUID();

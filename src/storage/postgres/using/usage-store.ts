@@ -116,9 +116,14 @@ export class PostgresUsageStore implements UsageStore {
     options: { again: boolean; together: boolean },
   ): Promise<UseResult[]> {
     const use = () => this.useOnce(requests, options);
-    let rows = await this.lockingCoupons(requests, options.together, use);
-    for (let attempt = 2; attempt <= conflictAttempts && rows.some((row) => row.outcome === "CONFLICT"); attempt++) {
-      rows = await this.useOnce(requests, { ...options, again: true });
+    const rows = await this.lockingCoupons(requests, options.together, use);
+    // Only those again: of what is decided, a later answer does not tell that it took a place, nor that this was the last one.
+    for (let attempt = 2; attempt <= conflictAttempts; attempt++) {
+      const open = [...rows.keys()].filter((index) => rows[index]?.outcome === "CONFLICT");
+      if (open.length === 0) break;
+      const asked = open.map((index) => requests[index] as UseRequest);
+      const next = await this.useOnce(asked, { ...options, again: true });
+      for (const [at, index] of open.entries()) rows[index] = next[at] as UseRow;
     }
     return rows.map((row, index) => toUseResult(row, requests[index] as UseRequest));
   }

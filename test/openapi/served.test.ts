@@ -70,6 +70,8 @@ describe.each([
     const packed = await get(port, path, { "accept-encoding": "br, gzip" });
     expect(packed.headers["content-encoding"]).toBe("gzip");
     expect(gunzipSync(packed.body).equals(got.body)).toBe(true);
+    const forbidden = await get(port, path, { "accept-encoding": "br, gzip;q=0" });
+    expect([forbidden.headers["content-encoding"], forbidden.body.equals(got.body)]).toEqual([undefined, true]);
     const post = await get(port, path, {}, "POST");
     expect([post.status, post.headers.allow]).toEqual([405, "GET, HEAD"]);
   });

@@ -5,6 +5,7 @@ import { createContextKey, type HandlerContext } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { encodeLarge, jsonOfLarge, largeList } from "../messages/encode-answer.js";
 import { hold, type LargeMessage } from "../messages/large-messages.js";
+import { acceptsGzip } from "./node-request.js";
 
 /** The bytes of a large answer. connect-node would write it at once; so it gets an empty one. */
 export const answerKey = createContextKey<Buffer | null>(null);
@@ -35,9 +36,7 @@ export async function withKept(
 ): Promise<UniversalServerResponse> {
   const header = new Headers(response.header);
   const isEnveloped = (header.get("content-type") ?? "").startsWith("application/grpc");
-  const isCompressed = isEnveloped
-    ? header.get("grpc-encoding") === "gzip"
-    : /(^|,)\s*gzip\s*(;|,|$)/.test(acceptEncoding ?? "");
+  const isCompressed = isEnveloped ? header.get("grpc-encoding") === "gzip" : acceptsGzip(acceptEncoding);
   // Outside of the event loop.
   const message = isCompressed ? await promisify(gzip)(bytes) : bytes;
   if (isEnveloped)

@@ -13,6 +13,11 @@ export function pathOf(url: string): string {
   return url.split("?", 1)[0] as string;
 }
 
+/** Whether what is answered may be compressed. A weight of zero forbids it. */
+export function acceptsGzip(acceptEncoding: string | string[] | null | undefined): boolean {
+  return /(^|,)\s*gzip\s*(;(?!\s*q=0(\.0*)?\s*(,|$))|,|$)/i.test(String(acceptEncoding ?? ""));
+}
+
 export function answerPlain(response: NodeResponse, status: number, text: string): void {
   try {
     response.writeHead(status, { "content-type": "text/plain" });

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
-import { answerPlain, type NodeResponse } from "../connect/node-request.js";
+import { acceptsGzip, answerPlain, type NodeResponse } from "../connect/node-request.js";
 import type { PlainPages } from "../connect/pages.js";
 
 export interface StaticFile {
@@ -59,7 +59,7 @@ class ServedFile {
       if (isHead) response.end();
       else response.end(body);
     };
-    if (!/(^|,)\s*gzip\s*(;|,|$)/.test(String(headers["accept-encoding"] ?? ""))) {
+    if (!acceptsGzip(headers["accept-encoding"])) {
       write(bytes);
       return;
     }

@@ -4,7 +4,7 @@ import { type DescMethodUnary, type Message, toJsonString } from "@bufbuild/prot
 import { invalid, Refusal } from "../../domain/refusal.js";
 import type { AdmittedRequest } from "../connect/admitted.js";
 import { readBody } from "../connect/connect-message.js";
-import { deadlineOf, isGone, type NodeResponse, wrongTimeout } from "../connect/node-request.js";
+import { acceptsGzip, deadlineOf, isGone, type NodeResponse, wrongTimeout } from "../connect/node-request.js";
 import { Failure } from "../error-table.js";
 import type { MaybePromise } from "../messages/decode.js";
 import { jsonOfLarge, largeList } from "../messages/encode-answer.js";
@@ -62,8 +62,7 @@ export async function callRest(match: Match, { request, response, admitted, plac
     send(response, restFailure(answer), request.method);
     return;
   }
-  const isCompressed =
-    answer.length >= minCompressedBytes && /(^|,)\s*gzip\s*(;|,|$)/.test(String(headers["accept-encoding"] ?? ""));
+  const isCompressed = answer.length >= minCompressedBytes && acceptsGzip(headers["accept-encoding"]);
   const bytes = isCompressed ? await promisify(gzip)(answer) : answer;
   send(
     response,

@@ -5,6 +5,7 @@ import { steadyMs } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import { SharedReads } from "../platform/shared-reads.js";
 import type { EventPage } from "../storage/ports/events.js";
+import { noDeadlineMs } from "../storage/ports/page.js";
 import { type EventReader, pendingPauseMs } from "./event-reader.js";
 
 /** How often the table is looked at while somebody watches: it costs less than a NOTIFY in every commit would. */
@@ -84,12 +85,12 @@ export class EventFeed {
 
   /** CURSOR_TOO_OLD, unless what comes after it is all there. */
   check(position: EventPosition): Promise<Refusal | undefined> {
-    return this.reader.check(position, Number.POSITIVE_INFINITY);
+    return this.reader.check(position, noDeadlineMs);
   }
 
   private inTurn(key: string): Promise<EventPage> {
     const [after, filter] = JSON.parse(key) as [EventPosition, EventFilter];
-    const page = this.pageQueue.then(() => this.reader.page(after, maxInPage, filter, Number.POSITIVE_INFINITY));
+    const page = this.pageQueue.then(() => this.reader.page(after, maxInPage, filter, noDeadlineMs));
     this.pageQueue = page.catch(() => {});
     return page;
   }
@@ -127,7 +128,7 @@ export class EventFeed {
     }
     while (this.readTo.seq < decided.seq) {
       const after: EventPosition = this.readTo;
-      const { events, lookedTo } = await this.reader.page(after, maxInPage, everything, Number.POSITIVE_INFINITY);
+      const { events, lookedTo } = await this.reader.page(after, maxInPage, everything, noDeadlineMs);
       // A month may have been dropped meanwhile.
       this.readTo = lookedTo ?? decided;
       this.keep(events);

@@ -3,6 +3,7 @@ import { positionOf } from "../following/cursor.js";
 import { type EventReader, pendingPauseMs } from "../following/event-reader.js";
 import { steadyMs } from "../platform/clock.js";
 import type { EventRecord, Publisher } from "../publishing/port.js";
+import { noDeadlineMs } from "../storage/ports/page.js";
 import type { RelayLag, RelayStore } from "../storage/ports/relay.js";
 import type { Job } from "./job-loop.js";
 
@@ -28,7 +29,6 @@ const recordOverhead = 64;
 const headerOverhead = 10;
 const patienceMs = 1_000;
 const everything: EventFilter = { kinds: null, couponIds: null, couponTypes: null, userId: null, labels: null };
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 export interface RelayOptions {
   readonly reader: EventReader;

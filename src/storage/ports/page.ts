@@ -1,6 +1,9 @@
 /** Until when an answer is of use, in ms since 1970 by this machine's clock. */
 export type DeadlineMs = number;
 
+/** Of work that serves many callers, or nobody who waits: it has no deadline but the one that every query has. */
+export const noDeadlineMs: DeadlineMs = Number.POSITIVE_INFINITY;
+
 /** Names a repeated call of one method. */
 export interface RequestKey {
   readonly method: string;

@@ -1,14 +1,12 @@
 import type { Reason } from "../../../domain/refusal.js";
 import type { AuditFilter, AuditRecord, AuditStore, RefusedCall, Snapshot } from "../../ports/audit.js";
-import type { DeadlineMs, Page, Rows } from "../../ports/page.js";
+import { type DeadlineMs, noDeadlineMs, type Page, type Rows } from "../../ports/page.js";
 import { type CouponRow, rowFromJson, toCoupon } from "../coupons/coupon-row.js";
 import type { Connection, Database } from "../database.js";
 import { keepMonths } from "../months/keep-months.js";
 import { auditRecords } from "../schema.js";
 import { rowOf } from "./administer.js";
 
-/** Serves nobody who waits. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 /** Records that are looked through for one page of those that meet several conditions. */
 export const maxLooked = 2_000;
 const greatestId = "ffffffff-ffff-ffff-ffff-ffffffffffff";

@@ -14,7 +14,7 @@ import type {
   JobFilter,
   Uploaded,
 } from "../../ports/codes.js";
-import type { Dated, DeadlineMs, Page, RequestKey, Rows } from "../../ports/page.js";
+import { type Dated, type DeadlineMs, noDeadlineMs, type Page, type RequestKey, type Rows } from "../../ports/page.js";
 import { type Administered, administer, again, couponSnapshot, record } from "../audit/administer.js";
 import { fromDefinition } from "../coupons/coupon-row.js";
 import { passingHeld } from "../coupons/held-coupons.js";
@@ -29,9 +29,6 @@ import { type Deletion, deleteCodes, maxCodesPerStep } from "./delete-codes.js";
 
 /** An upload takes longer than other calls, also because it may have to wait for another one with the same codes. */
 const uploadTimeoutMs = longStatementTimeoutMs + 5_000;
-
-/** Work that no caller waits for has no deadline but the one every query has. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 type Upload = Parameters<CodeStore["upload"]>[0];
 

@@ -6,7 +6,14 @@ import { jsonInSlices, mapInSlices } from "../../../platform/json-slices.js";
 import { newId } from "../../../platform/new-id.js";
 import type { AdminCall } from "../../ports/audit.js";
 import type { CouponEdit, CouponEventKind, CouponStore } from "../../ports/coupons.js";
-import type { Dated, DeadlineMs, Listed, Page, RequestKey } from "../../ports/page.js";
+import {
+  type Dated,
+  type DeadlineMs,
+  type Listed,
+  noDeadlineMs,
+  type Page,
+  type RequestKey,
+} from "../../ports/page.js";
 import { type Administered, administer, again, couponSnapshot } from "../audit/administer.js";
 import type { Database } from "../database.js";
 import { guarded } from "../errors.js";
@@ -17,8 +24,6 @@ import { type CouponRow, couponColumns, fromDefinition, fromEdit, rowFromJson, t
 
 /** Coupons that are read in one query. */
 const maxGets = 64;
-/** Work that serves many callers has no deadline of its own but the one every query has. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 /** Of the coupons of one call; each has its event. */
 const maxIdsOnRecord = 100;
 const greatestId = "ffffffff-ffff-ffff-ffff-ffffffffffff";

@@ -1,12 +1,11 @@
 import { CouponsHeld } from "../../../domain/refusal.js";
 import { errorCode } from "../../../platform/error-code.js";
+import { noDeadlineMs } from "../../ports/page.js";
 import type { Database } from "../database.js";
 
 const lockNotAvailable = "55P03";
 /** What is no batch waits for lock_coupons() so many times, together as long as for any other lock. */
 const patientTries = 4;
-/** Work that serves many callers has no deadline of its own but the one every query has. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 export interface OfCoupon {
   readonly couponId?: string | undefined;

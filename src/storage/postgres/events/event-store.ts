@@ -2,12 +2,9 @@ import type { CouponType } from "../../../domain/coupon.js";
 import type { Event, EventFilter, EventPosition, EventUsage } from "../../../domain/event.js";
 import type { Labels } from "../../../domain/labels.js";
 import type { EventHead, EventPage, EventStore, PlaceOfEvent } from "../../ports/events.js";
-import type { DeadlineMs } from "../../ports/page.js";
+import { type DeadlineMs, noDeadlineMs } from "../../ports/page.js";
 import type { Connection, Database } from "../database.js";
 import { keepMonths } from "../months/keep-months.js";
-
-/** Serves nobody who waits. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 export class PostgresEventStore implements EventStore {
   constructor(private readonly database: Database) {}

@@ -1,9 +1,7 @@
 import type { EventPosition } from "../../../domain/event.js";
+import { noDeadlineMs } from "../../ports/page.js";
 import type { RelayLag, RelayLease, RelayStore } from "../../ports/relay.js";
 import type { Connection, Database } from "../database.js";
-
-/** Serves nobody who waits. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 interface LeaseRow {
   readonly fence: string;

@@ -4,7 +4,7 @@ import { expiryOf, type UserCoupon } from "../../../domain/user-coupon.js";
 import { SharedReads } from "../../../platform/shared-reads.js";
 import type { GateFacts } from "../../../reservation/port.js";
 import type { IssueRequest, IssueResult, IssueStore, StoredCounts } from "../../ports/issues.js";
-import type { DeadlineMs } from "../../ports/page.js";
+import { type DeadlineMs, noDeadlineMs } from "../../ports/page.js";
 import { lockingCoupons } from "../coupons/held-coupons.js";
 import type { Database } from "../database.js";
 import { guarded } from "../errors.js";
@@ -12,9 +12,6 @@ import { patienceOf } from "../patience.js";
 import { TurnBatch } from "../turn-batch.js";
 import { SortRoom } from "./bucket-sort.js";
 import { type OnHoldings, type ReadBounds, readGateSnapshot } from "./read-gate.js";
-
-/** Work that serves many callers has no deadline of its own but the one every query has. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 /** Coupons in one query of the store at most. */
 const maxGroupItems = 500;
@@ -113,7 +110,7 @@ export class PostgresIssueStore implements IssueStore {
       background.run(
         noDeadlineMs,
         ({ sql }) => sql.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", work) as Promise<T>,
-        Number.POSITIVE_INFINITY,
+        noDeadlineMs,
       );
     return await readGateSnapshot(inTransaction, couponId, onHoldings, this.readBounds);
   }

@@ -2,7 +2,7 @@ import { codeKey, codeKeys, type FoundCode } from "../../../domain/code.js";
 import type { CouponType } from "../../../domain/coupon.js";
 import { BoundedCache } from "../../../platform/bounded-cache.js";
 import type { EarlierIssue, TargetStore } from "../../ports/issues.js";
-import type { DeadlineMs } from "../../ports/page.js";
+import { type DeadlineMs, noDeadlineMs } from "../../ports/page.js";
 import type { Database } from "../database.js";
 import { guarded } from "../errors.js";
 import { TurnBatch } from "../turn-batch.js";
@@ -68,7 +68,7 @@ export class PostgresTargetStore implements TargetStore {
 
   async listIssuable(type: CouponType, limit: number): Promise<string[]> {
     const rows = await this.database.reads.run(
-      Number.POSITIVE_INFINITY,
+      noDeadlineMs,
       ({ sql }) => sql<{ id: string }[]>`SELECT id FROM list_issuable(${type}, ${limit})`,
     );
     return rows.map(({ id }) => id);
@@ -81,7 +81,7 @@ export class PostgresTargetStore implements TargetStore {
   /** One by one by its index, at every size of the table. */
   private async readEarlierIssues(requestIds: readonly string[]): Promise<(EarlierIssue | null)[]> {
     const rows = await this.database.reads.run(
-      Number.POSITIVE_INFINITY,
+      noDeadlineMs,
       ({ sql }) => sql<EarlierRow[]>`
         SELECT u.request_id, u.user_id, u.coupon_id, c.type, u.code_id, u.code, c.exact_codes
         FROM (
@@ -105,7 +105,7 @@ export class PostgresTargetStore implements TargetStore {
     const keys = items.flatMap((item) => item.keys);
     const users = items.flatMap(({ forUser }) => forUser ?? []);
     const rows = await this.database.reads.run(
-      Number.POSITIVE_INFINITY,
+      noDeadlineMs,
       ({ sql }) => sql<CodeRow[]>`
         SELECT k.id, k.coupon_id, k.code_key, CASE WHEN k.holder_count >= k.max_holders THEN to_json(array(
           SELECT one.user_id

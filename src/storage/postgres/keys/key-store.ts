@@ -5,14 +5,12 @@ import { isScope, type Scope } from "../../../domain/principal.js";
 import { invalid, Refusal } from "../../../domain/refusal.js";
 import type { AdminCall } from "../../ports/audit.js";
 import type { KeyPage, KeyStore, Made, NewKey, StoredKey } from "../../ports/keys.js";
-import type { DeadlineMs, Page, RequestKey, Rows } from "../../ports/page.js";
+import { type DeadlineMs, noDeadlineMs, type Page, type RequestKey, type Rows } from "../../ports/page.js";
 import { type Administered, administer } from "../audit/administer.js";
 import type { Database } from "../database.js";
 import { findEarlier, readClock, recordRequest, type Tx } from "../requests.js";
 import { callerKeys, callers } from "../schema.js";
 
-/** What runs by itself has no deadline of its own but the one every query has. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 const greatestSeq = "9223372036854775807";
 
 type KeyRow = typeof callerKeys.$inferSelect;

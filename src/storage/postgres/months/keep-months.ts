@@ -1,7 +1,5 @@
+import { noDeadlineMs } from "../../ports/page.js";
 import type { Database } from "../database.js";
-
-/** Serves nobody who waits. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 /** The tables that have a partition for each month. */
 export const tablesOfMonths = ["events", "audit_records"] as const;

@@ -1,8 +1,7 @@
+import { noDeadlineMs } from "../../ports/page.js";
 import type { EndedCouponWalk, EndedPage, PurgeBatch, PurgeStore, PurgeTerms, PurgeWalk } from "../../ports/purge.js";
 import type { Connection, Database } from "../database.js";
 
-/** A round serves nobody who waits. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 /** Before everything that has a time. */
 const beginning = "-infinity";
 const leastId = "00000000-0000-0000-0000-000000000000";

@@ -1,4 +1,4 @@
-import type { Dated, DeadlineMs } from "../../ports/page.js";
+import { type Dated, type DeadlineMs, noDeadlineMs } from "../../ports/page.js";
 import type { Stats, StatsScope, StatsStore } from "../../ports/stats.js";
 import type { Database } from "../database.js";
 import { longStatementTimeoutMs } from "../errors.js";
@@ -8,8 +8,6 @@ import { longStatementTimeoutMs } from "../errors.js";
  * a second's work. Above that, answers of all and of a type are those that were kept last.
  */
 const maxRead = 1_000;
-/** Serves nobody who waits. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 export class PostgresStatsStore implements StatsStore {
   constructor(

@@ -1,7 +1,7 @@
 import type { Coupon, Discount } from "../../../domain/coupon.js";
 import type { Labels } from "../../../domain/labels.js";
 import { type UserCoupon, type UserCouponStatus, userCouponStatus } from "../../../domain/user-coupon.js";
-import type { DeadlineMs, Listed, Page } from "../../ports/page.js";
+import { type DeadlineMs, type Listed, noDeadlineMs, type Page } from "../../ports/page.js";
 import type { UserCouponWithCoupon } from "../../ports/user-coupons.js";
 import { CountedCoupons, type CouponVersion } from "../coupons/counted-coupons.js";
 import { CouponCache } from "../coupons/coupon-cache.js";
@@ -18,9 +18,6 @@ const maxRows = 2_000;
 export const maxLooked = 2_000;
 /** What such a page counts for among others: most are full after a few. */
 const filteredWeight = maxRows / 4;
-
-/** Work that serves many callers has no deadline of its own but the one every query has. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 
 interface PageItem {
   readonly userId: string;

@@ -1,7 +1,14 @@
 import { sql as statement } from "drizzle-orm";
 import { type Reason, Refusal } from "../../../domain/refusal.js";
 import type { UserCoupon, UserCouponStatus } from "../../../domain/user-coupon.js";
-import type { Dated, DeadlineMs, Listed, Page, RequestKey } from "../../ports/page.js";
+import {
+  type Dated,
+  type DeadlineMs,
+  type Listed,
+  noDeadlineMs,
+  type Page,
+  type RequestKey,
+} from "../../ports/page.js";
 import type { UserChoice } from "../../ports/usages.js";
 import type { FoundUserCoupon, GivenBack, UserCouponStore, UserCouponWithCoupon } from "../../ports/user-coupons.js";
 import { CountedCoupons, type CouponVersion } from "../coupons/counted-coupons.js";
@@ -126,7 +133,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
   async release(limit: number): Promise<GivenBack[]> {
     const rows = await passingHeld((skipHeld) =>
       this.database.background.run(
-        Number.POSITIVE_INFINITY,
+        noDeadlineMs,
         ({ sql }) => sql<ReleasedRow[]>`SELECT * FROM release_user_coupons(${limit}, ${skipHeld})`,
       ),
     );
@@ -141,7 +148,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
   async expire(limit: number): Promise<number> {
     const [row] = await passingHeld((skipHeld) =>
       this.database.background.run(
-        Number.POSITIVE_INFINITY,
+        noDeadlineMs,
         ({ sql }) => sql<{ looked: number }[]>`SELECT expire_user_coupons(${limit}, ${skipHeld}) AS looked`,
       ),
     );
@@ -150,7 +157,7 @@ export class PostgresUserCouponStore implements UserCouponStore {
 
   /** One by one by their keys, at every size of the tables. */
   private read(items: readonly UserChoice[]): Promise<(Dated<FoundUserCoupon> | null)[]> {
-    return this.database.reads.run(Number.POSITIVE_INFINITY, ({ sql }) => this.readOn(sql, items));
+    return this.database.reads.run(noDeadlineMs, ({ sql }) => this.readOn(sql, items));
   }
 
   private async readOn(

@@ -1,6 +1,6 @@
 import { type Choice, noStandingUses, type Usage } from "../../../domain/usage.js";
 import type { UserCoupon } from "../../../domain/user-coupon.js";
-import type { DeadlineMs, Page, Rows } from "../../ports/page.js";
+import { type DeadlineMs, noDeadlineMs, type Page, type Rows } from "../../ports/page.js";
 import type {
   CancelRequest,
   CancelResult,
@@ -35,8 +35,6 @@ import {
 } from "./usage-page.js";
 import { type CancelRow, type LockRow, toCancelResult, toUseResult, type UseRow } from "./usage-rows.js";
 
-/** Work that serves many callers has no deadline of its own but the one every query has. */
-const noDeadlineMs = Number.POSITIVE_INFINITY;
 /** How often a batch is tried while another transaction at the same moment uses the request id of one of its rows. */
 const conflictAttempts = 3;
 /** Of what is no batch and of one coupon: one that has the lock, and one that gets it next. */

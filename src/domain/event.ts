@@ -61,6 +61,8 @@ export interface EventFilter {
   readonly labels: Labels | null;
 }
 
+export const everyEvent: EventFilter = { kinds: null, couponIds: null, couponTypes: null, userId: null, labels: null };
+
 export function isWanted(event: Event, { kinds, couponIds, couponTypes, userId, labels }: EventFilter): boolean {
   if (userId !== null && event.userId !== userId) return false;
   if (kinds && !(kinds as readonly string[]).includes(event.kind)) return false;

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Event, EventFilter, EventPosition } from "../domain/event.js";
+import { type Event, type EventFilter, type EventPosition, everyEvent } from "../domain/event.js";
 import type { Refusal } from "../domain/refusal.js";
 import { steadyMs } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
@@ -16,7 +16,6 @@ const failedPauseMs = 1_000;
 export const maxInPage = 500;
 /** Events that are kept for those who watch. Whoever is further behind reads the table. */
 const maxKept = 5_000;
-const everything: EventFilter = { kinds: null, couponIds: null, couponTypes: null, userId: null, labels: null };
 
 /** Someone who is told of what comes. All of these must be quick, and must not throw. */
 export interface Follower {
@@ -128,7 +127,7 @@ export class EventFeed {
     }
     while (this.readTo.seq < decided.seq) {
       const after: EventPosition = this.readTo;
-      const { events, lookedTo } = await this.reader.page(after, maxInPage, everything, noDeadlineMs);
+      const { events, lookedTo } = await this.reader.page(after, maxInPage, everyEvent, noDeadlineMs);
       // A month may have been dropped meanwhile.
       this.readTo = lookedTo ?? decided;
       this.keep(events);

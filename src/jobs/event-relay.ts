@@ -1,4 +1,4 @@
-import { type Event, type EventFilter, type EventPosition, firstPosition } from "../domain/event.js";
+import { type Event, type EventPosition, everyEvent, firstPosition } from "../domain/event.js";
 import { positionOf } from "../following/cursor.js";
 import { type EventReader, pendingPauseMs } from "../following/event-reader.js";
 import { steadyMs } from "../platform/clock.js";
@@ -28,7 +28,6 @@ export const maxBatchBytes = 512 * 1024;
 const recordOverhead = 64;
 const headerOverhead = 10;
 const patienceMs = 1_000;
-const everything: EventFilter = { kinds: null, couponIds: null, couponTypes: null, userId: null, labels: null };
 
 export interface RelayOptions {
   readonly reader: EventReader;
@@ -142,7 +141,7 @@ export class EventRelay implements Job {
     await reader.advance();
     while (this.lease?.place && !this.isStopping && steadyMs() < untilMs) {
       const after = this.lease.place;
-      const { events } = await reader.page(after, maxInPage, everything, noDeadlineMs);
+      const { events } = await reader.page(after, maxInPage, everyEvent, noDeadlineMs);
       // Asked after the page was read: its month may have been dropped meanwhile.
       if (await this.isTooOld(after)) continue;
       if (events.length === 0) return;

@@ -6,6 +6,16 @@ const idBytes = 16;
 const pool = new Uint8Array(idBytes * 512);
 let used = pool.length;
 
+/** No id is greater: a list without a page before it begins here. */
+export const greatestId = "ffffffff-ffff-ffff-ffff-ffffffffffff";
+
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** As callers write one: in small or capital letters. */
+export function isUuid(text: string): boolean {
+  return uuid.test(text);
+}
+
 /** When an id was made, in ms since 1970. */
 export function timeOf(id: string): number {
   return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16);

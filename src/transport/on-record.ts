@@ -3,9 +3,9 @@ import { reflect } from "@bufbuild/protobuf/reflect";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { Scope } from "../domain/principal.js";
 import type { Reason, Refusal } from "../domain/refusal.js";
+import { isUuid } from "../platform/new-id.js";
 import type { AdminCall, RefusedCall } from "../storage/ports/audit.js";
 
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const plain = /^[!-~]{1,128}$/;
 const administrative: ReadonlySet<Scope> = new Set<Scope>(["catalog.write", "codes.write", "admin"]);
 
@@ -39,7 +39,7 @@ function targetOf({ input }: DescMethod, request: unknown): string | null {
   const named = input.fields.find(({ name }) => ["coupon_id", "job_id", "key_id"].includes(name));
   const id = named ? message.get(named) : updatedId(request);
   // What is no id at all is not kept: it may be of any length, and what Postgres does not take would be refused with all beside it.
-  return typeof id === "string" && plain.test(id) ? (uuid.test(id) ? id.toLowerCase() : id) : null;
+  return typeof id === "string" && plain.test(id) ? (isUuid(id) ? id.toLowerCase() : id) : null;
 }
 
 /** An update names what it is about within the message that it brings. */

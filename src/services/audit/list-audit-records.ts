@@ -8,11 +8,10 @@ import { CouponSchema } from "../../../gen/coupon/v1/coupon_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
 import type { Coupon } from "../../domain/coupon.js";
 import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
+import { isUuid } from "../../platform/new-id.js";
 import type { AuditRecord, AuditStore, Snapshot } from "../../storage/ports/audit.js";
 import { couponMessage, dateOf, timestampMessage } from "../message.js";
 import { nextPageToken, readPage, wrongInPage } from "../page-token.js";
-
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export function listAuditRecords(store: AuditStore) {
   return async (request: ListAuditRecordsRequest, context: CallContext) => {
@@ -20,7 +19,7 @@ export function listAuditRecords(store: AuditStore) {
     const { from, until } = timesOf(request, violations);
     if (violations.length > 0) return invalid(...violations);
     const { principal, method } = request;
-    const targetId = uuid.test(request.targetId) ? request.targetId.toLowerCase() : request.targetId;
+    const targetId = isUuid(request.targetId) ? request.targetId.toLowerCase() : request.targetId;
     const parameters = ["ListAuditRecords", principal, method, targetId, from, until];
     const page = readPage(request, parameters);
     if (page instanceof Refusal) return page;

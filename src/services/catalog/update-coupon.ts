@@ -9,11 +9,10 @@ import type { CallContext } from "../../domain/call-context.js";
 import { exhaustionOf } from "../../domain/coupon.js";
 import { type FieldViolation, invalid, Refusal } from "../../domain/refusal.js";
 import { andAlso } from "../../domain/violations.js";
+import { isUuid } from "../../platform/new-id.js";
 import type { CouponStore } from "../../storage/ports/coupons.js";
 import { couponMessage, requestKey } from "../message.js";
 import { changedDefinition, readMask, wrongInChange } from "./definition.js";
-
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export function updateCoupon(store: CouponStore, invalidate: (couponId: string) => Promise<void>) {
   return async (request: UpdateCouponRequest, context: CallContext) => {
@@ -54,7 +53,7 @@ export function updateCoupon(store: CouponStore, invalidate: (couponId: string) 
 /** What is wrong whatever the coupon is now. */
 export function wrongInUpdate({ coupon, updateMask }: UpdateCouponRequest): readonly FieldViolation[] {
   const violations: FieldViolation[] = [];
-  if (coupon && !uuid.test(coupon.id)) violations.push({ field: "coupon.id", description: "must be a UUID" });
+  if (coupon && !isUuid(coupon.id)) violations.push({ field: "coupon.id", description: "must be a UUID" });
   const masked = readMask(updateMask, violations);
   return coupon ? andAlso(violations, wrongInChange(coupon, masked)) : violations;
 }

@@ -22,7 +22,15 @@ import { withAdvice } from "./advice.js";
 import { answerKey, keepLarge, withKept } from "./connect-answer.js";
 import { decodeKey, type Mounted, takeMessage } from "./connect-message.js";
 import { messagesOf } from "./connect-stream.js";
-import { answerPlain, deadlineOf, isGone, takeParameters, takeTimeout, wrongTimeout } from "./node-request.js";
+import {
+  answerPlain,
+  challenge,
+  deadlineOf,
+  isGone,
+  takeParameters,
+  takeTimeout,
+  wrongTimeout,
+} from "./node-request.js";
 
 /** When the caller waits no longer. */
 const deadlineKey = createContextKey(Number.POSITIVE_INFINITY);
@@ -73,9 +81,6 @@ export async function callConnect(
   const whole = kept ? await withKept(answer, kept, universal.header.get("accept-encoding")) : answer;
   await universalResponseToNodeResponse(whole, response);
 }
-
-/** As HTTP wants it of every 401. */
-const challenge = { "www-authenticate": "Bearer" };
 
 async function serve({ method, invoke }: Route, request: unknown, context: HandlerContext): Promise<unknown> {
   const call = incomingCall(method, request, context);

@@ -13,6 +13,9 @@ export function pathOf(url: string): string {
   return url.split("?", 1)[0] as string;
 }
 
+/** As HTTP wants it of every 401. */
+export const challenge = { "www-authenticate": "Bearer" };
+
 /** Whether what is answered may be compressed. A weight of zero forbids it. */
 export function acceptsGzip(acceptEncoding: string | string[] | null | undefined): boolean {
   return /(^|,)\s*gzip\s*(;(?!\s*q=0(\.0*)?\s*(,|$))|,|$)/i.test(String(acceptEncoding ?? ""));

@@ -1,4 +1,5 @@
 import { toJson } from "@bufbuild/protobuf";
+import { challenge } from "../connect/node-request.js";
 import { Code, type Failure } from "../error-table.js";
 
 /** As `google/rpc/code.proto` says, of the codes that are sent. */
@@ -23,8 +24,6 @@ export function isRest(url: string): boolean {
 
 export const jsonType = { "content-type": "application/json" };
 const typePrefix = "type.googleapis.com/";
-/** As HTTP wants it of every 401. */
-const challenge = { "www-authenticate": "Bearer" };
 
 export interface RestAnswer {
   readonly status: number;

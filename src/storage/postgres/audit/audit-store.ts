@@ -1,4 +1,5 @@
 import type { Reason } from "../../../domain/refusal.js";
+import { greatestId } from "../../../platform/new-id.js";
 import type { AuditFilter, AuditRecord, AuditStore, RefusedCall, Snapshot } from "../../ports/audit.js";
 import { type DeadlineMs, noDeadlineMs, type Page, type Rows } from "../../ports/page.js";
 import { type CouponRow, rowFromJson, toCoupon } from "../coupons/coupon-row.js";
@@ -9,7 +10,6 @@ import { rowOf } from "./administer.js";
 
 /** Records that are looked through for one page of those that meet several conditions. */
 export const maxLooked = 2_000;
-const greatestId = "ffffffff-ffff-ffff-ffff-ffffffffffff";
 
 type AuditRow = typeof auditRecords.$inferSelect;
 

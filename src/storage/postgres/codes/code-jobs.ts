@@ -2,7 +2,7 @@ import { and, desc, eq, isNull, lt, sql as statement } from "drizzle-orm";
 import { type CodeJob, type CodeTerms, cancelledFailure, codeJobState } from "../../../domain/code.js";
 import type { Coupon } from "../../../domain/coupon.js";
 import { Refusal } from "../../../domain/refusal.js";
-import { newId } from "../../../platform/new-id.js";
+import { greatestId, newId } from "../../../platform/new-id.js";
 import type { JobFilter } from "../../ports/codes.js";
 import type { Dated, Page, RequestKey, Rows } from "../../ports/page.js";
 import { type Administered, again } from "../audit/administer.js";
@@ -12,7 +12,6 @@ import { codeJobs, coupons, events } from "../schema.js";
 
 /** Jobs that are looked at for one page of those in some states only: as many as the largest page has. */
 const maxJobsLooked = 1_000;
-const greatestId = "ffffffff-ffff-ffff-ffff-ffffffffffff";
 
 export type WantedJob = Pick<CodeJob, "couponId" | "pattern" | "terms" | "count">;
 

@@ -1,6 +1,6 @@
 import type { Sql } from "postgres";
 import type { Coupon } from "../../../domain/coupon.js";
-import { type CouponCache, type DefinitionName, isSameDefinition } from "./coupon-cache.js";
+import { CouponCache, type DefinitionName, isSameDefinition } from "./coupon-cache.js";
 
 /** What changes without a new revision. */
 export type Counts = Pick<Coupon, "issuedCount" | "usedCount" | "placeCount" | "exhaustedAt">;
@@ -15,10 +15,9 @@ export interface CouponVersion extends DefinitionName {
  * object, and what was made of it can be used again.
  */
 export class CountedCoupons {
+  private readonly definitions = new CouponCache();
   /** By the definition, and gone when that is forgotten. */
   private readonly latest = new WeakMap<Coupon, Coupon>();
-
-  constructor(private readonly definitions: CouponCache) {}
 
   /** The coupons of these versions, in order; each as it is now when it was edited meanwhile. */
   async get(sql: Sql, versions: readonly CouponVersion[]): Promise<Coupon[]> {

@@ -3,7 +3,7 @@ import type { Coupon, CouponDefinition } from "../../../domain/coupon.js";
 import { Refusal } from "../../../domain/refusal.js";
 import { cut } from "../../../platform/cut.js";
 import { jsonInSlices, mapInSlices } from "../../../platform/json-slices.js";
-import { newId } from "../../../platform/new-id.js";
+import { greatestId, newId } from "../../../platform/new-id.js";
 import type { AdminCall } from "../../ports/audit.js";
 import type { CouponEdit, CouponEventKind, CouponStore } from "../../ports/coupons.js";
 import {
@@ -26,7 +26,6 @@ import { type CouponRow, couponColumns, fromDefinition, fromEdit, rowFromJson, t
 const maxGets = 64;
 /** Of the coupons of one call; each has its event. */
 const maxIdsOnRecord = 100;
-const greatestId = "ffffffff-ffff-ffff-ffff-ffffffffffff";
 
 export class PostgresCouponStore implements CouponStore {
   private readonly gets = new TurnBatch<string, Dated<Coupon> | null>({

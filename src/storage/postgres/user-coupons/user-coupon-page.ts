@@ -4,7 +4,6 @@ import { type UserCoupon, type UserCouponStatus, userCouponStatus } from "../../
 import { type DeadlineMs, type Listed, noDeadlineMs, type Page } from "../../ports/page.js";
 import type { UserCouponWithCoupon } from "../../ports/user-coupons.js";
 import { CountedCoupons, type CouponVersion } from "../coupons/counted-coupons.js";
-import { CouponCache } from "../coupons/coupon-cache.js";
 import type { Connection, Database } from "../database.js";
 import { guarded } from "../errors.js";
 import { TurnBatch } from "../turn-batch.js";
@@ -51,7 +50,7 @@ interface AnswerRow {
  * in the same snapshot, and once for all the items that share the query.
  */
 export class UserCouponPages {
-  private readonly coupons: CountedCoupons;
+  private readonly coupons = new CountedCoupons();
   private readonly memory = new PageMemory();
   private readonly held = new TurnBatch<PageItem, Answer>({
     maxItems: maxPages,
@@ -64,9 +63,7 @@ export class UserCouponPages {
     run: (items) => this.query(items, true),
   });
 
-  constructor(private readonly database: Database) {
-    this.coupons = new CountedCoupons(new CouponCache());
-  }
+  constructor(private readonly database: Database) {}
 
   async read(
     userId: string,

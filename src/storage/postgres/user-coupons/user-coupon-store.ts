@@ -12,7 +12,6 @@ import {
 import type { UserChoice } from "../../ports/usages.js";
 import type { FoundUserCoupon, GivenBack, UserCouponStore, UserCouponWithCoupon } from "../../ports/user-coupons.js";
 import { CountedCoupons, type CouponVersion } from "../coupons/counted-coupons.js";
-import { CouponCache } from "../coupons/coupon-cache.js";
 import { FewAtOnce } from "../coupons/few-at-once.js";
 import { passingHeld } from "../coupons/held-coupons.js";
 import type { Connection, Database } from "../database.js";
@@ -62,7 +61,7 @@ interface ReleasedRow extends Pick<GivenBack, "couponId" | "userId" | "freed" | 
 }
 
 export class PostgresUserCouponStore implements UserCouponStore {
-  private readonly coupons: CountedCoupons;
+  private readonly coupons = new CountedCoupons();
   private readonly pages: UserCouponPages;
   private readonly fewAtOnce = new FewAtOnce(mostAtOnce);
   private readonly gets = new TurnBatch<UserChoice, Dated<FoundUserCoupon> | null>({
@@ -71,7 +70,6 @@ export class PostgresUserCouponStore implements UserCouponStore {
   });
 
   constructor(private readonly database: Database) {
-    this.coupons = new CountedCoupons(new CouponCache());
     this.pages = new UserCouponPages(database);
   }
 

@@ -1,6 +1,7 @@
 import type { CouponType } from "../../../domain/coupon.js";
 import type { Usage } from "../../../domain/usage.js";
 import { groupBy } from "../../../platform/group-by.js";
+import { greatestId } from "../../../platform/new-id.js";
 import type { Page, Rows } from "../../ports/page.js";
 import type { UsageFilter, UsageName } from "../../ports/usages.js";
 import type { Connection } from "../database.js";
@@ -12,7 +13,6 @@ export const maxItems = 20;
 export const maxRequests = 64;
 /** Usages that are looked at for one page of those that all filters leave. */
 export const maxLooked = 5_000;
-const greatestId = "ffffffff-ffff-ffff-ffff-ffffffffffff";
 
 export type UsageRow = Omit<typeof usages.$inferSelect, "requestId" | "item">;
 type Nullable<Row> = { readonly [Column in keyof Row]: Row[Column] | null };

@@ -53,7 +53,7 @@ interface ChosenRow extends UserCoupon {
 }
 
 export class PostgresUsageStore implements UsageStore {
-  private readonly coupons: CouponCache;
+  private readonly coupons = new CouponCache();
   private readonly fewAtOnce = new FewAtOnce(mostAtOnce);
   private readonly ofRequests = new TurnBatch<string, Usage[]>({
     maxItems: maxRequests,
@@ -66,9 +66,7 @@ export class PostgresUsageStore implements UsageStore {
     run: (named) => this.database.reads.run(noDeadlineMs, (connection) => couponsOfUsages(connection, named)),
   });
 
-  constructor(private readonly database: Database) {
-    this.coupons = new CouponCache();
-  }
+  constructor(private readonly database: Database) {}
 
   /** One by one by their index: so the plan is the same whatever is asked for, and is made once. */
   async readChosen(choices: readonly OrderChoice[]): Promise<ReadChoice[]> {

@@ -31,7 +31,7 @@ const envelopeBytes = 5;
 /** A longer body is not read to its end: the connection is cut. */
 const maxDiscardedBytes = 16 * 1024 * 1024;
 
-/** Replaces the message by an empty one and keeps the real one for the pipeline. */
+/** Replaces the message by an empty one, also in the headers of the request, and keeps the real one for the pipeline. */
 export async function takeMessage(
   mounted: Mounted,
   request: UniversalServerRequest,
@@ -74,10 +74,9 @@ export async function takeMessage(
   };
   const contextValues = (request.contextValues ?? createContextValues()).set(decodeKey, decode);
   if (isGet) return { ...withEmptyQuery(request, empty), contextValues };
-  const header = new Headers(request.header);
-  header.delete("content-encoding");
-  header.delete("content-length");
-  return { ...request, header, body: once(enveloped ? envelope(empty) : empty), contextValues };
+  request.header.delete("content-encoding");
+  request.header.delete("content-length");
+  return { ...request, body: once(enveloped ? envelope(empty) : empty), contextValues };
 }
 
 interface Packed {
@@ -109,20 +108,15 @@ function foreign(
   empty: Buffer,
 ): UniversalServerRequest {
   if (request.method === "GET") return withEmptyQuery(request, empty);
-  if (!enveloped) return { ...request, header: withoutLength(request.header), body: once(empty) };
+  request.header.delete("content-length");
+  if (!enveloped) return { ...request, body: once(empty) };
   const left = body.length - envelopeBytes;
   if (left < 0) return { ...request, body: once(body) };
   // A head that promises more than there is, or one message too many.
   const length = announced(body);
   const bodies = left < length ? [body.subarray(0, envelopeBytes)] : [envelope(empty, body[0])];
   if (left > length) bodies.push(envelope(empty));
-  return { ...request, header: withoutLength(request.header), body: once(Buffer.concat(bodies)) };
-}
-
-function withoutLength(headers: Headers): Headers {
-  const header = new Headers(headers);
-  header.delete("content-length");
-  return header;
+  return { ...request, body: once(Buffer.concat(bodies)) };
 }
 
 function withEmptyQuery(request: UniversalServerRequest, empty: Buffer): UniversalServerRequest {

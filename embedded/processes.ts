@@ -47,12 +47,12 @@ export interface StopStep {
   readonly waitMs: number;
 }
 
-/** Sends one signal after the other until the process is gone; answers the one that worked, undefined if none did. */
-export async function stopProcess(pid: number, steps: readonly StopStep[]): Promise<NodeJS.Signals | undefined> {
+/** Sends one signal after the other until the process is gone. */
+export async function stopProcess(pid: number, steps: readonly StopStep[]): Promise<void> {
   const identity = processIdentity(pid);
   for (const { signal, waitMs } of steps) {
     if (identity === undefined || processIdentity(pid) !== identity) {
-      return signal;
+      return;
     }
     try {
       process.kill(pid, signal);
@@ -62,10 +62,9 @@ export async function stopProcess(pid: number, steps: readonly StopStep[]): Prom
     const deadline = Date.now() + waitMs;
     while (Date.now() < deadline) {
       if (processIdentity(pid) !== identity) {
-        return signal;
+        return;
       }
       await pause(pollIntervalMs);
     }
   }
-  return undefined;
 }

@@ -84,7 +84,7 @@ function connectCodes(): string[] {
 function failure(reason: Reason): Failure {
   switch (reason) {
     case "INTERNAL":
-      return internalFailure(reason, "0b5f4b5e-6f0e-4f0b-9a55-0d6c3a3d1f10");
+      return internalFailure("0b5f4b5e-6f0e-4f0b-9a55-0d6c3a3d1f10");
     case "INVALID_FIELD":
       return failureOf(
         new Refusal(reason, [{ field: "user_id", description: "value length must be at least 1 characters" }]),

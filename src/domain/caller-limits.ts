@@ -18,7 +18,7 @@ export type CallerLimits = Readonly<Record<CallKind, CallLimit>>;
 /** Limits of one caller, instead of those of all; what is absent is as for all. */
 export type OwnLimits = Partial<Readonly<Record<CallKind, Partial<CallLimit>>>>;
 
-export const leastLimit = 1;
+const leastLimit = 1;
 export const mostLimit = 1_000_000;
 
 /** More than one replica serves on most machines: they keep a caller that went wild from taking everybody's share. */

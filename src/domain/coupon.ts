@@ -75,7 +75,7 @@ export interface CodeBook {
 }
 
 /** What a MEGADEAL coupon has unless it has a throttle of its own. */
-export const megadealThrottle: Throttle = { maxConcurrent: 5, maxPerSecond: 10, maxWaitMs: 10_000 };
+const megadealThrottle: Throttle = { maxConcurrent: 5, maxPerSecond: 10, maxWaitMs: 10_000 };
 export const defaultMaxWaitMs = 10_000;
 
 export interface Coupon extends CouponDefinition {

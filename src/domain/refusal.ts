@@ -82,7 +82,7 @@ export interface RefusalDetail {
 export const noDetail: RefusalDetail = {};
 
 /**
- * A refusal is an ordinary value: functions return `T | Refusal`, and the interceptor chain turns it into a status. An
+ * A refusal is an ordinary value: functions return `T | Refusal`, and the pipeline turns it into a status. An
  * exception, in contrast, always means a bug or a store that is away.
  */
 export class Refusal {

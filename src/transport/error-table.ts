@@ -224,8 +224,8 @@ export function failureOf(refusal: Refusal): Failure {
 }
 
 /** A fault of the server, with the id under which it is in the log. */
-export function internalFailure(reason: Reason, requestId: string): Failure {
-  return build({ reason, violations: [], detail: noDetail }, requestId);
+export function internalFailure(requestId: string): Failure {
+  return build({ reason: "INTERNAL", violations: [], detail: noDetail }, requestId);
 }
 
 /** What is said of a refusal to people, and of how many fields. All of it can be sent, whatever the caller has sent. */

@@ -179,7 +179,7 @@ export class Pipeline {
     const refusal = refusalIn(error);
     if (refusal) return failureOf(refusal);
     this.options.log.error({ err: error, rpc: method.name, requestId }, "call failed");
-    return internalFailure("INTERNAL", requestId);
+    return internalFailure(requestId);
   }
 
   private async serve(mounted: Mounted, call: IncomingCall, context: OpenContext): Promise<unknown | Refusal> {

@@ -177,7 +177,7 @@ describe("the answer", () => {
   });
 
   test("to a fault says the request's id and nothing else", () => {
-    const failure = internalFailure("INTERNAL", "request-7");
+    const failure = internalFailure("request-7");
     const { message, info, request } = detailsOf(failure);
     expect([message.code, message.message]).toEqual([status.INTERNAL, errorTable.INTERNAL.message]);
     expect([info?.reason, request?.requestId]).toEqual(["INTERNAL", "request-7"]);

@@ -5,7 +5,7 @@ import type { Secret } from "../secrets/secret.js";
 const rate = /^(0(\.\d+)?|1(\.0+)?|\.\d+)$/;
 const maxPairs = 64;
 
-export const samplers = [
+const samplers = [
   "always_on",
   "always_off",
   "traceidratio",
@@ -25,7 +25,7 @@ const endpoint = z
   .optional();
 
 /** Pairs as in the header `baggage`: name=value,name=value; values may be percent-encoded. Throws. */
-export function readPairs(text: string): Record<string, string> {
+function readPairs(text: string): Record<string, string> {
   const pairs = text
     .split(",")
     .map((pair) => pair.trim())

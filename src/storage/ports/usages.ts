@@ -76,7 +76,7 @@ export interface Lock {
 
 export type LockResult =
   | { readonly outcome: "GRANTED"; readonly lock: Lock }
-  | { /** As for UseOutcome. */ readonly outcome: "CONSENT" }
+  | { /** As for UseResult. */ readonly outcome: "CONSENT" }
   | { readonly outcome: "REFUSED"; readonly reason: UseRefusal };
 
 /** Which usage of a user: by its id, or as the only one that stands of a user coupon. */

@@ -47,7 +47,7 @@ test("the body is a google.rpc.Status with all details", () => {
       },
     ],
   });
-  expect(JSON.parse(restFailure(internalFailure("INTERNAL", "id-1")).body).details[1]).toMatchObject({
+  expect(JSON.parse(restFailure(internalFailure("id-1")).body).details[1]).toMatchObject({
     requestId: "id-1",
   });
 });

@@ -90,5 +90,3 @@ function usageOf(request: UseRequest, row: UseRow): Usage {
     ...facts,
   };
 }
-
-/** The coupons that a batch is about, each once: those are locked first. */

@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { PlainPages } from "../connect/pages.js";
-import { type StaticFile, staticPages } from "./static-files.js";
+import { type StaticFile, staticPages } from "../connect/static-files.js";
 
 /** Where calls go when the page is on a port of its own. */
 export interface CallPort {

@@ -1,8 +1,8 @@
 import { file_coupon_v1_error_reason } from "../../../gen/coupon/v1/error_reason_pb.js";
 import { file_google_rpc_error_details } from "../../../gen/google/rpc/error_details_pb.js";
 import { Health as HealthService } from "../../../gen/grpc/health/v1/health_pb.js";
-import { contractPage } from "../../transport/connect/contract-page.js";
 import { noPages } from "../../transport/connect/pages.js";
+import { staticPages } from "../../transport/connect/static-files.js";
 import type { Route } from "../../transport/routes.js";
 import { filesOf, readContract } from "../../transport/standard/contract-files.js";
 import { Health } from "../../transport/standard/health.js";
@@ -19,5 +19,7 @@ export function openContract(routes: readonly Route[], isShown: boolean, onError
   const others = [file_coupon_v1_error_reason, file_google_rpc_error_details];
   const reflection = new Reflection([...services, HealthService], others, filesOf(bytes));
   const methods = [...health.methods, ...reflection.methods];
-  return { health, standard: { methods, calls }, contract: contractPage(bytes) };
+  // Tools make clients of it.
+  const contract = staticPages(new Map([["/coupon.binpb", { type: "application/octet-stream", bytes }]]));
+  return { health, standard: { methods, calls }, contract };
 }

@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
-import { acceptsGzip, answerPlain, type NodeResponse } from "../connect/node-request.js";
-import type { PlainPages } from "../connect/pages.js";
+import { acceptsGzip, answerPlain, type NodeResponse } from "./node-request.js";
+import type { PlainPages } from "./pages.js";
 
 export interface StaticFile {
   readonly type: string;
@@ -11,7 +11,10 @@ export interface StaticFile {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** What every file is sent with: browsers take it for what it says that it is, ask whether it has changed, and tell nobody where they come from. */
+/**
+ * What every file is sent with: browsers take it for what it says that it is, tell nobody where they come from, and ask each time
+ * whether it has changed, so that after an upgrade no page runs on files of two releases for long.
+ */
 const always = {
   "cache-control": "no-cache",
   "referrer-policy": "no-referrer",
@@ -72,6 +75,7 @@ class ServedFile {
   }
 }
 
+/** A proxy that compresses what it passes on makes a tag a weak one. */
 function hasIt({ "if-none-match": known }: IncomingHttpHeaders, etag: string): boolean {
-  return (known ?? "").split(",").some((one) => one.trim().replace(/^W\//, "") === etag);
+  return (known ?? "").split(",").some((one) => one.trim() === "*" || one.trim().replace(/^W\//, "") === etag);
 }

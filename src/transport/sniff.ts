@@ -4,6 +4,11 @@ import type { ArrivalDeadlines } from "./messages/arrival-deadlines.js";
 /** HTTP/2 with prior knowledge begins with this, which is no HTTP/1.1 request. */
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
+/** A request of HTTP/1.1 begins with its method, as does HTTP/2's preface. */
+export function isHttp1(seen: Buffer): boolean {
+  return /^[A-Z]{3,7} /.test(seen.toString("latin1", 0, 8));
+}
+
 /**
  * Reads as much of a connection as it takes to know what is spoken on it, and puts it back. What comes in pieces is waited
  * for, up to the preface's 24 bytes and as long as a message may take to arrive; then the connection is cut.

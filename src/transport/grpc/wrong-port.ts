@@ -1,7 +1,7 @@
 import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { ArrivalDeadlines } from "../messages/arrival-deadlines.js";
-import { sniff } from "../sniff.js";
+import { isHttp1, sniff } from "../sniff.js";
 import type { SecurePort } from "../tls/secure-port.js";
 import type { Tls } from "../tls/tls.js";
 
@@ -9,8 +9,6 @@ const advice =
   "This port serves native gRPC over HTTP/2. JSON, gRPC-Web and HTTP/1.1 are served on the other one (HTTP_PORT), gRPC too.\n";
 /** gRPC with protobuf: who speaks gRPC-Web, or has another codec, could not read the answer. */
 const grpcType = /^application\/grpc(\+proto)?\s*(;|$)/i;
-/** A request of HTTP/1.1 begins with its method. */
-const http1 = /^[A-Z]{3,7} /;
 
 /** Tells those who came to the wrong port which one is right. Over HTTP/1.1 they would hear bytes of HTTP/2 only. */
 export class WrongPort {
@@ -49,7 +47,7 @@ export class WrongPort {
       sniff(socket, this.deadlines, (isHttp2, seen) => {
         forget();
         socket.off("close", forget);
-        if (!isHttp2 && http1.test(seen.toString("latin1", 0, 8))) return this.answer(socket, "h2c");
+        if (!isHttp2 && isHttp1(seen)) return this.answer(socket, "h2c");
         socket.off("error", destroy);
         serve(socket);
       });

@@ -1,17 +1,15 @@
 import type { Socket } from "node:net";
+import { isHttp1 } from "../sniff.js";
 
 const advice = "This port speaks TLS: use https://, or a channel with TLS credentials.";
-/** A request of HTTP/1.1 begins with its method. */
-const http1 = /^[A-Z]{3,7} /;
 const goaway = 7;
 const inadequateSecurity = 12;
 const frameHeadBytes = 9;
 
 /** Tells those who came without TLS what is missing, in what they speak, if that is known. */
 export function answerInPlainText(socket: Socket, seen: Buffer): void {
-  const begun = seen.toString("latin1", 0, 8);
-  if (begun.startsWith("PRI ")) socket.end(http2Goodbye());
-  else if (http1.test(begun)) {
+  if (seen.toString("latin1", 0, 4) === "PRI ") socket.end(http2Goodbye());
+  else if (isHttp1(seen)) {
     const body = `${advice}\n`;
     const head = `connection: close\r\ncontent-type: text/plain\r\ncontent-length: ${Buffer.byteLength(body)}`;
     socket.end(`HTTP/1.1 400 Bad Request\r\n${head}\r\n\r\n${body}`);

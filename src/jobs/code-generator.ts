@@ -123,8 +123,7 @@ export class CodeGenerator implements Job {
     const wanted = run.short ? batchSize : Math.min(batchSize, job.count - job.madeCount);
     const { order, tried } = run;
     run.generated = order ? Math.min(wanted, order.length - tried) : run.emptyBatches < maxEmptyBatches ? wanted : 0;
-    const { discount, expiresAt, maxUses, maxHolders } = job.terms;
-    const terms = { discount, expiresAt, maxUses, maxHolders };
+    const { terms } = job;
     return Array.from({ length: run.generated }, (_, n) => {
       const code = order ? codeAt(pattern, order[tried + n] as number) : randomCode(pattern, randomBelow);
       const picked = pickKey(randomFraction(), book.isTypePool ? terms.expiresAt : null);

@@ -342,7 +342,6 @@ test("a refusal that Postgres does not take is dropped alone, and counted", asyn
   const call = calling("PauseCoupon");
   const before = (await ofCaller()).length;
   for (let n = 0; n < 7; n++) {
-    // A token's subject may have any characters.
     const principal = n === 4 ? { ...call.principal, id: "jwt:issuer#a\0b" } : call.principal;
     recorder.add({ call: { ...call, principal }, reason: "PERMISSION_DENIED", targetId: null });
   }

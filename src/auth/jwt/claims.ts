@@ -14,13 +14,18 @@ const maxSubjectLength = 255;
 /** Whom a token names; undefined: its claims do not say it clearly. */
 export function principalOf(payload: JWTPayload, names: ClaimNames): Principal | undefined {
   const { iss, sub } = payload;
-  if (typeof sub !== "string" || sub === "" || sub.length > maxSubjectLength) return undefined;
+  if (typeof sub !== "string" || sub === "" || sub.length > maxSubjectLength || !isStorable(sub)) return undefined;
   const scopes = new Set(textsIn(payload[names.scopes]).filter(isScope));
   const known = { id: `jwt:${iss}#${sub}`, scopes };
   // Whoever names a user in a way that is not understood must not act for all of them.
   if (names.user === undefined || !Object.hasOwn(payload, names.user)) return known;
   const userId = payload[names.user];
   return typeof userId === "string" && userId !== "" ? { ...known, userId } : undefined;
+}
+
+/** Postgres takes no NUL, and what is no Unicode becomes the same bytes as another text of that kind: two callers would be one. */
+function isStorable(text: string): boolean {
+  return text.isWellFormed() && !text.includes("\0");
 }
 
 function textsIn(claim: unknown): string[] {

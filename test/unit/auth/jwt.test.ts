@@ -82,6 +82,8 @@ describe("refused, and the caller is not told why:", () => {
     ["a type that is no text", "type", { header: { typ: 5 } }],
     ["nobody's", "claims", { claims: { sub: undefined } }],
     ["nobody's, by name", "claims", { claims: { sub: "" } }],
+    ["of a subject with a NUL", "claims", { claims: { sub: "shop\0" } }],
+    ["of a subject that is no Unicode", "claims", { claims: { sub: "\ud800" } }],
     ["a user whose id is a number", "claims", { claims: { user_id: 5 } }],
     ["a user whose id is null", "claims", { claims: { user_id: null } }],
     ["a user without an id", "claims", { claims: { user_id: "" } }],

@@ -348,3 +348,33 @@ test("a refusal that Postgres does not take is dropped alone, and counted", asyn
   await recorder.run();
   expect([(await ofCaller()).length - before, dropped]).toEqual([6, [1]]);
 });
+
+test("who is refused the same again and again does not fill the table, and hides nothing else", async () => {
+  let nowMs = noon.getTime();
+  const recorded: RefusedCall[] = [];
+  let dropped = 0;
+  const recorder = new RefusalRecorder({
+    store: { recordRefused: async (calls) => void recorded.push(...calls) },
+    clock: { nowMs: () => nowMs },
+    failures: { failed: () => {}, succeeded: () => {} },
+    onDropped: (count) => {
+      dropped += count;
+    },
+  });
+  // An end user is one, however many tokens they have.
+  const refuse = (method: string, session: number, userId = "eve") => {
+    const principal = { id: `jwt:issuer#${session}`, scopes: anybody.scopes, userId };
+    recorder.add({ call: { ...calling(method), principal }, reason: "PERMISSION_DENIED", targetId: null });
+  };
+  for (let n = 0; n < 1_000; n++) refuse("PauseCoupon", n);
+  refuse("CreateKey", 1_000);
+  refuse("PauseCoupon", 1_001, "ada");
+  await recorder.run();
+  const calls = recorded.map(({ call }) => `${call.principal.userId} ${call.method}`);
+  expect(calls).toEqual([...Array(100).fill("eve PauseCoupon"), "eve CreateKey", "ada PauseCoupon"]);
+  expect(dropped).toBe(900);
+  nowMs += 60_000;
+  refuse("PauseCoupon", 1_002);
+  await recorder.run();
+  expect(recorded.length).toBe(103);
+});

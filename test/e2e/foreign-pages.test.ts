@@ -56,6 +56,12 @@ describe.for(protocols)("a call by %s", ([, call]) => {
     expect(await call(open.httpPort, headers)).toMatchObject({ code: "OK" });
     expect(await call(open.httpPort, { ...headers, "sec-fetch-site": "same-site" })).toMatchObject(refused);
   });
+
+  test("of a page that the browser knows to be another one's is refused, though it has the service's host: it came without TLS", async () => {
+    const origin = `http://127.0.0.1:${open.httpPort}`;
+    for (const site of ["cross-site", "same-site"])
+      expect(await call(open.httpPort, { origin, "sec-fetch-site": site })).toMatchObject(refused);
+  });
 });
 
 /** With a host of its own, which fetch does not let one say. */

@@ -43,8 +43,10 @@ export class ForeignPages {
     if (this.isOfThisMachine && isForeign(host)) return otherName;
     const { origin } = headers;
     if (origin === undefined || readingMethods.includes(method)) return undefined;
-    // A proxy may have put another host in its place, but browsers that say this know better, and no page can have them say it.
-    if (headers["sec-fetch-site"] === "same-origin" || isOwn(origin, host)) return undefined;
+    // A proxy may have put another host in its place, and a page of the same host that came without TLS may be anybody's; browsers that say
+    // this know better, and no page can have them say something else.
+    const site = headers["sec-fetch-site"];
+    if (site === undefined ? isOwn(origin, host) : site === "same-origin") return undefined;
     return this.cors?.allows(origin) ? undefined : otherOrigin;
   }
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Stats } from "../../src/storage/ports/stats.js";
 import { PostgresStatsStore } from "../../src/storage/postgres/stats/stats-store.js";
@@ -93,4 +94,20 @@ test("nobody counts beside another who does", async () => {
     expect((await readAll()).now).not.toEqual(await clocked.now());
   });
   expect((await readAll()).now).toEqual(await clocked.now());
+});
+
+test("however many ask, and of however many coupons, jobs find a connection, for one answer is read at a time", async () => {
+  const { sql, database } = clocked;
+  const answers: Promise<unknown>[] = [];
+  await sql.begin(async (tx) => {
+    await tx`LOCK TABLE coupons IN ACCESS EXCLUSIVE MODE`;
+    for (let n = 0; n < 40; n++) answers.push(stats.read({ couponId: randomUUID(), type: null }, farMs));
+    await database.background.run(farMs, ({ sql: job }) => job`SELECT`);
+  });
+  await Promise.allSettled(answers);
+});
+
+test("who asks the same at the same moment shares the answer", async () => {
+  const same = await Promise.all(Array.from({ length: 10 }, () => stats.read(all, farMs)));
+  expect(new Set(same).size).toBe(1);
 });

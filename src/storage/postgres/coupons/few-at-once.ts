@@ -10,11 +10,15 @@ export class FewAtOnce {
   /** By coupon, the ends of those that are under way or wait, in order. */
   private readonly ends = new Map<string, Promise<void>[]>();
 
-  constructor(private readonly most: number) {}
+  constructor(
+    private readonly most: number,
+    /** As long as for any other lock. */
+    private readonly waitMs = lockTimeoutMs,
+  ) {}
 
-  /** Throws Overloaded, and nothing was done, when it has waited for those before it as long as for any other lock. */
+  /** Throws Overloaded, and nothing was done, when it has waited for those before it for so long. */
   async run<T>(couponIds: readonly string[], work: () => Promise<T>): Promise<T> {
-    const untilMs = steadyMs() + lockTimeoutMs;
+    const untilMs = steadyMs() + this.waitMs;
     const before = couponIds.map((id) => this.ends.get(id)?.at(-this.most));
     let end = () => {};
     const ended = new Promise<void>((resolve) => {

@@ -10,6 +10,8 @@ const noon = new Date("2030-06-01T12:00:00.000Z");
 const farMs = Date.now() + 3_600_000;
 const all = { couponId: null, type: null };
 const [couponCount, perCoupon] = [5_000, 10];
+/** Of one coupon; each in a block of its own when it is found by the coupon. */
+const rowsOfOne = 3_000;
 /** Of 55,000 rows; a look by an index that is bounded reads a row in a block or less. */
 const fewBlocks = 9_000;
 
@@ -73,6 +75,14 @@ test("when there is very much, and all of it fell due at once, what was counted 
   await sql`UPDATE user_coupons SET claim_until = ${new Date(noon.getTime() - 1)} WHERE coupon_id = ${one?.id} AND user_id IN ('1', '2')`;
   expect(await ofOne()).toMatchObject({ issuedCount: perCoupon, expiredCount: perCoupon - 2 });
 
+  // What it has itself is gone through once.
+  await sql`
+    INSERT INTO user_coupons (id, coupon_id, user_id, slot, issued_at, valid_until, lapse_at)
+    SELECT gen_random_uuid(), ${one?.id}, 'more ' || n, 1, ${noon}, ${noon}, ${noon} FROM generate_series(1, ${rowsOfOne}::int) n`;
+  expect(await ofOne()).toMatchObject({ expiredCount: perCoupon - 2 + rowsOfOne });
+  expect(await blocksOf(one?.id)).toBeLessThan(2 * rowsOfOne);
+  await sql`DELETE FROM user_coupons WHERE user_id LIKE 'more %'`;
+
   // Later it is counted again, but no more often than it is worth.
   await insertCoupons(1);
   await stats.keep();
@@ -82,6 +92,29 @@ test("when there is very much, and all of it fell due at once, what was counted 
   expect(await readAll()).toMatchObject({ value: { couponCount }, now: noon });
   await stats.keep();
   expect(await readAll()).toMatchObject({ value: { couponCount: couponCount + 1 }, now: later });
+});
+
+test("of a coupon that has more than is due of all, what is due is gone through, and not what it has", async () => {
+  const { sql } = clocked;
+  const [one] = await sql`SELECT coupon_id AS id FROM user_coupons GROUP BY 1 HAVING count(claim_until) = 0 LIMIT 1`;
+  const due = 1_500;
+  await sql`
+    UPDATE user_coupons SET lapse_at = NULL
+    WHERE id NOT IN (SELECT id FROM user_coupons ORDER BY coupon_id = ${one?.id} DESC LIMIT ${due})`;
+  await sql`
+    INSERT INTO user_coupons (id, coupon_id, user_id, slot, issued_at)
+    SELECT gen_random_uuid(), ${one?.id}, 'large ' || n, 1, ${noon} FROM generate_series(1, ${4 * due}::int) n`;
+  await sql`UPDATE coupons SET issued_total = issued_total + ${4 * due} WHERE id = ${one?.id}`;
+  await sql`VACUUM user_coupons`;
+  expect((await stats.read({ couponId: one?.id, type: null }, farMs))?.value.expiredCount).toBe(perCoupon);
+  const rowsRead = await sql.begin(async (tx) => {
+    await tx`SELECT FROM read_stats(${one?.id}, NULL, 1000)`;
+    const [table] =
+      await tx`SELECT idx_tup_fetch::int AS rows FROM pg_stat_xact_user_tables WHERE relname = 'user_coupons'`;
+    return table?.rows;
+  });
+  expect(rowsRead).toBeGreaterThan(0);
+  expect(rowsRead).toBeLessThan(4 * due);
 });
 
 test("nobody counts beside another who does", async () => {

@@ -287,6 +287,10 @@ test("GetStats says what the rows say, whatever happens to them", async () => {
           await clocked.sql`SELECT count_stats(false)`;
           const ofEach = await Promise.all(ids.map((couponId) => keptStats.read({ couponId, type: null }, farMs)));
           expect(ofEach.map((one) => one?.value)).toEqual(counted);
+          const bothWays = await clocked.sql`
+            SELECT * FROM unnest(${ids}::uuid[]) AS i (id)
+            CROSS JOIN LATERAL coupon_stats(i.id, NULL, true) a CROSS JOIN LATERAL coupon_stats(i.id, NULL, false) b WHERE a <> b`;
+          expect(bothWays).toEqual([]);
           expect((await keptStats.read({ couponId: null, type: null }, farMs))?.value).toEqual(sum(counted));
           expect((await keptStats.read({ couponId: null, type: "FREE" }, farMs))?.value).toEqual(sum(ofFree));
         }

@@ -5,7 +5,7 @@
 --   due       their validity has run out, and they are not counted as expired yet
 --   unspent   in exhausted coupons, those with a place that a cancelled use has left: neither USED nor REVOKED by the cap
 -- Purged ones count as expired and never used. With `by_coupon` what is due is looked for among all that the one coupon has, for
--- when there is more that is due of others.
+-- when there is more that is due.
 CREATE OR REPLACE FUNCTION coupon_stats(wanted_id uuid, wanted_type text, by_coupon boolean)
 RETURNS TABLE (
   now timestamptz, coupon_count bigint, code_count bigint, issued_count bigint, deleted_count bigint, released_count bigint,
@@ -48,19 +48,14 @@ BEGIN
     LEFT JOIN LATERAL (SELECT c.issued_total - c.deleted_total - c.released_total AS n) held ON true
     GROUP BY clock.at
   ),
-  -- Mostly few, whichever coupons they are of; to look for them by the coupon is to go through all that it has. A sum is in no
-  -- index, so that no other one than the coupon's can be taken for that.
+  -- Mostly few, whichever coupons they are of.
   overdue AS MATERIALIZED (
-    SELECT u FROM user_coupons u WHERE NOT by_coupon AND u.claim_until <= (SELECT clock.at FROM clock)
-    UNION ALL
     SELECT u FROM user_coupons u
-    WHERE by_coupon AND u.coupon_id = wanted_id AND u.max_uses > 0 AND u.claim_until + interval '0' <= (SELECT clock.at FROM clock)
+    WHERE NOT by_coupon AND u.claim_until <= (SELECT clock.at FROM clock) AND (wanted_id IS NULL OR u.coupon_id = wanted_id)
   ),
   due AS MATERIALIZED (
-    SELECT u FROM user_coupons u WHERE NOT by_coupon AND u.lapse_at <= (SELECT clock.at FROM clock)
-    UNION ALL
     SELECT u FROM user_coupons u
-    WHERE by_coupon AND u.coupon_id = wanted_id AND u.max_uses > 0 AND u.lapse_at + interval '0' <= (SELECT clock.at FROM clock)
+    WHERE NOT by_coupon AND u.lapse_at <= (SELECT clock.at FROM clock) AND (wanted_id IS NULL OR u.coupon_id = wanted_id)
   ),
   cancelled AS MATERIALIZED (
     SELECT DISTINCT s.user_coupon_id
@@ -73,13 +68,27 @@ BEGIN
     FROM clock CROSS JOIN overdue o
     CROSS JOIN LATERAL (SELECT c FROM coupons c WHERE c.id = (o.u).coupon_id OFFSET 0) x
     WHERE user_coupon_status(o.u, x.c, clock.at) = 'RELEASED'
-      AND (wanted_id IS NULL OR (x.c).id = wanted_id) AND (wanted_type IS NULL OR (x.c).type = wanted_type)
+      AND (wanted_type IS NULL OR (x.c).type = wanted_type)
     UNION ALL
     SELECT 1, user_coupon_status(d.u, x.c, clock.at)
     FROM clock CROSS JOIN due d
     CROSS JOIN LATERAL (SELECT c FROM coupons c WHERE c.id = (d.u).coupon_id OFFSET 0) x
     WHERE coupon_phase(x.c, clock.at) = 'RUNNING'
-      AND (wanted_id IS NULL OR (x.c).id = wanted_id) AND (wanted_type IS NULL OR (x.c).type = wanted_type)
+      AND (wanted_type IS NULL OR (x.c).type = wanted_type)
+    UNION ALL
+    -- Both kinds in one pass. The least of the two is in no index, so that no other one than the coupon's can be taken for it.
+    SELECT CASE o.status WHEN 'RELEASED' THEN -1 ELSE 1 END, CASE
+      WHEN o.status <> 'RELEASED' THEN o.status
+      WHEN o.phase = 'ENDED' THEN 'EXPIRED'
+      WHEN o.phase <> 'RUNNING' THEN 'REVOKED'
+    END
+    FROM (
+      SELECT user_coupon_status(u, c, clock.at) AS status, coupon_phase(c, clock.at) AS phase, u.lapse_at <= clock.at AS is_due
+      FROM clock CROSS JOIN coupons c JOIN user_coupons u ON u.coupon_id = c.id AND u.max_uses > 0
+      WHERE by_coupon AND c.id = wanted_id AND least(u.claim_until, u.lapse_at) <= clock.at
+      OFFSET 0
+    ) o
+    WHERE o.status = 'RELEASED' OR (o.is_due AND o.phase = 'RUNNING')
     UNION ALL
     SELECT 1, user_coupon_status(u, c, clock.at)
     FROM clock CROSS JOIN cancelled x JOIN user_coupons u ON u.id = x.user_coupon_id JOIN coupons c ON c.id = u.coupon_id

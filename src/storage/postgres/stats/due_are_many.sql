@@ -1,6 +1,6 @@
 -- Whether more than `most` user coupons are due and not counted yet, of either kind. Each is looked at as far as it takes to
 -- know, and no further.
-CREATE OR REPLACE FUNCTION due_are_many(at timestamptz, most int) RETURNS boolean
+CREATE OR REPLACE FUNCTION due_are_many(at timestamptz, most bigint) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan

@@ -13,7 +13,9 @@ DECLARE
   kept stats_snapshots;
 BEGIN
   IF wanted_id IS NOT NULL OR NOT stats_are_large(at, most) THEN
-    RETURN QUERY SELECT * FROM coupon_stats(wanted_id, wanted_type, wanted_id IS NOT NULL AND due_are_many(at, most));
+    -- Of one coupon either what is due of all or what it has itself is gone through: what is less.
+    RETURN QUERY SELECT * FROM coupon_stats(wanted_id, wanted_type, wanted_id IS NOT NULL AND due_are_many(at, greatest(most,
+      (SELECT c.issued_total FROM coupons c WHERE c.id = wanted_id))));
     RETURN;
   END IF;
   SELECT * INTO kept FROM stats_snapshots s WHERE s.scope = 'all';

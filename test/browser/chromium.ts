@@ -4,13 +4,16 @@ import { type Browser, chromium } from "playwright-core";
 
 const names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/** Chromium as the system has it, or undefined. */
-export const chromiumPath = (process.env.PATH ?? "")
-  .split(delimiter)
-  .flatMap((folder) => names.map((name) => join(folder, name)))
-  .find((path) => existsSync(path));
+/** The one that CHROMIUM names, or as the system has it, or undefined. */
+export const chromiumPath = [
+  ...(process.env.CHROMIUM ? [process.env.CHROMIUM] : []),
+  ...(process.env.PATH ?? "").split(delimiter).flatMap((folder) => names.map((name) => join(folder, name))),
+].find((path) => existsSync(path));
+/** Only what hangs takes so long. */
+const startTimeoutMs = 120_000;
 
 export function startChromium(): Promise<Browser> {
   // Its sandbox needs rights that a container does not give; what it shows here is our own.
-  return chromium.launch({ executablePath: chromiumPath as string, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+  const args = ["--no-sandbox", "--disable-dev-shm-usage"];
+  return chromium.launch({ executablePath: chromiumPath as string, args, timeout: startTimeoutMs });
 }

@@ -128,9 +128,9 @@ async function expectServing(): Promise<void> {
   await issued(replica.client, ordinary, randomUUID());
 }
 
-/** Otherwise each weapon comes by every second way, as it is and compressed: behind the ways all is the same. */
+/** Otherwise each weapon comes by every third way, bytes as they are and compressed: behind the ways all is the same. */
 const isWhole = process.env.FAULT_SCALE === "1";
-const among = <T>(weapons: readonly T[], place: number) => weapons.filter((_, at) => isWhole || (at + place) % 2 === 0);
+const among = <T>(weapons: readonly T[], place: number) => weapons.filter((_, at) => isWhole || (at + place) % 3 === 0);
 
 for (const [ways, weapons] of [
   [binaryWays, binaryWeapons],
@@ -223,22 +223,14 @@ describe("native gRPC with an encoding", () => {
 
 describe("what is large by right", () => {
   const terms = { maxUses: 2, maxHolders: 3, expireTime: { seconds: BigInt(Math.floor(Date.now() / 1_000) + 9_999) } };
-  const book = async () => (await createSample(replica.client, { codeBook: {} })).id;
-  const lines = async (code: (index: number) => string) =>
-    create(UploadCodesRequestSchema, {
-      target: { case: "couponId", value: await book() },
-      lines: Array.from({ length: 50_000 }, (_, index) => ({ code: code(index), terms })),
+
+  // codes.test.ts sends as many that are added.
+  test("50,000 lines that are all refused: as JSON, and again as bytes and compressed", async () => {
+    const message = create(UploadCodesRequestSchema, {
+      target: { case: "couponId", value: (await createSample(replica.client, { codeBook: {} })).id },
+      lines: Array.from({ length: 50_000 }, () => ({ code: "é", terms })),
       requestId: `upload-${randomUUID()}`,
     });
-
-  test("50,000 lines, and again by another way", async () => {
-    const bytes = Buffer.from(toBinary(UploadCodesRequestSchema, await lines((index) => `LINE-${index}`)));
-    for (const way of ["native gRPC with gzip", "gRPC-Web with gzip"])
-      expect(await (binaryWays[way] as Send)(uploadCodes, bytes)).toMatchObject({ code: "OK" });
-  });
-
-  test("50,000 lines that are all refused: as JSON, and again as bytes", async () => {
-    const message = await lines(() => "é");
     const json = JSON.stringify(toJson(UploadCodesRequestSchema, message));
     const post = (body: string | Uint8Array<ArrayBuffer>, headers = {}) =>
       fetch(`http://127.0.0.1:${replica.httpPort}${pathOf(uploadCodes)}`, {
@@ -252,9 +244,12 @@ describe("what is large by right", () => {
     expect([answer.invalidCount, answer.rejectedLines.length, answer.rejectedLines.at(-1)?.line]).toEqual([
       50_000, 50_000, 50_000,
     ]);
-    const again = await post(whole(toBinary(UploadCodesRequestSchema, message)), proto);
+    const bytes = toBinary(UploadCodesRequestSchema, message);
+    const again = await post(whole(bytes), proto);
     const binary = fromBinary(UploadCodesResponseSchema, new Uint8Array(await again.arrayBuffer()));
     expect(toJson(UploadCodesResponseSchema, binary)).toEqual(answer);
+    for (const way of ["native gRPC with gzip", "gRPC-Web with gzip"])
+      expect(await (binaryWays[way] as Send)(uploadCodes, Buffer.from(bytes))).toMatchObject({ code: "OK" });
   });
 
   test("1,000 coupons that are the same, in every way, and again by the same request id", async () => {

@@ -148,7 +148,7 @@ async function untilPlacesAreEven(couponId: string, remaining: number): Promise<
   );
 }
 
-const rushSize = () => [sized(60, 1_000), sized(300, 5_000)] as const;
+const rushSize = () => [sized(40, 1_000), sized(200, 5_000)] as const;
 
 test(
   "more holders than places use all at once: as many uses as places, and the others are REVOKED",

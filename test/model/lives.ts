@@ -7,7 +7,7 @@ import { countsOfOutcomes } from "./outcomes.js";
 import { type GateName, type Service, startService } from "./service.js";
 
 /** `npm run test:model` sets these; see scripts/model.mjs. */
-const runs = Number(process.env.MODEL_RUNS ?? 15);
+const runs = Number(process.env.MODEL_RUNS ?? 10);
 const seed = Number(process.env.MODEL_SEED ?? Math.trunc(Math.random() * 2 ** 31));
 const path = process.env.MODEL_PATH;
 /** Lives in one database. Their coupons stay known in the gate for a while, and a sweep looks at 500 of them. */

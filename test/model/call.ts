@@ -163,9 +163,14 @@ export function isListed(call: Call): call is ListCall {
   return call.method in namesOfItems && call.method !== "searchCoupons";
 }
 
-/** By its request id. */
-export function isRepeatable(call: Call): call is Call & { readonly requestId: string } {
-  return "requestId" in call && call.method !== "lock";
+/** Of whose answer may be lost: it is asked again, by its request id or because it changes nothing then. */
+export function isRepeatable(call: Call): boolean {
+  return "requestId" in call || call.method === "unlock";
+}
+
+/** What an earlier call has done is no answer to the same call: it is done anew, and others may have come between the two. */
+export function isDoneAnew({ method }: Call): boolean {
+  return method === "lock" || method === "unlock";
 }
 
 export type ListCall = Call & { method: keyof typeof namesOfItems };
@@ -185,6 +190,8 @@ export interface Answer {
   readonly retryMs?: number;
   /** It is what a caller was told who has asked again, for the first call had no clear answer. */
   readonly isRetold?: boolean;
+  /** Nobody was told it. */
+  readonly isUntold?: boolean;
   readonly [field: string]: unknown;
 }
 

@@ -7,6 +7,7 @@ import {
   coupon,
   crowd,
   generate,
+  lockRush,
   meanwhile,
   orderCommand,
   rush,
@@ -179,7 +180,7 @@ const lost: fc.Arbitrary<Lost> = fc.oneof(
   },
 );
 const lossy = fc
-  .tuple(fc.oneof({ weight: 2, arbitrary: crowd }, rush, useAll, batch), lost)
+  .tuple(fc.oneof({ weight: 2, arbitrary: crowd }, rush, useAll, batch, lockRush), lost)
   .map(([one, how]): Command[] => [{ kind: "lossy", crowd: one as Crowd, lost: how }]);
 /** A list is gone through while what is in it changes. */
 const pages = fc

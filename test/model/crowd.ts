@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Answer, Call, Expected } from "./call.js";
+import { type Answer, type Call, type Expected, isDoneAnew } from "./call.js";
 import type { Model } from "./model.js";
 
 /** Orders looked at before a crowd counts as not to be explained. */
@@ -19,16 +19,28 @@ const statusReasons = [
 const rounds = ["release", "expire", "expireCodes"];
 const gateReason = "USAGE_CAP_REACHED";
 
+/** What is stored after a crowd. */
+export interface Outcome {
+  isThatOf(model: Model): boolean;
+  /** By user coupon. */
+  readonly lockVersions: ReadonlyMap<string, number>;
+}
+
 /**
  * Whether what a crowd was answered, and what was stored, can be explained: is there an order in which the calls, made
  * one after the other, get these answers and leave these facts? Answers the model after them, or null.
  */
 export function explain(
   before: Model,
-  calls: readonly Call[],
-  answers: readonly Answer[],
-  isStored: (model: Model) => boolean,
+  told: readonly Call[],
+  toldAnswers: readonly Answer[],
+  stored: Outcome,
 ): Model | null {
+  // The first call of who has asked again comes as one of its own, at any time or not at all. Nobody heard what it was answered.
+  const untold = told.filter((call, index) => isDoneAnew(call) && toldAnswers[index]?.isRetold);
+  const locks = [...stored.lockVersions].map(([id, version]) => ({ id, version }));
+  const calls = [...told, ...untold];
+  const answers = [...toldAnswers, ...untold.map((): Answer => ({ isUntold: true, locks }))];
   const seen = new Set<string>();
   let steps = 0;
   const search = (model: Model, left: readonly number[]): Model | null => {
@@ -41,8 +53,10 @@ export function explain(
       const after = model.clone();
       const expected = after.apply(named(call, answer, model), answer);
       const unchanged = isDeepStrictEqual(after.state, model.state);
-      if (!isAnswer(answer, expected) && !(unchanged && isTurnedAway(call, answer, before, calls, answers))) continue;
+      if (!isAnswer(answer, expected) && !(unchanged && isTurnedAway(call, answer, before, told, toldAnswers)))
+        continue;
       // What changes nothing may as well come now, unless nobody is told what it has changed.
+      if (unchanged && answer.isUntold) continue;
       if (unchanged && !rounds.includes(call.method))
         return search(
           model,
@@ -50,7 +64,7 @@ export function explain(
         );
       changing.push({ index, after });
     }
-    if (left.length === 0) return isStored(model) ? model : null;
+    if (left.every((index) => answers[index]?.isUntold) && stored.isThatOf(model)) return model;
     for (const { index, after } of changing) {
       const found = search(
         after,
@@ -60,8 +74,8 @@ export function explain(
     }
     return null;
   };
-  const turnedAway = calls.flatMap((call, index) =>
-    isTurnedAway(call, answers[index] as Answer, before, calls, answers) ? [index] : [],
+  const turnedAway = told.flatMap((call, index) =>
+    isTurnedAway(call, answers[index] as Answer, before, told, toldAnswers) ? [index] : [],
   );
   const all = calls.map((_, index) => index);
   // Nobody is turned away for nothing if there is another explanation.
@@ -87,6 +101,7 @@ function named(call: Call, answer: Answer, model: Model): Call {
 /** Alone, a call gets exactly the answer that is expected. In a crowd there are two ways to say no, and less to say yes. */
 function isAnswer(answer: Answer, expected: Expected): boolean {
   const { or, ...first } = expected;
+  if (answer.isUntold) return true;
   return [first, ...(or ?? [])].some(
     (one) =>
       isDeepStrictEqual(inCrowd(answer), inCrowd(answer.isRetold ? retold(answer, one) : one)) ||

@@ -126,6 +126,13 @@ export async function openTypePools(sql: Sql): Promise<{ id: string; type: Coupo
   return await sql`SELECT id, type FROM coupons WHERE is_pool AND deleted_at IS NULL`;
 }
 
+/** By user coupon. */
+export async function lockVersions(sql: Sql): Promise<Map<string, number>> {
+  const rows = await sql<{ id: string; version: string }[]>`
+    SELECT id, lock_version AS version FROM user_coupons WHERE lock_version > 0`;
+  return new Map(rows.map(({ id, version }) => [id, Number(version)]));
+}
+
 /** The lines that only one of both has. */
 export function differences(stored: Stored, expected: Stored): string[] {
   const names = Object.keys(expected) as (keyof Stored)[];

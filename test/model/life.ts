@@ -8,7 +8,7 @@ import { type Command, type Facts, type Meanwhile, stepMs } from "./commands.js"
 import { explain } from "./crowd.js";
 import { definitionOf, type Life as LifeNames } from "./definitions.js";
 import { EventStream } from "./event-stream.js";
-import { differences, factsOf, openTypePools, storedOf } from "./facts.js";
+import { differences, factsOf, lockVersions, openTypePools, storedOf } from "./facts.js";
 import { isThrottled, LossyCrowd, repeatable } from "./lossy.js";
 import { Model } from "./model.js";
 import { countOutcome } from "./outcomes.js";
@@ -253,7 +253,10 @@ export class Life implements LifeNames {
     const before = this.model.clone();
     for (const { id, type } of await openTypePools(sql))
       if (isOvertaken(type, calls, answers)) before.openTypePool(type, id);
-    const after = explain(before, calls, answers, (model) => JSON.stringify(factsOf(model)) === JSON.stringify(stored));
+    const after = explain(before, calls, answers, {
+      isThatOf: (model) => isDeepStrictEqual(factsOf(model), stored),
+      lockVersions: await lockVersions(sql),
+    });
     if (!after) {
       const text = inspect(
         calls.map((call, index) => ({ call, answer: answers[index] })),

@@ -117,10 +117,7 @@ export class LossyCrowd {
 
 type Told = { readonly items?: readonly Answer[] };
 
-/**
- * The calls of a crowd that can be asked again, each with a request id. A lock ends by itself and is not asked for again here: who is
- * told nothing of one waits until it is over.
- */
+/** The calls of a crowd that can be asked again, each with a request id where it may have one. */
 export function repeatable(
   calls: readonly Call[],
   lost: Lost,
@@ -135,7 +132,7 @@ export function repeatable(
       .filter((one) => !(isEditing && one.method === "issue" && "type" in one.target))
       // The ticket of a dead replica is waited for until its reservation has run out.
       .filter((one) => lost.kind !== "dies" || !isThrottled(one, model))
-      .map((one, index) => (one.requestId === "" ? { ...one, requestId: nameOf(index) } : one))
+      .map((one, index) => ("requestId" in one && one.requestId === "" ? { ...one, requestId: nameOf(index) } : one))
   );
 }
 

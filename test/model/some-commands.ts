@@ -169,6 +169,16 @@ export const crowd = fc.record({
   about: fc.option(fc.nat(40), { freq: 2 }),
   ...{ doubled: fc.boolean(), meanwhile },
 });
+/** One user coupon, or several, for which all come who want to lock them. */
+export const lockRush = fc.record({
+  kind: fc.constant("crowd" as const),
+  commands: fc.array(fc.oneof(...weighted({ lock: 4, unlock: 2, use: 1, deleteUserCoupon: 1 })), {
+    minLength: 2,
+    maxLength: 5,
+  }),
+  about: fc.option(fc.nat(40), { freq: 2 }),
+  ...{ doubled: fc.boolean(), meanwhile: fc.constant(null) },
+});
 export const rush = fc.record({
   kind: fc.constant("rush" as const),
   coupon,

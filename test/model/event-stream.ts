@@ -5,6 +5,7 @@ import { Refusal, refusalIn, StreamRefused } from "../../src/domain/refusal.js";
 import { callContext } from "../support/call-context.js";
 import { until } from "../support/until.js";
 import type { Replica } from "./service.js";
+import type { Wanted } from "./told-events.js";
 
 const deadlineMs = 20_000;
 /** Before a stream that was refused is asked for again. */
@@ -22,7 +23,10 @@ export class EventStream {
   private client = new AbortController();
   private readonly watching: Promise<void>;
 
-  constructor(replicas: readonly Replica[]) {
+  constructor(
+    replicas: readonly Replica[],
+    readonly wanted: Wanted,
+  ) {
     this.watching = this.watch(replicas.map((one) => one.watchingAnew()));
     // Whoever waits for its end is told.
     this.watching.catch(() => {});
@@ -58,7 +62,7 @@ export class EventStream {
     const from = this.cursor === "" ? { fromBeginning: true } : { cursor: this.cursor };
     const stream = { signal, untilMs: Number.POSITIVE_INFINITY, mayGoOn: async () => undefined };
     const context = { ...callContext(Date.now() + deadlineMs), stream };
-    const messages = await watch(create(WatchEventsRequestSchema, from), context);
+    const messages = await watch(create(WatchEventsRequestSchema, { ...this.wanted.asked, ...from }), context);
     if (messages instanceof Refusal) throw new StreamRefused(messages);
     for await (const { events, cursor } of messages) {
       this.ids.push(...events.map(({ id }) => id));

@@ -14,7 +14,7 @@ import { Model } from "./model.js";
 import { countOutcome } from "./outcomes.js";
 import type { Replica, Service } from "./service.js";
 import type { CouponType } from "./state.js";
-import { EventFollower } from "./told-events.js";
+import { EventFollower, wantedBy } from "./told-events.js";
 import { nextMidnight } from "./world.js";
 
 /** In one of so many lives somebody watches events. */
@@ -55,8 +55,6 @@ export class Life implements LifeNames {
   async live(commands: readonly Command[]): Promise<void> {
     await this.service.setClock(new Date(this.startedAt));
     await this.service.clear();
-    // One tells late, and costs a query for each fifth of a second.
-    if (this.number % streamEvery === 0) this.stream = new EventStream(this.service.replicas);
     try {
       for (const command of commands) await this.act(command);
       await checkBooks(this);
@@ -91,6 +89,13 @@ export class Life implements LifeNames {
       await this.act({ kind: "advance", steps: 1 });
     const { state } = this.model;
     state.turn += 1;
+    const [first] = state.coupons;
+    // One tells late, and costs a query for each fifth of a second.
+    if (this.number % streamEvery === 0 && first)
+      this.stream ??= new EventStream(
+        this.service.replicas,
+        wantedBy(this.number / streamEvery, first.id, this.userId(0)),
+      );
     if (state.turn % streamTurns === 0) this.stream?.moveOn();
     switch (command.kind) {
       case "advance":

@@ -1,7 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { CouponType as CouponTypes } from "../../gen/coupon/v1/coupon_pb.js";
 import { type Event, EventKind } from "../../gen/coupon/v1/event_pb.js";
-import { ListEventsRequestSchema } from "../../gen/coupon/v1/event_service_pb.js";
+import { ListEventsRequestSchema, type WatchEventsRequestSchema } from "../../gen/coupon/v1/event_service_pb.js";
 import { Refusal } from "../../src/domain/refusal.js";
 import { callContext } from "../support/call-context.js";
 import { labelsView, msOf } from "./messages.js";
@@ -142,8 +142,13 @@ function expectedText(one: Happening, model: Model): string {
   ].join(", ");
 }
 
+export interface Wanted {
+  readonly asked: MessageInitShape<typeof ListEventsRequestSchema> & MessageInitShape<typeof WatchEventsRequestSchema>;
+  isMet(one: Event): boolean;
+}
+
 /** What may be asked for, and which events that leaves. */
-export function filters(couponId: string, userId: string) {
+export function filters(couponId: string, userId: string): Wanted[] {
   const kinds = [EventKind.USER_COUPON_USED, EventKind.CODES_PURGED, EventKind.USER_COUPON_ISSUED];
   const isOfUser = (one: Event) => one.userId === userId;
   return [
@@ -156,4 +161,10 @@ export function filters(couponId: string, userId: string) {
     },
     { asked: { filter: { labels: { team: "growth" } } }, isMet: ({ labels }: Event) => labels.team === "growth" },
   ];
+}
+
+/** Every other watcher wants all, and the others what meets one of the conditions. */
+export function wantedBy(nth: number, couponId: string, userId: string): Wanted {
+  const some = filters(couponId, userId);
+  return nth % 2 === 0 ? { asked: {}, isMet: () => true } : (some[(nth >> 1) % some.length] as Wanted);
 }

@@ -74,6 +74,8 @@ export type Command =
       readonly request: number;
     }
   | ReadCommand
+  /** About what there is not, or what is another user's. */
+  | { readonly kind: "strangers"; readonly which: readonly number[] }
   /** The first page of a list, which goes on with the next command of the other kind. */
   | { readonly kind: "page"; readonly list: ReadCommand; readonly size: number }
   | { readonly kind: "nextPage"; readonly size: number }

@@ -14,6 +14,7 @@ import { Model } from "./model.js";
 import { countOutcome } from "./outcomes.js";
 import type { Replica, Service } from "./service.js";
 import type { CouponType } from "./state.js";
+import { strangeCall } from "./strangers.js";
 import { EventFollower, wantedBy } from "./told-events.js";
 import { nextMidnight } from "./world.js";
 
@@ -150,6 +151,16 @@ export class Life implements LifeNames {
           return answers;
         });
         if (what === "step") await this.nextReplica().keeper.sweep();
+        return;
+      }
+      case "strangers": {
+        const replica = anew(this.nextReplica());
+        const strange = command.which.map((nth) => strangeCall(state, nth));
+        const answers = await Promise.all(strange.map(([call]) => perform(replica, call, this.caller)));
+        for (const [index, [call, expected]] of strange.entries()) {
+          compare(call, answers[index] as Answer, expected);
+          countOutcome(call, answers[index] as Answer, "strangers: ");
+        }
         return;
       }
       case "lossy":

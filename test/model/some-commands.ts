@@ -208,6 +208,10 @@ export const generate = fc.record({
   terms,
   request,
 });
+const strangers = fc.record({
+  kind: fc.constant("strangers" as const),
+  which: fc.array(fc.nat(1_000), { minLength: 3, maxLength: 8 }),
+});
 export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: fc.oneof(createCommand, createMany) },
   ...weighted({
@@ -234,6 +238,7 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("wipe" as const) }) },
   { weight: 4, arbitrary: otherRushes },
   { weight: 4, arbitrary: read },
+  { weight: 3, arbitrary: strangers },
   {
     weight: 3,
     arbitrary: fc.record({

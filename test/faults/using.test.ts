@@ -115,7 +115,7 @@ test("uses and cancellations raced over few user coupons: counters are counts", 
     ];
     expect(Object.keys(tally(outcomes)).filter((outcome) => !known.includes(outcome))).toEqual([]);
     expect(new Set(cancelled).size).toBe(cancelled.length);
-    expect(cancelled.length).toBeGreaterThan(races / 50);
+    expect(cancelled.length).toBeGreaterThan(races / 150);
     const left = made - cancelled.length;
     const stored = await storedUses(audit, couponId);
     expect(stored).toMatchObject({

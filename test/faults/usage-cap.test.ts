@@ -203,45 +203,54 @@ test(
 test(
   "a retry beside its first call, both for the last place, is told of the first one's use",
   async () => {
-    const couponId = await createCappedCoupon(survivor.client, { usageCap: 2 });
-    const [first, second] = (await purchasesOf(couponId, 2)) as [Purchase, Purchase];
-    await withGate(async (gate) => {
-      const survey = async () => (await gate.survey(100, 100)).find((one) => one.couponId === couponId);
-      await useOnce(survivor.client, first);
-      await until("the gate knows of one place", async () => {
-        await gate.invalidate(couponId);
-        await gate.loadPlaces(couponId, { revision: 1, remaining: 1 });
-        return (await survey())?.places?.remaining === 1;
-      });
-      const calls: Promise<string>[] = [];
-      await audit.connection().begin(async (tx) => {
-        await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
-        calls.push(useOnce(survivor.client, second));
-        await until("the last place is taken", async () => (await survey())?.takenCount === 1);
-        // Through the other replica, which has read that the user coupon can be used.
-        calls.push(useOnce(victim.client, second));
-        await until(
-          "the retry waits for the coupon, too",
-          async () =>
-            (
-              await audit.connection()`
-                SELECT FROM pg_stat_activity
-                WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%use_user_coupons%'`
-            ).length === 2,
-        );
-      });
-      const [made, told] = await Promise.all(calls);
-      expect(told).toBe(made);
+    // What the first use has still to tell the gate may have it forget the coupon: then the second goes without it, and shows nothing.
+    while (!(await retriesForTheLastPlace()));
+  },
+  longMs,
+);
+
+/** False: the gate did not hold the last place, so that nothing was shown. */
+async function retriesForTheLastPlace(): Promise<boolean> {
+  const couponId = await createCappedCoupon(survivor.client, { usageCap: 2 });
+  const [first, second] = (await purchasesOf(couponId, 2)) as [Purchase, Purchase];
+  const waiting = async () =>
+    (
+      await audit.connection()`
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%use_user_coupons%'`
+    ).length;
+  return await withGate(async (gate) => {
+    const survey = async () => (await gate.survey(100, 100)).find((one) => one.couponId === couponId);
+    await useOnce(survivor.client, first);
+    await until("the gate knows of one place", async () => {
+      await gate.invalidate(couponId);
+      await gate.loadPlaces(couponId, { revision: 1, remaining: 1 });
+      return (await survey())?.places?.remaining === 1;
     });
+    const calls: Promise<string>[] = [];
+    let isTaken = false;
+    await audit.connection().begin(async (tx) => {
+      await tx`SELECT FROM coupons WHERE id = ${couponId} FOR UPDATE`;
+      calls.push(useOnce(survivor.client, second));
+      await until("the call waits for the coupon", async () => (await waiting()) === 1);
+      isTaken = (await survey())?.takenCount === 1;
+      if (!isTaken) return;
+      // Through the other replica, which has read that the user coupon can be used.
+      calls.push(useOnce(victim.client, second));
+      await until("the retry waits for the coupon, too", async () => (await waiting()) === 2);
+    });
+    const [made, told] = await Promise.all(calls);
+    if (!isTaken) return false;
+    expect(told).toBe(made);
     expect(await storedUses(audit, couponId)).toMatchObject({
       usedCount: 2,
       placeCount: 2,
       standing: 2,
       exhausted: true,
     });
-  },
-  longMs,
-);
+    return true;
+  });
+}
 
 test(
   "connections to Postgres are killed again and again: retries end with one usage each",

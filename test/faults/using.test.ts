@@ -78,12 +78,12 @@ test("uses and cancellations raced over few user coupons: counters are counts", 
   for (const couponId of [free, capped]) {
     const holdings = await issueTo(couponId, "racer", 5);
     const ownerOf = new Map<string, string>();
-    let made = 0;
+    let [made, orders] = [0, 0];
     /** Usages that nobody is known to have cancelled. */
     const standing = new Set<string>();
     const cancelled: string[] = [];
     const outcomes: string[] = [];
-    await eachOf(Array.from({ length: races }), 100, async (_, n) => {
+    const race = async (_: unknown, n: number) => {
       // Several callers at once want to cancel the same one.
       const target = [...standing].at(-1 - (n % 3));
       if (n % 2 === 1 && target) {
@@ -96,16 +96,18 @@ test("uses and cancellations raced over few user coupons: counters are counts", 
         return;
       }
       const holding = holdings[n % holdings.length] as Holding;
-      const used = letIn(() =>
-        useOnce(clientOf(n >> 1), { ...holding, orderId: `order ${n} of ${couponId}`, requestId: "" }),
-      );
+      const orderId = `order ${orders++} of ${couponId}`;
+      const used = letIn(() => useOnce(clientOf(n >> 1), { ...holding, orderId, requestId: "" }));
       outcomes.push(`use ${await outcomeOf(used)}`);
       const id = await used.catch(() => undefined);
       if (!id) return;
       ownerOf.set(id, holding.userId);
       standing.add(id);
       made += 1;
-    });
+    };
+    // Of how many something is left to be cancelled hangs on who comes first: further crowds come until enough were.
+    do await eachOf(Array.from({ length: races }), 100, race);
+    while (cancelled.length <= races / 50);
     const known = [
       "use OK",
       "use ALREADY_USED",
@@ -115,7 +117,6 @@ test("uses and cancellations raced over few user coupons: counters are counts", 
     ];
     expect(Object.keys(tally(outcomes)).filter((outcome) => !known.includes(outcome))).toEqual([]);
     expect(new Set(cancelled).size).toBe(cancelled.length);
-    expect(cancelled.length).toBeGreaterThan(races / 150);
     const left = made - cancelled.length;
     const stored = await storedUses(audit, couponId);
     expect(stored).toMatchObject({

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Stats } from "../../src/storage/ports/stats.js";
 import { PostgresStatsStore } from "../../src/storage/postgres/stats/stats-store.js";
 import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
+import { untilWaiting } from "./waiting.js";
 
 /** GetStats of all reads no more than is quickly read, however much there is, and says of which moment it is. */
 
@@ -135,6 +136,7 @@ test("however many ask, and of however many coupons, jobs find a connection, for
   await sql.begin(async (tx) => {
     await tx`LOCK TABLE coupons IN ACCESS EXCLUSIVE MODE`;
     for (let n = 0; n < 40; n++) answers.push(stats.read({ couponId: randomUUID(), type: null }, farMs));
+    await untilWaiting(sql, 1);
     await database.background.run(farMs, ({ sql: job }) => job`SELECT`);
   });
   await Promise.allSettled(answers);

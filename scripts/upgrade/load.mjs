@@ -104,8 +104,13 @@ export class Load {
       else if (failure) return this.#fail("IssueCoupon", failure);
     }
     const ids = new Set(answers.map(({ response }) => response?.userCoupon.id));
-    if (ids.size > 1)
-      return this.#fail("IssueCoupon", { reason: "one request got two answers", message: [...ids].join() });
+    if (ids.size > 1) {
+      // The replicas in the order in which they were started, of those that are called.
+      const told = answers.map(
+        ({ response, place }) => `${response?.userCoupon.id ?? "SOLD_OUT"} by replica ${place + 1}`,
+      );
+      return this.#fail("IssueCoupon", { reason: "one request got two answers", message: told.join(", ") });
+    }
     const [userCouponId] = ids;
     if (userCouponId === undefined) return;
     this.issued.push({ userCouponId, userId, couponId });
@@ -148,10 +153,16 @@ export class Load {
   async #call(method, input) {
     const request = encode(method.input, input);
     // Every attempt chooses anew, as a client behind a balancer does.
-    const channels = { send: (...args) => this.#open[this.#next++ % this.#open.length].send(...args) };
+    let place;
+    const channels = {
+      send: (...args) => {
+        place = this.#next++ % this.#open.length;
+        return this.#open[place].send(...args);
+      },
+    };
     const { response, failure, attempts } = await callPersistently(channels, pathOf(method), request, patience);
     this.calls += 1;
     this.retries += attempts - 1;
-    return { response: response && fromBinary(method.output, response), failure };
+    return { response: response && fromBinary(method.output, response), failure, place };
   }
 }

@@ -72,6 +72,11 @@ export class Admission {
     return this.queue.length;
   }
 
+  /** Whether as many wait as in a flood. */
+  get isCrowded(): boolean {
+    return this.queue.isCrowded;
+  }
+
   /** Calls that may be at work. */
   get most(): number {
     return this.limit.value;
@@ -96,12 +101,13 @@ export class Admission {
     admit: (permit: Permit) => void,
     shed: () => void,
   ): void {
-    if (!this.isWorthwhile(deadlineMs)) {
+    const leftMs = deadlineMs - steadyMs();
+    if (!this.isWorthwhile(leftMs)) {
       shed();
       return;
     }
     const waiter: Waiter = { kind, owner, deadlineMs, admit: () => admit(this.letIn(kind, owner)), shed };
-    this.queue.add(waiter, this.now());
+    this.queue.add(waiter, this.now(), leftMs);
     this.timer ??= setInterval(() => this.check(), expiryCheckMs);
   }
 
@@ -190,7 +196,7 @@ export class Admission {
       if (!waiter) return;
       if (this.servedInTurn === 0) this.atTurnsEnd();
       this.servedInTurn += 1;
-      if (this.isWorthwhile(waiter.deadlineMs)) waiter.admit();
+      if (this.isWorthwhile(waiter.deadlineMs - steadyMs())) waiter.admit();
       else waiter.shed();
     }
   }
@@ -213,8 +219,8 @@ export class Admission {
   }
 
   /** Whether a call that begins now is likely to be done before its caller has gone. */
-  private isWorthwhile(deadlineMs: number): boolean {
-    return deadlineMs - steadyMs() > this.limit.medianMs;
+  private isWorthwhile(leftMs: number): boolean {
+    return leftMs > this.limit.medianMs;
   }
 }
 

@@ -2,7 +2,7 @@ import { Capacity } from "./capacity.js";
 import { Rate } from "./rate.js";
 import { ReadWindow } from "./read-window.js";
 
-/** How often offered load and capacity are compared, and how soon after a turn of the event loop that brought a flood. */
+/** How often offered load and capacity are compared, and how soon after a turn of the event loop that brought a flood, or while a crowd waits. */
 const windowMs = 100;
 const floodWindowMs = 50;
 /** So many calls shed in one turn are a flood. */
@@ -48,6 +48,8 @@ export interface ShedderOptions {
   readonly busyShare: () => number;
   /** Whether many permits are left. */
   readonly hasHeadroom: () => boolean;
+  /** Whether as many calls wait as in a flood. */
+  readonly isCrowded: () => boolean;
   /** Told of connections that were asked to go. */
   readonly onShed: (count: number) => void;
   /** Runs something when what the event loop has at hand is done. */
@@ -73,6 +75,7 @@ export class ConnectionShedder {
   private readonly leaving = new Set<Sheddable>();
   private readonly offered = new Rate(offeredWeight);
   private readonly shedCalls = new Rate(offeredWeight);
+  private readonly servedCalls = new Rate(offeredWeight);
   private readonly capacity = new Capacity();
   private readonly window: ReadWindow;
   private readonly now: () => number;
@@ -125,13 +128,15 @@ export class ConnectionShedder {
   arrived(connection: Sheddable | null): void {
     if (connection) this.loads.get(connection)?.add();
     this.offered.add();
-    if (this.isCheckDue || this.window.passedMs < windowMs) return;
+    const leastMs = this.options.isCrowded() ? floodWindowMs : windowMs;
+    if (this.isCheckDue || this.window.passedMs < leastMs) return;
     // In one turn of the event loop each connection is read in its turn: only at its end all were heard.
     this.isCheckDue = true;
-    this.options.atTurnsEnd(() => this.check());
+    this.options.atTurnsEnd(() => this.check(leastMs));
   }
 
   served(): void {
+    this.servedCalls.add();
     this.capacity.served();
   }
 
@@ -155,18 +160,21 @@ export class ConnectionShedder {
     for (const rate of this.loads.values()) rate.roll(readMs);
     this.offered.roll(readMs);
     this.shedCalls.roll(passedMs);
+    const servedBeforePerS = this.servedCalls.lastPerS;
+    this.servedCalls.roll(passedMs);
     const lastShedShare = this.shedShare(this.shedCalls.lastPerS);
     this.capacity.roll(passedMs, { isFull: !this.options.hasHeadroom(), isMuchShed: lastShedShare > maxShedShare });
     const isBusy = this.options.busyShare() > busyLoopShare;
     const now = this.now();
     if (now < this.assessFromMs) return;
     const shedShare = this.shedShare(this.shedCalls.perS);
-    const isFlood =
-      lastShedShare > floodShedShare ||
-      (this.capacity.isKnown &&
-        this.shedCalls.lastPerS > 0 &&
-        this.offered.lastPerS > floodFactor * this.capacity.perS);
-    const isTooMuch = isBusy && (isFlood || Math.min(shedShare, lastShedShare) > maxShedShare);
+    // Calls are served in batches, and callers who wait for them call again together.
+    const servedPerS = Math.max(this.capacity.perS, this.servedCalls.lastPerS, servedBeforePerS);
+    const isMuchMore = this.capacity.isKnown && this.offered.lastPerS > floodFactor * servedPerS;
+    const isFlood = lastShedShare > floodShedShare || (isMuchMore && this.shedCalls.lastPerS > 0);
+    // In two windows: in one it may be callers who have all called at once, and go on when they are answered.
+    const isCrowd = isMuchMore && this.options.isCrowded();
+    const isTooMuch = isBusy && (isFlood || isCrowd || Math.min(shedShare, lastShedShare) > maxShedShare);
     if (isTooMuch && (this.wasTooMuch || isFlood)) this.shedConnections(now, behind);
     else if (this.allowed !== null && shedShare < calmShedShare) this.giveBack(now);
     this.wasTooMuch = isTooMuch;

@@ -75,6 +75,7 @@ export class LoadShedder implements TurnWatch {
       },
       busyShare: () => this.busyShare(),
       hasHeadroom: () => this.admission.waiting === 0 && this.admission.atWork < this.admission.most * headroomShare,
+      isCrowded: () => this.admission.isCrowded,
       atTurnsEnd: setImmediate,
       onShed: (count) => {
         metrics.shedConnections(count);

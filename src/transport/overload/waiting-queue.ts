@@ -1,13 +1,15 @@
 import { type CallKind, callKinds } from "../../domain/caller-limits.js";
 
-/** How long a call waits for a permit: in a burst, and when there has been a queue for so long that it is no burst. */
-const burstPatienceMs = 250;
-const congestedPatienceMs = 25;
-/** A burst that begins so soon after there was no burst any more is part of the same, and is not borne for as long. */
-const calmMs = 1_000;
-const nextBurstPatienceMs = 100;
+/** A call waits for a permit for this share of the time that its caller gives it, and so long at most. */
+const patienceShare = 1 / 6;
+const maxPatienceMs = 2_000;
 /** Calls that wait at once. For one more the one that has waited longest is refused. */
-const maxWaiting = 400;
+const maxWaiting = 2_000;
+/** So many are a crowd: that of a flood, or of callers who have all called at once. */
+const crowd = 400;
+/** In a flood no more than a crowd waits, and for so long; when the queue has stood for that time it is not what is left of a flood, and waiting helps nobody. */
+const floodBurstMs = 100;
+const floodPatienceMs = 25;
 
 export interface Waiter {
   readonly kind: CallKind;
@@ -21,32 +23,39 @@ export interface Waiter {
 
 interface Entry extends Waiter {
   readonly sinceMs: number;
+  readonly patienceMs: number;
 }
 
 /**
- * Calls that wait for a permit, bounded by time. A burst is served in the order of arrival. When the queue does not get empty
- * any more, waiting does not help: then the newest are served first, whose callers have most of their time left, and the
- * others are soon told to come again (as Facebook's adaptive LIFO with controlled delay does).
+ * Calls that wait for a permit, bounded by time, in the order of arrival: whoever calls again as soon as it is answered, from many
+ * callers, is then served later and never refused; and who is refused has waited, so that calling again at once is no flood. In a
+ * flood the newest are served first, whose callers have most of their time left, and the others are soon told to come again (as
+ * Facebook's adaptive LIFO with controlled delay does).
  */
 export class WaitingQueue {
   /** Of each kind, the oldest first. */
   private readonly queues = new Map<CallKind, Entry[]>(callKinds.map((kind) => [kind, []]));
   private count = 0;
   private waitedFromMs: number | null = null;
-  private congestedAtMs = Number.NEGATIVE_INFINITY;
 
-  /** `isFlooded`: whether connections were turned away a moment ago: then a queue is no burst. */
+  /** `isFlooded`: whether connections were turned away a moment ago. */
   constructor(private readonly isFlooded: () => boolean) {}
 
   get length(): number {
     return this.count;
   }
 
-  add(waiter: Waiter, nowMs: number): void {
+  get isCrowded(): boolean {
+    return this.count > crowd;
+  }
+
+  /** `leftMs`: the time that its caller gives it. */
+  add(waiter: Waiter, nowMs: number, leftMs: number): void {
     this.waitedFromMs ??= nowMs;
-    this.queueOf(waiter.kind).push({ sinceMs: nowMs, ...waiter });
+    const patienceMs = Math.min(leftMs * patienceShare, maxPatienceMs);
+    this.queueOf(waiter.kind).push({ sinceMs: nowMs, patienceMs, ...waiter });
     this.count += 1;
-    if (this.count > maxWaiting) this.takeOldest()?.shed();
+    if (this.count > (this.isFlooded() ? crowd : maxWaiting)) this.takeOldest()?.shed();
   }
 
   /** Takes out who is next among those that may begin; undefined: nobody. What is shed last is served first. */
@@ -64,17 +73,18 @@ export class WaitingQueue {
 
   /** Sheds those who have waited for too long, so many at most: the next time the others. */
   expire(nowMs: number, most: number): void {
-    const patienceMs = this.isCongested(nowMs) ? congestedPatienceMs : this.burstMs(nowMs);
-    let left = most;
-    for (const queue of this.queues.values()) {
-      let late = 0;
-      while (late < Math.min(queue.length, left) && nowMs - (queue[late] as Entry).sinceMs >= patienceMs) late += 1;
-      if (late === 0) continue;
-      const gone = queue.splice(0, late);
-      left -= late;
-      this.leave(late);
-      for (const one of gone) one.shed();
+    const mostMs = this.mostMs(nowMs);
+    const late: Entry[] = [];
+    for (const [kind, queue] of this.queues) {
+      const stay = queue.filter((one) => {
+        const isLate = late.length < most && nowMs - one.sinceMs >= Math.min(one.patienceMs, mostMs);
+        if (isLate) late.push(one);
+        return !isLate;
+      });
+      if (stay.length < queue.length) this.queues.set(kind, stay);
     }
+    this.leave(late.length);
+    for (const one of late) one.shed();
   }
 
   /** Of the kind that is shed first. */
@@ -90,14 +100,15 @@ export class WaitingQueue {
     if (this.count === 0) this.waitedFromMs = null;
   }
 
-  private isCongested(nowMs: number): boolean {
-    const isCongested = this.waitedFromMs !== null && nowMs - this.waitedFromMs >= this.burstMs(nowMs);
-    if (isCongested) this.congestedAtMs = nowMs;
-    return isCongested;
+  /** How long anybody waits. */
+  private mostMs(nowMs: number): number {
+    if (!this.isFlooded()) return maxPatienceMs;
+    return this.isCongested(nowMs) ? floodPatienceMs : floodBurstMs;
   }
 
-  private burstMs(nowMs: number): number {
-    return nowMs - this.congestedAtMs < calmMs || this.isFlooded() ? nextBurstPatienceMs : burstPatienceMs;
+  /** Whether it is a flood's, and has stood for a while. */
+  private isCongested(nowMs: number): boolean {
+    return this.isFlooded() && this.waitedFromMs !== null && nowMs - this.waitedFromMs >= floodBurstMs;
   }
 
   private queueOf(kind: CallKind): Entry[] {

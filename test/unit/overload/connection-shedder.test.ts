@@ -31,6 +31,7 @@ class World {
       },
       busyShare: () => this.busy,
       hasHeadroom: () => this.lastHeadroom,
+      isCrowded: () => this.owed > 400,
       atTurnsEnd: (work) => this.turnsEnd.push(work),
       onShed: (count) => {
         this.shed += count;
@@ -169,6 +170,7 @@ class Turns {
   readonly left = new Set<number>();
   busy = 1;
   isIdle = false;
+  isCrowded = false;
   most = 0;
   private nowMs = 0;
   private turnsEnd: (() => void)[] = [];
@@ -179,6 +181,7 @@ class Turns {
     },
     busyShare: () => this.busy,
     hasHeadroom: () => this.isIdle,
+    isCrowded: () => this.isCrowded,
     onShed: () => {},
     atTurnsEnd: (work) => this.turnsEnd.push(work),
     now: () => this.nowMs,
@@ -251,6 +254,29 @@ describe("at the end of a turn of the event loop", () => {
     // What fits is 1.2 times 3,000 a second: 5 of 20.
     expect(turns.left.size).toBeGreaterThanOrEqual(12);
     expect(turns.left.size).toBeLessThanOrEqual(16);
+  });
+
+  test("a crowd that has come at once, and calls again when batches of it are answered, is no flood", () => {
+    const turns = new Turns(20);
+    turns.isCrowded = true;
+    turns.turn(50, 1_000, 0, false, 0);
+    for (let batch = 0; batch < 20; batch += 1) {
+      turns.turn(20, 0, 0, false, 15_000);
+      turns.turn(50, 300, 0, false, 0);
+      turns.turn(30, 0, 0, false, 0);
+    }
+    expect(turns.left.size).toBe(0);
+  });
+
+  test("a crowd to which more comes than is answered is one, though nothing was shed yet", () => {
+    const turns = new Turns(20);
+    turns.turn(50, 0, 0);
+    turns.isCrowded = true;
+    turns.turn(50, 750, 0);
+    expect(turns.left.size).toBe(0);
+    turns.turn(50, 750, 0);
+    turns.turn(50, 750, 0);
+    expect(turns.left.size).toBeGreaterThanOrEqual(12);
   });
 
   test("what has come while the event loop stood still is no flood", () => {

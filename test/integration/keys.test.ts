@@ -248,6 +248,16 @@ describe("the copy of a replica", () => {
     }
   });
 
+  test("reads keys that a dump has brought from an older server once, until they change", async () => {
+    const key = await make();
+    await sql`UPDATE caller_keys SET changed_xid = '9000000000000000000' WHERE id = ${key.id}`;
+    const { mark } = await store.readPage(null, "0", 1);
+    const changed = async () => (await store.readPage(mark, "0", 1_000)).keys.map(({ id }) => id);
+    expect(await changed()).not.toContain(key.id);
+    await store.revoke(key.id, null, soon());
+    expect(await changed()).toContain(key.id);
+  });
+
   test("sees many changes at once, and goes on to see others while it reads all again", async () => {
     const old = [await make(), await make(), await make(), await make()];
     const copy = await copyOf({ pagesOfRun: 1, readAllEveryMs: 0 });

@@ -103,11 +103,14 @@ export class PostgresKeyStore implements KeyStore {
   async readPage(since: string | null, after: string, size: number): Promise<KeyPage> {
     // What the earlier look did not see was of transactions that were open then, or not begun. OFFSET: whatever is known of the
     // table, they are found by their own index, and not among all. What does not hold is left out later, so that a page is a
-    // piece of the other index.
+    // piece of the other index. Numbers that no transaction has had yet came from another server, with a dump: nothing has changed.
     const table =
       since === null
         ? sql`caller_keys`
-        : sql`(SELECT * FROM caller_keys WHERE changed_xid >= ${since}::text::xid8 OFFSET 0) changed`;
+        : sql`(
+            SELECT * FROM caller_keys
+            WHERE changed_xid >= ${since}::text::xid8 AND changed_xid < pg_snapshot_xmax(pg_current_snapshot()) OFFSET 0
+          ) changed`;
     // The mark is of the snapshot that the rows are read with, and there also when there are no rows.
     const found = await this.database.background.run(noDeadlineMs, ({ orm }) =>
       orm.execute<LookRow>(sql`

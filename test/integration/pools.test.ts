@@ -161,7 +161,7 @@ test("raw SQL and Drizzle have the same connection, and both read and write time
   });
 });
 
-test("isolation and commit level are set on each connection, whatever the database has set", async () => {
+test("isolation, commit level and the like are set on each connection, whatever the database has set", async () => {
   const name = new URL(stores.databaseUrl).pathname.slice(1);
   await sql.unsafe(`
     ALTER DATABASE ${name} SET synchronous_commit = off;
@@ -169,6 +169,7 @@ test("isolation and commit level are set on each connection, whatever the databa
     ALTER DATABASE ${name} SET statement_timeout = 0;
     ALTER DATABASE ${name} SET lock_timeout = 0;
     ALTER DATABASE ${name} SET idle_in_transaction_session_timeout = 0;
+    ALTER DATABASE ${name} SET jit = on;
     ALTER DATABASE ${name} SET TimeZone = 'Asia/Kathmandu'`);
   const synchronousCommit = await readCommitLevel(stores.databaseUrl);
   expect(synchronousCommit).toBe("on");
@@ -181,6 +182,7 @@ test("isolation and commit level are set on each connection, whatever the databa
         statement_timeout: "5s",
         lock_timeout: "2s",
         idle_in_transaction_session_timeout: "5s",
+        jit: "off",
         TimeZone: "UTC",
       };
       for (const [setting, value] of Object.entries(settings)) {

@@ -238,6 +238,8 @@ export class PostgresLink implements Link<Connection> {
         statement_timeout: statementTimeoutMs,
         lock_timeout: lockTimeoutMs,
         idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
+        // A plan that may not take the table as a whole counts as so costly that it would be compiled, for seconds, each time that it runs.
+        jit: "off",
         // That a COMMIT was not waited for is a warning.
         client_min_messages: "warning",
         TimeZone: "UTC",

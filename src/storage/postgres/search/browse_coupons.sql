@@ -13,7 +13,6 @@ SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_sort = off
 SET enable_incremental_sort = off
-SET jit = off
 AS $$
 DECLARE
   at CONSTANT timestamptz := coupon_clock();

@@ -14,7 +14,6 @@ LANGUAGE plpgsql STABLE ROWS 1
 -- The plans are cached while the tables are still small; these ones are right at every size.
 SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan
-SET jit = off
 AS $$
 DECLARE
   -- The window is made this much larger when it has a part of the page that promises the rest there.

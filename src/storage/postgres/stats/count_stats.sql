@@ -4,7 +4,6 @@
 CREATE OR REPLACE FUNCTION count_stats(wait boolean) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_custom_plan
-SET jit = off
 SET work_mem = '32MB'
 AS $$
 DECLARE

@@ -274,6 +274,21 @@ test("a code is found however it is surrounded", async () => {
   expect(userCoupon?.code).toBe("Round-1");
 });
 
+test("whose name begins with a byte order mark is another user than who has the rest of it, by either front end", async () => {
+  const { id: couponId } = await createSample(replica.client);
+  const issueTo = (userId: string) => ({
+    binary: toBinary(issueCoupon.input, fromJson(issueCoupon.input, { couponId, userId })),
+    json: JSON.stringify({ couponId, userId }),
+  });
+  const plain = issueTo("ada");
+  const withMark = issueTo("\ufeffada");
+  expect(await callConnect(replica.httpPort, pathOf(issueCoupon), plain.json)).toMatchObject({ code: "OK" });
+  expect(await callNative(replica.client, issueCoupon, withMark.binary)).toMatchObject({ code: "OK" });
+  expect(await callConnect(replica.httpPort, pathOf(issueCoupon), withMark.json)).toMatchObject({
+    reason: "ALREADY_ISSUED",
+  });
+});
+
 /** Puts other bytes in the place of the mark, and says so in every length around it. */
 function replaceText(message: Buffer, bytes: Buffer): Buffer {
   const parts: Buffer[] = [];

@@ -1,7 +1,8 @@
 import { configureTextEncoding } from "@bufbuild/protobuf/wire";
 
-const decoder = new TextDecoder("utf-8");
-const strictDecoder = new TextDecoder("utf-8", { fatal: true });
+// A byte order mark at the beginning is part of the text: without `ignoreBOM`, which keeps it, two users would be one.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+const strictDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** protobuf-es encodes strings with TextEncoder; Buffer does it from a pool, which takes a third off every answer. */
 configureTextEncoding({

@@ -641,6 +641,7 @@ describe("JSON that cannot be read", () => {
     ["an unknown field", '{"coupon":{},"colour":"red"}', "colour"],
     ["an unknown field further in", '{"coupon":{"colour":"red"}}', "coupon.colour"],
     ["a prototype", '{"__proto__":{"x":1}}', "__proto__"],
+    ["a prototype for a label", '{"coupon":{"labels":{"__proto__":"x"}}}', "coupon.labels"],
     ["a number for a text", '{"coupon":{"name":1}}', "coupon.name"],
     ["a text for a message", '{"coupon":"x"}', "coupon"],
     ["an array for a message", '{"coupon":[]}', "coupon"],

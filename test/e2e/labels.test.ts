@@ -238,6 +238,7 @@ describe("labels that are refused", () => {
     ["a key of 64 characters", one("k".repeat(64)), /^labels/],
     ["no key", one(""), /^labels/],
     ["a key that begins with a sign", one("_key"), /^labels/],
+    ["a prototype", JSON.parse('{"__proto__": "v"}'), /^labels$/],
     ["a blank in a key", one("a key"), /^labels/],
     ["a value of 257 characters", one("k", "v".repeat(257)), /^labels/],
     ["a NUL in a value", one("k", "a\0b"), /^labels/],

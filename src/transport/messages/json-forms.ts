@@ -1,5 +1,6 @@
 import { type DescField, type DescMessage, type JsonObject, type JsonValue, ScalarType } from "@bufbuild/protobuf";
 import { cut } from "../../platform/cut.js";
+import { hasUnkeptKey, unkeptKey } from "./message-bounds.js";
 
 /**
  * How times, durations, numbers and masks must be written in JSON. protobuf-es takes some of them for something else than was
@@ -89,7 +90,7 @@ function formFieldsOf(schema: DescMessage): readonly FormField[] {
   plans.set(schema, fields);
   for (const field of schema.fields) {
     const form = formOf(field);
-    const inner = !form && field.message && field.fieldKind !== "map" ? formFieldsOf(field.message) : undefined;
+    const inner = !form && field.message ? formFieldsOf(field.message) : undefined;
     if (!form && !inner?.length) continue;
     fields.push({ names: [...new Set([field.jsonName, field.name])], isList: field.fieldKind === "list", form, inner });
   }
@@ -97,6 +98,7 @@ function formFieldsOf(schema: DescMessage): readonly FormField[] {
 }
 
 function formOf(field: DescField): Form | undefined {
+  if (field.fieldKind === "map") return mapForm;
   switch (field.message?.typeName) {
     case "google.protobuf.Timestamp":
       return timeForm;
@@ -105,7 +107,6 @@ function formOf(field: DescField): Form | undefined {
     case "google.protobuf.FieldMask":
       return maskForm;
   }
-  if (field.fieldKind === "map") return undefined;
   switch (field.scalar) {
     case ScalarType.INT64:
     case ScalarType.UINT64:
@@ -180,6 +181,11 @@ const integerForm: Form = (value) => {
 /** Past 2^53 JSON.parse has rounded it already. */
 const longForm: Form = (value) =>
   typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value) ? inexact : integerForm(value);
+
+const unkept = new Malformed(hasUnkeptKey);
+
+const mapForm: Form = (value) =>
+  typeof value === "object" && value !== null && Object.hasOwn(value, unkeptKey) ? unkept : value;
 
 const maxPathBytes = 100;
 

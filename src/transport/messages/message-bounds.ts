@@ -35,6 +35,10 @@ export function tooManyPartsOfItem(field: string, { maxPartsOfItem }: Bulk): Ref
   return invalid({ field, description: `has more parts than it can need: more than ${maxPartsOfItem}` });
 }
 
+/** protobuf-es keeps a map as an object, which leaves out an entry of this name. */
+export const unkeptKey = "__proto__";
+export const hasUnkeptKey = `map must not have the key "${unkeptKey}"`;
+
 export function tooLongText(field: string): Refusal {
   return invalid({ field, description: `is longer than any text may be: more than ${maxTextBytes} bytes` });
 }

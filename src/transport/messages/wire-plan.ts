@@ -18,6 +18,7 @@ export interface WireField {
   readonly wireType: number;
   readonly isList: boolean;
   readonly isMap: boolean;
+  readonly isMapKey: boolean;
   /** Whether many values may come as one, as numbers do. */
   readonly isPackable: boolean;
   readonly maxItems: number;
@@ -53,6 +54,7 @@ function fieldOf(field: DescField, checked: boolean): WireField {
     wireType,
     isList,
     isMap,
+    isMapKey: false,
     isPackable: isList && wireType !== Wire.length,
     maxItems,
     plan,
@@ -73,9 +75,10 @@ function innerPlan(field: DescField, checked: boolean): WirePlan | undefined {
 }
 
 function scalarField(number: number, wireType: number): WireField {
-  const name = number === 1 ? "key" : "value";
-  const maxItems = Number.POSITIVE_INFINITY;
-  return { number, name, wireType, isList: false, isMap: false, isPackable: false, maxItems, plan: undefined };
+  const isMapKey = number === 1;
+  const name = isMapKey ? "key" : "value";
+  const no = { isList: false, isMap: false, isPackable: false, plan: undefined };
+  return { number, name, wireType, isMapKey, maxItems: Number.POSITIVE_INFINITY, ...no };
 }
 
 /** undefined: an enum. */

@@ -2,6 +2,7 @@ import type { DescMessage } from "@bufbuild/protobuf";
 import { invalid, type Refusal } from "../../domain/refusal.js";
 import {
   type Bulk,
+  hasUnkeptKey,
   type MessageBounds,
   maxDepth,
   maxParts,
@@ -12,6 +13,7 @@ import {
   tooManyItems,
   tooManyParts,
   tooManyPartsOfItem,
+  unkeptKey,
 } from "./message-bounds.js";
 import { Wire, type WireField, type WirePlan, wirePlanOf } from "./wire-plan.js";
 
@@ -146,6 +148,9 @@ export class WireScan {
     const valueEnd = this.position + length;
     if (length < 0 || valueEnd > end) return this.malformed();
     if (!field.plan) {
+      if (field.isMapKey && this.isUnkept(valueEnd)) {
+        return invalid({ field: this.pathTo(undefined), description: hasUnkeptKey });
+      }
       this.position = valueEnd;
       return length > maxTextBytes ? tooLongText(this.pathTo(field, index)) : undefined;
     }
@@ -155,6 +160,11 @@ export class WireScan {
     if (refusal) return refusal;
     this.path.length -= 2;
     return undefined;
+  }
+
+  private isUnkept(end: number): boolean {
+    const { bytes, position } = this;
+    return end - position === unkeptKey.length && Buffer.from(bytes.subarray(position, end)).toString() === unkeptKey;
   }
 
   /** Many numbers as one value. */

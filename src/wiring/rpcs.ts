@@ -48,7 +48,7 @@ import { watchEvents, wrongInWatch } from "../services/event/watch-events.js";
 import { batchIssueCoupons } from "../services/issuance/batch-issue-coupons.js";
 import { issueCoupon } from "../services/issuance/issue-coupon.js";
 import { wrongInPage } from "../services/page-token.js";
-import { cancelUsage } from "../services/usage/cancel-usage.js";
+import { cancelUsage, wrongInCancel } from "../services/usage/cancel-usage.js";
 import { getUsage } from "../services/usage/get-usage.js";
 import { listUsages } from "../services/usage/list-usages.js";
 import { lockCoupons } from "../services/usage/lock-coupons.js";
@@ -177,7 +177,7 @@ export function mountRpcs({
     rpcByCode(usage.lockCoupons, lockCoupons(checkout, usages), wrongInOrder),
     rpcByCode(usage.unlockCoupons, unlockCoupons(usages), wrongInUnlock),
     rpcByCode(usage.useCoupons, useCoupons(checkout, usages), wrongInOrder),
-    rpc(usage.cancelUsage, cancelUsage(cancels)),
+    rpc(usage.cancelUsage, cancelUsage(cancels), wrongInCancel),
     rpc(usage.getUsage, getUsage(usages)),
     rpc(usage.listUsages, listUsages(usages), wrongInPage()),
     rpc(auth.createKey, changingKeys(createKey(keys, freshKey))),

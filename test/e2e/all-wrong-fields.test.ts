@@ -10,7 +10,7 @@ import { createSample } from "./samples.js";
 const { createCoupon, getCoupon, updateCoupon, listCoupons, searchCoupons, generateCodes, uploadCodes } =
   CatalogService.method;
 const { issueCoupon } = IssuanceService.method;
-const { useCoupons, lockCoupons, unlockCoupons, listUsages } = UsageService.method;
+const { useCoupons, lockCoupons, unlockCoupons, cancelUsage, listUsages } = UsageService.method;
 
 const { replica } = await oneReplica(afterAll);
 
@@ -258,6 +258,18 @@ const rows: { what: string; method: DescMethodUnary; message: JsonValue; fields:
     method: unlockCoupons,
     message: { coupons: [{ code: "A" }, { code: "A", lockVersion: "1" }] },
     fields: ["user_id", "coupons[0].lock_version", "coupons[1].code"],
+  },
+  {
+    what: "nobody's cancellation of nothing",
+    method: cancelUsage,
+    message: { requestId: "a b" },
+    fields: ["user_id", "usage_id", "request_id"],
+  },
+  {
+    what: "a cancellation of two things, one of which is none",
+    method: cancelUsage,
+    message: { userId: "u", usageId: "x", userCouponId: someId },
+    fields: ["usage_id", "user_coupon_id"],
   },
   {
     what: "a page",

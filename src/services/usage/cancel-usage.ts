@@ -6,19 +6,15 @@ import {
   CancelUsageResponseSchema,
 } from "../../../gen/coupon/v1/usage_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
-import { invalid, Refusal, requestIdReused } from "../../domain/refusal.js";
+import { type FieldViolation, invalid, Refusal, requestIdReused } from "../../domain/refusal.js";
 import type { Cancels } from "../../using/cancels.js";
 import { requestKey, usageMessage } from "../message.js";
 
 export function cancelUsage(cancels: Cancels) {
   return async (request: CancelUsageRequest, { deadlineMs, trace }: CallContext) => {
     const { userId, usageId, userCouponId } = request;
-    if (usageId === "" && userCouponId === "") {
-      return invalid({ field: "usage_id", description: "is required, unless user_coupon_id is set" });
-    }
-    if (usageId !== "" && userCouponId !== "") {
-      return invalid({ field: "user_coupon_id", description: "must be empty when usage_id is set" });
-    }
+    const wrong = wrongInCancel(request);
+    if (wrong.length > 0) return invalid(...wrong);
     const named = usageId === "" ? { userCouponId: userCouponId.toLowerCase() } : { usageId: usageId.toLowerCase() };
     // Without a request id the call still needs a name, for its own batch may be sent twice.
     const key = requestKey("CancelUsage", CancelUsageRequestSchema, request) ?? {
@@ -31,4 +27,12 @@ export function cancelUsage(cancels: Cancels) {
     }
     return result.reason === "REQUEST_ID_REUSED" ? requestIdReused() : new Refusal(result.reason);
   };
+}
+
+export function wrongInCancel({ usageId, userCouponId }: CancelUsageRequest): FieldViolation[] {
+  if (usageId === "" && userCouponId === "") {
+    return [{ field: "usage_id", description: "is required, unless user_coupon_id is set" }];
+  }
+  if (usageId === "" || userCouponId === "") return [];
+  return [{ field: "user_coupon_id", description: "must be empty when usage_id is set" }];
 }

@@ -56,13 +56,21 @@ export function zone(now: Date): string {
   return `${timeZone} (UTC${sign}${hours}:${`${Math.abs(minutes) % 60}`.padStart(2, "0")})`;
 }
 
+/** By ISO 4217, how many digits of a currency are behind the point, where these are not 2: the table of the TypeScript client. */
+const unusualDigits: readonly (readonly [number, string])[] = [
+  [0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"],
+  [3, "BHD IQD JOD KWD LYD OMR TND"],
+  [4, "CLF UYW"],
+];
+
 export function money(amount: Money | undefined): string {
   if (!amount?.currencyCode) return "–";
   const units = Number(amount.minorUnits ?? 0);
   try {
-    const format = new Intl.NumberFormat("en", { style: "currency", currency: amount.currencyCode });
-    const digits = format.resolvedOptions().maximumFractionDigits ?? 2;
-    return format.format(units / 10 ** digits);
+    const currency = amount.currencyCode;
+    const digits = unusualDigits.find(([, codes]) => codes.includes(currency))?.[0] ?? 2;
+    const exactly = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+    return new Intl.NumberFormat("en", { style: "currency", currency, ...exactly }).format(units / 10 ** digits);
   } catch {
     return `${units} ${amount.currencyCode}`;
   }

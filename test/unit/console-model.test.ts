@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { percent, span } from "../../console/model/format.js";
+import { formatMoney } from "../../clients/typescript/src/money.js";
+import { money, percent, span } from "../../console/model/format.js";
 import { problemFrom } from "../../console/model/problem.js";
 import { ActivityHistory, quantile, StockHistory, soldOutInS } from "../../console/model/sale.js";
 import { read, repositoryFiles } from "../tidy/sources.js";
@@ -67,6 +68,15 @@ test("a share that is not all is not shown as all, nor what is something as noth
     ...["0 %", "< 0.1 %", "4.6 %", "50 %", "99 %", "> 99.9 %", "100 %"],
   ]);
   expect([0, 119, 150, 7_800, 172_800].map(span)).toEqual(["0 s", "119 s", "3 min", "2 h 10 min", "2 days"]);
+});
+
+test("an amount has the digits of ISO 4217, as the client has it", () => {
+  for (const currencyCode of ["HUF", ...Intl.supportedValuesOf("currency")]) {
+    const [amount] = formatMoney({ minorUnits: 12_345n, currencyCode }).split(" ");
+    const shown = money({ currencyCode, minorUnits: "12345" });
+    expect(shown.replaceAll(",", ""), shown).toMatch(new RegExp(`(^|[^\\d.])${amount?.replace(".", "\\.")}$`));
+  }
+  expect(money({ currencyCode: "HUF", minorUnits: "12345" })).toContain("123.45");
 });
 
 describe("what a refused call says", () => {

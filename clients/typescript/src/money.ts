@@ -1,13 +1,18 @@
 import { create } from "@bufbuild/protobuf";
 import { type Money, MoneySchema } from "./contract.js";
 
-/** How many digits of a currency are behind the point: 2 of USD, 0 of JPY, 3 of KWD. */
+/**
+ * By ISO 4217, how many digits of a currency are behind the point, where these are not 2. Intl has other numbers, those that are
+ * usual in print: 0 of HUF, say, so that "100" would be 100 fillér. The console has the same table.
+ */
+const unusualDigits: readonly (readonly [number, string])[] = [
+  [0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"],
+  [3, "BHD IQD JOD KWD LYD OMR TND"],
+  [4, "CLF UYW"],
+];
+
 function digitsOf(currencyCode: string): number {
-  const { maximumFractionDigits } = new Intl.NumberFormat("en", {
-    style: "currency",
-    currency: currencyCode,
-  }).resolvedOptions();
-  return maximumFractionDigits ?? 2;
+  return unusualDigits.find(([, codes]) => codes.includes(currencyCode))?.[0] ?? 2;
 }
 
 /** `money("12.50", "USD")`. A text, because a number cannot have every amount. */

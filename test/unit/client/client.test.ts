@@ -82,6 +82,9 @@ test("amounts are written in major units", () => {
     ["0.05", "USD", 5n],
     ["1250", "JPY", 1250n],
     ["1.250", "KWD", 1250n],
+    ["100.00", "HUF", 10000n],
+    ["1000.000", "IQD", 1000000n],
+    ["1.0000", "UYW", 10000n],
     ["9999999999999.99", "EUR", 999999999999999n],
   ];
   for (const [amount, currency, minorUnits] of cases) {

@@ -112,6 +112,12 @@ describe("coupons", () => {
     expect(await json("coupons", "delete", created.id)).toMatchObject({ state: "COUPON_STATE_DELETED" });
   });
 
+  test("with long names are listed with as much of them as fits, and no half of a character", async () => {
+    const { id } = await json("coupons", "create", "--name", `${"x".repeat(38)}😀😀😀`, "--off", "1%", "--ends", "1d");
+    const line = (await ok("coupons", "list")).out.split("\n").find((one) => one.startsWith(id));
+    expect(line).toContain(`${"x".repeat(38)}😀…`);
+  });
+
   test("come from files, too", async () => {
     const file = join(folder, "coupon.json");
     await writeFile(file, JSON.stringify({ throttle: { maxConcurrent: 2, maxPerSecond: 3 } }));

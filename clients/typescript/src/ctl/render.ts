@@ -123,9 +123,10 @@ export class Output {
 }
 
 export function couponCells(coupon: Coupon): readonly Cell[] {
+  const name = [...coupon.name];
   return [
     coupon.id,
-    coupon.name.length > 40 ? `${coupon.name.slice(0, 39)}…` : coupon.name,
+    name.length > 40 ? `${name.slice(0, 39).join("")}…` : coupon.name,
     CouponState[coupon.state],
     discountText(coupon.discount) || "each code's own",
     coupon.issuedCount,

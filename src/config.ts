@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { type CallerLimits, readCallerLimits } from "./domain/caller-limits.js";
 import { databaseServers } from "./platform/database-url.js";
+import { timeZoneOf } from "./platform/quotas/quota-days.js";
 import { redisServers, WrongRedisSetting } from "./platform/redis-servers.js";
 import { kafkaProblems, readBrokers, saslMechanisms } from "./platform/relay/kafka-settings.js";
 import { Secret } from "./platform/secrets/secret.js";
@@ -12,15 +13,6 @@ const number = (least: number, most: number) =>
   z.string().regex(/\S/, "must be a number").transform(Number).pipe(z.number().int().min(least).max(most));
 const port = number(0, 65_535);
 const whole = (fallback: number, least: number, most: number) => number(least, most).default(fallback);
-
-function isTimeZone(name: string): boolean {
-  try {
-    new Intl.DateTimeFormat("en", { timeZone: name });
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 /** How callers may prove who they are. */
 export const authWays = ["keys", "jwt", "certificates"] as const;
@@ -167,7 +159,11 @@ const schema = z.object({
   DEFAULT_DEADLINE_MS: whole(15_000, 100, 600_000),
   MAX_DEADLINE_MS: whole(30_000, 100, 600_000),
   RESERVATION_MS: whole(5_000, 1_000, 60_000),
-  QUOTA_TIME_ZONE: z.string().refine(isTimeZone, "must be a name of the IANA time zone database").default("UTC"),
+  QUOTA_TIME_ZONE: z
+    .string()
+    .default("UTC")
+    .transform(timeZoneOf)
+    .pipe(z.string("must be a name of the IANA time zone database")),
   PURGE: z.enum(["on", "off", "dry-run"]).default("on"),
   PURGE_AFTER_DAYS: whole(30, 1, 3_650),
   PURGE_EVERY_MINUTES: whole(60, 1, 10_080),

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { readConfig } from "../../src/config.js";
 import { newId } from "../../src/platform/new-id.js";
 import { QuotaDays } from "../../src/platform/quotas/quota-days.js";
 import type { IssueRequest, IssueResult } from "../../src/storage/ports/issues.js";
@@ -122,6 +123,27 @@ describe("issue_user_coupons keeps quotas", () => {
       expect([...(await issue(requestOf(a))), ...(await issue(requestOf(b)))], time).toEqual([ofA, ofB]);
     }
   });
+
+  // To Postgres they are abbreviations: without summer time, or of another country.
+  test.each(["CET", "EET", "MET", "WET", "IST", "PST"])(
+    "on the days of the gate, where the service is in %s",
+    async (name) => {
+      const timeZone = readConfig({ QUOTA_TIME_ZONE: name }).QUOTA_TIME_ZONE;
+      const id = await couponOf(1, { startsAt: new Date("2030-01-01"), expiresAt: new Date("2031-01-01") });
+      const named = new Map<string, string>();
+      for (const month of ["01", "07"]) {
+        for (let hour = 0; hour < 24; hour++) {
+          const at = new Date(`2030-${month}-10T${String(hour).padStart(2, "0")}:30:00Z`);
+          await clocked.setClock(at);
+          const userId = at.toISOString();
+          await new PostgresIssueStore(clocked.database, timeZone).issueBatch([requestOf(id, userId)]);
+          named.set(userId, new QuotaDays(timeZone).nameOf(at.getTime()));
+        }
+      }
+      const counted = await clocked.sql`SELECT user_id, day::text FROM quota_days WHERE quota_group = ${group}`;
+      expect(new Map(counted.map(({ user_id, day }) => [user_id, day]))).toEqual(named);
+    },
+  );
 
   test("two transactions of one user over two coupons at once: one is issued", async () => {
     for (let round = 0; round < 5; round++) {

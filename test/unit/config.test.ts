@@ -233,6 +233,7 @@ describe("a wrong variable is named", () => {
     ["AUDIT_KEEP_DAYS", "36501"],
     ["QUOTA_TIME_ZONE", "Mars/Olympus"],
     ["QUOTA_TIME_ZONE", "JST-9"],
+    ["QUOTA_TIME_ZONE", "+05:30"],
     ["DRAIN_MS", "-1"],
     ["DRAIN_MS", "NaN"],
     ["DRAIN_MS", " "],

@@ -3,11 +3,24 @@ import { DateTime } from "luxon";
 /** Days begin and end at whole quarters of an hour, in every time zone. */
 const quarterMs = 900_000;
 
+/**
+ * The main name of a time zone; undefined: there is none. Other names are not for Postgres: it takes CET for an hour without summer time, IST
+ * for Israel's, and +05:30 for one to the west.
+ */
+export function timeZoneOf(name: string): string | undefined {
+  try {
+    const { timeZone } = new Intl.DateTimeFormat("en", { timeZone: name }).resolvedOptions();
+    return /^[A-Z]/.test(timeZone) ? timeZone : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Calendar days in a time zone, which is where a quota's days begin and end. */
 export class QuotaDays {
   private latest = { quarter: Number.NaN, name: "" };
 
-  /** A name of the IANA time zone database. */
+  /** What `timeZoneOf` answers. */
   constructor(private readonly timeZone = "UTC") {}
 
   /** "2026-11-21". */

@@ -4,7 +4,7 @@ import { type CallKind, callKinds } from "../../domain/caller-limits.js";
 const patienceShare = 1 / 6;
 const maxPatienceMs = 2_000;
 /** Calls that wait at once. For one more the one that has waited longest is refused. */
-const maxWaiting = 2_000;
+const maxWaiting = 5_000;
 /** So many are a crowd: that of a flood, or of callers who have all called at once. */
 const crowd = 400;
 /** In a flood no more than a crowd waits, and for so long; when the queue has stood for that time it is not what is left of a flood, and waiting helps nobody. */

@@ -6,13 +6,15 @@ import {
   CancelUsageResponseSchema,
 } from "../../../gen/coupon/v1/usage_service_pb.js";
 import type { CallContext } from "../../domain/call-context.js";
-import { type FieldViolation, Refusal, requestIdReused } from "../../domain/refusal.js";
+import { type FieldViolation, invalid, Refusal, requestIdReused } from "../../domain/refusal.js";
 import type { Cancels } from "../../using/cancels.js";
 import { requestKey, usageMessage } from "../message.js";
 
 export function cancelUsage(cancels: Cancels) {
   return async (request: CancelUsageRequest, { deadlineMs, trace }: CallContext) => {
     const { userId, usageId, userCouponId } = request;
+    const wrong = wrongInCancel(request);
+    if (wrong.length > 0) return invalid(...wrong);
     const named = usageId === "" ? { userCouponId: userCouponId.toLowerCase() } : { usageId: usageId.toLowerCase() };
     // Without a request id the call still needs a name, for its own batch may be sent twice.
     const key = requestKey("CancelUsage", CancelUsageRequestSchema, request) ?? {
@@ -27,7 +29,6 @@ export function cancelUsage(cancels: Cancels) {
   };
 }
 
-/** What the rules of the proto file cannot say. */
 export function wrongInCancel({ usageId, userCouponId }: CancelUsageRequest): FieldViolation[] {
   if (usageId === "" && userCouponId === "") {
     return [{ field: "usage_id", description: "is required, unless user_coupon_id is set" }];

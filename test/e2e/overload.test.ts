@@ -17,7 +17,7 @@ import { secureClient, serverCa, tlsFiles } from "./tls-world.js";
 
 const { issueCoupon } = IssuanceService.method;
 
-const { stores } = await backing(afterAll);
+const { stores, sql } = await backing(afterAll);
 const { TLS_CERT_FILE, TLS_KEY_FILE } = tlsFiles(afterAll).paths;
 /** By themselves, for their memory and their sockets are looked at. */
 const [plain, secure] = await startProcesses(
@@ -38,6 +38,22 @@ function message(couponId: string, userId: string): Buffer {
   );
 }
 
+/** What a crowd is answered of which nobody can be served until the first of it was refused. */
+async function whileHeld<T>(id: string, call: () => Promise<T>[], isRefused: (answer: T) => boolean): Promise<T[]> {
+  let answers: Promise<T>[] = [];
+  await sql.begin(async (tx) => {
+    await tx`SELECT FROM coupons WHERE id = ${id} FOR UPDATE`;
+    answers = call();
+    let refused = () => {};
+    const first = new Promise<void>((resolve) => {
+      refused = resolve;
+    });
+    for (const answer of answers) void answer.then((one) => isRefused(one) && refused());
+    await first;
+  });
+  return await Promise.all(answers);
+}
+
 describe("a crowd that is larger than what may be at work", () => {
   test("is answered to the last caller: issued, or told when to come again, by all ways that say so", async () => {
     const { id } = await createSample(narrow.client);
@@ -52,8 +68,8 @@ describe("a crowd that is larger than what may be at work", () => {
         const bytes = message(id, userId);
         client.makeUnaryRequest(pathOf(issueCoupon), same, same, bytes, new grpc.Metadata(), options, resolve);
       });
-    // Twice as many as fit into the waiting queue; below, a quarter more.
-    const errors = await Promise.all(Array.from({ length: 900 }, (_, index) => call(`crowd-${index}`)));
+    const crowd = () => Array.from({ length: 500 }, (_, index) => call(`crowd-${index}`));
+    const errors = await whileHeld(id, crowd, (error) => error !== null);
     client.close();
     const refused = errors.filter((error) => error !== null);
     expect(refused.length).toBeGreaterThan(0);
@@ -72,7 +88,11 @@ describe("a crowd that is larger than what may be at work", () => {
       (index: number) => callRest(narrow.httpPort, restFormOf(issueCoupon, { couponId: id, userId: `rest-${index}` })),
     ];
     for (const way of ways) {
-      const answers = await Promise.all(Array.from({ length: 500 }, (_, index) => way(index)));
+      const answers = await whileHeld(
+        id,
+        () => Array.from({ length: 500 }, (_, index) => way(index)),
+        ({ code }) => code !== "OK",
+      );
       const away = answers.filter(({ code }) => code !== "OK");
       expect(away.length).toBeGreaterThan(0);
       for (const answer of away) {

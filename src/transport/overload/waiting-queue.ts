@@ -1,7 +1,8 @@
 import { type CallKind, callKinds } from "../../domain/caller-limits.js";
 
-/** A call waits for a permit for this share of the time that its caller gives it, and so long at most. */
+/** A call waits for a permit for this share of the time that its caller gives it, through a burst at least, and so long at most. */
 const patienceShare = 1 / 6;
+const leastPatienceMs = 250;
 const maxPatienceMs = 2_000;
 /** Calls that wait at once. For one more the one that has waited longest is refused. */
 const maxWaiting = 5_000;
@@ -52,7 +53,7 @@ export class WaitingQueue {
   /** `leftMs`: the time that its caller gives it. */
   add(waiter: Waiter, nowMs: number, leftMs: number): void {
     this.waitedFromMs ??= nowMs;
-    const patienceMs = Math.min(leftMs * patienceShare, maxPatienceMs);
+    const patienceMs = Math.min(Math.max(leftMs * patienceShare, leastPatienceMs), maxPatienceMs);
     this.queueOf(waiter.kind).push({ sinceMs: nowMs, patienceMs, ...waiter });
     this.count += 1;
     if (this.count > (this.isFlooded() ? crowd : maxWaiting)) this.takeOldest()?.shed();

@@ -102,19 +102,24 @@ describe("who finds no permit", () => {
     expect(log).toEqual(["a in"]);
   });
 
-  test("is shed when the moment is over: a sixth of the time that its caller gives it, and two seconds at most", () => {
+  test("is shed when the moment is over: a sixth of the time that its caller gives it, a burst's at least, and two seconds at most", () => {
     fill("issue");
     wait("a");
     wait("b", "issue", Number.POSITIVE_INFINITY);
     wait("c", "issue", Date.now() + 3_000);
-    vi.advanceTimersByTime(490);
+    wait("d", "issue", Date.now() + 400);
+    vi.advanceTimersByTime(240);
     expect(log).toEqual([]);
     vi.advanceTimersByTime(20);
-    expect(log).toEqual(["c out"]);
-    vi.advanceTimersByTime(1_480);
-    expect(log).toEqual(["c out"]);
+    expect(log).toEqual(["d out"]);
+    vi.advanceTimersByTime(230);
+    expect(log).toEqual(["d out"]);
     vi.advanceTimersByTime(20);
-    expect(log).toEqual(["c out", "a out", "b out"]);
+    expect(log).toEqual(["d out", "c out"]);
+    vi.advanceTimersByTime(1_480);
+    expect(log).toEqual(["d out", "c out"]);
+    vi.advanceTimersByTime(20);
+    expect(log).toEqual(["d out", "c out", "a out", "b out"]);
     expect(admission.waiting).toBe(0);
   });
 

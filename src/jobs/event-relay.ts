@@ -2,7 +2,7 @@ import { type Event, type EventPosition, everyEvent, firstPosition } from "../do
 import { positionOf } from "../following/cursor.js";
 import { type EventReader, pendingPauseMs } from "../following/event-reader.js";
 import { steadyMs } from "../platform/clock.js";
-import type { EventRecord, Publisher } from "../publishing/port.js";
+import { batchTooLarge, type EventRecord, type Publisher } from "../publishing/port.js";
 import { noDeadlineMs } from "../storage/ports/page.js";
 import type { RelayLag, RelayStore } from "../storage/ports/relay.js";
 import type { Job } from "./job-loop.js";
@@ -22,7 +22,7 @@ const maxBackoffMs = 10_000;
 /** One run goes on for so long while there are events, so that a stop does not wait, and failures and successes are told. */
 const runMs = 1_000;
 const maxInPage = 500;
-/** Of one batch. A broker takes 1 MiB (`max.message.bytes`) for one partition unless it is told otherwise. */
+/** Of one batch. A broker takes 1 MiB (`max.message.bytes`) for one partition unless it is told otherwise; if less, that is found by halving. */
 export const maxBatchBytes = 512 * 1024;
 /** What a record takes besides its key, headers and value, and each header besides its text; rather too much. */
 const recordOverhead = 64;
@@ -62,6 +62,7 @@ export class EventRelay implements Job {
   readonly name = "relay events";
   private lease: Lease | null = null;
   private failures = 0;
+  private batchBytes = maxBatchBytes;
   private isStopping = false;
   private underWay: Promise<void> = Promise.resolve();
   private lookedMs = Number.NEGATIVE_INFINITY;
@@ -145,7 +146,7 @@ export class EventRelay implements Job {
       // Asked after the page was read: its month may have been dropped meanwhile.
       if (await this.isTooOld(after)) continue;
       if (events.length === 0) return;
-      for (const batch of batchesOf(events, this.options.encode)) {
+      for (const batch of batchesOf(events, this.options.encode, this.batchBytes)) {
         if (this.isStopping || !(await this.publish(batch))) return;
       }
     }
@@ -163,7 +164,14 @@ export class EventRelay implements Job {
     const { publisher, metrics } = this.options;
     if (!(await this.keep())) return false;
     const lease = this.lease as Lease;
-    await publisher.publish(batch.records, publishMs);
+    try {
+      await publisher.publish(batch.records, publishMs);
+    } catch (error) {
+      // A record is never divided: one that is too large by itself stays so.
+      if ((error as { code?: unknown }).code === batchTooLarge && batch.records.length > 1)
+        this.batchBytes = batch.bytes / 2;
+      throw error;
+    }
     metrics.published(batch.records.length);
     return this.renew(lease, batch.upTo);
   }
@@ -202,19 +210,24 @@ export class EventRelay implements Job {
 
 interface Batch {
   readonly records: readonly EventRecord[];
+  readonly bytes: number;
   readonly upTo: EventPosition;
 }
 
 /** In order, each as large as it may be. */
-function* batchesOf(events: readonly Event[], encode: (event: Event) => EventRecord): Generator<Batch> {
+function* batchesOf(
+  events: readonly Event[],
+  encode: (event: Event) => EventRecord,
+  maxBytes: number,
+): Generator<Batch> {
   let records: EventRecord[] = [];
   let bytes = 0;
   let upTo = firstPosition;
   for (const event of events) {
     const record = encode(event);
     const size = sizeOf(record);
-    if (records.length > 0 && bytes + size > maxBatchBytes) {
-      yield { records, upTo };
+    if (records.length > 0 && bytes + size > maxBytes) {
+      yield { records, bytes, upTo };
       records = [];
       bytes = 0;
     }
@@ -222,7 +235,7 @@ function* batchesOf(events: readonly Event[], encode: (event: Event) => EventRec
     bytes += size;
     upTo = event.position;
   }
-  if (records.length > 0) yield { records, upTo };
+  if (records.length > 0) yield { records, bytes, upTo };
 }
 
 function sizeOf({ key, headers, value }: EventRecord): number {

@@ -6,6 +6,9 @@ export interface EventRecord {
   readonly value: Uint8Array;
 }
 
+/** The `code` of the error when a broker takes no batch of that size, and perhaps a smaller one. */
+export const batchTooLarge = "MESSAGE_TOO_LARGE";
+
 /** Where events are published to. */
 export interface Publisher {
   /**

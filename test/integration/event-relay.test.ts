@@ -156,6 +156,45 @@ test("what was not certain to be stored is published again, by whoever gets thro
   expect(topic).toEqual(["a", "b"]);
 });
 
+test("a broker that takes only smaller batches gets smaller ones", async () => {
+  await world.setClock(now);
+  const sent: number[] = [];
+  const strict = replica({
+    size: maxBatchBytes / 10,
+    publish: async (records) => {
+      sent.push(records.length);
+      if (records.length > 3) throw Object.assign(new Error("too large"), { code: "MESSAGE_TOO_LARGE" });
+      await arrive(records);
+    },
+  });
+  const users = Array.from({ length: 20 }, (_, index) => `user-${index + 10}`);
+  await write(...users);
+  for (let attempt = 0; attempt < 2; attempt++) await expect(strict.relay.run()).rejects.toThrow("too large");
+  await strict.relay.run();
+  expect(topic).toEqual(users);
+  await write("last");
+  await strict.relay.run();
+  expect(topic.at(-1)).toBe("last");
+  // What was found out stays: 9, 4, then 2 at a time.
+  expect(sent).toEqual([9, 4, ...Array(10).fill(2), 1]);
+});
+
+test("a record that is too large by itself makes no batch smaller", async () => {
+  await world.setClock(now);
+  const sent: number[] = [];
+  const { relay } = replica({
+    publish: (records) => {
+      sent.push(records.length);
+      return Promise.reject(Object.assign(new Error("too large"), { code: "MESSAGE_TOO_LARGE" }));
+    },
+  });
+  await write("a");
+  for (let attempt = 0; attempt < 3; attempt++) await expect(relay.run()).rejects.toThrow("too large");
+  await write("b", "c");
+  await expect(relay.run()).rejects.toThrow("too large");
+  expect(sent).toEqual([1, 1, 1, 3]);
+});
+
 test("every replica sees how far behind it is", async () => {
   await world.setClock(now);
   const cut = replica({ publish: () => Promise.reject(new Error("cut")) });

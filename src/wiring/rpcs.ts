@@ -20,6 +20,7 @@ import { listAuditRecords, wrongInAuditFilter } from "../services/audit/list-aud
 import { createKey } from "../services/auth/create-key.js";
 import { expireKey } from "../services/auth/expire-key.js";
 import { getCallerLimits } from "../services/auth/get-caller-limits.js";
+import { wrongInTimes } from "../services/auth/key-message.js";
 import { listKeys } from "../services/auth/list-keys.js";
 import { revokeKey } from "../services/auth/revoke-key.js";
 import { rotateKey } from "../services/auth/rotate-key.js";
@@ -180,10 +181,10 @@ export function mountRpcs({
     rpc(usage.cancelUsage, cancelUsage(cancels), wrongInCancel),
     rpc(usage.getUsage, getUsage(usages)),
     rpc(usage.listUsages, listUsages(usages), wrongInPage()),
-    rpc(auth.createKey, changingKeys(createKey(keys, freshKey))),
+    rpc(auth.createKey, changingKeys(createKey(keys, freshKey)), wrongInTimes),
     rpc(auth.listKeys, listKeys(keys), wrongInPage("number")),
-    rpc(auth.rotateKey, changingKeys(rotateKey(keys, freshKey))),
-    rpc(auth.expireKey, changingKeys(expireKey(keys))),
+    rpc(auth.rotateKey, changingKeys(rotateKey(keys, freshKey)), wrongInTimes),
+    rpc(auth.expireKey, changingKeys(expireKey(keys)), wrongInTimes),
     rpc(auth.revokeKey, changingKeys(revokeKey(keys))),
     rpc(auth.setCallerLimits, changingKeys(setCallerLimits(callers))),
     rpc(auth.getCallerLimits, getCallerLimits(callers)),

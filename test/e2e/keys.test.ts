@@ -1,5 +1,5 @@
 import { create, type DescMethodUnary, type MessageInitShape, toBinary, toJsonString } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { DurationSchema, TimestampSchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { beforeAll, describe, expect, test } from "vitest";
 import { type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
 import { AuthService } from "../../gen/coupon/v1/auth_service_pb.js";
@@ -135,6 +135,20 @@ describe("by every way into the service", () => {
     });
     expect([response.status, response.headers.get("www-authenticate")]).toEqual([401, "Bearer"]);
   });
+});
+
+test("all that is wrong with a request about keys is named at once", async () => {
+  const never = create(TimestampSchema, { seconds: -1n });
+  const fields = async (call: Promise<unknown>) => (await answerOf(call)).fields;
+  expect(await fields(asAdmin(createKey, { caller: "", scopes: ["catalog.read"], expireTime: never }))).toEqual([
+    "caller",
+    "expire_time",
+  ]);
+  const overlap = create(DurationSchema, { seconds: 1n, nanos: 1 });
+  expect(await fields(asAdmin(rotateKey, { keyId: "x", overlap, expireTime: never }))).toEqual([
+    ...["key_id", "overlap", "expire_time"],
+  ]);
+  expect(await fields(asAdmin(expireKey, { keyId: "x", expireTime: never }))).toEqual(["key_id", "expire_time"]);
 });
 
 describe("on every replica", () => {

@@ -406,6 +406,7 @@ describe("DeleteCodes", () => {
     expect(
       (await answerOf(here.call(deleteCodes, { ...ofUpload(otherId), pageToken: first.nextPageToken }))).fields,
     ).toEqual(["page_token"]);
+    expect((await answerOf(here.call(deleteCodes, ofUpload(job!.id)))).reason).toBe("CODE_UPLOAD_NOT_FOUND");
     const ofJob = { target: ofUpload("").target, source: { case: "jobId" as const, value: job!.id } };
     expect(await here.call(deleteCodes, ofJob)).toMatchObject({ deletedCount: 30, nextPageToken: "" });
     const { codes } = await callBoth(listCodes, { couponId });

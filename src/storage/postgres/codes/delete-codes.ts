@@ -1,4 +1,4 @@
-import { and, eq, inArray, isNull, sql } from "drizzle-orm";
+import { and, eq, inArray, isNull, notExists, sql } from "drizzle-orm";
 import { codeKey, type DeleteOutcome } from "../../../domain/code.js";
 import type { Coupon } from "../../../domain/coupon.js";
 import { Refusal } from "../../../domain/refusal.js";
@@ -72,10 +72,12 @@ async function deleteStep(
 ): Promise<DeletedCodes | Refusal> {
   const { id } = source;
   const table = source.kind === "upload" ? codeSources : codeJobs;
+  // What a job has made is a source, too, under the job's id.
+  const isJob = tx.select({ id: codeJobs.id }).from(codeJobs).where(eq(codeJobs.id, id));
   const [known] = await tx
     .select({ id: table.id })
     .from(table)
-    .where(and(eq(table.id, id), eq(table.couponId, book.id)));
+    .where(and(eq(table.id, id), eq(table.couponId, book.id), source.kind === "upload" ? notExists(isJob) : undefined));
   if (!known) return new Refusal(source.kind === "upload" ? "CODE_UPLOAD_NOT_FOUND" : "CODE_JOB_NOT_FOUND");
   const named = JSON.stringify(source.kind === "upload" ? { uploadId: id } : { jobId: id });
   const [step] = await tx.execute<{ deletedCount: number; takenCount: number; lookedTo: number | null }>(

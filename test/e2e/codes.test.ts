@@ -184,11 +184,20 @@ describe("UploadCodes", () => {
   test("for a type makes a pool that stays of its type", async () => {
     const target = { case: "type" as const, value: CouponType.STANDARD };
     const { couponId } = await here.call(uploadCodes, { target, lines: [{ code: "" }] });
-    const change = (type: CouponType) =>
+    const discount = percent(1_000);
+    const change = (type: CouponType, ...paths: string[]) =>
       answerOf(
-        here.call(updateCoupon, { coupon: { id: couponId, type, name: "n" }, updateMask: { paths: ["type", "name"] } }),
+        here.call(updateCoupon, {
+          coupon: { id: couponId, type, name: "n", discount },
+          updateMask: { paths: ["type", "name", ...paths] },
+        }),
       );
     expect(await change(CouponType.FREE)).toMatchObject({ reason: "INVALID_FIELD", fields: ["coupon.type"] });
+    // It has none: that of each code counts.
+    expect(await change(CouponType.STANDARD, "discount")).toMatchObject({
+      reason: "INVALID_FIELD",
+      fields: ["coupon.discount"],
+    });
     expect(await change(CouponType.STANDARD)).toMatchObject({ code: "OK" });
   });
 

@@ -90,7 +90,7 @@ export class Catalogue extends Using {
     const wanted = { ...current, ...change, ...whole({ ...current, ...change }, this.state.now) };
     const places = this.placesTaken(current);
     if (wanted.quota?.group !== current.quota?.group) return "INVALID_FIELD";
-    if (current.isTypePool && wanted.type !== current.type) return "INVALID_FIELD";
+    if (current.isTypePool && (wanted.type !== current.type || "discount" in change)) return "INVALID_FIELD";
     if (current.book !== null && "quantity" in change) return "INVALID_FIELD";
     if (wanted.expiresAt <= wanted.startsAt) return "INVALID_FIELD";
     if (wanted.quantity !== null && wanted.quantity < current.issuedCount) return "QUANTITY_BELOW_ISSUED";

@@ -168,6 +168,12 @@ function fixedAgainst(
   if (masked.includes("type") && current.isTypePool && draft.type !== current.type) {
     violations.push({ field: "coupon.type", description: "cannot be changed, for it is the pool of its type" });
   }
+  if (masked.includes("discount") && current.isTypePool) {
+    violations.push({
+      field: "coupon.discount",
+      description: "is not of the pool of a type: each of its codes has its own",
+    });
+  }
   if (masked.includes("quantity") && current.codeBook) {
     violations.push({
       field: "coupon.quantity",

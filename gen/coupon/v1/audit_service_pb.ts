@@ -166,7 +166,8 @@ export type AuditRecord = Message<"coupon.v1.AuditRecord"> & {
   outcome: string;
 
   /**
-   * What the call was about: the id of a coupon, of a code job for CancelCodeJob, of a key. Empty: nothing that is there, or many.
+   * What the call was about: the id of a coupon, of a code job for CancelCodeJob, of a key, the name of a caller for
+   * SetCallerLimits. Empty: nothing that is there, or many.
    *
    * @generated from field: string target_id = 8;
    */

@@ -196,8 +196,9 @@ export type UpdateCouponRequest = Message<"coupon.v1.UpdateCouponRequest"> & {
   /**
    * Required: name, description, category, discount, start_time, expire_time, quantity, validity_after_issue,
    * max_per_user, usage_cap, stackable, max_uses, lock_duration, claim_window, type, throttle, quota, labels. A field that is named but absent in
-   * `coupon` is cleared; a required one cannot be. `labels` are replaced as a whole. A lower max_per_user takes nothing away from users who hold more.
-   * JSON may have the paths in this spelling, or in lowerCamelCase.
+   * `coupon` is cleared; a required one cannot be, nor `start_time`. `labels` are replaced as a whole. A lower max_per_user takes nothing away from users who hold more.
+   * JSON may have the paths in this spelling, or in lowerCamelCase. What is not named is not changed; in `coupon` it may be absent, but
+   * not out of its range.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */

@@ -241,8 +241,8 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
   expireTime?: Timestamp | undefined;
 
   /**
-   * How many may be issued, from 1 to 10^12. Absent: unlimited. Cannot be set below `issued_count`. Of a code book it is
-   * output only: as many as its codes may be held by, less those that expired before anybody held them.
+   * How many may be issued, from 1 to 10^12. Absent: unlimited. Cannot be set below `issued_count`. Of a code book it cannot be
+   * set at all: it is as many as its codes may be held by, less those that expired before anybody held them.
    *
    * @generated from field: optional int64 quantity = 8;
    */
@@ -303,8 +303,9 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
   state: CouponState;
 
   /**
-   * Grows by one with each change of the definition; issuing does not change it. In an update, 0 means "whatever it
-   * is now" and any other value must be the current one.
+   * Grows by one with each change of the definition; issuing does not change it. Of a code book it also grows when its
+   * `quantity` changes, because codes are added, expire or are removed. In an update, 0 means "whatever it is now" and any
+   * other value must be the current one.
    *
    * @generated from field: int64 revision = 16;
    */
@@ -460,7 +461,8 @@ export enum CouponType {
 
   /**
    * One that many want. Its issuing is always throttled: without a `throttle` of its own it is 5 at once, 10 a second,
-   * and 10 seconds in the queue.
+   * and 10 seconds in the queue. A coupon that is made one of another type keeps the throttle that it has, until `throttle` is
+   * cleared.
    *
    * @generated from enum value: COUPON_TYPE_MEGADEAL = 3;
    */
@@ -474,7 +476,8 @@ export const CouponTypeSchema: GenEnum<CouponType> = /*@__PURE__*/
   enumDesc(file_coupon_v1_coupon, 0);
 
 /**
- * Where a coupon stands at the moment of reading.
+ * Where a coupon stands at the moment of reading. Of those that apply, the first in this order is the state: DELETED, ENDED,
+ * PAUSED, SCHEDULED, EXHAUSTED, SOLD_OUT, ACTIVE.
  *
  * @generated from enum coupon.v1.CouponState
  */

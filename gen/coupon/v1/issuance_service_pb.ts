@@ -43,8 +43,8 @@ export type IssueCouponRequest = Message<"coupon.v1.IssueCouponRequest"> & {
     case: "couponId";
   } | {
     /**
-     * This code: visible ASCII characters, and spaces between them, at most 64. Blanks and line ends around it are left
-     * out.
+     * This code: visible ASCII characters, and spaces between them. Blanks and line ends around it are left out, but count:
+     * at most 64 characters with them.
      *
      * @generated from field: string code = 4;
      */

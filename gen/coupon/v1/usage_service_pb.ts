@@ -832,7 +832,8 @@ export const UsageService: GenService<{
    * Locks user coupons for one checkout, for as long as each coupon's `lock_duration` says. While a lock stands, nobody
    * can use or lock the user coupon without naming the lock's version. It falls away by itself, and never outlasts the
    * user coupon or its claim window. With a `lock_version` it renews that lock, which keeps its version.
-   * Errors: INVALID_FIELD, and for each user coupon, in this order: USER_COUPON_NOT_FOUND, USER_COUPON_RELEASED,
+   * Errors: INVALID_FIELD, and for each user coupon, in this order: USER_COUPON_NOT_FOUND or, of one that is named by its code,
+   * CODE_NOT_FOUND, USER_COUPON_RELEASED,
    * ALREADY_USED, USER_COUPON_REVOKED, USAGE_CAP_REACHED, USER_COUPON_EXPIRED, LOCKED, LOCK_LOST, NOT_STACKABLE,
    * ORDER_MISMATCH, CURRENCY_MISMATCH, MINIMUM_ORDER_NOT_REACHED. That another lock of the order is in the way (NOT_STACKABLE)
    * is said when nothing else is.
@@ -847,7 +848,7 @@ export const UsageService: GenService<{
   /**
    * Gives locks up before they run out. A lock that does not stand any more is none of this call's business: nothing
    * changes, and the call succeeds.
-   * Errors: INVALID_FIELD, USER_COUPON_NOT_FOUND.
+   * Errors: INVALID_FIELD, USER_COUPON_NOT_FOUND (also of a code that the user does not hold).
    *
    * @generated from rpc coupon.v1.UsageService.UnlockCoupons
    */

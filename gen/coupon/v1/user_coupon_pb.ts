@@ -96,7 +96,8 @@ export type UserCoupon = Message<"coupon.v1.UserCoupon"> & {
   lockExpireTime?: Timestamp | undefined;
 
   /**
-   * It is RELEASED unless it is used before this time. Absent: there is no claim window, or it was used within it.
+   * It is RELEASED unless it is used before this time. Absent: there is no claim window, it was used within it, or it was
+   * released or has expired, each from some moment after that on.
    *
    * @generated from field: google.protobuf.Timestamp claim_expire_time = 11;
    */

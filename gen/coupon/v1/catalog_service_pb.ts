@@ -687,7 +687,8 @@ export type RejectedLine = Message<"coupon.v1.RejectedLine"> & {
   problem: LineProblem;
 
   /**
-   * What is wrong, with the path of the field: "terms.max_uses: must be from 1 to 1000". Empty for a duplicate.
+   * What is wrong, with the path of the field: "terms.max_uses: must be from 1 to 1000". When very many lines are wrong, the
+   * later ones have the path alone. Empty for a duplicate.
    *
    * @generated from field: string message = 3;
    */

@@ -32,8 +32,8 @@ export type CodeTerms = Message<"coupon.v1.CodeTerms"> & {
   discount?: Discount | undefined;
 
   /**
-   * From then on it is not issued any more, and user coupons with it are expired. Never later than the coupon's own.
-   * Kept to the millisecond before.
+   * From then on it is not issued any more, and user coupons with it are expired. When the code is added, it must be in the
+   * future. It may be later than the coupon's own, which then comes first. Kept to the millisecond before.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 2;
    */

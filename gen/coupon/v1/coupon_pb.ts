@@ -282,7 +282,7 @@ export type Coupon = Message<"coupon.v1.Coupon"> & {
   stackable: boolean;
 
   /**
-   * How many have been issued. Output only.
+   * How many units are taken from stock: what was issued, less what went back when it was released or deleted. Output only.
    *
    * @generated from field: int64 issued_count = 13;
    */

@@ -207,7 +207,7 @@ export enum ErrorReason {
   NOT_A_CODE_BOOK = 33,
 
   /**
-   * FAILED_PRECONDITION. The user coupon has been used as often as it may be, or, when deleting, it has been used.
+   * FAILED_PRECONDITION. The user coupon has been used as often as it may be, or, when deleting, a use of it stands.
    *
    * @generated from enum value: ERROR_REASON_ALREADY_USED = 50;
    */

@@ -60,8 +60,8 @@ export type UserCoupon = Message<"coupon.v1.UserCoupon"> & {
   issueTime?: Timestamp | undefined;
 
   /**
-   * When it expires: the earlier of `issue_time` plus the validity that the coupon had then, and the coupon's present
-   * expire time.
+   * When it expires: the earliest of `issue_time` plus the validity that the coupon had then, its code's own expire time, and
+   * the coupon's present expire time.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 6;
    */
@@ -75,7 +75,7 @@ export type UserCoupon = Message<"coupon.v1.UserCoupon"> & {
   coupon?: Coupon | undefined;
 
   /**
-   * How many times it may be used: what the coupon's `max_uses` was when it was issued.
+   * How many times it may be used: what its code has of its own, or else what the coupon's `max_uses` was when it was issued.
    *
    * @generated from field: int32 max_uses = 8;
    */

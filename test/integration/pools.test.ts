@@ -161,43 +161,51 @@ test("raw SQL and Drizzle have the same connection, and both read and write time
   });
 });
 
-test("isolation, commit level and the like are set on each connection, whatever the database has set", async () => {
-  const name = new URL(stores.databaseUrl).pathname.slice(1);
-  await sql.unsafe(`
-    ALTER DATABASE ${name} SET synchronous_commit = off;
-    ALTER DATABASE ${name} SET default_transaction_isolation = 'serializable';
-    ALTER DATABASE ${name} SET statement_timeout = 0;
-    ALTER DATABASE ${name} SET lock_timeout = 0;
-    ALTER DATABASE ${name} SET idle_in_transaction_session_timeout = 0;
-    ALTER DATABASE ${name} SET jit = on;
-    ALTER DATABASE ${name} SET TimeZone = 'Asia/Kathmandu'`);
-  const synchronousCommit = await readCommitLevel(stores.databaseUrl);
-  expect(synchronousCommit).toBe("on");
-  const database = open({ synchronousCommit });
-  for (const pool of poolNames) {
-    for (const way of ["sql", "orm"] as const) {
-      const settings = {
-        synchronous_commit: "on",
-        transaction_isolation: "read committed",
-        statement_timeout: "5s",
-        lock_timeout: "2s",
-        idle_in_transaction_session_timeout: "5s",
-        jit: "off",
-        TimeZone: "UTC",
-      };
-      for (const [setting, value] of Object.entries(settings)) {
-        const said = await database[pool].run(forever, async ({ sql, orm }) =>
-          way === "sql"
-            ? (await sql`SELECT current_setting(${setting}) AS value`)[0]?.value
-            : await orm.transaction(
-                async (tx) => (await tx.execute(statement`SELECT current_setting(${setting}) AS value`))[0]?.value,
-              ),
-        );
-        expect([pool, way, setting, said]).toEqual([pool, way, setting, value]);
+test.each(["the database", "its URL"])(
+  "isolation, commit level and the like are set on each connection, whatever %s has set",
+  async (what) => {
+    const url = new URL(stores.databaseUrl);
+    const others = {
+      synchronous_commit: "off",
+      default_transaction_isolation: "serializable",
+      statement_timeout: "0",
+      lock_timeout: "0",
+      idle_in_transaction_session_timeout: "0",
+      jit: "on",
+      timezone: "Asia/Kathmandu",
+    };
+    for (const [setting, value] of Object.entries(others)) {
+      if (what === "its URL") url.searchParams.set(setting, value);
+      else await sql.unsafe(`ALTER DATABASE ${url.pathname.slice(1)} SET ${setting} = '${value}'`);
+    }
+    const synchronousCommit = await readCommitLevel(url.href);
+    expect(synchronousCommit).toBe("on");
+    const database = open({ url: url.href, synchronousCommit });
+    for (const pool of poolNames) {
+      for (const way of ["sql", "orm"] as const) {
+        const settings = {
+          synchronous_commit: "on",
+          transaction_isolation: "read committed",
+          statement_timeout: "5s",
+          lock_timeout: "2s",
+          idle_in_transaction_session_timeout: "5s",
+          jit: "off",
+          TimeZone: "UTC",
+        };
+        for (const [setting, value] of Object.entries(settings)) {
+          const said = await database[pool].run(forever, async ({ sql, orm }) =>
+            way === "sql"
+              ? (await sql`SELECT current_setting(${setting}) AS value`)[0]?.value
+              : await orm.transaction(
+                  async (tx) => (await tx.execute(statement`SELECT current_setting(${setting}) AS value`))[0]?.value,
+                ),
+          );
+          expect([pool, way, setting, said]).toEqual([pool, way, setting, value]);
+        }
       }
     }
-  }
-});
+  },
+);
 
 test.each([
   ["off", "on"],

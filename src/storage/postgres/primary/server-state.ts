@@ -9,7 +9,17 @@ import { errorCode } from "../../../platform/error-code.js";
 export function openClient(server: DatabaseServer, options: Options<Record<string, PostgresType>>): Sql {
   // As lists the driver takes them as they are; its types do not know that.
   const address = { host: [server.host], port: [server.port] } as object;
-  return postgres(server.url, { ...options, ...address }) as Sql;
+  return postgres(withoutSettings(server.url, options.connection), { ...options, ...address }) as Sql;
+}
+
+/** To the driver, what a URL sets goes before what the program does. Only a name for the connections may come from there. */
+function withoutSettings(text: string, settings: object = {}): string {
+  const own = Object.keys(settings).map((name) => name.toLowerCase());
+  const url = new URL(text);
+  for (const name of [...url.searchParams.keys()]) {
+    if (name !== "application_name" && own.includes(name.toLowerCase())) url.searchParams.delete(name);
+  }
+  return url.href;
 }
 
 /** What a server is at the moment. */

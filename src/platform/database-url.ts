@@ -48,6 +48,11 @@ function urlOf(text: string): string {
   } catch {
     throw new Error("is no URL: are the special characters of the password written as %40 and the like?");
   }
+  try {
+    for (const part of [url.username, url.password, url.host]) decodeURIComponent(part);
+  } catch {
+    throw new Error("has a % that is not followed by two hexadecimal digits; % itself is written %25");
+  }
   const attributes = url.searchParams.get(sessionAttributes);
   if (attributes !== null && !writing.includes(attributes)) {
     throw new Error(`${sessionAttributes} must be ${writing.join(" or ")}: the service writes`);

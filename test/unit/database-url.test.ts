@@ -34,6 +34,10 @@ const bad: [string, RegExp][] = [
   ["postgres://a:secret@one,two,one:5432/x", /names a host twice/],
   [`postgres://a:secret@${Array.from({ length: 9 }, (_, n) => `h${n}`)}/x`, /8 hosts at most/],
   ["postgres://a:secret@o ne/x", /is no URL/],
+  ["postgres://a:secret100%@one/x", /% itself is written %25/],
+  ["postgres://a:secret%zz@one/x", /% itself is written %25/],
+  ["postgres://50%:secret@one,two/x", /% itself is written %25/],
+  ["postgres://a:secret@one%/x", /% itself is written %25/],
   ["postgres://a:secret@one,two/x?target_session_attrs=standby", /must be read-write or primary/],
   ["postgres://a:secret@one/x?target_session_attrs=any", /must be read-write or primary/],
 ];

@@ -231,8 +231,10 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
   found.push(...jwtProblems(given), ...tlsProblems(given), ...kafkaProblems(given));
   if (given.LOG_USER_IDS === "hashed" && !given.LOG_USER_IDS_KEY)
     found.push("LOG_USER_IDS_KEY: must be set for LOG_USER_IDS=hashed");
-  const { GRPC_PORT, HTTP_PORT } = result.data ?? {};
+  const { GRPC_PORT, HTTP_PORT, ADMIN_PORT, ADMIN_HOST } = result.data ?? {};
   if (GRPC_PORT && GRPC_PORT === HTTP_PORT) found.push("HTTP_PORT: must be another one than GRPC_PORT");
+  if (ADMIN_PORT && !ADMIN_HOST && (ADMIN_PORT === GRPC_PORT || ADMIN_PORT === HTTP_PORT))
+    found.push("ADMIN_PORT: must be another one than GRPC_PORT and HTTP_PORT");
   // As they were given: what is wrong may be in a file.
   const lines = [...problems, ...found.map((line) => line.replace(/^\w+/, (name) => names.get(name) ?? name))];
   if (!result.success || lines.length > 0) throw new WrongSetting(lines);

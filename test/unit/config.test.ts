@@ -290,6 +290,10 @@ describe("a wrong variable is named", () => {
 
   test("and a port that both front ends would have, unless the system chooses it", () => {
     expect(namedBy({ GRPC_PORT: "9000", HTTP_PORT: "9000" })).toEqual(["HTTP_PORT"]);
+    expect(namedBy({ ADMIN_PORT: "8080" })).toEqual(["ADMIN_PORT"]);
+    expect(namedBy({ ADMIN_PORT: "9000", GRPC_PORT: "9000" })).toEqual(["ADMIN_PORT"]);
+    expect(namedBy({ ADMIN_PORT: "8080", ADMIN_HOST: "127.0.0.2" })).toEqual([]);
+    expect(namedBy({ ADMIN_PORT: "0", GRPC_PORT: "0", HTTP_PORT: "0" })).toEqual([]);
     expect(readConfig({ GRPC_PORT: "0", HTTP_PORT: "0" })).toMatchObject({ GRPC_PORT: 0, HTTP_PORT: 0 });
   });
 

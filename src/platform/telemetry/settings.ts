@@ -16,11 +16,18 @@ const samplers = [
 
 const protocol = z.enum(["http/protobuf"], "must be http/protobuf: no other protocol is supported").optional();
 
+/** A password would be in what is no secret. */
+function isEndpoint(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, username, password } = new URL(text);
+  return /^https?:$/.test(protocol) && username === "" && password === "";
+}
+
 const endpoint = z
   .string()
   .refine(
-    (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol) && !/@/.test(new URL(text).host),
-    "must be http://host:port or https://host:port, with a path or without",
+    isEndpoint,
+    "must be http://host:port or https://host:port, with a path or without; a password goes into OTEL_EXPORTER_OTLP_HEADERS",
   )
   .optional();
 

@@ -39,6 +39,8 @@ test.for([
   ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "http/protobuf"],
   ["OTEL_TRACES_EXPORTER", "zipkin", "otlp"],
   ["OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "http://host:port"],
+  ["OTEL_EXPORTER_OTLP_ENDPOINT", "http://anna:secret@collector:4318", "http://host:port"],
+  ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://:secret@collector/traces", "http://host:port"],
   ["OTEL_TRACES_SAMPLER", "sometimes", "always_on"],
   ["OTEL_TRACES_SAMPLER_ARG", "1.5", "share"],
   ["OTEL_EXPORTER_OTLP_HEADERS", "secret", "name=value"],
@@ -48,7 +50,7 @@ test.for([
   const read = () => readConfig({ [name as string]: value as string });
   expect(read).toThrow(`${name}: `);
   expect(read).toThrow(word as string);
-  if (value === "secret") expect(read).not.toThrow("secret");
+  if (value?.includes("secret")) expect(read).not.toThrow("secret");
 });
 
 test("users have names in the log that hang on the key", () => {

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import type { AuthFailures, Way } from "../auth/authenticator.js";
 import { fixedKeys, type IssuerKeys, RemoteKeys } from "../auth/jwt/issuer-keys.js";
 import { JwtAuthenticator } from "../auth/jwt/jwt-authenticator.js";
-import type { Config } from "../config.js";
+import { type Config, WrongSetting } from "../config.js";
 import type { Clock } from "../platform/clock.js";
 import type { FailureLog } from "../platform/failure-log.js";
 import type { Logger } from "../platform/logger.js";
@@ -39,7 +39,7 @@ async function openIssuerKeys({ config, failureLog }: JwtParts): Promise<IssuerK
     try {
       return fixedKeys(JSON.parse(await readFile(config.JWT_JWKS_FILE as string, "utf8")));
     } catch (error) {
-      throw new Error(`JWT_JWKS_FILE: ${(error as Error).message}`);
+      throw new WrongSetting([`JWT_JWKS_FILE: ${(error as Error).message}`]);
     }
   }
   const work = "fetch the keys of JWT_JWKS_URL";

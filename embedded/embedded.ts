@@ -27,6 +27,8 @@ export interface EmbeddedOptions {
   readonly servers?: readonly ServerName[];
   /** Told of slow steps, of servers that died and came back, and of the loss of all. */
   readonly onEvent?: (event: EmbeddedEvent) => void;
+  /** Aborted while they start: what has started is stopped, and the promise rejects with the reason. Of no effect later. */
+  readonly signal?: AbortSignal;
 }
 
 export interface EmbeddedServers {
@@ -49,7 +51,7 @@ export interface EmbeddedServers {
  * ends, however it ends. They do not keep this process alive.
  */
 export async function startEmbedded(options: EmbeddedOptions = {}): Promise<EmbeddedServers> {
-  const { dataDir, ifInUse, servers = ["postgres", "redis"], onEvent = () => {} } = options;
+  const { dataDir, ifInUse, servers = ["postgres", "redis"], onEvent = () => {}, signal } = options;
   // The supervisor works in the root folder, so a path relative to ours is resolved here.
   const passed: SupervisorOptions = {
     servers,
@@ -57,7 +59,7 @@ export async function startEmbedded(options: EmbeddedOptions = {}): Promise<Embe
     ...(ifInUse === undefined ? {} : { ifInUse }),
   };
   const supervisor = spawnSupervisor(passed);
-  const { ready, current, ended } = await untilReady(supervisor, onEvent);
+  const { ready, current, ended } = await untilReady(supervisor, onEvent, signal);
   let stopping: Promise<void> | undefined;
   void ended.then(async () => {
     if (stopping === undefined) {
@@ -145,7 +147,11 @@ interface Started {
   readonly ended: Promise<number | null>;
 }
 
-function untilReady(supervisor: Supervisor, onEvent: (event: EmbeddedEvent) => void): Promise<Started> {
+function untilReady(
+  supervisor: Supervisor,
+  onEvent: (event: EmbeddedEvent) => void,
+  signal?: AbortSignal,
+): Promise<Started> {
   const current: Current = { folder: undefined, pids: { postgres: undefined, redis: undefined } };
   const ended = new Promise<number | null>((done) => {
     supervisor.once("close", done);
@@ -153,7 +159,14 @@ function untilReady(supervisor: Supervisor, onEvent: (event: EmbeddedEvent) => v
   return new Promise((done, reject) => {
     let failure: string | undefined;
     let errors = "";
-    const timer = setTimeout(() => endSupervisor(supervisor, ended), startTimeoutMs);
+    const giveUp = () => void endSupervisor(supervisor, ended);
+    const timer = setTimeout(giveUp, startTimeoutMs);
+    const settled = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", giveUp);
+    };
+    if (signal?.aborted) giveUp();
+    else signal?.addEventListener("abort", giveUp);
     supervisor.once("error", (error) => {
       failure = error.message;
     });
@@ -171,7 +184,7 @@ function untilReady(supervisor: Supervisor, onEvent: (event: EmbeddedEvent) => v
           failure = message.message;
           break;
         case "ready":
-          clearTimeout(timer);
+          settled();
           Object.assign(current.pids, { postgres: message.postgresPid, redis: message.redisPid });
           done({ ready: message, current, ended });
           break;
@@ -184,11 +197,12 @@ function untilReady(supervisor: Supervisor, onEvent: (event: EmbeddedEvent) => v
     });
     supervisor.stdout.setEncoding("utf8").on("data", (text: string) => lines.push(text));
     void ended.then(async (code) => {
-      clearTimeout(timer);
+      settled();
       if (code !== 0) {
         await cleanUp(current).catch(() => {});
       }
-      reject(new Error(failure ?? (errors || `The embedded servers did not start within ${startTimeoutMs / 1000} s.`)));
+      const late = `The embedded servers did not start within ${startTimeoutMs / 1000} s.`;
+      reject(signal?.aborted ? signal.reason : new Error(failure ?? (errors || late)));
     });
   });
 }

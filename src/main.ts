@@ -54,12 +54,14 @@ async function main(): Promise<void> {
     await exit();
   }
   const stop = stopRequested(config.EXIT_ON_STDIN_CLOSE);
+  const stopping = new AbortController();
+  void stop.then(() => stopping.abort());
   const fault = firstFault(log, exit);
   let embedded: EmbeddedServers | undefined;
   try {
     if (!config.DATABASE_URL) {
       const ifInUse = "Stop that one first, or set DATA_DIR to another folder.";
-      embedded = await startOwnServers(config.DATA_DIR, ["postgres", "redis"], ifInUse);
+      embedded = await startOwnServers(config.DATA_DIR, ["postgres", "redis"], ifInUse, stopping.signal);
       config = {
         ...config,
         HOST: config.HOST ?? "127.0.0.1",
@@ -91,6 +93,8 @@ async function main(): Promise<void> {
     ).unref();
     await app.close();
   } catch (error) {
+    // Told to stop while its own servers were starting: there is nothing to end.
+    if (error === stopping.signal.reason) return;
     log.fatal({ err: error }, "cannot go on");
     process.stderr.write(`coupon-service: ${error instanceof Error ? error.message : String(error)}\n`);
     process.exitCode = error instanceof WrongSetting ? 2 : 1;
@@ -105,13 +109,14 @@ async function startOwnServers(
   folder: string | undefined,
   servers: readonly ServerName[],
   ifInUse: string,
+  signal?: AbortSignal,
 ): Promise<EmbeddedServers> {
   const { defaultDataDir, startEmbedded } = await import("../embedded/embedded.js");
   const dataDir = folder ?? defaultDataDir();
   process.stderr.write(
     `coupon-service: no DATABASE_URL, so servers of its own are started (${servers.join(", ")}); data in ${dataDir}\n`,
   );
-  return await startEmbedded({ dataDir, servers, ifInUse });
+  return await startEmbedded({ dataDir, servers, ifInUse, ...(signal && { signal }) });
 }
 
 async function runKeys(config: Config, args: readonly string[]): Promise<void> {

@@ -8,6 +8,7 @@ import { Redis } from "ioredis";
 import postgres from "postgres";
 import { afterEach, expect, onTestFinished, test } from "vitest";
 import { type EmbeddedOptions, type EmbeddedServers, startEmbedded } from "../../embedded/embedded.js";
+import { lockHolder } from "../../embedded/folder-lock.js";
 import { processIdentity } from "../../embedded/processes.js";
 
 /** Covers the first download on a slow line; a warm start takes a second. */
@@ -157,6 +158,18 @@ test("a folder in use is refused, and its servers go on", { timeout: testTimeout
   await expect(start({ dataDir })).rejects.toThrow(/is in use by process \d+\. Stop that one first\.$/);
   await expect(start({ dataDir, ifInUse: "Wait." })).rejects.toThrow(/is in use by process \d+\. Wait\.$/);
   expect(await ping(first.redisUrl as string)).toBe("PONG");
+});
+
+test("a start that is not wanted any more is given up", { timeout: testTimeoutMs }, async () => {
+  const dataDir = dataFolder();
+  const stopping = new AbortController();
+  const reason = new Error("not wanted any more");
+  const starting = start({ dataDir, signal: stopping.signal });
+  const given = expect(starting).rejects.toBe(reason);
+  await until("the folder is in use", async () => existsSync(dataDir) && (await lockHolder(dataDir)) !== undefined);
+  stopping.abort(reason);
+  await given;
+  expect(await lockHolder(dataDir)).toBeUndefined();
 });
 
 test("servers that are killed come back on their ports", { timeout: testTimeoutMs }, async () => {

@@ -8,6 +8,8 @@ import type { NodeRequest, NodeResponse } from "./node-request.js";
 /** A call that was let in, before the pipeline has it. */
 export interface Admitted {
   readonly permit: Permit;
+  /** From when the caller has asked, not from when it was let in. In ms since 1970; Infinity: it did not say. */
+  readonly deadlineMs: number;
   /** The pipeline has it, and gives it back. */
   isHandedOn: boolean;
   readonly connection: http2.Http2Session | Socket | undefined;

@@ -22,18 +22,7 @@ import { withAdvice } from "./advice.js";
 import { answerKey, keepLarge, withKept } from "./connect-answer.js";
 import { decodeKey, type Mounted, takeMessage } from "./connect-message.js";
 import { messagesOf } from "./connect-stream.js";
-import {
-  answerPlain,
-  challenge,
-  deadlineOf,
-  isGone,
-  takeParameters,
-  takeTimeout,
-  wrongTimeout,
-} from "./node-request.js";
-
-/** When the caller waits no longer. */
-const deadlineKey = createContextKey(Number.POSITIVE_INFINITY);
+import { answerPlain, challenge, isGone, takeParameters, takeTimeout, wrongTimeout } from "./node-request.js";
 
 /** What its messages occupy. */
 const largeKey = createContextKey<LargeMessage | null>(null);
@@ -66,15 +55,13 @@ export async function callConnect(
     answerPlain(response, 400, "the host or the path is none\n");
     return;
   }
-  // From when the caller has asked, not from when its message is read.
-  const deadlineMs = deadlineOf(request.headers);
   const wrong = wrongTimeout(request.headers);
   takeTimeout(universal.header);
   takeParameters(universal.header);
   const taken = await takeMessage(mounted, universal, place);
   admitted.arriving.arrived();
   if (isGone(request, response)) return;
-  taken.contextValues?.set(deadlineKey, deadlineMs).set(admittedKey, admitted).set(largeKey, place.large);
+  taken.contextValues?.set(admittedKey, admitted).set(largeKey, place.large);
   if (wrong) taken.contextValues?.set(decodeKey, () => invalid(wrong));
   const answer = withAdvice(await mounted.handler(taken), mounted.handler, universal.method);
   const kept = taken.contextValues?.get(answerKey);
@@ -122,7 +109,7 @@ function incomingCall(method: Route["method"], request: unknown, context: Handle
     frontEnd: "connect",
     header: (name) => context.requestHeader.get(name) ?? undefined,
     certificate: () => certificateOf(admitted.connection),
-    deadlineMs: context.values.get(deadlineKey),
+    deadlineMs: admitted.deadlineMs,
     permit: admitted.permit,
     decode: () => (decode ? decode(method) : request),
   };

@@ -108,9 +108,9 @@ export class ConnectServer {
           : this.targetAt(headers[":method"] ?? "", path)?.route,
       deadlineOf,
       headersFor: (headers) => cors?.headersFor(headers),
-      begin: (arriving, _route, permit) => {
+      begin: (arriving, _route, permit, deadlineMs) => {
         const connection = arriving.stream.session;
-        this.admitted.set(arriving.stream, { permit, isHandedOn: false, arriving, connection });
+        this.admitted.set(arriving.stream, { permit, deadlineMs, isHandedOn: false, arriving, connection });
         arriving.serve();
       },
       other: (arriving) => {
@@ -199,10 +199,11 @@ export class ConnectServer {
     response: http.ServerResponse,
     fail: (error: unknown) => void,
   ): void {
+    const deadlineMs = deadlineOf(request.headers);
     this.loadShedder.admitOrShed(null, {
       rpc: target.route.method.name,
       kind: target.route.kind,
-      deadlineMs: () => deadlineOf(request.headers),
+      deadlineMs,
       admit: (permit) => {
         const arriving = new ArrivingRequest(response, this.deadlines);
         if (response.destroyed) permit.end(false);
@@ -211,7 +212,7 @@ export class ConnectServer {
             target,
             request,
             response,
-            { permit, isHandedOn: false, arriving, connection: request.socket },
+            { permit, deadlineMs, isHandedOn: false, arriving, connection: request.socket },
             fail,
           );
       },

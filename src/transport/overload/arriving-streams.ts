@@ -132,7 +132,7 @@ export class ArrivingStreams {
       this.loadShedder.admitOrShed(connection, {
         rpc: route.method.name,
         kind: route.kind,
-        deadlineMs: () => deadlineMs,
+        deadlineMs,
         admit: (permit) => {
           // While it waited it may have been told that its message took too long.
           if (arriving.isGone || arriving.isAnswered) permit.end(false);

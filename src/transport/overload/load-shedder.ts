@@ -41,8 +41,8 @@ export interface LoadShedderOptions {
 export interface ArrivingCall {
   readonly rpc: string;
   readonly kind: CallKind;
-  /** In ms since 1970; Infinity: the caller did not say. Asked only when there is no permit at once. */
-  deadlineMs(): number;
+  /** In ms since 1970; Infinity: the caller did not say. */
+  readonly deadlineMs: number;
   admit(permit: Permit): void;
   /** It was refused: what to say. */
   refuse(failure: Failure): void;
@@ -133,7 +133,7 @@ export class LoadShedder implements TurnWatch {
       return;
     }
     this.admission.wait(
-      { kind: call.kind, owner: connection, deadlineMs: call.deadlineMs() },
+      { kind: call.kind, owner: connection, deadlineMs: call.deadlineMs },
       (admitted) => call.admit(admitted),
       () => this.shed(call),
     );

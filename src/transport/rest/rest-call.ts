@@ -4,7 +4,7 @@ import { type DescMethodUnary, type Message, toJsonString } from "@bufbuild/prot
 import { invalid, Refusal } from "../../domain/refusal.js";
 import type { AdmittedRequest } from "../connect/admitted.js";
 import { readBody } from "../connect/connect-message.js";
-import { acceptsGzip, deadlineOf, isGone, type NodeResponse, wrongTimeout } from "../connect/node-request.js";
+import { acceptsGzip, isGone, type NodeResponse, wrongTimeout } from "../connect/node-request.js";
 import { Failure } from "../error-table.js";
 import type { MaybePromise } from "../messages/decode.js";
 import { jsonOfLarge, largeList } from "../messages/encode-answer.js";
@@ -25,7 +25,6 @@ const minCompressedBytes = 1024;
 export async function callRest(match: Match, { request, response, admitted, place }: AdmittedRequest): Promise<void> {
   const { route } = match;
   const { headers } = request;
-  const deadlineMs = deadlineOf(headers);
   const wrong = wrongTimeout(headers);
   const body = await readBody(request, route.maxMessageBytes, place);
   admitted.arriving.arrived();
@@ -47,7 +46,7 @@ export async function callRest(match: Match, { request, response, admitted, plac
       return Array.isArray(value) ? value.join(", ") : value;
     },
     certificate: () => certificateOf(admitted.connection),
-    ...{ deadlineMs, permit: admitted.permit },
+    ...{ deadlineMs: admitted.deadlineMs, permit: admitted.permit },
     decode: () =>
       body instanceof Refusal || encoding === "identity" || body.length === 0
         ? read(body)

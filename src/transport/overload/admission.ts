@@ -107,7 +107,7 @@ export class Admission {
       return;
     }
     const waiter: Waiter = { kind, owner, deadlineMs, admit: () => admit(this.letIn(kind, owner)), shed };
-    this.queue.add(waiter, this.now(), leftMs);
+    this.queue.add(waiter, this.now(), leftMs, this.limit.medianMs);
     this.timer ??= setInterval(() => this.check(), expiryCheckMs);
   }
 

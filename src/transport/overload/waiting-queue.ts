@@ -4,6 +4,11 @@ import { type CallKind, callKinds } from "../../domain/caller-limits.js";
 const patienceShare = 1 / 6;
 const leastPatienceMs = 250;
 const maxPatienceMs = 2_000;
+/**
+ * But never longer than this share of it: a caller that hears nothing resets its stream when its time is over, and a connection with too many
+ * resets is closed by HTTP/2, with all calls of others on it.
+ */
+const mostShare = 0.8;
 /** Calls that wait at once. For one more the one that has waited longest is refused. */
 const maxWaiting = 5_000;
 /** So many are a crowd: that of a flood, or of callers who have all called at once. */
@@ -50,10 +55,11 @@ export class WaitingQueue {
     return this.count > crowd;
   }
 
-  /** `leftMs`: the time that its caller gives it. */
-  add(waiter: Waiter, nowMs: number, leftMs: number): void {
+  /** `leftMs`: the time that its caller gives it; `takesMs`: what it needs of that when it may begin. */
+  add(waiter: Waiter, nowMs: number, leftMs: number, takesMs: number): void {
     this.waitedFromMs ??= nowMs;
-    const patienceMs = Math.min(Math.max(leftMs * patienceShare, leastPatienceMs), maxPatienceMs);
+    const wantedMs = Math.max(leftMs * patienceShare, leastPatienceMs);
+    const patienceMs = Math.min(wantedMs, maxPatienceMs, leftMs * mostShare, leftMs - takesMs);
     this.queueOf(waiter.kind).push({ sinceMs: nowMs, patienceMs, ...waiter });
     this.count += 1;
     if (this.count > (this.isFlooded() ? crowd : maxWaiting)) this.takeOldest()?.shed();

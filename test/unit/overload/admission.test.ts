@@ -123,6 +123,18 @@ describe("who finds no permit", () => {
     expect(admission.waiting).toBe(0);
   });
 
+  test("is shed while its caller still listens, however short a time that one gives it", () => {
+    fill("issue");
+    wait("a", "issue", Date.now() + 50);
+    wait("b", "issue", Date.now() + 100);
+    vi.advanceTimersByTime(35);
+    expect(log).toEqual([]);
+    vi.advanceTimersByTime(14);
+    expect(log).toEqual(["a out"]);
+    vi.advanceTimersByTime(50);
+    expect(log).toEqual(["a out", "b out"]);
+  });
+
   test("is never shed by as many callers as can be served in that time, who call again as soon as they are answered", () => {
     let answered = 0;
     let refused = 0;
@@ -199,6 +211,12 @@ describe("who finds no permit", () => {
     expect(log).toEqual(["hasty out"]);
     wait("patient", "issue", Date.now() + 5_000);
     expect(log).toEqual(["hasty out"]);
+    // Calls take 100 ms.
+    wait("brisk", "issue", Date.now() + 250);
+    vi.advanceTimersByTime(145);
+    expect(log).toEqual(["hasty out"]);
+    vi.advanceTimersByTime(10);
+    expect(log).toEqual(["hasty out", "brisk out"]);
   });
 });
 

@@ -122,7 +122,8 @@ export class Admission {
     this.take(owner);
     const permit = new HeldPermit({ kind, owner }, this.now(), this.hold);
     this.arriving.add(permit);
-    this.arrivalTimer ??= setInterval(() => this.expire(), arrivalCheckMs);
+    // After what has come meanwhile was read: a process that was held up for so long would take messages for late that are there.
+    this.arrivalTimer ??= setInterval(() => setImmediate(() => this.expire()), arrivalCheckMs);
     return permit;
   }
 

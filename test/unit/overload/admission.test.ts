@@ -279,6 +279,21 @@ describe("a message that takes long to arrive", () => {
     expect(admission.atWork).toBe(16);
   });
 
+  test("is not late because the process was held up: what has come meanwhile is read first", async () => {
+    vi.useRealTimers();
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "Date"] });
+    const held = admission.enter("issue", null);
+    fill("issue");
+    wait("other");
+    // Timers come before what is read, in one turn of the event loop.
+    vi.advanceTimersByTime(160);
+    expect(held?.begin()).toBe(true);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(log).toEqual([]);
+    held?.end(false);
+    expect(log).toEqual(["other in"]);
+  });
+
   test("is had again when there is one", () => {
     const slow = admission.enter("issue", null);
     vi.advanceTimersByTime(160);

@@ -86,6 +86,8 @@ export class Admission {
   enter(kind: CallKind, owner: object | null): Permit | null {
     this.fair.see(owner, this.now());
     if (this.enteredInTurn >= maxEnteredInTurn) return null;
+    // The next turn lets in more of those who wait, and nobody overtakes them.
+    if (this.servedInTurn >= maxServedInTurn && this.queue.length > 0) return null;
     if (!this.mayBegin({ kind, owner })) {
       this.limit.missed();
       return null;

@@ -55,6 +55,8 @@ test("no turn of the event loop begins all that come, nor all that wait when man
   const begun = () => waiting.filter(({ permit }) => permit).length;
   for (const permit of permits) permit.end(false);
   expect(begun()).toBe(32);
+  // What is free is for those who wait.
+  expect(admission.enter("undo", null)).toBeNull();
   await vi.advanceTimersToNextTimerAsync();
   expect(begun()).toBe(64);
   await vi.runOnlyPendingTimersAsync();

@@ -2,8 +2,11 @@ import { randomUUID } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import type { Coupon } from "../../../src/domain/coupon.js";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
-import { type ChosenCoupon, noStandingUses, type Order } from "../../../src/domain/usage.js";
-import type { UsageStore, UseRequest, UseResult } from "../../../src/storage/ports/usages.js";
+import { type ChosenCoupon, noStandingUses, type Order, type Usage } from "../../../src/domain/usage.js";
+import type { UserCoupon } from "../../../src/domain/user-coupon.js";
+import { settleMs } from "../../../src/issuing/issuer.js";
+import { steadyMs } from "../../../src/platform/clock.js";
+import type { LockRequest, LockResult, UsageStore, UseRequest, UseResult } from "../../../src/storage/ports/usages.js";
 import { Checkout, settleUses } from "../../../src/using/checkout.js";
 import { FailingQueues } from "./failing-queues.js";
 import { breakGate, countsOf, loadCoupon, openGate } from "./gate.js";
@@ -56,26 +59,41 @@ interface World {
   /** As Postgres has it, of every coupon. */
   revision: number;
   usageCap: number | null;
+  /** Of every user coupon. */
+  held: Partial<UserCoupon>;
+  lockToken: string | null;
+  /** What an earlier call with the same request id has used. */
+  earlier: readonly Usage[];
 }
+
+const nothing = { held: {}, lockToken: null, earlier: [] };
 
 /** A checkout on the gate in memory. */
 function openCheckout(changed: Partial<World> = {}) {
-  const world: World = { decide: (requests) => requests.map(used), revision: 1, usageCap: 5, ...changed };
+  const world: World = { decide: (requests) => requests.map(used), revision: 1, usageCap: 5, ...nothing, ...changed };
   const opened = openGate();
   const queues = new FailingQueues();
   const sent: { requests: readonly UseRequest[]; again: boolean; together: boolean }[] = [];
+  const locked: LockRequest[] = [];
   const store: Partial<UsageStore> = {
     readChosen: async (requests) =>
-      requests.map(({ userCouponId: id }) => ({
-        value: chosenOf(id, world.revision, world.usageCap),
-        now: new Date(),
-        standing: noStandingUses,
-      })),
+      requests.map(({ userCouponId: id }) => {
+        const { userCoupon, ...chosen } = chosenOf(id, world.revision, world.usageCap);
+        const { held, lockToken } = world;
+        const value = { ...chosen, userCoupon: { ...userCoupon, ...held }, lockToken, lockVersion: lockToken ? 1 : 0 };
+        return { value, now: new Date(), standing: noStandingUses };
+      }),
     useBatch: async (requests, options) => {
       sent.push({ requests, ...options });
       return world.decide(requests);
     },
-    ofRequest: async () => [],
+    lockBatch: async (requests) => {
+      locked.push(...requests);
+      return requests.map(({ userCouponId }): LockResult => {
+        return { outcome: "GRANTED", lock: { userCouponId, version: 1, until: new Date(farMs) } };
+      });
+    },
+    ofRequest: async () => [...world.earlier],
   };
   const settleErrors: unknown[] = [];
   const checkout = new Checkout({
@@ -86,7 +104,7 @@ function openCheckout(changed: Partial<World> = {}) {
     openQueue: queues.open,
     batches: { use: 1, lock: 1 },
   });
-  return { ...opened, queues, checkout, sent, world, settleErrors };
+  return { ...opened, queues, checkout, sent, locked, world, settleErrors };
 }
 
 type Opened = ReturnType<typeof openCheckout>;
@@ -203,7 +221,7 @@ describe("a use may be decided", () => {
     await checkout.use(orderOf(couponId), "", farMs);
     const [first, second] = queues.submitted.filter(({ queue }) => queue === "use");
     expect(first).toMatchObject({ deadlineMs: soonMs, request: { untilMs: soonMs, placeTaken: true } });
-    expect(second?.deadlineMs).toBeLessThan(Date.now() + reservationMs);
+    expect(second?.deadlineMs).toBeLessThanOrEqual(steadyMs() + reservationMs - settleMs);
     expect(second?.request).toMatchObject({ untilMs: second?.deadlineMs });
   });
 
@@ -218,6 +236,63 @@ describe("a use may be decided", () => {
       request: { untilMs: farMs, placeTaken: false },
     });
   });
+});
+
+test("a repeated use for which the gate has no place left gets what the first one got", async () => {
+  const opened = openCheckout();
+  const couponId = await placesOf(opened, 0);
+  const order = orderOf(couponId);
+  const { userId, productId, orderId, amount: orderAmount } = order;
+  const usage = { userCouponId: couponId, userId, productId, orderId, orderAmount, labels: null, isComplete: true };
+  opened.world.earlier = [usage as unknown as Usage];
+  expect(await opened.checkout.use(order, "request", farMs)).toEqual({ usages: [usage], replayed: true });
+  expect(await opened.checkout.use(order, "", farMs)).toMatchObject({ reason: "USAGE_CAP_REACHED" });
+});
+
+test("a use that has kept its place asks the gate for none", async () => {
+  const opened = openCheckout({ held: { placeCount: 1 } });
+  const couponId = await placesOf(opened, 0);
+  expect(await opened.checkout.use(orderOf(couponId), "", farMs)).toMatchObject({ usages: [{}] });
+});
+
+test("places that the gate does not know are loaded for the next use", async () => {
+  const { checkout, keeper } = openCheckout();
+  const loaded: string[] = [];
+  keeper.loadPlaces = (couponId) => void loaded.push(couponId);
+  const couponId = randomUUID();
+  await checkout.use(orderOf(couponId), "", farMs);
+  expect(loaded).toEqual([couponId]);
+});
+
+describe("a lock", () => {
+  test("that names no request is nobody else's", async () => {
+    const { checkout, locked } = openCheckout();
+    for (let n = 0; n < 2; n++) await checkout.lock(orderOf(randomUUID()), "", farMs);
+    const [first, second] = locked.map(({ token }) => token);
+    expect(first).not.toBe("");
+    expect(second).not.toBe(first);
+  });
+
+  test("is asked for again by the request that has it, and by no other", async () => {
+    const { checkout } = openCheckout({ held: { lockedUntil: new Date(farMs) }, lockToken: "request" });
+    expect(await checkout.lock(orderOf(randomUUID()), "request", farMs)).toMatchObject([{ version: 1 }]);
+    expect(await checkout.lock(orderOf(randomUUID()), "another", farMs)).toMatchObject({ reason: "LOCKED" });
+  });
+});
+
+test("uses of one order or one request, and locks of one order, never share a batch", () => {
+  const { queues } = openCheckout();
+  const uses = queues.optionsOf<UseRequest, UseResult>("use");
+  const locks = queues.optionsOf<LockRequest, LockResult>("lock");
+  const request = (userId: string, orderId: string, requestId = "") => ({ userId, orderId, requestId }) as UseRequest;
+  const shared = (keysOf: (one: UseRequest) => readonly string[], a: UseRequest, b: UseRequest) =>
+    keysOf(a).some((key) => keysOf(b).includes(key));
+  for (const keysOf of [uses.keysOf, (one: UseRequest) => locks.keysOf(one as unknown as LockRequest)]) {
+    expect(shared(keysOf, request("u", "o"), request("u", "o"))).toBe(true);
+    expect(shared(keysOf, request("u", "o"), request("v", "o"))).toBe(false);
+    expect(shared(keysOf, request("u", ""), request("u", ""))).toBe(false);
+  }
+  expect(shared(uses.keysOf, request("u", "o", "r"), request("v", "p", "r"))).toBe(true);
 });
 
 test("a batch of uses that is sent again says so to the store", async () => {

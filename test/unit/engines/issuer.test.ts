@@ -1,9 +1,10 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { Coupon } from "../../../src/domain/coupon.js";
 import { DeadlinePassed, Overloaded, Refusal, StoreUnavailable } from "../../../src/domain/refusal.js";
-import { Issuer, type QueuedRequest } from "../../../src/issuing/issuer.js";
+import { Issuer, type QueuedRequest, settleMs } from "../../../src/issuing/issuer.js";
 import { LastUnits } from "../../../src/issuing/last-units.js";
 import { settleBatch } from "../../../src/issuing/settle-batch.js";
+import { steadyMs } from "../../../src/platform/clock.js";
 import { timeOf } from "../../../src/platform/new-id.js";
 import { QuotaDays } from "../../../src/platform/quotas/quota-days.js";
 import type { IssueRequest, IssueResult } from "../../../src/storage/ports/issues.js";
@@ -28,7 +29,10 @@ const refused = (reason: Extract<IssueResult, { outcome: "REFUSED" }>["reason"])
 });
 
 /** An issuer on the gate in memory; `decide` is its Postgres. */
-function openIssuer(decide: (request: IssueRequest) => IssueResult = issued, nowMs = () => clockMs) {
+function openIssuer(
+  decide: (request: IssueRequest) => IssueResult | Promise<IssueResult> = issued,
+  nowMs = () => clockMs,
+) {
   const opened = openGate();
   const queues = new FailingQueues();
   const userCoupons: Pick<UserCouponStore, "get"> = { get: async () => null };
@@ -38,7 +42,7 @@ function openIssuer(decide: (request: IssueRequest) => IssueResult = issued, now
     store: {
       issueBatch: async (requests, again) => {
         sent.push({ requests, again });
-        return requests.map(decide);
+        return await Promise.all(requests.map(decide));
       },
     },
     lastUnits: new LastUnits({ readStock: async () => 5 }, { findEarlierIssue: async () => null }),
@@ -104,7 +108,7 @@ describe("what is submitted", () => {
     await issuer.issue(requestOf(couponId), farMs);
     const [first, second] = queues.submitted;
     expect(first).toMatchObject({ deadlineMs: soonMs, request: { untilMs: soonMs, reserved: true } });
-    expect(second?.deadlineMs).toBeLessThan(Date.now() + reservationMs);
+    expect(second?.deadlineMs).toBeLessThanOrEqual(steadyMs() + reservationMs - settleMs);
     expect(second?.request).toMatchObject({ untilMs: second?.deadlineMs });
   });
 
@@ -197,6 +201,45 @@ test.for(["issue", "issue-code"])("a batch of the queue %s that is sent again sa
   ]);
 });
 
+test("past the gate only so many are let through at once, and each makes room for the next when it ends", async () => {
+  const mostAtOnce = 2_000;
+  let decideAll = () => {};
+  const decided = new Promise<void>((resolve) => {
+    decideAll = resolve;
+  });
+  const { issuer } = openIssuer(async (request) => {
+    await decided;
+    return issued(request);
+  });
+  const waiting = Array.from({ length: mostAtOnce }, () => issuer.issue(requestOf("unknown"), farMs));
+  await expect(issuer.issue(requestOf("unknown"), farMs)).rejects.toBeInstanceOf(Overloaded);
+  decideAll();
+  await Promise.all(waiting);
+  expect(await issuer.issue(requestOf("unknown"), farMs)).toMatchObject({ status: "READY" });
+});
+
+test("a code of which the gate knows that nothing is left is taken", async () => {
+  const { gate, issuer } = openIssuer();
+  const couponId = await loadCoupon(gate, { stock: 0 });
+  expect(await issuer.issue({ ...requestOf(couponId), codeId: 7 }, farMs)).toMatchObject({ reason: "CODE_TAKEN" });
+  expect(await issuer.issue(requestOf(couponId), farMs)).toMatchObject({ reason: "SOLD_OUT" });
+});
+
+test("what the locks held up for too long is told as what it is", async () => {
+  const { issuer } = openIssuer((): IssueResult => ({ outcome: "TOO_LATE" }));
+  await expect(issuer.issue(requestOf("unknown"), farMs)).rejects.toBeInstanceOf(Overloaded);
+  await expect(issuer.issue(requestOf("unknown"), 1)).rejects.toBeInstanceOf(DeadlinePassed);
+});
+
+test("of a throttled coupon a call keeps the ticket that it has waited with, and Postgres is told that it has one", async () => {
+  const { gate, issuer, sent } = openIssuer();
+  const admit = vi.spyOn(gate, "admit").mockResolvedValueOnce({ outcome: "WAIT", waitMs: 1, ticket: 7 });
+  admit.mockResolvedValueOnce({ outcome: "RESERVED", ticket: 7 });
+  await issuer.issue(requestOf("throttled"), farMs);
+  expect(admit.mock.calls.map(([{ ticket }]) => ticket)).toEqual([undefined, 7]);
+  expect(sent).toMatchObject([{ requests: [{ hasTicket: true }] }]);
+});
+
 test("rows of one user and coupon, and of one request, never share a batch", () => {
   const { queues } = openIssuer();
   const { keysOf } = queues.optionsOf<QueuedRequest, IssueResult>("issue");
@@ -231,6 +274,15 @@ describe("what Postgres said is told to the gate at once", () => {
     const requests = [1, 2].map((n) => ({ ...requestOf(couponId), userId: `user-${n}`, reserved: false }));
     await settleBatch(gate, keeper, requests, [issued(requests[0] as IssueRequest), refused("SOLD_OUT")]);
     expect(await countsOf(gate, couponId)).toEqual({ stock: 4 });
+  });
+
+  test("TICKET_NEEDED where the gate knew of no throttle: the copy was out of date, and is dropped", async () => {
+    const { gate, keeper } = openGate();
+    const couponId = await loadCoupon(gate);
+    const request = requestOf(couponId);
+    await gate.admit(request);
+    await settleBatch(gate, keeper, [{ ...request, reserved: true }], [{ outcome: "TICKET_NEEDED" }]);
+    expect(await countsOf(gate, couponId)).toBeUndefined();
   });
 });
 

@@ -270,3 +270,15 @@ test("a broker that says nothing is left in time, its connection is cut, and the
   }
   await publisher.close();
 });
+
+test("who has lost the lease does not give up the next one's", async () => {
+  const store = new PostgresRelayStore(world.database);
+  const first = await store.take("test", "a", 1_000);
+  await world.setClock(new Date(now.getTime() + 1_000));
+  onTestFinished(() => world.setClock(now));
+  const second = await store.take("test", "b", 1_000);
+  await store.giveUp("test", first!.fence);
+  expect(await store.take("test", "c", 1_000)).toBeNull();
+  await store.giveUp("test", second!.fence);
+  expect(await store.take("test", "c", 1_000)).not.toBeNull();
+});

@@ -229,6 +229,18 @@ describe.each(implementations)("$name, looks", ({ start }) => {
       expect((await looks())[0]?.survey).toMatchObject({ loaded: { stock: 9 }, pendingCount: 1 });
     });
 
+    test("stays when a place was taken after the look", async () => {
+      await known();
+      await calm();
+      await subject.advance(lastMs + 1);
+      const last = await looks();
+      await subject.gate.loadPlaces(couponId, { revision: 1, remaining: 2 });
+      const take = (usageId: string) => subject.gate.takePlace({ couponId, usageId, revision: 1 });
+      expect(await take("a")).toBe("TAKEN");
+      await end(last);
+      expect(await take("b")).toBe("TAKEN");
+    });
+
     test("is there when a load ends that began after the look", async () => {
       await known();
       await calm();

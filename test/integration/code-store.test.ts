@@ -9,6 +9,7 @@ import {
   type UploadCodesResponse,
 } from "../../gen/coupon/v1/catalog_service_pb.js";
 import { CouponType } from "../../gen/coupon/v1/coupon_pb.js";
+import { codeKey } from "../../src/domain/code.js";
 import { Refusal } from "../../src/domain/refusal.js";
 import { CodeExpirer } from "../../src/jobs/code-expirer.js";
 import { uploadCodes } from "../../src/services/catalog/upload-codes.js";
@@ -203,6 +204,32 @@ describe("an upload", () => {
       expect(await upload({ couponId }, other, requestId)).toMatchObject({ reason: "REQUEST_ID_REUSED" });
     }
     expect(await readBook(clocked.sql, couponId)).toMatchObject({ quantity: 2_500, revision: 2 });
+  });
+
+  test("and another with the same codes the other way round end in duplicates, and not in a deadlock", async () => {
+    const books = await Promise.all([1, 2].map(() => insertBook(clocked.sql, noon)));
+    const id = randomUUID();
+    const [first, second, other1, other2] = ["1", "2", "3", "4"].map((begin) => ({ code: `${begin} ${id}` }));
+    const files = [
+      [first, other1, second],
+      [second, other2, first],
+    ] as { code: string }[][];
+    // Both have begun to insert, and neither has ended.
+    let running: Promise<UploadCodesResponse>[] = [];
+    const others = clocked.sql.begin(async (tx) => {
+      for (const one of [other1, other2]) {
+        const { code } = one as { code: string };
+        await tx`
+          INSERT INTO codes (coupon_id, code, code_key, max_holders, pick_key, created_at)
+          VALUES (${books[0] as string}, ${code}, ${codeKey(code, false)}, 1, 1, ${noon})`;
+      }
+      running = files.map((file, n) => uploaded({ couponId: books[n] as string }, file));
+      for (const one of running) one.catch(() => {});
+      await untilWaiting(running.length);
+      throw new Error("they are gone");
+    });
+    await expect(others).rejects.toThrow("they are gone");
+    expect((await Promise.all(running)).map((one) => one.addedCount).sort()).toEqual([1, 3]);
   });
 
   test("and others with overlapping files, each in another order, add each code once", async () => {

@@ -196,12 +196,14 @@ describe("locks of one order", () => {
     ]);
     expect(await lock(alone, "")).toBe("GRANTED");
     const granted = ({ userCouponId }: Held) => versions.get(userCouponId) as number;
+    await store.unlock(userId, [{ ...b, lockVersion: granted(b) }], Date.now() + 60_000);
     // Renewed without an order it is for the same as before.
     expect(await lock(a, "", granted(a))).toBe("GRANTED");
     expect(await lock(alone, "one", granted(alone))).toBe("NOT_STACKABLE");
-    await store.unlock(userId, [{ ...b, lockVersion: granted(b) }], Date.now() + 60_000);
     // A release that knows of no orders locks what this one has locked before.
     await clocked.sql`UPDATE user_coupons SET lock_version = lock_version + 1, lock_token = 'x' WHERE id = ${a.userCouponId}`;
+    expect(await lock(alone, "one", granted(alone))).toBe("GRANTED");
+    // It does not stand beside itself.
     expect(await lock(alone, "one", granted(alone))).toBe("GRANTED");
     expect(await lock(b, "one")).toBe("NOT_STACKABLE");
   });

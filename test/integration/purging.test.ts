@@ -107,6 +107,39 @@ describe("a code's seat", () => {
     expect(await holdersOf(codeIds[0] as number)).toBe(2);
   });
 
+  test("goes back with what its deletion releases first, wanted or not, and no second time with what was released before", async () => {
+    const { couponId, codeIds } = await newBook([{ maxHolders: 2 }], { claimWindowMs: secondMs });
+    const [late, released] = (await issue(couponId, 2)) as [Held, Held];
+    await clocked.setClock(later(secondMs));
+    await remove(late, false);
+    expect(await holdersOf(codeIds[0] as number)).toBe(1);
+    await userCoupons.release(10);
+    await issue(couponId);
+    await remove(released, true);
+    expect(await holdersOf(codeIds[0] as number)).toBe(1);
+    expect(await stockOf(couponId)).toMatchObject({ quantity: 2, issuedCount: 1 });
+  });
+
+  test("stays taken by what had expired before its window ended", async () => {
+    const windows = { validityAfterIssueMs: secondMs, claimWindowMs: 2 * secondMs };
+    const { couponId, codeIds } = await newBook([{ maxHolders: 2 }], windows);
+    await issue(couponId);
+    await clocked.setClock(later(2 * secondMs));
+    expect(await userCoupons.release(10)).toEqual([]);
+    expect(await holdersOf(codeIds[0] as number)).toBe(1);
+  });
+
+  test("is nobody's any more once the code was taken out of stock, also when the clock is set back", async () => {
+    const { couponId, codeIds } = await newBook([{ expiresAt: later(secondMs) }]);
+    await clocked.setClock(later(secondMs));
+    await expireCodes(clocked.sql);
+    await clocked.setClock(noon);
+    const request = { couponId, userId: "user", userCouponId: randomUUID(), requestId: "" };
+    const said = await issues.issueBatch([{ ...request, codeId: codeIds[0] as number }]);
+    expect(said).toMatchObject([{ reason: "CODE_EXPIRED" }]);
+    expect(await issues.issueBatch([request])).toMatchObject([{ reason: "SOLD_OUT" }]);
+  });
+
   test("goes back, but into no stock, when the code has expired", async () => {
     const { couponId, codeIds } = await newBook([{ maxHolders: 5, expiresAt: later(hourMs / 2) }]);
     const [one] = await issue(couponId, 2);
@@ -186,6 +219,17 @@ describe("a purge", () => {
     await userCoupons.release(100);
     return couponId;
   }
+
+  test("leaves what was used once, also when the use was cancelled and it was deleted: its usage is on record", async () => {
+    const [held] = (await issue(await newCoupon())) as [Held];
+    await use(held);
+    const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${held.userCouponId}`;
+    await cancelOne(usages, { userId: held.userId, usageId: usage?.id, request: null });
+    await remove(held, false);
+    await clocked.setClock(later(hourMs + 30 * dayMs));
+    expect(await purger().purge()).toMatchObject({ userCoupons: 0 });
+    expect(await countOf("user_coupons")).toBe(1);
+  });
 
   test("removes what has been expired, deleted or released for long, in batches; what was used stays", async () => {
     const couponId = await full();

@@ -29,6 +29,7 @@ import {
   useRequestOf,
   versionOf,
 } from "./usage-world.js";
+import { untilWaiting } from "./waiting.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const later = (ms: number) => new Date(noon.getTime() + ms);
@@ -124,6 +125,9 @@ describe("locks", () => {
     expect(await lock(held, { token: "again" })).toBe("LOCKED");
     await clocked.setClock(later(5_000));
     expect(await lock(held, { token: "call" })).toMatchObject({ version, until: later(15_000) });
+    // After its end the same call gets another one.
+    await clocked.setClock(later(15_000));
+    expect((await granted(held, { token: "call" })).version).toBeGreaterThan(version);
   });
 
   test.each([
@@ -313,6 +317,35 @@ describe("a batch of cancels", () => {
     }
   });
 
+  test("with request ids crossed over two of them ends in refusals, and not in a deadlock", async () => {
+    const couponIds = [await newCoupon(), await newCoupon()];
+    const ofOne = async (couponId: string) => {
+      const helds = await Promise.all([1, 2, 3].map(() => newHeld(couponId)));
+      const pairs = await Promise.all(helds.map(async (held) => ({ held, usageId: await used(held) })));
+      // As Postgres goes through them, unless it is told of another order.
+      return pairs.sort((a, b) => (a.usageId < b.usageId ? -1 : 1));
+    };
+    const all = (await Promise.all(couponIds.map(ofOne))).flat();
+    const [r1, r2, other1, other2] = ["1", "2", "3", "4"].map((first) => `${first} ${randomUUID()}`);
+    const requestIds = [r1, other1, r2, r2, other2, r1];
+    const cancels = all.map(({ held, usageId }, n) => cancelOf(held, usageId, requestIds[n], n));
+    // Both have begun to insert, and neither has ended.
+    let running: Promise<CancelResult[]>[] = [];
+    const others = clocked.sql.begin(async (tx) => {
+      for (const requestId of [other1, other2])
+        await tx`
+          INSERT INTO requests (method, request_id, input_hash, answer, created_at)
+          VALUES ('CancelUsage', ${requestId as string}, '', '{}', ${noon})`;
+      running = [cancels.slice(0, 3), cancels.slice(3)].map((batch) => usages.cancelBatch(batch, false));
+      for (const one of running) one.catch(() => {});
+      await untilWaiting(clocked.sql, running.length);
+      throw new Error("they are gone");
+    });
+    await expect(others).rejects.toThrow("they are gone");
+    const said = (await Promise.all(running)).flatMap(outcomesOf);
+    expect(said.sort()).toEqual([...Array(4).fill("CANCELLED"), "REQUEST_ID_REUSED", "REQUEST_ID_REUSED"]);
+  });
+
   test("raced by others with the same usages and request ids, and by uses, cancels each once", async () => {
     const coupons = await Promise.all([1, 2, 3].map(() => newCoupon({ quantity: null })));
     const helds = await Promise.all(Array.from({ length: 60 }, (_, n) => newHeld(coupons[n % 3]!, { maxUses: 3 })));
@@ -410,6 +443,29 @@ describe("deleting", () => {
     expect(await remove(held)).toEqual({ restocked: false, replayed: false });
   });
 
+  test("waits for whoever has its coupon, and goes by what that has done", async () => {
+    const held = await newHeld(await newCoupon());
+    let said: Promise<unknown> = Promise.resolve();
+    await clocked.sql.begin(async (tx) => {
+      await tx`SELECT FROM coupons WHERE id = ${held.couponId} FOR NO KEY UPDATE`;
+      said = remove(held, { restock: true });
+      said.catch(() => {});
+      await untilWaiting(clocked.sql, 1);
+      await tx`UPDATE user_coupons SET locked_until = ${later(700)} WHERE id = ${held.userCouponId}`;
+    });
+    expect(await said).toBe("LOCKED");
+  });
+
+  test("of what has expired tells the gate, which does not know it any more, that it cannot count it", async () => {
+    const couponId = await newCoupon();
+    for (const restock of [true, false]) {
+      const held = await newHeld(couponId, { validUntil: noon });
+      const given: GivenBack[] = [];
+      await remove(held, { restock }, async (one) => void given.push(one));
+      expect(given).toMatchObject([{ restocked: restock, freed: restock }]);
+    }
+  });
+
   test.each([true, false])(
     "of what is not used in time releases it first: it goes back once, wanted (%s) or not",
     async (restock) => {
@@ -483,6 +539,12 @@ describe("releasing", () => {
     expect(await userCoupons.release(100)).toEqual([]);
     for (const kept of [free, was]) expect(await readUserCoupon(clocked.sql, kept)).toMatchObject({ releasedAt: null });
     expect((await countEvents(clocked.sql, couponId)).USER_COUPON_RELEASED).toBe(2);
+  });
+
+  test("what has expired since its window ended tells the gate that it cannot count it", async () => {
+    await newHeld(await newCoupon(), { claimUntil: noon, validUntil: later(1) });
+    await clocked.setClock(later(1));
+    expect(await userCoupons.release(10)).toMatchObject([{ restocked: true, freed: true }]);
   });
 
   test("one whose use was cancelled stays its user's", async () => {

@@ -28,7 +28,7 @@ import {
   useRequestOf,
   versionOf,
 } from "./usage-world.js";
-import { untilWaiting, whileWaiting } from "./waiting.js";
+import { untilFree, untilWaiting, whileWaiting } from "./waiting.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const later = (ms: number) => new Date(noon.getTime() + ms);
@@ -321,7 +321,8 @@ describe("the usage cap", () => {
   test("is not passed by writers at once", async () => {
     const couponId = await newCoupon({ usageCap: 7 });
     const helds = await Promise.all(Array.from({ length: 20 }, () => newHeld(couponId)));
-    const results = (await Promise.all(helds.map((held) => store.useBatch([useRequestOf(held)], single)))).flat();
+    const use = (held: Held) => untilFree(() => store.useBatch([useRequestOf(held)], single));
+    const results = (await Promise.all(helds.map(use))).flat();
     expect(outcomesOf(results).filter((outcome) => outcome === "USED").length).toBe(7);
     expect(results.filter((one) => one.outcome === "USED" && one.exhausted).length).toBe(1);
     expect(await countEvents(clocked.sql, couponId)).toEqual({ USER_COUPON_USED: 7, COUPON_EXHAUSTED: 1 });

@@ -1,4 +1,5 @@
 import type { Sql } from "postgres";
+import { errorCode } from "../../src/platform/error-code.js";
 import { until } from "../support/until.js";
 
 /** Runs `meanwhile` while all of these wait for a coupon's row. */
@@ -17,6 +18,17 @@ export async function whileWaiting<T>(
     await meanwhile();
   });
   return await Promise.allSettled(running);
+}
+
+/** Asks again while others hold the coupons for longer than a batch waits, as queues do: on a busy machine many writers at once do. */
+export async function untilFree<T>(work: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (errorCode(error) !== "55P03") throw error;
+    }
+  }
 }
 
 /** Until as many statements as that wait for a lock in this database. */

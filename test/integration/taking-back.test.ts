@@ -130,6 +130,22 @@ describe("locks", () => {
     expect((await granted(held, { token: "call" })).version).toBeGreaterThan(version);
   });
 
+  test("are not given up with a later one, which somebody gets at the same moment", async () => {
+    const held = await heldOfNew();
+    const { userCouponId, userId, couponId } = held;
+    const { version } = await granted(held);
+    let said: Promise<unknown> = Promise.resolve();
+    await clocked.sql.begin(async (tx) => {
+      await tx`SELECT FROM coupons WHERE id = ${couponId} FOR NO KEY UPDATE`;
+      await tx`UPDATE user_coupons SET lock_version = ${version + 1} WHERE id = ${userCouponId}`;
+      said = usages.unlock(userId, [{ userCouponId, lockVersion: version }], farMs);
+      said.catch(() => {});
+      await untilWaiting(clocked.sql, 1);
+    });
+    expect(await said).toEqual([]);
+    expect(await lock(held)).toBe("LOCKED");
+  });
+
   test.each([
     ["its own validity", {}, { validUntil: later(3_000) }],
     ["its coupon's end", { expiresAt: later(3_000) }, {}],
@@ -181,6 +197,10 @@ describe("locks", () => {
     const own = choices.slice(0, 2);
     expect((await usages.unlock("u", own, farMs))?.sort()).toEqual(own.map((one) => one.userCouponId).sort());
     expect(await usages.unlock("u", own, farMs)).toEqual([]);
+    const gone = await heldOfNew({}, { userId: "u" });
+    const deletion = { userId: "u", userCouponId: gone.userCouponId, restock: false, deleteUsed: false, request: null };
+    await userCoupons.delete(deletion, async () => {}, farMs);
+    expect(await usages.unlock("u", [{ ...gone, lockVersion: 1 }], farMs)).toBeNull();
     expect(await countEvents(clocked.sql, (helds[0] as Held).couponId)).toEqual({
       USER_COUPON_LOCKED: 1,
       USER_COUPON_UNLOCKED: 1,

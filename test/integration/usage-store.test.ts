@@ -160,6 +160,7 @@ describe("one use", () => {
     const held = await heldOfNew();
     const other = await newCoupon();
     expect(outcomesOf([await use(useRequestOf({ ...held, couponId: other }))])).toEqual(["USER_COUPON_NOT_FOUND"]);
+    expect(outcomesOf([await use(useRequestOf({ ...held, userId: "another" }))])).toEqual(["USER_COUPON_NOT_FOUND"]);
     expect(await readUserCoupon(clocked.sql, held)).toMatchObject({ useCount: 0 });
   });
 

@@ -59,6 +59,15 @@ test("who wants a code that is taken keeps nobody from another, in the same batc
   expect(results.slice(29)).toEqual(["ISSUED", "CODE_TAKEN"]);
 });
 
+test("who may have no other one keeps nobody from the code that both want, in the same batch", async () => {
+  const couponId = await newCoupon(0);
+  const [own, wanted] = await insertCodes(clocked.sql, couponId, [{ code: "SEAT-OWN" }, { code: "SEAT-WANTED" }]);
+  const wanting = (userId: string, codeId?: number) => requestOf(couponId, userId, codeId ? { codeId } : {});
+  expect(saidOf(await store.issueBatch([wanting("has one", own)]))).toEqual(["ISSUED"]);
+  const both = [wanting("has one", wanted), wanting("has none", wanted)];
+  expect(saidOf(await store.issueBatch(both))).toEqual(["ALREADY_ISSUED", "ISSUED"]);
+});
+
 test("what is left is read anew by each who asks, and by those of one moment together", async () => {
   const couponId = await newCoupon(2);
   const read = () => store.readStock(couponId, farMs);

@@ -168,6 +168,27 @@ describe("expiring", () => {
     expect(await countEvents(clocked.sql, ids[0] as string)).toMatchObject({ USER_COUPON_EXPIRED: 750 });
   });
 
+  test("counts what ends with its code", async () => {
+    const { couponId } = await newBook([{ expiresAt: later(secondMs) }]);
+    await issue(couponId);
+    await clocked.setClock(later(secondMs));
+    await expirer().run();
+    expect(await stockOf(couponId)).toMatchObject({ lapsedCount: 1 });
+  });
+
+  test("counts what was used since not again when that use is cancelled", async () => {
+    const couponId = await newCoupon({ validityAfterIssueMs: secondMs, maxUses: 2 });
+    const [held] = (await issue(couponId)) as [Held];
+    await use(held);
+    await clocked.setClock(later(secondMs));
+    await expirer().run();
+    const [usage] = await clocked.sql`SELECT id FROM usages WHERE user_coupon_id = ${held.userCouponId}`;
+    await cancelOne(usages, { userId: held.userId, usageId: usage?.id, request: null });
+    await expirer().run();
+    expect(await stockOf(couponId)).toMatchObject({ lapsedCount: 1 });
+    expect(await countEvents(clocked.sql, couponId)).toMatchObject({ USER_COUPON_EXPIRED: 1 });
+  });
+
   test("leaves what is used up, deleted or released already", async () => {
     const couponId = await newCoupon({ validityAfterIssueMs: 2 * secondMs, claimWindowMs: secondMs });
     const [used, deleted, released, expired] = (await issue(couponId, 4)) as [Held, Held, Held, Held];

@@ -252,6 +252,13 @@ describe("a batch", () => {
 });
 
 describe("the usage cap", () => {
+  test("keeps no place for what is refused for another reason in the same batch", async () => {
+    const couponId = await newCoupon({ usageCap: 1 });
+    const [over, held] = [await newHeld(couponId, { validUntil: noon }), await newHeld(couponId)];
+    const results = await store.useBatch([useRequestOf(over), useRequestOf(held)], single);
+    expect(outcomesOf(results)).toEqual(["USER_COUPON_EXPIRED", "USED"]);
+  });
+
   test("is reached within a batch: exactly so many are used, and it is on record once", async () => {
     const couponId = await newCoupon({ usageCap: 3 });
     const helds = await Promise.all(Array.from({ length: 5 }, () => newHeld(couponId)));

@@ -80,6 +80,11 @@ describe("a job", () => {
       SELECT count(*)::int AS codes, count(DISTINCT pick_key)::int AS picks FROM codes
       WHERE coupon_id = ${couponId} AND code ~ '^J1-[A-Z0-9]{6}$' AND code_key = replace(code, '-', '')`;
     expect(row).toEqual({ codes: 5_003, picks: 5_003 });
+    // By its source all of them are found again, of whichever batch.
+    const [found] = await clocked.sql`
+      SELECT count(*)::int AS n FROM codes k JOIN code_sources s ON s.id = k.source_id
+      WHERE s.id = ${job.id} AND k.id BETWEEN s.first_code_id AND s.last_code_id`;
+    expect(found?.n).toBe(5_003);
     expect(await readBook(clocked.sql, couponId)).toEqual({
       ...{ quantity: 20_012, codeTotal: 5_003, revision: 3, issuedCount: 0 },
     });
@@ -97,6 +102,9 @@ describe("a job", () => {
     ]);
     await Promise.all([newGenerator().run(), newGenerator().run(), newGenerator().run()]);
     await until("all have ended", async () => (await Promise.all(jobs.map(jobOf))).every((job) => job.endedAt));
+    // Where codes are told apart by case they are found as they were written.
+    const odd = await clocked.sql`SELECT code FROM codes WHERE coupon_id = ${books[1]!} AND code_key <> '-' || code`;
+    expect(odd).toHaveLength(0);
     expect((await Promise.all(jobs.map(jobOf))).map((job) => [job.madeCount, job.failure])).toEqual([
       [12_345, null],
       [40_000, null],

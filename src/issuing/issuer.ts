@@ -17,6 +17,7 @@ import { type LastUnits, outOfStock, type YieldPermit } from "./last-units.js";
 import { readReplay } from "./read-replay.js";
 import { settleBatch } from "./settle-batch.js";
 import { settleQuietly } from "./settle-quietly.js";
+import { throttled } from "./throttled.js";
 import { tooLate } from "./too-late.js";
 
 /** How often a call of a throttled coupon asks again; its deadline ends that sooner. */
@@ -171,7 +172,7 @@ export class Issuer {
       case "WAIT":
         return { waitMs: admission.waitMs ?? 1, ticket: admission.ticket };
       case "THROTTLED":
-        return new Refusal("THROTTLED", [], undefined, { retryAfterMs: admission.waitMs ?? 1 });
+        return throttled(admission);
       case "RESERVED": {
         const { ticket } = admission;
         const reserved = ticket === undefined ? request : Object.assign({}, request, { hasTicket: true });

@@ -44,7 +44,7 @@ export interface AdmissionRequest extends GateRequest {
  * - UNDECIDED: the last units are reserved for requests that are not decided yet, and may come back. Ask again, or Postgres.
  * - NOT_LOADED: nothing is known of the coupon here, but that it exists. Ask Postgres, and load it.
  * - WAIT: the coupon is throttled. Nothing is reserved, but the request is in its queue: ask again in `waitMs`, with `ticket`.
- * - THROTTLED: its ticket would be due in `waitMs`, which is too late.
+ * - THROTTLED: for another `waitMs` its ticket would be due too late, after `queueMs`.
  * - the others: refusals, see `domain/issue.ts`. SOLD_OUT is said only while nothing is pending: Postgres has nothing left, either.
  */
 export const admissionOutcomes = [
@@ -73,6 +73,8 @@ export interface Admission {
   readonly userCouponId?: string;
   /** Set for WAIT and THROTTLED, at least 1. */
   readonly waitMs?: number;
+  /** Set for THROTTLED: how long the request may be in the queue. */
+  readonly queueMs?: number;
   /** Set for WAIT, and for RESERVED of a throttled coupon. In ms since 1970, by the clock of its queue. */
   readonly ticket?: number;
 }

@@ -59,8 +59,11 @@ describe.each(implementations)("$name, throttle", ({ start }) => {
     expect(first.ticket).toBeTypeOf("number");
     expectAbout(await admit(newRequest()), "WAIT", 525);
     expectAbout(await admit(newRequest()), "WAIT", 1_050);
-    expectAbout(await admit(newRequest()), "THROTTLED", 375);
-    expectAbout(await admit(newRequest()), "THROTTLED", 375);
+    for (const queueMs of [1_200, 1_000]) {
+      const refused = await admit({ ...newRequest(), patienceMs: queueMs });
+      expectAbout(refused, "THROTTLED", 1_575 - queueMs);
+      expect(refused.queueMs).toBe(queueMs);
+    }
     await subject.advance(500);
     expectAbout(await admit(newRequest()), "WAIT", 1_075);
   });

@@ -53,7 +53,8 @@ describe("a throttled coupon", () => {
     for (const { code, reason, retryDelayMs } of refused) {
       expect({ code, reason }).toEqual({ code: "RESOURCE_EXHAUSTED", reason: "THROTTLED" });
       expect(retryDelayMs).toBeGreaterThan(0);
-      expect(retryDelayMs).toBeLessThanOrEqual(1_200);
+      // When there is a place in the queue, and within the time that it is long from then on.
+      expect(retryDelayMs).toBeLessThanOrEqual(2_400);
     }
     // They are told so while others still wait.
     expect(answered.indexOf("RESOURCE_EXHAUSTED")).toBeLessThan(answered.lastIndexOf("OK"));

@@ -21,7 +21,8 @@ export class ThrottleQueue {
     const stopMs = ticket <= clockMs ? this.busyMs(throttle, pendingCount, nowMs, intervalMs) : 0;
     const waitMs = ticket <= clockMs ? stopMs : ticket - clockMs;
     const limitMs = request.ticket === undefined ? Math.min(patienceMs, throttle.maxWaitMs) : patienceMs;
-    if (waitMs > 0 && waitMs > limitMs) return { outcome: "THROTTLED", waitMs: Math.ceil(waitMs - limitMs) };
+    if (waitMs > 0 && waitMs > limitMs)
+      return { outcome: "THROTTLED", waitMs: Math.ceil(waitMs - limitMs), queueMs: Math.ceil(limitMs) };
     if (request.ticket === undefined) this.nextTicket = ticket + intervalMs;
     if (stopMs > 0) this.behindMs = nowMs + stopMs - ticket;
     return waitMs > 0 ? { outcome: "WAIT", waitMs: Math.ceil(waitMs), ticket } : { outcome: "RESERVED", ticket };

@@ -9,6 +9,7 @@ export function admissionOf(answer: string | undefined): Admission {
   if (second === undefined) return { outcome };
   if (outcome === "REPLAY") return { outcome, userCouponId: second };
   if (outcome === "RESERVED") return { outcome, ticket: Number(second) };
+  if (outcome === "THROTTLED") return { outcome, waitMs: Number(second), queueMs: Number(third) };
   return { outcome, waitMs: Number(second), ...(third !== undefined && { ticket: Number(third) }) };
 }
 

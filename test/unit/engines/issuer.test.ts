@@ -291,3 +291,18 @@ test("a throttled coupon is not issued while the gate is away: only the gate kee
   gate.admit = () => Promise.reject(new StoreUnavailable());
   expect(await issuer.issue(requestOf("coupon"), farMs)).toEqual(new Refusal("STORE_UNAVAILABLE"));
 });
+
+test("those whom a throttle refuses are told to come again over the time that its queue is long, or a second", async () => {
+  const { gate, issuer } = openIssuer();
+  for (const [queueMs, spreadMs] of [
+    [10_000, 10_000],
+    [0, 1_000],
+  ] as const) {
+    gate.admit = async () => ({ outcome: "THROTTLED", waitMs: 50, queueMs });
+    const answers = await Promise.all(Array.from({ length: 200 }, () => issuer.issue(requestOf("coupon"), farMs)));
+    const hintsMs = answers.map((answer) => (answer as Refusal).detail.retryAfterMs as number);
+    expect(Math.min(...hintsMs)).toBeGreaterThanOrEqual(50);
+    expect(Math.max(...hintsMs)).toBeLessThan(50 + spreadMs);
+    expect(Math.max(...hintsMs) - Math.min(...hintsMs)).toBeGreaterThan(spreadMs / 2);
+  }
+});

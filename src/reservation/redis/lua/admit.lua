@@ -3,7 +3,7 @@
 -- ARGV: databaseMs clockOffsetMs reservationMs ticketSlack secondMs keepQuotaMs (userCouponId userId requestId ticket patienceMs userHash requestHash)...
 -- OUTCOMES: RESERVED REPLAY IN_FLIGHT GIVEN_BACK UNDECIDED NOT_LOADED WAIT THROTTLED COUPON_NOT_FOUND COUPON_PAUSED COUPON_NOT_STARTED COUPON_ENDED USAGE_CAP_REACHED ALREADY_ISSUED QUOTA_REACHED SOLD_OUT
 -- Returns one outcome for each request, in order. After a blank each: REPLAY is followed by the user coupon's id, WAIT by waitMs
--- and ticket, THROTTLED by waitMs, RESERVED of a throttled coupon by its ticket.
+-- and ticket, THROTTLED by waitMs and queueMs, RESERVED of a throttled coupon by its ticket.
 local couponKey, holdersKey, pendingKey, quotaKey, queueKey, endedKey, hashesKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 -- INCLUDE holdings
 local databaseMs, clockOffsetMs, reservationMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -72,7 +72,7 @@ local function join(ticket, patienceMs)
     waitMs = stopMs
   end
   local limitMs = math.min(patienceMs or maxWaitMs, isNew and maxWaitMs or math.huge)
-  if waitMs > 0 and waitMs > limitMs then return ticket, 'THROTTLED ' .. math.ceil(waitMs - limitMs) end
+  if waitMs > 0 and waitMs > limitMs then return ticket, 'THROTTLED ' .. math.ceil(waitMs - limitMs) .. ' ' .. math.ceil(limitMs) end
   if isNew then nextTicket = ticket + interval end
   if stopMs > 0 then behind = nowMs + stopMs - ticket end
   moved = moved or isNew or stopMs > 0

@@ -84,8 +84,14 @@ export class EventReader {
     return new Refusal("CURSOR_TOO_OLD", [], undefined, { facts: { oldest_cursor: cursorOf(before) } });
   }
 
+  /** The newest event of the last look, or one before it; null: there was none. */
+  private get lastSeen(): EventPosition | null {
+    return this.marks.at(-1)?.upTo ?? this.decidedTo;
+  }
+
   private async look(): Promise<EventPosition | null> {
-    const { newest, isKnown, open } = await this.store.head(this.decidedTo);
+    // What waits to be decided may be lost as well, and what is known before it not.
+    const { newest, isKnown, open } = await this.store.head(this.lastSeen, this.isPending);
     if (!isKnown) {
       this.historyNumber += 1;
       this.decidedTo = null;
@@ -93,11 +99,11 @@ export class EventReader {
     }
     const stillOpen = new Set(open);
     for (const mark of this.marks) mark.open = mark.open.filter((one) => stillOpen.has(one));
-    const last = this.marks.at(-1)?.upTo ?? this.decidedTo;
     if (newest === null) {
       // Whoever writes the first events of all draws numbers after the first position.
       this.decidedTo ??= firstPosition;
-    } else if (newest.seq > (last?.seq ?? -1) && this.marks.length < maxMarks) this.marks.push({ upTo: newest, open });
+    } else if (newest.seq > (this.lastSeen?.seq ?? -1) && this.marks.length < maxMarks)
+      this.marks.push({ upTo: newest, open });
     while (this.marks[0]?.open.length === 0) this.decidedTo = this.marks.shift()!.upTo;
     return this.decidedTo;
   }

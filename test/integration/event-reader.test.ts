@@ -183,6 +183,41 @@ describe("a position", () => {
   });
 });
 
+test("what waits to be decided when a primary is lost with it says nothing of the events of the next one", async () => {
+  await write(world.sql, "a");
+  await caughtUp();
+  const abort = await opened("late");
+  await write(world.sql, "lost");
+  await reader.advance();
+  const { history } = reader;
+  // As after a promotion that has lost both: their numbers are given again, and the first of them is not committed yet.
+  const [lost] = await world.sql`DELETE FROM events WHERE user_id = 'lost' RETURNING seq::int`;
+  await abort("abort");
+  const add = (sql: ISql, seq: number, user: string) => sql`
+    INSERT INTO events (seq, kind, happened_at, coupon_id, user_id) OVERRIDING SYSTEM VALUE
+    VALUES (${seq}, 'USER_COUPON_ISSUED', ${now}, ${couponId}, ${user})`;
+  const { session, end } = await begun();
+  await add(session, lost!.seq - 1, "first");
+  await add(world.sql, lost!.seq, "second");
+  await reader.advance();
+  expect(reader.history).not.toBe(history);
+  expect(usersOf(await readAfter(firstPosition))).not.toContain("second");
+  await end("commit");
+  await caughtUp();
+  expect(usersOf(await readAfter(firstPosition))).toEqual(["a", "first", "second"]);
+});
+
+test("a head is decided when those who were at work then have ended, whoever else is at work by then", async () => {
+  let newest = 0;
+  const head = async () => {
+    newest += 1;
+    // Each transaction ends when the next one has begun.
+    return { newest: { seq: newest, xid: "7" }, isKnown: true, open: [`transaction ${newest}`] };
+  };
+  const busy = new EventReader(Object.assign(Object.create(store), { head }));
+  expect([await busy.advance(), (await busy.advance())?.seq, (await busy.advance())?.seq]).toEqual([null, 1, 2]);
+});
+
 test("events have what is known of what they are about, and are filtered by it", async () => {
   const megadeal = await insertCoupon(world.sql, openCoupon(now));
   await world.sql`UPDATE coupons SET type = 'MEGADEAL', labels = '{"shop": "a"}' WHERE id = ${megadeal}`;

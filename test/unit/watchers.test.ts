@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { Event, EventFilter, EventPosition } from "../../src/domain/event.js";
 import { anybody } from "../../src/domain/principal.js";
+import { Refusal } from "../../src/domain/refusal.js";
 import type { EventFeed, Follower } from "../../src/following/event-feed.js";
 import { Watchers, type WatchOptions } from "../../src/following/watchers.js";
 
@@ -67,6 +68,19 @@ test("a watcher moves on past what it does not want, and leaves the feed when it
   client.abort();
   expect((await last).done).toBe(true);
   expect(followers.size).toBe(0);
+});
+
+test("whoever is behind is told when the page that was read may lack events of a month that was dropped meanwhile", async () => {
+  const events = [eventAt(9, "mine")];
+  const { feed } = feedOf(events);
+  const behind = Object.assign(feed, {
+    keptSince: () => undefined,
+    page: async () => ({ events, lookedTo: at(9) }),
+    check: async () => new Refusal("CURSOR_TOO_OLD"),
+  });
+  const stream = new Watchers(behind, 10).watch(anybody, optionsOf());
+  await stream.next();
+  await expect(stream.next()).rejects.toThrow("CURSOR_TOO_OLD");
 });
 
 test("one caller does not take all places", async () => {

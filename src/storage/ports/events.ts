@@ -30,8 +30,8 @@ export interface PlaceOfEvent {
 
 /** The record of what happened, by months. Its reads throw DeadlinePassed, or StoreUnavailable when Postgres is away or does not answer. */
 export interface EventStore {
-  /** `known`: a position up to which everything is known; null: none yet. */
-  head(known: EventPosition | null): Promise<EventHead>;
+  /** `known`: the newest event that was seen; null: none yet. Unless `isPending`, it is not asked who is at work while that is the newest. */
+  head(known: EventPosition | null, isPending: boolean): Promise<EventHead>;
 
   /**
    * Of the first `most` events after one position, up to another, those that may be wanted: it leaves out only what is certain from the

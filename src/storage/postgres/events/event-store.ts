@@ -9,11 +9,12 @@ import { keepMonths } from "../months/keep-months.js";
 export class PostgresEventStore implements EventStore {
   constructor(private readonly database: Database) {}
 
-  async head(known: EventPosition | null): Promise<EventHead> {
+  async head(known: EventPosition | null, isPending: boolean): Promise<EventHead> {
     const at = known?.xid ? known : null;
     const [row] = await this.database.background.run(
       noDeadlineMs,
-      ({ sql }) => sql<HeadRow[]>`SELECT * FROM event_head(${at?.seq ?? null}::bigint, ${at?.xid ?? null}::text)`,
+      ({ sql }) =>
+        sql<HeadRow[]>`SELECT * FROM event_head(${at?.seq ?? null}::bigint, ${at?.xid ?? null}::text, ${isPending})`,
     );
     const { newest, newestXid, isKnown, open } = row as HeadRow;
     return {

@@ -22,6 +22,7 @@ import {
 import { expireCodes, insertCodes } from "./codes-world.js";
 import { explained } from "./explained.js";
 import { cancelOne, countEvents, type Held, hold, useRequestOf } from "./usage-world.js";
+import { whileWaiting } from "./waiting.js";
 
 const noon = new Date("2030-06-01T12:00:00.000Z");
 const [secondMs, hourMs, dayMs] = [1_000, 3_600_000, 86_400_000];
@@ -250,6 +251,18 @@ describe("a purge", () => {
     await clocked.setClock(later(hourMs + 30 * dayMs));
     expect(await purger().purge()).toMatchObject({ userCoupons: 0 });
     expect(await countOf("user_coupons")).toBe(1);
+  });
+
+  test.each([
+    ["user coupons", async () => issue(await newCoupon())],
+    ["codes", () => newBook([{}])],
+  ])("of %s that waits for their coupon goes by what is true when it has got it", async (_, make) => {
+    await make();
+    const [coupon] = await clocked.sql`SELECT id FROM coupons`;
+    await clocked.setClock(later(hourMs + 30 * dayMs));
+    const back = () => clocked.setClock(noon);
+    const [said] = await whileWaiting(clocked.sql, coupon?.id, [() => purger().purge()], back);
+    expect(said).toMatchObject({ status: "fulfilled", value: { userCoupons: 0, codes: 0 } });
   });
 
   test("removes what has been expired, deleted or released for long, in batches; what was used stays", async () => {

@@ -11,6 +11,7 @@ import { PostgresCodeStore } from "../../src/storage/postgres/codes/code-store.j
 import { PostgresCouponStore } from "../../src/storage/postgres/coupons/coupon-store.js";
 import { callContext } from "../support/call-context.js";
 import { type ClockedDatabase, openClockedDatabase } from "./clocked-database.js";
+import { whileWaiting } from "./waiting.js";
 
 /** What administrators do is on record, and stays there. */
 const noon = new Date("2030-06-01T12:00:00.000Z");
@@ -94,6 +95,18 @@ describe("a change and its record", () => {
     expect((await coupons.get(id, farMs))?.value).toMatchObject({ name: definition.name, revision: 1 });
     expect((await clocked.sql`SELECT FROM events WHERE coupon_id = ${id}`).length).toBe(1);
     expect((await ofCaller()).map(({ method }) => method)).toEqual(["CreateCoupon"]);
+  });
+
+  test("follow each other when two are made at once: neither is lost, and the second begins with what the first has left", async () => {
+    const id = await create();
+    const twice = [1, 2].map(() => () => edit(id, async () => {}));
+    for (const { status } of await whileWaiting(clocked.sql, id, twice, async () => {}))
+      expect(status).toBe("fulfilled");
+    expect((await coupons.get(id, farMs))?.value).toMatchObject({ name: `${definition.name}!!`, revision: 3 });
+    const revisions = (await ofCaller()).map(
+      ({ before }) => (before as { coupon: { revision: number } } | null)?.coupon.revision,
+    );
+    expect(revisions.sort()).toEqual([1, 2, undefined]);
   });
 
   test("say who, when, by which request, and what it was before and after; a repetition is no second change", async () => {
@@ -214,11 +227,15 @@ describe("what is on record", () => {
     const justBefore = (at: Date) => new Date(at.getTime() - 1);
     const [old, next] = [refused("PauseCoupon", justBefore(month(12))), refused("PauseCoupon", month(12))];
     await audit.recordRefused([old, next]);
+    // Kept for ever, it stays also where it has no month; and what moves it leaves it as safe as before.
+    const ancient = refused("PauseCoupon", new Date("2001-01-01"));
+    await audit.recordRefused([ancient]);
     expect((await keep(month(11, 14), 0))?.dropped).toEqual([]);
+    await expect(sql`DELETE FROM audit_records_rest`).rejects.toThrow("stays as it is");
     const within = async (table: string) =>
       (await sql`SELECT id FROM ${sql(table)} WHERE principal = ${caller}`).map(({ id }) => id);
     const found = await Promise.all([tableOf(11), tableOf(12), "audit_records_rest"].map(within));
-    expect(found).toEqual([[old.id], [next.id], []]);
+    expect(found).toEqual([[old.id], [next.id], [ancient.id]]);
     expect(await keep(month(11, 14), 0)).toEqual({ made: 0, dropped: [] });
     // A month goes when its last moment is sixty days ago.
     expect((await keep(justBefore(month(12, 60)), 60))?.dropped.at(-1)).toBe(tableOf(10));

@@ -102,9 +102,12 @@ test("a user coupon has its code's own discount, uses and end, where the code ha
     maxUses: 3,
   });
   await clocked.sql`UPDATE codes SET discount = ${JSON.stringify(discount)}::text::jsonb WHERE id = ${codeIds[0] as number}`;
-  expect(await issue(couponId, "first")).toMatchObject({
-    userCoupon: { discount, maxUses: 7, validUntil: later(2_000) },
-  });
+  const request = { couponId, userId: "first", userCouponId: randomUUID(), requestId: "" };
+  // Sent again when nobody knows whether it was committed, it has the same.
+  for (const again of [false, true])
+    expect(await issues.issueBatch([request], again)).toMatchObject([
+      { outcome: "ISSUED", userCoupon: { discount, maxUses: 7, validUntil: later(2_000) } },
+    ]);
   expect(await issue(couponId, "second")).toMatchObject({
     userCoupon: { discount: null, maxUses: 3, validUntil: later(9_000) },
   });

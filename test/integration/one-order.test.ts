@@ -175,13 +175,14 @@ describe("locks of one order", () => {
     const [used, other] = (await heldBy(newUser(), 2)) as [Held, Held];
     const orderId = randomUUID();
     const told = useRequestOf(used, { orderId });
-    const lockFor = async (minorUnits: number) => {
-      const orderAmount = { ...told.orderAmount, minorUnits };
+    const lockFor = async (minorUnits: number, currencyCode = told.orderAmount.currencyCode) => {
+      const orderAmount = { currencyCode, minorUnits };
       const [result] = await store.lockBatch([lockRequestOf(other, { orderId, orderAmount })], { together: false });
       return result?.outcome === "REFUSED" ? result.reason : result?.outcome;
     };
     expect(await use(told)).toBe("USED");
     expect(await lockFor(told.orderAmount.minorUnits + 1)).toBe("ORDER_MISMATCH");
+    expect(await lockFor(told.orderAmount.minorUnits, "XTS")).toBe("ORDER_MISMATCH");
     expect(await lockFor(told.orderAmount.minorUnits)).toBe("GRANTED");
   });
 

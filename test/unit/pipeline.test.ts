@@ -130,6 +130,21 @@ test("a call that is refused before its handler gives its permit back at once", 
   expect(ended).toEqual([false]);
 });
 
+test("a call whose time has run out is not begun, neither when it is let in nor when its message is there", async () => {
+  let begun = 0;
+  const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => {
+    begun += 1;
+    return new Refusal("SOLD_OUT");
+  });
+  const late = (await invoke(callOf({ deadlineMs: Date.now() }), (one) => one)) as Failure;
+  const decode = async () => {
+    vi.setSystemTime(Date.now() + 1_000);
+    return emptyRequest;
+  };
+  const lateMessage = (await invoke(callOf({ deadlineMs: Date.now() + 1_000, decode }), (one) => one)) as Failure;
+  expect([late.reason, lateMessage.reason, begun]).toEqual(["DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", 0]);
+});
+
 test("a call that gave its permit up while its message arrived, and gets none, is refused", async () => {
   const invoke = pipeline.mount(CatalogService.method.listCoupons, async () => new Refusal("SOLD_OUT"));
   const permit = { ...permitThat(() => {}), begin: () => false };

@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { IssuanceService } from "../../../gen/coupon/v1/issuance_service_pb.js";
 import { CallerRates } from "../../../src/auth/limits/caller-rates.js";
+import { SharedCount, type SharedCounts } from "../../../src/auth/limits/shared-count.js";
 import { pauseMs, WrongCodes } from "../../../src/auth/limits/wrong-codes.js";
 import { readCallerLimits, usualLimits } from "../../../src/domain/caller-limits.js";
 import { type Principal, scopes } from "../../../src/domain/principal.js";
@@ -134,6 +135,50 @@ describe("the pipeline", () => {
       limits: { issue: { atOnce: 0 } },
     }).mount(issueCoupon, async () => new Refusal("SOLD_OUT"));
     expect(((await invoke(call(), () => {})) as Failure).reason).toBe("PERMISSION_DENIED");
+  });
+});
+
+describe("what replicas count together", () => {
+  /** Where each telling waits until it is answered. */
+  function opened() {
+    const told: { count: number; answer: (total: number | null) => Promise<void> }[] = [];
+    const shared: SharedCounts = {
+      add: (_key, count) =>
+        new Promise((resolve) => {
+          const answer = async (total: number | null) => {
+            resolve(total === null ? null : { count: total, leftMs: 1_000 });
+            await new Promise(setImmediate);
+          };
+          told.push({ count, answer });
+        }),
+    };
+    const count = new SharedCount({ key: "k", windowMs: 1_000, shared });
+    return {
+      told,
+      count,
+      add: (tellEvery: number) => count.add(Date.now(), tellEvery),
+      at: () => count.at(Date.now()),
+    };
+  }
+
+  test("has what was counted here while the others were told", async () => {
+    const { told, add, at } = opened();
+    for (let n = 0; n < 4; n++) add(2);
+    expect(told.map(({ count }) => count)).toEqual([2]);
+    await told[0]!.answer(9);
+    expect([told[1]?.count, at()]).toEqual([2, 11]);
+    add(2);
+    await told[1]!.answer(20);
+    expect([told.length, at()]).toEqual([2, 21]);
+  });
+
+  test("lacks nothing of what could not be told: it is told with the next", async () => {
+    const { told, add, at } = opened();
+    add(1);
+    await told[0]!.answer(null);
+    expect([told.length, at()]).toEqual([1, 1]);
+    add(1);
+    expect(told[1]?.count).toBe(2);
   });
 });
 

@@ -540,7 +540,11 @@ describe("reading", () => {
     });
     expect(await list({ orderId })).toEqual({ ids: [2, 1, 0], hasMore: false });
     expect(await list({ productId, orderId: "other" })).toEqual({ ids: [4, 3], hasMore: false });
-    expect(await list({ productId, userId: "stranger" })).toEqual({ ids: [], hasMore: false });
+    // Whichever filter narrows the list, the others count as well.
+    for (const other of [{ userId: "stranger" }, { productId: "other" }, { couponId: randomUUID() }]) {
+      for (const narrowest of [{ orderId }, { userId: held.userId }, { productId }])
+        expect(await list({ ...narrowest, ...other })).toEqual({ ids: [], hasMore: false });
+    }
     expect(await list({ productId }, 2)).toEqual({ ids: [4, 3], hasMore: true });
     expect(await list({ productId }, 2, ids[1] as string)).toEqual({ ids: [0], hasMore: false });
     expect(

@@ -318,6 +318,19 @@ describe("a purge", () => {
     expect(rows.map(({ id }) => id).sort()).toEqual(left.sort());
   });
 
+  test("leaves what was deleted lately, also of a coupon that ended long ago", async () => {
+    const [, deleted] = (await issue(await newCoupon(), 2)) as [Held, Held];
+    await clocked.setClock(later(hourMs + 29 * dayMs));
+    await remove(deleted, false);
+    for (const [days, purged] of [
+      [58, 1],
+      [59, 1],
+    ] as const) {
+      await clocked.setClock(later(hourMs + days * dayMs));
+      expect(await purger().purge()).toMatchObject({ userCoupons: purged });
+    }
+  });
+
   test("of an end that was moved into the past counts from when it was moved", async () => {
     const couponId = await newCoupon({ expiresAt: later(400 * dayMs) });
     await issue(couponId, 3);

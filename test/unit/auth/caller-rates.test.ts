@@ -247,6 +247,13 @@ describe("wrong codes", () => {
     expect([guess(of), guess(of)]).toEqual(["LOOKED_UP", 1_000]);
   });
 
+  test("that were wrong before leave room for fewer at once", () => {
+    const of = open();
+    for (let n = 0; n < 2; n++) guess(of);
+    const begun = Array.from({ length: 10 }, () => of.begin(anna, "u", 1, "use"));
+    expect(begun.filter((one) => !(one instanceof Refusal))).toHaveLength(1);
+  });
+
   test("1,000 of them take a user weeks", () => {
     const of = open();
     const beganAt = Date.now();

@@ -14,6 +14,12 @@ const hostForm = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]*))(?::(\d*))?$/i;
 const sessionAttributes = "target_session_attrs";
 /** Both mean the primary, and nothing else will do. */
 const writing: readonly string[] = ["read-write", "primary"];
+const tlsModes: readonly string[] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+/** To the driver every other word means one of these, too. `ssl` is its own name for sslmode. */
+const tlsWords: readonly (readonly [string, readonly string[]])[] = [
+  ["ssl", [...tlsModes, "true", "false"]],
+  ["sslmode", tlsModes],
+];
 
 /**
  * The servers of a URL as libpq spells it: `postgres://user:password@one:5432,two/database?target_session_attrs=read-write`.
@@ -58,7 +64,22 @@ function urlOf(text: string): string {
     throw new Error(`${sessionAttributes} must be ${writing.join(" or ")}: the service writes`);
   }
   url.searchParams.delete(sessionAttributes);
+  for (const [name, words] of tlsWords) {
+    if (!url.searchParams.getAll(name).every((word) => words.includes(word))) {
+      throw new Error(`${name} must be one of ${words.join(", ")}`);
+    }
+  }
+  if (url.searchParams.has("sslrootcert")) {
+    throw new Error("sslrootcert is not supported: name the file of the authorities by NODE_EXTRA_CA_CERTS");
+  }
   return url.href;
+}
+
+/** Whether its certificate must hold. */
+export function isVerified({ url }: Pick<DatabaseServer, "url">): boolean {
+  const { searchParams } = new URL(url);
+  const mode = tlsWords.flatMap(([name]) => searchParams.getAll(name)).at(-1);
+  return mode === "true" || mode?.startsWith("verify-") === true;
 }
 
 /** As errors and logs name it. */

@@ -89,7 +89,9 @@ test("a start waits for a server that is not there yet, and not for what waiting
   const quiet = { warn: () => {} };
   const url = new URL(stores.databaseUrl);
   url.password = "wrong";
-  await expect(awaitPrimary(url.href, 60_000, quiet)).rejects.toMatchObject({ code: "28P01" });
+  await expect(awaitPrimary(url.href, 60_000, quiet)).rejects.toThrow(/^DATABASE_URL: password authentication failed/);
+  const unknown = `${stores.databaseUrl}?channel_binding=require`;
+  await expect(awaitPrimary(unknown, 60_000, quiet)).rejects.toThrow(/^DATABASE_URL: .*"channel_binding"/);
   const dead = stores.databaseUrl.replace(new URL(stores.databaseUrl).host, await nobody());
   await expect(awaitPrimary(dead, 1_000, quiet)).rejects.toThrow(/DATABASE_START_WAIT_MS.*ECONNREFUSED/);
   const hung = stores.databaseUrl.replace(new URL(stores.databaseUrl).host, await silent());

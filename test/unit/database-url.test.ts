@@ -40,6 +40,11 @@ const bad: [string, RegExp][] = [
   ["postgres://a:secret@one%/x", /% itself is written %25/],
   ["postgres://a:secret@one,two/x?target_session_attrs=standby", /must be read-write or primary/],
   ["postgres://a:secret@one/x?target_session_attrs=any", /must be read-write or primary/],
+  ["postgres://a:secret@one/x?sslmode=requier", /^sslmode must be one of disable, /],
+  ["postgres://a:secret@one/x?sslmode=", /^sslmode must be one of disable, /],
+  ["postgres://a:secret@one/x?sslmode=require&sslmode=off", /^sslmode must be one of disable, /],
+  ["postgres://a:secret@one/x?ssl=no-verify", /^ssl must be one of disable, /],
+  ["postgres://a:secret@one/x?sslmode=require&sslrootcert=/ca.pem", /by NODE_EXTRA_CA_CERTS/],
 ];
 test.for(bad)("%s is refused, and nothing of it told", ([text, message]) => {
   expect(() => databaseServers(text)).toThrow(message);

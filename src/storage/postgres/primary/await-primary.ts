@@ -19,8 +19,8 @@ export async function awaitPrimary(url: string, waitMs: number, log: Pick<Logger
     for (let tries = 1; ; tries++) {
       const last = await readyWithin(primary, Math.max(0, untilMs - steadyMs()));
       if (last === null) return;
-      if (translateError(last) === last) throw last;
       const { message } = last;
+      if (translateError(last) === last) throw new Error(`DATABASE_URL: ${message}`, { cause: last });
       if (steadyMs() + pauseMs > untilMs) {
         throw new Error(`no Postgres was ready within ${waitMs} ms (DATABASE_START_WAIT_MS): ${message}`, {
           cause: last,

@@ -1,5 +1,5 @@
 import postgres, { type Options, type PostgresType, type Sql } from "postgres";
-import type { DatabaseServer } from "../../../platform/database-url.js";
+import { type DatabaseServer, isVerified } from "../../../platform/database-url.js";
 import { errorCode } from "../../../platform/error-code.js";
 
 /**
@@ -9,7 +9,9 @@ import { errorCode } from "../../../platform/error-code.js";
 export function openClient(server: DatabaseServer, options: Options<Record<string, PostgresType>>): Sql {
   // As lists the driver takes them as they are; its types do not know that.
   const address = { host: [server.host], port: [server.port] } as object;
-  return postgres(withoutSettings(server.url, options.connection), { ...options, ...address }) as Sql;
+  // To a server that is called by a number the driver names no host, and Node would take any certificate of `localhost`.
+  const tls = isVerified(server) && { ssl: { host: server.host } };
+  return postgres(withoutSettings(server.url, options.connection), { ...options, ...address, ...tls }) as Sql;
 }
 
 /** To the driver, what a URL sets goes before what the program does. Only a name for the connections may come from there. */

@@ -11,10 +11,11 @@ import {
   realpath,
   rename,
   rm,
+  stat,
   writeFile,
 } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type Account, runsAsRoot } from "./account.js";
 import { takeLock } from "./folder-lock.js";
 import { stopOrphans } from "./orphans.js";
@@ -39,9 +40,24 @@ export async function createTemporaryFolder(): Promise<DataFolder> {
   return { path, temporary: true, release: () => removeFolder(path) };
 }
 
+/** Node's own way never ends where a folder is there in which none can be made, as in /proc. */
+async function makeFolders(path: string): Promise<void> {
+  const parent = dirname(path);
+  const isThere = (folder: string) =>
+    stat(folder).then(
+      (found) => found.isDirectory(),
+      () => false,
+    );
+  if (await isThere(path)) return;
+  if (!(await isThere(parent)) && parent !== path) await makeFolders(parent);
+  await mkdir(path, { mode: folderMode }).catch(async (error) => {
+    if (!(await isThere(path))) throw error;
+  });
+}
+
 /** A folder that outlives this process. Refused while another supervisor lives in it. */
 export async function openKeptFolder(dataDir: string, ifInUse?: string): Promise<DataFolder> {
-  await mkdir(dataDir, { recursive: true, mode: folderMode });
+  await makeFolders(dataDir);
   const path = await realpath(dataDir);
   const barred = runsAsRoot() ? await barredFolder(path) : undefined;
   if (barred !== undefined) {

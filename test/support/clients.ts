@@ -119,13 +119,14 @@ export class GrpcClient {
 
 const maxTries = 100;
 
-/** Calls again as long as the answer is OVERLOADED, which says that nothing was done: a busy machine turns some of a crowd away. */
-export async function letIn<T>(call: () => Promise<T>): Promise<T> {
+/** Calls again as long as the answer is OVERLOADED, which says that nothing was done: a busy machine turns some of a crowd away. Or has another of these reasons. */
+export async function letIn<T>(call: () => Promise<T>, ...others: string[]): Promise<T> {
+  const passing = ["OVERLOADED", ...others];
   for (let tries = 1; ; tries += 1) {
     try {
       return await call();
     } catch (error) {
-      if (!(error instanceof CallError) || error.reason !== "OVERLOADED" || tries === maxTries) throw error;
+      if (!(error instanceof CallError) || !passing.includes(error.reason ?? "") || tries === maxTries) throw error;
       await pause(error.retryDelayMs);
     }
   }

@@ -69,14 +69,18 @@ test("plans that an earlier release made of small tables are made anew, before a
   await old`ALTER TABLE requests SET (autovacuum_enabled = false)`;
   const fill = (from: number, to: number) => old`
     INSERT INTO requests SELECT 'UseCoupons', 'request ' || n, '', '{}', now() FROM generate_series(${from}::int, ${to}::int) n`;
-  await fill(1, 1);
-  await old`VACUUM ANALYZE requests`;
   await old`SET plan_cache_mode = force_generic_plan`;
   await old`PREPARE by_request (text) AS SELECT FROM requests WHERE method = 'UseCoupons' AND request_id = $1`;
   const plan = async () => JSON.stringify(await old.unsafe("EXPLAIN EXECUTE by_request ('request 1')"));
-  expect(await plan()).toContain("Seq Scan");
-  await fill(2, 5_000);
-  expect(await plan(), "as long as nobody has looked at the table").toContain("Seq Scan");
+  // On a busy server a session that is behind with what others have changed plans everything anew.
+  await until("a plan of the small table is kept while nobody has looked at it", async () => {
+    await old`TRUNCATE requests`;
+    await fill(1, 1);
+    await old`VACUUM ANALYZE requests`;
+    expect(await plan()).toContain("Seq Scan");
+    await fill(2, 5_000);
+    return (await plan()).includes("Seq Scan");
+  });
 
   const meanwhile = async () => expect(await plan()).toMatch(/Index (Only )?Scan/);
   await migrateBeside(connect("test"), { table: "coupons", meanwhile });
